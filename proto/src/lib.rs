@@ -1,0 +1,23 @@
+//! Floor 0: what crosses a wire or survives on disk, as types that cannot hold a wrong value.
+//!
+//! Nothing here does I/O, reads a clock or draws a random number: every function is a plain function of its
+//! arguments, so that a client and a server that share this crate agree by construction.
+
+pub mod id;
+
+pub mod digest;
+
+pub mod chunk;
+
+pub mod tree;
+
+pub mod plan;
+
+pub mod diagnostic;
+
+pub mod manifest;
+
+pub mod log;
+
+pub use digest::Digest;
+pub use id::{AgentName, InvalidId, NodeId, Revision, ToolName, WorkspaceId};
