@@ -37,7 +37,12 @@ const ROW: usize = 36;
 impl ChunkList {
     /// Cuts `content`, and gives each chunk with the range it covers.
     pub fn cut(content: &[u8]) -> (ChunkList, Vec<std::ops::Range<usize>>) {
-        let cuts = fastcdc::v2020::FastCDC::new(content, CHUNK_BYTES_MIN, CHUNK_BYTES_AVERAGE, CHUNK_BYTES_MAX);
+        let cuts = fastcdc::v2020::FastCDC::new(
+            content,
+            CHUNK_BYTES_MIN as u32,
+            CHUNK_BYTES_AVERAGE as u32,
+            CHUNK_BYTES_MAX as u32,
+        );
         let ranges: Vec<_> = cuts.map(|cut| cut.offset..cut.offset + cut.length).collect();
         let chunk = |range: &std::ops::Range<usize>| Chunk {
             digest: Digest::of(&content[range.clone()]),
