@@ -1,1 +1,3 @@
-//! x
+//! The Caxton node: everything between an HTTP request or a command line and the replicated log.
+
+pub mod api;
