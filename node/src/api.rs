@@ -1,7 +1,10 @@
 //! The HTTP API's request and response bodies, shared by the server and the command line.
 //!
 //! Every field that a client may leave out has a default, and unknown fields are ignored, so that a client and a
-//! server one minor version apart understand each other.
+//! server one minor version apart understand each other. Blobs travel in the frames of [`frame`]: `PUT .../artifacts`
+//! takes them, `POST .../artifacts/fetch` and `POST .../tree/nodes` answer with them, in the order asked for.
+
+pub mod frame;
 
 use caxton_proto::plan::ItemChange;
 use caxton_proto::tree::{File, TreePath};
@@ -115,9 +118,12 @@ pub struct Git {
 }
 
 /// `POST .../tree/nodes`, `.../artifacts/missing` and `.../artifacts/fetch`: which blobs.
+///
+/// `tree/nodes` and `artifacts/fetch` answer with a framed body ([`frame::MEDIA_TYPE`]) that holds exactly these blobs
+/// in this order, or with `artifacts_missing` when the workspace does not have one of them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Digests {
-    /// Their names, at most 4,096.
+    /// Their names, at most [`frame::DIGESTS_MAX`].
     pub digests: Vec<Digest>,
 }
 
@@ -128,7 +134,9 @@ pub struct Missing {
     pub missing: Vec<Digest>,
 }
 
-/// The answer of `PUT .../artifacts`.
+/// The answer of `PUT .../artifacts`, whose body is framed and has at most [`frame::UPLOAD_BYTES_MAX`] bytes.
+///
+/// All of a body is stored, or nothing: every digest is checked first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Stored {
     /// How many blobs were stored.
@@ -207,6 +215,13 @@ pub struct DeployResponse {
     pub serving: Serving,
     /// Milliseconds that each step took on the server, in order: check, store, propose, load.
     pub steps_ms: Vec<(String, f64)>,
+}
+
+/// `GET /api/v1/workspaces`: the workspaces that the caller may see, in the order of their names.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Workspaces {
+    /// What each of them has live.
+    pub workspaces: Vec<WorkspaceStatus>,
 }
 
 /// `GET .../deployments?before=REV&limit=N`: the history, newest first.
