@@ -404,12 +404,12 @@ mod tests {
 
     #[test]
     fn a_forged_node_is_refused() {
-        let theirs = tree(3);
-        let mut descent = Descent::new(theirs.root(), &Tree { files: BTreeMap::new() });
-        assert!(descent.supply(&[b"L".to_vec()]).is_err());
-        let empty = Tree::default();
-        let mut descent = Descent::new(theirs.root(), &empty);
-        assert!(descent.supply(&[]).is_err());
+        let (theirs, empty) = (tree(3), Tree::default());
+        let forged: [&[Vec<u8>]; 2] = [&[b"L".to_vec()], &[]];
+        for blobs in forged {
+            let mut descent = Descent::new(theirs.root(), &empty);
+            assert_eq!(descent.supply(blobs), Err(InvalidNode(theirs.root())));
+        }
     }
 
     #[test]
