@@ -1,2 +1,96 @@
-//! x
-fn main() {}
+//! `cargo xtask demo` and `cargo xtask test`: what a fresh machine needs, then the work itself.
+//!
+//! It has no dependencies, so that it starts at once, and it changes nothing but what it names first.
+
+#![allow(clippy::print_stdout, reason = "a command line prints")]
+
+mod needs;
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND [ARGS]
+
+  demo    install what the build needs, build caxton, run `caxton demo`, then start the server
+  test    install what the build needs, then run every test
+  setup   only install what the build needs
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let result = match args.first().map(String::as_str) {
+        Some("demo") => needs::meet().and_then(|()| demo(&args[1..])),
+        Some("test") => needs::meet().and_then(|()| test(&args[1..])),
+        Some("setup") => needs::meet(),
+        Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        Some(other) => Err(format!("there is no command `{other}`\n\n{USAGE}")),
+        None => Err(format!("say what to do\n\n{USAGE}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Builds the binary, runs the demo, and then the server: on a terminal until Ctrl-C.
+fn demo(args: &[String]) -> Result<(), String> {
+    say("building caxton (the first build compiles RocksDB and the sentence model: 10 to 30 minutes)");
+    run(cargo().args(["build", "--package", "caxton"]))?;
+    let caxton = target_folder()?.join("debug/caxton");
+    say("caxton demo");
+    run(Command::new(&caxton).arg("demo").args(args))?;
+    if !std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        say("not on a terminal, so the server is left to you: caxton serve");
+        return Ok(());
+    }
+    say("caxton serve (Ctrl-C stops it)");
+    run(Command::new(&caxton).arg("serve"))
+}
+
+/// Builds everything the tests run, and runs them.
+fn test(args: &[String]) -> Result<(), String> {
+    say("building and running the tests (the first build compiles RocksDB and the sentence model: 10 to 30 minutes)");
+    run(cargo().args(["test", "--workspace", "--no-fail-fast"]).args(args))
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(repository());
+    cargo
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Where cargo puts what it builds: this very program lies in it, at `debug/xtask`.
+fn target_folder() -> Result<PathBuf, String> {
+    let own = env::current_exe().map_err(|error| format!("cannot tell where this program is: {error}"))?;
+    own.ancestors().nth(2).map(Path::to_owned).ok_or_else(|| format!("{} is not in a target folder", own.display()))
+}
+
+fn say(what: &str) {
+    println!("\n==> {what}");
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().map_err(|error| format!("cannot run {name}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{name} ended with {status}")) }
+}
+
+/// Whether `program` runs and ends well with `args`.
+fn works(program: impl AsRef<OsStr>, args: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
