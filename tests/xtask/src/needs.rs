@@ -78,8 +78,12 @@ fn privileged_shell() -> Option<Command> {
 
 /// Both the library and the compiler's own headers: without the headers bindgen fails on `stddef.h`.
 fn libclang() -> bool {
-    let library = std::env::var_os("LIBCLANG_PATH").is_some()
-        || folders().iter().any(|folder| has(folder, |name| name.starts_with("libclang") && name.contains(".so")));
+    let is_library = |name: &str| {
+        // Not libclang-cpp, which is another library.
+        let rest = name.strip_prefix("libclang").and_then(|rest| rest.strip_prefix(['.', '-']));
+        rest.is_some_and(|rest| rest.starts_with("so") || rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let library = std::env::var_os("LIBCLANG_PATH").is_some() || folders().iter().any(|folder| has(folder, is_library));
     let headers = folders().iter().any(|folder| has(&folder.join("clang"), |_| true))
         || has(Path::new("/usr/lib/clang"), |_| true);
     library && headers
