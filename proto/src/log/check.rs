@@ -1,0 +1,93 @@
+//! The limits of a command, which the proposer checks: a command in the log is applied as it is.
+
+use super::{CHANGES_MAX, Command, Deploy, IssueToken, RevokeToken};
+use crate::plan::Item;
+
+/// The most bytes of a deployment's message.
+pub const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// The most bytes of an idempotency key.
+pub const KEY_BYTES_MAX: usize = 128;
+
+/// The most bytes of every other text of a command: names, addresses, subjects, ids, branches.
+pub const TEXT_BYTES_MAX: usize = 512;
+
+/// The most workspaces that a token lists.
+pub const TOKEN_WORKSPACES_MAX: usize = 256;
+
+/// Why a command may not be proposed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CheckError {
+    /// A text or a list is longer than its limit.
+    #[error("{field} has {len} {unit}, and {max} is the most")]
+    TooLong {
+        /// Which one.
+        field: &'static str,
+        /// How long it is.
+        len: usize,
+        /// The most that it may be.
+        max: usize,
+        /// What is counted.
+        unit: &'static str,
+    },
+    /// A text is empty that may not be.
+    #[error("{field} is empty")]
+    Empty {
+        /// Which one.
+        field: &'static str,
+    },
+}
+
+impl Command {
+    /// Whether the command keeps its limits.
+    pub fn check(&self) -> Result<(), CheckError> {
+        match self {
+            Command::Deploy(deploy) => check_deploy(deploy),
+            Command::IssueToken(issue) => check_issue(issue),
+            Command::RevokeToken(RevokeToken { id, time_ms: _, actor }) => {
+                required("the token's id", id)?;
+                text("the actor", actor, TEXT_BYTES_MAX)
+            }
+        }
+    }
+}
+
+fn check_deploy(deploy: &Deploy) -> Result<(), CheckError> {
+    text("the author's name", &deploy.author.name, TEXT_BYTES_MAX)?;
+    text("the author's address", &deploy.author.email, TEXT_BYTES_MAX)?;
+    text("the actor", &deploy.actor, TEXT_BYTES_MAX)?;
+    text("the message", &deploy.message, MESSAGE_BYTES_MAX)?;
+    text("the idempotency key", &deploy.idempotency_key, KEY_BYTES_MAX)?;
+    if let Some(git) = &deploy.git {
+        text("the git commit", &git.commit, TEXT_BYTES_MAX)?;
+        text("the git branch", &git.branch, TEXT_BYTES_MAX)?;
+    }
+    count("the list of changes", deploy.changes.len(), CHANGES_MAX, "items")?;
+    for change in &deploy.changes {
+        let (Item::Agent(name) | Item::Tool(name) | Item::File(name)) = &change.item;
+        text("the name of a changed item", name, TEXT_BYTES_MAX)?;
+    }
+    Ok(())
+}
+
+fn check_issue(issue: &IssueToken) -> Result<(), CheckError> {
+    required("the token's id", &issue.id)?;
+    required("the token's subject", &issue.subject)?;
+    text("the actor", &issue.actor, TEXT_BYTES_MAX)?;
+    count("the token's list of workspaces", issue.workspaces.len(), TOKEN_WORKSPACES_MAX, "names")
+}
+
+fn required(field: &'static str, value: &str) -> Result<(), CheckError> {
+    if value.is_empty() {
+        return Err(CheckError::Empty { field });
+    }
+    text(field, value, TEXT_BYTES_MAX)
+}
+
+fn text(field: &'static str, value: &str, max: usize) -> Result<(), CheckError> {
+    count(field, value.len(), max, "bytes")
+}
+
+fn count(field: &'static str, len: usize, max: usize, unit: &'static str) -> Result<(), CheckError> {
+    if len > max { Err(CheckError::TooLong { field, len, max, unit }) } else { Ok(()) }
+}

@@ -1,0 +1,86 @@
+//! The log's types as bytes. What does not decode to a value that the types allow is an error, never a default.
+
+mod convert;
+mod snapshot;
+
+use prost::Message;
+pub use snapshot::{SnapshotReader, SnapshotRecord, SnapshotWriter};
+
+use super::{Command, Outcome};
+
+/// The version that this build writes, and the newest that it reads.
+pub(super) const FORMAT: u32 = 1;
+
+#[allow(missing_docs, unused_qualifications, clippy::all)]
+pub(super) mod pb {
+    include!(concat!(env!("OUT_DIR"), "/caxton.log.v1.rs"));
+}
+
+/// Why bytes are not what they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// A newer build wrote them.
+    #[error("it was written in version {found} of the format, and this build reads up to {FORMAT}; use a newer build")]
+    Version {
+        /// The version that wrote them.
+        found: u32,
+    },
+    /// They are not protobuf.
+    #[error("it is not protobuf")]
+    Protobuf(#[from] prost::DecodeError),
+    /// A field is absent or has a value that it cannot have.
+    #[error("its field `{field}` is absent or has an impossible value")]
+    Field {
+        /// Which one.
+        field: &'static str,
+    },
+    /// A snapshot's records are not in the order that they must have, or not as many.
+    #[error("its records are out of order: {what}")]
+    Order {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A snapshot could not be read.
+    #[error("it cannot be read")]
+    Read(#[from] std::io::Error),
+}
+
+fn field(field: &'static str) -> DecodeError {
+    DecodeError::Field { field }
+}
+
+fn known(version: u32) -> Result<(), DecodeError> {
+    match version {
+        0 => Err(field("version")),
+        1..=FORMAT => Ok(()),
+        found => Err(DecodeError::Version { found }),
+    }
+}
+
+impl Command {
+    /// The command as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        pb::Command { version: FORMAT, body: Some(self.into()) }.encode_to_vec()
+    }
+
+    /// The command that the bytes stand for.
+    pub fn decode(bytes: &[u8]) -> Result<Command, DecodeError> {
+        let command = pb::Command::decode(bytes)?;
+        known(command.version)?;
+        command.body.ok_or(field("body"))?.try_into()
+    }
+}
+
+impl Outcome {
+    /// The outcome as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        pb::Outcome { version: FORMAT, body: Some(self.into()) }.encode_to_vec()
+    }
+
+    /// The outcome that the bytes stand for.
+    pub fn decode(bytes: &[u8]) -> Result<Outcome, DecodeError> {
+        let outcome = pb::Outcome::decode(bytes)?;
+        known(outcome.version)?;
+        outcome.body.ok_or(field("body"))?.try_into()
+    }
+}

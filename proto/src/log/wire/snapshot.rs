@@ -1,0 +1,156 @@
+//! A snapshot of the deploy log's state as a series of records, so that neither side ever holds it whole.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use prost::Message;
+
+use super::convert::workspace;
+use super::pb::{self, snapshot_record::Body};
+use super::{DecodeError, FORMAT, field, known};
+use crate::log::{Deployment, Token};
+use crate::{Revision, WorkspaceId};
+
+/// The most bytes of one record: far above what the limits of a command allow.
+const RECORD_BYTES_MAX: u64 = 1 << 20;
+
+/// One record of a snapshot. The deployments of a workspace follow it, from the oldest to the newest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotRecord {
+    /// A workspace.
+    Workspace {
+        /// Its name.
+        id: WorkspaceId,
+        /// Its newest revision.
+        live: Revision,
+        /// The oldest revision whose content is kept.
+        oldest_kept: Revision,
+        /// The oldest revision whose idempotency key still counts.
+        oldest_key: Revision,
+    },
+    /// A deployment of the workspace before it.
+    Deployment(Arc<Deployment>),
+    /// A token.
+    Token(Token),
+}
+
+/// Writes a snapshot.
+pub struct SnapshotWriter<'a> {
+    out: &'a mut dyn Write,
+    records: u64,
+    buffer: Vec<u8>,
+}
+
+impl<'a> SnapshotWriter<'a> {
+    /// Begins a snapshot of everything up to the index `applied`; `forgotten` is the index of the newest deployment
+    /// that has been forgotten.
+    pub fn new(out: &'a mut dyn Write, applied: u64, forgotten: u64) -> io::Result<Self> {
+        let mut writer = Self { out, records: 0, buffer: Vec::new() };
+        writer.put(Body::Header(pb::SnapshotHeader { version: FORMAT, applied, forgotten }))?;
+        Ok(writer)
+    }
+
+    /// Adds a record.
+    pub fn write(&mut self, record: &SnapshotRecord) -> io::Result<()> {
+        self.put(match record {
+            SnapshotRecord::Workspace { id, live, oldest_kept, oldest_key } => Body::Workspace(pb::SnapshotWorkspace {
+                id: id.to_string(),
+                live: live.0,
+                oldest_kept: oldest_kept.0,
+                oldest_key: oldest_key.0,
+            }),
+            SnapshotRecord::Deployment(deployment) => Body::Deployment((&**deployment).into()),
+            SnapshotRecord::Token(token) => Body::Token(token.into()),
+        })
+    }
+
+    /// Ends the snapshot. One that was not ended does not read back.
+    pub fn finish(mut self) -> io::Result<()> {
+        let records = self.records;
+        self.put(Body::End(pb::SnapshotEnd { records }))?;
+        self.out.flush()
+    }
+
+    fn put(&mut self, body: Body) -> io::Result<()> {
+        self.buffer.clear();
+        let record = pb::SnapshotRecord { body: Some(body) };
+        record.encode_length_delimited(&mut self.buffer).map_err(io::Error::other)?;
+        self.out.write_all(&self.buffer)?;
+        self.records += 1;
+        Ok(())
+    }
+}
+
+/// Reads a snapshot.
+pub struct SnapshotReader<'a> {
+    from: &'a mut dyn Read,
+    applied: u64,
+    forgotten: u64,
+    records: u64,
+    buffer: Vec<u8>,
+}
+
+impl<'a> SnapshotReader<'a> {
+    /// Reads a snapshot's header.
+    pub fn new(from: &'a mut dyn Read) -> Result<Self, DecodeError> {
+        let mut reader = Self { from, applied: 0, forgotten: 0, records: 0, buffer: Vec::new() };
+        let Body::Header(header) = reader.take()? else {
+            return Err(DecodeError::Order { what: "the header is not first" });
+        };
+        known(header.version)?;
+        (reader.applied, reader.forgotten) = (header.applied, header.forgotten);
+        Ok(reader)
+    }
+
+    /// The index of the last command in the snapshot.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// The index of the newest deployment that has been forgotten.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// The next record, or nothing at the snapshot's end.
+    pub fn next_record(&mut self) -> Result<Option<SnapshotRecord>, DecodeError> {
+        let before = self.records;
+        Ok(Some(match self.take()? {
+            Body::Header(_) => return Err(DecodeError::Order { what: "a second header" }),
+            Body::Workspace(pb::SnapshotWorkspace { id, live, oldest_kept, oldest_key }) => SnapshotRecord::Workspace {
+                id: workspace(id)?,
+                live: Revision(live),
+                oldest_kept: Revision(oldest_kept),
+                oldest_key: Revision(oldest_key),
+            },
+            Body::Deployment(deployment) => SnapshotRecord::Deployment(Arc::new(deployment.try_into()?)),
+            Body::Token(token) => SnapshotRecord::Token(token.try_into()?),
+            Body::End(pb::SnapshotEnd { records }) if records == before => return Ok(None),
+            Body::End(_) => return Err(DecodeError::Order { what: "the end counts other records" }),
+        }))
+    }
+
+    fn take(&mut self) -> Result<Body, DecodeError> {
+        let len = self.length()?;
+        if len > RECORD_BYTES_MAX {
+            return Err(DecodeError::Order { what: "a record is longer than one may be" });
+        }
+        self.buffer.resize(len as usize, 0);
+        self.from.read_exact(&mut self.buffer)?;
+        self.records += 1;
+        pb::SnapshotRecord::decode(self.buffer.as_slice())?.body.ok_or(field("body"))
+    }
+
+    fn length(&mut self) -> Result<u64, DecodeError> {
+        let mut len = 0;
+        for shift in (0..35).step_by(7) {
+            let mut byte = [0];
+            self.from.read_exact(&mut byte)?;
+            len |= u64::from(byte[0] & 0x7f) << shift;
+            if byte[0] & 0x80 == 0 {
+                return Ok(len);
+            }
+        }
+        Err(DecodeError::Order { what: "a record's length does not end" })
+    }
+}
