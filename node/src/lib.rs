@@ -1,3 +1,7 @@
 //! The Caxton node: everything between an HTTP request or a command line and the replicated log.
 
+pub mod cli;
+
+pub mod client;
+
 pub mod api;

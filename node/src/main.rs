@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The one binary: a command line in front of the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    caxton::cli::main()
+}

@@ -1,0 +1,112 @@
+//! What people type: one file per command, each with its `Args` and a `run(args, &Context)`.
+//!
+//! Commands print through [`Context::out`] and nothing else, and fail with a [`CliError`], whose exit code scripts
+//! rely on: the codes are listed in [`Exit`] and in `caxton --help`.
+
+pub mod output;
+
+pub mod error;
+
+pub mod context;
+
+pub mod workspace;
+
+mod version;
+
+mod completions;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use context::{Context, Global};
+pub use error::{CliError, Exit};
+pub use output::Output;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage
+  3  the workspace has mistakes (each is printed with its file and line)
+  4  conflict: someone else deployed in between
+  5  the token is missing, wrong, or does not allow this
+  6  the server cannot be reached
+  7  the server refuses for now (its disk is full, or it is busy)
+
+Examples:
+  caxton demo                       the whole thing in one command
+  caxton serve                      start a node on this machine
+  caxton init hello                 make a workspace
+  caxton deploy -m \"first agents\"   put it live";
+
+/// An agent server: agents are files, and `caxton deploy` puts them live.
+#[derive(Debug, Parser)]
+#[command(name = "caxton", version, about, after_help = EXIT_CODES, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Commands in the order in which a person meets them.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the version of this program and of the server.
+    Version(version::Args),
+    /// Print a script that completes commands in a shell.
+    Completions(completions::Args),
+}
+
+impl Command {
+    fn run(self, context: &Context) -> Result<(), CliError> {
+        match self {
+            Command::Version(args) => version::run(args, context),
+            Command::Completions(args) => completions::run(args, context),
+        }
+    }
+}
+
+/// Runs the command that the program's arguments name, and prints its error if it fails.
+pub fn main() -> ExitCode {
+    let Cli { global, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(wrong) => return usage(&wrong),
+    };
+    let out = Output::new(&global);
+    let result = Context::new(global, out.clone()).and_then(|context| command.run(&context));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => out.fail(&error),
+    }
+}
+
+/// Prints clap's own message: help on stdout, mistakes on stderr.
+fn usage(wrong: &clap::Error) -> ExitCode {
+    // Nobody is left to tell when the message itself cannot be printed.
+    let _ = wrong.print();
+    if wrong.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS }
+}
+
+/// The command line's structure, for completions and tests.
+pub(crate) fn structure() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_structure_is_sound_and_each_command_shows_an_example() {
+        structure().debug_assert();
+        let mut left: Vec<clap::Command> = structure().get_subcommands().cloned().collect();
+        while let Some(mut command) = left.pop() {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Example"), "`caxton {}` has no example in its help", command.get_name());
+            assert!(command.get_about().is_some(), "`caxton {}` does not say what it does", command.get_name());
+            left.extend(command.get_subcommands().filter(|sub| sub.get_name() != "help").cloned());
+        }
+    }
+}

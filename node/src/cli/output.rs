@@ -1,0 +1,332 @@
+//! Everything that a command prints: text or one JSON document, colours on a terminal alone, errors that end in help.
+
+use std::fmt::{self, Display};
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anstream::AutoStream;
+use anstyle::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::cli::{CliError, Global};
+
+/// New things, and success.
+pub const GOOD: Style = AnsiColor::Green.on_default();
+/// Changed things, and warnings.
+pub const WARN: Style = AnsiColor::Yellow.on_default();
+/// Removed things, and errors.
+pub const BAD: Style = AnsiColor::Red.on_default();
+/// Names that matter.
+pub const BOLD: Style = Style::new().bold();
+/// What can be skipped while reading.
+pub const DIM: Style = Style::new().dimmed();
+/// The word in front of what to do next.
+pub const HELP: Style = AnsiColor::Cyan.on_default().bold();
+
+/// Nothing is drawn for work that takes less than this.
+const PROGRESS_AFTER: Duration = Duration::from_millis(700);
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Also into files and pipes.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// Where a command prints.
+#[derive(Debug, Clone)]
+pub struct Output {
+    json: bool,
+    color: anstream::ColorChoice,
+}
+
+/// `text` in `style`; the stream takes the colours out where they do not belong.
+pub fn paint<T: Display>(style: Style, text: T) -> Painted<T> {
+    Painted { style, text }
+}
+
+/// Text with a style.
+pub struct Painted<T> {
+    style: Style,
+    text: T,
+}
+
+impl<T: Display> Display for Painted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{}", self.style.render(), self.text, self.style.render_reset())
+    }
+}
+
+impl Output {
+    /// As the flags say.
+    pub fn new(global: &Global) -> Output {
+        let color = match global.color {
+            ColorWhen::Auto => anstream::ColorChoice::Auto,
+            ColorWhen::Always => anstream::ColorChoice::Always,
+            ColorWhen::Never => anstream::ColorChoice::Never,
+        };
+        color.write_global();
+        Output { json: global.json, color }
+    }
+
+    /// The caller wants one JSON document.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// A person is there to answer a question.
+    pub fn can_ask(&self) -> bool {
+        !self.json && io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
+    /// Prints a line of text on stdout. With `--json` nothing is printed: the document says it all.
+    pub fn line(&self, text: impl Display) -> Result<(), CliError> {
+        if self.json { Ok(()) } else { self.write(format_args!("{text}\n")) }
+    }
+
+    /// Prints text on stdout as it is, without a line's end.
+    pub fn text(&self, text: impl Display) -> Result<(), CliError> {
+        if self.json { Ok(()) } else { self.write(format_args!("{text}")) }
+    }
+
+    /// Prints text on stdout also with `--json`: a script, or a stream of documents.
+    pub fn raw(&self, text: impl Display) -> Result<(), CliError> {
+        self.write(format_args!("{text}"))
+    }
+
+    /// Prints the document, if the caller wants one.
+    pub fn json(&self, document: &impl Serialize) -> Result<(), CliError> {
+        if !self.json {
+            return Ok(());
+        }
+        let text = serde_json::to_string_pretty(document)
+            .map_err(|error| CliError::new("internal", "the answer cannot be written as JSON").source(error))?;
+        self.write(format_args!("{text}\n"))
+    }
+
+    /// Says something on stderr that is not part of the result. With `--json` nothing is said.
+    pub fn note(&self, text: impl Display) {
+        if !self.json {
+            // A note that cannot be printed is not worth failing for.
+            let _ = writeln!(self.stderr(), "{text}");
+        }
+    }
+
+    /// A warning on stderr.
+    pub fn warn(&self, text: impl Display) {
+        self.note(format_args!("{}: {text}", paint(WARN.bold(), "warning")));
+    }
+
+    /// Asks for a yes or a no; anything but `y` and `yes` is a no.
+    pub fn confirm(&self, question: impl Display) -> Result<bool, CliError> {
+        let mut answer = String::new();
+        let read = write!(self.stderr(), "{question} {} ", paint(DIM, "[y/N]"))
+            .and_then(|()| self.stderr().flush())
+            .and_then(|()| io::stdin().read_line(&mut answer));
+        read.map_err(|error| CliError::new("io", "the terminal cannot be read").source(error))?;
+        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+
+    /// Shows that something is under way, once it has taken a while and if a person watches.
+    pub fn progress(&self, what: &str, total: Option<u64>) -> Progress {
+        let wanted = !self.json && io::stderr().is_terminal();
+        let bar = match total {
+            Some(total) => ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden()),
+            None => ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()),
+        };
+        let template = if total.is_some() { "{msg} [{bar:30}] {percent}%" } else { "{spinner} {msg} {elapsed}" };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_message(what.to_owned());
+        Progress { bar, since: Instant::now(), wanted, shown: false }
+    }
+
+    /// Prints a command's failure and gives its exit code.
+    pub fn fail(&self, error: &CliError) -> ExitCode {
+        if error.quiet {
+            return ExitCode::SUCCESS;
+        }
+        // Nobody is left to tell when the error itself cannot be printed; the exit code still says it.
+        let _ = if self.json {
+            self.write(format_args!("{:#}\n", error.to_json())).map_err(|_| io::ErrorKind::Other.into())
+        } else {
+            self.print_failure(error)
+        };
+        error.exit.into()
+    }
+
+    fn print_failure(&self, error: &CliError) -> io::Result<()> {
+        let mut err = self.stderr();
+        if let Some(body) = &error.body {
+            writeln!(err, "{}", body.trim_end())?;
+        }
+        writeln!(err, "{}: {}", paint(BAD.bold(), "error"), error.message)?;
+        for cause in error.causes() {
+            writeln!(err, "  {} {cause}", paint(DIM, "because:"))?;
+        }
+        if let Some(help) = &error.help {
+            writeln!(err, "{}: {help}", paint(HELP, "help"))?;
+        }
+        Ok(())
+    }
+
+    fn stderr(&self) -> AutoStream<io::StderrLock<'static>> {
+        AutoStream::new(io::stderr().lock(), self.choice(&io::stderr()))
+    }
+
+    fn write(&self, text: fmt::Arguments<'_>) -> Result<(), CliError> {
+        let mut stdout = AutoStream::new(io::stdout().lock(), self.choice(&io::stdout()));
+        stdout.write_fmt(text).and_then(|()| stdout.flush()).map_err(|error| {
+            let quiet = error.kind() == io::ErrorKind::BrokenPipe;
+            CliError { quiet, ..CliError::new("io", "the output cannot be written").source(error) }
+        })
+    }
+
+    fn choice(&self, stream: &impl anstream::stream::RawStream) -> anstream::ColorChoice {
+        match self.color {
+            anstream::ColorChoice::Auto => AutoStream::choice(stream),
+            anstream::ColorChoice::Always | anstream::ColorChoice::AlwaysAnsi | anstream::ColorChoice::Never => {
+                self.color
+            }
+        }
+    }
+}
+
+/// Rows in columns that line up; the last column is never padded.
+#[derive(Debug, Default)]
+pub struct Table {
+    rows: Vec<Vec<(Style, String)>>,
+}
+
+impl Table {
+    /// A table with these words above its columns.
+    pub fn new<'a>(heads: impl IntoIterator<Item = &'a str>) -> Table {
+        Table { rows: vec![heads.into_iter().map(|head| (DIM, head.to_owned())).collect()] }
+    }
+
+    /// A row without styles.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
+        self.rows.push(cells.into_iter().map(|cell| (Style::new(), cell.into())).collect());
+    }
+
+    /// A row whose cells have styles.
+    pub fn styled(&mut self, cells: impl IntoIterator<Item = (Style, String)>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows.iter().filter_map(|row| row.get(column)).map(|(_, cell)| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for (at, row) in self.rows.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            for (column, (style, cell)) in row.iter().enumerate() {
+                paint(*style, cell).fmt(f)?;
+                if column + 1 < row.len() {
+                    write!(f, "{:1$}  ", "", widths[column] - cell.chars().count())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A bar or a spinner that appears once the work has taken a while.
+pub struct Progress {
+    bar: ProgressBar,
+    since: Instant,
+    wanted: bool,
+    shown: bool,
+}
+
+impl Progress {
+    /// So much more is done.
+    pub fn advance(&mut self, by: u64) {
+        self.bar.inc(by);
+        self.tick();
+    }
+
+    /// Draws again, if it is time to draw at all.
+    pub fn tick(&mut self) {
+        if self.wanted && !self.shown && self.since.elapsed() >= PROGRESS_AFTER {
+            self.shown = true;
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        if self.shown {
+            self.bar.tick();
+        }
+    }
+
+    /// Waits for `work` and keeps drawing.
+    pub async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        let mut beat = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                _ = beat.tick() => self.tick(),
+            }
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A size as people write it: `17 B`, `1.5 KB`, `20.0 MB` (powers of 1,000).
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KB", "MB", "GB", "TB"];
+    let mut unit = "B";
+    let mut amount = bytes as f64;
+    for next in UNITS {
+        if amount < 1000.0 {
+            break;
+        }
+        amount /= 1000.0;
+        unit = next;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{amount:.1} {unit}") }
+}
+
+/// `1 agent`, `2 agents`.
+pub fn count(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_lines_have_no_trailing_spaces() {
+        let mut table = Table::new(["NAME", "WHAT"]);
+        table.row(["a", "first"]);
+        table.row(["longer", "second"]);
+        let text = anstream::adapter::strip_str(&table.to_string()).to_string();
+        assert_eq!(text, "NAME    WHAT\na       first\nlonger  second");
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        assert_eq!([size(0), size(999), size(1500), size(20_000_000)], ["0 B", "999 B", "1.5 KB", "20.0 MB"]);
+        assert_eq!([count(1, "agent"), count(0, "agent")], ["1 agent", "0 agents"]);
+    }
+}
