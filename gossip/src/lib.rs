@@ -1,1 +1,20 @@
-//! x
+//! Who is there, and what they say of themselves: chitchat over sealed datagrams.
+//!
+//! Gossip suggests and Raft decides: nothing here may be the ground of a vote, an ownership or a write. A member's facts
+//! are hints that can be old, and a member that looks dead may be alive.
+
+pub mod generation;
+
+pub mod member;
+
+pub mod change;
+
+mod gossip;
+
+mod seal;
+
+pub use change::Change;
+pub use generation::{Generation, GenerationError};
+pub use gossip::{Gossip, JoinError, Settings};
+pub use member::{Fact, Member, Members};
+pub use seal::{Key, Keys};
