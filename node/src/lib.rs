@@ -5,3 +5,7 @@ pub mod cli;
 pub mod client;
 
 pub mod api;
+
+pub mod agent;
+
+pub mod llm;

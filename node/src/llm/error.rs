@@ -1,0 +1,225 @@
+//! Why a model did not answer, and what each reason allows: another try, another model, or neither.
+
+use std::time::Duration;
+
+/// Why a model did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No connection, or it broke before the reply began.
+    #[error("the provider `{provider}` at {url} cannot be reached; check its address and that it runs")]
+    Unreachable {
+        /// The provider.
+        provider: String,
+        /// Its address, without query.
+        url: String,
+        /// What the connection said.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// Nothing came for too long.
+    #[error("the provider `{provider}` was silent for {} ms", silence.as_millis())]
+    Timeout {
+        /// The provider.
+        provider: String,
+        /// How long it was waited for.
+        silence: Duration,
+    },
+    /// It is used too much, by us or by others (429, 503, 529).
+    #[error("the provider `{provider}` is busy ({status}): {message}")]
+    Busy {
+        /// The provider.
+        provider: String,
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        message: String,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// It failed (other 5xx).
+    #[error("the provider `{provider}` failed ({status}): {message}")]
+    Failed {
+        /// The provider.
+        provider: String,
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        message: String,
+    },
+    /// It does not accept the key (401, 403).
+    #[error("the provider `{provider}` refused the key ({status}): {message}; {key_help}")]
+    Unauthorized {
+        /// The provider.
+        provider: String,
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        message: String,
+        /// Where the key is read from.
+        key_help: String,
+    },
+    /// It does not accept the request (other 4xx): the same request will fail again.
+    #[error("the provider `{provider}` refused the request ({status}): {message}")]
+    Rejected {
+        /// The provider.
+        provider: String,
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        message: String,
+    },
+    /// The reply stopped in the middle.
+    #[error("the reply of the provider `{provider}` broke off after {bytes} bytes")]
+    BrokenOff {
+        /// The provider.
+        provider: String,
+        /// How much had come.
+        bytes: usize,
+    },
+    /// The reply is not what the protocol says.
+    #[error("the provider `{provider}` answered something that is not its protocol: {problem}")]
+    Nonsense {
+        /// The provider.
+        provider: String,
+        /// The first thing that was wrong.
+        problem: String,
+    },
+    /// The reply is longer than anything sensible.
+    #[error("the reply of the provider `{provider}` is longer than {bytes_max} bytes, and was stopped there")]
+    TooLarge {
+        /// The provider.
+        provider: String,
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// No rule of the script fits.
+    #[error("the script `{script}` has no rule for this: {wanted}; add a [[rule]] that fits, or one without `when`")]
+    NoRule {
+        /// The script's file.
+        script: String,
+        /// What there was to answer.
+        wanted: String,
+    },
+    /// The script is not there, or not a script.
+    #[error("the script `{script}` cannot be used: {problem}")]
+    BadScript {
+        /// The script's file.
+        script: String,
+        /// What is wrong and where.
+        problem: String,
+    },
+    /// The recording holds no such exchange.
+    #[error("the recording holds no reply for this request (number {number}); record it again")]
+    NotRecorded {
+        /// How many requests had been answered.
+        number: usize,
+    },
+    /// The agent names a provider that this node does not have.
+    #[error("there is no provider `{provider}` on this node; it has {}; {help}", known.join(", "))]
+    UnknownProvider {
+        /// The provider asked for.
+        provider: String,
+        /// Those that are there.
+        known: Vec<String>,
+        /// How one is added.
+        help: String,
+    },
+    /// The provider failed so often that it is left alone for a while.
+    #[error("the provider `{provider}` failed {failures} times in a row and is left alone for another {} ms", rest.as_millis())]
+    CircuitOpen {
+        /// The provider.
+        provider: String,
+        /// How often.
+        failures: u32,
+        /// How long still.
+        rest: Duration,
+    },
+    /// The day's budget is used up.
+    #[error("the budget of {whose} for today is used up: {used} of {limit}; raise it, or wait until midnight UTC")]
+    BudgetSpent {
+        /// `agent x`, or `workspace y`.
+        whose: String,
+        /// What was used, with its unit.
+        used: String,
+        /// What is allowed, with its unit.
+        limit: String,
+    },
+    /// Every model of the fallback chain failed; the last error is the source.
+    #[error("none of {tried} models answered")]
+    AllFailed {
+        /// How many were tried.
+        tried: usize,
+        /// The last one's reason.
+        #[source]
+        last: Box<Error>,
+    },
+    /// The client could not be built.
+    #[error("the connection to the provider `{provider}` could not be prepared: {problem}")]
+    Setup {
+        /// The provider.
+        provider: String,
+        /// What is wrong with its settings.
+        problem: String,
+    },
+}
+
+impl Error {
+    /// Whether the same request may succeed when it is made again.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Error::Unreachable { .. }
+            | Error::Timeout { .. }
+            | Error::Busy { .. }
+            | Error::Failed { .. }
+            | Error::BrokenOff { .. }
+            | Error::Nonsense { .. } => true,
+            Error::Unauthorized { .. }
+            | Error::Rejected { .. }
+            | Error::TooLarge { .. }
+            | Error::NoRule { .. }
+            | Error::BadScript { .. }
+            | Error::NotRecorded { .. }
+            | Error::UnknownProvider { .. }
+            | Error::CircuitOpen { .. }
+            | Error::BudgetSpent { .. }
+            | Error::AllFailed { .. }
+            | Error::Setup { .. } => false,
+        }
+    }
+
+    /// Whether another model may answer instead. Only a spent budget ends the chain: it is spent for all of them.
+    pub fn falls_back(&self) -> bool {
+        !matches!(self, Error::BudgetSpent { .. } | Error::AllFailed { .. })
+    }
+
+    /// When the provider wants to be asked again.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Error::Busy { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// A short name for metrics and span attributes (`error.type`).
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Error::Unreachable { .. } => "unreachable",
+            Error::Timeout { .. } => "timeout",
+            Error::Busy { .. } => "busy",
+            Error::Failed { .. } => "failed",
+            Error::Unauthorized { .. } => "unauthorized",
+            Error::Rejected { .. } => "rejected",
+            Error::BrokenOff { .. } => "broken_off",
+            Error::Nonsense { .. } => "nonsense",
+            Error::TooLarge { .. } => "too_large",
+            Error::NoRule { .. } => "no_rule",
+            Error::BadScript { .. } => "bad_script",
+            Error::NotRecorded { .. } => "not_recorded",
+            Error::UnknownProvider { .. } => "unknown_provider",
+            Error::CircuitOpen { .. } => "circuit_open",
+            Error::BudgetSpent { .. } => "budget_spent",
+            Error::AllFailed { .. } => "all_failed",
+            Error::Setup { .. } => "setup",
+        }
+    }
+}
