@@ -129,6 +129,16 @@ name!(
     ToolName,
     "tool"
 );
+name!(
+    /// Names something that an agent can do; several agents may offer the same.
+    CapabilityName,
+    "capability"
+);
+name!(
+    /// Names a language model provider, in a workspace's `[providers.NAME]`.
+    ProviderName,
+    "provider"
+);
 
 /// Identifies a node of a cluster. Minted once per data directory and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -20,4 +20,4 @@ pub mod manifest;
 pub mod log;
 
 pub use digest::Digest;
-pub use id::{AgentName, InvalidId, NodeId, Revision, ToolName, WorkspaceId};
+pub use id::{AgentName, CapabilityName, InvalidId, NodeId, ProviderName, Revision, ToolName, WorkspaceId};

@@ -1,0 +1,307 @@
+//! Prompt templates: text with `{{request}}`, `{{context}}` and `{{parameters.NAME}}` in it.
+//!
+//! What is put in a placeholder's place is never read as a template again: a message that contains `{{context}}` gets
+//! nothing from it. Four opening braces (`{{{{`) stand for two.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+
+use serde::{Serialize, Serializer};
+
+use super::read::words;
+use crate::diagnostic::{Diagnostic, Source, closest, code};
+use crate::tree::{InvalidPath, TreePath};
+
+/// The most placeholders in one template.
+const PLACEHOLDERS_MAX: usize = 1_000;
+
+/// An agent's parameters with their default values.
+pub type Parameters = BTreeMap<String, Parameter>;
+
+/// A parameter's value.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Parameter {
+    /// Text.
+    Text(String),
+    /// A whole number.
+    Integer(i64),
+    /// A number.
+    Number(f64),
+    /// True or false.
+    Boolean(bool),
+}
+
+impl fmt::Display for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Parameter::Text(text) => f.write_str(text),
+            Parameter::Integer(number) => number.fmt(f),
+            Parameter::Number(number) => number.fmt(f),
+            Parameter::Boolean(value) => value.fmt(f),
+        }
+    }
+}
+
+/// What fills the placeholders.
+#[derive(Debug, Clone, Copy)]
+pub struct Values<'v> {
+    /// What the person, or the other agent, asked.
+    pub request: &'v str,
+    /// What is known beside it: remembered facts, earlier messages.
+    pub context: &'v str,
+    /// The parameters; one that is not there renders as nothing.
+    pub parameters: &'v Parameters,
+}
+
+/// A prompt in which every placeholder can be filled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    text: String,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(Range<usize>),
+    Request,
+    Context,
+    Parameter(Range<usize>),
+}
+
+/// A placeholder that cannot be filled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct TemplateError {
+    /// Its bytes in the template.
+    pub span: Range<usize>,
+    /// What is wrong with it.
+    pub problem: TemplateProblem,
+}
+
+/// What is wrong with a placeholder.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateProblem {
+    /// No `}}` follows on the same line.
+    #[error("the placeholder is not closed")]
+    Unclosed,
+    /// Nothing of that name can be put in.
+    #[error("there is no placeholder `{name}`")]
+    Unknown {
+        /// What is between the braces.
+        name: String,
+    },
+    /// The agent declares no such parameter.
+    #[error("the agent has no parameter `{name}`")]
+    UnknownParameter {
+        /// The parameter.
+        name: String,
+        /// The one that was probably meant.
+        near: Option<String>,
+    },
+    /// More placeholders than a template may have.
+    #[error("the template has more than {PLACEHOLDERS_MAX} placeholders")]
+    TooMany,
+}
+
+impl Template {
+    /// Reads a template and finds every placeholder that cannot be filled.
+    pub fn parse(text: &str, parameters: &Parameters) -> Result<Template, Vec<TemplateError>> {
+        let (mut pieces, mut errors) = (Vec::new(), Vec::new());
+        let mut plain = 0;
+        let mut from = 0;
+        while let Some(open) = text[from..].find("{{").map(|at| from + at) {
+            pieces.push(Piece::Text(plain..open));
+            if text[open + 2..].starts_with("{{") {
+                // The first two of four braces are the text; the last two are dropped.
+                pieces.push(Piece::Text(open..open + 2));
+                (plain, from) = (open + 4, open + 4);
+                continue;
+            }
+            let line = text[open..].find('\n').map_or(text.len(), |at| open + at);
+            let Some(close) = text[open..line].find("}}").map(|at| open + at) else {
+                errors.push(TemplateError { span: open..open + 2, problem: TemplateProblem::Unclosed });
+                (plain, from) = (open + 2, open + 2);
+                continue;
+            };
+            match placeholder(text, open + 2..close, parameters) {
+                Ok(piece) => pieces.push(piece),
+                Err(problem) => errors.push(TemplateError { span: open..close + 2, problem }),
+            }
+            (plain, from) = (close + 2, close + 2);
+            if pieces.len() > 2 * PLACEHOLDERS_MAX {
+                errors.push(TemplateError { span: open..close + 2, problem: TemplateProblem::TooMany });
+                break;
+            }
+        }
+        pieces.push(Piece::Text(plain..text.len()));
+        pieces.retain(|piece| !matches!(piece, Piece::Text(range) if range.is_empty()));
+        if errors.is_empty() { Ok(Template { text: text.to_owned(), pieces }) } else { Err(errors) }
+    }
+
+    /// The template as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The text with every placeholder filled.
+    pub fn render(&self, values: &Values<'_>) -> String {
+        let mut out = String::with_capacity(self.text.len() + values.request.len() + values.context.len());
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(range) => out.push_str(&self.text[range.clone()]),
+                Piece::Request => out.push_str(values.request),
+                Piece::Context => out.push_str(values.context),
+                Piece::Parameter(name) => {
+                    if let Some(value) = values.parameters.get(&self.text[name.clone()]) {
+                        out.push_str(&value.to_string());
+                    }
+                }
+            }
+        }
+        out
+    }
+}
+
+impl Serialize for Template {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.text)
+    }
+}
+
+fn placeholder(text: &str, inside: Range<usize>, parameters: &Parameters) -> Result<Piece, TemplateProblem> {
+    let raw = &text[inside.clone()];
+    let name = raw.trim();
+    if let Some(parameter) = name.strip_prefix("parameters.") {
+        if parameters.contains_key(parameter) {
+            let end = inside.start + raw.trim_end().len();
+            return Ok(Piece::Parameter(end - parameter.len()..end));
+        }
+        let near = closest(parameter, parameters.keys().map(String::as_str)).map(str::to_owned);
+        return Err(TemplateProblem::UnknownParameter { name: parameter.to_owned(), near });
+    }
+    match name {
+        "request" => Ok(Piece::Request),
+        "context" => Ok(Piece::Context),
+        _ => Err(TemplateProblem::Unknown { name: name.to_owned() }),
+    }
+}
+
+/// The error as a diagnostic; `span` is where the placeholder is in the file.
+pub fn diagnose(error: &TemplateError, source: Source<'_>, span: Range<usize>, parameters: &Parameters) -> Diagnostic {
+    let problem = Diagnostic::error(code::BAD_PROMPT, source.path, error.to_string());
+    let place = source.place(span);
+    let names = ["request", "context"];
+    match &error.problem {
+        TemplateProblem::Unclosed => problem
+            .at(place, "opened here, and no `}}` follows on this line")
+            .help("close it, or write `{{{{` for two braces that are text"),
+        TemplateProblem::TooMany => problem.at(place, "too many"),
+        TemplateProblem::Unknown { name } if parameters.contains_key(name) => {
+            problem.at(place, format!("did you mean `{{{{parameters.{name}}}}}`?"))
+        }
+        TemplateProblem::Unknown { name } => {
+            let label = match closest(name, names) {
+                Some(near) => format!("did you mean `{{{{{near}}}}}`?"),
+                None => "nothing fills this".to_owned(),
+            };
+            problem.at(place, label).help(
+                "there are {{request}}, {{context}} and {{parameters.NAME}}; write `{{{{` for two braces that are text",
+            )
+        }
+        TemplateProblem::UnknownParameter { name, near: Some(near) } => {
+            problem.at(place, format!("did you mean `{near}`?")).help(declare(name, parameters))
+        }
+        TemplateProblem::UnknownParameter { name, near: None } => {
+            problem.at(place, "not declared").help(declare(name, parameters))
+        }
+    }
+}
+
+fn declare(name: &str, parameters: &Parameters) -> String {
+    let known = match parameters.is_empty() {
+        true => "the agent has none".to_owned(),
+        false => format!("the agent has {}", words(parameters.keys().map(String::as_str))),
+    };
+    format!("{known}; declare it with a default value under [parameters]: {name} = \"...\"")
+}
+
+/// A prompt as an agent's file gives it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prompt {
+    /// In a file of its own, whose template the workspace's check has read.
+    File(TreePath),
+    /// In the agent's file itself.
+    #[serde(untagged)]
+    Text(Template),
+}
+
+/// The file that `written` in `from` names: from the workspace's top, or with `./` from the folder of `from`.
+pub fn resolve(from: &TreePath, written: &str) -> Result<TreePath, InvalidPath> {
+    match (written.strip_prefix("./"), from.as_str().rsplit_once('/')) {
+        (Some(rest), Some((folder, _))) => format!("{folder}/{rest}").parse(),
+        (Some(rest), None) => rest.parse(),
+        (None, _) => written.parse(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parameters() -> Parameters {
+        [("tone".to_owned(), Parameter::Text("dry".to_owned())), ("top".to_owned(), Parameter::Integer(3))].into()
+    }
+
+    fn render(text: &str) -> String {
+        let template = Template::parse(text, &parameters()).expect("a template");
+        template.render(&Values { request: "R {{context}}", context: "C", parameters: &parameters() })
+    }
+
+    #[test]
+    fn placeholders_are_filled_once() {
+        assert_eq!(render("{{request}}|{{ context }}|{{parameters.tone}}{{ parameters.top }}"), "R {{context}}|C|dry3");
+        assert_eq!(render("no {braces} }} here"), "no {braces} }} here");
+        assert_eq!(render("{{{{request}}"), "{{request}}");
+        assert_eq!(render("{\"a\": {\"b\": 1}}"), "{\"a\": {\"b\": 1}}");
+    }
+
+    #[test]
+    fn every_bad_placeholder_is_found_with_its_place() {
+        let errors = Template::parse("{{reqest}} {{parameters.tune}} {{\n{{}} {{context}}", &parameters());
+        let found: Vec<_> = errors.expect_err("errors").iter().map(|e| (e.span.clone(), e.to_string())).collect();
+        let expected = [
+            (0..10, "there is no placeholder `reqest`"),
+            (11..30, "the agent has no parameter `tune`"),
+            (31..33, "the placeholder is not closed"),
+            (34..38, "there is no placeholder ``"),
+        ];
+        assert_eq!(found, expected.map(|(span, text)| (span, text.to_owned())));
+    }
+
+    #[test]
+    fn a_prompt_file_is_found_from_the_top_or_from_beside() {
+        let from: TreePath = "agents/a/agent.toml".parse().expect("a path");
+        let resolved = |written| resolve(&from, written).map(|path| path.to_string());
+        assert_eq!(resolved("prompts/x.md").as_deref(), Ok("prompts/x.md"));
+        assert_eq!(resolved("./prompts/x.md").as_deref(), Ok("agents/a/prompts/x.md"));
+        assert!(resolved("../b/x.md").is_err() && resolved("./../b/x.md").is_err() && resolved("/etc/passwd").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "([{}]|parameters\\.|tone|request|\\PC|\n){0,40}") {
+            if let Ok(template) = Template::parse(&text, &parameters()) {
+                template.render(&Values { request: "", context: "", parameters: &parameters() });
+            }
+        }
+
+        #[test]
+        fn text_without_braces_is_itself(text in "[^{]*") {
+            prop_assert_eq!(render(&text), text);
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Language model providers and what they may cost, as a workspace's file names them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::address::HttpUrl;
+use super::agent::{FALLBACK_MAX, LINE_BYTES_MAX, WORD_BYTES_MAX};
+use super::read::{Section, Value};
+use super::secret::{InvalidKeySource, KeySource};
+use super::tool::note_secret;
+use super::units::serialize_duration;
+use crate::diagnostic::code;
+use crate::tree::TreePath;
+use crate::{ProviderName, ToolName};
+
+/// A language model provider.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Provider {
+    /// What is spoken, and with whom.
+    #[serde(flatten)]
+    pub kind: ProviderKind,
+    /// The model of agents that name none.
+    pub model: Option<String>,
+    /// Time for a whole answer.
+    #[serde(serialize_with = "serialize_duration")]
+    pub timeout: Duration,
+    /// Who is asked when this one fails, after an agent's own fallbacks.
+    pub fallback: Vec<Fallback>,
+    /// What its models cost.
+    pub prices: BTreeMap<String, Price>,
+}
+
+/// What is spoken with a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ProviderKind {
+    /// OpenAI's chat completions, which many others speak too.
+    #[serde(rename = "openai")]
+    OpenAi {
+        /// Where; OpenAI itself unless given.
+        base_url: Option<HttpUrl>,
+        /// Its key; local servers need none.
+        api_key: Option<KeySource>,
+    },
+    /// Anthropic's messages.
+    Anthropic {
+        /// Where; Anthropic itself unless given.
+        base_url: Option<HttpUrl>,
+        /// Its key.
+        api_key: Option<KeySource>,
+    },
+    /// Answers from a file: for demonstrations and tests.
+    Scripted {
+        /// The file.
+        script: TreePath,
+    },
+    /// A tool of this workspace that exports `chat`.
+    Wasm {
+        /// The tool.
+        tool: ToolName,
+    },
+}
+
+/// A provider that stands in for another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fallback {
+    /// The provider.
+    pub provider: ProviderName,
+    /// Its model; the provider's own default when there is none.
+    pub model: Option<String>,
+}
+
+/// An amount of money in millionths of a US dollar, so that sums are exact.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct MicroUsd(pub u64);
+
+impl MicroUsd {
+    fn from_usd(usd: f64) -> MicroUsd {
+        // Callers have checked that the number is finite, not negative and small enough.
+        MicroUsd((usd * 1e6).round() as u64)
+    }
+}
+
+impl fmt::Display for MicroUsd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.0 / 1_000_000, format!("{:06}", self.0 % 1_000_000));
+        let rest = rest.trim_end_matches('0');
+        write!(f, "${whole}.{rest:0<2}")
+    }
+}
+
+/// What a model costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Price {
+    /// For a million tokens of the prompt.
+    pub input: MicroUsd,
+    /// For a million tokens of the answer.
+    pub output: MicroUsd,
+}
+
+impl Price {
+    /// What an exchange costs, rounded up.
+    pub fn of(&self, tokens_in: u64, tokens_out: u64) -> MicroUsd {
+        let part = |price: MicroUsd, tokens: u64| u128::from(price.0) * u128::from(tokens);
+        let total = part(self.input, tokens_in) + part(self.output, tokens_out);
+        MicroUsd(u64::try_from(total.div_ceil(1_000_000)).unwrap_or(u64::MAX))
+    }
+}
+
+/// What may be spent in a day (UTC); without a number there is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Budget {
+    /// Tokens, in and out together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_day: Option<u64>,
+    /// Money, by the providers' prices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usd_per_day: Option<MicroUsd>,
+}
+
+impl Budget {
+    /// Reads `[budget]`.
+    pub(super) fn read(root: &mut Section<'_, '_>) -> Budget {
+        let Some(mut section) = root.section("budget") else { return Budget::default() };
+        let tokens = section.get("tokens_per_day").and_then(|value| value.integer(0..=1_000_000_000_000));
+        let usd = section.get("usd_per_day").and_then(|value| value.number(0.0..=1_000_000.0));
+        section.finish(&[]);
+        Budget { tokens_per_day: tokens, usd_per_day: usd.map(MicroUsd::from_usd) }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    OpenAi,
+    Anthropic,
+    Scripted,
+    Wasm,
+}
+
+impl Provider {
+    /// Reads `[providers.NAME]`.
+    pub(super) fn read(mut section: Section<'_, '_>) -> Option<Provider> {
+        let kinds = [
+            ("openai", Kind::OpenAi),
+            ("anthropic", Kind::Anthropic),
+            ("scripted", Kind::Scripted),
+            ("wasm", Kind::Wasm),
+        ];
+        let help = "say what it speaks: kind = \"openai\" (and everything compatible), \"anthropic\", \"scripted\" or \"wasm\"";
+        let kind = section.require("kind", help).and_then(|value| value.choice(&kinds));
+        let kind = match kind? {
+            Kind::OpenAi => {
+                let (base_url, api_key) = read_remote(&mut section);
+                Some(ProviderKind::OpenAi { base_url, api_key })
+            }
+            Kind::Anthropic => {
+                let (base_url, api_key) = read_remote(&mut section);
+                Some(ProviderKind::Anthropic { base_url, api_key })
+            }
+            Kind::Scripted => {
+                let script =
+                    section.require("script", "name the file with its answers: script = \"prompts/script.toml\"");
+                script.and_then(|value| value.parse(LINE_BYTES_MAX)).map(|script| ProviderKind::Scripted { script })
+            }
+            Kind::Wasm => {
+                let tool = section.require("tool", "name the tool that exports `chat`: tool = \"NAME\"");
+                tool.and_then(|value| value.parse(usize::MAX)).map(|tool| ProviderKind::Wasm { tool })
+            }
+        };
+        let model = section.get("model").and_then(|value| value.some_text(WORD_BYTES_MAX));
+        let time = Duration::from_millis(100)..=Duration::from_secs(3_600);
+        let timeout = section.get("timeout").and_then(|value| value.duration(time));
+        let fallback = section.get("fallback").map(|value| read_fallback(&value)).unwrap_or_default();
+        let prices = section.section("prices").map(read_prices).unwrap_or_default();
+        section.finish(&[("key", "`api_key`"), ("url", "`base_url`")]);
+        let timeout = timeout.unwrap_or(Duration::from_secs(60));
+        Some(Provider { kind: kind?, model: model.map(str::to_owned), timeout, fallback, prices })
+    }
+}
+
+fn read_remote(section: &mut Section<'_, '_>) -> (Option<HttpUrl>, Option<KeySource>) {
+    let base_url = section.get("base_url").and_then(|value| value.parse(LINE_BYTES_MAX));
+    let api_key = section.get("api_key").and_then(|value| match value.text(LINE_BYTES_MAX)?.parse() {
+        Ok(source) => Some(source),
+        Err(error @ InvalidKeySource::NoSource) => {
+            note_secret(&value, "`api_key` has to say where the key is, not what it is", &error.to_string());
+            None
+        }
+        Err(error @ InvalidKeySource::Name(_)) => {
+            value.problem(code::BAD_VALUE, "`api_key` has a bad value", error.to_string());
+            None
+        }
+    });
+    (base_url, api_key)
+}
+
+fn read_prices(section: Section<'_, '_>) -> BTreeMap<String, Price> {
+    let mut prices = BTreeMap::new();
+    for (model, value) in section.entries() {
+        let Some(mut price) = value.section("a price".into()) else { continue };
+        let help = "give dollars for a million tokens: { input = 2.5, output = 10.0 }";
+        let mut usd = |key| price.require(key, help).and_then(|value| value.number(0.0..=1_000_000.0));
+        let (input, output) = (usd("input"), usd("output"));
+        price.finish(&[]);
+        if let (Some(input), Some(output)) = (input, output) {
+            let price = Price { input: MicroUsd::from_usd(input), output: MicroUsd::from_usd(output) };
+            prices.insert((*model.get_ref()).to_owned(), price);
+        }
+    }
+    prices
+}
+
+/// Reads a list of `"provider"` and `"provider/model"`.
+pub(super) fn read_fallback(value: &Value<'_, '_>) -> Vec<Fallback> {
+    let mut chain: Vec<Fallback> = Vec::new();
+    for item in value.list_of(FALLBACK_MAX) {
+        let Some(text) = item.some_text(WORD_BYTES_MAX) else { continue };
+        let (provider, model) = match text.split_once('/') {
+            Some((provider, model)) => (provider, Some(model.to_owned())),
+            None => (text, None),
+        };
+        match provider.parse() {
+            Ok(provider) => {
+                let next = Fallback { provider, model: model.filter(|model| !model.is_empty()) };
+                if chain.contains(&next) {
+                    item.problem(code::DUPLICATE, format!("`{text}` is there twice"), "again here");
+                }
+                chain.push(next);
+            }
+            Err(error) => {
+                let message = "an entry of `fallback` is \"provider\" or \"provider/model\"";
+                item.problem(code::BAD_VALUE, message, error.to_string());
+            }
+        }
+    }
+    chain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_is_exact_and_rounded_up() {
+        let price = Price { input: MicroUsd::from_usd(2.5), output: MicroUsd::from_usd(10.0) };
+        assert_eq!(price.of(1_000_000, 100_000), MicroUsd(3_500_000));
+        assert_eq!(price.of(1, 0), MicroUsd(3));
+        assert_eq!(price.of(0, 0), MicroUsd(0));
+        assert_eq!(price.of(u64::MAX, u64::MAX), MicroUsd(u64::MAX));
+        assert_eq!(MicroUsd(3_500_000).to_string(), "$3.50");
+        assert_eq!(MicroUsd(1).to_string(), "$0.000001");
+    }
+}

@@ -1,0 +1,267 @@
+//! A workspace's file, `caxton.toml`: its name, what its tools may be granted, its language models and budgets.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::address::{HostPattern, HttpUrl};
+use super::agent::{LINE_BYTES_MAX, WORD_BYTES_MAX};
+use super::provider::{Budget, Provider, ProviderKind};
+use super::read::{Document, Section};
+use super::secret::SecretName;
+use super::tool::{Grants, ToolKind, ToolManifest, read_hosts};
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::tree::TreePath;
+use crate::{ProviderName, WorkspaceId};
+
+/// The file's path in its workspace.
+pub const WORKSPACE_FILE: &str = "caxton.toml";
+/// The most providers of a workspace.
+const PROVIDERS_MAX: usize = 64;
+
+/// What a workspace's file says; a workspace without one has the defaults.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct WorkspaceManifest {
+    /// Its name, which the file has to give; nothing when there is no file.
+    pub name: Option<WorkspaceId>,
+    /// What it is for.
+    pub description: String,
+    /// Where it is deployed to; read by the command line only.
+    pub server: Option<HttpUrl>,
+    /// What its tools may be granted.
+    pub grants: GrantPolicy,
+    /// The provider and model of agents that name none.
+    pub llm: DefaultLlm,
+    /// Its language model providers.
+    pub providers: BTreeMap<ProviderName, Provider>,
+    /// What all its agents together may spend in a day.
+    pub budget: Budget,
+    /// How much of the past is kept.
+    pub retention: Retention,
+}
+
+/// The provider and model of agents that name none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct DefaultLlm {
+    /// The provider.
+    pub provider: Option<ProviderName>,
+    /// The model.
+    pub model: Option<String>,
+}
+
+/// How much of the past is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Retention {
+    /// Deployments whose content can be put back.
+    pub revisions_kept: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Retention {
+        Retention { revisions_kept: 100 }
+    }
+}
+
+/// What a workspace allows its tools; nothing unless its file says so.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct GrantPolicy {
+    /// Hosts that tools may talk to, remote MCP servers among them.
+    pub http: Vec<HostPattern>,
+    /// Folders for the time of a call.
+    pub scratch: bool,
+    /// The time of day.
+    pub clock: bool,
+    /// Random numbers.
+    pub random: bool,
+    /// Secrets that tools may be given.
+    pub secrets: Vec<SecretName>,
+    /// MCP servers that run as processes on the node, outside the sandbox; its operator has to allow them too.
+    pub processes: bool,
+}
+
+/// Something that a tool asks for and the workspace does not allow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// A host.
+    Http(HostPattern),
+    /// A remote MCP server, by its address.
+    Url(HttpUrl),
+    /// A scratch folder.
+    Scratch,
+    /// The time of day.
+    Clock,
+    /// Random numbers.
+    Random,
+    /// A secret.
+    Secret(SecretName),
+    /// A process.
+    Processes,
+}
+
+impl Refused {
+    /// The line of `[grants]` in caxton.toml that would allow it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Refused::Http(host) => format!("http = [\"{host}\"]"),
+            Refused::Url(url) => match url.host() {
+                Some(host) => format!("http = [\"{host}\"]"),
+                None => "http = [\"*:*\"]".to_owned(),
+            },
+            Refused::Scratch => "scratch = true".to_owned(),
+            Refused::Clock => "clock = true".to_owned(),
+            Refused::Random => "random = true".to_owned(),
+            Refused::Secret(name) => format!("secrets = [\"{name}\"]"),
+            Refused::Processes => "processes = true".to_owned(),
+        }
+    }
+}
+
+impl GrantPolicy {
+    /// What `tool` asks for and does not get.
+    pub fn refusals(&self, tool: &ToolManifest) -> Vec<Refused> {
+        let Grants { http, scratch, clock, random, env: _ } = &tool.grants;
+        let mut refused = Vec::new();
+        let unmet = |host: &&HostPattern| !self.http.iter().any(|allowed| allowed.covers(host));
+        refused.extend(http.iter().filter(unmet).cloned().map(Refused::Http));
+        let flags = [
+            (*scratch && !self.scratch, Refused::Scratch),
+            (*clock && !self.clock, Refused::Clock),
+            (*random && !self.random, Refused::Random),
+        ];
+        refused.extend(flags.into_iter().filter(|(refused, _)| *refused).map(|(_, what)| what));
+        let mut secrets: Vec<&SecretName> = tool.grants.secrets().collect();
+        match &tool.kind {
+            ToolKind::McpHttp { url, headers, bearer } => {
+                let any = self.http.iter().any(|allowed| allowed.to_string() == "*:*");
+                let allowed = url.host().map_or(any, |host| self.http.iter().any(|allowed| allowed.covers(&host)));
+                if !allowed {
+                    refused.push(Refused::Url(url.clone()));
+                }
+                secrets.extend(headers.values().filter_map(|value| match value {
+                    super::secret::GivenValue::Secret(name) => Some(name),
+                    super::secret::GivenValue::Text(_) => None,
+                }));
+                secrets.extend(bearer);
+            }
+            ToolKind::McpStdio { .. } if !self.processes => refused.push(Refused::Processes),
+            ToolKind::McpStdio { .. }
+            | ToolKind::Component { .. }
+            | ToolKind::Command { .. }
+            | ToolKind::Core { .. } => {}
+        }
+        secrets.retain(|name| !self.secrets.contains(name));
+        secrets.sort_unstable();
+        secrets.dedup();
+        refused.extend(secrets.into_iter().cloned().map(Refused::Secret));
+        refused
+    }
+
+    fn read(root: &mut Section<'_, '_>) -> GrantPolicy {
+        let Some(mut section) = root.section("grants") else { return GrantPolicy::default() };
+        let http = section.get("http").map(|value| read_hosts(&value)).unwrap_or_default();
+        let secrets = section.get("secrets").map(|value| value.list_of(256)).unwrap_or_default();
+        let secrets = secrets.iter().filter_map(|item| item.parse(WORD_BYTES_MAX)).collect();
+        let mut flag = |key| section.get(key).and_then(|value| value.boolean()).unwrap_or(false);
+        let (scratch, clock, random, processes) = (flag("scratch"), flag("clock"), flag("random"), flag("processes"));
+        section.finish(&[]);
+        GrantPolicy { http, scratch, clock, random, secrets, processes }
+    }
+}
+
+impl WorkspaceManifest {
+    /// Reads a workspace's file; on failure gives every error in it.
+    pub fn parse(path: &TreePath, text: &str) -> Result<WorkspaceManifest, Vec<Diagnostic>> {
+        let document = Document::parse(path, text)?;
+        let manifest = workspace(&document);
+        let mut found = document.into_found();
+        crate::diagnostic::sort(&mut found);
+        let failed = found.iter().any(|problem| problem.severity == Severity::Error);
+        if failed { Err(found) } else { Ok(manifest) }
+    }
+
+    /// The provider of agents that name none: the one of `[llm]`, or the only one there is.
+    pub fn default_provider(&self) -> Option<&ProviderName> {
+        let only = || self.providers.keys().next().filter(|_| self.providers.len() == 1);
+        self.llm.provider.as_ref().or_else(only)
+    }
+
+    /// The tools that stand in for a language model.
+    pub fn chat_tools(&self) -> impl Iterator<Item = (&ProviderName, &crate::ToolName)> {
+        self.providers.iter().filter_map(|(name, provider)| match &provider.kind {
+            ProviderKind::Wasm { tool } => Some((name, tool)),
+            ProviderKind::OpenAi { .. } | ProviderKind::Anthropic { .. } | ProviderKind::Scripted { .. } => None,
+        })
+    }
+}
+
+/// Keys that people put at the top of the file, and where they belong.
+const MISPLACED: [(&str, &str); 6] = [
+    ("name", "[workspace]"),
+    ("description", "[workspace]"),
+    ("url", "[server]"),
+    ("model", "[llm]"),
+    ("revisions_kept", "[retention]"),
+    ("provider", "`provider` in [llm], and the provider itself in [providers.NAME]"),
+];
+
+fn workspace(document: &Document<'_>) -> WorkspaceManifest {
+    let mut root = document.root();
+    let mut manifest = WorkspaceManifest::default();
+    let head = root.require("workspace", "begin with [workspace] and name = \"...\" below it");
+    if let Some(mut section) = head.and_then(|value| value.section("[workspace]".into())) {
+        let name = section.require("name", "name it with lower-case letters, digits and `-`: name = \"my-team\"");
+        manifest.name = name.and_then(|value| value.parse(usize::MAX));
+        let description = section.get("description").and_then(|value| value.text(LINE_BYTES_MAX));
+        manifest.description = description.unwrap_or_default().to_owned();
+        section.finish(&MISPLACED);
+    }
+    if let Some(mut section) = root.section("server") {
+        manifest.server = section.get("url").and_then(|value| value.parse(LINE_BYTES_MAX));
+        section.finish(&[]);
+    }
+    manifest.grants = GrantPolicy::read(&mut root);
+    if let Some(mut section) = root.section("llm") {
+        let provider = section.get("provider").and_then(|value| value.parse(usize::MAX));
+        let model = section.get("model").and_then(|value| value.some_text(WORD_BYTES_MAX)).map(str::to_owned);
+        section.finish(&[]);
+        manifest.llm = DefaultLlm { provider, model };
+    }
+    if let Some(section) = root.section("providers") {
+        manifest.providers = read_providers(section);
+    }
+    manifest.budget = Budget::read(&mut root);
+    if let Some(mut section) = root.section("retention") {
+        let kept = section.get("revisions_kept").and_then(|value| value.small(1..=10_000));
+        manifest.retention = kept.map_or(manifest.retention, |revisions_kept| Retention { revisions_kept });
+        section.finish(&[]);
+    }
+    root.finish(&MISPLACED);
+    manifest
+}
+
+fn read_providers(section: Section<'_, '_>) -> BTreeMap<ProviderName, Provider> {
+    let mut providers = BTreeMap::new();
+    for (name, value) in section.entries() {
+        let document = value.document();
+        let known: Option<ProviderName> = match name.get_ref().parse() {
+            Ok(known) => Some(known),
+            Err(error) => {
+                let problem = value.diagnostic(crate::diagnostic::code::BAD_VALUE, "a provider has a bad name");
+                document.note(problem.at(document.place(name.span()), error.to_string()));
+                None
+            }
+        };
+        if providers.len() == PROVIDERS_MAX {
+            let problem =
+                value.diagnostic(crate::diagnostic::code::OUT_OF_RANGE, "a workspace has at most 64 providers");
+            document.note(problem.at(document.place(name.span()), "one too many"));
+            break;
+        }
+        let title = format!("[providers.{}]", name.get_ref());
+        let provider = value.section(title.into()).and_then(Provider::read);
+        if let (Some(name), Some(provider)) = (known, provider) {
+            providers.insert(name, provider);
+        }
+    }
+    providers
+}
