@@ -1,1 +1,143 @@
-//! x
+//! The sentence model inside the binary: a text to a vector whose direction is its meaning.
+//!
+//! It is all-MiniLM-L6-v2 in eight bits, run by kernels of our own that are chosen for the processor at run time.
+//! Nothing is fetched, read or allocated at run time but a thread's scratch. Texts are cut at [`TOKENS_MAX`] pieces.
+
+mod forward;
+mod kernel;
+mod layout;
+mod tokens;
+mod weights;
+
+pub use kernel::Choice as Kernel;
+pub use layout::{HIDDEN as DIMENSIONS, TOKENS_MAX};
+pub use tokens::Vocabulary;
+
+use forward::Scratch;
+use std::cell::RefCell;
+use std::sync::LazyLock;
+
+thread_local! {
+    /// Kept between sentences: up to 5 MB for the longest, 0.6 MB for a message.
+    static SCRATCH: RefCell<(Vec<u32>, Scratch)> = RefCell::default();
+}
+
+/// A text's meaning: a direction, so its length is 1 (or 0 for [`Vector::ZERO`]).
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C, align(64))]
+pub struct Vector([f32; DIMENSIONS]);
+
+impl Vector {
+    /// No direction; similar to nothing.
+    pub const ZERO: Self = Self([0.0; DIMENSIONS]);
+
+    /// Scales numbers to length 1; all zeros stay so, and so does what is not finite.
+    pub fn new(mut values: [f32; DIMENSIONS]) -> Self {
+        let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
+        if !length.is_finite() {
+            return Self::ZERO;
+        }
+        if length > 0.0 {
+            values.iter_mut().for_each(|value| *value /= length);
+        }
+        Self(values)
+    }
+
+    /// Its numbers.
+    pub fn as_slice(&self) -> &[f32] {
+        &self.0
+    }
+
+    /// The cosine of the angle between the two: 1 for the same meaning, about 0 for unrelated ones.
+    pub fn similarity(&self, other: &Self) -> f32 {
+        dot(&self.0, &other.0)
+    }
+
+    /// Little-endian, four bytes each.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    /// What [`Vector::to_bytes`] wrote; nothing if it did not.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (words, []) = bytes.as_chunks::<4>() else { return None };
+        let values: [f32; DIMENSIONS] =
+            words.iter().map(|word| f32::from_le_bytes(*word)).collect::<Vec<_>>().try_into().ok()?;
+        values.iter().all(|value| value.is_finite()).then_some(Self(values))
+    }
+}
+
+/// The sum of products, in sixteen parts so that the compiler may use vector registers.
+pub fn dot(x: &[f32], y: &[f32]) -> f32 {
+    let (x, x_rest) = x.as_chunks::<16>();
+    let (y, y_rest) = y.as_chunks::<16>();
+    let mut sums = [0.0; 16];
+    for (x, y) in x.iter().zip(y) {
+        for (sum, (x, y)) in sums.iter_mut().zip(x.iter().zip(y)) {
+            *sum += x * y;
+        }
+    }
+    sums.iter().sum::<f32>() + x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum::<f32>()
+}
+
+/// The model, ready to use from any thread.
+pub struct Embedder {
+    model: weights::Model<'static>,
+    vocabulary: Vocabulary<'static>,
+    kernel: Kernel,
+}
+
+impl Embedder {
+    /// The one that a process needs; loaded by the first call, in a few milliseconds.
+    pub fn shared() -> &'static Self {
+        static SHARED: LazyLock<Embedder> = LazyLock::new(Embedder::load);
+        &SHARED
+    }
+
+    /// With the fastest kernel that runs here.
+    pub fn load() -> Self {
+        Self::with(Kernel::best()).unwrap_or_else(|| unreachable!("the best kernel runs here"))
+    }
+
+    /// With a given kernel, if it runs here.
+    pub fn with(kernel: Kernel) -> Option<Self> {
+        Kernel::available().contains(&kernel).then(|| Self {
+            model: weights::Model::new(&weights::MODEL),
+            vocabulary: Vocabulary::new(weights::VOCABULARY),
+            kernel,
+        })
+    }
+
+    /// Which kernel it uses.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// The pieces that it knows.
+    pub fn vocabulary(&self) -> &Vocabulary<'static> {
+        &self.vocabulary
+    }
+
+    /// A text's meaning, from its first [`TOKENS_MAX`] tokens.
+    pub fn embed(&self, text: &str) -> Vector {
+        self.embed_start(text, TOKENS_MAX)
+    }
+
+    /// A text's meaning, from its first `tokens_max` tokens (at least 3, at most [`TOKENS_MAX`]): the time that a long
+    /// text takes grows with them.
+    pub fn embed_start(&self, text: &str, tokens_max: usize) -> Vector {
+        SCRATCH.with_borrow_mut(|(ids, scratch)| {
+            self.vocabulary.encode(text, tokens_max.clamp(3, TOKENS_MAX), ids);
+            self.embed_ids(ids, scratch)
+        })
+    }
+
+    fn embed_ids(&self, ids: &[u32], scratch: &mut Scratch) -> Vector {
+        self.kernel.run(&self.model, ids, scratch);
+        let mut sum = [0.0; DIMENSIONS];
+        for row in scratch.x[..ids.len() * DIMENSIONS].chunks_exact(DIMENSIONS) {
+            sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        }
+        Vector::new(sum)
+    }
+}

@@ -1,0 +1,134 @@
+//! The model, read in place: every field is a slice of the bytes inside the binary, and nothing is copied.
+
+use crate::layout::{ALIGN, CHECKSUM, GROUP, HIDDEN, INNER, LAYERS, LEN, PIECES, TOKENS_MAX};
+
+#[cfg(target_endian = "big")]
+compile_error!("the model file is little-endian and read in place; this target is not");
+
+/// Bytes that begin at a cache line.
+#[repr(C, align(64))]
+pub struct Aligned<B> {
+    bytes: B,
+}
+
+/// The model file that the build script made. Its length is part of the type: another layout does not compile.
+pub static MODEL: Aligned<[u8; LEN]> = Aligned { bytes: *include_bytes!(concat!(env!("OUT_DIR"), "/model.bin")) };
+/// The published vocabulary.
+pub static VOCABULARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vocab.txt"));
+
+/// A matrix product with a bias.
+pub struct Linear<'a> {
+    /// Inputs.
+    pub rows: usize,
+    /// Outputs.
+    pub columns: usize,
+    /// What an input is multiplied by before it is quantised.
+    pub smooth: &'a [f32],
+    /// Panels of values, each 128 too large.
+    pub values: &'a [u8],
+    /// Of each group of each column, panel by panel.
+    pub scales: &'a [f32],
+    /// Added at the end.
+    pub bias: &'a [f32],
+}
+
+/// What layer normalisation multiplies by and adds.
+pub struct Norm<'a> {
+    /// The factor.
+    pub gain: &'a [f32],
+    /// The summand.
+    pub bias: &'a [f32],
+}
+
+/// One transformer layer.
+pub struct Layer<'a> {
+    /// Queries (already divided by the root of the head's width), keys and values.
+    pub attention: Linear<'a>,
+    /// What mixes the heads.
+    pub mix: Linear<'a>,
+    /// After attention.
+    pub attention_norm: Norm<'a>,
+    /// Widens.
+    pub widen: Linear<'a>,
+    /// Narrows.
+    pub narrow: Linear<'a>,
+    /// After the feed-forward part.
+    pub narrow_norm: Norm<'a>,
+}
+
+/// The whole model.
+pub struct Model<'a> {
+    /// A row for each piece of the vocabulary.
+    pub pieces: &'a [i8],
+    /// A scale for each of those rows.
+    pub piece_scales: &'a [f32],
+    /// A row for each position, with the only token type's row added.
+    pub positions: &'a [f32],
+    /// After those were added.
+    pub norm: Norm<'a>,
+    /// In order.
+    pub layers: [Layer<'a>; LAYERS],
+}
+
+impl<'a> Model<'a> {
+    /// Finds the sections; does not read them.
+    pub fn new(file: &'a Aligned<[u8; LEN]>) -> Self {
+        let mut sections = Sections { rest: &file.bytes };
+        let model = Self {
+            pieces: sections.signed(PIECES * HIDDEN),
+            piece_scales: sections.floats(PIECES),
+            positions: sections.floats(TOKENS_MAX * HIDDEN),
+            norm: sections.norm(),
+            layers: std::array::from_fn(|_| Layer {
+                attention: sections.linear(HIDDEN, 3 * HIDDEN),
+                mix: sections.linear(HIDDEN, HIDDEN),
+                attention_norm: sections.norm(),
+                widen: sections.linear(HIDDEN, INNER),
+                narrow: sections.linear(INNER, HIDDEN),
+                narrow_norm: sections.norm(),
+            }),
+        };
+        debug_assert_eq!(sections.rest.len(), CHECKSUM);
+        model
+    }
+}
+
+struct Sections<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Sections<'a> {
+    fn bytes(&mut self, len: usize) -> &'a [u8] {
+        let (section, rest) = self.rest.split_at(len.next_multiple_of(ALIGN));
+        self.rest = rest;
+        &section[..len]
+    }
+
+    fn signed(&mut self, len: usize) -> &'a [i8] {
+        // SAFETY: every byte is a valid `i8`, of the same size and alignment.
+        let (_, values, _) = unsafe { self.bytes(len).align_to::<i8>() };
+        values
+    }
+
+    fn floats(&mut self, len: usize) -> &'a [f32] {
+        // SAFETY: any four bytes are a valid `f32`; the file begins at a cache line, and so does each section.
+        let (before, values, after) = unsafe { self.bytes(len * 4).align_to::<f32>() };
+        debug_assert!(before.is_empty() && after.is_empty());
+        values
+    }
+
+    fn linear(&mut self, rows: usize, columns: usize) -> Linear<'a> {
+        Linear {
+            rows,
+            columns,
+            smooth: self.floats(rows),
+            values: self.bytes(rows * columns),
+            scales: self.floats(rows / GROUP * columns),
+            bias: self.floats(columns),
+        }
+    }
+
+    fn norm(&mut self) -> Norm<'a> {
+        Norm { gain: self.floats(HIDDEN), bias: self.floats(HIDDEN) }
+    }
+}
