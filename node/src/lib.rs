@@ -6,6 +6,8 @@ pub mod client;
 
 pub mod api;
 
+pub mod deploy;
+
 pub mod agent;
 
 pub mod llm;

@@ -1,0 +1,204 @@
+//! Whether a whole workspace can run: every manifest is right, and whatever one file names in another is there.
+//!
+//! Pure: the files come through a closure, the same on a person's machine (`caxton validate`) and on a node before it
+//! proposes a deployment. All problems are found at once. What did not change since a tree that was checked before is
+//! not read again, so a check costs what the change costs; warnings about unchanged files are then not repeated.
+
+mod agents;
+
+mod layout;
+
+mod providers;
+
+mod tools;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use caxton_proto::diagnostic::{self, Diagnostic, Place, Severity, Source, code};
+use caxton_proto::manifest::workspace::WORKSPACE_FILE;
+use caxton_proto::manifest::{AgentManifest, TEXT_BYTES_MAX, ToolManifest, WorkspaceManifest, locate};
+use caxton_proto::tree::{File, Tree, TreePath};
+use caxton_proto::{AgentName, Digest, ToolName};
+
+use layout::Layout;
+
+/// The most problems that one check reports.
+pub const PROBLEMS_MAX: usize = 1_000;
+/// The largest WebAssembly module, in bytes.
+pub const MODULE_BYTES_MAX: u64 = 128 << 20;
+
+/// Why a file could not be read.
+pub type ReadError = Box<dyn Error + Send + Sync>;
+
+/// Gives a file's content.
+pub type Read<'a> = &'a dyn Fn(&TreePath, &File) -> Result<Bytes, ReadError>;
+
+/// What is checked.
+#[derive(Clone, Copy)]
+pub struct Workspace<'a> {
+    /// Its files.
+    pub tree: &'a Tree,
+    /// Their content.
+    pub read: Read<'a>,
+    /// A tree of the same workspace that passed this check before.
+    pub before: Option<Before<'a>>,
+}
+
+/// What is known from an earlier check.
+#[derive(Clone, Copy)]
+pub struct Before<'a> {
+    /// The files that passed.
+    pub tree: &'a Tree,
+    /// The manifest of an agent of that tree, by its file and digest, where it is at hand.
+    pub agent: &'a dyn Fn(&TreePath, &Digest) -> Option<Arc<AgentManifest>>,
+}
+
+/// A workspace that can run.
+#[derive(Debug, Clone, Default)]
+pub struct Checked {
+    /// Its own file.
+    pub workspace: Arc<WorkspaceManifest>,
+    /// Its agents.
+    pub agents: BTreeMap<AgentName, CheckedFile<AgentManifest>>,
+    /// Its tools.
+    pub tools: BTreeMap<ToolName, CheckedFile<ToolManifest>>,
+    /// What someone should look at.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// A manifest and where it came from.
+#[derive(Debug, Clone)]
+pub struct CheckedFile<T> {
+    /// Its file.
+    pub path: TreePath,
+    /// The file's digest.
+    pub digest: Digest,
+    /// What it says.
+    pub manifest: Arc<T>,
+}
+
+/// A workspace that cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// Its files have mistakes; there is at least one error, and warnings may be among them.
+    #[error("the workspace has mistakes: {}", diagnostic::count(.0))]
+    Problems(Vec<Diagnostic>),
+    /// A file could not be read.
+    #[error("{path} could not be read")]
+    Read {
+        /// The file.
+        path: TreePath,
+        /// Why.
+        #[source]
+        source: ReadError,
+    },
+}
+
+/// Checks everything.
+pub fn check(input: Workspace<'_>) -> Result<Checked, CheckError> {
+    let mut check = Check { input, workspace: None, found: Vec::new(), checked: Checked::default() };
+    let layout = Layout::of(input.tree, &mut check.found);
+    check.workspace()?;
+    check.tools(&layout)?;
+    check.providers()?;
+    check.agents(&layout)?;
+    check.finish()
+}
+
+/// A check under way.
+struct Check<'a> {
+    input: Workspace<'a>,
+    /// The workspace's own file; nothing when it is wrong, so that its mistakes are not blamed on others.
+    workspace: Option<Arc<WorkspaceManifest>>,
+    found: Vec<Diagnostic>,
+    checked: Checked,
+}
+
+impl<'a> Check<'a> {
+    fn workspace(&mut self) -> Result<(), CheckError> {
+        let Some((path, file)) = self.input.tree.files().get_key_value(WORKSPACE_FILE) else {
+            self.workspace = Some(Arc::default());
+            return Ok(());
+        };
+        let Some(text) = self.text(path, file)? else { return Ok(()) };
+        match WorkspaceManifest::parse(path, &text) {
+            Ok(manifest) => self.workspace = Some(Arc::new(manifest)),
+            Err(found) => self.found.extend(found),
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Checked, CheckError> {
+        diagnostic::sort(&mut self.found);
+        if self.found.len() > PROBLEMS_MAX {
+            // Errors come first when not everything is shown.
+            self.found.sort_by_key(|problem| problem.severity);
+            let more = self.found.len() - PROBLEMS_MAX;
+            self.found.truncate(PROBLEMS_MAX);
+            diagnostic::sort(&mut self.found);
+            let last = self.found.last().map_or_else(String::new, |problem| problem.path.clone());
+            let message = format!("there are {more} more problems than the {PROBLEMS_MAX} shown");
+            self.found.push(Diagnostic::error(code::TOO_MANY_PROBLEMS, last, message).help("put these right first"));
+        }
+        if self.found.iter().any(|problem| problem.severity == Severity::Error) {
+            return Err(CheckError::Problems(self.found));
+        }
+        let workspace = self.workspace.unwrap_or_default();
+        Ok(Checked { workspace, warnings: self.found, ..self.checked })
+    }
+
+    /// A text file's content; what is wrong with it as a whole is noted.
+    fn text(&mut self, path: &TreePath, file: &File) -> Result<Option<String>, CheckError> {
+        if file.bytes > TEXT_BYTES_MAX {
+            let message = format!("the file has {} bytes, and {TEXT_BYTES_MAX} is the most", file.bytes);
+            let help = "keep manifests and prompts short; data belongs into a tool";
+            self.found.push(Diagnostic::error(code::TOO_LARGE, path, message).help(help));
+            return Ok(None);
+        }
+        let bytes = self.read(path, file)?;
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => Ok(Some(text.to_owned())),
+            Err(error) => {
+                self.found.push(not_utf8(path, &bytes, error.valid_up_to()));
+                Ok(None)
+            }
+        }
+    }
+
+    fn read(&self, path: &TreePath, file: &File) -> Result<Bytes, CheckError> {
+        (self.input.read)(path, file).map_err(|source| CheckError::Read { path: path.clone(), source })
+    }
+
+    /// Whether a file was in the tree that passed before.
+    fn unchanged(&self, path: &TreePath, file: &File) -> bool {
+        self.input.before.is_some_and(|before| before.tree.files().get(path) == Some(file))
+    }
+
+    /// Puts a problem at a key of a file (or at the item of its list), for which the file is read once more.
+    fn note_at(&mut self, problem: Diagnostic, path: &TreePath, keys: &[&str], item: Option<&str>, label: String) {
+        self.found.push(match self.place(path, keys, item) {
+            Some(place) => problem.at(place, label),
+            None => problem,
+        });
+    }
+
+    fn place(&self, path: &TreePath, keys: &[&str], item: Option<&str>) -> Option<Place> {
+        let bytes = self.read(path, self.input.tree.files().get(path)?).ok()?;
+        let text = std::str::from_utf8(&bytes).ok()?;
+        let span: Range<usize> = locate(text, keys, item)?;
+        Some(Source { path, text }.place(span))
+    }
+}
+
+fn not_utf8(path: &TreePath, bytes: &[u8], valid: usize) -> Diagnostic {
+    let line = bytes[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;
+    let message = format!("the file is not UTF-8 text (byte {valid}, in line {line})");
+    Diagnostic::error(code::NOT_UTF8, path, message).help("save it as UTF-8")
+}
+
+#[cfg(test)]
+mod tests;

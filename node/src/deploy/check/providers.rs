@@ -1,0 +1,123 @@
+//! Language model providers: what they name is there, and their fallbacks lead somewhere.
+
+use std::collections::BTreeSet;
+
+use caxton_proto::diagnostic::{Diagnostic, closest, code};
+use caxton_proto::manifest::WorkspaceManifest;
+use caxton_proto::manifest::provider::ProviderKind;
+use caxton_proto::manifest::workspace::WORKSPACE_FILE;
+use caxton_proto::tree::TreePath;
+use caxton_proto::{ProviderName, ToolName};
+
+use super::{Check, CheckError};
+
+impl Check<'_> {
+    /// Checks the workspace's providers.
+    pub(super) fn providers(&mut self) -> Result<(), CheckError> {
+        let Some((path, _)) = self.input.tree.files().get_key_value(WORKSPACE_FILE) else { return Ok(()) };
+        let Some(workspace) = self.workspace.clone() else { return Ok(()) };
+        if let Some(wanted) = &workspace.llm.provider {
+            self.known_provider(&workspace, wanted, path, &["llm", "provider"], None);
+        }
+        for (name, provider) in &workspace.providers {
+            let section = |key| ["providers", name.as_str(), key];
+            match &provider.kind {
+                ProviderKind::Scripted { script } => match self.input.tree.files().get(script) {
+                    Some(file) => _ = self.text(script, file)?,
+                    None => {
+                        let message = format!("the script of provider `{name}` is missing: {script}");
+                        let help = "scripts are deployed from prompts/, agents/ and tools/";
+                        let problem = Diagnostic::error(code::MISSING_FILE, path, message).help(help);
+                        self.note_at(problem, path, &section("script"), None, "there is no such file".to_owned());
+                    }
+                },
+                ProviderKind::Wasm { tool } if !self.checked.tools.contains_key(tool) => {
+                    let message = format!("the provider `{name}` is the tool `{tool}`, which is not there");
+                    let label = match closest(tool.as_str(), self.checked.tools.keys().map(ToolName::as_str)) {
+                        Some(near) => format!("did you mean \"{near}\"?"),
+                        None => "there is no such tool".to_owned(),
+                    };
+                    let help = format!("add it as tools/{tool}/tool.toml");
+                    let problem = Diagnostic::error(code::UNKNOWN_TOOL, path, message).help(help);
+                    self.note_at(problem, path, &section("tool"), None, label);
+                }
+                ProviderKind::Wasm { .. } | ProviderKind::OpenAi { .. } | ProviderKind::Anthropic { .. } => {}
+            }
+            for next in &provider.fallback {
+                let written = written(next);
+                self.known_provider(&workspace, &next.provider, path, &section("fallback"), Some(&written));
+            }
+        }
+        self.cycles(&workspace, path);
+        Ok(())
+    }
+
+    /// Notes a provider that the workspace does not have.
+    pub(super) fn known_provider(
+        &mut self,
+        workspace: &WorkspaceManifest,
+        wanted: &ProviderName,
+        path: &TreePath,
+        keys: &[&str],
+        item: Option<&str>,
+    ) {
+        if workspace.providers.contains_key(wanted) {
+            return;
+        }
+        let label = match closest(wanted.as_str(), workspace.providers.keys().map(ProviderName::as_str)) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => "not in caxton.toml".to_owned(),
+        };
+        let message = format!("the workspace has no language model provider `{wanted}`");
+        let help = format!(
+            "describe it in caxton.toml: [providers.{wanted}] with kind = \"openai\", \"anthropic\", \"scripted\" or \"wasm\""
+        );
+        let problem = Diagnostic::error(code::UNKNOWN_PROVIDER, path, message).help(help);
+        self.note_at(problem, path, keys, item, label);
+    }
+
+    /// Notes each circle of fallbacks once, at the first of its providers.
+    fn cycles(&mut self, workspace: &WorkspaceManifest, path: &TreePath) {
+        let mut done: BTreeSet<&ProviderName> = BTreeSet::new();
+        for start in workspace.providers.keys() {
+            let Some(circle) = circle(workspace, start) else { continue };
+            if circle.iter().any(|name| done.contains(name)) {
+                continue;
+            }
+            let names: Vec<&str> = circle.iter().map(|name| name.as_str()).chain([start.as_str()]).collect();
+            let message = format!("providers fall back on each other in a circle: {}", names.join(" -> "));
+            let help = "take one of them out of the `fallback` of another, so that the chain ends";
+            let problem = Diagnostic::error(code::FALLBACK_CYCLE, path, message).help(help);
+            let keys = ["providers", start.as_str(), "fallback"];
+            self.note_at(problem, path, &keys, None, "the circle begins here".to_owned());
+            done.extend(circle);
+        }
+    }
+}
+
+/// An entry of a fallback list as its author wrote it.
+pub(super) fn written(fallback: &caxton_proto::manifest::provider::Fallback) -> String {
+    match &fallback.model {
+        Some(model) => format!("{}/{model}", fallback.provider),
+        None => fallback.provider.to_string(),
+    }
+}
+
+/// The way from `start` by fallbacks back to itself, without the last step.
+fn circle<'w>(workspace: &'w WorkspaceManifest, start: &'w ProviderName) -> Option<Vec<&'w ProviderName>> {
+    let mut seen = BTreeSet::from([start]);
+    let mut ways = vec![vec![start]];
+    while let Some(way) = ways.pop() {
+        let provider = way.last().and_then(|name| workspace.providers.get(*name));
+        for next in provider.into_iter().flat_map(|provider| &provider.fallback) {
+            if next.provider == *start {
+                return Some(way);
+            }
+            let known = workspace.providers.get_key_value(&next.provider);
+            if let Some((name, _)) = known.filter(|(name, _)| seen.insert(name)) {
+                ways.push(way.iter().copied().chain([name]).collect());
+            }
+        }
+    }
+    None
+}

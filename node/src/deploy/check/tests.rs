@@ -1,0 +1,1 @@
+//! Every problem that a check finds, as a person sees it.

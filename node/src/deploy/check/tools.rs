@@ -1,0 +1,86 @@
+//! Tools: their manifests, their modules, and what the workspace allows them.
+
+use std::sync::Arc;
+
+use caxton_proto::diagnostic::{Diagnostic, closest, code};
+use caxton_proto::manifest::ToolManifest;
+use caxton_proto::manifest::tool::ToolKind;
+use caxton_proto::manifest::workspace::Refused;
+use caxton_proto::tree::TreePath;
+
+use super::layout::Layout;
+use super::{Check, CheckError, CheckedFile, MODULE_BYTES_MAX};
+
+impl Check<'_> {
+    /// Reads and checks every tool.
+    pub(super) fn tools(&mut self, layout: &Layout<'_>) -> Result<(), CheckError> {
+        for (path, file) in &layout.tools {
+            let Some(text) = self.text(path, file)? else { continue };
+            match ToolManifest::parse(path, &text) {
+                Ok(manifest) => {
+                    self.module(path, &manifest);
+                    self.grants(path, &manifest);
+                    let name = manifest.name.clone();
+                    let tool = CheckedFile { path: (*path).clone(), digest: file.digest, manifest: Arc::new(manifest) };
+                    self.checked.tools.insert(name, tool);
+                }
+                Err(found) => self.found.extend(found),
+            }
+        }
+        Ok(())
+    }
+
+    fn module(&mut self, path: &TreePath, manifest: &ToolManifest) {
+        let Some(module) = manifest.kind.module() else { return };
+        let keys = ["tool", "module"];
+        let problem = match self.input.tree.files().get(module) {
+            None => {
+                let folder = format!("tools/{}/", manifest.name);
+                let beside = self.input.tree.files().keys().filter_map(|file| file.as_str().strip_prefix(&folder));
+                let wasm = beside.filter(|file| file.ends_with(".wasm"));
+                let label = match closest(module.as_str().strip_prefix(&folder).unwrap_or_default(), wasm) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => "there is no such file".to_owned(),
+                };
+                let message = format!("the module of tool `{}` is missing: {module}", manifest.name);
+                let help = "build it and put it there; files that git or .caxtonignore leave out are not deployed";
+                Some((Diagnostic::error(code::MISSING_FILE, path, message).help(help), label))
+            }
+            Some(file) if file.bytes > MODULE_BYTES_MAX => {
+                let message = format!("{module} has {} bytes, and {MODULE_BYTES_MAX} is the most", file.bytes);
+                let help = "build it for size, and strip its debugging information";
+                Some((Diagnostic::error(code::TOO_LARGE, path, message).help(help), "too large".to_owned()))
+            }
+            Some(file) if file.bytes == 0 => {
+                let message = format!("the module of tool `{}` is empty: {module}", manifest.name);
+                Some((Diagnostic::error(code::BAD_VALUE, path, message).help("build it again"), "empty".to_owned()))
+            }
+            Some(_) => None,
+        };
+        if let Some((problem, label)) = problem {
+            self.note_at(problem, path, &keys, None, label);
+        }
+    }
+
+    fn grants(&mut self, path: &TreePath, manifest: &ToolManifest) {
+        let Some(workspace) = self.workspace.clone() else { return };
+        for refused in workspace.grants.refusals(manifest) {
+            let (what, keys, item): (String, Vec<&str>, Option<String>) = match &refused {
+                Refused::Http(host) => (format!("talk to {host}"), vec!["grants", "http"], Some(host.to_string())),
+                Refused::Url(url) => (format!("talk to {url}"), vec!["tool", "url"], None),
+                Refused::Scratch => ("have a scratch folder".to_owned(), vec!["grants", "scratch"], None),
+                Refused::Clock => ("read the clock".to_owned(), vec!["grants", "clock"], None),
+                Refused::Random => ("draw random numbers".to_owned(), vec!["grants", "random"], None),
+                Refused::Secret(name) => (format!("read the secret {name}"), vec!["grants", "env"], None),
+                Refused::Processes => ("run as a process".to_owned(), vec!["tool", "kind"], None),
+            };
+            // A remote server's secrets stand beside its address.
+            let remote = matches!(manifest.kind, ToolKind::McpHttp { .. }) && matches!(refused, Refused::Secret(_));
+            let keys = if remote { vec!["tool", "url"] } else { keys };
+            let message = format!("the tool `{}` wants to {what}, and the workspace does not allow it", manifest.name);
+            let help = format!("allow it in caxton.toml, under [grants]: {}", refused.remedy());
+            let problem = Diagnostic::error(code::GRANT_NOT_ALLOWED, path, message).help(help);
+            self.note_at(problem, path, &keys, item.as_deref(), "not allowed".to_owned());
+        }
+    }
+}

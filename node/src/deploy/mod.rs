@@ -1,0 +1,3 @@
+//! THE DEPLOY WALK: from a request to the revision that this node serves.
+
+pub mod check;
