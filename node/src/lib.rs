@@ -6,6 +6,12 @@ pub mod client;
 
 pub mod api;
 
+pub mod config;
+
+pub mod auth;
+
+pub mod http;
+
 pub mod deploy;
 
 pub mod agent;

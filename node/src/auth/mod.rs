@@ -1,0 +1,296 @@
+//! Who is asking, and what they may do. Only this module makes an [`Access`]; everything that touches a workspace asks
+//! for one.
+//!
+//! A bearer is either the admin token of the data directory, or a JWT that this cluster signed *and* that the deploy
+//! log holds: a signature alone opens nothing, so that revoking works at once.
+
+mod keys;
+mod secret;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use caxton_proto::log::{IssueToken, Role, Token};
+use caxton_proto::{Digest, WorkspaceId};
+use subtle::ConstantTimeEq;
+
+pub use keys::KeyError;
+use keys::Keys;
+pub use secret::{SecretError, private_dir, read_or_create, write_private};
+
+/// The file of the data directory that holds the admin token.
+pub const ADMIN_TOKEN_FILE: &str = "admin-token";
+/// The subject of the admin token.
+pub const ADMIN_SUBJECT: &str = "admin";
+/// A bearer longer than this is refused unread, in bytes.
+pub const BEARER_BYTES_MAX: usize = 4096;
+
+/// What a request may do. A value of this type is the proof that its bearer was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    subject: Arc<str>,
+    role: Role,
+    /// Nothing stands for every workspace.
+    workspaces: Option<Arc<[WorkspaceId]>>,
+    /// Nothing for the admin token, which neither expires nor can be revoked.
+    token: Option<Arc<str>>,
+    expires_ms: Option<u64>,
+}
+
+impl Access {
+    /// Whose token it is.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// What it allows.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether the workspace is one of its own.
+    pub fn may(&self, workspace: &WorkspaceId) -> bool {
+        self.workspaces.as_ref().is_none_or(|own| own.contains(workspace))
+    }
+
+    /// The workspaces that it is limited to; nothing stands for every one.
+    pub fn workspaces(&self) -> Option<&[WorkspaceId]> {
+        self.workspaces.as_deref()
+    }
+
+    /// Refuses what the token does not allow in this workspace.
+    pub fn require(&self, role: Role, workspace: &WorkspaceId) -> Result<(), Denied> {
+        let wrong = |why| Denied { subject: self.subject.clone(), workspace: Some(workspace.clone()), why };
+        if !self.may(workspace) {
+            return Err(wrong(Why::Workspace));
+        }
+        if self.role < role { Err(wrong(Why::Role { has: self.role, wanted: role })) } else { Ok(()) }
+    }
+
+    /// Refuses what the token does not allow for the whole cluster.
+    pub fn require_cluster(&self, role: Role) -> Result<(), Denied> {
+        let wrong = |why| Denied { subject: self.subject.clone(), workspace: None, why };
+        if self.workspaces.is_some() {
+            return Err(wrong(Why::Workspace));
+        }
+        if self.role < role { Err(wrong(Why::Role { has: self.role, wanted: role })) } else { Ok(()) }
+    }
+
+    /// An access for a unit test of another module.
+    #[cfg(test)]
+    pub fn for_test(subject: &str, role: Role, workspaces: Option<&[&str]>) -> Access {
+        let names = |names: &[&str]| names.iter().map(|name| name.parse().expect("a name")).collect();
+        Access { subject: subject.into(), role, workspaces: workspaces.map(names), token: None, expires_ms: None }
+    }
+}
+
+/// The token is good, and does not allow this.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the token of `{subject}` does not allow this{}: {why}", in_workspace(.workspace))]
+pub struct Denied {
+    /// Whose token.
+    pub subject: Arc<str>,
+    /// Where; nothing for the whole cluster.
+    pub workspace: Option<WorkspaceId>,
+    /// What it lacks.
+    pub why: Why,
+}
+
+fn in_workspace(workspace: &Option<WorkspaceId>) -> String {
+    workspace.as_ref().map(|name| format!(" in workspace `{name}`")).unwrap_or_default()
+}
+
+/// What a token lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Why {
+    /// It is for other workspaces.
+    #[error("it is limited to other workspaces")]
+    Workspace,
+    /// Its role is too small.
+    #[error("it has the role {has}, and {wanted} is needed")]
+    Role {
+        /// What it has.
+        has: Role,
+        /// What is needed.
+        wanted: Role,
+    },
+}
+
+/// Why a bearer is not let in. Says nothing that helps to guess, and never holds the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// There is none.
+    #[error("the request carries no token")]
+    Missing,
+    /// It is not the admin token, and no JWT of this cluster.
+    #[error("the token is not valid here")]
+    Invalid,
+    /// It was good once.
+    #[error("the token has expired")]
+    Expired,
+    /// Somebody took it back.
+    #[error("the token was revoked")]
+    Revoked,
+}
+
+impl AuthError {
+    /// What to do.
+    pub fn help(self) -> &'static str {
+        match self {
+            AuthError::Missing => {
+                "send `Authorization: Bearer TOKEN`; the command line reads CAXTON_TOKEN, --token-file, or the admin-token file of the node's data directory"
+            }
+            AuthError::Invalid => {
+                "check that the token belongs to this server; the node's own is in the file admin-token of its data directory"
+            }
+            AuthError::Expired | AuthError::Revoked => "ask an admin for a new one: `caxton token create`",
+        }
+    }
+}
+
+/// The tokens that the deploy log holds.
+pub trait KnownTokens: Send + Sync + 'static {
+    /// The one with this id.
+    fn token(&self, id: &str) -> Option<Token>;
+}
+
+/// Why authentication could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The admin token's file.
+    #[error("the admin token cannot be read or made")]
+    AdminToken(#[source] SecretError),
+    /// The admin token's file has something else in it.
+    #[error("{path} does not hold an admin token; remove it, and the node makes a new one")]
+    NotAToken {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The signing key's file.
+    #[error("the signing key cannot be read or made")]
+    Key(#[from] KeyError),
+}
+
+/// Checks bearers and signs tokens.
+pub struct Auth {
+    admin: Digest,
+    keys: Keys,
+    known: Box<dyn KnownTokens>,
+}
+
+impl Auth {
+    /// Reads the admin token and the signing key of a data directory, and makes them when there are none.
+    pub fn open(data_dir: &Path, cluster: &str, known: impl KnownTokens) -> Result<Auth, OpenError> {
+        let path = data_dir.join(ADMIN_TOKEN_FILE);
+        let mint = || Ok(format!("caxton_admin_{}\n", hex::encode(secret::random::<32>()?)).into_bytes());
+        let bytes = read_or_create(&path, mint).map_err(OpenError::AdminToken)?;
+        let token = std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default();
+        const TOKEN_BYTES_MIN: usize = 32;
+        if token.len() < TOKEN_BYTES_MIN || token.contains(char::is_whitespace) {
+            return Err(OpenError::NotAToken { path });
+        }
+        let keys = Keys::open(&data_dir.join("keys"), cluster)?;
+        Ok(Auth { admin: Digest::of(token.as_bytes()), keys, known: Box::new(known) })
+    }
+
+    /// Checks the value of an `Authorization` header at the time `now_ms`.
+    pub fn authenticate(&self, header: Option<&str>, now_ms: u64) -> Result<Access, AuthError> {
+        let header = header.ok_or(AuthError::Missing)?;
+        let (scheme, bearer) = header.split_once(' ').ok_or(AuthError::Missing)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(AuthError::Missing);
+        }
+        self.check(bearer.trim(), now_ms)
+    }
+
+    fn check(&self, bearer: &str, now_ms: u64) -> Result<Access, AuthError> {
+        if bearer.len() > BEARER_BYTES_MAX {
+            return Err(AuthError::Invalid);
+        }
+        // Both sides are digests, so neither the time nor the length tells how much of a guess was right.
+        let digest = Digest::of(bearer.as_bytes());
+        if same(&digest, &self.admin) {
+            let subject = ADMIN_SUBJECT.into();
+            return Ok(Access { subject, role: Role::Admin, workspaces: None, token: None, expires_ms: None });
+        }
+        let id = self.keys.verify(bearer).ok_or(AuthError::Invalid)?;
+        let token = self.known.token(&id).ok_or(AuthError::Invalid)?;
+        if !same(&digest, &token.issued.hash) {
+            return Err(AuthError::Invalid);
+        }
+        good(&token, now_ms)?;
+        let Token { issued, revoked: _ } = token;
+        let workspaces = if issued.workspaces.is_empty() { None } else { Some(issued.workspaces.into()) };
+        Ok(Access {
+            subject: issued.subject.into(),
+            role: issued.role,
+            workspaces,
+            token: Some(id.into()),
+            expires_ms: Some(issued.expires_ms).filter(|ms| *ms != 0),
+        })
+    }
+
+    /// Whether an access that was given earlier still stands: long streams ask again and again.
+    pub fn still(&self, access: &Access, now_ms: u64) -> Result<(), AuthError> {
+        let Some(id) = &access.token else { return Ok(()) };
+        good(&self.known.token(id).ok_or(AuthError::Revoked)?, now_ms)
+    }
+
+    /// How long an access stands if nobody revokes it; nothing for ever.
+    pub fn remaining(&self, access: &Access, now_ms: u64) -> Option<Duration> {
+        access.expires_ms.map(|expires| Duration::from_millis(expires.saturating_sub(now_ms)))
+    }
+
+    /// Signs a token. It opens nothing before the deploy log holds the command that comes with it.
+    pub fn mint(&self, wanted: Wanted, now_ms: u64) -> Result<(String, IssueToken), KeyError> {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let expires_ms = now_ms.saturating_add(wanted.ttl.as_millis() as u64);
+        let token = self.keys.sign(&id, &wanted, now_ms / 1000, expires_ms / 1000)?;
+        let command = IssueToken {
+            id,
+            hash: Digest::of(token.as_bytes()),
+            subject: wanted.subject,
+            role: wanted.role,
+            workspaces: wanted.workspaces,
+            expires_ms,
+            time_ms: now_ms,
+            actor: wanted.actor,
+        };
+        Ok((token, command))
+    }
+}
+
+/// A token to be made.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Who will use it.
+    pub subject: String,
+    /// What it allows.
+    pub role: Role,
+    /// Where; none for everywhere.
+    pub workspaces: Vec<WorkspaceId>,
+    /// For how long.
+    pub ttl: Duration,
+    /// Who makes it.
+    pub actor: String,
+}
+
+fn same(a: &Digest, b: &Digest) -> bool {
+    a.as_bytes().ct_eq(b.as_bytes()).into()
+}
+
+fn good(token: &Token, now_ms: u64) -> Result<(), AuthError> {
+    if token.revoked.is_some() {
+        return Err(AuthError::Revoked);
+    }
+    if token.is_good(now_ms) { Ok(()) } else { Err(AuthError::Expired) }
+}
+
+/// The time as the deploy log counts it: milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! Every setting of a node: its name, type, default, bounds and meaning, in one table.
+//!
+//! The table makes the types that a node runs with, the environment's names, the checks and docs/config.md; a setting
+//! that is not in it does not exist.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::value::{ByteSize, LogFormat, TlsMode};
+use super::{Draft, Problem, Setting, Value, pick};
+
+macro_rules! bounds {
+    () => {
+        None
+    };
+    ($min:literal, $max:literal) => {
+        Some(($min, $max))
+    };
+}
+
+macro_rules! settings {
+    ($(
+        $(#[doc = $about:literal])+
+        $section:ident: $Section:ident {
+            $( $(#[doc = $meaning:literal])+ $name:ident: $Type:ty = $default:literal $(in $min:literal..$max:literal)?; )+
+        }
+    )+) => {
+        $(
+            $(#[doc = $about])+
+            #[derive(Debug, Clone)]
+            pub struct $Section { $( $(#[doc = $meaning])+ pub $name: $Type, )+ }
+        )+
+
+        /// What a node runs with: checked, whole, and never changed while it runs.
+        #[derive(Debug, Clone)]
+        pub struct Config { $( $(#[doc = $about])+ pub $section: $Section, )+ }
+
+        /// The table, in the order of docs/config.md.
+        pub const SETTINGS: &[Setting] = &[ $( $( Setting {
+            key: concat!(stringify!($section), ".", stringify!($name)),
+            about: &[$($about),+],
+            kind: <$Type as Value>::KIND,
+            default: $default,
+            bounds: bounds!($($min, $max)?),
+            meaning: &[$($meaning),+],
+        }, )+ )+ ];
+
+        impl Config {
+            /// Reads every setting of the draft, and adds each one that is wrong to `problems`.
+            pub(super) fn read(draft: &Draft, problems: &mut Vec<Problem>) -> Option<Config> {
+                let mut settings = SETTINGS.iter();
+                $( $( let $name: Option<$Type> = pick(settings.next()?, draft, problems); )+
+                   let $section = (|| Some($Section { $( $name: $name?, )+ }))(); )+
+                Some(Config { $( $section: $section?, )+ })
+            }
+
+            /// Every setting's value as text, in the table's order.
+            pub fn shown(&self) -> Vec<(&'static Setting, String)> {
+                let values = [ $( $( self.$section.$name.show(), )+ )+ ];
+                SETTINGS.iter().zip(values).collect()
+            }
+        }
+    };
+}
+
+settings! {
+    /// Where the node keeps what it knows.
+    data: Data {
+        /// The data directory. Empty means `$XDG_DATA_HOME/caxton`, or `~/.local/share/caxton`.
+        dir: PathBuf = "";
+    }
+    /// The HTTP API.
+    http: Http {
+        /// The address that the API listens on. Anything but loopback switches TLS on. Port 0 takes a free one.
+        bind: SocketAddr = "127.0.0.1:7411";
+        /// The largest body of a request, where its route does not say otherwise.
+        body_bytes_max: ByteSize = "8MiB" in "1KiB".."1GiB";
+        /// How many requests are answered at once; one more gets 503 and `Retry-After`.
+        requests_max: u64 = "1024" in "1".."1000000";
+        /// How many connections are open at once; one more waits until another closes.
+        connections_max: u64 = "4096" in "1".."1000000";
+        /// How long a request may take, from its head to the answer's head. Event streams are not limited.
+        timeout: Duration = "30s" in "100ms".."1h";
+        /// How long a connection may take to send a request's head, or to finish the TLS handshake.
+        header_timeout: Duration = "10s" in "100ms".."5m";
+        /// How many event streams are open at once; one more gets 503 and `Retry-After`.
+        event_streams_max: u64 = "1000" in "1".."1000000";
+        /// How often a quiet event stream sends a comment, so that proxies keep it open.
+        event_heartbeat: Duration = "15s" in "100ms".."10m";
+    }
+    /// TLS 1.3, with a certificate authority of the node's own unless a certificate is given.
+    tls: Tls {
+        /// `auto`: on as soon as `http.bind` is not loopback. `always`: on loopback too.
+        mode: TlsMode = "auto";
+        /// Further host names and IP addresses for the certificate, beside the bind address, the host's name and `localhost`.
+        names: Vec<String> = "";
+        /// A PEM file with a certificate chain to use instead of the node's own; goes with `tls.key_file`.
+        certificate_file: PathBuf = "";
+        /// A PEM file with the private key of `tls.certificate_file`.
+        key_file: PathBuf = "";
+    }
+    /// Tokens that `caxton token create` makes.
+    tokens: Tokens {
+        /// How long a token is valid when its maker does not say.
+        ttl: Duration = "30d" in "1m".."365d";
+        /// How long a token may be valid at most.
+        ttl_max: Duration = "365d" in "1m".."3650d";
+        /// How many tokens that have not expired there may be.
+        count_max: u64 = "10000" in "1".."1000000";
+    }
+    /// Deployments.
+    deploy: Deploy {
+        /// How many files a workspace may have.
+        files_max: u64 = "100000" in "1".."10000000";
+        /// The largest file of a workspace.
+        file_bytes_max: ByteSize = "256MiB" in "1KiB".."16GiB";
+        /// How large all files of a workspace may be together.
+        workspace_bytes_max: ByteSize = "2GiB" in "1KiB".."1TiB";
+        /// The largest body of a request that sends artifacts; the command line splits what is larger.
+        upload_bytes_max: ByteSize = "32MiB" in "1MiB".."1GiB";
+        /// How many requests that send artifacts are read at once.
+        uploads_max: u64 = "16" in "1".."10000";
+        /// How many workspaces there may be.
+        workspaces_max: u64 = "10000" in "1".."1000000";
+        /// How many revisions of a workspace keep their content, so that a rollback can put it back.
+        revisions_kept: u64 = "100" in "1".."10000";
+        /// How many deployments are checked and proposed at once; one more gets 503 and `Retry-After`.
+        concurrent_max: u64 = "64" in "1".."10000";
+        /// How long a deployment may wait to be live on this node after the log took it.
+        live_timeout: Duration = "20s" in "100ms".."10m";
+    }
+    /// The disk below the data directory.
+    disk: Disk {
+        /// Writes that a person can repeat are refused while less than this is free, so that the log can go on.
+        reserve_bytes: ByteSize = "128MiB" in "0B".."1TiB";
+    }
+    /// The replicated log.
+    raft: Raft {
+        /// How often a leader says that it is there.
+        heartbeat: Duration = "200ms" in "10ms".."10s";
+        /// The shortest silence of the leader that starts an election.
+        election_min: Duration = "1s" in "50ms".."60s";
+        /// The longest silence of the leader that starts an election; each is drawn between the two.
+        election_max: Duration = "2s" in "100ms".."120s";
+        /// How many entries of the log are kept before a snapshot stands in for them.
+        snapshot_entries: u64 = "5000" in "10".."10000000";
+    }
+    /// Logs, traces and metrics.
+    telemetry: Telemetry {
+        /// `pretty` for people, `json` for programs, `auto` for pretty on a terminal and JSON elsewhere.
+        log_format: LogFormat = "auto";
+        /// Which log lines are written, in the syntax of tracing's `EnvFilter`, as in `info,caxton=debug`.
+        filter: String = "info";
+        /// Where traces are sent with OTLP over gRPC, as in `http://127.0.0.1:4317`; empty for nowhere.
+        otlp_endpoint: String = "";
+        /// How long one export may take.
+        otlp_timeout: Duration = "5s" in "100ms".."5m";
+        /// The name that traces carry as `service.name`.
+        service_name: String = "caxton";
+    }
+    /// Stopping.
+    stop: Stop {
+        /// How long requests that are being answered may go on after SIGTERM; then they are cut off.
+        grace: Duration = "10s" in "0s".."1h";
+    }
+    /// The process.
+    runtime: Runtime {
+        /// How many threads answer requests; 0 for as many as there are processors, 16 at most.
+        threads: u64 = "0" in "0".."1024";
+    }
+}
