@@ -17,7 +17,9 @@ pub enum KeyError {
     #[error("the key's file cannot be read or made")]
     File(#[from] SecretError),
     /// The file holds something else.
-    #[error("{path} does not hold an Ed25519 key in PKCS#8; put it back from a backup, or remove it, which makes all tokens invalid")]
+    #[error(
+        "{path} does not hold an Ed25519 key in PKCS#8; put it back from a backup, or remove it, which makes all tokens invalid"
+    )]
     NotAKey {
         /// The file.
         path: PathBuf,

@@ -22,7 +22,9 @@ pub enum SecretError {
         source: io::Error,
     },
     /// Others may read it.
-    #[error("{path} can be read by others (mode {mode:o}); run `chmod 600 {path}`, and make a new one if it may have leaked")]
+    #[error(
+        "{path} can be read by others (mode {mode:o}); run `chmod 600 {path}`, and make a new one if it may have leaked"
+    )]
     Exposed {
         /// The file.
         path: PathBuf,
@@ -52,7 +54,10 @@ pub fn private_dir(path: &Path) -> Result<(), SecretError> {
 }
 
 /// The file's bytes; when there is no file, it is made with what `mint` gives.
-pub fn read_or_create(path: &Path, mint: impl FnOnce() -> Result<Vec<u8>, SecretError>) -> Result<Vec<u8>, SecretError> {
+pub fn read_or_create(
+    path: &Path,
+    mint: impl FnOnce() -> Result<Vec<u8>, SecretError>,
+) -> Result<Vec<u8>, SecretError> {
     match fs::read(path) {
         Ok(bytes) => {
             let mode = fs::metadata(path).map_err(io(path, "cannot be looked at"))?.permissions().mode() & 0o777;

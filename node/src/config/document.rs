@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Config, SETTINGS};
+use super::{Config, SECTIONS, SETTINGS, Setting};
 
 /// docs/config.md, made from the table of settings; a test holds the file to it.
 pub fn markdown() -> String {
@@ -19,26 +19,27 @@ pub fn markdown() -> String {
          A size is a whole number with `B`, `KiB`, `MiB`, `GiB` or `TiB`; a duration one with `ms`, `s`, `m`, `h` or `d`; \
          a list is a TOML array, or text with commas.\n",
     );
-    let mut section = "";
-    for setting in SETTINGS {
-        let (this, _) = setting.key.split_once('.').unwrap_or((setting.key, ""));
-        if this != section {
-            section = this;
-            let about = paragraph(setting.about);
-            _ = write!(out, "\n## {section}\n\n{about}\n\n| setting | environment variable | type | default | bounds | meaning |\n|---|---|---|---|---|---|\n");
-        }
-        let default = if setting.default.is_empty() { "empty".to_owned() } else { format!("`{}`", setting.default) };
-        let bounds = setting.bounds.map(|(min, max)| format!("`{min}` to `{max}`")).unwrap_or_default();
-        let meaning = paragraph(setting.meaning);
-        _ = writeln!(
-            out,
-            "| `{}` | `{}` | {} | {default} | {bounds} | {meaning} |",
-            setting.key,
-            setting.variable(),
-            setting.kind
-        );
+    for (section, about) in SECTIONS {
+        let about = paragraph(about);
+        let columns = "setting | environment variable | type | default | bounds | meaning";
+        _ = write!(out, "\n## {section}\n\n{about}\n\n| {columns} |\n|---|---|---|---|---|---|\n");
+        let own = |setting: &&Setting| setting.key.split('.').next() == Some(*section);
+        SETTINGS.iter().filter(own).for_each(|setting| row(&mut out, setting));
     }
     out
+}
+
+fn row(out: &mut String, setting: &Setting) {
+    let default = if setting.default.is_empty() { "empty".to_owned() } else { format!("`{}`", setting.default) };
+    let bounds = setting.bounds.map(|(min, max)| format!("`{min}` to `{max}`")).unwrap_or_default();
+    let meaning = paragraph(setting.meaning);
+    _ = writeln!(
+        out,
+        "| `{}` | `{}` | {} | {default} | {bounds} | {meaning} |",
+        setting.key,
+        setting.variable(),
+        setting.kind
+    );
 }
 
 /// The settings in effect, as a TOML file that would set them again. There are no secrets among them: settings name

@@ -14,9 +14,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use document::{markdown, print};
-pub use settings::{
-    Config, Data, Deploy, Disk, Http, Raft, Runtime, SETTINGS, Stop, Telemetry, Tls, Tokens,
-};
+pub use settings::{Config, Data, Deploy, Disk, Http, Raft, Runtime, SECTIONS, SETTINGS, Stop, Telemetry, Tls, Tokens};
 pub use value::{ByteSize, LogFormat, Raw, TlsMode, Value};
 
 /// The environment variables that belong to the command line's client and are no settings of a node.
@@ -28,8 +26,6 @@ const CLIENT_VARIABLES: [&str; 6] =
 pub struct Setting {
     /// Its name in a file, as in `http.bind`.
     pub key: &'static str,
-    /// What its section is about.
-    pub about: &'static [&'static str],
     /// Its type.
     pub kind: &'static str,
     /// What it is when nobody says.
@@ -235,7 +231,11 @@ impl Draft {
                 if config.data.dir.as_os_str().is_empty() {
                     match home.data_dir() {
                         Some(dir) => config.data.dir = dir,
-                        None => problems.push(self.problem("data.dir", "is not set, and neither HOME nor XDG_DATA_HOME say where it could be", "pass --data-dir DIR")),
+                        None => problems.push(self.problem(
+                            "data.dir",
+                            "is not set, and neither HOME nor XDG_DATA_HOME say where it could be",
+                            "pass --data-dir DIR",
+                        )),
                     }
                 }
                 if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
@@ -248,7 +248,9 @@ impl Draft {
     fn agree(&self, config: &Config, problems: &mut Vec<Problem>) {
         if config.raft.election_min < config.raft.heartbeat * 3 {
             let heartbeat = config.raft.heartbeat.show();
-            let message = format!("is less than three times `raft.heartbeat` ({heartbeat}), so that one late heartbeat would start an election");
+            let message = format!(
+                "is less than three times `raft.heartbeat` ({heartbeat}), so that one late heartbeat would start an election"
+            );
             problems.push(self.problem("raft.election_min", &message, "raise it, or lower `raft.heartbeat`"));
         }
         if config.raft.election_max <= config.raft.election_min {
@@ -258,7 +260,11 @@ impl Draft {
             problems.push(self.problem("tokens.ttl", "is more than `tokens.ttl_max`", "lower it"));
         }
         if config.deploy.file_bytes_max > config.deploy.workspace_bytes_max {
-            problems.push(self.problem("deploy.file_bytes_max", "is more than `deploy.workspace_bytes_max`", "lower it"));
+            problems.push(self.problem(
+                "deploy.file_bytes_max",
+                "is more than `deploy.workspace_bytes_max`",
+                "lower it",
+            ));
         }
         let (certificate, key) = (&config.tls.certificate_file, &config.tls.key_file);
         if certificate.as_os_str().is_empty() != key.as_os_str().is_empty() {

@@ -39,12 +39,14 @@ macro_rules! settings {
         /// The table, in the order of docs/config.md.
         pub const SETTINGS: &[Setting] = &[ $( $( Setting {
             key: concat!(stringify!($section), ".", stringify!($name)),
-            about: &[$($about),+],
             kind: <$Type as Value>::KIND,
             default: $default,
             bounds: bounds!($($min, $max)?),
             meaning: &[$($meaning),+],
         }, )+ )+ ];
+
+        /// What each section is about, in the order of docs/config.md.
+        pub const SECTIONS: &[(&str, &[&str])] = &[ $( (stringify!($section), &[$($about),+]), )+ ];
 
         impl Config {
             /// Reads every setting of the draft, and adds each one that is wrong to `problems`.

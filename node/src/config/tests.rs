@@ -64,7 +64,9 @@ fn every_problem_is_told_at_once_with_its_place() {
 
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
-    let draft = file("[raft]\nheartbeat = '400ms'\n[tls]\nkey_file = 'k.pem'\n[telemetry]\notlp_endpoint = 'here'\nfilter = 'a=b=c'\n");
+    let draft = file(
+        "[raft]\nheartbeat = '400ms'\n[tls]\nkey_file = 'k.pem'\n[telemetry]\notlp_endpoint = 'here'\nfilter = 'a=b=c'\n",
+    );
     let found = problems(draft);
     assert_eq!(found.len(), 4, "{found:#?}");
     assert!(found[0].starts_with("default: `raft.election_min` is less than three times"), "{found:#?}");
@@ -113,5 +115,8 @@ fn docs_config_md_is_what_the_table_says() {
         std::fs::write(&path, &expected).expect("docs/config.md can be written");
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == expected, "docs/config.md is not what the table says: run UPDATE_DOCS=1 cargo test -p caxton --lib config");
+    assert!(
+        found == expected,
+        "docs/config.md is not what the table says: run UPDATE_DOCS=1 cargo test -p caxton --lib config"
+    );
 }
