@@ -17,3 +17,5 @@ pub mod deploy;
 pub mod agent;
 
 pub mod llm;
+
+pub mod artifacts;

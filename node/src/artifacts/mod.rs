@@ -1,0 +1,463 @@
+//! The content-addressed store: what deployed files, chunk lists and tree nodes are made of, by SHA-256.
+//!
+//! A workspace sees its own blobs only: every key starts with its name, so that knowing a digest opens nothing. A blob
+//! is checked against its digest when it comes in and each time it is read; a damaged one is an error that names it.
+//! The calls block on the disk: async code makes them from blocking threads.
+
+pub mod space;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::SystemTime;
+
+use bytes::{Bytes, BytesMut};
+use caxton_proto::chunk::ChunkList;
+use caxton_proto::tree::File;
+use caxton_proto::{Digest, WorkspaceId};
+use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, Options, WriteBatch, WriteOptions};
+use tracing::{error, info, warn};
+
+pub use space::{DiskFull, Space};
+
+/// What RocksDB gathers in memory before it writes a table, in bytes.
+const WRITE_BUFFER_BYTES: usize = 8 << 20;
+/// RocksDB's cache of blocks, in bytes.
+const CACHE_BYTES: usize = 8 << 20;
+/// Values from this size on live in blob files, which compactions do not rewrite.
+const BLOB_FILE_MIN_BYTES: u64 = 4 << 10;
+/// How many files RocksDB keeps open.
+const OPEN_FILES_MAX: i32 = 256;
+/// How many rows are deleted in one batch.
+const COLLECT_BATCH: usize = 1_024;
+/// A collection that frees at least this much has its tables rewritten, which gives the space back.
+const COMPACT_BYTES_MIN: u64 = 16 << 20;
+
+/// The store could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("the artifact store {} cannot be opened; if it is damaged, restore it from a backup, or move it away and deploy \
+    every workspace again", dir.display())]
+pub struct OpenError {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What RocksDB says, which names the file.
+    #[source]
+    pub source: rocksdb::Error,
+}
+
+/// Blobs could not be stored; none of them was.
+#[derive(Debug, thiserror::Error)]
+pub enum PutError {
+    /// A blob's content is not what its digest names.
+    #[error("a blob was sent as {digest}, and its content has the digest {found}")]
+    Mismatch {
+        /// What it was sent as.
+        digest: Digest,
+        /// What it is.
+        found: Digest,
+    },
+    /// Too little space would be left.
+    #[error(transparent)]
+    Full(#[from] DiskFull),
+    /// The store failed.
+    #[error("the artifact store could not be written")]
+    Store(#[source] rocksdb::Error),
+    /// The store could not be opened again after a failure.
+    #[error("the artifact store is closed")]
+    Closed,
+}
+
+/// A blob could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum GetError {
+    /// It is there, and is not what its digest names.
+    #[error("the artifact {digest} of workspace `{workspace}` is damaged on this node's disk")]
+    Corrupt {
+        /// Whose it is.
+        workspace: WorkspaceId,
+        /// Its name.
+        digest: Digest,
+        /// What RocksDB says, when it saw the damage first.
+        #[source]
+        source: Option<rocksdb::Error>,
+    },
+    /// It is not there.
+    #[error("the artifact {digest} of workspace `{workspace}` is not on this node")]
+    Missing {
+        /// Whose it would be.
+        workspace: WorkspaceId,
+        /// Its name.
+        digest: Digest,
+    },
+    /// The store failed.
+    #[error("the artifact store could not be read")]
+    Store(#[source] rocksdb::Error),
+    /// The store could not be opened again after a failure.
+    #[error("the artifact store is closed")]
+    Closed,
+}
+
+/// What a collection removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// How many blobs.
+    pub blobs: u64,
+    /// How many bytes they had.
+    pub bytes: u64,
+}
+
+/// A handle on the store; clones are handles on the same one.
+#[derive(Clone)]
+pub struct Artifacts(Arc<Inner>);
+
+struct Inner {
+    dir: PathBuf,
+    space: Space,
+    /// Nothing only when opening it again failed.
+    db: RwLock<Option<DB>>,
+    /// RocksDB met a full disk and refuses writes until it is opened again.
+    stuck: AtomicBool,
+    /// Held shared while blobs are put, and alone while a batch is removed: a blob that is found present during a put
+    /// must not be removed before its row is renewed. Locked after `db`, always.
+    removing: RwLock<()>,
+}
+
+impl Artifacts {
+    /// Opens the store in `dir`, and makes it when there is none. `space` watches the disk that holds it.
+    pub fn open(dir: &Path, space: Space) -> Result<Artifacts, OpenError> {
+        let db = open(dir)?;
+        Ok(Artifacts(Arc::new(Inner {
+            dir: dir.to_owned(),
+            space,
+            db: RwLock::new(Some(db)),
+            stuck: AtomicBool::new(false),
+            removing: RwLock::new(()),
+        })))
+    }
+
+    /// The space of the disk under the store.
+    pub fn space(&self) -> &Space {
+        &self.0.space
+    }
+
+    /// Stores `blobs`, all or none; they are on disk when this returns.
+    ///
+    /// A blob that is there already has its age renewed, which keeps it from being collected before the deployment
+    /// that it was sent for is proposed.
+    pub fn put(&self, workspace: &WorkspaceId, blobs: Vec<(Digest, Bytes)>) -> Result<(), PutError> {
+        for (digest, blob) in &blobs {
+            let found = Digest::of(blob);
+            if found != *digest {
+                return Err(PutError::Mismatch { digest: *digest, found });
+            }
+        }
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        let wanted = blobs.iter().map(|(_, blob)| blob.len() as u64).sum();
+        self.0.space.check(wanted)?;
+        self.unstick()?;
+        let guard = self.db();
+        let db = guard.as_ref().ok_or(PutError::Closed)?;
+        let _shared = self.0.removing.read().unwrap_or_else(PoisonError::into_inner);
+        let names: Vec<_> = blobs.iter().map(|(digest, _)| *digest).collect();
+        let rows = rows(db, workspace, &names).map_err(PutError::Store)?;
+        let mut batch = WriteBatch::default();
+        let uploaded_ms = now_ms();
+        for ((digest, blob), row) in blobs.iter().zip(rows) {
+            let new = Row { uploaded_ms, bytes: blob.len() as u32, damaged: false };
+            batch.put(key(ROW, workspace, digest), new.encode());
+            if row.is_none_or(|row| row.damaged) {
+                batch.put(key(BLOB, workspace, digest), blob);
+            }
+        }
+        db.write_opt(batch, &synced()).map_err(|error| self.refusal(error, wanted))
+    }
+
+    /// The blob `digest`, checked; `None` when the workspace has none.
+    pub fn get(&self, workspace: &WorkspaceId, digest: &Digest) -> Result<Option<Bytes>, GetError> {
+        let guard = self.db();
+        let db = guard.as_ref().ok_or(GetError::Closed)?;
+        let damaged = |source| GetError::Corrupt { workspace: workspace.clone(), digest: *digest, source };
+        let found = match db.get_pinned(key(BLOB, workspace, digest)) {
+            Ok(None) => return Ok(None),
+            Ok(Some(blob)) if Digest::of(&blob) == *digest => return Ok(Some(Bytes::copy_from_slice(&blob))),
+            Ok(Some(_)) => damaged(None),
+            Err(error) if error.kind() == rocksdb::ErrorKind::Corruption => damaged(Some(error)),
+            Err(error) => return Err(GetError::Store(error)),
+        };
+        error!(%workspace, %digest, "an artifact is damaged");
+        mark_damaged(db, workspace, digest);
+        Err(found)
+    }
+
+    /// The blob `digest`, checked; its absence is an error.
+    pub fn need(&self, workspace: &WorkspaceId, digest: &Digest) -> Result<Bytes, GetError> {
+        let missing = || GetError::Missing { workspace: workspace.clone(), digest: *digest };
+        self.get(workspace, digest)?.ok_or_else(missing)
+    }
+
+    /// The content of `file`, its chunks joined.
+    pub fn read_file(&self, workspace: &WorkspaceId, file: &File) -> Result<Bytes, GetError> {
+        let Some(list) = &file.chunks else { return self.need(workspace, &file.digest) };
+        let damaged = |digest| GetError::Corrupt { workspace: workspace.clone(), digest, source: None };
+        let chunks = ChunkList::decode(&self.need(workspace, list)?).map_err(|_| damaged(*list))?;
+        let mut content = BytesMut::with_capacity(chunks.bytes() as usize);
+        for chunk in &chunks.0 {
+            content.extend_from_slice(&self.need(workspace, &chunk.digest)?);
+        }
+        if content.len() as u64 == file.bytes { Ok(content.freeze()) } else { Err(damaged(*list)) }
+    }
+
+    /// The sizes of the blobs that are there, in the order of `digests`. One known to be damaged counts as absent, so
+    /// that it is sent again.
+    pub fn sizes(&self, workspace: &WorkspaceId, digests: &[Digest]) -> Result<Vec<Option<u32>>, GetError> {
+        let guard = self.db();
+        let db = guard.as_ref().ok_or(GetError::Closed)?;
+        let rows = rows(db, workspace, digests).map_err(GetError::Store)?;
+        Ok(rows.into_iter().map(|row| row.filter(|row| !row.damaged).map(|row| row.bytes)).collect())
+    }
+
+    /// Those of `digests` that are not there, each once, in their order.
+    pub fn missing(&self, workspace: &WorkspaceId, digests: &[Digest]) -> Result<Vec<Digest>, GetError> {
+        let sizes = self.sizes(workspace, digests)?;
+        let mut seen = HashSet::new();
+        let absent = digests.iter().zip(sizes).filter(|(_, size)| size.is_none()).map(|(digest, _)| *digest);
+        Ok(absent.filter(|digest| seen.insert(*digest)).collect())
+    }
+
+    /// Removes what is not in `live` and was put before `older_than_ms` (Unix time).
+    ///
+    /// The age keeps what a client has sent for a deployment that it has not proposed yet. Allowed on a full disk,
+    /// because it is what makes room.
+    pub fn collect(
+        &self,
+        workspace: &WorkspaceId,
+        live: &HashSet<Digest>,
+        older_than_ms: u64,
+    ) -> Result<Collected, GetError> {
+        let guard = self.db();
+        let db = guard.as_ref().ok_or(GetError::Closed)?;
+        let dead = dead(db, workspace, live, older_than_ms).map_err(GetError::Store)?;
+        let mut collected = Collected::default();
+        for names in dead.chunks(COLLECT_BATCH) {
+            let _alone = self.0.removing.write().unwrap_or_else(PoisonError::into_inner);
+            // Read again under the lock: a put may have renewed some of them meanwhile.
+            let rows = rows(db, workspace, names).map_err(GetError::Store)?;
+            let mut batch = WriteBatch::default();
+            for (digest, row) in names.iter().zip(rows) {
+                if let Some(row) = row.filter(|row| row.uploaded_ms < older_than_ms) {
+                    batch.delete(key(BLOB, workspace, digest));
+                    batch.delete(key(ROW, workspace, digest));
+                    collected.blobs += 1;
+                    collected.bytes += u64::from(row.bytes);
+                }
+            }
+            // Not synced: what a power cut brings back, the next collection removes.
+            db.write(batch).map_err(GetError::Store)?;
+        }
+        if collected.bytes >= COMPACT_BYTES_MIN {
+            db.flush().map_err(GetError::Store)?;
+            db.compact_range(Some(prefix(BLOB, workspace)), Some(prefix_end(BLOB, workspace)));
+        }
+        Ok(collected)
+    }
+
+    /// The workspaces that have blobs.
+    pub fn workspaces(&self) -> Result<Vec<WorkspaceId>, GetError> {
+        let guard = self.db();
+        let db = guard.as_ref().ok_or(GetError::Closed)?;
+        let mut rows = db.raw_iterator();
+        let mut found: Vec<WorkspaceId> = Vec::new();
+        rows.seek([ROW]);
+        while let Some(workspace) = rows.key().and_then(workspace_of) {
+            rows.seek(prefix_end(ROW, &workspace));
+            found.push(workspace);
+        }
+        rows.status().map_err(GetError::Store)?;
+        Ok(found)
+    }
+
+    /// Writes out what is in memory, so that the next start has no log to replay.
+    pub fn flush(&self) {
+        if let Some(Err(error)) = self.db().as_ref().map(DB::flush) {
+            warn!(%error, "the artifact store was not flushed; its log keeps what was stored");
+        }
+    }
+
+    fn db(&self) -> RwLockReadGuard<'_, Option<DB>> {
+        self.0.db.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a failed write means; a full disk is remembered, because RocksDB refuses all writes after it.
+    fn refusal(&self, error: rocksdb::Error, wanted: u64) -> PutError {
+        if !is_no_space(&error) {
+            return PutError::Store(error);
+        }
+        warn!(%error, "the artifact store met a full disk");
+        self.0.stuck.store(true, Ordering::Release);
+        PutError::Full(self.0.space.met_end(wanted))
+    }
+
+    /// Opens the store again after it met a full disk. RocksDB would come back by itself, but in its own time.
+    fn unstick(&self) -> Result<(), PutError> {
+        if !self.0.stuck.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut db = self.0.db.write().unwrap_or_else(PoisonError::into_inner);
+        if !self.0.stuck.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        // Closed first: RocksDB locks its folder.
+        drop(db.take());
+        match open(&self.0.dir) {
+            Ok(opened) => {
+                info!("the artifact store works again after a full disk");
+                *db = Some(opened);
+                Ok(())
+            }
+            Err(error) => {
+                self.0.stuck.store(true, Ordering::Release);
+                Err(self.refusal(error.source, 0))
+            }
+        }
+    }
+}
+
+fn open(dir: &Path) -> Result<DB, OpenError> {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES));
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_bloom_filter(10.0, false);
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    // The default mode opens a log with a flipped bit without a word, and drops what follows it.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_keep_log_file_num(2);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_enable_blob_files(true);
+    options.set_min_blob_size(BLOB_FILE_MIN_BYTES);
+    options.set_blob_compression_type(DBCompressionType::Lz4);
+    options.set_enable_blob_gc(true);
+    options.set_blob_gc_age_cutoff(1.0);
+    options.set_block_based_table_factory(&table);
+    DB::open(&options, dir).map_err(|source| OpenError { dir: dir.to_owned(), source })
+}
+
+fn synced() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    options
+}
+
+fn is_no_space(error: &rocksdb::Error) -> bool {
+    error.as_ref().contains("No space left on device")
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Keys of rows: small, so that asking what is there reads no content.
+const ROW: u8 = b'i';
+/// Keys of contents.
+const BLOB: u8 = b'b';
+
+fn prefix(kind: u8, workspace: &WorkspaceId) -> Vec<u8> {
+    let name = workspace.as_str().as_bytes();
+    // The length goes first, so that no workspace's keys lie among another's.
+    let mut key = vec![kind, name.len() as u8];
+    key.extend_from_slice(name);
+    key
+}
+
+fn key(kind: u8, workspace: &WorkspaceId, digest: &Digest) -> Vec<u8> {
+    let mut key = prefix(kind, workspace);
+    key.extend_from_slice(digest.as_bytes());
+    key
+}
+
+/// Behind every key with this prefix: one byte more than a digest has.
+fn prefix_end(kind: u8, workspace: &WorkspaceId) -> Vec<u8> {
+    let mut key = prefix(kind, workspace);
+    key.extend_from_slice(&[0xff; 33]);
+    key
+}
+
+fn workspace_of(key: &[u8]) -> Option<WorkspaceId> {
+    let (length, rest) = key.strip_prefix(&[ROW])?.split_first()?;
+    std::str::from_utf8(rest.get(..usize::from(*length))?).ok()?.parse().ok()
+}
+
+/// What is known of a blob without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Row {
+    uploaded_ms: u64,
+    bytes: u32,
+    /// A read found that the content is not what the digest names.
+    damaged: bool,
+}
+
+impl Row {
+    fn encode(&self) -> [u8; 13] {
+        let mut row = [0; 13];
+        row[..8].copy_from_slice(&self.uploaded_ms.to_be_bytes());
+        row[8..12].copy_from_slice(&self.bytes.to_be_bytes());
+        row[12] = u8::from(self.damaged);
+        row
+    }
+
+    fn decode(row: &[u8]) -> Option<Row> {
+        let (uploaded_ms, rest) = row.split_first_chunk::<8>()?;
+        let (bytes, rest) = rest.split_first_chunk::<4>()?;
+        let uploaded_ms = u64::from_be_bytes(*uploaded_ms);
+        Some(Row { uploaded_ms, bytes: u32::from_be_bytes(*bytes), damaged: rest != [0] })
+    }
+}
+
+fn rows(db: &DB, workspace: &WorkspaceId, digests: &[Digest]) -> Result<Vec<Option<Row>>, rocksdb::Error> {
+    let keys = digests.iter().map(|digest| key(ROW, workspace, digest));
+    db.multi_get(keys).into_iter().map(|row| Ok(row?.and_then(|row| Row::decode(&row)))).collect()
+}
+
+fn dead(
+    db: &DB,
+    workspace: &WorkspaceId,
+    live: &HashSet<Digest>,
+    older_than_ms: u64,
+) -> Result<Vec<Digest>, rocksdb::Error> {
+    let prefix = prefix(ROW, workspace);
+    let mut rows = db.raw_iterator();
+    let mut dead = Vec::new();
+    rows.seek(&prefix);
+    while let Some((key, row)) = rows.item() {
+        let Some(digest) = key.strip_prefix(&*prefix) else { break };
+        if let (Ok(digest), Some(row)) = (Digest::try_from(digest), Row::decode(row))
+            && row.uploaded_ms < older_than_ms
+            && !live.contains(&digest)
+        {
+            dead.push(digest);
+        }
+        rows.next();
+    }
+    rows.status()?;
+    Ok(dead)
+}
+
+/// Makes a damaged blob count as absent, so that the next upload replaces it. Best effort: the disk may be failing.
+fn mark_damaged(db: &DB, workspace: &WorkspaceId, digest: &Digest) {
+    if let Ok(rows) = rows(db, workspace, &[*digest])
+        && let Some(Some(row)) = rows.first()
+        && !row.damaged
+        && let Err(error) = db.put(key(ROW, workspace, digest), Row { damaged: true, ..*row }.encode())
+    {
+        warn!(%error, %workspace, %digest, "the damage could not be noted");
+    }
+}
+
+#[cfg(test)]
+mod tests;
