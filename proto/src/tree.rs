@@ -107,7 +107,7 @@ impl std::borrow::Borrow<str> for TreePath {
 }
 
 /// What a tree knows of a file's content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct File {
     /// SHA-256 of the whole content.
     pub digest: Digest,
@@ -236,13 +236,18 @@ fn build(rows: &[Row<'_>], depth: usize, blobs: &mut Vec<(Digest, Vec<u8>)>) -> 
     digest
 }
 
-enum Node {
+/// A node of a trie, as its blob says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Node {
+    /// The files themselves.
     Leaf(Vec<(TreePath, File)>),
+    /// The nodes below.
     Branch(Vec<Digest>),
 }
 
 impl Node {
-    fn decode(digest: &Digest, depth: usize, blob: &[u8]) -> Result<Node, InvalidNode> {
+    /// Reads the blob of `digest`, a node `depth` levels below the root. Whoever has the blob checks its digest.
+    pub fn decode(digest: &Digest, depth: usize, blob: &[u8]) -> Result<Node, InvalidNode> {
         let node = match blob.split_first() {
             Some((&LEAF, rows)) => leaf(rows).map(Node::Leaf),
             Some((&BRANCH, rest)) if depth < DEPTH_MAX => branch(rest).map(Node::Branch),
