@@ -19,3 +19,5 @@ pub mod agent;
 pub mod llm;
 
 pub mod artifacts;
+
+pub mod catalog;
