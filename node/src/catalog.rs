@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use caxton_proto::diagnostic::Diagnostic;
+use caxton_proto::manifest::workspace::WORKSPACE_FILE;
 use caxton_proto::manifest::{AgentManifest, ToolManifest, WorkspaceManifest};
 use caxton_proto::tree::{File, InvalidNode, Tree, TreePath};
 use caxton_proto::{AgentName, Digest, Revision, ToolName, WorkspaceId};
@@ -17,9 +18,6 @@ use tokio::sync::watch;
 
 use crate::api::Serving;
 use crate::artifacts::{Artifacts, GetError};
-
-/// The workspace's own file.
-pub const WORKSPACE_FILE: &str = "caxton.toml";
 
 /// A part of a workspace could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -130,11 +128,6 @@ impl<M: Manifest> Entry<M> {
         self.parsed.get()
     }
 
-    /// Takes a manifest that was parsed from this very file.
-    fn adopt(&self, manifest: Arc<M>) {
-        let _ = self.parsed.set(manifest);
-    }
-
     /// The file's text.
     pub fn source(&self) -> Result<String, LoadError> {
         let bytes = self.artifacts.read_file(&self.workspace, &self.file).map_err(|source| LoadError::Unreadable {
@@ -218,7 +211,7 @@ impl Catalog {
     pub fn manifest(&self) -> Result<Arc<WorkspaceManifest>, LoadError> {
         match &self.manifest {
             Some(entry) => entry.manifest(),
-            None => Err(LoadError::Absent { workspace: self.workspace.clone(), path: WORKSPACE_FILE.to_owned() }),
+            None => Ok(Arc::default()),
         }
     }
 

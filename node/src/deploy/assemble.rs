@@ -4,6 +4,7 @@
 //! adds up to its root.
 
 use std::collections::HashSet;
+use std::ops::Bound;
 
 use caxton_proto::Digest;
 use caxton_proto::chunk::CHUNK_BYTES_MAX;
@@ -149,7 +150,7 @@ fn stands_alone(tree: &Tree, path: &TreePath) -> Result<(), AssembleError> {
         }
     }
     let folder = format!("{path}/");
-    match files.range::<str, _>(&*folder..).next() {
+    match files.range::<str, _>((Bound::Included(&*folder), Bound::Unbounded)).next() {
         Some((below, _)) if below.as_str().starts_with(&folder) => {
             Err(AssembleError::FileAndFolder { path: path.clone(), below: below.clone() })
         }
