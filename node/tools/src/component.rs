@@ -1,0 +1,241 @@
+//! Components that export `caxton:tool/tools`: the typed border, and one call over it.
+
+use crate::guest::{Guest, Stopped, Terms, explain};
+use crate::imports;
+use crate::scratch::Scratch;
+use crate::tool::{CallError, CallResult, Content, ToolDefinition};
+use crate::wasi;
+use serde_json::Value;
+use std::path::Path;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{
+    Component, ComponentExportIndex, ComponentNamedList, ComponentType, InstancePre, Lift, Linker, Lower, TypedFunc,
+};
+use wasmtime::{Engine, Store};
+
+/// The interface that makes a component a tool server.
+const TOOLS: &str = "caxton:tool/tools@0.1.0";
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct WitTool {
+    name: String,
+    title: Option<String>,
+    description: String,
+    #[component(name = "input-schema")]
+    input_schema: String,
+    #[component(name = "output-schema")]
+    output_schema: Option<String>,
+    annotations: Option<String>,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct WitBlob {
+    mime: String,
+    data: Vec<u8>,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(variant)]
+enum WitContent {
+    #[component(name = "text")]
+    Text(String),
+    #[component(name = "image")]
+    Image(WitBlob),
+    #[component(name = "audio")]
+    Audio(WitBlob),
+    #[component(name = "embedded")]
+    Embedded(String),
+}
+
+#[derive(ComponentType, Lift)]
+#[component(record)]
+struct WitResult {
+    content: Vec<WitContent>,
+    structured: Option<String>,
+    #[component(name = "is-error")]
+    is_error: bool,
+}
+
+#[derive(ComponentType, Lift)]
+#[component(variant)]
+enum WitError {
+    #[component(name = "unknown-tool")]
+    UnknownTool,
+    #[component(name = "invalid-arguments")]
+    InvalidArguments(String),
+    #[component(name = "failed")]
+    Failed(String),
+}
+
+type Returned = (Result<WitResult, WitError>,);
+
+/// A component that is linked and ready to be instantiated.
+pub(crate) struct Linked {
+    pre: InstancePre<Guest>,
+    list: ComponentExportIndex,
+    call: ComponentExportIndex,
+    /// It imports WASI, so its host calls may wait: it runs as a future.
+    waits: bool,
+}
+
+/// What a component imports, to be compared with its grants.
+pub(crate) fn imports(component: &Component) -> Vec<String> {
+    let engine = component.engine();
+    component.component_type().imports(engine).map(|(name, _)| name.to_string()).collect()
+}
+
+impl Linked {
+    /// Links a component, or says what it lacks.
+    pub(crate) fn new(engine: &Engine, component: &Component) -> Result<Linked, String> {
+        let waits = imports(component).iter().any(|name| name.starts_with("wasi:"));
+        let mut linker = Linker::new(engine);
+        let linked = imports::link(&mut linker).and_then(|()| match waits {
+            true => wasmtime_wasi::p2::add_to_linker_async(&mut linker),
+            false => Ok(()),
+        });
+        linked.map_err(|error| format!("{error:#}"))?;
+        let index = |name: &str| {
+            let (_, instance) = component.get_export(None, TOOLS)?;
+            let (item, index) = component.get_export(Some(&instance), name)?;
+            matches!(item, ComponentItem::ComponentFunc(_)).then_some(index)
+        };
+        let missing = |name: &str| format!("it does not export `{name}` of {TOOLS}, so it is not a tool server");
+        let list = index("list-tools").ok_or_else(|| missing("list-tools"))?;
+        let call = index("call-tool").ok_or_else(|| missing("call-tool"))?;
+        let pre = linker.instantiate_pre(component).map_err(|error| format!("{error:#}"))?;
+        Ok(Linked { pre, list, call, waits })
+    }
+
+    /// Asks for its tools.
+    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<ToolDefinition>, CallError>, Store<Guest>) {
+        let mut store = Guest::store(self.pre.engine(), terms, self.waits);
+        let listed = self.run::<(), (Vec<WitTool>,)>(&mut store, &self.list, None, ());
+        let listed = listed.and_then(|(tools,)| tools.into_iter().map(definition).collect());
+        (listed, store)
+    }
+
+    /// Calls one of its tools in a fresh instance.
+    pub(crate) fn call(
+        &self,
+        terms: Terms,
+        scratch: Option<&Scratch>,
+        tool: &str,
+        arguments: &str,
+    ) -> (Result<CallResult, CallError>, Store<Guest>) {
+        let limit = terms.limits.output_bytes;
+        let mut store = Guest::store(self.pre.engine(), terms, self.waits);
+        let directory = scratch.map(Scratch::path);
+        let returned = self.run::<(&str, &str), Returned>(&mut store, &self.call, directory, (tool, arguments));
+        let result = returned.and_then(|(returned,)| result(returned, tool, limit));
+        (result, store)
+    }
+
+    fn run<P, R>(
+        &self,
+        store: &mut Store<Guest>,
+        export: &ComponentExportIndex,
+        scratch: Option<&Path>,
+        parameters: P,
+    ) -> Result<R, CallError>
+    where
+        P: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        let outcome = if self.waits { self.wait(store, export, scratch, parameters) } else { self.compute(store, export, parameters) };
+        outcome.map_err(|error| explain(&error, store.data()))
+    }
+
+    /// A guest whose host calls never wait runs on this thread as it is.
+    fn compute<P, R>(&self, store: &mut Store<Guest>, export: &ComponentExportIndex, parameters: P) -> wasmtime::Result<R>
+    where
+        P: ComponentNamedList + Lower,
+        R: ComponentNamedList + Lift + 'static,
+    {
+        let instance = self.pre.instantiate(&mut *store)?;
+        let function: TypedFunc<P, R> = instance.get_typed_func(&mut *store, export)?;
+        function.call(&mut *store, parameters)
+    }
+
+    /// A guest that may sleep or wait for a file runs as a future with a deadline, on this thread all the same.
+    fn wait<P, R>(
+        &self,
+        store: &mut Store<Guest>,
+        export: &ComponentExportIndex,
+        scratch: Option<&Path>,
+        parameters: P,
+    ) -> wasmtime::Result<R>
+    where
+        P: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        let context = wasi::granted(&store.data().terms.grants, scratch)?.build();
+        store.data_mut().give_wasi(context);
+        let (left, late) = (store.data().stop.left(), store.data().stop.timed_out());
+        let runtime = store.data().terms.fetcher.runtime().clone();
+        let cancelled = store.data().terms.cancelled.clone();
+        runtime.block_on(async {
+            let called = async {
+                let instance = self.pre.instantiate_async(&mut *store).await?;
+                let function: TypedFunc<P, R> = instance.get_typed_func(&mut *store, export)?;
+                function.call_async(&mut *store, parameters).await
+            };
+            tokio::select! {
+                outcome = called => outcome,
+                () = tokio::time::sleep(left) => Err(Stopped(late).into()),
+                () = crate::guest::until(&cancelled) => Err(Stopped(CallError::Cancelled).into()),
+            }
+        })
+    }
+}
+
+fn definition(tool: WitTool) -> Result<ToolDefinition, CallError> {
+    let json = |what: &str, text: &str| {
+        serde_json::from_str::<Value>(text).map_err(|error| CallError::BadResult {
+            what: format!("the {what} of tool `{}` is not JSON: {error}", tool.name),
+        })
+    };
+    Ok(ToolDefinition {
+        input_schema: json("input schema", &tool.input_schema)?,
+        output_schema: tool.output_schema.as_deref().map(|text| json("output schema", text)).transpose()?,
+        annotations: tool.annotations.as_deref().map(|text| json("annotations", text)).transpose()?,
+        name: tool.name.clone(),
+        title: tool.title.clone(),
+        description: tool.description.clone(),
+    })
+}
+
+fn result(returned: Result<WitResult, WitError>, tool: &str, limit: u64) -> Result<CallResult, CallError> {
+    let bad = |what: &str, error: serde_json::Error| CallError::BadResult {
+        what: format!("{what} is not JSON: {error}"),
+    };
+    let returned = returned.map_err(|error| match error {
+        WitError::UnknownTool => CallError::Failed { what: format!("it does not know its own tool `{tool}`") },
+        WitError::InvalidArguments(what) => CallError::InvalidArguments { problems: vec![what] },
+        WitError::Failed(what) => CallError::Failed { what },
+    })?;
+    let content = returned
+        .content
+        .into_iter()
+        .map(|content| {
+            Ok(match content {
+                WitContent::Text(text) => Content::Text { text },
+                WitContent::Image(WitBlob { mime, data }) => Content::Image { mime, data },
+                WitContent::Audio(WitBlob { mime, data }) => Content::Audio { mime, data },
+                WitContent::Embedded(text) => Content::Embedded {
+                    resource: serde_json::from_str(&text).map_err(|error| bad("an embedded resource", error))?,
+                },
+            })
+        })
+        .collect::<Result<Vec<_>, CallError>>()?;
+    let structured = returned
+        .structured
+        .map(|text| serde_json::from_str(&text).map_err(|error| bad("the structured result", error)))
+        .transpose()?;
+    let result = CallResult { content, structured, is_error: returned.is_error };
+    if result.bytes() > limit {
+        return Err(CallError::OutputTooLarge { limit });
+    }
+    Ok(result)
+}

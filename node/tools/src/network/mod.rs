@@ -1,0 +1,7 @@
+//! Outgoing HTTP for tools: the policy, which decides without doing anything, and the fetcher, which obeys it.
+
+mod fetch;
+mod policy;
+
+pub use fetch::{FetchError, FetchRequest, FetchResponse, Fetcher};
+pub use policy::{BadRule, Denied, HostRule, Network, Target, check_address, check_url};

@@ -1,0 +1,267 @@
+//! Loads tools from WebAssembly bytes. Everything that tools share belongs to it: engine, threads, cache, network.
+
+use crate::compile::{Cache, CompileError, Compiler, Space};
+use crate::engine::{self, Ticker};
+use crate::grants::Grants;
+use crate::guest::Terms;
+use crate::limits::{CompileLimits, Limits};
+use crate::loaded::{Code, Loaded, SandboxedTool};
+use crate::network::{Fetcher, Network};
+use crate::pool::Pool;
+use crate::tool::{CallError, Kind, ToolDefinition};
+use crate::{command, component, core_module, definitions, imports, scratch};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tracing::debug;
+use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
+
+/// How long a server may take to say what tools it has.
+const LIST_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How a sandbox is set up.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Calls that run at once, on a thread each.
+    pub threads: usize,
+    /// Calls that may wait for a thread; one more is refused.
+    pub queue: usize,
+    /// Where compiled code is kept. Without it nothing is kept from one start to the next.
+    pub cache: Option<PathBuf>,
+    /// Where calls' own directories are made.
+    pub scratch: PathBuf,
+    /// What compiling may cost.
+    pub compile: CompileLimits,
+    /// What compiles.
+    pub compiler: Compiler,
+    /// Networks that are not public, which tools with a grant may reach all the same.
+    pub networks: Vec<Network>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Settings {
+            threads: (cores * 8).clamp(32, 256),
+            queue: 1_024,
+            cache: None,
+            scratch: scratch::default_parent(),
+            compile: CompileLimits::default(),
+            compiler: Compiler::Inline,
+            networks: Vec::new(),
+        }
+    }
+}
+
+/// A tool server to load.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Its name.
+    pub name: String,
+    /// What its bytes are.
+    pub kind: Kind,
+    /// What it may reach.
+    pub grants: Grants,
+    /// How much each call may use.
+    pub limits: Limits,
+}
+
+/// Why a tool cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Its bytes cannot be made into code.
+    #[error("tool `{tool}` cannot be compiled")]
+    Compile {
+        /// Its name.
+        tool: String,
+        /// Why.
+        #[source]
+        source: CompileError,
+    },
+    /// It is not what its manifest says, or it wants something that this host does not have.
+    #[error("tool `{tool}` cannot be linked: {why}")]
+    Link {
+        /// Its name.
+        tool: String,
+        /// Why.
+        why: String,
+    },
+    /// It imports what its manifest does not name.
+    #[error("tool `{tool}` imports {import}, and is not granted it: name it under [grants] in its tool.toml")]
+    NotGranted {
+        /// Its name.
+        tool: String,
+        /// The import.
+        import: String,
+    },
+    /// It could not say what tools it has.
+    #[error("tool `{tool}` could not say what tools it has")]
+    List {
+        /// Its name.
+        tool: String,
+        /// Why.
+        #[source]
+        source: CallError,
+    },
+    /// What it says of its tools is not usable.
+    #[error("tool `{tool}` describes its tools badly: {why}")]
+    Definitions {
+        /// Its name.
+        tool: String,
+        /// Why.
+        why: String,
+    },
+    /// Its kind runs outside of the sandbox.
+    #[error("tool `{tool}` is a {kind}, which does not run in the sandbox")]
+    NotWasm {
+        /// Its name.
+        tool: String,
+        /// Its kind.
+        kind: Kind,
+    },
+    /// The engine could not be started.
+    #[error("the WebAssembly engine did not start: {why}")]
+    Engine {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Loads and runs tools. Cheap to clone. Nothing of it costs memory before the first tool is loaded.
+#[derive(Clone)]
+pub struct Sandbox {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    fetcher: Fetcher,
+    pool: Pool,
+    cache: Cache,
+    running: OnceLock<Running>,
+    starting: Mutex<()>,
+}
+
+struct Running {
+    engine: Engine,
+    ticker: Arc<Ticker>,
+    space: Space,
+}
+
+impl Sandbox {
+    /// A sandbox whose tools' connections and timers live on `runtime`.
+    pub fn new(settings: Settings, runtime: Handle) -> Sandbox {
+        let fetcher = Fetcher::new(runtime, settings.networks.clone());
+        let pool = Pool::new(settings.threads, settings.queue);
+        let cache = Cache::new(settings.cache.clone(), settings.compiler.clone(), settings.compile.clone());
+        let inner = Inner { settings, fetcher, pool, cache, running: OnceLock::new(), starting: Mutex::new(()) };
+        Sandbox { inner: Arc::new(inner) }
+    }
+
+    /// Compiles a module if the cache does not have it, links it to what it is granted, and asks for its tools.
+    ///
+    /// This takes as long as compiling does: never call it on a thread that serves.
+    pub fn load(&self, spec: Spec, wasm: &[u8]) -> Result<SandboxedTool, LoadError> {
+        let tool = spec.name.clone();
+        if !spec.kind.is_sandboxed() {
+            return Err(LoadError::NotWasm { tool, kind: spec.kind });
+        }
+        let running = self.running()?;
+        let compiled = self.inner.cache.compiled(&running.engine, running.space, spec.kind, wasm);
+        let compiled = compiled.map_err(|source| LoadError::Compile { tool: tool.clone(), source })?;
+        let code = link(&running.engine, &spec, &compiled)?;
+        let terms = self.terms(&spec);
+        let (listed, store) = {
+            running.ticker.wake();
+            let mut terms = terms.clone();
+            terms.limits.wall = terms.limits.wall.min(LIST_TIME_MAX);
+            terms.limits.output_bytes = terms.limits.output_bytes.max(1 << 20);
+            let listed = match &code {
+                Code::Component(linked) => linked.list(terms),
+                Code::Command(linked) => linked.list(terms),
+                Code::Core(linked) => linked.list(terms),
+            };
+            running.ticker.rest();
+            listed
+        };
+        debug!(tool, memory_bytes = store.data().meter.memory(), "tool loaded");
+        drop(store);
+        let listed: Vec<ToolDefinition> = listed.map_err(|source| LoadError::List { tool: tool.clone(), source })?;
+        let checked = definitions::checked(listed).map_err(|why| LoadError::Definitions { tool, why })?;
+        let scratch = (spec.grants.scratch && !matches!(code, Code::Core(_))).then(|| self.inner.settings.scratch.clone());
+        let ticker = running.ticker.clone();
+        Ok(SandboxedTool::new(Loaded::new(spec, code, checked, terms, ticker, scratch), self.inner.pool.clone()))
+    }
+
+    /// The engine, started when it is first needed: its pool reserves address space, and its code takes memory.
+    fn running(&self) -> Result<&Running, LoadError> {
+        if let Some(running) = self.inner.running.get() {
+            return Ok(running);
+        }
+        let _one = self.inner.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = self.inner.running.get() {
+            return Ok(running);
+        }
+        let failed = |why: String| LoadError::Engine { why };
+        let slots = u32::try_from(self.inner.settings.threads).unwrap_or(u32::MAX).saturating_add(2);
+        let (engine, space) = engine::for_running(slots).map_err(|error| failed(format!("{error:#}")))?;
+        let ticker = Ticker::start(&engine).map_err(|error| failed(error.to_string()))?;
+        Ok(self.inner.running.get_or_init(|| Running { engine, ticker: Arc::new(ticker), space }))
+    }
+
+    fn terms(&self, spec: &Spec) -> Terms {
+        Terms {
+            server: spec.name.as_str().into(),
+            grants: Arc::new(spec.grants.clone()),
+            limits: spec.limits.clone().capped(),
+            fetcher: self.inner.fetcher.clone(),
+            idempotency_key: None,
+            deadline: None,
+            cancelled: Arc::new(AtomicBool::new(false)),
+        }
+    }
+}
+
+fn link(engine: &Engine, spec: &Spec, compiled: &[u8]) -> Result<Code, LoadError> {
+    let tool = || spec.name.clone();
+    let refuse = |why: String| LoadError::Link { tool: tool(), why };
+    let unreadable = |error: wasmtime::Error| LoadError::Engine { why: format!("{error:#}") };
+    // SAFETY: `Cache::compiled` gives only what this very installation compiled, proven by its HMAC.
+    let module = || unsafe { Module::deserialize(engine, compiled) }.map_err(unreadable);
+    match spec.kind {
+        Kind::Component => {
+            // SAFETY: as above.
+            let component = unsafe { Component::deserialize(engine, compiled) }.map_err(unreadable)?;
+            check_imports(spec, &component)?;
+            component::Linked::new(engine, &component).map(Code::Component).map_err(refuse)
+        }
+        Kind::Command => command::Linked::new(engine, &module()?).map(Code::Command).map_err(refuse),
+        Kind::Core => core_module::Linked::new(engine, &module()?).map(Code::Core).map_err(refuse),
+        kind @ (Kind::McpHttp | Kind::McpStdio) => Err(LoadError::NotWasm { tool: tool(), kind }),
+    }
+}
+
+/// A component imports only what this host has; HTTP only when a host is granted.
+fn check_imports(spec: &Spec, component: &Component) -> Result<(), LoadError> {
+    for import in component::imports(component) {
+        let known = [imports::LOG, imports::CONFIG, imports::CALL, imports::TYPES].contains(&import.as_str())
+            || ["wasi:io/", "wasi:cli/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/", "wasi:sockets/"]
+                .iter()
+                .any(|family| import.starts_with(family));
+        let granted = import == imports::HTTP && !spec.grants.http.is_empty();
+        if !known && !granted {
+            return Err(if import == imports::HTTP {
+                LoadError::NotGranted { tool: spec.name.clone(), import }
+            } else {
+                LoadError::Link {
+                    tool: spec.name.clone(),
+                    why: format!("it imports `{import}`, which no tool is given"),
+                }
+            });
+        }
+    }
+    Ok(())
+}
