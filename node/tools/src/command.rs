@@ -42,7 +42,7 @@ impl Linked {
 
     /// Asks for its tools.
     pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<ToolDefinition>, CallError>, Store<Guest>) {
-        let mut store = Guest::store(self.pre.engine(), terms, true);
+        let mut store = Guest::store(self.pre.module().engine(), terms, true);
         let answer = self.request(&mut store, None, "tools/list", &json!({}));
         let listed = answer.and_then(definitions);
         (listed, store)
@@ -61,7 +61,7 @@ impl Linked {
         if let Some(key) = &terms.idempotency_key {
             parameters["_meta"] = json!({ "idempotencyKey": **key });
         }
-        let mut store = Guest::store(self.pre.engine(), terms, true);
+        let mut store = Guest::store(self.pre.module().engine(), terms, true);
         let directory = scratch.map(Scratch::path);
         let answer = self.request(&mut store, directory, "tools/call", &parameters);
         let result = answer.and_then(result).and_then(|result| match result.bytes() {
@@ -111,7 +111,8 @@ impl Linked {
         output: &MemoryOutputPipe,
         complaints: &MemoryOutputPipe,
     ) -> Result<(), CallError> {
-        let unscratched = |error: wasmtime::Error| CallError::Failed { what: format!("no scratch directory: {error:#}") };
+        let unscratched =
+            |error: wasmtime::Error| CallError::Failed { what: format!("no scratch directory: {error:#}") };
         let mut builder = wasi::granted(&store.data().terms.grants, scratch).map_err(unscratched)?;
         let context = builder.stdin(input).stdout(output.clone()).stderr(complaints.clone()).build_p1();
         store.data_mut().give_p1(context);

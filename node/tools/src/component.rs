@@ -143,12 +143,21 @@ impl Linked {
         P: ComponentNamedList + Lower + Send + Sync,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        let outcome = if self.waits { self.wait(store, export, scratch, parameters) } else { self.compute(store, export, parameters) };
+        let outcome = if self.waits {
+            self.wait(store, export, scratch, parameters)
+        } else {
+            self.compute(store, export, parameters)
+        };
         outcome.map_err(|error| explain(&error, store.data()))
     }
 
     /// A guest whose host calls never wait runs on this thread as it is.
-    fn compute<P, R>(&self, store: &mut Store<Guest>, export: &ComponentExportIndex, parameters: P) -> wasmtime::Result<R>
+    fn compute<P, R>(
+        &self,
+        store: &mut Store<Guest>,
+        export: &ComponentExportIndex,
+        parameters: P,
+    ) -> wasmtime::Result<R>
     where
         P: ComponentNamedList + Lower,
         R: ComponentNamedList + Lift + 'static,
@@ -207,9 +216,8 @@ fn definition(tool: WitTool) -> Result<ToolDefinition, CallError> {
 }
 
 fn result(returned: Result<WitResult, WitError>, tool: &str, limit: u64) -> Result<CallResult, CallError> {
-    let bad = |what: &str, error: serde_json::Error| CallError::BadResult {
-        what: format!("{what} is not JSON: {error}"),
-    };
+    let bad =
+        |what: &str, error: serde_json::Error| CallError::BadResult { what: format!("{what} is not JSON: {error}") };
     let returned = returned.map_err(|error| match error {
         WitError::UnknownTool => CallError::Failed { what: format!("it does not know its own tool `{tool}`") },
         WitError::InvalidArguments(what) => CallError::InvalidArguments { problems: vec![what] },

@@ -54,7 +54,7 @@ impl Linked {
 
     fn request(&self, terms: Terms, request: &Value) -> (Result<Value, CallError>, Store<Guest>) {
         let limit = terms.limits.output_bytes;
-        let mut store = Guest::store(self.pre.engine(), terms, false);
+        let mut store = Guest::store(self.pre.module().engine(), terms, false);
         let answered = match self.run(&mut store, request.to_string().as_bytes(), limit) {
             Ok(answered) => answered,
             Err(error) => Err(explain(&error, store.data())),
@@ -63,12 +63,7 @@ impl Linked {
     }
 
     /// The outer error is a trap, the inner one a nonsensical answer.
-    fn run(
-        &self,
-        store: &mut Store<Guest>,
-        request: &[u8],
-        limit: u64,
-    ) -> wasmtime::Result<Result<Value, CallError>> {
+    fn run(&self, store: &mut Store<Guest>, request: &[u8], limit: u64) -> wasmtime::Result<Result<Value, CallError>> {
         let bad = |what: &str| Ok(Err(CallError::BadResult { what: what.to_string() }));
         let instance = self.pre.instantiate(&mut *store)?;
         let Some(memory) = instance.get_memory(&mut *store, "memory") else { return bad("`memory` is not a memory") };

@@ -3,6 +3,7 @@
 //! Everything in `code_settings` changes the machine code: the process that compiles and the process that runs must
 //! agree on it, so both take it from here.
 
+use crate::compile::Space;
 use crate::limits::MEMORY_BYTES_CEILING;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -26,7 +27,7 @@ const WASM_STACK_BYTES: usize = 512 << 10;
 const KEEP_RESIDENT_BYTES: usize = 2 << 20;
 const WARM_SLOTS_MAX: u32 = 16;
 
-fn code_settings() -> Config {
+fn code_settings(space: Space) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -38,16 +39,19 @@ fn code_settings() -> Config {
         .wasm_relaxed_simd(false)
         .wasm_tail_call(true)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(8));
+    if space == Space::Small {
+        config.memory_reservation(0).memory_guard_size(64 << 10);
+    }
     config
 }
 
 /// An engine that compiles and never runs anything.
-pub(crate) fn for_compiling() -> wasmtime::Result<Engine> {
-    Engine::new(&code_settings())
+pub(crate) fn for_compiling(space: Space) -> wasmtime::Result<Engine> {
+    Engine::new(&code_settings(space))
 }
 
 /// The engine that runs guests, with room for `slots` at once.
-pub(crate) fn for_running(slots: u32) -> wasmtime::Result<Engine> {
+pub(crate) fn for_running(slots: u32) -> wasmtime::Result<(Engine, Space)> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_core_instances(slots * CORE_INSTANCES_MAX)
@@ -67,15 +71,17 @@ pub(crate) fn for_running(slots: u32) -> wasmtime::Result<Engine> {
         .table_keep_resident(64 << 10)
         .async_stack_keep_resident(64 << 10)
         .pagemap_scan(Enabled::Auto);
-    let mut config = code_settings();
+    let mut config = code_settings(Space::Full);
     config.memory_init_cow(true).allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    Engine::new(&config).or_else(|error| {
-        // The pool reserves 4 GiB of address space per slot, which a container or `ulimit -v` may not allow.
-        warn!(error = %format!("{error:#}"), "no address space for the instance pool: tools will start more slowly");
-        let mut config = code_settings();
-        config.memory_init_cow(true).memory_reservation(0).memory_guard_size(64 << 10);
-        Engine::new(&config)
-    })
+    match Engine::new(&config) {
+        Ok(engine) => Ok((engine, Space::Full)),
+        Err(error) => {
+            // The pool reserves 4 GiB of address space a slot, which a container or `ulimit -v` may not allow.
+            let error = format!("{error:#}");
+            warn!(error, "no address space for the instance pool: tools start more slowly");
+            Ok((Engine::new(&code_settings(Space::Small))?, Space::Small))
+        }
+    }
 }
 
 /// Moves the engine's epoch while calls run, and sleeps when none do.

@@ -3,7 +3,7 @@
 //! A grant is only ever made by a manifest and the operator's settings: no byte that a tool, a model or a message
 //! produced becomes one.
 
-use crate::network::HostRule;
+use caxton_proto::manifest::address::HostPattern;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use std::fmt;
 #[derive(Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Grants {
     /// Hosts it may send HTTP requests to.
-    pub http: Vec<HostRule>,
+    pub http: Vec<HostPattern>,
     /// A directory of its own at `/scratch`, empty at the start of each call and gone after it.
     pub scratch: bool,
     /// The real time. Without it every clock stands still.

@@ -100,9 +100,7 @@ fn fetch(guest: &Guest, request: WitRequest) -> Result<WitResponse, WitHttpError
     let terms = &guest.terms;
     let going_on = || guest.stop.check().is_ok();
     match terms.fetcher.fetch_blocking(request, &terms.grants.http, timeout, going_on) {
-        Ok(response) => {
-            Ok(WitResponse { status: response.status, headers: response.headers, body: response.body })
-        }
+        Ok(response) => Ok(WitResponse { status: response.status, headers: response.headers, body: response.body }),
         Err(FetchError::Denied(denied)) => Err(WitHttpError::Denied(denied.to_string())),
         Err(FetchError::Timeout) => Err(WitHttpError::Timeout),
         Err(FetchError::TooLarge { .. }) => Err(WitHttpError::TooLarge),

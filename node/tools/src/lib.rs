@@ -1,1 +1,35 @@
-//! x
+//! Tools in a sandbox: load WebAssembly, call it with a fresh instance each time, grant nothing that is not named.
+//!
+//! [`Sandbox::load`] makes a [`Tool`] of bytes; [`Tool::call`] gives a result and a record of the call. Nothing of a
+//! call outlives it, and nothing that a tool does reaches a thread that serves: compiling has a process of its own,
+//! and guests have threads of their own.
+
+mod base64;
+mod command;
+mod compile;
+mod component;
+mod core_module;
+mod definitions;
+mod engine;
+mod grants;
+mod guest;
+mod imports;
+mod limits;
+mod loaded;
+pub mod network;
+mod pool;
+mod sandbox;
+mod schema;
+mod scratch;
+mod tool;
+mod wasi;
+
+pub use compile::{COMPILE_COMMAND, CompileError, Compiler, compile_child_main};
+pub use grants::Grants;
+pub use limits::{CompileLimits, Limits};
+pub use loaded::SandboxedTool;
+pub use sandbox::{LoadError, Sandbox, Settings, Spec};
+pub use schema::Schema;
+pub use tool::{
+    CallContext, CallError, CallReport, CallResult, Called, Calling, Content, Ended, Kind, Tool, ToolDefinition,
+};

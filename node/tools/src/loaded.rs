@@ -8,9 +8,7 @@ use crate::limits::Limits;
 use crate::pool::Pool;
 use crate::sandbox::Spec;
 use crate::scratch::Scratch;
-use crate::tool::{
-    CallContext, CallError, CallReport, CallResult, Called, Calling, Ended, Kind, Tool, ToolDefinition,
-};
+use crate::tool::{CallContext, CallError, CallReport, CallResult, Called, Calling, Ended, Kind, Tool, ToolDefinition};
 use crate::{command, component, core_module};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -105,7 +103,9 @@ impl SandboxedTool {
         let waiting_max = limits.concurrent_calls as usize * WAITING_PER_RUNNING;
         let busy = || {
             let running = limits.concurrent_calls;
-            CallError::Busy { what: format!("tool `{}` has {running} calls running and others waiting", self.loaded.name) }
+            CallError::Busy {
+                what: format!("tool `{}` has {running} calls running and others waiting", self.loaded.name),
+            }
         };
         let waiting = Waiting::new(&self.waiting);
         if waiting.before >= waiting_max {
@@ -244,7 +244,9 @@ impl Loaded {
         };
         let scratch = match self.scratch.as_deref().map(Scratch::new).transpose() {
             Ok(scratch) => scratch,
-            Err(error) => return (Err(CallError::Failed { what: format!("no scratch directory: {error}") }), Used::default()),
+            Err(error) => {
+                return (Err(CallError::Failed { what: format!("no scratch directory: {error}") }), Used::default());
+            }
         };
         let mut terms = self.terms.clone();
         terms.deadline = call.context.deadline;

@@ -13,7 +13,7 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 /// A thread without work for this long ends.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// Wasm has 512 KiB of it; the rest is for the host's own frames.
-const STACK_BYTES: usize = 2 << 20;
+const STACK_BYTES: usize = 4 << 20;
 /// Guests give way to the threads that answer requests.
 const NICE: i32 = 5;
 

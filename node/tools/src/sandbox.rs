@@ -191,7 +191,8 @@ impl Sandbox {
         drop(store);
         let listed: Vec<ToolDefinition> = listed.map_err(|source| LoadError::List { tool: tool.clone(), source })?;
         let checked = definitions::checked(listed).map_err(|why| LoadError::Definitions { tool, why })?;
-        let scratch = (spec.grants.scratch && !matches!(code, Code::Core(_))).then(|| self.inner.settings.scratch.clone());
+        let scratch =
+            (spec.grants.scratch && !matches!(code, Code::Core(_))).then(|| self.inner.settings.scratch.clone());
         let ticker = running.ticker.clone();
         Ok(SandboxedTool::new(Loaded::new(spec, code, checked, terms, ticker, scratch), self.inner.pool.clone()))
     }

@@ -3,7 +3,8 @@
 //! The resolver that the client connects with is the check itself: it hands out only addresses that the policy
 //! allows, so what was checked is what is connected to. Redirects are followed here, each one checked like the first.
 
-use super::policy::{Denied, HostRule, Network, Target, check_address, check_url};
+use super::policy::{Denied, Network, Target, check_address, check_url};
+use caxton_proto::manifest::address::HostPattern;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Client, Method, Response, StatusCode};
@@ -90,7 +91,7 @@ impl Fetcher {
     pub(crate) fn fetch_blocking(
         &self,
         request: FetchRequest,
-        rules: &[HostRule],
+        rules: &[HostPattern],
         timeout: Duration,
         mut going_on: impl FnMut() -> bool,
     ) -> Result<FetchResponse, FetchError> {
@@ -113,7 +114,7 @@ impl Fetcher {
     }
 
     /// Fetches, following redirects that the policy allows.
-    pub async fn fetch(&self, request: FetchRequest, rules: &[HostRule]) -> Result<FetchResponse, FetchError> {
+    pub async fn fetch(&self, request: FetchRequest, rules: &[HostPattern]) -> Result<FetchResponse, FetchError> {
         let mut method = method(&request.method)?;
         let mut headers = headers(&request.headers)?;
         if request.body.len() > REQUEST_BYTES_MAX {
@@ -220,7 +221,8 @@ fn headers(given: &[(String, String)]) -> Result<HeaderMap, FetchError> {
         let known = HeaderName::from_bytes(name.as_bytes()).map_err(|_| refused())?;
         let value = HeaderValue::from_str(value).map_err(|_| refused())?;
         // These say where a message goes and where it ends, which is not the tool's to say.
-        let framing = ["host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer", "expect"];
+        let framing =
+            ["host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer", "expect"];
         if framing.contains(&known.as_str()) || known.as_str().starts_with("proxy-") {
             return Err(refused().into());
         }

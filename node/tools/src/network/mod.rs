@@ -4,4 +4,4 @@ mod fetch;
 mod policy;
 
 pub use fetch::{FetchError, FetchRequest, FetchResponse, Fetcher};
-pub use policy::{BadRule, Denied, HostRule, Network, Target, check_address, check_url};
+pub use policy::{BadNetwork, Denied, Network, Target, check_address, check_url};

@@ -4,104 +4,19 @@
 //! private one. The second is made on the very address that the connection uses, so a name that resolves to something
 //! else the second time gains nothing.
 
+use caxton_proto::manifest::address::HostPattern;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// A host that a grant names: `[SCHEME://]HOST[:PORT]`, where HOST may begin with `*.`.
-///
-/// Without a scheme it is https. Without a port it is the scheme's.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct HostRule {
-    https: bool,
-    /// Lower case; the part after `*.` when `subdomains`.
-    host: String,
-    subdomains: bool,
-    port: u16,
-}
-
-/// A text that is no host rule.
+/// A text that is no network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a host that can be granted: {why}")]
-pub struct BadRule {
+#[error("`{text}` is not a network: {why}")]
+pub struct BadNetwork {
     text: String,
     why: &'static str,
-}
-
-impl FromStr for HostRule {
-    type Err = BadRule;
-
-    fn from_str(text: &str) -> Result<HostRule, BadRule> {
-        let bad = |why| BadRule { text: text.to_string(), why };
-        let (https, rest) = match text.split_once("://") {
-            None => (true, text),
-            Some(("https", rest)) => (true, rest),
-            Some(("http", rest)) => (false, rest),
-            Some(_) => return Err(bad("only http and https can be granted")),
-        };
-        let (subdomains, rest) = match rest.strip_prefix("*.") {
-            Some(rest) => (true, rest),
-            None => (false, rest),
-        };
-        if rest.contains('*') {
-            return Err(bad("`*` stands only at the front, as in `*.example.com`"));
-        }
-        if rest.contains(['/', '?', '#', '@', '\\', ' ']) || rest.is_empty() {
-            return Err(bad("it is written as HOST or HOST:PORT, without a path or a user"));
-        }
-        let scheme = if https { "https" } else { "http" };
-        let url = Url::parse(&format!("{scheme}://{rest}/")).map_err(|_| bad("it is not a host name or an address"))?;
-        let host = url.host_str().ok_or_else(|| bad("it has no host"))?.trim_end_matches('.').to_string();
-        if literal(&host).is_some() && (subdomains || !rest.to_ascii_lowercase().starts_with(&host)) {
-            return Err(bad("write an address as four decimal numbers, or in brackets"));
-        }
-        if subdomains && !host.contains('.') {
-            return Err(bad("a whole top-level domain is too much"));
-        }
-        Ok(HostRule { https, host, subdomains, port: url.port_or_known_default().unwrap_or(443) })
-    }
-}
-
-/// The address that a URL's host is, if it is one; a URL writes IPv6 in brackets.
-fn literal(host: &str) -> Option<IpAddr> {
-    host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host).parse().ok()
-}
-
-impl HostRule {
-    fn matches(&self, target: &Target) -> bool {
-        let host = match self.subdomains {
-            false => target.host == self.host,
-            true => target.host.strip_suffix(&self.host).is_some_and(|front| front.len() > 1 && front.ends_with('.')),
-        };
-        host && self.https == target.https && self.port == target.port
-    }
-}
-
-impl fmt::Display for HostRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.https { "" } else { "http://" };
-        let front = if self.subdomains { "*." } else { "" };
-        write!(f, "{scheme}{front}{}", self.host)?;
-        let usual = if self.https { 443 } else { 80 };
-        if self.port == usual { Ok(()) } else { write!(f, ":{}", self.port) }
-    }
-}
-
-impl TryFrom<String> for HostRule {
-    type Error = BadRule;
-
-    fn try_from(text: String) -> Result<HostRule, BadRule> {
-        text.parse()
-    }
-}
-
-impl From<HostRule> for String {
-    fn from(rule: HostRule) -> String {
-        rule.to_string()
-    }
 }
 
 /// Where a URL that passed the first check leads.
@@ -159,7 +74,7 @@ pub enum Denied {
 }
 
 /// The first check: what the URL says.
-pub fn check_url(text: &str, rules: &[HostRule], allowed: &[Network]) -> Result<Target, Denied> {
+pub fn check_url(text: &str, rules: &[HostPattern], allowed: &[Network]) -> Result<Target, Denied> {
     let url = Url::parse(text).map_err(|_| Denied::NotAUrl(text.chars().take(200).collect()))?;
     let https = match url.scheme() {
         "https" => true,
@@ -170,7 +85,8 @@ pub fn check_url(text: &str, rules: &[HostRule], allowed: &[Network]) -> Result<
         return Err(Denied::UserInfo);
     }
     let named = url.host_str().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
-    let address = literal(&named);
+    let named = named.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&named).to_string();
+    let address: Option<IpAddr> = named.parse().ok();
     if let Some(IpAddr::V4(v4)) = address
         && !text.contains(&v4.to_string())
     {
@@ -178,7 +94,7 @@ pub fn check_url(text: &str, rules: &[HostRule], allowed: &[Network]) -> Result<
     }
     let port = url.port_or_known_default().unwrap_or(if https { 443 } else { 80 });
     let target = Target { url, host: named, port, https, address };
-    if !rules.iter().any(|rule| rule.matches(&target)) {
+    if !rules.iter().any(|rule| rule.matches(&target.host, port)) {
         let scheme = if https { "https" } else { "http" };
         return Err(Denied::NotGranted(format!("{scheme}://{}:{port}", target.host)));
     }
@@ -292,10 +208,10 @@ impl Network {
 }
 
 impl FromStr for Network {
-    type Err = BadRule;
+    type Err = BadNetwork;
 
-    fn from_str(text: &str) -> Result<Network, BadRule> {
-        let bad = |why| BadRule { text: text.to_string(), why };
+    fn from_str(text: &str) -> Result<Network, BadNetwork> {
+        let bad = |why| BadNetwork { text: text.to_string(), why };
         let (base, length) = text.split_once('/').map_or((text, None), |(base, length)| (base, Some(length)));
         let base: IpAddr = base.parse().map_err(|_| bad("a network is written as ADDRESS/LENGTH"))?;
         let width = if base.is_ipv4() { 32 } else { 128 };
@@ -314,9 +230,9 @@ impl fmt::Display for Network {
 }
 
 impl TryFrom<String> for Network {
-    type Error = BadRule;
+    type Error = BadNetwork;
 
-    fn try_from(text: String) -> Result<Network, BadRule> {
+    fn try_from(text: String) -> Result<Network, BadNetwork> {
         text.parse()
     }
 }

@@ -2,13 +2,13 @@
 
 use super::*;
 
-fn rules(texts: &[&str]) -> Vec<HostRule> {
+fn rules(texts: &[&str]) -> Vec<HostPattern> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
 #[test]
 fn a_url_is_fetched_only_when_a_grant_names_it() {
-    let rules = rules(&["api.example.com", "*.example.org", "http://plain.example.com:8080", "1.1.1.1", "[2606:4700::1]"]);
+    let rules = rules(&["api.example.com", "*.example.org", "plain.example.com:8080", "1.1.1.1"]);
     let allowed = [
         "https://api.example.com/",
         "https://api.example.com:443/a?b=c#d",
@@ -18,13 +18,13 @@ fn a_url_is_fetched_only_when_a_grant_names_it() {
         "https://a.b.example.org/",
         "http://plain.example.com:8080/x",
         "https://1.1.1.1/",
-        "https://[2606:4700::1]/",
+        "http://api.example.com/",
     ];
     for url in allowed {
         assert!(check_url(url, &rules, &[]).is_ok(), "{url}: {:?}", check_url(url, &rules, &[]));
     }
     let refused = [
-        "http://api.example.com/",
+        "https://[2606:4700::1]/",
         "https://api.example.com:8443/",
         "https://example.com/",
         "https://example.org/",
@@ -33,7 +33,6 @@ fn a_url_is_fetched_only_when_a_grant_names_it() {
         "https://evil.net/api.example.com",
         "https://evil.net#api.example.com",
         "https://evil.net\\@api.example.com/",
-        "https://plain.example.com:8080/",
         "http://plain.example.com/",
         "https://xn--pi-7ka.example.com/",
         "https://1.1.1.2/",
@@ -45,7 +44,7 @@ fn a_url_is_fetched_only_when_a_grant_names_it() {
 
 #[test]
 fn what_hides_its_host_is_refused() {
-    let rules = rules(&["http://127.0.0.1", "http://1.1.1.1", "api.example.com"]);
+    let rules = rules(&["127.0.0.1", "1.1.1.1", "api.example.com"]);
     let local: Vec<Network> = vec!["127.0.0.0/8".parse().unwrap()];
     for url in [
         "http://2130706433/",
@@ -73,7 +72,7 @@ fn what_hides_its_host_is_refused() {
 
 #[test]
 fn an_address_in_a_url_is_checked_even_when_granted() {
-    let rules = rules(&["http://127.0.0.1", "http://169.254.169.254", "http://[::1]", "http://[::ffff:10.0.0.1]"]);
+    let rules = rules(&["*"]);
     for url in
         ["http://127.0.0.1/", "http://169.254.169.254/latest/meta-data", "http://[::1]/", "http://[::ffff:a00:1]/"]
     {
@@ -84,13 +83,56 @@ fn an_address_in_a_url_is_checked_even_when_granted() {
 #[test]
 fn only_public_addresses_are_reached() {
     let refused = [
-        "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.255", "127.0.0.1",
-        "127.255.255.254", "169.254.169.254", "169.254.0.1", "172.16.0.1", "172.31.255.255", "192.0.0.8", "192.0.2.1",
-        "192.88.99.1", "192.168.0.1", "192.168.255.255", "198.18.0.1", "198.19.255.255", "198.51.100.7", "203.0.113.9",
-        "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255", "::", "::1", "::127.0.0.1", "::10.0.0.1",
-        "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:0:10.0.0.1", "64:ff9b::127.0.0.1", "64:ff9b::a9fe:a9fe",
-        "64:ff9b:1::10.0.0.1", "2002:7f00:1::", "2002:c0a8:101::1", "2001:0:53aa::1", "2001:db8::1", "3fff::1",
-        "100::1", "fc00::1", "fd12:3456::1", "fe80::1", "febf::1", "fec0::1", "ff02::1", "5f00::1", "4000::1", "1::1",
+        "0.0.0.0",
+        "0.1.2.3",
+        "10.0.0.1",
+        "10.255.255.255",
+        "100.64.0.1",
+        "100.127.255.255",
+        "127.0.0.1",
+        "127.255.255.254",
+        "169.254.169.254",
+        "169.254.0.1",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.0.0.8",
+        "192.0.2.1",
+        "192.88.99.1",
+        "192.168.0.1",
+        "192.168.255.255",
+        "198.18.0.1",
+        "198.19.255.255",
+        "198.51.100.7",
+        "203.0.113.9",
+        "224.0.0.1",
+        "239.255.255.255",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::127.0.0.1",
+        "::10.0.0.1",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "::ffff:0:10.0.0.1",
+        "64:ff9b::127.0.0.1",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::10.0.0.1",
+        "2002:7f00:1::",
+        "2002:c0a8:101::1",
+        "2001:0:53aa::1",
+        "2001:db8::1",
+        "3fff::1",
+        "100::1",
+        "fc00::1",
+        "fd12:3456::1",
+        "fe80::1",
+        "febf::1",
+        "fec0::1",
+        "ff02::1",
+        "5f00::1",
+        "4000::1",
+        "1::1",
         "fd00:ec2::254",
     ];
     for address in refused {
@@ -98,10 +140,29 @@ fn only_public_addresses_are_reached() {
         assert!(check_address("h", address, &[]).is_err(), "{address}");
     }
     let reached = [
-        "1.1.1.1", "8.8.8.8", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255",
-        "128.0.0.1", "169.253.255.255", "169.255.0.0", "172.15.255.255", "172.32.0.0", "192.167.255.255", "192.169.0.0",
-        "198.17.255.255", "198.20.0.0", "223.255.255.255", "2606:4700:4700::1111", "2001:4860:4860::8888",
-        "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1", "2a00:1450::1",
+        "1.1.1.1",
+        "8.8.8.8",
+        "9.255.255.255",
+        "11.0.0.0",
+        "100.63.255.255",
+        "100.128.0.0",
+        "126.255.255.255",
+        "128.0.0.1",
+        "169.253.255.255",
+        "169.255.0.0",
+        "172.15.255.255",
+        "172.32.0.0",
+        "192.167.255.255",
+        "192.169.0.0",
+        "198.17.255.255",
+        "198.20.0.0",
+        "223.255.255.255",
+        "2606:4700:4700::1111",
+        "2001:4860:4860::8888",
+        "::ffff:8.8.8.8",
+        "64:ff9b::8.8.8.8",
+        "2002:808:808::1",
+        "2a00:1450::1",
     ];
     for address in reached {
         let address: IpAddr = address.parse().unwrap();
@@ -123,17 +184,4 @@ fn the_operator_opens_networks_and_no_more() {
     }
     let everything: Network = "0.0.0.0/0".parse().unwrap();
     assert!(everything.contains("10.0.0.1".parse().unwrap()));
-}
-
-#[test]
-fn a_rule_reads_back_as_it_was_written() {
-    for text in ["api.example.com", "*.example.com", "http://example.com", "example.com:8443", "1.1.1.1", "[2606::1]:8443"] {
-        assert_eq!(text.parse::<HostRule>().unwrap().to_string(), text);
-    }
-    for bad in [
-        "", "*", "*.com", "a.*.com", "ftp://x.com", "x.com/path", "user@x.com", "x.com:99999", "2130706433", "0x7f.1",
-        "*.1.1.1.1", "https://", "x .com",
-    ] {
-        assert!(bad.parse::<HostRule>().is_err(), "{bad}");
-    }
 }

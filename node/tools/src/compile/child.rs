@@ -1,0 +1,185 @@
+//! The process that compiles: its limits, its work, and the parent's side of it.
+
+use super::Space;
+use super::inspect::inspect;
+use crate::engine;
+use crate::limits::CompileLimits;
+use crate::tool::Kind;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The hidden subcommand of the program that calls `compile_child_main`.
+pub const COMPILE_COMMAND: &str = "__compile-tool";
+
+/// Processor time for any module, and for each MiB of it on top.
+const CPU_BASE: Duration = Duration::from_secs(10);
+const CPU_PER_MIB: Duration = Duration::from_secs(5);
+/// The work is background work.
+const NICE: i32 = 10;
+/// How often the parent looks whether the child is done.
+const POLL: Duration = Duration::from_millis(2);
+const ERROR_BYTES_MAX: u64 = 8 << 10;
+const REFUSED: u8 = 3;
+const SIGXCPU: i32 = 24;
+const SIGKILL: i32 = 9;
+
+/// What makes machine code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compiler {
+    /// A process of this program, which calls [`compile_child_main`] when it is started with these arguments.
+    Process {
+        /// The program.
+        program: PathBuf,
+        /// Its arguments.
+        arguments: Vec<OsString>,
+    },
+    /// This process itself, which only looks at the module first: for tests and for trusted modules.
+    Inline,
+}
+
+impl Compiler {
+    /// The running program, started again with [`COMPILE_COMMAND`].
+    pub fn this_program() -> std::io::Result<Compiler> {
+        let program = std::env::current_exe()?;
+        Ok(Compiler::Process { program, arguments: vec![COMPILE_COMMAND.into()] })
+    }
+}
+
+/// What the parent asks of the child, as JSON on its standard input.
+#[derive(Serialize, Deserialize)]
+struct Order {
+    input: PathBuf,
+    output: PathBuf,
+    component: bool,
+    space: Space,
+    cpu_s: u64,
+    address_space_bytes: u64,
+}
+
+/// Why nothing came out.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failed {
+    #[error("{0}")]
+    Refused(String),
+    #[error("compiling it takes too much: {0}")]
+    TooMuch(String),
+    #[error("the compiling process did not work: {0}")]
+    Broken(String),
+}
+
+/// The code of a module, made in this process.
+pub(super) fn inline(wasm: &[u8], kind: Kind, space: Space, limits: &CompileLimits) -> Result<Vec<u8>, Failed> {
+    inspect(wasm, limits).map_err(Failed::Refused)?;
+    compile(wasm, kind == Kind::Component, space).map_err(Failed::Refused)
+}
+
+fn compile(wasm: &[u8], component: bool, space: Space) -> Result<Vec<u8>, String> {
+    let engine = engine::for_compiling(space).map_err(|error| format!("{error:#}"))?;
+    if wasmparser::Parser::is_component(wasm) != component {
+        let (is, wanted) = if component { ("core module", "component") } else { ("component", "core module") };
+        return Err(format!("it is a {is}, and its manifest says that it is a {wanted}"));
+    }
+    let code = if component { engine.precompile_component(wasm) } else { engine.precompile_module(wasm) };
+    code.map_err(|error| format!("{error:#}"))
+}
+
+/// The code of a module, made by a process of its own; `folder` is private to this program.
+pub(super) fn process(
+    (program, arguments): (&Path, &[OsString]),
+    wasm: &[u8],
+    kind: Kind,
+    space: Space,
+    limits: &CompileLimits,
+    folder: &Path,
+) -> Result<Vec<u8>, Failed> {
+    let broken = |error: std::io::Error| Failed::Broken(error.to_string());
+    let work = tempfile::Builder::new().prefix("compile-").tempdir_in(folder).map_err(broken)?;
+    let (input, output) = (work.path().join("in.wasm"), work.path().join("out.cwasm"));
+    fs::write(&input, wasm).map_err(broken)?;
+    let mebibytes = u32::try_from(wasm.len() >> 20).unwrap_or(u32::MAX);
+    let cpu = (CPU_BASE + CPU_PER_MIB * mebibytes).min(limits.cpu);
+    let order = Order {
+        input,
+        output: output.clone(),
+        component: kind == Kind::Component,
+        space,
+        cpu_s: cpu.as_secs().max(1),
+        address_space_bytes: limits.address_space_bytes,
+    };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(broken)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A child that ended already says so by its status.
+        let _ = serde_json::to_writer(&mut stdin, &order);
+    }
+    let deadline = Instant::now() + limits.wall;
+    let status = loop {
+        match child.try_wait().map_err(broken)? {
+            Some(status) => break status,
+            None if Instant::now() >= deadline => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Failed::TooMuch(format!("more than {:?}", limits.wall)));
+            }
+            None => thread::sleep(POLL),
+        }
+    };
+    if status.success() {
+        return fs::read(&output).map_err(broken);
+    }
+    let mut said = String::new();
+    if let Some(stderr) = child.stderr.take() {
+        let _ = stderr.take(ERROR_BYTES_MAX).read_to_string(&mut said);
+    }
+    Err(failed(status, said.trim(), cpu))
+}
+
+fn failed(status: ExitStatus, said: &str, cpu: Duration) -> Failed {
+    match (status.code(), status.signal()) {
+        (Some(code), _) if code == i32::from(REFUSED) => Failed::Refused(said.to_string()),
+        (_, Some(SIGXCPU | SIGKILL)) => Failed::TooMuch(format!("more than {cpu:?} of processor time")),
+        _ if said.contains("memory allocation") => Failed::TooMuch("more memory than it may have".into()),
+        _ => Failed::Broken(format!("{status}: {}", said.lines().last().unwrap_or_default())),
+    }
+}
+
+/// The child: reads its order, puts limits on itself, and compiles. The program's `main` calls this before anything
+/// else when its first argument is [`COMPILE_COMMAND`].
+pub fn compile_child_main() -> ExitCode {
+    let said = match work() {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(said) => said,
+    };
+    let _ = std::io::stderr().write_all(said.as_bytes());
+    ExitCode::from(REFUSED)
+}
+
+fn work() -> Result<(), String> {
+    let order: Order = serde_json::from_reader(std::io::stdin().lock()).map_err(|error| error.to_string())?;
+    let limit = |resource, amount: u64| {
+        let rlimit = Rlimit { current: Some(amount), maximum: Some(amount) };
+        setrlimit(resource, rlimit).map_err(|error| format!("no limit on {resource:?}: {error}"))
+    };
+    limit(Resource::Cpu, order.cpu_s)?;
+    limit(Resource::As, order.address_space_bytes)?;
+    limit(Resource::Core, 0)?;
+    let _ = rustix::process::setpriority_process(None, NICE);
+    let wasm = fs::read(&order.input).map_err(|error| error.to_string())?;
+    inspect(&wasm, &CompileLimits::default())?;
+    let code = compile(&wasm, order.component, order.space)?;
+    fs::write(&order.output, code).map_err(|error| error.to_string())
+}
