@@ -165,7 +165,7 @@ impl From<ClientError> for CliError {
             ClientError::NotCaxton { .. } => {
                 (Exit::Failed, "not_caxton", Some("check the address given with --server".to_owned()))
             }
-            ClientError::Damaged { .. } | ClientError::Forged { .. } | ClientError::Withheld { .. } => {
+            ClientError::Damaged { .. } | ClientError::Withheld { .. } => {
                 let help = "try again; if it stays, the server's log names what is damaged".to_owned();
                 (Exit::Failed, "damaged_answer", Some(help))
             }

@@ -11,6 +11,30 @@ pub mod context;
 
 pub mod workspace;
 
+pub mod diagnostics;
+
+pub mod git;
+
+pub mod live;
+
+pub mod text;
+
+pub mod upload;
+
+mod deploy;
+
+mod status;
+
+mod pull;
+
+mod log;
+
+mod rollback;
+
+mod agents;
+
+mod health;
+
 mod version;
 
 mod completions;
@@ -53,6 +77,20 @@ struct Cli {
 /// Commands in the order in which a person meets them.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Put the workspace live: show the plan, ask, send what changed.
+    Deploy(deploy::Args),
+    /// Compare the files here with what is live.
+    Status(status::Args),
+    /// Bring what is live into the files here.
+    Pull(pull::Args),
+    /// Show who deployed what, when, and from which commit.
+    Log(log::Args),
+    /// Put the content of an earlier revision live again.
+    Rollback(rollback::Args),
+    /// List and show the live agents.
+    Agents(agents::Args),
+    /// Ask whether the server is alive and ready.
+    Health(health::Args),
     /// Print the version of this program and of the server.
     Version(version::Args),
     /// Print a script that completes commands in a shell.
@@ -62,6 +100,13 @@ enum Command {
 impl Command {
     fn run(self, context: &Context) -> Result<(), CliError> {
         match self {
+            Command::Deploy(args) => deploy::run(args, context),
+            Command::Status(args) => status::run(args, context),
+            Command::Pull(args) => pull::run(args, context),
+            Command::Log(args) => log::run(args, context),
+            Command::Rollback(args) => rollback::run(args, context),
+            Command::Agents(args) => agents::run(args, context),
+            Command::Health(args) => health::run(args, context),
             Command::Version(args) => version::run(args, context),
             Command::Completions(args) => completions::run(args, context),
         }

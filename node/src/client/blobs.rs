@@ -1,74 +1,42 @@
-//! Artifacts and tree nodes over the wire: framed bodies of bounded size.
+//! Artifacts and tree nodes over the wire, in framed bodies of bounded size ([`frame`](crate::api::frame)).
 //!
-//! A frame is the blob's digest (32 bytes), its length (4 bytes, big-endian) and its bytes. What comes in is checked
-//! against its digest before anyone sees it.
+//! What comes in is checked against its digest before anyone sees it.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use std::collections::HashMap;
+
+use bytes::{Bytes, BytesMut};
 use caxton_proto::{Digest, WorkspaceId};
+use http::Method;
+use http::header::ACCEPT;
 
 use super::{Client, ClientError, Retry};
+use crate::api::frame::{self, DIGESTS_MAX, HEAD_BYTES};
 use crate::api::{Digests, Missing, Stored};
 
-/// The largest body of one upload, in bytes, unless a single blob is larger.
-pub const UPLOAD_BYTES_MAX: usize = 8 << 20;
-/// The most digests that one request names.
-pub const DIGESTS_MAX: usize = 4096;
-const FRAME_HEAD: usize = 36;
+/// The largest body of one upload, in bytes: small enough to be sent again without regret.
+pub const BODY_BYTES_MAX: usize = 8 << 20;
 
-/// Blobs framed for the wire, in bodies of at most [`UPLOAD_BYTES_MAX`].
+/// Blobs framed for the wire, in bodies of at most [`BODY_BYTES_MAX`].
 #[derive(Default)]
-pub struct Frames {
-    full: Vec<Bytes>,
+pub struct Bodies {
     current: BytesMut,
 }
 
-impl Frames {
-    /// Adds a blob.
-    pub fn push(&mut self, digest: &Digest, blob: &[u8]) {
-        if !self.current.is_empty() && self.current.len() + FRAME_HEAD + blob.len() > UPLOAD_BYTES_MAX {
-            self.full.push(std::mem::take(&mut self.current).freeze());
-        }
-        self.current.reserve(FRAME_HEAD + blob.len());
-        self.current.put_slice(digest.as_bytes());
-        self.current.put_u32(blob.len() as u32);
-        self.current.put_slice(blob);
+impl Bodies {
+    /// Adds a blob; gives the body before it when that one is full.
+    pub fn push(&mut self, digest: &Digest, blob: &[u8]) -> Option<Bytes> {
+        let bytes = HEAD_BYTES + blob.len();
+        let full = !self.current.is_empty() && self.current.len() + bytes > BODY_BYTES_MAX;
+        let body = full.then(|| std::mem::take(&mut self.current).freeze());
+        self.current.reserve(bytes);
+        frame::push(&mut self.current, digest, blob);
+        body
     }
 
-    /// A body that is full, if there is one.
-    pub fn take_full(&mut self) -> Option<Bytes> {
-        self.full.pop()
+    /// The last body, unless it is empty.
+    pub fn finish(self) -> Option<Bytes> {
+        (!self.current.is_empty()).then(|| self.current.freeze())
     }
-
-    /// The last body.
-    pub fn finish(self) -> Vec<Bytes> {
-        let mut bodies = self.full;
-        if !self.current.is_empty() {
-            bodies.push(self.current.freeze());
-        }
-        bodies
-    }
-}
-
-/// Reads frames; every blob has the digest that it came with.
-fn read_frames(url: &str, mut body: &[u8]) -> Result<Vec<(Digest, Vec<u8>)>, ClientError> {
-    let damaged = |body: &[u8]| ClientError::Damaged { url: url.to_owned(), left: body.len() };
-    let mut blobs = Vec::new();
-    while !body.is_empty() {
-        let Some((head, rest)) = body.split_at_checked(FRAME_HEAD) else { return Err(damaged(body)) };
-        let (digest, bytes) = head.split_at(32);
-        let (Ok(digest), Ok(bytes)) = (Digest::try_from(digest), <[u8; 4]>::try_from(bytes)) else {
-            return Err(damaged(body));
-        };
-        let Some((blob, rest)) = rest.split_at_checked(u32::from_be_bytes(bytes) as usize) else {
-            return Err(damaged(body));
-        };
-        if Digest::of(blob) != digest {
-            return Err(ClientError::Forged { url: url.to_owned(), digest });
-        }
-        blobs.push((digest, blob.to_vec()));
-        body = rest;
-    }
-    Ok(blobs)
 }
 
 impl Client {
@@ -84,38 +52,38 @@ impl Client {
         Ok(all)
     }
 
-    /// Stores the blobs of a framed body.
+    /// Stores the blobs of a framed body. Sent again, it stores the same.
     pub async fn upload(&self, workspace: &WorkspaceId, body: Bytes) -> Result<Stored, ClientError> {
-        self.put(&format!("/api/v1/workspaces/{workspace}/artifacts"), body).await
+        let path = format!("/api/v1/workspaces/{workspace}/artifacts");
+        self.json(self.with_body(self.request(Method::PUT, &path), frame::MEDIA_TYPE, body), Retry::Once).await
     }
 
-    /// The blobs of `digests`, in any order.
-    pub async fn fetch(
-        &self,
-        workspace: &WorkspaceId,
-        digests: &[Digest],
-    ) -> Result<Vec<(Digest, Vec<u8>)>, ClientError> {
+    /// The blobs of `digests`, in the same order.
+    pub async fn fetch(&self, workspace: &WorkspaceId, digests: &[Digest]) -> Result<Vec<Bytes>, ClientError> {
         self.framed(&format!("/api/v1/workspaces/{workspace}/artifacts/fetch"), digests).await
     }
 
     /// The tree nodes of `digests`, in the same order.
-    pub async fn nodes(&self, workspace: &WorkspaceId, digests: &[Digest]) -> Result<Vec<Vec<u8>>, ClientError> {
-        let path = format!("/api/v1/workspaces/{workspace}/tree/nodes");
-        let mut found: std::collections::HashMap<Digest, Vec<u8>> = Default::default();
-        for part in digests.chunks(DIGESTS_MAX) {
-            found.extend(self.framed(&path, part).await?);
-        }
-        let node = |digest: &Digest| {
-            found.remove(digest).ok_or_else(|| ClientError::Withheld { url: self.url.clone(), digest: *digest })
-        };
-        digests.iter().map(node).collect()
+    pub async fn nodes(&self, workspace: &WorkspaceId, digests: &[Digest]) -> Result<Vec<Bytes>, ClientError> {
+        self.framed(&format!("/api/v1/workspaces/{workspace}/tree/nodes"), digests).await
     }
 
-    async fn framed(&self, path: &str, digests: &[Digest]) -> Result<Vec<(Digest, Vec<u8>)>, ClientError> {
-        let body = Digests { digests: digests.to_vec() };
-        let answer = self.send(self.request(http::Method::POST, path).json(&body), Retry::Once).await?;
-        let body = answer.bytes().await.map_err(|error| self.failed(error))?;
-        read_frames(&self.url, &body)
+    async fn framed(&self, path: &str, digests: &[Digest]) -> Result<Vec<Bytes>, ClientError> {
+        let mut found = HashMap::new();
+        for part in digests.chunks(DIGESTS_MAX) {
+            let body = Digests { digests: part.to_vec() };
+            let request = self.request(Method::POST, path).header(ACCEPT, frame::MEDIA_TYPE);
+            let answer = self.send(self.with_json(request, &body)?, Retry::Once).await?;
+            let body = answer.bytes().await.map_err(|error| self.failed(error))?;
+            let blobs = frame::decode(&body);
+            found.extend(blobs.map_err(|source| ClientError::Damaged { url: self.url.clone(), source })?);
+        }
+        // A digest may be asked for twice, so the blob stays.
+        let blob = |digest: &Digest| {
+            let withheld = || ClientError::Withheld { url: self.url.clone(), digest: *digest };
+            found.get(digest).cloned().ok_or_else(withheld)
+        };
+        digests.iter().map(blob).collect()
     }
 }
 
@@ -123,28 +91,17 @@ impl Client {
 mod tests {
     use super::*;
 
-    fn framed(blobs: &[&[u8]]) -> Vec<Bytes> {
-        let mut frames = Frames::default();
-        blobs.iter().for_each(|blob| frames.push(&Digest::of(blob), blob));
-        frames.finish()
-    }
-
     #[test]
-    fn frames_read_back_and_bodies_stay_small() {
-        let bodies = framed(&[b"one", b"", &vec![7; UPLOAD_BYTES_MAX - 200], b"four", &vec![9; 300]]);
-        assert_eq!(bodies.len(), 2);
-        let read: Vec<_> = bodies.iter().flat_map(|body| read_frames("x", body).expect("whole frames")).collect();
-        assert_eq!(read.len(), 5);
-        assert_eq!(read[3].1, b"four");
-    }
-
-    #[test]
-    fn a_frame_that_was_cut_or_changed_is_refused() {
-        let body = framed(&[b"one"]).remove(0);
-        assert!(matches!(read_frames("x", &body[..body.len() - 1]), Err(ClientError::Damaged { .. })));
-        assert!(matches!(read_frames("x", &body[..20]), Err(ClientError::Damaged { .. })));
-        let mut changed = body.to_vec();
-        changed[FRAME_HEAD] ^= 1;
-        assert!(matches!(read_frames("x", &changed), Err(ClientError::Forged { .. })));
+    fn bodies_stay_small_and_lose_nothing() {
+        let large = vec![7; 1 << 20];
+        let mut bodies = Bodies::default();
+        let mut sent: Vec<Bytes> = (0..10).filter_map(|_| bodies.push(&Digest::of(&large), &large)).collect();
+        sent.extend(bodies.push(&Digest::of(b""), b""));
+        sent.extend(bodies.finish());
+        assert_eq!(sent.len(), 2);
+        assert!(sent.iter().all(|body| body.len() <= BODY_BYTES_MAX));
+        let blobs: usize = sent.iter().map(|body| frame::decode(body).expect("whole frames").len()).sum();
+        assert_eq!(blobs, 11);
+        assert!(Bodies::default().finish().is_none());
     }
 }

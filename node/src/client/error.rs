@@ -5,6 +5,7 @@ use std::error::Error as _;
 use caxton_proto::Digest;
 
 use crate::api::Problem;
+use crate::api::frame::FrameError;
 
 /// The most of a strange answer that is shown, in characters.
 const SHOWN_CHARS_MAX: usize = 200;
@@ -67,24 +68,17 @@ pub enum ClientError {
         /// How the body starts.
         start: String,
     },
-    /// A body ended in the middle of a blob.
-    #[error("the answer of {url} was cut short ({left} bytes were left over)")]
+    /// A framed body was cut short, or a blob is not what its digest promises.
+    #[error("the answer of {url} is damaged")]
     Damaged {
         /// The address.
         url: String,
-        /// How many bytes could not be read.
-        left: usize,
-    },
-    /// A blob does not have the digest that it came with.
-    #[error("{url} sent other content than the digest {digest:?} promises")]
-    Forged {
-        /// The address.
-        url: String,
-        /// The digest.
-        digest: Digest,
+        /// How.
+        #[source]
+        source: FrameError,
     },
     /// A blob that was asked for did not come.
-    #[error("{url} did not send the tree node {digest:?}")]
+    #[error("{url} did not send what was asked for by the digest {digest:?}")]
     Withheld {
         /// The address.
         url: String,
@@ -111,7 +105,6 @@ impl ClientError {
             | ClientError::ClearText { .. }
             | ClientError::NotCaxton { .. }
             | ClientError::Damaged { .. }
-            | ClientError::Forged { .. }
             | ClientError::Withheld { .. }
             | ClientError::Setup(_)
             | ClientError::Invalid(_) => None,
@@ -127,7 +120,6 @@ impl ClientError {
             | ClientError::Tls { .. }
             | ClientError::ClearText { .. }
             | ClientError::Damaged { .. }
-            | ClientError::Forged { .. }
             | ClientError::Withheld { .. }
             | ClientError::Setup(_)
             | ClientError::Invalid(_) => false,

@@ -7,6 +7,8 @@ pub mod blobs;
 
 pub mod error;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::Method;
@@ -66,6 +68,7 @@ pub struct Client {
     http: reqwest::Client,
     url: String,
     token: Option<Token>,
+    sent: Arc<AtomicU64>,
 }
 
 impl Client {
@@ -106,7 +109,7 @@ impl Client {
                 builder.tls_certs_only(certificates)
             }
         };
-        Ok(Client { http: builder.build().map_err(ClientError::Setup)?, url, token })
+        Ok(Client { http: builder.build().map_err(ClientError::Setup)?, url, token, sent: Arc::default() })
     }
 
     /// The server's address.
@@ -126,12 +129,38 @@ impl Client {
         body: &impl Serialize,
         retry: Retry,
     ) -> Result<T, ClientError> {
-        self.json(self.request(Method::POST, path).json(body), retry).await
+        self.json(self.with_json(self.request(Method::POST, path), body)?, retry).await
     }
 
     /// `DELETE path`.
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.json(self.request(Method::DELETE, path), Retry::Once).await
+    }
+
+    /// How many bytes of bodies were sent.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// The request with a JSON body, which counts as sent.
+    fn with_json(
+        &self,
+        request: reqwest::RequestBuilder,
+        body: &impl Serialize,
+    ) -> Result<reqwest::RequestBuilder, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| ClientError::setup(error.to_string()))?;
+        Ok(self.with_body(request, "application/json", body.into()))
+    }
+
+    /// The request with a body, which counts as sent.
+    fn with_body(
+        &self,
+        request: reqwest::RequestBuilder,
+        media_type: &str,
+        body: bytes::Bytes,
+    ) -> reqwest::RequestBuilder {
+        self.sent.fetch_add(body.len() as u64, Ordering::Relaxed);
+        request.header(CONTENT_TYPE, media_type).body(body)
     }
 
     /// A request that the caller finishes: other methods, headers, deadlines.
@@ -182,12 +211,6 @@ impl Client {
     /// Why an exchange failed, in the user's terms.
     pub fn failed(&self, error: reqwest::Error) -> ClientError {
         ClientError::of(&self.url, error)
-    }
-
-    /// A `PUT` of bytes.
-    async fn put<T: DeserializeOwned>(&self, path: &str, body: bytes::Bytes) -> Result<T, ClientError> {
-        let request = self.request(Method::PUT, path).header(CONTENT_TYPE, "application/octet-stream").body(body);
-        self.json(request, Retry::Once).await
     }
 }
 

@@ -1,5 +1,14 @@
 //! The workspace around the current directory: where it is, and what its caxton.toml says.
 
+pub mod scan;
+
+pub mod stat_cache;
+
+pub mod state;
+
+pub mod place;
+
+use std::io;
 use std::path::{Path, PathBuf};
 
 use caxton_proto::WorkspaceId;
@@ -9,6 +18,9 @@ use crate::cli::CliError;
 
 /// The file that makes a folder a workspace.
 pub const SETTINGS_FILE: &str = "caxton.toml";
+
+/// The folder beside it in which the command line keeps what it can do without.
+const CACHE_FOLDER: &str = ".caxton";
 
 /// A workspace on disk.
 #[derive(Debug, Clone)]
@@ -68,4 +80,50 @@ impl Workspace {
         })?;
         Ok(Settings { name: draft.workspace.name, server: draft.server.url })
     }
+
+    /// Where caches are kept; it may not exist.
+    pub fn cache_folder(&self) -> PathBuf {
+        self.root.join(CACHE_FOLDER)
+    }
+
+    /// The folder for caches, which git does not see.
+    pub fn make_cache_folder(&self) -> io::Result<PathBuf> {
+        let folder = self.cache_folder();
+        if !folder.is_dir() {
+            std::fs::create_dir_all(&folder)?;
+            std::fs::write(folder.join(".gitignore"), "*\n")?;
+        }
+        Ok(folder)
+    }
+
+    /// Keeps other commands from changing the workspace or its state until the guard is dropped.
+    pub fn lock(&self) -> Result<std::fs::File, CliError> {
+        let open = || {
+            let folder = self.make_cache_folder()?;
+            std::fs::File::options().create(true).truncate(false).write(true).open(folder.join("lock"))
+        };
+        let failed = |error: io::Error| {
+            CliError::new("io", format!("{} cannot be written", self.cache_folder().display()))
+                .help("make the workspace's folder writable")
+                .source(error)
+        };
+        let file = open().map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                Err(CliError::new("locked", format!("another caxton works in {}", self.root.display()))
+                    .help("wait until it is done, and try again"))
+            }
+            Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+}
+
+/// Writes a file so that a reader sees the old content or the new, never a part.
+pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut file = tempfile::Builder::new().prefix(".caxton-").tempfile_in(folder)?;
+    io::Write::write_all(&mut file, content)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
 }

@@ -1,0 +1,297 @@
+//! `caxton deploy`: from the files on disk to what is live, all or nothing.
+//!
+//! The order is: read and hash the files, ask git, and ask the server what is live, all at once; check; show the plan;
+//! ask; send what is missing; propose. Nothing is sent before the check passed and the plan was agreed to.
+
+use std::time::Instant;
+
+use caxton_proto::plan::Plan;
+use serde_json::json;
+
+use crate::api::{DeployRequest, DeployResponse, Deployment, Serving, Upsert, WorkspaceStatus};
+use crate::cli::git::Origin;
+use crate::cli::live::{self, Remote, Standing};
+use crate::cli::output::{BOLD, DIM, count, paint, size};
+use crate::cli::upload::{self, Sent};
+use crate::cli::workspace::Workspace;
+use crate::cli::workspace::scan::Scan;
+use crate::cli::workspace::state::{self, State};
+use crate::cli::{CliError, Context, text};
+use crate::client::{ClientError, Retry};
+
+/// The longest message, in bytes.
+const MESSAGE_BYTES_MAX: usize = 4096;
+/// How often blobs that the server lost between two questions are sent again.
+const RESENDS_MAX: usize = 2;
+
+/// Arguments of `caxton deploy`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  caxton deploy                       show the plan, ask, deploy
+  caxton deploy --dry-run             show the plan and stop
+  caxton deploy --yes -m \"new tone\"   do not ask (scripts, CI)")]
+pub struct Args {
+    /// Show the plan and check everything, and send nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask.
+    #[arg(long, short)]
+    yes: bool,
+    /// What this deployment is for.
+    #[arg(long, short, value_name = "MESSAGE", default_value = "", hide_default_value = true)]
+    message: String,
+}
+
+/// Deploys the workspace around the current directory.
+pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
+    let start = Instant::now();
+    if args.message.len() > MESSAGE_BYTES_MAX {
+        return Err(CliError::usage(format!("the message has {} bytes", args.message.len()))
+            .help(format!("{MESSAGE_BYTES_MAX} bytes are the most; say it shorter")));
+    }
+    let workspace = context.workspace()?;
+    let id = context.workspace_id()?;
+    let client = context.client()?;
+    let _lock = workspace.lock()?;
+    let remote = Remote { client: &client, id: &id };
+    context.block_on(Deploy { args, context, workspace: &workspace, remote, start }.run())
+}
+
+/// One run of the command.
+struct Deploy<'a> {
+    args: Args,
+    context: &'a Context,
+    workspace: &'a Workspace,
+    remote: Remote<'a>,
+    start: Instant,
+}
+
+/// What the first step finds out.
+struct Found {
+    scan: Scan,
+    status: WorkspaceStatus,
+    origin: Origin,
+}
+
+impl Deploy<'_> {
+    async fn run(self) -> Result<(), CliError> {
+        let out = &self.context.out;
+        let found = self.look().await?;
+        let mut state = State::load(self.workspace, self.remote.id)
+            .unwrap_or_else(|| State::new(self.remote.id.clone(), self.remote.client.url()));
+        let root = found.scan.tree.root();
+        if let Some(live) = found.status.deployment.as_ref().filter(|live| live.root == root) {
+            self.remember(&mut state, live, &found.scan)?;
+            return self.nothing_to_do(live);
+        }
+        self.refuse_when_behind(&found.status, &state).await?;
+        let live = self.remote.tree(live::root_of(&found.status), Some(self.workspace), &found.scan.tree, out).await?;
+        let plan = Plan::between(&live, &found.scan.tree);
+        self.show(&plan, &found.status)?;
+        if self.args.dry_run {
+            out.line(paint(DIM, "Dry run: everything was checked and nothing was sent."))?;
+            return out.json(&json!({
+                "dry_run": true, "changes": plan.items, "live": found.status.revision, "root": root,
+            }));
+        }
+        self.agree(&plan)?;
+        let request = DeployRequest {
+            parent: found.status.revision,
+            root,
+            upserts: plan.upserts.iter().map(|(path, file)| Upsert { path: path.clone(), file: *file }).collect(),
+            removals: plan.removals.clone(),
+            author: found.origin.author.clone(),
+            git: found.origin.git.clone(),
+            message: self.args.message.clone(),
+            idempotency_key: state.key_for(root, found.status.revision),
+            dry_run: false,
+        };
+        let (answer, sent) = self.propose(&request, &plan, &found.scan, &mut state).await?;
+        if let Some(deployment) = &answer.deployment {
+            self.remember(&mut state, deployment, &found.scan)?;
+        }
+        self.report(&answer, sent)
+    }
+
+    /// Everything that can be found out at once.
+    async fn look(&self) -> Result<Found, CliError> {
+        let workspace = self.workspace.clone();
+        let scan = tokio::task::spawn_blocking(move || {
+            let scan = workspace.scan()?;
+            crate::cli::diagnostics::check(&workspace, &scan.tree)?;
+            Ok::<_, CliError>(scan)
+        });
+        let mut progress = self.context.out.progress("reading the workspace", None);
+        let all = async { tokio::join!(scan, self.remote.status(), Origin::find(&self.workspace.root)) };
+        let (scan, status, origin) = progress.during(all).await;
+        let scan = scan.map_err(|error| CliError::new("internal", "reading the workspace failed").source(error))??;
+        Ok(Found { scan, status: status?, origin })
+    }
+
+    /// Someone else's deployment must be pulled before it is deployed over.
+    async fn refuse_when_behind(&self, status: &WorkspaceStatus, state: &State) -> Result<(), CliError> {
+        let Some(live) = &status.deployment else { return Ok(()) };
+        match live::standing(&self.remote, status, state).await? {
+            Standing::Behind => Err(live::conflict(live, state.base.as_ref().map(|base| base.revision))),
+            Standing::Current => Ok(()),
+            Standing::Unknown => {
+                if let Some(base) = &state.base {
+                    let base = base.revision;
+                    self.context.out.warn(format_args!(
+                        "these files were last deployed as {base} of another history; the plan is against {} of {}",
+                        live.revision,
+                        self.remote.client.url()
+                    ));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn show(&self, plan: &Plan, status: &WorkspaceStatus) -> Result<(), CliError> {
+        let out = &self.context.out;
+        let now = match status.revision {
+            caxton_proto::Revision::NONE => "nothing is live yet".to_owned(),
+            revision => format!("{revision} is live"),
+        };
+        let place = format!("at {} ({now})", self.remote.client.url());
+        out.line(format_args!("Plan for {} {}", paint(BOLD, self.remote.id), paint(DIM, place)))?;
+        out.text(text::changes(&plan.items, plan.items.len() as u64))?;
+        out.line(text::counts(&plan.items))
+    }
+
+    /// The person's yes, one way or the other.
+    fn agree(&self, plan: &Plan) -> Result<(), CliError> {
+        if self.args.yes {
+            return Ok(());
+        }
+        if !self.context.out.can_ask() {
+            return Err(CliError::usage("nobody is there to agree to the plan")
+                .help("agree beforehand with --yes, or look at the plan alone with --dry-run"));
+        }
+        let question = format!("\nDeploy {} to {}?", count(plan.items.len() as u64, "change"), self.remote.id);
+        if self.context.out.confirm(question)? {
+            return Ok(());
+        }
+        Err(CliError::new("not_agreed", "nothing was deployed").help("run `caxton deploy` again when you are ready"))
+    }
+
+    /// Sends what is missing and proposes; what the server lost in between is sent again.
+    async fn propose(
+        &self,
+        request: &DeployRequest,
+        plan: &Plan,
+        scan: &Scan,
+        state: &mut State,
+    ) -> Result<(DeployResponse, Sent), CliError> {
+        let out = &self.context.out;
+        let mut sent = Sent::default();
+        for attempt in 0.. {
+            let more = upload::send_missing(&self.remote, self.workspace, scan, plan, out).await?;
+            sent = Sent { blobs: sent.blobs + more.blobs, bytes: sent.bytes + more.bytes };
+            // Before it is sent: whatever happens to this process, the next one knows the key.
+            self.save(state)?;
+            let path = self.remote.path("/deployments");
+            let mut progress = out.progress("deploying", None);
+            let answer = progress.during(self.remote.client.post(&path, request, Retry::Once)).await;
+            match answer {
+                Ok(answer) => return Ok((answer, sent)),
+                Err(error) if error.code() == Some("artifacts_missing") && attempt < RESENDS_MAX => {}
+                Err(error) => return Err(self.refused(error, state)),
+            }
+        }
+        Err(CliError::new("internal", "the deployment was never answered"))
+    }
+
+    fn refused(&self, error: ClientError, state: &mut State) -> CliError {
+        if error.is_ambiguous() {
+            return CliError::from(error).help(
+                "it is not known whether it was deployed: run `caxton deploy` again, \
+                 which goes on under the same key and applies nothing twice",
+            );
+        }
+        state.pending = None;
+        // The refusal is what has to be said; a state that keeps its key does no harm.
+        let _ = state.save(self.workspace);
+        match &error {
+            ClientError::Problem(problem) if problem.code == "conflict" => {
+                let other = problem.extra.get("conflict").cloned().map(serde_json::from_value::<Deployment>);
+                match other {
+                    Some(Ok(other)) => live::conflict(&other, state.base.as_ref().map(|base| base.revision)),
+                    Some(Err(_)) | None => error.into(),
+                }
+            }
+            ClientError::Problem(problem) if problem.code == "check_failed" => {
+                let found = problem.extra.get("diagnostics").cloned().map(serde_json::from_value);
+                match found {
+                    Some(Ok(diagnostics)) => crate::cli::diagnostics::failure(diagnostics),
+                    Some(Err(_)) | None => error.into(),
+                }
+            }
+            _ => error.into(),
+        }
+    }
+
+    /// What is live is what the files are now based on.
+    fn remember(&self, state: &mut State, live: &Deployment, scan: &Scan) -> Result<(), CliError> {
+        state.server = self.remote.client.url().to_owned();
+        if state.base.as_ref() != Some(live) || state.pending.is_some() {
+            state.base = Some(live.clone());
+            state.pending = None;
+            state::save_tree(self.workspace, &scan.tree).map_err(|error| unsaved(self.workspace, error))?;
+            self.save(state)?;
+        }
+        Ok(())
+    }
+
+    fn save(&self, state: &State) -> Result<(), CliError> {
+        state.save(self.workspace).map_err(|error| unsaved(self.workspace, error))
+    }
+
+    fn nothing_to_do(&self, live: &Deployment) -> Result<(), CliError> {
+        let out = &self.context.out;
+        out.line(format_args!("Nothing to deploy: {} is live and is the same.", paint(BOLD, live.revision)))?;
+        out.json(&json!({ "changes": [], "deployment": live, "revision": live.revision, "sent": { "blobs": 0, "bytes": 0 } }))
+    }
+
+    fn report(&self, answer: &DeployResponse, sent: Sent) -> Result<(), CliError> {
+        let out = &self.context.out;
+        let Some(deployment) = &answer.deployment else {
+            return Err(CliError::new("not_caxton", "the server answered without a deployment")
+                .help("check that client and server are of the same version with `caxton version`"));
+        };
+        let wire = self.remote.client.sent_bytes();
+        let revision = paint(BOLD, deployment.revision);
+        live::check_serving(answer, deployment)?;
+        match &answer.serving {
+            Serving::Loading { .. } => {
+                out.line(format_args!("{revision} of {} is deployed and still loading", self.remote.id))?;
+            }
+            Serving::Live { .. } | Serving::Nothing | Serving::Failed { .. } => {
+                out.line(format_args!("{revision} of {} is live", paint(BOLD, self.remote.id)))?;
+            }
+        }
+        let what = format!("{}, {} sent, {}", count(deployment.files, "file"), size(wire), live::took(self.start));
+        out.line(paint(DIM, what))?;
+        if answer.repeated {
+            out.line(paint(DIM, "An earlier attempt had already deployed it."))?;
+        }
+        out.json(&json!({
+            "revision": deployment.revision,
+            "deployment": deployment,
+            "changes": answer.changes,
+            "repeated": answer.repeated,
+            "serving": answer.serving,
+            "sent": { "blobs": sent.blobs, "bytes": sent.bytes, "wire_bytes": wire },
+            "steps_ms": answer.steps_ms,
+            "ms": self.start.elapsed().as_secs_f64() * 1e3,
+        }))
+    }
+}
+
+fn unsaved(workspace: &Workspace, error: std::io::Error) -> CliError {
+    CliError::new("io", format!("{} cannot be written", workspace.cache_folder().display()))
+        .help("make the workspace's folder writable")
+        .source(error)
+}
