@@ -16,7 +16,7 @@ use crate::cli::upload::{self, Sent};
 use crate::cli::workspace::Workspace;
 use crate::cli::workspace::scan::Scan;
 use crate::cli::workspace::state::{self, State};
-use crate::cli::{CliError, Context, text};
+use crate::cli::{CliError, Context, diagnostics, text};
 use crate::client::{ClientError, Retry};
 
 /// The longest message, in bytes.
@@ -116,16 +116,22 @@ impl Deploy<'_> {
 
     /// Everything that can be found out at once.
     async fn look(&self) -> Result<Found, CliError> {
-        let workspace = self.workspace.clone();
+        let (workspace, id) = (self.workspace.clone(), self.remote.id.clone());
         let scan = tokio::task::spawn_blocking(move || {
             let scan = workspace.scan()?;
-            crate::cli::diagnostics::check(&workspace, &scan.tree)?;
-            Ok::<_, CliError>(scan)
+            let base = State::load(&workspace, &id).and_then(|state| state.base);
+            let before = base.and_then(|base| state::load_tree(&workspace, base.root));
+            let checked = diagnostics::check(&workspace, &scan.tree, before.as_ref())?;
+            Ok::<_, CliError>((scan, checked.warnings))
         });
         let mut progress = self.context.out.progress("reading the workspace", None);
         let all = async { tokio::join!(scan, self.remote.status(), Origin::find(&self.workspace.root)) };
         let (scan, status, origin) = progress.during(all).await;
         let scan = scan.map_err(|error| CliError::new("internal", "reading the workspace failed").source(error))??;
+        let (scan, warnings) = scan;
+        if !warnings.is_empty() {
+            self.context.out.note(diagnostics::render(&warnings));
+        }
         Ok(Found { scan, status: status?, origin })
     }
 
@@ -225,7 +231,7 @@ impl Deploy<'_> {
             ClientError::Problem(problem) if problem.code == "check_failed" => {
                 let found = problem.extra.get("diagnostics").cloned().map(serde_json::from_value);
                 match found {
-                    Some(Ok(diagnostics)) => crate::cli::diagnostics::failure(diagnostics),
+                    Some(Ok(diagnostics)) => diagnostics::failure(diagnostics),
                     Some(Err(_)) | None => error.into(),
                 }
             }

@@ -12,12 +12,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use caxton_proto::WorkspaceId;
-use serde::Deserialize;
+use caxton_proto::manifest::WorkspaceManifest;
 
-use crate::cli::CliError;
+use crate::cli::{CliError, diagnostics};
 
 /// The file that makes a folder a workspace.
-pub const SETTINGS_FILE: &str = "caxton.toml";
+pub use caxton_proto::manifest::workspace::WORKSPACE_FILE as SETTINGS_FILE;
 
 /// The folder beside it in which the command line keeps what it can do without.
 const CACHE_FOLDER: &str = ".caxton";
@@ -38,24 +38,6 @@ pub struct Settings {
     pub server: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Draft {
-    workspace: DraftWorkspace,
-    #[serde(default)]
-    server: DraftServer,
-}
-
-#[derive(Deserialize)]
-struct DraftWorkspace {
-    #[serde(alias = "id")]
-    name: WorkspaceId,
-}
-
-#[derive(Default, Deserialize)]
-struct DraftServer {
-    url: Option<String>,
-}
-
 impl Workspace {
     /// The workspace that `from` is in: the nearest folder upwards with a caxton.toml.
     pub fn find(from: &Path) -> Result<Workspace, CliError> {
@@ -73,12 +55,13 @@ impl Workspace {
         let file = self.root.join(SETTINGS_FILE);
         let text = std::fs::read_to_string(&file)
             .map_err(|error| CliError::new("io", format!("{} cannot be read", file.display())).source(error))?;
-        let draft: Draft = toml::from_str(&text).map_err(|error| {
-            CliError::new("bad_workspace", format!("{} is not right", file.display()))
-                .help("`caxton validate` shows every mistake with its line")
-                .source(error)
+        let path = SETTINGS_FILE.parse().map_err(|error| CliError::new("internal", format!("{error}")))?;
+        let manifest = WorkspaceManifest::parse(&path, &text).map_err(diagnostics::failure)?;
+        let name = manifest.name.ok_or_else(|| {
+            CliError::new("no_name", format!("{} does not name the workspace", file.display()))
+                .help("write `name = \"...\"` under [workspace]")
         })?;
-        Ok(Settings { name: draft.workspace.name, server: draft.server.url })
+        Ok(Settings { name, server: manifest.server.map(|url| url.as_str().to_owned()) })
     }
 
     /// Where caches are kept; it may not exist.
