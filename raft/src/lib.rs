@@ -1,1 +1,29 @@
-//! x
+//! Floor 1: groups of replicated logs over openraft and RocksDB, and the deploy log's state.
+//!
+//! openraft's types do not leave this crate, so that its version can move. Standing alone is a group of one voter:
+//! nothing here asks whether there are others. An acknowledged command is on disk on a majority of the voters.
+
+pub mod machine;
+
+pub mod group;
+
+pub mod deploy_log;
+
+pub mod identity;
+
+mod store;
+
+mod log;
+
+mod snapshot;
+
+mod applier;
+
+mod network;
+
+mod types;
+
+pub use group::{Applied, Group, GroupId, Groups, OpenGroupError, ProposeError, ReadError, Role, Status, Timers};
+pub use identity::{IdentityError, NodeIdentity, identity};
+pub use machine::{Entry, Frozen, Machine, MachineError};
+pub use store::{OpenError, Store};

@@ -1,0 +1,220 @@
+//! Between openraft and a group's [`Machine`]: numbers the commands, skips those that the machine already has, and makes
+//! and installs snapshots.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use openraft::storage::{RaftStateMachine, Snapshot};
+use openraft::{EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+
+use crate::group::GroupId;
+use crate::machine::{Entry, Frozen, Machine, MachineError};
+use crate::snapshot::format::Header;
+use crate::snapshot::{Saved, SnapshotError, SnapshotFile, Snapshots};
+use crate::types::{
+    Batch, LogId, RaftEntry, Replies, SnapshotMeta, StorageError, StoredMembership, TypeConfig, storage_error,
+};
+
+/// Applies a group's log to its machine.
+pub struct Applier {
+    group: GroupId,
+    machine: Arc<dyn Machine>,
+    snapshots: Snapshots,
+    newest: Newest,
+    last: Option<LogId>,
+    membership: StoredMembership,
+    /// The index of the last command.
+    commands: u64,
+    applied: watch::Sender<u64>,
+}
+
+/// The newest snapshot, which the builder replaces while commands are applied.
+type Newest = Arc<Mutex<Option<Saved>>>;
+
+impl Applier {
+    /// Restores the newest snapshot, unless the machine kept a newer state itself.
+    pub fn open(group: GroupId, machine: Arc<dyn Machine>, snapshots: Snapshots) -> Result<Applier, SnapshotError> {
+        let newest = snapshots.newest()?;
+        let (mut last, mut membership, mut commands) = (None, StoredMembership::default(), 0);
+        if let Some(saved) = &newest {
+            let restore = machine.applied() < saved.header.commands;
+            snapshots.load(saved, |state| if restore { machine.restore(state) } else { Ok(()) })?;
+            last = saved.header.last;
+            membership = saved.header.membership.clone();
+            commands = saved.header.commands;
+        }
+        let newest = Arc::new(Mutex::new(newest));
+        let (applied, _) = watch::channel(commands);
+        Ok(Applier { group, machine, snapshots, newest, last, membership, commands, applied })
+    }
+
+    /// The index of the last command that the machine has.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    /// The last entry of the log that is in the snapshot which was restored.
+    pub fn last(&self) -> Option<LogId> {
+        self.last
+    }
+
+    /// Takes entries and answers each.
+    fn take(&mut self, entries: impl IntoIterator<Item = RaftEntry>) -> Result<Vec<Replies>, MachineError> {
+        let had = self.machine.applied();
+        let (mut answers, mut commands) = (Vec::new(), Vec::new());
+        for entry in entries {
+            self.last = Some(entry.log_id);
+            let mut answer = Replies { first: self.commands + 1, replies: Vec::new() };
+            match entry.payload {
+                EntryPayload::Blank => (),
+                EntryPayload::Membership(membership) => {
+                    self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                }
+                EntryPayload::Normal(Batch(batch)) => {
+                    answer.replies.resize(batch.len(), Bytes::new());
+                    for command in batch {
+                        self.commands += 1;
+                        let term = entry.log_id.leader_id.term;
+                        commands.push(Entry { index: self.commands, term, command });
+                    }
+                }
+            }
+            answers.push(answer);
+        }
+        commands.retain(|command| command.index > had);
+        if commands.is_empty() {
+            return Ok(answers);
+        }
+        let replies = self.machine.apply(&commands)?;
+        if replies.len() != commands.len() {
+            let what = format!("{} answers to {} commands", replies.len(), commands.len());
+            return Err(MachineError::new("the machine of this group is wrong", what));
+        }
+        // The commands that were skipped are the first ones: nobody waits for their answers.
+        let all = answers.iter_mut().flat_map(|answer| answer.replies.iter_mut());
+        all.rev().zip(replies.into_iter().rev()).for_each(|(place, reply)| *place = reply);
+        Ok(answers)
+    }
+
+    fn current(&self) -> Option<Saved> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn read_error(&self, error: &(dyn std::error::Error + 'static)) -> StorageError {
+        storage_error(ErrorSubject::StateMachine, ErrorVerb::Read, error)
+    }
+
+    fn write_error(&self, error: &(dyn std::error::Error + 'static)) -> StorageError {
+        storage_error(ErrorSubject::StateMachine, ErrorVerb::Write, error)
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Applier {
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), StorageError> {
+        Ok((self.last, self.membership.clone()))
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Replies>, StorageError>
+    where
+        I: IntoIterator<Item = RaftEntry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let answers = self.take(entries).map_err(|error| self.write_error(&error))?;
+        self.applied.send_if_modified(|applied| std::mem::replace(applied, self.commands) != self.commands);
+        Ok(answers)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let unique = uuid::Uuid::new_v4().simple();
+        let header = Header {
+            group: self.group.0,
+            id: format!("{unique}"),
+            last: self.last,
+            membership: self.membership.clone(),
+            commands: self.commands,
+        };
+        // Between two batches, so that the state is the one that the header speaks of.
+        let state = self.machine.freeze();
+        let snapshots = self.snapshots.clone();
+        Builder { snapshots, newest: Arc::clone(&self.newest), header, state: Mutex::new(Some(state)) }
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotFile>, StorageError> {
+        let file = self.snapshots.receive().await;
+        file.map(Box::new).map_err(|error| snapshot_error(ErrorVerb::Write, &error))
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: Box<SnapshotFile>) -> Result<(), StorageError> {
+        let path = file.close().await.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
+        let (machine, snapshots) = (Arc::clone(&self.machine), self.snapshots.clone());
+        let meta = meta.clone();
+        let install = spawn_blocking(move || {
+            let saved = snapshots.accept(&path)?;
+            if saved.header.meta() != meta {
+                return Err(SnapshotError::Other { file: saved.file });
+            }
+            snapshots.load(&saved, |state| machine.restore(state))?;
+            Ok(saved)
+        });
+        let saved = install.await.map_err(|error| self.write_error(&error))?;
+        let saved = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
+        self.last = saved.header.last;
+        self.membership = saved.header.membership.clone();
+        self.commands = saved.header.commands;
+        self.applied.send_replace(self.commands);
+        replace(&self.newest, saved);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
+        match self.current() {
+            Some(saved) => snapshot(&saved).await.map(Some).map_err(|error| self.read_error(&error)),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Writes a snapshot while further commands are applied.
+pub struct Builder {
+    snapshots: Snapshots,
+    newest: Newest,
+    header: Header,
+    /// Never locked: it makes the builder `Sync`, which openraft asks for, whatever the machine froze.
+    state: Mutex<Option<Result<Frozen, MachineError>>>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
+        let spent = || Err(MachineError::new("a snapshot is built once", "it was asked for again"));
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_else(spent);
+        let state = state.map_err(|error| snapshot_error(ErrorVerb::Read, &error))?;
+        let (snapshots, header) = (self.snapshots.clone(), self.header.clone());
+        let saved = spawn_blocking(move || snapshots.save(header, state)).await;
+        let saved = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
+        let saved = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
+        let file = snapshot(&saved).await.map_err(|error| snapshot_error(ErrorVerb::Read, &error))?;
+        replace(&self.newest, saved);
+        Ok(file)
+    }
+}
+
+/// Makes `saved` the newest snapshot, unless a newer one was installed while it was written.
+fn replace(newest: &Newest, saved: Saved) {
+    let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
+    if newest.as_ref().is_none_or(|newest| newest.header.last <= saved.header.last) {
+        *newest = Some(saved);
+    }
+}
+
+async fn snapshot(saved: &Saved) -> Result<Snapshot<TypeConfig>, SnapshotError> {
+    let file = SnapshotFile::open(saved).await?;
+    Ok(Snapshot { meta: saved.header.meta(), snapshot: Box::new(file) })
+}
+
+fn snapshot_error(verb: ErrorVerb, error: &(dyn std::error::Error + 'static)) -> StorageError {
+    storage_error(ErrorSubject::Snapshot(None), verb, error)
+}

@@ -1,0 +1,375 @@
+//! Groups: numbered replicated logs of one node, each with a machine. A command is acknowledged once it is on disk on a
+//! majority of the group's voters and applied here.
+
+mod proposer;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use caxton_proto::NodeId;
+use openraft::error::{CheckIsLeaderError, RaftError};
+use openraft::{BasicNode, ServerState, SnapshotPolicy};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::proposer::Proposer;
+use crate::applier::Applier;
+use crate::log::LogStore;
+use crate::machine::Machine;
+use crate::network::Peers;
+use crate::snapshot::{SnapshotError, Snapshots};
+use crate::store::{Store, StoreError};
+use crate::types::{Raft, chain};
+
+/// The most bytes of one command.
+pub const COMMAND_BYTES_MAX: usize = 1 << 20;
+
+/// Names a group within a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u32);
+
+/// When a group beats, elects and makes snapshots.
+#[derive(Debug, Clone)]
+pub struct Timers {
+    /// How often a leader says that it is there.
+    pub heartbeat: Duration,
+    /// How long a voter waits at least before it thinks that there is no leader.
+    pub election_min: Duration,
+    /// How long it waits at most; each wait is drawn between the two.
+    pub election_max: Duration,
+    /// After how many entries of the log the next snapshot is made.
+    pub snapshot_entries: u64,
+    /// How many entries that are in a snapshot are kept, for voters that are a little behind.
+    pub kept_entries: u64,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(250),
+            election_min: Duration::from_secs(1),
+            election_max: Duration::from_secs(2),
+            snapshot_entries: 5_000,
+            kept_entries: 500,
+        }
+    }
+}
+
+/// The groups of one node. A handle: clones share the store.
+#[derive(Clone)]
+pub struct Groups {
+    store: Store,
+    node: NodeId,
+    timers: Timers,
+}
+
+/// One group on this node. A handle: clones share the group.
+#[derive(Clone)]
+pub struct Group {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    raft: Raft,
+    proposer: Proposer,
+    status: watch::Receiver<Status>,
+    applied: watch::Receiver<u64>,
+    follow: JoinHandle<()>,
+    /// How long a caller waits for a group that has no leader.
+    leader_wait: Duration,
+}
+
+/// What a command got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Counts the group's commands from 1, without a gap.
+    pub index: u64,
+    /// What the machine answered.
+    pub response: Bytes,
+}
+
+/// How a group is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// What this node is in it.
+    pub role: Role,
+    /// Who leads, as far as this node knows.
+    pub leader: Option<NodeId>,
+    /// The term.
+    pub term: u64,
+    /// Why the group has stopped for good on this node: the node has to stop too.
+    pub fatal: Option<Arc<str>>,
+}
+
+/// What a node is in a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It follows without a vote.
+    Learner,
+    /// It follows the leader.
+    Follower,
+    /// It wants to lead.
+    Candidate,
+    /// It leads.
+    Leader,
+    /// It has stopped.
+    Stopped,
+}
+
+/// Why a group does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenGroupError {
+    /// Its log is damaged or cannot be read.
+    #[error("cannot open the log of group {}", group.0)]
+    Log {
+        /// The group.
+        group: GroupId,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Its snapshot is damaged or cannot be read.
+    #[error("cannot open the snapshot of group {}", group.0)]
+    Snapshot {
+        /// The group.
+        group: GroupId,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The log begins after a snapshot that is not there.
+    #[error(
+        "the log of group {} begins after entry {purged}, and the snapshot up to there is not in {}; restore the data \
+         directory from a backup",
+        group.0,
+        dir.display()
+    )]
+    NoSnapshot {
+        /// The group.
+        group: GroupId,
+        /// The last entry that the log no longer has.
+        purged: u64,
+        /// Where the snapshot should be.
+        dir: PathBuf,
+    },
+    /// The timers make no sense together.
+    #[error("the timers of the groups make no sense: {why}")]
+    Timers {
+        /// Why not.
+        why: String,
+    },
+    /// It stopped while it started.
+    #[error("group {} stopped while it started: {why}", group.0)]
+    Start {
+        /// The group.
+        group: GroupId,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Why a command was not acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// It is too long; it was not proposed.
+    #[error("the command has {bytes} bytes, and {COMMAND_BYTES_MAX} is the most")]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// Another node leads; it was not proposed.
+    #[error("this node does not lead the group")]
+    NotLeader {
+        /// Who does, if that is known.
+        leader: Option<NodeId>,
+    },
+    /// The group cannot answer now. The command may still be applied.
+    #[error("the group has no leader now; try again in a moment")]
+    Unavailable,
+    /// The group has stopped on this node. The command may still be applied.
+    #[error("the group has stopped: {why}")]
+    Fatal {
+        /// Why.
+        why: Arc<str>,
+    },
+}
+
+/// Why a current state cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Another node leads.
+    #[error("this node does not lead the group")]
+    NotLeader {
+        /// Who does, if that is known.
+        leader: Option<NodeId>,
+    },
+    /// No majority of the group answers.
+    #[error("the group has no leader now, or too few of its voters answer; try again in a moment")]
+    Unavailable,
+    /// The group has stopped on this node.
+    #[error("the group has stopped: {why}")]
+    Fatal {
+        /// Why.
+        why: Arc<str>,
+    },
+}
+
+impl Groups {
+    /// The groups of node `node`, in `store`.
+    pub fn new(store: Store, node: NodeId, timers: Timers) -> Groups {
+        Groups { store, node, timers }
+    }
+
+    /// Opens a group: restores its machine from the newest snapshot and the log after it, and takes part. A group that
+    /// never had an entry is founded with this node as its only voter.
+    pub async fn open(&self, group: GroupId, machine: Arc<dyn Machine>) -> Result<Group, OpenGroupError> {
+        let config = Arc::new(self.config()?);
+        let (log, applier) = self.read(group, machine).await?;
+        let applied = applier.applied();
+        let start = |error: &(dyn std::error::Error + 'static)| OpenGroupError::Start { group, why: chain(error) };
+        let raft = Raft::new(self.node.0, config, Peers, log, applier).await.map_err(|error| start(&error))?;
+        if !raft.is_initialized().await.map_err(|error| start(&error))? {
+            let alone = BTreeMap::from([(self.node.0, BasicNode::default())]);
+            raft.initialize(alone).await.map_err(|error| start(&error))?;
+        }
+        let (status, follow) = follow(&raft);
+        let leader_wait = self.timers.election_max * 2;
+        let proposer = Proposer::start(raft.clone());
+        let group = Group { inner: Arc::new(Inner { raft, proposer, status, applied, follow, leader_wait }) };
+        // Not an error: whoever needs a leader finds out.
+        group.led().await;
+        Ok(group)
+    }
+
+    /// Reads what is on disk, all of which is checked.
+    async fn read(&self, group: GroupId, machine: Arc<dyn Machine>) -> Result<(LogStore, Applier), OpenGroupError> {
+        let store = self.store.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let dir = store.snapshots_dir();
+            let log = LogStore::new(store, group);
+            let log_error = |error: StoreError| OpenGroupError::Log { group, source: error.into() };
+            let snapshot_error = |error: SnapshotError| OpenGroupError::Snapshot { group, source: error.into() };
+            let purged = log.check().map_err(log_error)?;
+            let snapshots = Snapshots::open(&dir, group).map_err(snapshot_error)?;
+            let applier = Applier::open(group, machine, snapshots).map_err(snapshot_error)?;
+            match purged {
+                Some(purged) if applier.last().is_none_or(|last| last.index < purged.index) => {
+                    Err(OpenGroupError::NoSnapshot { group, purged: purged.index, dir })
+                }
+                _ => Ok((log, applier)),
+            }
+        });
+        read.await.map_err(|error| OpenGroupError::Start { group, why: error.to_string() })?
+    }
+
+    fn config(&self) -> Result<openraft::Config, OpenGroupError> {
+        let Timers { heartbeat, election_min, election_max, snapshot_entries, kept_entries } = self.timers;
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let config = openraft::Config {
+            cluster_name: "caxton".into(),
+            heartbeat_interval: ms(heartbeat),
+            election_timeout_min: ms(election_min),
+            election_timeout_max: ms(election_max),
+            install_snapshot_timeout: ms(election_max * 10),
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_entries.max(1)),
+            max_in_snapshot_log_to_keep: kept_entries,
+            replication_lag_threshold: snapshot_entries.saturating_add(kept_entries).max(1),
+            ..openraft::Config::default()
+        };
+        config.validate().map_err(|error| OpenGroupError::Timers { why: error.to_string() })
+    }
+}
+
+impl Group {
+    /// Proposes a command and waits until it is applied here. When the caller stops waiting, the command may still be
+    /// applied.
+    pub async fn propose(&self, command: Bytes) -> Result<Applied, ProposeError> {
+        if command.len() > COMMAND_BYTES_MAX {
+            return Err(ProposeError::TooLong { bytes: command.len() });
+        }
+        self.led().await;
+        self.inner.proposer.propose(command).await
+    }
+
+    /// Waits until this node has applied every command that was acknowledged before the call, and returns the index of
+    /// the last.
+    pub async fn read_index(&self) -> Result<u64, ReadError> {
+        self.led().await;
+        match self.inner.raft.ensure_linearizable().await {
+            Ok(_) => Ok(*self.inner.applied.borrow()),
+            Err(RaftError::Fatal(fatal)) => Err(ReadError::Fatal { why: chain(&fatal).into() }),
+            Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(forward))) => match forward.leader_id {
+                Some(leader) => Err(ReadError::NotLeader { leader: Some(NodeId(leader)) }),
+                None => Err(ReadError::Unavailable),
+            },
+            Err(RaftError::APIError(CheckIsLeaderError::QuorumNotEnough(_))) => Err(ReadError::Unavailable),
+        }
+    }
+
+    /// The index of the last command that is applied here.
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.inner.applied.clone()
+    }
+
+    /// How the group is.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.inner.status.clone()
+    }
+
+    /// Stops taking part. What was acknowledged stays on disk.
+    pub async fn shutdown(&self) {
+        // It fails only when the task of the group has panicked, which the status told.
+        let _ = self.inner.raft.shutdown().await;
+    }
+
+    /// Waits a while for a leader. With one there is nothing to wait for.
+    async fn led(&self) {
+        let mut status = self.inner.status.clone();
+        let led = status.wait_for(|status| status.leader.is_some() || status.role == Role::Stopped);
+        let _ = tokio::time::timeout(self.inner.leader_wait, led).await;
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.follow.abort();
+    }
+}
+
+/// Turns openraft's metrics into a [`Status`], in a task that ends with the group.
+fn follow(raft: &Raft) -> (watch::Receiver<Status>, JoinHandle<()>) {
+    let raft = raft.clone();
+    let mut server = raft.server_metrics();
+    let read = move || {
+        let metrics = raft.metrics().borrow().clone();
+        let fatal = metrics.running_state.as_ref().err().map(|fatal| chain(fatal).into());
+        let role = match metrics.state {
+            ServerState::Learner => Role::Learner,
+            ServerState::Follower => Role::Follower,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Leader => Role::Leader,
+            ServerState::Shutdown => Role::Stopped,
+        };
+        let role = if fatal.is_some() { Role::Stopped } else { role };
+        Status { role, leader: metrics.current_leader.map(NodeId), term: metrics.current_term, fatal }
+    };
+    let (told, status) = watch::channel(read());
+    let task = tokio::spawn(async move {
+        loop {
+            let status = read();
+            told.send_if_modified(|known| {
+                let new = *known != status;
+                *known = status;
+                new
+            });
+            if server.changed().await.is_err() {
+                break;
+            }
+        }
+        told.send_replace(Status { role: Role::Stopped, ..read() });
+    });
+    (status, task)
+}

@@ -1,0 +1,224 @@
+//! A group's log, vote and marks in the [`Store`], under keys that start with the group's number.
+//!
+//! Appended entries can be read at once, and openraft hears that they are on disk after the fsync that covers them. A vote,
+//! a truncation and a purge are on disk before they return.
+
+use std::fmt::Debug;
+use std::ops::{Bound, RangeBounds};
+
+use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
+use openraft::{ErrorSubject, ErrorVerb, OptionalSend, RaftLogReader};
+use rocksdb::WriteBatch;
+
+use crate::group::GroupId;
+use crate::store::codec::{self, Damage};
+use crate::store::{Scan, Store, StoreError};
+use crate::types::{LogId, RaftEntry, StorageError, TypeConfig, Vote, storage_error};
+
+const COMMITTED: u8 = b'c';
+const ENTRY: u8 = b'e';
+const PURGED: u8 = b'p';
+const VOTE: u8 = b'v';
+
+/// How many bytes of entries one read returns at least before it stops, if more than one was asked for.
+const READ_BYTES: usize = 1 << 20;
+
+/// One group's part of the store.
+#[derive(Clone)]
+pub struct LogStore {
+    store: Store,
+    group: GroupId,
+}
+
+impl LogStore {
+    pub fn new(store: Store, group: GroupId) -> LogStore {
+        LogStore { store, group }
+    }
+
+    /// Reads the whole log once: every entry must be whole, and none missing between those that were purged and the last.
+    /// Returns the last purged entry.
+    pub fn check(&self) -> Result<Option<LogId>, StoreError> {
+        let purged = self.log_id(PURGED)?;
+        self.log_id(COMMITTED)?;
+        self.vote()?;
+        let mut next = purged.map(|purged| purged.index + 1);
+        self.scan(0, u64::MAX, |entry, _| {
+            if next.is_some_and(|next| next != entry.log_id.index) {
+                return Err(Damage::Shape);
+            }
+            next = Some(entry.log_id.index + 1);
+            Ok(Scan::On)
+        })?;
+        Ok(purged)
+    }
+
+    fn key(&self, kind: u8) -> [u8; 5] {
+        let [a, b, c, d] = self.group.0.to_be_bytes();
+        [a, b, c, d, kind]
+    }
+
+    fn entry_key(&self, index: u64) -> [u8; 13] {
+        let mut key = [0; 13];
+        key[..5].copy_from_slice(&self.key(ENTRY));
+        key[5..].copy_from_slice(&index.to_be_bytes());
+        key
+    }
+
+    fn scan(
+        &self,
+        from: u64,
+        to: u64,
+        mut take: impl FnMut(RaftEntry, usize) -> Result<Scan, Damage>,
+    ) -> Result<(), StoreError> {
+        self.store
+            .scan(&self.entry_key(from), &self.entry_key(to), |key, value| take(codec::entry(key, value)?, value.len()))
+    }
+
+    fn log_id(&self, kind: u8) -> Result<Option<LogId>, StoreError> {
+        let key = self.key(kind);
+        let Some(value) = self.store.get(&key)? else {
+            return Ok(None);
+        };
+        let read = || {
+            let mut fields = codec::unseal(&key, &value)?;
+            let log_id = codec::take_optional_log_id(&mut fields)?;
+            fields.end()?;
+            Ok(log_id)
+        };
+        read().map_err(|damage| self.store.damaged(&key, damage))
+    }
+
+    fn put_log_id(&self, batch: &mut WriteBatch, kind: u8, log_id: Option<&LogId>) {
+        let key = self.key(kind);
+        batch.put(key, codec::seal(&key, |out| codec::put_optional_log_id(out, log_id)));
+    }
+
+    fn vote(&self) -> Result<Option<Vote>, StoreError> {
+        let key = self.key(VOTE);
+        let Some(value) = self.store.get(&key)? else {
+            return Ok(None);
+        };
+        let vote = codec::unseal(&key, &value).and_then(codec::take_vote);
+        vote.map(Some).map_err(|damage| self.store.damaged(&key, damage))
+    }
+
+    fn last(&self) -> Result<Option<LogId>, StoreError> {
+        let Some((key, value)) = self.store.last(&self.entry_key(0), &self.entry_key(u64::MAX))? else {
+            return self.log_id(PURGED);
+        };
+        let entry = codec::entry(&key, &value).map_err(|damage| self.store.damaged(&key, damage))?;
+        Ok(Some(entry.log_id))
+    }
+
+    /// Reads entries until there are `bytes_max` of them, but at least one.
+    fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<RaftEntry>, StoreError> {
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        self.scan(from, to, |entry, len| {
+            entries.push(entry);
+            bytes += len;
+            Ok(if bytes < bytes_max { Scan::On } else { Scan::Enough })
+        })?;
+        Ok(entries)
+    }
+
+    async fn write_synced(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        self.store.write(batch)?;
+        self.store.synced().await
+    }
+}
+
+fn read_error(error: StoreError) -> StorageError {
+    storage_error(ErrorSubject::Logs, ErrorVerb::Read, &error)
+}
+
+fn write_error(error: StoreError) -> StorageError {
+    storage_error(ErrorSubject::Logs, ErrorVerb::Write, &error)
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<RaftEntry>, StorageError> {
+        let from = match range.start_bound() {
+            Bound::Included(index) => *index,
+            Bound::Excluded(index) => index + 1,
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(index) => index + 1,
+            Bound::Excluded(index) => *index,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.read(from, to, usize::MAX).map_err(read_error)
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<RaftEntry>, StorageError> {
+        self.read(start, end, READ_BYTES).map_err(read_error)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = LogStore;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
+        let last_purged_log_id = self.log_id(PURGED).map_err(read_error)?;
+        let last_log_id = self.last().map_err(read_error)?;
+        Ok(LogState { last_purged_log_id, last_log_id })
+    }
+
+    async fn get_log_reader(&mut self) -> LogStore {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        let key = self.key(VOTE);
+        let mut batch = WriteBatch::default();
+        batch.put(key, codec::seal(&key, |out| codec::put_vote(out, vote)));
+        let saved = self.write_synced(batch).await;
+        saved.map_err(|error| storage_error(ErrorSubject::Vote, ErrorVerb::Write, &error))
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        self.vote().map_err(|error| storage_error(ErrorSubject::Vote, ErrorVerb::Read, &error))
+    }
+
+    /// Not synced: it only spares a restart the wait for a leader to say again what is committed.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+        let mut batch = WriteBatch::default();
+        self.put_log_id(&mut batch, COMMITTED, committed.as_ref());
+        self.store.write(batch).map_err(write_error)
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+        self.log_id(COMMITTED).map_err(read_error)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: LogFlushed<TypeConfig>) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = RaftEntry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut batch = WriteBatch::default();
+        for entry in entries {
+            let key = self.entry_key(entry.log_id.index);
+            batch.put(key, codec::seal(&key, |out| codec::put_entry(out, &entry)));
+        }
+        self.store.write(batch).map_err(write_error)?;
+        self.store.synced_then(move |result| callback.log_io_completed(result));
+        Ok(())
+    }
+
+    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        let mut batch = WriteBatch::default();
+        batch.delete_range(self.entry_key(log_id.index), self.entry_key(u64::MAX));
+        self.write_synced(batch).await.map_err(write_error)
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        let mut batch = WriteBatch::default();
+        self.put_log_id(&mut batch, PURGED, Some(&log_id));
+        batch.delete_range(self.entry_key(0), self.entry_key(log_id.index + 1));
+        self.write_synced(batch).await.map_err(write_error)
+    }
+}

@@ -1,0 +1,245 @@
+//! A group's snapshots on disk. A snapshot has its name only once all of it is on disk, and the one before goes only after
+//! that; so the newest file with a name is whole, or it is damaged and refused.
+
+pub mod format;
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncSeek, AsyncWrite, ReadBuf};
+
+use self::format::{Header, Reader, Writer};
+use crate::group::GroupId;
+use crate::machine::{Frozen, MachineError};
+
+const SUFFIX: &str = "snapshot";
+const UNFINISHED_SUFFIX: &str = "unfinished";
+
+/// Why a snapshot cannot be used or made.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error(
+        "the snapshot {} is damaged, and is not used so that no half of it is served; keep a copy, then restore the \
+         data directory from a backup",
+        file.display()
+    )]
+    Damaged {
+        file: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the snapshot {} is of another group or was meant to be another one", file.display())]
+    Other { file: PathBuf },
+    #[error("cannot restore the snapshot {}", file.display())]
+    Restore {
+        file: PathBuf,
+        #[source]
+        source: MachineError,
+    },
+    #[error("cannot read the snapshot {}", file.display())]
+    Read {
+        file: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot write a snapshot in {}", dir.display())]
+    Write {
+        dir: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The folder of one group's snapshots.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    dir: PathBuf,
+    group: GroupId,
+}
+
+/// A snapshot that is whole on disk.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    pub header: Header,
+    pub file: PathBuf,
+}
+
+impl Snapshots {
+    /// Opens the folder and takes away what a crash left unfinished.
+    pub fn open(dir: &Path, group: GroupId) -> Result<Snapshots, SnapshotError> {
+        let snapshots = Snapshots { dir: dir.join(format!("group-{}", group.0)), group };
+        let cleaned = fs::create_dir_all(&snapshots.dir).and_then(|()| {
+            let unfinished = snapshots.files(UNFINISHED_SUFFIX)?;
+            unfinished.iter().try_for_each(fs::remove_file)
+        });
+        cleaned.map_err(|source| snapshots.write_error(source))?;
+        Ok(snapshots)
+    }
+
+    /// The newest snapshot, whose bytes have not been checked yet.
+    pub fn newest(&self) -> Result<Option<Saved>, SnapshotError> {
+        let files = self.files(SUFFIX).map_err(|source| self.write_error(source))?;
+        // The names start with the index as hexadecimal digits of one length, so that their order is the snapshots'.
+        let Some(file) = files.into_iter().max() else {
+            return Ok(None);
+        };
+        let (_, header) = self.reader(&file)?;
+        self.belongs(&header, &file)?;
+        Ok(Some(Saved { header, file }))
+    }
+
+    /// Writes a snapshot and takes away those before.
+    pub fn save(&self, header: Header, state: Frozen) -> Result<Saved, SnapshotError> {
+        let file = self.file_of(&header);
+        let unfinished = file.with_extension(UNFINISHED_SUFFIX);
+        let write = || {
+            let mut writer = Writer::new(BufWriter::new(File::create(&unfinished)?), &header)?;
+            state(&mut writer)?;
+            let out = writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+            out.sync_all()
+        };
+        write().map_err(|source| self.write_error(source))?;
+        self.name(&unfinished, &file)?;
+        Ok(Saved { header, file })
+    }
+
+    /// A new file for a snapshot that arrives from elsewhere.
+    pub async fn receive(&self) -> Result<SnapshotFile, SnapshotError> {
+        let path = self.dir.join(format!("{}.{UNFINISHED_SUFFIX}", uuid::Uuid::new_v4()));
+        let mut options = tokio::fs::OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).open(&path).await;
+        file.map(|file| SnapshotFile { file, path }).map_err(|source| self.write_error(source))
+    }
+
+    /// Checks all of a snapshot that has arrived, and gives it its name.
+    pub fn accept(&self, path: &Path) -> Result<Saved, SnapshotError> {
+        let (reader, header) = self.reader(path)?;
+        reader.finish().map_err(|source| read_error(path, source))?;
+        self.belongs(&header, path)?;
+        let sync = || File::open(path)?.sync_all();
+        sync().map_err(|source| self.write_error(source))?;
+        let file = self.file_of(&header);
+        self.name(path, &file)?;
+        Ok(Saved { header, file })
+    }
+
+    /// Hands a snapshot's state to `restore` and checks all of it.
+    pub fn load(
+        &self,
+        saved: &Saved,
+        restore: impl FnOnce(&mut dyn Read) -> Result<(), MachineError>,
+    ) -> Result<(), SnapshotError> {
+        let file = &saved.file;
+        let (mut reader, _) = self.reader(file)?;
+        let restored = restore(&mut reader);
+        // A damaged file is why the machine could not read it, so that is said first.
+        reader.finish().map_err(|source| read_error(file, source))?;
+        restored.map_err(|source| SnapshotError::Restore { file: file.clone(), source })
+    }
+
+    fn reader(&self, file: &Path) -> Result<(Reader<BufReader<File>>, Header), SnapshotError> {
+        let open = || Reader::new(BufReader::new(File::open(file)?));
+        open().map_err(|source| read_error(file, source))
+    }
+
+    fn belongs(&self, header: &Header, file: &Path) -> Result<(), SnapshotError> {
+        let other = || SnapshotError::Other { file: file.to_owned() };
+        if header.group == self.group.0 { Ok(()) } else { Err(other()) }
+    }
+
+    fn file_of(&self, header: &Header) -> PathBuf {
+        let index = header.last.map_or(0, |last| last.index);
+        self.dir.join(format!("{index:016x}-{}.{SUFFIX}", header.id))
+    }
+
+    /// Gives a written file its name, for good, and takes away the snapshots before it.
+    fn name(&self, unfinished: &Path, file: &Path) -> Result<(), SnapshotError> {
+        let name = || {
+            fs::rename(unfinished, file)?;
+            File::open(&self.dir)?.sync_all()?;
+            let older = self.files(SUFFIX)?.into_iter().filter(|other| other.as_path() < file);
+            older.into_iter().try_for_each(fs::remove_file)
+        };
+        name().map_err(|source| self.write_error(source))
+    }
+
+    fn files(&self, suffix: &str) -> io::Result<Vec<PathBuf>> {
+        let files = fs::read_dir(&self.dir)?.map(|file| file.map(|file| file.path()));
+        files
+            .filter(|file| file.as_ref().map_or(true, |file| file.extension().is_some_and(|it| it == suffix)))
+            .collect()
+    }
+
+    fn write_error(&self, source: io::Error) -> SnapshotError {
+        SnapshotError::Write { dir: self.dir.clone(), source }
+    }
+}
+
+fn read_error(file: &Path, source: io::Error) -> SnapshotError {
+    let file = file.to_owned();
+    match source.kind() {
+        io::ErrorKind::InvalidData => SnapshotError::Damaged { file, source },
+        _ => SnapshotError::Read { file, source },
+    }
+}
+
+/// A snapshot's bytes as openraft sends and receives them.
+#[derive(Debug)]
+pub struct SnapshotFile {
+    file: tokio::fs::File,
+    path: PathBuf,
+}
+
+impl SnapshotFile {
+    /// Opens a saved snapshot to be sent.
+    pub async fn open(saved: &Saved) -> Result<SnapshotFile, SnapshotError> {
+        let file = tokio::fs::File::open(&saved.file).await;
+        let path = saved.file.clone();
+        match file {
+            Ok(file) => Ok(SnapshotFile { file, path }),
+            Err(source) => Err(SnapshotError::Read { file: path, source }),
+        }
+    }
+
+    /// Where a received snapshot is, once all of it has reached the file.
+    pub async fn close(mut self) -> Result<PathBuf, SnapshotError> {
+        use tokio::io::AsyncWriteExt;
+        match self.file.flush().await {
+            Ok(()) => Ok(self.path),
+            Err(source) => Err(SnapshotError::Write { dir: self.path, source }),
+        }
+    }
+}
+
+impl AsyncRead for SnapshotFile {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.file).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for SnapshotFile {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.file).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.file).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.file).poll_shutdown(cx)
+    }
+}
+
+impl AsyncSeek for SnapshotFile {
+    fn start_seek(mut self: Pin<&mut Self>, position: io::SeekFrom) -> io::Result<()> {
+        Pin::new(&mut self.file).start_seek(position)
+    }
+
+    fn poll_complete(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        Pin::new(&mut self.file).poll_complete(cx)
+    }
+}

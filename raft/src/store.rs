@@ -1,0 +1,272 @@
+//! One RocksDB for all groups of a node: one write-ahead log, so that they share fsyncs. Nothing is on disk before
+//! [`Store::synced`] says so, and what was damaged on disk is refused, with the file's name, instead of half read.
+
+pub mod codec;
+mod syncer;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, LogLevel, Options, WriteBatch};
+use tokio::sync::oneshot;
+
+use self::codec::Damage;
+use self::syncer::Syncer;
+
+/// The folder of the database within the store's folder.
+const DB_DIR: &str = "log";
+/// The folder of the snapshots within the store's folder.
+const SNAPSHOTS_DIR: &str = "snapshots";
+
+const WRITE_BUFFER_BYTES: usize = 8 << 20;
+const WRITE_BUFFERS_MAX: i32 = 2;
+const WAL_BYTES_MAX: u64 = 64 << 20;
+const CACHE_BYTES: usize = 2 << 20;
+const OPEN_FILES_MAX: i32 = 64;
+const BACKGROUND_JOBS_MAX: i32 = 2;
+const INFO_LOGS_KEPT: usize = 2;
+const INFO_LOG_BYTES_MAX: usize = 1 << 20;
+const MANIFEST_STEP_BYTES: usize = 64 << 10;
+
+/// What the groups of one node keep on disk. A handle: clones share the database.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    // Dropped first: its thread holds on to the database.
+    syncer: Syncer,
+    db: Arc<DB>,
+    dir: PathBuf,
+}
+
+/// Why a store does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder cannot be made or read.
+    #[error("cannot use the folder {}", dir.display())]
+    Folder {
+        /// The folder.
+        dir: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error(
+        "the store in {} is in use by another process; stop that one first, or choose another data directory",
+        dir.display()
+    )]
+    InUse {
+        /// The store's folder.
+        dir: PathBuf,
+    },
+    /// A file is not what was written.
+    #[error(
+        "{} is damaged ({what}), and is not used so that no half of it is served; keep a copy, then restore the data \
+         directory from a backup, or move it away and start with an empty one",
+        file.display()
+    )]
+    Damaged {
+        /// The file; its folder when it is not known which.
+        file: PathBuf,
+        /// How it shows.
+        what: String,
+    },
+    /// The database does not open for another reason.
+    #[error("cannot open the store in {}", dir.display())]
+    Database {
+        /// The store's folder.
+        dir: PathBuf,
+        /// Why not.
+        #[source]
+        source: rocksdb::Error,
+    },
+}
+
+/// Why the store cannot be read or written. It stops the group that asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("{} is damaged ({what}); restore the data directory from a backup", file.display())]
+    Damaged { file: PathBuf, what: String },
+    #[error("cannot read or write {}", dir.display())]
+    Database {
+        dir: PathBuf,
+        #[source]
+        source: rocksdb::Error,
+    },
+    #[error("cannot write {}", dir.display())]
+    Sync {
+        dir: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Store {
+    /// Opens the store in `dir`, which is made if it is not there.
+    pub fn open(dir: &Path) -> Result<Store, OpenError> {
+        let folder = |source| OpenError::Folder { dir: dir.to_owned(), source };
+        let db_dir = dir.join(DB_DIR);
+        fs::create_dir_all(&db_dir).map_err(folder)?;
+        let db = DB::open(&options(), &db_dir).map_err(|error| open_error(&db_dir, error))?;
+        let db = Arc::new(db);
+        let syncer = Syncer::start(Arc::clone(&db)).map_err(folder)?;
+        Ok(Store { inner: Arc::new(Inner { db, syncer, dir: dir.to_owned() }) })
+    }
+
+    /// The folder in which snapshots are kept.
+    pub(crate) fn snapshots_dir(&self) -> PathBuf {
+        self.inner.dir.join(SNAPSHOTS_DIR)
+    }
+
+    /// Writes a batch, which can be read at once and is on disk after the next [`Store::synced`].
+    pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        self.inner.syncer.check().map_err(|source| self.sync_error(source))?;
+        self.inner.db.write(batch).map_err(|error| self.error(error))
+    }
+
+    /// Calls `then` from another thread once everything that was written before is on disk.
+    pub(crate) fn synced_then(&self, then: impl FnOnce(io::Result<()>) + Send + 'static) {
+        self.inner.syncer.after(then);
+    }
+
+    /// Waits until everything that was written before is on disk.
+    pub(crate) async fn synced(&self) -> Result<(), StoreError> {
+        let (done, wait) = oneshot::channel();
+        // Whoever no longer waits does not need the answer.
+        self.synced_then(|result| drop(done.send(result)));
+        let ended = |_| io::Error::other("the thread that syncs the log has ended");
+        wait.await.map_err(ended).flatten().map_err(|source| self.sync_error(source))
+    }
+
+    /// The value under `key`.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.db.get(key).map_err(|error| self.error(error))
+    }
+
+    /// Calls `take` for each key from `from` up to `to`, without `to`, in order, until it says that it has enough.
+    pub(crate) fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        mut take: impl FnMut(&[u8], &[u8]) -> Result<Scan, Damage>,
+    ) -> Result<(), StoreError> {
+        let mut options = rocksdb::ReadOptions::default();
+        options.set_iterate_upper_bound(to);
+        let mut rows = self.inner.db.raw_iterator_opt(options);
+        rows.seek(from);
+        while let Some((key, value)) = rows.item() {
+            match take(key, value).map_err(|damage| self.damaged(key, damage))? {
+                Scan::On => rows.next(),
+                Scan::Enough => return Ok(()),
+            }
+        }
+        rows.status().map_err(|error| self.error(error))
+    }
+
+    /// The last key and value from `from` up to `to`, without `to`.
+    pub(crate) fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let mut options = rocksdb::ReadOptions::default();
+        options.set_iterate_upper_bound(to);
+        options.set_iterate_lower_bound(from);
+        let mut rows = self.inner.db.raw_iterator_opt(options);
+        rows.seek_to_last();
+        let last = rows.item().map(|(key, value)| (key.to_vec(), value.to_vec()));
+        rows.status().map_err(|error| self.error(error))?;
+        Ok(last)
+    }
+
+    /// The error that says that the value under `key` is damaged.
+    pub(crate) fn damaged(&self, key: &[u8], damage: Damage) -> StoreError {
+        let what = format!("the value under {}: {damage}", hex::encode(key));
+        StoreError::Damaged { file: self.inner.dir.join(DB_DIR), what }
+    }
+
+    fn error(&self, error: rocksdb::Error) -> StoreError {
+        let dir = self.inner.dir.join(DB_DIR);
+        match error.kind() {
+            rocksdb::ErrorKind::Corruption => {
+                StoreError::Damaged { file: named_file(&dir, error.as_ref()).unwrap_or(dir), what: error.into_string() }
+            }
+            _ => StoreError::Database { dir, source: error },
+        }
+    }
+
+    fn sync_error(&self, source: io::Error) -> StoreError {
+        StoreError::Sync { dir: self.inner.dir.join(DB_DIR), source }
+    }
+}
+
+/// Whether a scan goes on.
+pub(crate) enum Scan {
+    On,
+    Enough,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.db.cancel_all_background_work(true);
+    }
+}
+
+fn options() -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES));
+    table.set_cache_index_and_filter_blocks(true);
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_block_based_table_factory(&table);
+    options.set_compression_type(DBCompressionType::Lz4);
+    // A torn end is what a crash leaves; anything else is damage, and the default mode would open half of it.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_paranoid_checks(true);
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_max_write_buffer_number(WRITE_BUFFERS_MAX);
+    options.set_max_total_wal_size(WAL_BYTES_MAX);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    options.set_max_background_jobs(BACKGROUND_JOBS_MAX);
+    options.set_manifest_preallocation_size(MANIFEST_STEP_BYTES);
+    options.set_skip_stats_update_on_db_open(true);
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(INFO_LOGS_KEPT);
+    options.set_max_log_file_size(INFO_LOG_BYTES_MAX);
+    options
+}
+
+fn open_error(dir: &Path, error: rocksdb::Error) -> OpenError {
+    let dir = dir.to_owned();
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => {
+            let file = named_file(&dir, error.as_ref()).or_else(|| write_ahead_log(&dir)).unwrap_or(dir);
+            OpenError::Damaged { file, what: error.into_string() }
+        }
+        rocksdb::ErrorKind::IOError if error.as_ref().contains("lock") => OpenError::InUse { dir },
+        _ => OpenError::Database { dir, source: error },
+    }
+}
+
+/// The file of the database that an error message names.
+fn named_file(dir: &Path, message: &str) -> Option<PathBuf> {
+    let words = message.split(|c: char| c.is_whitespace() || matches!(c, ',' | ';' | ':' | '"' | '(' | ')'));
+    let names = words.filter_map(|word| Path::new(word.trim_end_matches('.')).file_name());
+    names.map(|name| dir.join(name)).find(|file| file.is_file())
+}
+
+/// The write-ahead log that holds something, if there is only one: RocksDB names every damaged file but this kind.
+fn write_ahead_log(dir: &Path) -> Option<PathBuf> {
+    let files = fs::read_dir(dir).ok()?.filter_map(Result::ok);
+    let is_log = |file: &fs::DirEntry| {
+        let number = file.file_name();
+        let number = number.to_str().and_then(|name| name.strip_suffix(".log"));
+        number.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
+            && file.metadata().is_ok_and(|metadata| metadata.len() > 0)
+    };
+    let mut logs = files.filter(is_log).map(|file| file.path());
+    logs.next().filter(|_| logs.next().is_none())
+}

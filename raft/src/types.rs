@@ -1,0 +1,51 @@
+//! openraft's type parameters, and the conversions that keep them inside this crate.
+
+use bytes::Bytes;
+use openraft::{AnyError, BasicNode, ErrorSubject, ErrorVerb, StorageIOError};
+
+use crate::snapshot::SnapshotFile;
+
+openraft::declare_raft_types!(
+    /// What the groups of this crate replicate.
+    pub TypeConfig:
+        D = Batch,
+        R = Replies,
+        NodeId = u64,
+        Node = BasicNode,
+        SnapshotData = SnapshotFile,
+);
+
+/// The commands of one log entry. Commands that wait together share an entry, and so an fsync and a round trip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch(pub Vec<Bytes>);
+
+/// The answers to a [`Batch`], whose first command has the index `first`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replies {
+    pub first: u64,
+    pub replies: Vec<Bytes>,
+}
+
+pub type LogId = openraft::LogId<u64>;
+pub type Vote = openraft::Vote<u64>;
+pub type Membership = openraft::Membership<u64, BasicNode>;
+pub type StoredMembership = openraft::StoredMembership<u64, BasicNode>;
+pub type SnapshotMeta = openraft::SnapshotMeta<u64, BasicNode>;
+pub type StorageError = openraft::StorageError<u64>;
+pub type RaftEntry = openraft::Entry<TypeConfig>;
+pub type Raft = openraft::Raft<TypeConfig>;
+
+/// `error` with its whole chain, as openraft wants it: it stops the group.
+pub fn storage_error(
+    subject: ErrorSubject<u64>,
+    verb: ErrorVerb,
+    error: &(dyn std::error::Error + 'static),
+) -> StorageError {
+    StorageIOError::new(subject, verb, AnyError::error(chain(error))).into()
+}
+
+/// An error and its causes in one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
