@@ -1,0 +1,129 @@
+//! From the log to what this node serves: one path, at the start and after every deployment.
+//!
+//! For each workspace whose live revision is not the served one, a catalog is made and swapped in. One that cannot be
+//! made leaves the last good one serving, and is tried again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use caxton_proto::WorkspaceId;
+use caxton_proto::log::Deployment;
+use caxton_raft::deploy_log::DeployLog;
+use futures::StreamExt;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::api::Serving;
+use crate::artifacts::Artifacts;
+use crate::catalog::{Catalog, Catalogs, LoadError, load_tree};
+use crate::http::problem::chain;
+
+/// How many catalogs are made at once.
+const LOADS_MAX: usize = 4;
+/// What could not be loaded is tried again after this time.
+const RETRY: Duration = Duration::from_secs(5);
+/// How many of a catalog's broken manifests are logged.
+const WARNINGS_MAX: usize = 5;
+
+/// Follows the log.
+pub struct Reconciler {
+    log: DeployLog,
+    catalogs: Catalogs,
+    artifacts: Artifacts,
+    warming: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl Reconciler {
+    /// A reconciler of `catalogs` that runs until `stop`.
+    pub fn new(log: DeployLog, catalogs: Catalogs, artifacts: Artifacts, stop: CancellationToken) -> Reconciler {
+        Reconciler { log, catalogs, artifacts, warming: Arc::new(Semaphore::new(1)), stop }
+    }
+
+    /// Follows the log until it is stopped.
+    pub async fn run(self) {
+        let mut applied = self.log.applied();
+        loop {
+            // Marked as seen before the state is read, so that what comes during the pass wakes the next one.
+            applied.borrow_and_update();
+            let failed = self.pass().await;
+            self.catalogs.settle();
+            let retry = async {
+                if failed > 0 {
+                    tokio::time::sleep(RETRY).await;
+                } else {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                changed = applied.changed() => if changed.is_err() { return },
+                () = retry => {}
+            }
+        }
+    }
+
+    /// Brings every workspace up to the log; says how many could not be.
+    async fn pass(&self) -> usize {
+        let behind: Vec<Arc<Deployment>> = self.log.read(|state| {
+            let live = state.workspaces().filter_map(|(_, workspace)| workspace.live_deployment());
+            live.filter(|live| !self.is_served(live)).cloned().collect()
+        });
+        let loads = futures::stream::iter(behind).map(|deployment| self.load(deployment)).buffer_unordered(LOADS_MAX);
+        loads.filter(|loaded| std::future::ready(!loaded)).count().await
+    }
+
+    fn is_served(&self, live: &Deployment) -> bool {
+        matches!(self.catalogs.serving(&live.workspace, live.revision), Serving::Live { .. })
+    }
+
+    async fn load(&self, deployment: Arc<Deployment>) -> bool {
+        let (workspace, revision) = (deployment.workspace.clone(), deployment.revision);
+        let previous = self.catalogs.get(&workspace);
+        let expected = self.catalogs.expected(&deployment.root);
+        let artifacts = self.artifacts.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            let tree = match (expected, &previous) {
+                (Some(tree), _) => tree,
+                (None, Some(previous)) if previous.root == deployment.root => previous.tree.clone(),
+                (None, _) => Arc::new(load_tree(&artifacts, &deployment.workspace, deployment.root)?),
+            };
+            let (workspace, root) = (&deployment.workspace, deployment.root);
+            Ok::<_, LoadError>(Catalog::new(workspace, revision, root, tree, previous.as_deref(), &artifacts))
+        });
+        let why = match made.await {
+            Ok(Ok(catalog)) => {
+                self.serve(Arc::new(catalog));
+                return true;
+            }
+            Ok(Err(failed)) => chain(&failed),
+            Err(broken) => chain(&broken),
+        };
+        error!(%workspace, %revision, error = why, "a deployment cannot be loaded; what was served before goes on");
+        self.catalogs.fail(&workspace, revision, why);
+        false
+    }
+
+    fn serve(&self, catalog: Arc<Catalog>) {
+        info!(workspace = %catalog.workspace, revision = %catalog.revision, agents = catalog.agents().len(), "serving");
+        self.catalogs.swap(catalog.clone());
+        let (warming, stop, catalogs) = (self.warming.clone(), self.stop.clone(), self.catalogs.clone());
+        tokio::spawn(async move {
+            // One at a time: parsing must not take the processors from those who wait for an answer.
+            let Ok(_turn) = warming.acquire_owned().await else { return };
+            let warmed = tokio::task::spawn_blocking(move || {
+                let over = || stop.is_cancelled() || !is_newest(&catalogs, &catalog);
+                for failed in catalog.warm(over).iter().take(WARNINGS_MAX) {
+                    warn!(error = chain(failed), "a deployed manifest cannot be used");
+                }
+            });
+            let _ = warmed.await;
+        });
+    }
+}
+
+fn is_newest(catalogs: &Catalogs, catalog: &Arc<Catalog>) -> bool {
+    let workspace: &WorkspaceId = &catalog.workspace;
+    catalogs.get(workspace).is_some_and(|newest| Arc::ptr_eq(&newest, catalog))
+}
