@@ -8,17 +8,22 @@ pub mod deployment;
 
 pub mod frame;
 
+mod schema;
+
 use caxton_proto::plan::ItemChange;
 use caxton_proto::tree::{File, TreePath};
 use caxton_proto::{Digest, Revision, WorkspaceId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `GET /api/v1/workspaces/{workspace}`: what is live.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WorkspaceStatus {
     /// The workspace.
+    #[schema(value_type = String)]
     pub workspace: WorkspaceId,
     /// The newest deployment that the log holds; 0 when nothing was ever deployed.
+    #[schema(value_type = u64)]
     pub revision: Revision,
     /// That deployment.
     pub deployment: Option<Deployment>,
@@ -31,7 +36,7 @@ pub struct WorkspaceStatus {
 }
 
 /// What a node serves of a workspace.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Serving {
     /// Nothing is deployed.
@@ -39,16 +44,19 @@ pub enum Serving {
     /// The newest revision.
     Live {
         /// It.
+        #[schema(value_type = u64)]
         revision: Revision,
     },
     /// An older revision, while the newest one loads.
     Loading {
         /// The one served; 0 for none.
+        #[schema(value_type = u64)]
         revision: Revision,
     },
     /// An older revision, because the newest could not be loaded.
     Failed {
         /// The one served; 0 for none.
+        #[schema(value_type = u64)]
         revision: Revision,
         /// Why, and what to do.
         error: String,
@@ -56,18 +64,23 @@ pub enum Serving {
 }
 
 /// One entry of a workspace's history.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Deployment {
     /// Whose history.
+    #[schema(value_type = String)]
     pub workspace: WorkspaceId,
     /// Its place in it.
+    #[schema(value_type = u64)]
     pub revision: Revision,
     /// The revision it was made on top of.
+    #[schema(value_type = u64)]
     pub parent: Revision,
     /// The Merkle root of its files.
+    #[schema(value_type = String)]
     pub root: Digest,
     /// For a rollback, the revision whose content was put back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
     pub rollback_to: Option<Revision>,
     /// Who wrote it, as git knows them.
     pub author: Author,
@@ -82,6 +95,7 @@ pub struct Deployment {
     #[serde(default)]
     pub message: String,
     /// The first changes, at most 64.
+    #[schema(value_type = Vec<schema::ItemChange>)]
     pub changes: Vec<ItemChange>,
     /// How many changes there were.
     pub changes_total: u32,
@@ -96,7 +110,7 @@ pub struct Deployment {
 }
 
 /// A person.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Author {
     /// Their name.
     #[serde(default)]
@@ -107,7 +121,7 @@ pub struct Author {
 }
 
 /// The state of a git repository.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Git {
     /// The commit checked out, 40 or 64 hexadecimal digits.
     pub commit: String,
@@ -123,23 +137,25 @@ pub struct Git {
 ///
 /// `tree/nodes` and `artifacts/fetch` answer with a framed body ([`frame::MEDIA_TYPE`]) that holds exactly these blobs
 /// in this order, or with `artifacts_missing` when the workspace does not have one of them.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Digests {
     /// Their names, at most [`frame::DIGESTS_MAX`].
+    #[schema(value_type = Vec<String>)]
     pub digests: Vec<Digest>,
 }
 
 /// The answer of `POST .../artifacts/missing`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Missing {
     /// The blobs that have to be sent.
+    #[schema(value_type = Vec<String>)]
     pub missing: Vec<Digest>,
 }
 
 /// The answer of `PUT .../artifacts`, whose body is framed and has at most [`frame::UPLOAD_BYTES_MAX`] bytes.
 ///
 /// All of a body is stored, or nothing: every digest is checked first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Stored {
     /// How many blobs were stored.
     pub blobs: u64,
@@ -148,27 +164,32 @@ pub struct Stored {
 }
 
 /// A file put into a workspace.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Upsert {
     /// Where.
+    #[schema(value_type = String)]
     pub path: TreePath,
     /// What.
     #[serde(flatten)]
+    #[schema(value_type = schema::File)]
     pub file: File,
 }
 
 /// `POST .../deployments`: make `root` live on top of `parent`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DeployRequest {
     /// The revision that the client saw live; 0 for the first deployment. Anything else live is a conflict.
+    #[schema(value_type = u64)]
     pub parent: Revision,
     /// The Merkle root of the tree that results: the server computes it too, and refuses a difference.
+    #[schema(value_type = String)]
     pub root: Digest,
     /// Files that are new or have other content than in `parent`.
     #[serde(default)]
     pub upserts: Vec<Upsert>,
     /// Files of `parent` that are gone.
     #[serde(default)]
+    #[schema(value_type = Vec<String>)]
     pub removals: Vec<TreePath>,
     /// Who made it.
     #[serde(default)]
@@ -187,11 +208,13 @@ pub struct DeployRequest {
 }
 
 /// `POST .../rollback`: put old content back as a new deployment.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RollbackRequest {
     /// The revision whose content becomes live.
+    #[schema(value_type = u64)]
     pub to: Revision,
     /// The revision that the client saw live.
+    #[schema(value_type = u64)]
     pub parent: Revision,
     /// Who does it.
     #[serde(default)]
@@ -204,11 +227,12 @@ pub struct RollbackRequest {
 }
 
 /// The answer to a deployment that is live, or whose check passed (`dry_run`).
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DeployResponse {
     /// The deployment; nothing for a dry run.
     pub deployment: Option<Deployment>,
     /// What it changes.
+    #[schema(value_type = Vec<schema::ItemChange>)]
     pub changes: Vec<ItemChange>,
     /// The request repeated one that was already applied.
     #[serde(default)]
@@ -216,28 +240,30 @@ pub struct DeployResponse {
     /// What this node serves now.
     pub serving: Serving,
     /// Milliseconds that each step took on the server, in order: check, store, propose, load.
+    #[schema(value_type = Vec<schema::Step>)]
     pub steps_ms: Vec<(String, f64)>,
 }
 
 /// `GET /api/v1/workspaces`: the workspaces that the caller may see, in the order of their names.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Workspaces {
     /// What each of them has live.
     pub workspaces: Vec<WorkspaceStatus>,
 }
 
 /// `GET .../deployments?before=REV&limit=N`: the history, newest first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Deployments {
     /// At most `limit` (100 unless told, 1,000 at most).
     pub deployments: Vec<Deployment>,
     /// Pass as `before` to read on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
     pub next: Option<Revision>,
 }
 
 /// `GET .../agents`: a page of agents in the order of their names (`?after=NAME&limit=N`).
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Agents {
     /// The page.
     pub agents: Vec<AgentSummary>,
@@ -247,7 +273,7 @@ pub struct Agents {
 }
 
 /// One agent in a listing.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AgentSummary {
     /// Its name.
     pub name: String,
@@ -260,25 +286,28 @@ pub struct AgentSummary {
     /// The tools that its file names.
     pub tools: Vec<String>,
     /// Its file.
+    #[schema(value_type = String)]
     pub path: TreePath,
 }
 
 /// `GET .../agents/{name}`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AgentDetail {
     /// As in the listing.
     #[serde(flatten)]
     pub summary: AgentSummary,
     /// The revision that serves it.
+    #[schema(value_type = u64)]
     pub revision: Revision,
     /// The whole manifest.
+    #[schema(value_type = Object)]
     pub manifest: serde_json::Value,
     /// Its file's text.
     pub source: String,
 }
 
 /// `GET /api/v1/server`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ServerInfo {
     /// The server's version.
     pub version: String,
@@ -293,7 +322,7 @@ pub struct ServerInfo {
 }
 
 /// `POST /api/v1/tokens`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TokenRequest {
     /// Who will use it.
     pub subject: String,
@@ -301,6 +330,7 @@ pub struct TokenRequest {
     pub role: String,
     /// For which workspaces; none means all.
     #[serde(default)]
+    #[schema(value_type = Vec<String>)]
     pub workspaces: Vec<WorkspaceId>,
     /// Seconds until it expires; 30 days unless told, a year at most.
     #[serde(default)]
@@ -308,7 +338,7 @@ pub struct TokenRequest {
 }
 
 /// The answer of `POST /api/v1/tokens`: the only time that the token itself is shown.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TokenIssued {
     /// The JWT.
     pub token: String,
@@ -318,7 +348,7 @@ pub struct TokenIssued {
 }
 
 /// One row of `GET /api/v1/tokens`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TokenInfo {
     /// Its id, the JWT's `jti`.
     pub id: String,
@@ -327,6 +357,7 @@ pub struct TokenInfo {
     /// What it allows.
     pub role: String,
     /// Where; none means everywhere.
+    #[schema(value_type = Vec<String>)]
     pub workspaces: Vec<WorkspaceId>,
     /// When it was issued, RFC 3339.
     pub issued: String,
@@ -338,14 +369,14 @@ pub struct TokenInfo {
 }
 
 /// `GET /api/v1/tokens`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Tokens {
     /// All that have not expired, the newest first.
     pub tokens: Vec<TokenInfo>,
 }
 
 /// An error's body (RFC 9457, `application/problem+json`).
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// A URI reference that names the kind of problem: `/problems/CODE`.
     #[serde(rename = "type")]
@@ -366,5 +397,6 @@ pub struct Problem {
     pub request_id: Option<String>,
     /// Facts that belong to the code: `conflict`, `diagnostics`, `missing`.
     #[serde(flatten)]
+    #[schema(value_type = Object)]
     pub extra: serde_json::Map<String, serde_json::Value>,
 }
