@@ -94,15 +94,23 @@ pub struct Problems(pub Vec<Problem>);
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.0.len();
-        writeln!(f, "{count} {} wrong with the settings", if count == 1 { "thing is" } else { "things are" })?;
-        for problem in &self.0 {
-            write!(f, "  --> {}\n      {}", problem.source, problem.message)?;
-            if let Some(help) = &problem.help {
-                write!(f, "\n      help: {help}")?;
-            }
-            writeln!(f)?;
+        write!(f, "{count} {} wrong with the settings", if count == 1 { "thing is" } else { "things are" })
+    }
+}
+
+impl Problems {
+    /// What to do about them.
+    pub const HELP: &str =
+        "docs/config.md lists every setting, and `caxton serve --print-config` prints those in effect";
+
+    /// Each problem with its place and what to do.
+    pub fn list(&self) -> String {
+        let mut text = String::new();
+        for Problem { source, message, help } in &self.0 {
+            text += &format!("  --> {source}\n      {message}\n");
+            text += &help.as_ref().map(|help| format!("      help: {help}\n")).unwrap_or_default();
         }
-        f.write_str("help: docs/config.md lists every setting; `caxton serve --print-config` shows those in effect")
+        text
     }
 }
 
@@ -272,8 +280,8 @@ impl Draft {
             problems.push(self.problem(missing, "is missing, and a certificate needs its key", "set both, or neither"));
         }
         let endpoint = &config.telemetry.otlp_endpoint;
-        if !endpoint.is_empty() && !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
-            let message = format!("is {endpoint:?}, and a URL is wanted");
+        if !endpoint.is_empty() && !endpoint.starts_with("http://") {
+            let message = format!("is {endpoint:?}, and an `http://` URL is wanted: run a collector beside the node");
             problems.push(self.problem("telemetry.otlp_endpoint", &message, "write it as in `http://127.0.0.1:4317`"));
         }
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.telemetry.filter) {

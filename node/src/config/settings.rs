@@ -108,8 +108,6 @@ settings! {
         ttl: Duration = "30d" in "1m".."365d";
         /// How long a token may be valid at most.
         ttl_max: Duration = "365d" in "1m".."3650d";
-        /// How many tokens that have not expired there may be.
-        count_max: u64 = "10000" in "1".."1000000";
     }
     /// Deployments.
     deploy: Deploy {
@@ -123,8 +121,6 @@ settings! {
         upload_bytes_max: ByteSize = "32MiB" in "1MiB".."1GiB";
         /// How many requests that send artifacts are read at once.
         uploads_max: u64 = "16" in "1".."10000";
-        /// How many workspaces there may be.
-        workspaces_max: u64 = "10000" in "1".."1000000";
         /// How many revisions of a workspace keep their content, so that a rollback can put it back.
         revisions_kept: u64 = "100" in "1".."10000";
         /// How many deployments are checked and proposed at once; one more gets 503 and `Retry-After`.
