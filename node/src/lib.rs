@@ -10,7 +10,15 @@ pub mod config;
 
 pub mod auth;
 
+pub mod tls;
+
+pub mod telemetry;
+
+pub mod tasks;
+
 pub mod http;
+
+pub mod node;
 
 pub mod deploy;
 

@@ -3,17 +3,47 @@
 //! A route's file exports `routes()`; it asks for an [`Access`](crate::auth::Access) unless it is open to all, and
 //! answers errors as a [`Problem`](problem::Problem).
 
+pub mod frame;
+
 pub mod extract;
+
 pub mod problem;
 
+pub mod system;
+
+pub mod tokens;
+
+pub mod events;
+
+pub mod openapi;
+
+pub mod listen;
+
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, Uri};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use caxton_raft::NodeIdentity;
+use caxton_raft::deploy_log::DeployLog;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 
+use crate::artifacts::Artifacts;
 use crate::auth::Auth;
+use crate::catalog::Catalogs;
 use crate::config::Config;
+use crate::deploy::Deployer;
 use problem::{Code, Problem};
+
+/// Answers smaller than this are not worth compressing, in bytes.
+const COMPRESS_BYTES_MIN: u64 = 1024;
 
 /// What handlers work with. A clone is a few reference counts.
 #[derive(Clone)]
@@ -22,11 +52,51 @@ pub struct Services {
     pub config: Arc<Config>,
     /// Checks bearers and signs tokens.
     pub auth: Arc<Auth>,
+    /// Who this node is.
+    pub identity: Arc<NodeIdentity>,
+    /// What is deployed, and which tokens there are.
+    pub log: DeployLog,
+    /// What this node serves.
+    pub catalogs: Catalogs,
+    /// Stored content.
+    pub artifacts: Artifacts,
+    /// Takes deployments.
+    pub deployer: Deployer,
+    /// What `/metrics` renders.
+    pub metrics: PrometheusHandle,
+    /// When the node started.
+    pub started: Instant,
+    /// Places for requests that send artifacts.
+    pub uploads: Arc<Semaphore>,
+    /// Places for event streams.
+    pub event_streams: Arc<Semaphore>,
+    /// Cancelled when the node stops: streams end, and `/ready` says no.
+    pub stop: CancellationToken,
 }
 
-/// All routes.
+/// Every route, as the parts give them.
+fn routes() -> Router<Services> {
+    Router::new().merge(system::routes()).merge(tokens::routes()).merge(events::routes()).merge(openapi::routes())
+}
+
+/// The whole API.
 pub fn router(services: Services) -> Router {
-    Router::new().fallback(not_found).method_not_allowed_fallback(method_not_allowed).with_state(services)
+    let places = Arc::new(Semaphore::new(services.config.http.requests_max as usize));
+    let timeout = services.config.http.timeout;
+    let compress = SizeAbove::new(COMPRESS_BYTES_MIN)
+        .and(NotForContentType::const_new("application/octet-stream"))
+        .and(NotForContentType::const_new("text/event-stream"));
+    // The first layer is the innermost.
+    routes()
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(services.config.http.body_bytes_max.as_usize()))
+        .layer(from_fn(move |request: Request, next: Next| frame::in_time(timeout, request, next)))
+        .layer(from_fn_with_state(places, frame::with_place))
+        .layer(CatchPanicLayer::custom(frame::panicked))
+        .layer(from_fn(frame::framed))
+        .layer(CompressionLayer::new().quality(tower_http::CompressionLevel::Fastest).compress_when(compress))
+        .with_state(services)
 }
 
 async fn not_found(uri: Uri) -> Problem {

@@ -4,6 +4,8 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use caxton_raft::deploy_log;
+use caxton_raft::{ProposeError, ReadError};
 use serde::Serialize;
 
 use crate::api;
@@ -198,10 +200,31 @@ impl IntoResponse for Problem {
     }
 }
 
-/// An error with its causes, on one line.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+pub use crate::tasks::chain;
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Problem {
+        Problem::new(Code::Unavailable, error.to_string()).help("try again in a moment").retry_after(1)
+    }
+}
+
+impl From<deploy_log::ProposeError> for Problem {
+    fn from(error: deploy_log::ProposeError) -> Problem {
+        match error {
+            deploy_log::ProposeError::Invalid(limit) => {
+                Problem::new(Code::InvalidRequest, limit.to_string()).help("send less of it")
+            }
+            deploy_log::ProposeError::Group(ProposeError::TooLong { .. }) => {
+                Problem::new(Code::InvalidRequest, error.to_string()).help("send less of it")
+            }
+            deploy_log::ProposeError::Group(
+                ProposeError::NotLeader { .. } | ProposeError::Unavailable | ProposeError::Fatal { .. },
+            ) => Problem::new(Code::Unavailable, error.to_string())
+                .help("look whether it happened before you repeat it, or repeat it with its idempotency key")
+                .retry_after(1),
+            deploy_log::ProposeError::Answer(_) => Problem::internal(&error),
+        }
+    }
 }
 
 #[cfg(test)]
