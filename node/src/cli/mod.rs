@@ -35,6 +35,10 @@ mod agents;
 
 mod health;
 
+mod serve;
+
+mod token;
+
 mod version;
 
 mod completions;
@@ -77,6 +81,8 @@ struct Cli {
 /// Commands in the order in which a person meets them.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node on this machine.
+    Serve(serve::Args),
     /// Put the workspace live: show the plan, ask, send what changed.
     Deploy(deploy::Args),
     /// Compare the files here with what is live.
@@ -91,6 +97,8 @@ enum Command {
     Agents(agents::Args),
     /// Ask whether the server is alive and ready.
     Health(health::Args),
+    /// Make, list and revoke tokens.
+    Token(token::Args),
     /// Print the version of this program and of the server.
     Version(version::Args),
     /// Print a script that completes commands in a shell.
@@ -107,6 +115,8 @@ impl Command {
             Command::Rollback(args) => rollback::run(args, context),
             Command::Agents(args) => agents::run(args, context),
             Command::Health(args) => health::run(args, context),
+            Command::Serve(args) => serve::run(args, context),
+            Command::Token(args) => token::run(args, context),
             Command::Version(args) => version::run(args, context),
             Command::Completions(args) => completions::run(args, context),
         }

@@ -1,0 +1,195 @@
+//! `caxton serve`: runs a node until it is told to stop.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use crate::cli::output::{BOLD, DIM, GOOD, paint};
+use crate::cli::{CliError, Context};
+use crate::config::{self, Config, Draft, Home, Problems};
+use crate::node::{Node, StartError};
+use crate::telemetry::{Telemetry, TelemetryError};
+
+/// The exit code after a second signal: what a shell gives a program that was interrupted.
+const INTERRUPTED: i32 = 130;
+/// How long the first screen waits for the node to be ready.
+const READY_WAIT: Duration = Duration::from_secs(5);
+/// More threads than this answer no more requests.
+const THREADS_MAX: usize = 16;
+/// How many threads may do what blocks: stores, files, checks.
+const BLOCKING_THREADS_MAX: usize = 64;
+/// A thread that does what blocks ends when it had nothing to do for this long.
+const BLOCKING_IDLE: Duration = Duration::from_secs(2);
+
+/// Arguments of `caxton serve`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Every setting can be given in a file, in a variable CAXTON_SECTION_NAME, or with --set; docs/config.md lists them all.
+
+Examples:
+  caxton serve
+  caxton serve --bind 0.0.0.0:7411            reachable from elsewhere, with TLS
+  caxton serve --config node.toml --set stop.grace=30s
+  CAXTON_HTTP_BIND=127.0.0.1:0 caxton serve   on a free port
+  caxton serve --print-config                 the settings in effect")]
+pub struct Args {
+    /// A TOML file with settings.
+    #[arg(long, value_name = "FILE", env = "CAXTON_CONFIG")]
+    config: Option<PathBuf>,
+    /// The address to listen on (http.bind) [default: 127.0.0.1:7411].
+    #[arg(long, value_name = "ADDRESS")]
+    bind: Option<String>,
+    /// When to speak TLS (tls.mode): auto or always.
+    #[arg(long, value_name = "WHEN")]
+    tls: Option<String>,
+    /// Which log lines to write (telemetry.filter) [default: info].
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// How to write log lines (telemetry.log_format): auto, pretty or json.
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Any setting, as in `--set http.timeout=10s`.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Print the settings in effect, and start nothing.
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Runs the node.
+pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
+    let print = args.print_config;
+    let config = settings(args, context)?;
+    if print {
+        let shown: serde_json::Map<_, _> =
+            config.shown().into_iter().map(|(setting, value)| (setting.key.to_owned(), value.into())).collect();
+        context.out.text(config::print(&config))?;
+        return context.out.json(&shown);
+    }
+    let threads = match config.runtime.threads as usize {
+        0 => std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX),
+        threads => threads,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_keep_alive(BLOCKING_IDLE)
+        .thread_name("caxton")
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::new("io", "this process may not start more threads").source(error))?;
+    let result = runtime.block_on(serve(config, context));
+    // Work that blocks and was not waited for must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// What the file, the environment and the flags say together.
+fn settings(args: Args, context: &Context) -> Result<Config, CliError> {
+    let mut draft = Draft::default();
+    if let Some(file) = &args.config {
+        draft.file(file);
+    }
+    let text = |value: std::ffi::OsString| value.into_string().ok();
+    draft.environment(std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))));
+    if let Some(dir) = &context.global.data_dir {
+        draft.flag("--data-dir", "data.dir", dir.display().to_string());
+    }
+    let short = [
+        ("--bind", "http.bind", args.bind),
+        ("--tls", "tls.mode", args.tls),
+        ("--log", "telemetry.filter", args.log),
+        ("--log-format", "telemetry.log_format", args.log_format),
+    ];
+    for (flag, key, value) in short {
+        if let Some(value) = value {
+            draft.flag(flag, key, value);
+        }
+    }
+    args.set.iter().for_each(|set| draft.set(set));
+    draft.warnings().iter().for_each(|warning| context.out.warn(warning));
+    draft.check(&Home::here()).map_err(|problems| {
+        let list = problems.list();
+        CliError::usage(problems.to_string()).body(list).help(Problems::HELP)
+    })
+}
+
+async fn serve(config: Config, context: &Context) -> Result<(), CliError> {
+    let signals = "this process may not listen for signals";
+    let io = |error| CliError::new("io", signals).source(error);
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate()).map_err(io)?, signal(SignalKind::interrupt()).map_err(io)?);
+    let telemetry = Telemetry::start(&config.telemetry).map_err(telemetry_failed)?;
+    let node = Node::start(config).await.map_err(start_failed)?;
+    if std::io::stderr().is_terminal() && node.ready(READY_WAIT).await {
+        first_screen(&node, context);
+    }
+    let failed = tokio::select! {
+        name = either(&mut terminate, &mut interrupt) => {
+            info!(signal = name, "stopping; a second signal ends at once");
+            None
+        }
+        failed = node.failed() => Some(failed),
+    };
+    tokio::spawn(async move {
+        either(&mut terminate, &mut interrupt).await;
+        warn!("a second signal: the node ends at once");
+        std::process::exit(INTERRUPTED);
+    });
+    node.stop().await;
+    // Exporting blocks, and must not hold a thread that others wait for.
+    _ = tokio::task::spawn_blocking(move || telemetry.stop()).await;
+    match failed {
+        None => Ok(()),
+        Some(failed) => Err(CliError::new("node_failed", "the node stopped, because a part of it failed")
+            .help("the log above says more; start it again, and report it if it comes back")
+            .source(failed)),
+    }
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+/// What a person sees first.
+fn first_screen(node: &Node, context: &Context) {
+    let config = &node.services().config;
+    let row = |name: &str, value: &str| format!("  {} {value}", paint(DIM, format_args!("{name:<10}")));
+    let dir = config.data.dir.display().to_string();
+    let at_home = Home::here().data_dir().is_some_and(|home| home == config.data.dir);
+    let flag = if at_home { String::new() } else { format!(" --data-dir {dir}") };
+    let lines = [
+        String::new(),
+        format!("{} {} is ready", paint(BOLD, "caxton"), env!("CARGO_PKG_VERSION")),
+        row("address", &paint(GOOD, node.url()).to_string()),
+        row("data", &dir),
+        row("manual", &format!("{}/docs", node.url())),
+        String::new(),
+        "Next, in another terminal:".to_owned(),
+        format!("  caxton init hello && cd hello   {}", paint(DIM, "make a workspace")),
+        format!("  caxton deploy{flag}   {}", paint(DIM, "put it live")),
+        String::new(),
+        paint(DIM, "Ctrl-C stops the node.").to_string(),
+        String::new(),
+    ];
+    context.out.note(lines.join("\n"));
+}
+
+fn start_failed(error: StartError) -> CliError {
+    let cli = CliError::new("start_failed", error.to_string());
+    let cli = match error.help() {
+        Some(help) => cli.help(help),
+        None => cli,
+    };
+    cli.source(error)
+}
+
+fn telemetry_failed(error: TelemetryError) -> CliError {
+    CliError::new("telemetry", error.to_string()).help("check the settings below [telemetry]").source(error)
+}

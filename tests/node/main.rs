@@ -1,0 +1,8 @@
+//! Real nodes in this process, on free ports, over their public API.
+
+mod api;
+mod auth;
+mod bench;
+mod events;
+mod lifecycle;
+mod tls;
