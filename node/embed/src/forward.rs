@@ -211,8 +211,11 @@ impl Heads {
                 // The last block may be short; it then works on its last row several times.
                 let row: [usize; ROWS] = std::array::from_fn(|i| first + i.min(rows - 1));
                 self.score::<L>(row.map(|row| queries.add(row * 3 * HIDDEN)), padded);
-                let shares: [f32; ROWS] =
-                    std::array::from_fn(|i| if i < rows { self.soften::<L>(i, tokens, padded) } else { 0.0 });
+                // A loop and not a closure: what a closure becomes has none of the caller's instruction set.
+                let mut shares = [0.0; ROWS];
+                for (i, share) in shares.iter_mut().enumerate().take(rows) {
+                    *share = self.soften::<L>(i, tokens, padded);
+                }
                 for column in (0..HEAD).step_by(2 * L::WIDTH) {
                     let mut sums = [[L::splat(0.0); 2]; ROWS];
                     for token in 0..tokens {

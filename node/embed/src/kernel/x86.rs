@@ -275,8 +275,10 @@ unsafe fn tile_avx512<const ROWS: usize>(tile: &Tile) {
         let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
         for group in 0..tile.groups {
             let inputs = tile.inputs.add(group * GROUP);
-            let mut dots: [[__m512i; 2]; ROWS] =
-                std::array::from_fn(|row| [_mm512_set1_epi32(*tile.corrections.add(row * tile.groups + group)); 2]);
+            let mut dots = [[_mm512_setzero_si512(); 2]; ROWS];
+            for (row, dots) in dots.iter_mut().enumerate() {
+                *dots = [_mm512_set1_epi32(*tile.corrections.add(row * tile.groups + group)); 2];
+            }
             for four in (0..GROUP).step_by(4) {
                 let columns = [_mm512_loadu_si512(weights.cast()), _mm512_loadu_si512(weights.add(64).cast())];
                 _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH).cast());
@@ -335,8 +337,10 @@ unsafe fn tile_avx_vnni<const ROWS: usize>(tile: &Tile) {
     unsafe {
         tile_256::<ROWS>(tile, |tile, group, weights| {
             let inputs = tile.inputs.add(group * GROUP);
-            let mut dots: [[__m256i; 2]; ROWS] =
-                std::array::from_fn(|row| [_mm256_set1_epi32(*tile.corrections.add(row * tile.groups + group)); 2]);
+            let mut dots = [[_mm256_setzero_si256(); 2]; ROWS];
+            for (row, dots) in dots.iter_mut().enumerate() {
+                *dots = [_mm256_set1_epi32(*tile.corrections.add(row * tile.groups + group)); 2];
+            }
             for four in 0..GROUP / 4 {
                 let at = weights.add(four * STEP);
                 let columns = [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast())];
@@ -364,8 +368,11 @@ unsafe fn tile_avx2<const ROWS: usize>(tile: &Tile) {
                 let at = weights.add(four * STEP);
                 // The multiplication wants one side without sign, so the weights' signs move to the inputs: with
                 // values of at most 127, the sum of two products then fits its 16 bits.
-                let columns = [at, at.add(32)].map(|at| _mm256_xor_si256(_mm256_loadu_si256(at.cast()), middle));
-                let sizes = columns.map(|column| _mm256_abs_epi8(column));
+                let columns = [
+                    _mm256_xor_si256(_mm256_loadu_si256(at.cast()), middle),
+                    _mm256_xor_si256(_mm256_loadu_si256(at.add(32).cast()), middle),
+                ];
+                let sizes = [_mm256_abs_epi8(columns[0]), _mm256_abs_epi8(columns[1])];
                 for (row, dots) in dots.iter_mut().enumerate() {
                     let four = inputs.add(row * tile.groups * GROUP + four * 4).cast::<i32>().read_unaligned();
                     let four = _mm256_set1_epi32(four);
