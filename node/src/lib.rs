@@ -29,3 +29,5 @@ pub mod llm;
 pub mod artifacts;
 
 pub mod catalog;
+
+pub mod capability;

@@ -1,0 +1,253 @@
+//! The ranking: a pure function of an index, a message's vector and its text.
+//!
+//! A candidate's score is a weighted mean of five similarities, each at most 1. The weights, and the thresholds below
+//! which nobody is the answer, were fitted to the even lines of a public set of messages (CLINC150) and measured on
+//! the odd ones: docs/benchmarks.md has the figures, and how to repeat them.
+
+use std::cmp::Reverse;
+
+use caxton_embed::Vector;
+use caxton_proto::{AgentName, CapabilityName};
+use semver::{Version, VersionReq};
+use serde::Serialize;
+
+use super::index::{Index, Prepared};
+use super::keywords::Hits;
+use super::vectors::Packed;
+
+/// Candidates whose phrases are compared one by one; the others are far behind without that.
+const SHORTLIST: usize = 64;
+/// Candidates that a ranking names.
+const CANDIDATES_MAX: usize = 8;
+/// Offers of one capability are equals if their scores are this close.
+const EQUAL_WITHIN: f32 = 0.05;
+/// The threshold for a capability with a single phrase, and what each tenfold of phrases adds: the more it has said
+/// of itself, the better a message that belongs to it fits.
+const THRESHOLD: f32 = 0.24;
+const THRESHOLD_PER_TENFOLD: f32 = 0.13;
+
+/// How much each part counts; they sum to 1.
+const WEIGHTS: Parts = Parts { centre: 0.306, nearest: 0.182, keywords: 0.225, summary: 0.182, agent: 0.105 };
+
+/// What makes a score.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Parts {
+    /// Similarity to the middle of the capability's phrases.
+    pub centre: f32,
+    /// Similarity to the nearest of them.
+    pub nearest: f32,
+    /// The share of the message's words that the capability uses, rare ones counting more.
+    pub keywords: f32,
+    /// Similarity to its name and description.
+    pub summary: f32,
+    /// Similarity to all that its agent can do.
+    pub agent: f32,
+}
+
+impl Parts {
+    fn score(&self) -> f32 {
+        WEIGHTS.centre * self.centre
+            + WEIGHTS.nearest * self.nearest
+            + WEIGHTS.keywords * self.keywords
+            + WEIGHTS.summary * self.summary
+            + WEIGHTS.agent * self.agent
+    }
+}
+
+/// What a message demands beside its meaning.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Requirements {
+    /// A version of the capability. If nobody has it, the nearest one serves and says so.
+    pub version: Option<VersionReq>,
+}
+
+/// Whether a capability's version is one that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fit {
+    /// It is, or none was asked for.
+    Matches,
+    /// It is not.
+    OtherVersion,
+}
+
+/// An agent that may be meant.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Candidate {
+    /// Whose capability.
+    pub agent: AgentName,
+    /// Which.
+    pub capability: CapabilityName,
+    /// Its version.
+    pub version: Version,
+    /// Between 0 and 1, or slightly below 0 for opposites.
+    pub score: f32,
+    /// The score that it needs.
+    pub threshold: f32,
+    /// What the score is made of.
+    pub parts: Parts,
+    /// The phrase of the capability that is most like the message.
+    pub nearest_phrase: String,
+    /// The message's words that the capability uses, the rarest first.
+    pub words: Vec<String>,
+    /// Whether its version was asked for.
+    pub fit: Fit,
+}
+
+/// Who is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// These candidates, as good as each other: places in [`Ranking::candidates`], the best first.
+    Equals(Vec<usize>),
+    /// None is like the message.
+    Nobody,
+}
+
+/// The answer for one message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranking {
+    /// Who is meant.
+    pub choice: Choice,
+    /// Those nearest to it, the best first.
+    pub candidates: Vec<Candidate>,
+}
+
+impl Ranking {
+    /// The candidate to take, the least loaded among equals; none if nobody can do this. An agent without a load is
+    /// not there any more.
+    pub fn pick(&self, load: impl Fn(&AgentName) -> Option<f32>) -> Option<&Candidate> {
+        let Choice::Equals(equals) = &self.choice else { return None };
+        let candidates = equals.iter().filter_map(|place| self.candidates.get(*place));
+        let loaded = candidates.filter_map(|candidate| Some((candidate, load(&candidate.agent)?)));
+        loaded.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(candidate, _)| candidate)
+    }
+}
+
+impl Index {
+    /// Orders the offers by how well they fit a message.
+    pub fn rank(&self, meaning: &Vector, text: &str, requirements: &Requirements) -> Ranking {
+        let hits = self.keywords.find(text);
+        let mut scored = match self.called(text) {
+            named if named.is_empty() => self.shortlist(meaning, &hits),
+            // A capability's own name is an address, and leaves nothing to be guessed.
+            named => named.into_iter().map(|at| Scored { at, parts: ONE, nearest: 0, threshold: 0.0 }).collect(),
+        };
+        scored.sort_by(|a, b| b.parts.score().total_cmp(&a.parts.score()).then(a.at.cmp(&b.at)));
+        let choice = self.choose(&mut scored, requirements);
+        let candidates = scored.iter().take(CANDIDATES_MAX.max(equals_of(&choice)));
+        Ranking { candidates: candidates.map(|scored| self.explain(scored, &hits, requirements)).collect(), choice }
+    }
+
+    /// The offers whose capability has the text as its name.
+    fn called(&self, text: &str) -> Vec<usize> {
+        let text = text.trim();
+        let offers = self.offers.iter().enumerate();
+        offers.filter(|(_, prepared)| prepared.offer.capability.as_str() == text).map(|(at, _)| at).collect()
+    }
+
+    fn shortlist(&self, meaning: &Vector, hits: &Hits<'_>) -> Vec<Scored> {
+        let packed = Packed::from(meaning);
+        let agents: Vec<f32> = self.agents.iter().map(|agent| agent.similarity(meaning)).collect();
+        let rough = |(at, prepared): (usize, &Prepared)| {
+            let centre = prepared.centre.similarity(meaning);
+            let parts = Parts {
+                centre,
+                nearest: centre,
+                keywords: hits.scores[at],
+                summary: prepared.summary.similarity(&packed),
+                agent: agents[prepared.agent],
+            };
+            Scored { at, parts, nearest: 0, threshold: threshold(prepared.phrases.len()) }
+        };
+        let mut scored: Vec<Scored> = self.offers.iter().enumerate().map(rough).collect();
+        if scored.len() > SHORTLIST {
+            scored.select_nth_unstable_by(SHORTLIST, |a, b| b.parts.score().total_cmp(&a.parts.score()));
+            scored.truncate(SHORTLIST);
+        }
+        for scored in &mut scored {
+            let phrases = self.offers[scored.at].phrases.iter().map(|phrase| phrase.similarity(&packed)).enumerate();
+            let nearest = phrases.max_by(|(_, a), (_, b)| a.total_cmp(b));
+            (scored.nearest, scored.parts.nearest) = nearest.unwrap_or((0, scored.parts.centre));
+        }
+        scored
+    }
+
+    /// Finds the equals of the best, and moves those with the version asked for, or the nearest to it, to the front.
+    fn choose(&self, scored: &mut [Scored], requirements: &Requirements) -> Choice {
+        let Some(best) = scored.first().filter(|best| best.parts.score() >= best.threshold) else {
+            return Choice::Nobody;
+        };
+        let (capability, least) = (self.offers[best.at].offer.capability.clone(), best.parts.score() - EQUAL_WITHIN);
+        let same = |scored: &Scored| self.offers[scored.at].offer.capability == capability;
+        let close =
+            |scored: &Scored| same(scored) && scored.parts.score() >= least && scored.parts.score() >= scored.threshold;
+        match &requirements.version {
+            None => Choice::Equals((0..scored.len()).filter(|place| close(&scored[*place])).collect()),
+            Some(wanted) => {
+                let distance = |scored: &Scored| distance(wanted, &self.offers[scored.at].offer.version);
+                let Some(nearest) = scored.iter().filter(|scored| same(scored)).map(distance).min() else {
+                    return Choice::Nobody;
+                };
+                scored.sort_by_key(|scored| !(same(scored) && distance(scored) == nearest));
+                Choice::Equals(
+                    (0..scored.len())
+                        .take_while(|place| same(&scored[*place]) && distance(&scored[*place]) == nearest)
+                        .collect(),
+                )
+            }
+        }
+    }
+
+    fn explain(&self, scored: &Scored, hits: &Hits<'_>, requirements: &Requirements) -> Candidate {
+        let offer = &self.offers[scored.at].offer;
+        let matches = requirements.version.as_ref().is_none_or(|wanted| wanted.matches(&offer.version));
+        Candidate {
+            agent: offer.agent.clone(),
+            capability: offer.capability.clone(),
+            version: offer.version.clone(),
+            score: scored.parts.score(),
+            threshold: scored.threshold,
+            parts: scored.parts,
+            nearest_phrase: offer.phrases.get(scored.nearest).unwrap_or(&offer.description).clone(),
+            words: hits.of(scored.at).take(CANDIDATES_MAX).map(str::to_owned).collect(),
+            fit: if matches { Fit::Matches } else { Fit::OtherVersion },
+        }
+    }
+}
+
+/// The parts of what was asked for by name.
+const ONE: Parts = Parts { centre: 1.0, nearest: 1.0, keywords: 1.0, summary: 1.0, agent: 1.0 };
+
+struct Scored {
+    /// Which of the index's offers.
+    at: usize,
+    parts: Parts,
+    /// Which of its phrases is nearest.
+    nearest: usize,
+    threshold: f32,
+}
+
+fn equals_of(choice: &Choice) -> usize {
+    match choice {
+        Choice::Equals(equals) => equals.len(),
+        Choice::Nobody => 0,
+    }
+}
+
+fn threshold(phrases: usize) -> f32 {
+    THRESHOLD + THRESHOLD_PER_TENFOLD * (phrases.clamp(1, 10) as f32).log10()
+}
+
+/// How far a version is from what was asked for, in an order: a match first, then older ones from the newest down,
+/// then newer ones from the oldest up.
+fn distance(wanted: &VersionReq, version: &Version) -> (u8, Reverse<Option<Version>>, Option<Version>) {
+    if wanted.matches(version) {
+        return (0, Reverse(None), None);
+    }
+    let floor =
+        wanted.comparators.iter().map(|c| Version::new(c.major, c.minor.unwrap_or(0), c.patch.unwrap_or(0))).min();
+    match floor {
+        Some(floor) if *version < floor => (1, Reverse(Some(version.clone())), None),
+        Some(_) | None => (2, Reverse(None), Some(version.clone())),
+    }
+}

@@ -1,0 +1,284 @@
+//! Keeps an index for each workspace in step with its catalog, and answers for messages.
+//!
+//! Embedding and building happen on blocking threads, at most as many at once as there are cores. While the index of
+//! a new revision is being built, messages are routed by the previous one, among the agents that are still there.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use caxton_embed::Embedder;
+use caxton_proto::{AgentName, Revision, WorkspaceId};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::MESSAGE_TOKENS_MAX;
+use super::index::{Index, Offer};
+use super::rank::{Candidate, Ranking, Requirements};
+use super::vectors::Vectors;
+use crate::catalog::{Catalog, Catalogs};
+
+/// More of a message is not read: far more than the tokens that count.
+const MESSAGE_BYTES_MAX: usize = 4_096;
+
+/// What a router may use.
+#[derive(Debug, Clone, Copy)]
+pub struct RouterLimits {
+    /// Answers remembered for each workspace.
+    pub answers_max: usize,
+    /// How long a message waits for a new revision's index while there is an older one.
+    pub newer_index_wait: Duration,
+    /// How long a message waits for the first index.
+    pub first_index_wait: Duration,
+}
+
+impl Default for RouterLimits {
+    fn default() -> Self {
+        Self {
+            answers_max: 4_096,
+            newer_index_wait: Duration::from_millis(50),
+            first_index_wait: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Why a message was not routed.
+#[derive(Debug, thiserror::Error)]
+pub enum RouteError {
+    /// There is nothing to go by.
+    #[error("the message is empty")]
+    Empty,
+    /// The first index takes long: there are thousands of phrases to read.
+    #[error("the capabilities of workspace `{workspace}` are still being prepared")]
+    Preparing {
+        /// Which.
+        workspace: WorkspaceId,
+    },
+    /// A thread ended without an answer.
+    #[error("routing stopped before it had an answer")]
+    Stopped,
+}
+
+/// The answer for a message.
+#[derive(Debug, Clone)]
+pub struct Routed {
+    /// Who is meant.
+    pub ranking: Arc<Ranking>,
+    /// The revision whose agents were ranked.
+    pub revision: Revision,
+    /// Whether it was remembered.
+    pub cached: bool,
+    catalog: Arc<Catalog>,
+}
+
+impl Routed {
+    /// The agent to take: the least loaded among equals that are still there.
+    pub fn pick(&self, load: impl Fn(&AgentName) -> f32) -> Option<&Candidate> {
+        self.ranking.pick(|agent| self.catalog.agents().contains_key(agent).then(|| load(agent)))
+    }
+}
+
+/// A handle on the indexes; clones share them.
+#[derive(Clone)]
+pub struct Router(Arc<Shared>);
+
+struct Shared {
+    vectors: Vectors,
+    limits: RouterLimits,
+    slots: Mutex<HashMap<WorkspaceId, Slot>>,
+    /// Threads that may compute at once.
+    cores: Semaphore,
+}
+
+#[derive(Default)]
+struct Slot {
+    ready: Option<Arc<Ready>>,
+    /// One build at a time for each workspace.
+    building: Arc<tokio::sync::Mutex<()>>,
+}
+
+struct Ready {
+    revision: Revision,
+    index: Index,
+    answers: Mutex<Answers>,
+}
+
+/// Remembers recent answers: two generations, of which the older is dropped when the younger is full.
+#[derive(Default)]
+struct Answers {
+    young: HashMap<String, Arc<Ranking>>,
+    old: HashMap<String, Arc<Ranking>>,
+}
+
+impl Answers {
+    fn get(&mut self, key: &str) -> Option<Arc<Ranking>> {
+        if let Some(answer) = self.young.get(key) {
+            return Some(answer.clone());
+        }
+        let (key, answer) = self.old.remove_entry(key)?;
+        self.young.insert(key, answer.clone());
+        Some(answer)
+    }
+
+    fn put(&mut self, key: String, answer: Arc<Ranking>, max: usize) {
+        if self.young.len() >= max.div_ceil(2) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, answer);
+    }
+}
+
+impl Router {
+    /// A router that knows `vectors` already.
+    pub fn new(vectors: Vectors, limits: RouterLimits) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self(Arc::new(Shared { vectors, limits, slots: Mutex::default(), cores: Semaphore::new(cores) }))
+    }
+
+    /// Prepares each catalog as it becomes live, so that messages find its index ready. Runs until stopped.
+    pub async fn follow(self, catalogs: Catalogs, stop: CancellationToken) {
+        let mut changed = catalogs.changed();
+        changed.mark_changed();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                change = changed.changed() => if change.is_err() { return },
+            }
+            let live = catalogs.all();
+            self.forget_others(&live);
+            for catalog in live {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = self.prepared(&catalog) => {}
+                }
+            }
+            let vectors = self.0.vectors.clone();
+            match tokio::task::spawn_blocking(move || vectors.save()).await {
+                Ok(Ok(())) | Err(_) => {}
+                Ok(Err(error)) => {
+                    warn!(%error, "the phrases' vectors were not written down; a restart embeds them anew")
+                }
+            }
+        }
+    }
+
+    /// Ranks the catalog's agents for a message.
+    pub async fn route(&self, catalog: &Arc<Catalog>, text: &str, wanted: &Requirements) -> Result<Routed, RouteError> {
+        let text = start(text.trim(), MESSAGE_BYTES_MAX);
+        if text.is_empty() {
+            return Err(RouteError::Empty);
+        }
+        let ready = self.ready(catalog).await?;
+        let routed = |ranking, cached| Routed { ranking, revision: ready.revision, cached, catalog: catalog.clone() };
+        let key = match &wanted.version {
+            Some(version) => format!("{version}\n{text}"),
+            None => format!("\n{text}"),
+        };
+        if let Some(ranking) = lock(&ready.answers).get(&key) {
+            return Ok(routed(ranking, true));
+        }
+        let _core = self.0.cores.acquire().await.map_err(|_| RouteError::Stopped)?;
+        let (used, text, wanted) = (ready.clone(), text.to_owned(), wanted.clone());
+        let ranking = tokio::task::spawn_blocking(move || {
+            let meaning = Embedder::shared().embed_start(&text, MESSAGE_TOKENS_MAX);
+            Arc::new(used.index.rank(&meaning, &text, &wanted))
+        });
+        let ranking = ranking.await.map_err(|_| RouteError::Stopped)?;
+        lock(&ready.answers).put(key, ranking.clone(), self.0.limits.answers_max);
+        Ok(routed(ranking, false))
+    }
+
+    /// The catalog's index, or for the moment that it takes the previous one.
+    async fn ready(&self, catalog: &Arc<Catalog>) -> Result<Arc<Ready>, RouteError> {
+        let there = self.slot(&catalog.workspace).0;
+        let wait = match &there {
+            Some(ready) if ready.revision >= catalog.revision => return Ok(ready.clone()),
+            Some(_) => self.0.limits.newer_index_wait,
+            None => self.0.limits.first_index_wait,
+        };
+        // A task of its own goes on when this message stops waiting.
+        let (router, wanted) = (self.clone(), catalog.clone());
+        let build = tokio::spawn(async move { router.prepared(&wanted).await });
+        match tokio::time::timeout(wait, build).await {
+            Ok(Ok(ready)) => ready,
+            Ok(Err(_)) => Err(RouteError::Stopped),
+            Err(_) => there.ok_or_else(|| RouteError::Preparing { workspace: catalog.workspace.clone() }),
+        }
+    }
+
+    async fn prepared(&self, catalog: &Arc<Catalog>) -> Result<Arc<Ready>, RouteError> {
+        let (_, building) = self.slot(&catalog.workspace);
+        let _turn = building.lock().await;
+        if let (Some(ready), _) = self.slot(&catalog.workspace)
+            && ready.revision >= catalog.revision
+        {
+            return Ok(ready);
+        }
+        let _core = self.0.cores.acquire().await.map_err(|_| RouteError::Stopped)?;
+        let (wanted, vectors) = (catalog.clone(), self.0.vectors.clone());
+        let index = tokio::task::spawn_blocking(move || build(&wanted, &vectors)).await;
+        let index = index.map_err(|_| RouteError::Stopped)?;
+        debug!(workspace = %catalog.workspace, revision = %catalog.revision, capabilities = index.len(), "capabilities prepared");
+        let ready = Arc::new(Ready { revision: catalog.revision, index, answers: Mutex::default() });
+        lock(&self.0.slots).entry(catalog.workspace.clone()).or_default().ready = Some(ready.clone());
+        Ok(ready)
+    }
+
+    fn slot(&self, workspace: &WorkspaceId) -> (Option<Arc<Ready>>, Arc<tokio::sync::Mutex<()>>) {
+        let mut slots = lock(&self.0.slots);
+        let slot = slots.entry(workspace.clone()).or_default();
+        (slot.ready.clone(), slot.building.clone())
+    }
+
+    fn forget_others(&self, live: &[Arc<Catalog>]) {
+        lock(&self.0.slots).retain(|workspace, _| live.iter().any(|catalog| catalog.workspace == *workspace));
+    }
+}
+
+/// Reads what the catalog's agents offer. Blocks on the disk, and computes.
+fn build(catalog: &Catalog, vectors: &Vectors) -> Index {
+    let manifests = catalog.agents().iter().filter_map(|(name, entry)| match entry.manifest() {
+        Ok(manifest) => Some(manifest),
+        Err(error) => {
+            warn!(workspace = %catalog.workspace, agent = %name, %error, "an agent that cannot be read gets no messages");
+            None
+        }
+    });
+    let manifests: Vec<_> = manifests.collect();
+    Index::build(manifests.iter().flat_map(|manifest| Offer::of_agent(manifest)), vectors)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The start of a text, in whole characters.
+fn start(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rank::Choice;
+    use super::*;
+
+    #[test]
+    fn answers_in_use_stay_and_others_go() {
+        let answer = Arc::new(Ranking { choice: Choice::Nobody, candidates: Vec::new() });
+        let mut answers = Answers::default();
+        for turn in 0..1_000 {
+            answers.put(format!("message {turn}"), answer.clone(), 10);
+            answers.get("message 0").expect("a message that keeps coming is remembered");
+            assert!(answers.young.len() + answers.old.len() <= 12);
+        }
+        assert!(answers.get("message 17").is_none());
+    }
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(start("größe", 4), "gr\u{f6}");
+        assert_eq!(start("größe", 3), "gr");
+        assert_eq!(start("ab", 10), "ab");
+    }
+}

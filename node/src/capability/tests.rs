@@ -1,0 +1,127 @@
+//! Facts about routing, on small workspaces and on a public set of messages.
+
+use caxton_embed::Embedder;
+use semver::{Version, VersionReq};
+
+use super::*;
+
+fn offer(agent: &str, capability: &str, version: (u64, u64), description: &str, phrases: &[&str]) -> Offer {
+    Offer {
+        agent: agent.parse().unwrap(),
+        capability: capability.parse().unwrap(),
+        version: Version::new(version.0, version.1, 0),
+        description: description.to_owned(),
+        phrases: phrases.iter().map(|phrase| (*phrase).to_owned()).collect(),
+    }
+}
+
+fn office() -> Index {
+    let offers = [
+        offer("chart-a", "plot_chart", (1, 0), "Draws charts from numbers", &["plot a chart", "draw a histogram"]),
+        offer("chart-b", "plot_chart", (2, 1), "Draws charts from numbers", &["plot a chart", "draw a histogram"]),
+        offer(
+            "linguist",
+            "translate",
+            (1, 0),
+            "Translates between languages",
+            &["say this in french", "translate the letter"],
+        ),
+        offer("support", "zorblax_repair", (1, 0), "Repairs the Zorblax 9000", &["the zorblax makes a noise"]),
+        offer("weather", "forecast", (1, 0), "", &["will it rain tomorrow"]),
+    ];
+    Index::build(offers, &Vectors::default())
+}
+
+fn ask(index: &Index, text: &str, version: Option<&str>) -> Ranking {
+    let meaning = Embedder::shared().embed_start(text, MESSAGE_TOKENS_MAX);
+    let version = version.map(|version| version.parse::<VersionReq>().unwrap());
+    index.rank(&meaning, text, &Requirements { version })
+}
+
+fn picked(ranking: &Ranking) -> Option<&str> {
+    ranking.pick(|_| Some(0.0)).map(|candidate| candidate.agent.as_str())
+}
+
+#[test]
+fn a_message_finds_who_can_do_it_without_sharing_a_word() {
+    let index = office();
+    for (text, agent) in [
+        ("show me the sales of last year as bars", "chart-a"),
+        ("how do I greet someone politely in Paris?", "linguist"),
+        ("do I need an umbrella on Thursday?", "weather"),
+        ("Zorblax is smoking", "support"),
+    ] {
+        let ranking = ask(&index, text, None);
+        assert_eq!(ranking.candidates[0].agent.as_str(), agent, "{text}: {ranking:#?}");
+    }
+}
+
+#[test]
+fn nobody_is_an_answer_and_names_the_nearest() {
+    let index = office();
+    for text in ["transfer 200 euros to my landlord", "who painted the Sistine Chapel", "qwertz uiop"] {
+        let ranking = ask(&index, text, None);
+        assert_eq!(ranking.choice, Choice::Nobody, "{text}: {ranking:#?}");
+        assert_eq!(ranking.candidates.len(), 5);
+        assert_eq!(picked(&ranking), None);
+    }
+}
+
+#[test]
+fn equals_share_the_load() {
+    let ranking = ask(&office(), "draw a histogram of the ages", None);
+    let busy_a = ranking.pick(|agent| Some(if agent.as_str() == "chart-a" { 0.9 } else { 0.1 })).unwrap();
+    let busy_b = ranking.pick(|agent| Some(if agent.as_str() == "chart-b" { 0.9 } else { 0.1 })).unwrap();
+    assert_eq!((busy_a.agent.as_str(), busy_b.agent.as_str()), ("chart-b", "chart-a"));
+    let gone = ranking.pick(|agent| (agent.as_str() != "chart-a").then_some(0.0)).unwrap();
+    assert_eq!(gone.agent.as_str(), "chart-b");
+}
+
+#[test]
+fn versions_are_kept_to_and_the_nearest_serves_when_there_is_none() {
+    let index = office();
+    let text = "draw a histogram of the ages";
+    for (wanted, agent, fit) in [
+        ("^1", "chart-a", Fit::Matches),
+        (">=2", "chart-b", Fit::Matches),
+        ("^3", "chart-b", Fit::OtherVersion),
+        ("~1.5", "chart-a", Fit::OtherVersion),
+        ("=0.9", "chart-a", Fit::OtherVersion),
+    ] {
+        let ranking = ask(&index, text, Some(wanted));
+        let candidate = ranking.pick(|_| Some(0.0)).unwrap();
+        assert_eq!((candidate.agent.as_str(), candidate.fit), (agent, fit), "{wanted}");
+    }
+}
+
+#[test]
+fn a_capability_can_be_called_by_its_name() {
+    let ranking = ask(&office(), "zorblax_repair", None);
+    assert_eq!(picked(&ranking), Some("support"));
+    assert_eq!(ranking.candidates.len(), 1);
+}
+
+#[test]
+fn an_explanation_names_the_nearest_phrase_and_the_words() {
+    let ranking = ask(&office(), "draw a histogram of the ages", None);
+    assert_eq!(ranking.candidates[0].nearest_phrase, "draw a histogram");
+    assert!(ranking.candidates[0].words.contains(&"histogram".to_owned()), "{:?}", ranking.candidates[0].words);
+    let scores: Vec<f32> = ranking.candidates.iter().map(|candidate| candidate.score).collect();
+    assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+}
+
+#[test]
+fn an_empty_workspace_has_nobody() {
+    let ranking = ask(&Index::build([], &Vectors::default()), "anything", None);
+    assert_eq!(ranking, Ranking { choice: Choice::Nobody, candidates: Vec::new() });
+}
+
+#[test]
+fn a_phrase_is_embedded_once_for_all_revisions() {
+    let vectors = Vectors::default();
+    let first = offer("a", "translate", (1, 0), "", &["say this in french"]);
+    Index::build([first.clone()], &vectors);
+    let known = vectors.len();
+    Index::build([first, offer("b", "translate", (1, 0), "", &["say this in french"])], &vectors);
+    assert_eq!(vectors.len(), known);
+}

@@ -1,0 +1,199 @@
+//! Vectors of phrases, by the phrase: what a deployment did not change is not embedded again.
+//!
+//! They are kept in memory and, if a folder is given, in a file that a restart reads. The file is derived data: one
+//! that is missing, cut off, or of another model is made anew, and losing it costs time only.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use caxton_embed::{DIMENSIONS, Embedder, Vector};
+use caxton_proto::Digest;
+
+use super::MESSAGE_TOKENS_MAX;
+
+/// Opens the file; changes whenever the model or the form does.
+const MAGIC: &[u8; 16] = b"caxton-vectors-1";
+const RECORD_BYTES: usize = 32 + 4 + DIMENSIONS;
+/// The most that are kept: 200 MB of memory.
+const VECTORS_MAX: usize = 500_000;
+
+/// A vector in eight bits: an error of less than a hundredth in a similarity, for a quarter of the memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Packed {
+    scale: f32,
+    values: [i8; DIMENSIONS],
+}
+
+impl Packed {
+    fn new(vector: &Vector) -> Self {
+        let most = vector.as_slice().iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+        let scale = if most > 0.0 { most / 127.0 } else { 1.0 };
+        let mut values = [0; DIMENSIONS];
+        values.iter_mut().zip(vector.as_slice()).for_each(|(to, from)| *to = (from / scale).round() as i8);
+        Self { scale, values }
+    }
+
+    /// In floats again.
+    pub fn unpacked(&self) -> Vector {
+        let mut values = [0.0; DIMENSIONS];
+        values.iter_mut().zip(&self.values).for_each(|(to, from)| *to = f32::from(*from));
+        Vector::new(values)
+    }
+
+    /// The cosine of the angle to another.
+    pub fn similarity(&self, other: &Self) -> f32 {
+        let sum: i32 =
+            self.values.iter().zip(&other.values).map(|(x, y)| i32::from(i16::from(*x) * i16::from(*y))).sum();
+        sum as f32 * self.scale * other.scale
+    }
+}
+
+impl From<&Vector> for Packed {
+    fn from(vector: &Vector) -> Self {
+        Self::new(vector)
+    }
+}
+
+/// A handle on the vectors that a process knows; clones share them.
+#[derive(Clone, Default)]
+pub struct Vectors(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    by_phrase: HashMap<Digest, Arc<Packed>>,
+    file: Option<PathBuf>,
+    /// How many the file has.
+    written: usize,
+}
+
+impl Vectors {
+    /// Reads `vectors.bin` in `dir`, where there is one, and keeps later ones there. Blocks on the disk.
+    pub fn open(dir: &Path) -> Self {
+        let file = dir.join("vectors.bin");
+        let by_phrase = std::fs::read(&file).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
+        let written = by_phrase.len();
+        Self(Arc::new(Mutex::new(Known { by_phrase, file: Some(file), written })))
+    }
+
+    /// The vector of a phrase, computed if it is new. Takes about a millisecond then.
+    pub fn of(&self, phrase: &str) -> Arc<Packed> {
+        let digest = Digest::of(phrase.as_bytes());
+        if let Some(known) = self.known().by_phrase.get(&digest) {
+            return known.clone();
+        }
+        // Not under the lock: others need not wait for the model.
+        let packed = Arc::new(Packed::new(&Embedder::shared().embed_start(phrase, MESSAGE_TOKENS_MAX)));
+        let mut known = self.known();
+        if known.by_phrase.len() >= VECTORS_MAX {
+            // Those of live revisions are held by their indexes.
+            known.by_phrase.retain(|_, vector| Arc::strong_count(vector) > 1);
+        }
+        known.by_phrase.entry(digest).or_insert(packed).clone()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.known().by_phrase.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes them down, if there are new ones: those in use, and none that nobody needs any more. Blocks on the disk.
+    pub fn save(&self) -> std::io::Result<()> {
+        let (file, bytes, count) = {
+            let known = self.known();
+            let Some(file) = known.file.clone() else { return Ok(()) };
+            if known.by_phrase.len() == known.written {
+                return Ok(());
+            }
+            (file, encode(&known.by_phrase), known.by_phrase.len())
+        };
+        if let Some(dir) = file.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        let draft = file.with_extension("draft");
+        let mut out = std::fs::File::create(&draft)?;
+        out.write_all(&bytes)?;
+        std::fs::rename(&draft, &file)?;
+        self.known().written = count;
+        Ok(())
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn encode(vectors: &HashMap<Digest, Arc<Packed>>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(MAGIC.len() + vectors.len() * RECORD_BYTES + 32);
+    bytes.extend_from_slice(MAGIC);
+    for (digest, vector) in vectors {
+        bytes.extend_from_slice(digest.as_bytes());
+        bytes.extend_from_slice(&vector.scale.to_le_bytes());
+        bytes.extend(vector.values.iter().map(|value| value.cast_unsigned()));
+    }
+    let checksum = Digest::of(&bytes);
+    bytes.extend_from_slice(checksum.as_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<HashMap<Digest, Arc<Packed>>> {
+    let (content, checksum) = bytes.split_last_chunk::<32>()?;
+    if Digest::of(content).as_bytes() != checksum {
+        return None;
+    }
+    let records = content.strip_prefix(MAGIC)?.chunks_exact(RECORD_BYTES);
+    let mut seen = HashSet::new();
+    let vectors = records.map(|record| {
+        let (digest, rest) = record.split_first_chunk::<32>()?;
+        let (scale, values) = rest.split_first_chunk::<4>()?;
+        let values: [u8; DIMENSIONS] = values.try_into().ok()?;
+        let packed = Packed { scale: f32::from_le_bytes(*scale), values: values.map(u8::cast_signed) };
+        seen.insert(*digest).then(|| (Digest::from_bytes(*digest), Arc::new(packed)))
+    });
+    vectors.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_finds_what_was_embedded() {
+        let dir = tempfile::tempdir().unwrap();
+        let vectors = Vectors::open(dir.path());
+        let first = vectors.of("plot a chart");
+        vectors.save().unwrap();
+        let again = Vectors::open(dir.path());
+        assert_eq!(again.len(), 1);
+        assert_eq!(again.of("plot a chart"), first);
+    }
+
+    #[test]
+    fn a_damaged_file_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let vectors = Vectors::open(dir.path());
+        vectors.of("plot a chart");
+        vectors.save().unwrap();
+        let file = dir.path().join("vectors.bin");
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[60] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        assert!(Vectors::open(dir.path()).is_empty());
+        std::fs::write(&file, &bytes[..20]).unwrap();
+        assert!(Vectors::open(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn packing_hardly_turns_a_vector() {
+        let vector = Embedder::shared().embed("plot a chart of the temperatures");
+        let packed = Packed::new(&vector);
+        assert!(packed.unpacked().similarity(&vector) > 0.999);
+        assert!((packed.similarity(&packed) - 1.0).abs() < 0.01);
+    }
+}
