@@ -8,6 +8,10 @@ pub mod deployment;
 
 pub mod frame;
 
+pub mod route;
+
+pub use route::{RouteCandidate, RouteChoice, RouteParts, RouteRequest, RouteResponse};
+
 mod schema;
 
 use caxton_proto::plan::ItemChange;

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::artifacts::{Artifacts, Space};
 use crate::auth::{self, Auth, KnownTokens, SecretError, private_dir, write_private};
+use crate::capability::{Router, RouterLimits, Vectors};
 use crate::catalog::Catalogs;
 use crate::config::Config;
 use crate::deploy::collect::Collector;
@@ -241,6 +242,7 @@ async fn open(config: Config, started: Instant, stop: CancellationToken) -> Resu
         catalogs,
         artifacts,
         deployer,
+        routing: Router::new(Vectors::at(&dir.join("cache")), RouterLimits::default()),
         metrics: crate::telemetry::metrics(),
         started,
         uploads,
@@ -311,6 +313,11 @@ fn start_workers(workers: &Tasks, services: &Services, pins: Pins) {
     let collector_stop = stop.clone();
     workers.spawn("collector", async move {
         collector.run(collector_stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    let preparing = services.routing.clone().follow(services.catalogs.clone(), stop.clone());
+    workers.spawn("capabilities", async move {
+        preparing.await;
         Ok::<_, std::convert::Infallible>(())
     });
     let mut status = log.status();

@@ -9,7 +9,6 @@ use std::cmp::Reverse;
 use caxton_embed::Vector;
 use caxton_proto::{AgentName, CapabilityName};
 use semver::{Version, VersionReq};
-use serde::Serialize;
 
 use super::index::{Index, Prepared};
 use super::keywords::Hits;
@@ -30,7 +29,7 @@ const THRESHOLD_PER_TENFOLD: f32 = 0.13;
 const WEIGHTS: Parts = Parts { centre: 0.306, nearest: 0.182, keywords: 0.225, summary: 0.182, agent: 0.105 };
 
 /// What makes a score.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Parts {
     /// Similarity to the middle of the capability's phrases.
     pub centre: f32,
@@ -62,8 +61,7 @@ pub struct Requirements {
 }
 
 /// Whether a capability's version is one that was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {
     /// It is, or none was asked for.
     Matches,
@@ -72,7 +70,7 @@ pub enum Fit {
 }
 
 /// An agent that may be meant.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// Whose capability.
     pub agent: AgentName,

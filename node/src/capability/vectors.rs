@@ -64,17 +64,16 @@ pub struct Vectors(Arc<Mutex<Known>>);
 struct Known {
     by_phrase: HashMap<Digest, Arc<Packed>>,
     file: Option<PathBuf>,
+    /// Whether the file was looked for.
+    read: bool,
     /// How many the file has.
     written: usize,
 }
 
 impl Vectors {
-    /// Reads `vectors.bin` in `dir`, where there is one, and keeps later ones there. Blocks on the disk.
-    pub fn open(dir: &Path) -> Self {
-        let file = dir.join("vectors.bin");
-        let by_phrase = std::fs::read(&file).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
-        let written = by_phrase.len();
-        Self(Arc::new(Mutex::new(Known { by_phrase, file: Some(file), written })))
+    /// Those in `dir`'s `vectors.bin`, which is read when the first one is wanted: a start does not wait for it.
+    pub fn at(dir: &Path) -> Self {
+        Self(Arc::new(Mutex::new(Known { file: Some(dir.join("vectors.bin")), ..Known::default() })))
     }
 
     /// The vector of a phrase, computed if it is new. Takes about a millisecond then.
@@ -124,8 +123,15 @@ impl Vectors {
         Ok(())
     }
 
+    /// What is known, read from the file by the first who asks. Blocks on the disk.
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = known.file.as_ref().filter(|_| !known.read) {
+            known.by_phrase = std::fs::read(file).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
+            known.written = known.by_phrase.len();
+            known.read = true;
+        }
+        known
     }
 }
 
@@ -166,10 +172,10 @@ mod tests {
     #[test]
     fn a_restart_finds_what_was_embedded() {
         let dir = tempfile::tempdir().unwrap();
-        let vectors = Vectors::open(dir.path());
+        let vectors = Vectors::at(dir.path());
         let first = vectors.of("plot a chart");
         vectors.save().unwrap();
-        let again = Vectors::open(dir.path());
+        let again = Vectors::at(dir.path());
         assert_eq!(again.len(), 1);
         assert_eq!(again.of("plot a chart"), first);
     }
@@ -177,16 +183,16 @@ mod tests {
     #[test]
     fn a_damaged_file_is_made_anew() {
         let dir = tempfile::tempdir().unwrap();
-        let vectors = Vectors::open(dir.path());
+        let vectors = Vectors::at(dir.path());
         vectors.of("plot a chart");
         vectors.save().unwrap();
         let file = dir.path().join("vectors.bin");
         let mut bytes = std::fs::read(&file).unwrap();
         bytes[60] ^= 1;
         std::fs::write(&file, &bytes).unwrap();
-        assert!(Vectors::open(dir.path()).is_empty());
+        assert!(Vectors::at(dir.path()).is_empty());
         std::fs::write(&file, &bytes[..20]).unwrap();
-        assert!(Vectors::open(dir.path()).is_empty());
+        assert!(Vectors::at(dir.path()).is_empty());
     }
 
     #[test]

@@ -33,6 +33,8 @@ mod rollback;
 
 mod agents;
 
+mod route;
+
 mod health;
 
 mod serve;
@@ -95,6 +97,8 @@ enum Command {
     Rollback(rollback::Args),
     /// List and show the live agents.
     Agents(agents::Args),
+    /// Ask which agent a message would go to, and why.
+    Route(route::Args),
     /// Ask whether the server is alive and ready.
     Health(health::Args),
     /// Make, list and revoke tokens.
@@ -114,6 +118,7 @@ impl Command {
             Command::Log(args) => log::run(args, context),
             Command::Rollback(args) => rollback::run(args, context),
             Command::Agents(args) => agents::run(args, context),
+            Command::Route(args) => route::run(args, context),
             Command::Health(args) => health::run(args, context),
             Command::Serve(args) => serve::run(args, context),
             Command::Token(args) => token::run(args, context),

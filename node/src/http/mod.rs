@@ -15,6 +15,8 @@ pub mod tokens;
 
 pub mod events;
 
+pub mod route;
+
 pub mod openapi;
 
 pub mod listen;
@@ -62,6 +64,8 @@ pub struct Services {
     pub artifacts: Artifacts,
     /// Takes deployments.
     pub deployer: Deployer,
+    /// Finds the agent that a message is for.
+    pub routing: crate::capability::Router,
     /// What `/metrics` renders.
     pub metrics: PrometheusHandle,
     /// When the node started.
@@ -76,7 +80,7 @@ pub struct Services {
 
 /// Every route, as the parts give them.
 fn routes() -> Router<Services> {
-    Router::new().merge(system::routes()).merge(tokens::routes()).merge(events::routes()).merge(openapi::routes())
+    Router::new().merge(system::routes()).merge(tokens::routes()).merge(events::routes()).merge(route::routes()).merge(openapi::routes())
 }
 
 /// The whole API.

@@ -3,21 +3,23 @@
 use anyhow::{Context, Result};
 use candle_core::{D, Device, Tensor};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const WIDTH: usize = 384;
 const HEADS: usize = 12;
 const LAYERS: usize = 6;
 
-/// The folder where the build left what was published.
+/// The folder where the build left what was published; `CAXTON_MODEL_SOURCE` names another.
 pub fn source() -> Result<PathBuf> {
-    let dir = Path::new(env!("CAXTON_MODEL_SOURCE"));
+    let named = std::env::var_os("CAXTON_MODEL_SOURCE").map(PathBuf::from);
+    let dir = named.or_else(|| option_env!("CAXTON_MODEL_SOURCE").map(PathBuf::from));
+    let dir = dir.context("set CAXTON_MODEL_SOURCE to the folder `source` of the model cache")?;
     anyhow::ensure!(
         dir.join("model.safetensors").exists(),
         "the published weights are not in {}: delete the minilm-*.bin beside that folder and build again",
         dir.display()
     );
-    Ok(dir.to_owned())
+    Ok(dir)
 }
 
 /// BERT in f32.
