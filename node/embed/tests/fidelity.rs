@@ -67,17 +67,17 @@ fn a_long_sentence_leaves_nothing_behind_for_a_short_one() {
     let embedder = Embedder::load();
     let before = embedder.embed("water the plants");
     embedder.embed(&SENTENCES.replace('\n', " "));
-    assert_eq!(before, embedder.embed("water the plants"));
+    assert!(before == embedder.embed("water the plants"));
 }
 
 #[test]
 fn a_text_is_cut_at_the_limit() {
     let embedder = Embedder::load();
     let start = "restart the ingestion pipeline";
-    assert_eq!(embedder.embed_start(start, 256), embedder.embed_start(start, 6));
-    assert_ne!(embedder.embed_start(start, 256), embedder.embed_start(start, 4));
+    assert_eq!(embedder.embed_start(start, 256), embedder.embed_start(start, 16));
+    assert!(embedder.embed_start(start, 256) != embedder.embed_start(start, 4), "four tokens are not the whole");
     let endless = "word ".repeat(1_000_000);
-    assert_eq!(embedder.embed(&endless), embedder.embed(&"word ".repeat(254)));
+    assert!(embedder.embed(&endless) == embedder.embed(&"word ".repeat(254)), "the rest of an endless text counts");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn threads_share_one_model() {
     let expected = Embedder::shared().embed("how is the weather in Lisbon");
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| assert_eq!(expected, Embedder::shared().embed("how is the weather in Lisbon")));
+            scope.spawn(|| assert!(expected == Embedder::shared().embed("how is the weather in Lisbon")));
         }
     });
 }

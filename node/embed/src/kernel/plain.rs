@@ -154,11 +154,11 @@ fn dots(weights: &[u8], inputs: &[i8], correction: i32) -> [i32; PANEL] {
     let mut sums = [correction; PANEL];
     let (fours, _) = inputs.as_chunks::<4>();
     for (weights, inputs) in weights.chunks_exact(PANEL * 4).zip(fours) {
+        let [a, b, c, d] = inputs.map(i32::from);
         let (columns, _) = weights.as_chunks::<4>();
         for (sum, column) in sums.iter_mut().zip(columns) {
-            for (weight, input) in column.iter().zip(inputs) {
-                *sum += i32::from(i16::from(*weight) * i16::from(*input));
-            }
+            let [w, x, y, z] = column.map(i32::from);
+            *sum += w * a + x * b + y * c + z * d;
         }
     }
     sums
