@@ -61,7 +61,7 @@ pub enum RouteError {
 }
 
 /// The answer for a message.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Routed {
     /// Who is meant.
     pub ranking: Arc<Ranking>,
@@ -219,7 +219,8 @@ impl Router {
         let (wanted, vectors) = (catalog.clone(), self.0.vectors.clone());
         let index = tokio::task::spawn_blocking(move || build(&wanted, &vectors)).await;
         let index = index.map_err(|_| RouteError::Stopped)?;
-        debug!(workspace = %catalog.workspace, revision = %catalog.revision, capabilities = index.len(), "capabilities prepared");
+        let (workspace, revision) = (&catalog.workspace, catalog.revision);
+        debug!(%workspace, %revision, capabilities = index.len(), "capabilities prepared");
         let ready = Arc::new(Ready { revision: catalog.revision, index, answers: Mutex::default() });
         lock(&self.0.slots).entry(catalog.workspace.clone()).or_default().ready = Some(ready.clone());
         Ok(ready)
@@ -241,7 +242,8 @@ fn build(catalog: &Catalog, vectors: &Vectors) -> Index {
     let manifests = catalog.agents().iter().filter_map(|(name, entry)| match entry.manifest() {
         Ok(manifest) => Some(manifest),
         Err(error) => {
-            warn!(workspace = %catalog.workspace, agent = %name, %error, "an agent that cannot be read gets no messages");
+            let workspace = &catalog.workspace;
+            warn!(%workspace, agent = %name, %error, "an agent that cannot be read gets no messages");
             None
         }
     });

@@ -80,7 +80,12 @@ pub struct Services {
 
 /// Every route, as the parts give them.
 fn routes() -> Router<Services> {
-    Router::new().merge(system::routes()).merge(tokens::routes()).merge(events::routes()).merge(route::routes()).merge(openapi::routes())
+    Router::new()
+        .merge(system::routes())
+        .merge(tokens::routes())
+        .merge(events::routes())
+        .merge(route::routes())
+        .merge(openapi::routes())
 }
 
 /// The whole API.

@@ -53,7 +53,12 @@ impl Modify for Bearer {
 
 /// The whole description.
 pub fn document() -> utoipa::openapi::OpenApi {
-    let parts = [super::system::Doc::openapi(), super::tokens::Doc::openapi(), super::events::Doc::openapi(), super::route::Doc::openapi()];
+    let parts = [
+        super::system::Doc::openapi(),
+        super::tokens::Doc::openapi(),
+        super::events::Doc::openapi(),
+        super::route::Doc::openapi(),
+    ];
     parts.into_iter().fold(Base::openapi(), |document, part| document.merge_from(part))
 }
 
