@@ -21,6 +21,8 @@ pub mod pins;
 
 mod error;
 
+pub mod problem;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

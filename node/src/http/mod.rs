@@ -17,6 +17,10 @@ pub mod events;
 
 pub mod route;
 
+pub mod deployments;
+
+pub mod agents;
+
 pub mod openapi;
 
 pub mod listen;
@@ -85,6 +89,8 @@ fn routes() -> Router<Services> {
         .merge(tokens::routes())
         .merge(events::routes())
         .merge(route::routes())
+        .merge(deployments::routes())
+        .merge(agents::routes())
         .merge(openapi::routes())
 }
 

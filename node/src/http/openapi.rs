@@ -58,6 +58,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
         super::tokens::Doc::openapi(),
         super::events::Doc::openapi(),
         super::route::Doc::openapi(),
+        super::deployments::Doc::openapi(),
+        super::agents::Doc::openapi(),
     ];
     parts.into_iter().fold(Base::openapi(), |document, part| document.merge_from(part))
 }
