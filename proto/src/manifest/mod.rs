@@ -29,3 +29,6 @@ pub use workspace::WorkspaceManifest;
 
 /// The largest manifest or prompt file, in bytes.
 pub const TEXT_BYTES_MAX: u64 = 256 << 10;
+
+#[cfg(test)]
+mod tests;

@@ -120,7 +120,10 @@ impl Template {
                 continue;
             }
             let line = text[open..].find('\n').map_or(text.len(), |at| open + at);
-            let Some(close) = text[open..line].find("}}").map(|at| open + at) else {
+            let rest = &text[open + 2..line];
+            // Another opening before the end means that this one was never closed.
+            let close = rest.find("}}").filter(|close| rest.find("{{").is_none_or(|next| *close < next));
+            let Some(close) = close.map(|at| open + 2 + at) else {
                 errors.push(TemplateError { span: open..open + 2, problem: TemplateProblem::Unclosed });
                 (plain, from) = (open + 2, open + 2);
                 continue;
@@ -195,14 +198,15 @@ pub fn diagnose(error: &TemplateError, source: Source<'_>, span: Range<usize>, p
     let names = ["request", "context"];
     match &error.problem {
         TemplateProblem::Unclosed => problem
-            .at(place, "opened here, and no `}}` follows on this line")
+            .at(place, "opened here and never closed")
             .help("close it, or write `{{{{` for two braces that are text"),
         TemplateProblem::TooMany => problem.at(place, "too many"),
         TemplateProblem::Unknown { name } if parameters.contains_key(name) => {
             problem.at(place, format!("did you mean `{{{{parameters.{name}}}}}`?"))
         }
         TemplateProblem::Unknown { name } => {
-            let label = match closest(name, names) {
+            let parameters: Vec<String> = parameters.keys().map(|name| format!("parameters.{name}")).collect();
+            let label = match closest(name, names.into_iter().chain(parameters.iter().map(String::as_str))) {
                 Some(near) => format!("did you mean `{{{{{near}}}}}`?"),
                 None => "nothing fills this".to_owned(),
             };

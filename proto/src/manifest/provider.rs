@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::address::HttpUrl;
 use super::agent::{FALLBACK_MAX, LINE_BYTES_MAX, WORD_BYTES_MAX};
@@ -74,9 +74,15 @@ pub struct Fallback {
 }
 
 /// An amount of money in millionths of a US dollar, so that sums are exact.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MicroUsd(pub u64);
+
+impl Serialize for MicroUsd {
+    /// As dollars, which is what files say.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64(self.0 as f64 / 1e6)
+    }
+}
 
 impl MicroUsd {
     fn from_usd(usd: f64) -> MicroUsd {

@@ -10,15 +10,18 @@ use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 use std::time::Duration;
 
+use semver::Version;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::units;
-use crate::diagnostic::{Diagnostic, Place, Source, closest, code};
+use crate::diagnostic::{Diagnostic, Place, Severity, Source, closest, code};
 use crate::tree::TreePath;
 
 /// After so many syntax errors the rest are echoes of the first.
 const SYNTAX_ERRORS_MAX: usize = 5;
+/// What the part of a file before its first table is called.
+const TOP: &str = "the top of this file";
 
 /// A TOML file, and what was found wrong with it so far.
 pub(super) struct Document<'t> {
@@ -44,18 +47,24 @@ impl<'t> Document<'t> {
                 found.push(problem.at(place, error.message()).help(syntax_help(error.message())));
             }
         }
+        crate::diagnostic::sort(&mut found);
         Err(found)
     }
 
     /// The file's top level.
     pub fn root(&self) -> Section<'_, 't> {
-        let title = Cow::Borrowed("the top of this file");
+        let title = Cow::Borrowed(TOP);
         Section { document: self, title, table: self.table.get_ref(), header: 0..0, known: Vec::new() }
     }
 
     /// Where `span` is.
     pub fn place(&self, span: Range<usize>) -> Place {
         self.source.place(span)
+    }
+
+    /// Whether an error was noted. Advice about a file that is wrong anyway would be noise.
+    pub fn has_errors(&self) -> bool {
+        self.found.borrow().iter().any(|problem| problem.severity == Severity::Error)
     }
 
     /// The file's text.
@@ -82,7 +91,7 @@ impl<'t> Document<'t> {
 fn syntax_help(message: &str) -> &'static str {
     if message.contains("duplicate") {
         "a key and a [table] can be written only once in a file; merge the two"
-    } else if message.contains("string") || message.contains("quot") {
+    } else if message.contains("string") {
         "put text in double quotes, and text of several lines in three of them (\"\"\")"
     } else {
         "a line is `key = value`, `[table]` or `[[list-of-tables]]`; text is in double quotes"
@@ -134,6 +143,11 @@ impl<'d, 't> Section<'d, 't> {
         self.table.get(key).is_some_and(|value| value.get_ref().is_table())
     }
 
+    /// Counts keys as known whose meaning is open, since another key is wrong.
+    pub fn pass_over(&mut self, keys: &[&'static str]) {
+        self.known.extend(keys);
+    }
+
     /// All keys with their values, for a table whose keys are names that the author chose.
     pub fn entries(self) -> impl Iterator<Item = (Spanned<&'d str>, Value<'d, 't>)> {
         let document = self.document;
@@ -152,7 +166,8 @@ impl<'d, 't> Section<'d, 't> {
         let unknown = self.table.iter().filter(|(key, _)| !self.known.contains(&key.get_ref().as_ref()));
         for (key, _) in unknown {
             let name: &str = key.get_ref();
-            let message = format!("there is no key `{name}` in {}", self.title);
+            let at = if self.title == TOP { "at" } else { "in" };
+            let message = format!("there is no key `{name}` {at} {}", self.title);
             let problem = Diagnostic::error(code::UNKNOWN_KEY, self.document.path(), message);
             let place = self.document.place(key.span());
             let belongs = elsewhere.iter().find(|(word, _)| *word == name);
@@ -163,6 +178,28 @@ impl<'d, 't> Section<'d, 't> {
                     problem.at(place, "unknown").help(format!("known here are {}", words(self.known.iter().copied())))
                 }
             });
+        }
+    }
+}
+
+/// A version, with help for the two ways in which people shorten one.
+pub(super) fn read_version(value: &Value<'_, '_>) -> Option<Version> {
+    let text = value.text(256)?;
+    match Version::parse(text) {
+        Ok(version) => Some(version),
+        Err(error) => {
+            let bare = text.trim_start_matches(['v', 'V']);
+            let whole = [format!("{bare}.0"), format!("{bare}.0.0"), bare.to_owned()];
+            let label = match whole.iter().find(|text| Version::parse(text).is_ok()) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => error.to_string(),
+            };
+            value.problem(
+                code::BAD_VALUE,
+                format!("`{}` has to be a semantic version, like 1.2.0", value.key()),
+                label,
+            );
+            None
         }
     }
 }
@@ -214,12 +251,17 @@ impl<'d, 't> Value<'d, 't> {
         Diagnostic::error(code, self.document.path(), message)
     }
 
-    fn wrong_type(&self, wanted: &str, help: Option<String>) {
-        let message = format!("`{}` has to be {wanted}", self.key);
-        let label = match self.value {
+    /// The value's type, in a sentence.
+    pub fn what(&self) -> String {
+        match self.value {
             DeValue::Array(_) | DeValue::Integer(_) => format!("this is an {}", self.value.type_str()),
             _ => format!("this is a {}", self.value.type_str()),
-        };
+        }
+    }
+
+    fn wrong_type(&self, wanted: &str, help: Option<String>) {
+        let message = format!("`{}` has to be {wanted}", self.key);
+        let label = self.what();
         let problem = self.diagnostic(code::WRONG_TYPE, message).at(self.document.place(self.span()), label);
         self.document.note(match help {
             Some(help) => problem.help(help),

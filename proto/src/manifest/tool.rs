@@ -9,9 +9,9 @@ use semver::Version;
 use serde::Serialize;
 
 use super::address::{HostPattern, HttpUrl};
-use super::agent::{FIRST_VERSION, LINE_BYTES_MAX, WORD_BYTES_MAX, read_version};
+use super::agent::{FIRST_VERSION, LINE_BYTES_MAX, WORD_BYTES_MAX};
 use super::prompt;
-use super::read::{Document, Section, Value};
+use super::read::{Document, Section, Value, read_version};
 use super::secret::{GivenValue, SecretName};
 use super::units::serialize_duration;
 use crate::ToolName;
@@ -242,7 +242,11 @@ fn read_kind(section: &mut Section<'_, '_>) -> Option<ToolKind> {
     ];
     let help = "say what runs: kind = \"component\", \"command\" or \"core\" (with module = \"NAME.wasm\"), \
                 \"mcp-http\" (with url) or \"mcp-stdio\" (with command)";
-    let kind = section.require("kind", help).and_then(|value| value.choice(&kinds))?;
+    let kind = section.require("kind", help).and_then(|value| value.choice(&kinds));
+    let Some(kind) = kind else {
+        section.pass_over(&["module", "url", "headers", "bearer", "command", "args"]);
+        return None;
+    };
     match kind {
         Kind::Component => read_module(section).map(|module| ToolKind::Component { module }),
         Kind::Command => read_module(section).map(|module| ToolKind::Command { module }),
