@@ -21,6 +21,10 @@ pub mod text;
 
 pub mod upload;
 
+mod init;
+
+mod validate;
+
 mod deploy;
 
 mod status;
@@ -83,8 +87,12 @@ struct Cli {
 /// Commands in the order in which a person meets them.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a workspace, or add an agent to one.
+    Init(init::Args),
     /// Run a node on this machine.
     Serve(serve::Args),
+    /// Check every file here, without a server.
+    Validate(validate::Args),
     /// Put the workspace live: show the plan, ask, send what changed.
     Deploy(deploy::Args),
     /// Compare the files here with what is live.
@@ -112,6 +120,8 @@ enum Command {
 impl Command {
     fn run(self, context: &Context) -> Result<(), CliError> {
         match self {
+            Command::Init(args) => init::run(args, context),
+            Command::Validate(args) => validate::run(args, context),
             Command::Deploy(args) => deploy::run(args, context),
             Command::Status(args) => status::run(args, context),
             Command::Pull(args) => pull::run(args, context),

@@ -133,11 +133,6 @@ impl<'d, 't> Section<'d, 't> {
         self.get(key)?.section(Cow::Owned(format!("[{key}]")))
     }
 
-    /// The file that it is in.
-    pub fn document(&self) -> &'d Document<'t> {
-        self.document
-    }
-
     /// Whether a table of that name is there, without counting it as known.
     pub fn has_table(&self, key: &str) -> bool {
         self.table.get(key).is_some_and(|value| value.get_ref().is_table())

@@ -1,0 +1,346 @@
+//! `caxton init`: a new workspace, or an agent from a template. What is there already is never overwritten.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use caxton_proto::{AgentName, WorkspaceId};
+use clap::Subcommand;
+use serde_json::json;
+
+use crate::cli::output::{BOLD, DIM, GOOD, paint};
+use crate::cli::workspace::{SETTINGS_FILE, Workspace};
+use crate::cli::{CliError, Context};
+use crate::templates::{self, AgentTemplate, TemplateFile};
+
+/// Arguments of `caxton init`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "\
+Examples:
+  caxton init hello                                   a workspace in ./hello
+  caxton init --name team-agents                      a workspace right here
+  caxton init hello --template translator             with an agent to begin with
+  caxton init agent reviewer --template code-reviewer add an agent to this workspace
+  caxton init agent reviewer                          choose from a list")]
+pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// Where to make the workspace [default: the current directory].
+    #[arg(value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// The workspace's name [default: the folder's].
+    #[arg(long, value_name = "NAME")]
+    name: Option<WorkspaceId>,
+    /// Begin with an agent made from this template; may be given several times.
+    #[arg(long = "template", value_name = "TEMPLATE")]
+    templates: Vec<String>,
+    /// Do not make a git repository.
+    #[arg(long)]
+    no_git: bool,
+}
+
+/// What else can be begun.
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Add an agent to the workspace around the current directory.
+    Agent(AgentArgs),
+}
+
+/// Arguments of `caxton init agent`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  caxton init agent reviewer --template code-reviewer
+  caxton init agent reviewer                          choose from a list")]
+struct AgentArgs {
+    /// The agent's name: lower-case letters, digits and `-`.
+    name: AgentName,
+    /// The template to begin with [default: asked for].
+    #[arg(long, value_name = "TEMPLATE")]
+    template: Option<String>,
+}
+
+/// Makes a workspace or an agent.
+pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
+    match args.what {
+        Some(What::Agent(agent)) => add_agent(agent, context),
+        None => make_workspace(args, context),
+    }
+}
+
+fn make_workspace(args: Args, context: &Context) -> Result<(), CliError> {
+    let root = args.dir.as_ref().map_or_else(|| context.cwd.clone(), |dir| context.cwd.join(dir));
+    for template in &args.templates {
+        known(template)?;
+    }
+    if root.join(SETTINGS_FILE).exists() {
+        return Err(CliError::new("exists", format!("{} is a workspace already", root.display()))
+            .help("add an agent with `caxton init agent NAME`, or name another folder"));
+    }
+    let name = match args.name {
+        Some(name) => name,
+        None => name_of(&root)?,
+    };
+    let mut files = templates::workspace(&name);
+    for template in &args.templates {
+        let name: AgentName = template.parse().map_err(|error| CliError::usage("this is no template").source(error))?;
+        files.extend(templates::agent(template, &name));
+    }
+    if let Some(there) = args.templates.iter().find(|agent| root.join("agents").join(agent).exists()) {
+        return Err(exists(&root.join("agents").join(there)));
+    }
+    let mut written = Vec::new();
+    for file in &files {
+        if write_new(&root, file)? {
+            written.push(file.path.as_str());
+        }
+    }
+    ignore_cache(&root)?;
+    let git = !args.no_git && make_repository(&root, context);
+    let out = &context.out;
+    out.line(format_args!("{} workspace {} in {}", paint(GOOD, "made"), paint(BOLD, &name), root.display()))?;
+    for path in &written {
+        out.line(format_args!("  {} {path}", paint(GOOD, "+")))?;
+    }
+    if git {
+        out.line(paint(DIM, "  and a git repository around it"))?;
+    }
+    out.line("\nNext:")?;
+    let mut steps = Vec::new();
+    if let Some(dir) = &args.dir {
+        steps.push((format!("cd {}", quoted(dir)), "go there"));
+    }
+    if args.templates.is_empty() {
+        steps.push(("caxton init agent helper".to_owned(), "add an agent from a template"));
+    }
+    steps.push(("caxton serve".to_owned(), "start a node, in another terminal"));
+    steps.push(("caxton deploy".to_owned(), "put it live"));
+    print_steps(context, &steps)?;
+    out.json(&json!({ "workspace": name, "root": root, "files": written, "git": git }))
+}
+
+fn add_agent(args: AgentArgs, context: &Context) -> Result<(), CliError> {
+    let workspace = context.workspace()?;
+    let taken = [format!("agents/{}.toml", args.name), format!("agents/{}", args.name)];
+    if let Some(there) = taken.iter().map(|path| workspace.root.join(path)).find(|path| path.exists()) {
+        return Err(exists(&there));
+    }
+    let template = match args.template {
+        Some(template) => known(&template)?,
+        None => choose(context)?,
+    };
+    let files = templates::agent(&template.name, &args.name);
+    place_agent(&workspace, &args.name, &files)?;
+    let out = &context.out;
+    out.line(format_args!(
+        "{} agent {} from the template {}",
+        paint(GOOD, "made"),
+        paint(BOLD, &args.name),
+        template.name
+    ))?;
+    for file in &files {
+        out.line(format_args!("  {} {}", paint(GOOD, "+"), file.path))?;
+    }
+    out.line("\nNext:")?;
+    let manifest = format!("agents/{}/agent.toml", args.name);
+    print_steps(
+        context,
+        &[
+            (format!("edit {manifest}"), "make it yours: its README says how"),
+            ("caxton validate".to_owned(), "check it"),
+            ("caxton deploy".to_owned(), "put it live"),
+        ],
+    )?;
+    let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    out.json(&json!({ "agent": args.name, "template": template.name, "root": workspace.root, "files": paths }))
+}
+
+/// The template of that name, or a usage error that lists all of them.
+fn known(name: &str) -> Result<AgentTemplate, CliError> {
+    let all = templates::agents();
+    if let Some(template) = all.iter().find(|template| template.name == name) {
+        return Ok(template.clone());
+    }
+    let near = caxton_proto::diagnostic::closest(name, all.iter().map(|template| template.name.as_str()));
+    let error = CliError::usage(format!("there is no template `{name}`")).body(listing(&all));
+    Err(match near {
+        Some(near) => error.help(format!("did you mean `{near}`?")),
+        None => error.help("name one of these"),
+    })
+}
+
+/// Asks which template, where a person is there to answer.
+fn choose(context: &Context) -> Result<AgentTemplate, CliError> {
+    let all = templates::agents();
+    if !context.out.can_ask() {
+        return Err(CliError::usage("no template is named")
+            .body(listing(&all))
+            .help("name one of these with --template")
+            .fact("templates", all.iter().map(|template| template.name.as_str()).collect::<Vec<_>>()));
+    }
+    context.out.note(numbered(&all));
+    loop {
+        context.out.note("Which one? Type its number or its name, or nothing to stop:");
+        let mut answer = String::new();
+        io::stdin()
+            .read_line(&mut answer)
+            .map_err(|error| CliError::new("io", "the terminal cannot be read").source(error))?;
+        match pick(&all, answer.trim()) {
+            _ if answer.trim().is_empty() => {
+                return Err(CliError::usage("no template was chosen").help("name one with --template"));
+            }
+            Some(template) => return Ok(template.clone()),
+            None => context.out.note(format_args!("`{}` is none of them.", answer.trim())),
+        }
+    }
+}
+
+/// The template that an answer means: its number in the list, or its name.
+fn pick<'t>(all: &'t [AgentTemplate], answer: &str) -> Option<&'t AgentTemplate> {
+    let by_number = answer.parse::<usize>().ok().and_then(|number| all.get(number.checked_sub(1)?));
+    by_number.or_else(|| all.iter().find(|template| template.name == answer))
+}
+
+fn numbered(all: &[AgentTemplate]) -> String {
+    let line = |(at, template): (usize, &AgentTemplate)| {
+        format!("  {:>2}  {:<20}  {}", at + 1, template.name, template.description)
+    };
+    all.iter().enumerate().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn listing(all: &[AgentTemplate]) -> String {
+    let line = |template: &AgentTemplate| format!("  {:<20}  {}", template.name, template.description);
+    all.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A workspace's name from its folder's: `My Team` becomes `my-team`.
+fn name_of(root: &Path) -> Result<WorkspaceId, CliError> {
+    let folder = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let folder = folder.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let words: Vec<&str> =
+        folder.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty()).collect();
+    words.join("-").trim_matches('_').parse().map_err(|error| {
+        CliError::usage("the folder's name cannot be the workspace's").help("pass --name NAME").source(error)
+    })
+}
+
+fn exists(path: &Path) -> CliError {
+    CliError::new("exists", format!("{} is there already", path.display()))
+        .help("choose another name, or move it away: nothing is overwritten")
+}
+
+fn cannot_write(path: &Path) -> impl FnOnce(io::Error) -> CliError {
+    let message = format!("{} cannot be written", path.display());
+    |error| CliError::new("io", message).help("make the folder writable").source(error)
+}
+
+/// Writes a file unless it is there; says whether it did.
+fn write_new(root: &Path, file: &TemplateFile) -> Result<bool, CliError> {
+    let path = root.join(&file.path);
+    let write = || {
+        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        fs::File::create_new(&path)?.write_all(file.text.as_bytes())
+    };
+    match write() {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(cannot_write(&path)(error)),
+    }
+}
+
+/// Puts the cache's line into a .gitignore that was there before.
+fn ignore_cache(root: &Path) -> Result<(), CliError> {
+    let path = root.join(".gitignore");
+    let text = fs::read_to_string(&path).map_err(cannot_write(&path))?;
+    if text.lines().any(|line| matches!(line.trim(), ".caxton" | ".caxton/" | "/.caxton" | "/.caxton/")) {
+        return Ok(());
+    }
+    let line = if text.is_empty() || text.ends_with('\n') { ".caxton/\n" } else { "\n.caxton/\n" };
+    let append = || fs::File::options().append(true).open(&path)?.write_all(line.as_bytes());
+    append().map_err(cannot_write(&path))
+}
+
+/// Makes a git repository unless the folder is in one; says whether it did. A workspace does without git.
+fn make_repository(root: &Path, context: &Context) -> bool {
+    let inside = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    if inside.ancestors().any(|folder| folder.join(".git").exists()) {
+        return false;
+    }
+    let git = Command::new("git")
+        .args(["init", "--quiet"])
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    let made = git.is_ok_and(|status| status.success());
+    if !made {
+        context.out.warn("there is no git repository, and `git init` did not make one; history is kept by the server");
+    }
+    made
+}
+
+/// Puts an agent's folder in its place in one move, so that half an agent is never seen.
+fn place_agent(workspace: &Workspace, name: &AgentName, files: &[TemplateFile]) -> Result<(), CliError> {
+    let agents = workspace.root.join("agents");
+    let place = || {
+        fs::create_dir_all(&agents)?;
+        let draft = tempfile::Builder::new().prefix(".caxton-").tempdir_in(&agents)?;
+        for file in files {
+            let path = draft.path().join(file.path.strip_prefix("agents/").unwrap_or(&file.path));
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::write(path, &file.text)?;
+        }
+        fs::rename(draft.path().join(name.as_str()), agents.join(name.as_str()))
+    };
+    place().map_err(cannot_write(&agents))
+}
+
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = text.chars().all(|c| c.is_alphanumeric() || "-_./".contains(c));
+    if plain { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+fn print_steps(context: &Context, steps: &[(String, &str)]) -> Result<(), CliError> {
+    let width = steps.iter().map(|(step, _)| step.chars().count()).max().unwrap_or(0);
+    for (step, why) in steps {
+        let pad = " ".repeat(width - step.chars().count());
+        context.out.line(format_args!("  {}{pad}  {}", paint(BOLD, step), paint(DIM, why)))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folders_name_becomes_the_workspaces() {
+        let name = |folder: &str| name_of(Path::new(folder)).map(|name| name.to_string()).ok();
+        assert_eq!(name("/nowhere/My Team (2)").as_deref(), Some("my-team-2"));
+        assert_eq!(name("/nowhere/agents_v2").as_deref(), Some("agents_v2"));
+        assert_eq!(name("/nowhere/日本"), None);
+        assert_eq!(name("/"), None);
+    }
+
+    #[test]
+    fn an_answer_is_a_number_or_a_name() {
+        let all = templates::agents();
+        assert_eq!(pick(&all, "1"), all.first());
+        assert_eq!(pick(&all, "10"), all.last());
+        assert_eq!(pick(&all, "monitor").map(|template| template.name.as_str()), Some("monitor"));
+        for none in ["0", "11", "-1", "x", ""] {
+            assert_eq!(pick(&all, none), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_template_lists_all_of_them() {
+        let error = known("code-reviwer").expect_err("no such template");
+        assert_eq!(error.help.as_deref(), Some("did you mean `code-reviewer`?"));
+        assert_eq!(error.body.unwrap_or_default().lines().count(), 10);
+    }
+}
