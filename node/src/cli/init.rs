@@ -314,33 +314,4 @@ fn print_steps(context: &Context, steps: &[(String, &str)]) -> Result<(), CliErr
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folders_name_becomes_the_workspaces() {
-        let name = |folder: &str| name_of(Path::new(folder)).map(|name| name.to_string()).ok();
-        assert_eq!(name("/nowhere/My Team (2)").as_deref(), Some("my-team-2"));
-        assert_eq!(name("/nowhere/agents_v2").as_deref(), Some("agents_v2"));
-        assert_eq!(name("/nowhere/日本"), None);
-        assert_eq!(name("/"), None);
-    }
-
-    #[test]
-    fn an_answer_is_a_number_or_a_name() {
-        let all = templates::agents();
-        assert_eq!(pick(&all, "1"), all.first());
-        assert_eq!(pick(&all, "10"), all.last());
-        assert_eq!(pick(&all, "monitor").map(|template| template.name.as_str()), Some("monitor"));
-        for none in ["0", "11", "-1", "x", ""] {
-            assert_eq!(pick(&all, none), None, "{none:?}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_template_lists_all_of_them() {
-        let error = known("code-reviwer").expect_err("no such template");
-        assert_eq!(error.help.as_deref(), Some("did you mean `code-reviewer`?"));
-        assert_eq!(error.body.unwrap_or_default().lines().count(), 10);
-    }
-}
+mod tests;
