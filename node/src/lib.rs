@@ -30,8 +30,6 @@ pub mod artifacts;
 
 pub mod catalog;
 
-<<<<<<< HEAD
 pub mod capability;
-=======
+
 pub mod templates;
->>>>>>> a35a530 (Begin a workspace or an agent from templates, and check it without a server)
