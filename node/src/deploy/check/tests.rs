@@ -73,10 +73,28 @@ fn a_tool_that_is_not_there_is_shown_where_it_is_named() {
         ("agents/a.toml", agent.as_str()),
         ("tools/csv-reader/tool.toml", tool),
         ("tools/csv-reader/t.wasm", "x"),
-    ]), @"");
+    ]), @r#"
+    error[unknown_tool]: there is no tool `csv-reeder` in this workspace
+     --> agents/a.toml:6:13
+      |
+    6 | required = ["csv-reeder", "ask_capability"]
+      |             ^^^^^^^^^^^^ did you mean "csv-reader"?
+      |
+      = help: add it as tools/csv-reeder/tool.toml, or list it under `optional` in [tools]
+
+    warning[unknown_tool]: there is no tool `csv_reader` in this workspace
+     --> agents/a.toml:7:22
+      |
+    7 | optional = ["stats", "csv_reader"]
+      |                      ^^^^^^^^^^^^ did you mean "csv-reader"?
+
+    1 error and 1 warning in 1 file
+    "#);
     // The flat form has its list elsewhere.
     let flat = "name = \"a\"\ncapabilities = [\"x\"]\ntools = [\"gone\"]\n";
-    assert_snapshot!(short([("agents/a.toml", flat)]), @"");
+    assert_snapshot!(short([("agents/a.toml", flat)]), @"
+    agents/a.toml:3 unknown_tool: there is no tool `gone` in this workspace (unknown)
+    ");
 }
 
 #[test]
@@ -92,14 +110,32 @@ fn a_tool_gets_only_what_the_workspace_allows() {
         ("tools/t/gune.wasm", "x"),
         ("tools/r/tool.toml", remote),
         ("tools/p/tool.toml", process),
-    ]), @"");
+    ]), @r#"
+    tools/p/tool.toml:3 grant_not_allowed: the tool `p` wants to run as a process, and the workspace does not allow it (not allowed)
+    tools/r/tool.toml:4 grant_not_allowed: the tool `r` wants to talk to https://mcp.test/, and the workspace does not allow it (not allowed)
+    tools/r/tool.toml:4 grant_not_allowed: the tool `r` wants to read the secret KEY, and the workspace does not allow it (not allowed)
+    tools/t/tool.toml:4 missing_file: the module of tool `t` is missing: tools/t/gone.wasm (did you mean "gune.wasm"?)
+    tools/t/tool.toml:7 grant_not_allowed: the tool `t` wants to have a scratch folder, and the workspace does not allow it (not allowed)
+    tools/t/tool.toml:8 grant_not_allowed: the tool `t` wants to talk to evil.test, and the workspace does not allow it (not allowed)
+    tools/t/tool.toml:9 grant_not_allowed: the tool `t` wants to read the secret KEY, and the workspace does not allow it (not allowed)
+    "#);
 }
 
 #[test]
 fn a_grant_that_is_not_allowed_says_which_line_would_allow_it() {
     let tool =
         "[tool]\nname = \"t\"\nkind = \"component\"\nmodule = \"t.wasm\"\n[grants]\nhttp = [\"api.example.com\"]\n";
-    assert_snapshot!(shown([("tools/t/tool.toml", tool), ("tools/t/t.wasm", "x")]), @"");
+    assert_snapshot!(shown([("tools/t/tool.toml", tool), ("tools/t/t.wasm", "x")]), @r#"
+    error[grant_not_allowed]: the tool `t` wants to talk to api.example.com, and the workspace does not allow it
+     --> tools/t/tool.toml:6:9
+      |
+    6 | http = ["api.example.com"]
+      |         ^^^^^^^^^^^^^^^^^ not allowed
+      |
+      = help: allow it in caxton.toml, under [grants]: http = ["api.example.com"]
+
+    1 error in 1 file
+    "#);
 }
 
 #[test]
@@ -111,7 +147,9 @@ fn a_broken_caxton_toml_is_not_blamed_on_others() {
         ("tools/t/tool.toml", tool),
         ("tools/t/t.wasm", "x"),
         ("agents/a.toml", agent.as_str()),
-    ]), @"");
+    ]), @"
+    caxton.toml:1 syntax: this is not valid TOML (unclosed table, expected `]`)
+    ");
 }
 
 #[test]
@@ -123,7 +161,11 @@ fn prompts_are_found_and_their_placeholders_checked() {
         ("agents/a/agent.toml", agent.as_str()),
         ("agents/a/prompts/s.md", "x"),
         ("agents/a/prompts/user.md", "one\n{{request}} {{parameters.tune}}\n{{conext}}\n"),
-    ]), @"");
+    ]), @r#"
+    agents/a/agent.toml:6 missing_file: the prompt's file is missing: prompts/s.md (did you mean "./prompts/s.md"?)
+    agents/a/prompts/user.md:2 bad_prompt: the agent has no parameter `tune` (did you mean `tone`?)
+    agents/a/prompts/user.md:3 bad_prompt: there is no placeholder `conext` (did you mean `{{context}}`?)
+    "#);
 }
 
 #[test]
@@ -135,7 +177,11 @@ fn names_and_ids_belong_to_one_agent() {
         ("agents/a/agent.toml", AGENT),
         ("agents/b/agent.toml", with_id("b").as_str()),
         ("agents/c.toml", flat),
-    ]), @"");
+    ]), @"
+    agents/a/agent.toml:0 duplicate: the agent `a` has two files, this one and agents/a.toml ()
+    agents/b/agent.toml:3 duplicate: the id `7` belongs to another agent already (also in agents/a.toml)
+    agents/c.toml:2 duplicate: the id `7` belongs to another agent already (also in agents/a.toml)
+    ");
 }
 
 #[test]
@@ -161,7 +207,15 @@ script = "prompts/demo.toml"
 fallback = ["gone"]
 "#;
     let agent = format!("{AGENT}[llm]\nprovider = \"main\"\nfallback = [\"main\", \"spare\", \"spore/x\"]\n");
-    assert_snapshot!(short([("caxton.toml", workspace), ("agents/a.toml", agent.as_str())]), @"");
+    assert_snapshot!(short([("caxton.toml", workspace), ("agents/a.toml", agent.as_str())]), @r#"
+    agents/a.toml:7 fallback_cycle: the agent `a` falls back on what has just failed (this is asked first)
+    agents/a.toml:7 unknown_provider: the workspace has no language model provider `spore` (did you mean "spare"?)
+    caxton.toml:5 unknown_provider: the workspace has no language model provider `man` (did you mean "main"?)
+    caxton.toml:14 unknown_tool: the provider `last` is the tool `chat`, which is not there (there is no such tool)
+    caxton.toml:15 fallback_cycle: providers fall back on each other in a circle: last -> main -> spare -> last (the circle begins here)
+    caxton.toml:18 missing_file: the script of provider `demo` is missing: prompts/demo.toml (there is no such file)
+    caxton.toml:19 unknown_provider: the workspace has no language model provider `gone` (not in caxton.toml)
+    "#);
 }
 
 #[test]
@@ -176,7 +230,13 @@ fn a_file_that_nothing_reads_is_a_warning() {
         ("tools/u/README.md", "x"),
         ("prompts/x/y.md", "fine"),
         ("agent/a.toml", "x"),
-    ]), @"");
+    ]), @"
+    agent/a.toml:0 unexpected_file: nothing reads this file ()
+    agents/a.tml:0 unexpected_file: nothing reads this file ()
+    agents/b/agnet.toml:0 unexpected_file: nothing reads agents/b/, since it has no agent.toml ()
+    tools/t.toml:0 unexpected_file: nothing reads this file ()
+    tools/u/README.md:0 unexpected_file: nothing reads tools/u/, since it has no tool.toml ()
+    ");
 }
 
 #[test]
