@@ -31,6 +31,8 @@ use crate::tls::{self, Tls, TlsError};
 
 /// How many entries that a snapshot covers are kept in the log, for voters that are a little behind.
 const LOG_ENTRIES_KEPT: u64 = 500;
+/// How often samples of metrics are sorted into their buckets.
+const METRICS_EVERY: Duration = Duration::from_secs(5);
 /// How long background tasks may take to end.
 const TASKS_GRACE: Duration = Duration::from_secs(5);
 
@@ -318,6 +320,14 @@ fn start_workers(workers: &Tasks, services: &Services, pins: Pins) {
     let preparing = services.routing.clone().follow(services.catalogs.clone(), stop.clone());
     workers.spawn("capabilities", async move {
         preparing.await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    let (metrics, upkeep_stop) = (services.metrics.clone(), stop.clone());
+    workers.spawn("metrics", async move {
+        // Samples pile up until somebody scrapes, or this sorts them into their buckets.
+        while upkeep_stop.run_until_cancelled(tokio::time::sleep(METRICS_EVERY)).await.is_some() {
+            metrics.run_upkeep();
+        }
         Ok::<_, std::convert::Infallible>(())
     });
     let mut status = log.status();
