@@ -149,6 +149,7 @@ impl Draft {
                 return;
             }
         };
+        let first = self.problems.len();
         for (section, value) in table {
             let toml::de::DeValue::Table(entries) = value.get_ref() else {
                 self.unknown(section.get_ref(), at(section.span().start));
@@ -171,6 +172,11 @@ impl Draft {
                 }
             }
         }
+        // The table has its keys in alphabetical order, and a person reads a file from its top.
+        self.problems[first..].sort_by_key(|problem| match problem.source {
+            Source::File { line, .. } => line,
+            Source::Variable(_) | Source::Flag(_) | Source::Default => 0,
+        });
     }
 
     /// Adds the `CAXTON_*` variables of an environment.
