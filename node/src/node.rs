@@ -28,6 +28,7 @@ use crate::http::listen::{self, BindError, Edge};
 use crate::http::{self, Services};
 use crate::tasks::{Failure, TaskFailed, Tasks};
 use crate::tls::{self, Tls, TlsError};
+use crate::tools::{ToolSettings, Tools};
 
 /// How many entries that a snapshot covers are kept in the log, for voters that are a little behind.
 const LOG_ENTRIES_KEPT: u64 = 500;
@@ -234,6 +235,10 @@ async fn open(config: Config, started: Instant, stop: CancellationToken) -> Resu
     let auth = Auth::open(&dir, &identity.cluster.to_string(), TokensOf(log.clone()))?;
     let (catalogs, pins) = (Catalogs::default(), Pins::default());
     let deployer = Deployer::new(log.clone(), catalogs.clone(), artifacts.clone(), pins.clone(), rules(&config));
+    let tools = Tools::new(
+        ToolSettings { cache: Some(dir.join("tools")), scratch: Some(dir.join("scratch")), networks: Vec::new() },
+        Arc::new(|_, _| None),
+    );
     let uploads = Arc::new(Semaphore::new(config.deploy.uploads_max as usize));
     let event_streams = Arc::new(Semaphore::new(config.http.event_streams_max as usize));
     let services = Services {
@@ -242,6 +247,7 @@ async fn open(config: Config, started: Instant, stop: CancellationToken) -> Resu
         identity: Arc::new(identity),
         log,
         catalogs,
+        tools,
         artifacts,
         deployer,
         routing: Router::new(Vectors::at(&dir.join("cache")), RouterLimits::default()),

@@ -37,6 +37,7 @@ mod rollback;
 
 mod agents;
 
+mod tools;
 mod route;
 
 mod health;
@@ -105,6 +106,8 @@ enum Command {
     Rollback(rollback::Args),
     /// List and show the live agents.
     Agents(agents::Args),
+    /// List, show and call the live tools.
+    Tools(tools::Args),
     /// Ask which agent a message would go to, and why.
     Route(route::Args),
     /// Ask whether the server is alive and ready.
@@ -128,6 +131,7 @@ impl Command {
             Command::Log(args) => log::run(args, context),
             Command::Rollback(args) => rollback::run(args, context),
             Command::Agents(args) => agents::run(args, context),
+            Command::Tools(args) => tools::run(args, context),
             Command::Route(args) => route::run(args, context),
             Command::Health(args) => health::run(args, context),
             Command::Serve(args) => serve::run(args, context),

@@ -16,6 +16,7 @@ pub mod tokens;
 #[allow(unused_qualifications, reason = "the macro that describes the routes writes some")]
 pub mod events;
 
+pub mod tools;
 pub mod route;
 
 pub mod deployments;
@@ -47,6 +48,7 @@ use crate::auth::Auth;
 use crate::catalog::Catalogs;
 use crate::config::Config;
 use crate::deploy::Deployer;
+use crate::tools::Tools;
 use problem::{Code, Problem};
 
 /// Answers smaller than this are not worth compressing, in bytes.
@@ -65,6 +67,8 @@ pub struct Services {
     pub log: DeployLog,
     /// What this node serves.
     pub catalogs: Catalogs,
+    /// The tools of what it serves, loaded when they are needed.
+    pub tools: Tools,
     /// Stored content.
     pub artifacts: Artifacts,
     /// Takes deployments.
@@ -89,6 +93,7 @@ fn routes() -> Router<Services> {
         .merge(system::routes())
         .merge(tokens::routes())
         .merge(events::routes())
+        .merge(tools::routes())
         .merge(route::routes())
         .merge(deployments::routes())
         .merge(agents::routes())

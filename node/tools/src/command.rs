@@ -19,8 +19,6 @@ const MCP_VERSION: &str = "2025-06-18";
 const REQUEST_ID: u64 = 2;
 /// Bytes of its standard error that are kept for the operator's log.
 const STDERR_BYTES_MAX: usize = 16 << 10;
-/// The module name of WASI preview 1.
-pub(crate) const WASI_P1: &str = "wasi_snapshot_preview1";
 
 /// A command that is linked and ready to run.
 pub(crate) struct Linked {

@@ -175,7 +175,6 @@ impl ResourceLimiter for Meter {
 
 /// When a guest must stop, looked at each tick of the engine's clock.
 pub(crate) struct Stop {
-    started: Instant,
     deadline: Instant,
     wall: Duration,
     cpu_started: Duration,
@@ -194,7 +193,6 @@ impl Stop {
         let own = started + terms.limits.wall;
         let deadline = terms.deadline.map_or(own, |deadline| deadline.min(own));
         Stop {
-            started,
             deadline,
             wall: deadline.saturating_duration_since(started),
             cpu_started: thread_cpu(),
@@ -225,11 +223,6 @@ impl Stop {
     /// Time until it must stop.
     pub(crate) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
-    }
-
-    /// Time since it began.
-    pub(crate) fn ran(&self) -> Duration {
-        self.started.elapsed()
     }
 
     /// The error for having passed the deadline.

@@ -13,6 +13,7 @@ pub(crate) const HTTP: &str = "caxton:tool/http@0.1.0";
 pub(crate) const TYPES: &str = "caxton:tool/types@0.1.0";
 
 #[derive(ComponentType, Lift, Clone, Copy)]
+#[allow(dead_code, reason = "its values come from guests")]
 #[component(enum)]
 #[repr(u8)]
 enum WitLevel {

@@ -11,6 +11,7 @@ mod component;
 mod core_module;
 mod definitions;
 mod engine;
+pub mod examples;
 mod grants;
 mod guest;
 mod imports;

@@ -11,6 +11,7 @@ use crate::scratch::Scratch;
 use crate::tool::{CallContext, CallError, CallReport, CallResult, Called, Calling, Ended, Kind, Tool, ToolDefinition};
 use crate::{command, component, core_module};
 use serde_json::Value;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -63,6 +64,12 @@ pub struct SandboxedTool {
     pool: Pool,
     places: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
+}
+
+impl fmt::Debug for SandboxedTool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SandboxedTool").field("name", &self.loaded.name).finish_non_exhaustive()
+    }
 }
 
 /// One call on its way.

@@ -34,7 +34,8 @@ struct Shared {
 struct State {
     queue: VecDeque<Job>,
     threads: usize,
-    idle: usize,
+    /// Threads that wait for work, or were started for it and are about to look.
+    free: usize,
     closed: bool,
 }
 
@@ -57,18 +58,20 @@ impl Pool {
     /// Runs a job on a free thread, or queues it.
     pub(crate) fn submit(&self, job: Job) -> Result<(), Full> {
         let mut state = self.shared.lock();
-        let start = state.idle <= state.queue.len() && state.threads < self.shared.threads_max;
-        if !start && state.queue.len() >= self.shared.queue_max + state.idle {
-            return Err(Full { running: state.threads - state.idle, waiting: state.queue.len() });
+        let start = state.free <= state.queue.len() && state.threads < self.shared.threads_max;
+        if !start && state.queue.len() >= self.shared.queue_max + state.free {
+            return Err(Full { running: state.threads - state.free, waiting: state.queue.len() });
         }
         state.queue.push_back(job);
         if start {
             state.threads += 1;
+            state.free += 1;
             let shared = self.shared.clone();
             let spawned =
                 thread::Builder::new().name("tool".into()).stack_size(STACK_BYTES).spawn(move || shared.work());
             if spawned.is_err() {
                 state.threads -= 1;
+                state.free -= 1;
                 if state.threads == 0 {
                     state.queue.pop_back();
                     return Err(Full { running: 0, waiting: 0 });
@@ -103,27 +106,28 @@ impl Shared {
         // Linux means the calling thread by "this process" here; where it does not, the priority stays as it was.
         let _ = rustix::process::setpriority_process(None, NICE);
         let mut state = self.lock();
+        // Counted as free from the start, by whoever started it.
         loop {
             if let Some(job) = state.queue.pop_front() {
+                state.free -= 1;
                 drop(state);
                 // A panic in the host ends that call, whose waiter sees its channel closed, and nothing else.
                 let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
                 state = self.lock();
+                state.free += 1;
                 continue;
             }
             if state.closed {
-                state.threads -= 1;
-                return;
+                break;
             }
-            state.idle += 1;
-            let waited = self.wake.wait_timeout(state, IDLE_MAX).unwrap_or_else(PoisonError::into_inner);
-            state = waited.0;
-            state.idle -= 1;
-            if waited.1.timed_out() && state.queue.is_empty() {
-                state.threads -= 1;
-                return;
+            let (woken, waited) = self.wake.wait_timeout(state, IDLE_MAX).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            if waited.timed_out() && state.queue.is_empty() {
+                break;
             }
         }
+        state.threads -= 1;
+        state.free -= 1;
     }
 }
 

@@ -30,13 +30,8 @@ pub(crate) fn granted(grants: &Grants, scratch: Option<&Path>) -> wasmtime::Resu
 
 fn bounded(grants: &Grants) -> WasiCtxBuilder {
     let mut builder = WasiCtxBuilder::new();
-    // Guests have threads of their own, so a file operation may hold its thread up.
-    builder
-        .allow_tcp(false)
-        .allow_udp(false)
-        .allow_ip_name_lookup(false)
-        .allow_blocking_current_thread(true)
-        .max_random_size(RANDOM_BYTES_MAX);
+    // Blocking the thread stays off: with it, a command that sleeps sleeps where no deadline reaches it.
+    builder.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false).max_random_size(RANDOM_BYTES_MAX);
     if !grants.clock {
         builder.wall_clock(Still).monotonic_clock(Still);
     }

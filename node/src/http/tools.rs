@@ -1,0 +1,186 @@
+//! Tools of what is live: listed, shown, and called directly.
+//!
+//! A direct call passes no agent, so nothing but the tool's own grants limits it: it needs the role deployer.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{get, post};
+use caxton_proto::log::Role;
+use caxton_proto::manifest::ToolManifest;
+use caxton_proto::{ToolName, WorkspaceId};
+use caxton_tools::{CallContext, CallError, CallResult, Content, Tool};
+use serde_json::{Value, json};
+use utoipa::OpenApi;
+
+use super::Services;
+use super::extract::{Json, Path};
+use super::problem::{Code, Problem};
+use crate::api::tools::{ToolCallRequest, ToolCalled, ToolDetail, ToolList, ToolSummary};
+use crate::auth::Access;
+use crate::catalog::{Catalog, Entry};
+use crate::tools::Unusable;
+
+/// This part of the API's description.
+#[derive(OpenApi)]
+#[openapi(paths(list, show, call))]
+pub struct Doc;
+
+/// This part's routes.
+pub fn routes() -> Router<Services> {
+    Router::new()
+        .route("/api/v1/workspaces/{workspace}/tools", get(list))
+        .route("/api/v1/workspaces/{workspace}/tools/{tool}", get(show))
+        .route("/api/v1/workspaces/{workspace}/tools/{tool}/calls", post(call))
+}
+
+/// The tools of what is live. Needs the role viewer.
+#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/tools", tag = "tools",
+    params(("workspace" = String, Path, description = "The workspace.")),
+    responses((status = 200, description = "The tools, in the order of their names.", body = Value)))]
+async fn list(
+    access: Access,
+    State(services): State<Services>,
+    Path(workspace): Path<WorkspaceId>,
+) -> Result<Json<ToolList>, Problem> {
+    access.require(Role::Viewer, &workspace)?;
+    let catalog = catalog(&services, &workspace)?;
+    let listed = catalog.clone();
+    let tools = tokio::task::spawn_blocking(move || {
+        listed.tools().iter().map(|(name, entry)| summary(name, entry)).collect::<Result<Vec<_>, _>>()
+    });
+    let tools = tools.await.map_err(|error| Problem::internal(&error))??;
+    Ok(Json(ToolList { revision: catalog.revision, tools }))
+}
+
+/// One tool with its functions. Needs the role viewer.
+#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/tools/{tool}", tag = "tools",
+    params(("workspace" = String, Path, description = "The workspace."), ("tool" = String, Path, description = "The tool.")),
+    responses((status = 200, description = "The tool; `problem` says why it cannot be used, if it cannot.", body = Value)))]
+async fn show(
+    access: Access,
+    State(services): State<Services>,
+    Path((workspace, tool)): Path<(WorkspaceId, ToolName)>,
+) -> Result<Json<ToolDetail>, Problem> {
+    access.require(Role::Viewer, &workspace)?;
+    let catalog = catalog(&services, &workspace)?;
+    let loaded = services.tools.get(&catalog, &tool).await;
+    let entry = catalog.tools().get(&tool).ok_or_else(|| absent(&catalog, &tool))?;
+    let summary = summary(&tool, entry)?;
+    let (functions, limits, problem) = match loaded {
+        Ok(loaded) => (loaded.definitions().to_vec(), json!(loaded.limits()), None),
+        Err(unusable) => (Vec::new(), Value::Null, Some(unusable.to_string())),
+    };
+    Ok(Json(ToolDetail { summary, limits, functions, problem }))
+}
+
+/// Calls a function of a tool. Needs the role deployer.
+#[utoipa::path(post, path = "/api/v1/workspaces/{workspace}/tools/{tool}/calls", tag = "tools", request_body = Value,
+    params(("workspace" = String, Path, description = "The workspace."), ("tool" = String, Path, description = "The tool.")),
+    responses((status = 200, description = "The result, and the record of the call.", body = Value)))]
+async fn call(
+    access: Access,
+    State(services): State<Services>,
+    Path((workspace, tool)): Path<(WorkspaceId, ToolName)>,
+    Json(request): Json<ToolCallRequest>,
+) -> Result<Json<ToolCalled>, Problem> {
+    access.require(Role::Deployer, &workspace)?;
+    let catalog = catalog(&services, &workspace)?;
+    let loaded = services.tools.get(&catalog, &tool).await?;
+    let function = function(&*loaded, request.function)?;
+    let context = CallContext {
+        workspace: workspace.to_string(),
+        caller: access.subject().to_owned(),
+        idempotency_key: request.idempotency_key,
+        deadline: None,
+    };
+    let arguments = if request.arguments.is_null() { json!({}) } else { request.arguments };
+    let called = loaded.call(&function, arguments, context).await;
+    let result = called.result.or_else(|error| failed(&error))?;
+    Ok(Json(ToolCalled { result, report: called.report }))
+}
+
+fn catalog(services: &Services, workspace: &WorkspaceId) -> Result<Arc<Catalog>, Problem> {
+    services.catalogs.get(workspace).ok_or_else(|| {
+        Problem::new(Code::NotFound, format!("nothing is live in workspace `{workspace}`"))
+            .help("run `caxton deploy` in the workspace first")
+    })
+}
+
+fn absent(catalog: &Catalog, tool: &ToolName) -> Problem {
+    Unusable::Absent { tool: tool.to_string(), workspace: catalog.workspace.clone() }.into()
+}
+
+/// What a tool's own file says of it. Blocks on the disk when the file was not read yet.
+fn summary(name: &ToolName, entry: &Entry<ToolManifest>) -> Result<ToolSummary, Problem> {
+    let manifest = entry.manifest().map_err(|error| Problem::internal(&error))?;
+    let kind = serde_json::to_value(&manifest.kind).unwrap_or_default();
+    let grants = &manifest.grants;
+    let mut reach: Vec<String> = grants.http.iter().map(|host| format!("http {host}")).collect();
+    let flags = [(grants.scratch, "scratch"), (grants.clock, "clock"), (grants.random, "random")];
+    reach.extend(flags.into_iter().filter(|(granted, _)| *granted).map(|(_, what)| what.to_owned()));
+    reach.extend(grants.env.keys().map(|variable| format!("env {variable}")));
+    Ok(ToolSummary {
+        name: name.clone(),
+        version: manifest.version.to_string(),
+        description: manifest.description.clone(),
+        kind: kind.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        sandboxed: manifest.kind.is_sandboxed(),
+        grants: reach,
+        path: entry.path.clone(),
+    })
+}
+
+/// The function that is meant: the named one, the one that has the tool's name, or the only one.
+fn function(tool: &dyn Tool, named: Option<String>) -> Result<String, Problem> {
+    let definitions = tool.definitions();
+    let chosen = match named {
+        Some(name) => Some(name),
+        None => {
+            let own = definitions.iter().find(|function| function.name == tool.server());
+            own.or(definitions.first().filter(|_| definitions.len() == 1)).map(|function| function.name.clone())
+        }
+    };
+    chosen.ok_or_else(|| {
+        let names: Vec<&str> = definitions.iter().map(|function| function.name.as_str()).collect();
+        Problem::new(Code::InvalidRequest, format!("tool `{}` has several functions", tool.server()))
+            .help(format!("name one of them as `function`: {}", names.join(", ")))
+    })
+}
+
+impl From<Unusable> for Problem {
+    fn from(unusable: Unusable) -> Problem {
+        let code = match &unusable {
+            Unusable::Absent { .. } => Code::NotFound,
+            Unusable::NotAllowed { .. } => Code::Forbidden,
+            Unusable::NoSecret { .. } | Unusable::Broken { .. } | Unusable::Kind { .. } => Code::Unavailable,
+        };
+        Problem::new(code, unusable.to_string())
+    }
+}
+
+/// A call that never ran is the caller's problem; one that ran and failed is a result that says so.
+fn failed(error: &CallError) -> Result<CallResult, Problem> {
+    let (code, help) = match error {
+        CallError::UnknownTool { .. } => (Code::NotFound, "`caxton tools inspect` shows the functions of a tool"),
+        CallError::InvalidArguments { .. } => {
+            (Code::InvalidRequest, "`caxton tools inspect` shows what each function takes")
+        }
+        CallError::Busy { .. } => (Code::TooManyRequests, "try again in a moment, or raise `concurrency` in tool.toml"),
+        CallError::Unavailable { .. } => (Code::Unavailable, "try again when its server is there"),
+        CallError::TimedOut { .. }
+        | CallError::CpuSpent { .. }
+        | CallError::OutOfMemory { .. }
+        | CallError::OutputTooLarge { .. }
+        | CallError::Trapped { .. }
+        | CallError::BadResult { .. }
+        | CallError::Failed { .. }
+        | CallError::Cancelled => {
+            let content = vec![Content::Text { text: error.to_string() }];
+            return Ok(CallResult { content, structured: None, is_error: true });
+        }
+    };
+    let problem = Problem::new(code, error.to_string()).help(help);
+    Err(if code == Code::TooManyRequests { problem.retry_after(1) } else { problem })
+}

@@ -1,0 +1,270 @@
+//! The tools of workspaces: loaded when they are first needed, and kept as long as their files stay the same.
+//!
+//! A tool gets what its own file names *and* the workspace's file allows. Both are looked at here, at the moment of
+//! loading, so that a revision which takes a grant away ends it with the swap of the catalog.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use caxton_proto::manifest::ToolManifest;
+use caxton_proto::manifest::secret::{GivenValue, SecretName};
+use caxton_proto::manifest::tool::ToolKind;
+use caxton_proto::manifest::workspace::WORKSPACE_FILE;
+use caxton_proto::{Digest, ToolName, WorkspaceId};
+use caxton_tools::network::Network;
+use caxton_tools::{Compiler, Grants, Kind, Limits, LoadError, Sandbox, Settings, Spec, Tool};
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
+use tracing::warn;
+
+use crate::catalog::Catalog;
+
+pub use caxton_tools::{COMPILE_COMMAND, compile_child_main};
+
+/// How long a failure to load is remembered, so that a tool that cannot load does not cost a compilation per call.
+const FAILURE_KEPT: Duration = Duration::from_secs(60);
+
+/// Why a tool of a workspace cannot be used; `Display` ends in what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// The workspace has no such tool.
+    #[error(
+        "there is no tool `{tool}` in workspace `{workspace}`; add it as tools/{tool}/tool.toml and run `caxton deploy`"
+    )]
+    Absent {
+        /// The name.
+        tool: String,
+        /// Where.
+        workspace: WorkspaceId,
+    },
+    /// The workspace does not allow what the tool asks for.
+    #[error("tool `{tool}` asks for what workspace `{workspace}` does not allow; under [grants] of caxton.toml, allow {}", remedies.join(" and "))]
+    NotAllowed {
+        /// The name.
+        tool: String,
+        /// Where.
+        workspace: WorkspaceId,
+        /// The lines that would allow it.
+        remedies: Vec<String>,
+    },
+    /// A secret that it is given is not set.
+    #[error(
+        "tool `{tool}` is given the secret `{secret}`, which this node does not have; set it, or take it out of tools/{tool}/tool.toml"
+    )]
+    NoSecret {
+        /// The name.
+        tool: String,
+        /// The secret's name.
+        secret: String,
+    },
+    /// It did not load.
+    #[error("tool `{tool}` did not load: {why}")]
+    Broken {
+        /// The name.
+        tool: String,
+        /// The whole chain of causes.
+        why: String,
+    },
+    /// This node does not run that kind.
+    #[error("tool `{tool}` is a {kind}, which this node does not run; use a WebAssembly tool")]
+    Kind {
+        /// The name.
+        tool: String,
+        /// The kind.
+        kind: &'static str,
+    },
+}
+
+/// Gives the value of a workspace's secret.
+pub type Secrets = Arc<dyn Fn(&WorkspaceId, &SecretName) -> Option<String> + Send + Sync>;
+
+/// A handle on the loaded tools; clones are handles on the same.
+#[derive(Clone)]
+pub struct Tools(Arc<Shared>);
+
+struct Shared {
+    sandbox: Sandbox,
+    secrets: Secrets,
+    slots: Mutex<HashMap<WorkspaceId, HashMap<ToolName, Slot>>>,
+}
+
+type Outcome = Result<Arc<dyn Tool>, Unusable>;
+
+#[derive(Clone)]
+struct Slot {
+    stamp: Stamp,
+    loaded: Arc<OnceCell<(Outcome, Instant)>>,
+}
+
+/// The files that a loaded tool was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    manifest: Digest,
+    module: Option<Digest>,
+    workspace: Option<Digest>,
+}
+
+/// How the node's tools are set up.
+#[derive(Debug, Clone, Default)]
+pub struct ToolSettings {
+    /// Where compiled code is kept.
+    pub cache: Option<PathBuf>,
+    /// Where the directories of calls are made.
+    pub scratch: Option<PathBuf>,
+    /// Networks that are not public, which tools may reach all the same.
+    pub networks: Vec<Network>,
+}
+
+impl Tools {
+    /// Tools whose network connections live on the runtime this is called in. Nothing is loaded yet.
+    pub fn new(settings: ToolSettings, secrets: Secrets) -> Tools {
+        let defaults = Settings::default();
+        let settings = Settings {
+            cache: settings.cache,
+            scratch: settings.scratch.unwrap_or(defaults.scratch),
+            networks: settings.networks,
+            compiler: compiler(),
+            ..Settings::default()
+        };
+        let sandbox = Sandbox::new(settings, Handle::current());
+        Tools(Arc::new(Shared { sandbox, secrets, slots: Mutex::default() }))
+    }
+
+    /// A tool of the catalog, loaded if it is not yet. Several that ask at once load it once.
+    pub async fn get(&self, catalog: &Arc<Catalog>, name: &ToolName) -> Outcome {
+        let slot = self.slot(catalog, name)?;
+        let (catalog, shared, name) = (catalog.clone(), self.0.clone(), name.clone());
+        let load = || async move {
+            let tool = name.to_string();
+            // Compiling takes long, and reading from the disk some time: neither happens on a thread that serves.
+            let loaded = tokio::task::spawn_blocking(move || shared.load(&catalog, &name)).await;
+            let broken = |why: String| Err(Unusable::Broken { tool, why });
+            (loaded.unwrap_or_else(|error| broken(error.to_string())), Instant::now())
+        };
+        slot.loaded.get_or_init(load).await.0.clone()
+    }
+
+    /// The place of a tool whose files are these, emptied when they changed or when it failed a while ago.
+    fn slot(&self, catalog: &Catalog, name: &ToolName) -> Result<Slot, Unusable> {
+        let entry = catalog
+            .tools()
+            .get(name)
+            .ok_or_else(|| Unusable::Absent { tool: name.to_string(), workspace: catalog.workspace.clone() })?;
+        let manifest = entry.manifest().map_err(|error| broken(name, &error))?;
+        let digest = |path: &str| catalog.tree.files().get(path).map(|file| file.digest);
+        let module = manifest.kind.module().and_then(|path| digest(path.as_str()));
+        let stamp = Stamp { manifest: entry.file.digest, module, workspace: digest(WORKSPACE_FILE) };
+        let mut slots = self.0.lock();
+        let slots = slots.entry(catalog.workspace.clone()).or_default();
+        let stale = |slot: &Slot| {
+            let failed = slot.loaded.get().is_some_and(|(outcome, at)| outcome.is_err() && at.elapsed() > FAILURE_KEPT);
+            slot.stamp != stamp || failed
+        };
+        if slots.get(name).is_none_or(stale) {
+            // What the live revision no longer has goes when something new comes.
+            slots.retain(|name, _| catalog.tools().contains_key(name));
+            slots.insert(name.clone(), Slot { stamp, loaded: Arc::default() });
+        }
+        slots.get(name).cloned().ok_or_else(|| broken(name, &std::io::Error::other("its slot was lost")))
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HashMap<WorkspaceId, HashMap<ToolName, Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn load(&self, catalog: &Catalog, name: &ToolName) -> Outcome {
+        let absent = || Unusable::Absent { tool: name.to_string(), workspace: catalog.workspace.clone() };
+        let entry = catalog.tools().get(name).ok_or_else(absent)?;
+        let manifest = entry.manifest().map_err(|error| broken(name, &error))?;
+        let allowed = catalog.manifest().map_err(|error| broken(name, &error))?;
+        let remedies: Vec<String> = allowed.grants.refusals(&manifest).iter().map(|refused| refused.remedy()).collect();
+        if !remedies.is_empty() {
+            return Err(Unusable::NotAllowed {
+                tool: name.to_string(),
+                workspace: catalog.workspace.clone(),
+                remedies,
+            });
+        }
+        let (kind, module) = match &manifest.kind {
+            ToolKind::Component { module } => (Kind::Component, module),
+            ToolKind::Command { module } => (Kind::Command, module),
+            ToolKind::Core { module } => (Kind::Core, module),
+            ToolKind::McpHttp { .. } => {
+                return Err(Unusable::Kind { tool: name.to_string(), kind: "remote MCP server" });
+            }
+            ToolKind::McpStdio { .. } => return Err(Unusable::Kind { tool: name.to_string(), kind: "MCP process" }),
+        };
+        let wasm = catalog.read(module).map_err(|error| broken(name, &error))?;
+        let spec = Spec {
+            name: name.to_string(),
+            kind,
+            grants: self.grants(&catalog.workspace, &manifest)?,
+            limits: limits(&manifest),
+        };
+        let loaded = self.sandbox.load(spec, &wasm).map_err(|error: LoadError| broken(name, &error))?;
+        Ok(Arc::new(loaded))
+    }
+
+    fn grants(&self, workspace: &WorkspaceId, manifest: &ToolManifest) -> Result<Grants, Unusable> {
+        let named = &manifest.grants;
+        let mut grants = Grants {
+            http: named.http.clone(),
+            scratch: named.scratch,
+            clock: named.clock,
+            random: named.random,
+            env: Default::default(),
+        };
+        for (variable, given) in &named.env {
+            let value = match given {
+                GivenValue::Text(text) => text.clone(),
+                GivenValue::Secret(secret) => (self.secrets)(workspace, secret).ok_or_else(|| Unusable::NoSecret {
+                    tool: manifest.name.to_string(),
+                    secret: secret.to_string(),
+                })?,
+            };
+            grants.env.insert(variable.clone(), value);
+        }
+        Ok(grants)
+    }
+}
+
+fn limits(manifest: &ToolManifest) -> Limits {
+    let named = &manifest.limits;
+    Limits {
+        memory_bytes: named.memory_bytes,
+        wall: named.wall_time,
+        cpu: named.cpu,
+        output_bytes: named.output_bytes,
+        concurrent_calls: named.concurrency,
+        ..Limits::default()
+    }
+}
+
+/// This program, started again. A test's program does not understand that, so it compiles in its own process.
+fn compiler() -> Compiler {
+    let is_caxton = |program: &Path| {
+        let named = program.file_name().is_some_and(|name| name.to_string_lossy().starts_with("caxton"));
+        named && program.parent().is_none_or(|folder| !folder.ends_with("deps"))
+    };
+    match Compiler::this_program() {
+        Ok(Compiler::Process { program, arguments }) if is_caxton(&program) => Compiler::Process { program, arguments },
+        Ok(Compiler::Process { .. } | Compiler::Inline) | Err(_) => {
+            warn!("this is not the caxton program, so tools are compiled without the limits of a process of their own");
+            Compiler::Inline
+        }
+    }
+}
+
+fn broken(name: &ToolName, error: &dyn std::error::Error) -> Unusable {
+    let mut why = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        why = format!("{why}: {cause}");
+        source = cause.source();
+    }
+    Unusable::Broken { tool: name.to_string(), why }
+}
