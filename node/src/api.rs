@@ -9,6 +9,7 @@ pub mod deployment;
 pub mod frame;
 
 pub mod tools;
+
 pub mod route;
 
 pub use route::{RouteCandidate, RouteChoice, RouteParts, RouteRequest, RouteResponse};

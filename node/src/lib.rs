@@ -31,6 +31,7 @@ pub mod artifacts;
 pub mod catalog;
 
 pub mod tools;
+
 pub mod capability;
 
 pub mod templates;

@@ -38,6 +38,7 @@ mod rollback;
 mod agents;
 
 mod tools;
+
 mod route;
 
 mod health;

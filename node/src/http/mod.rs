@@ -17,6 +17,7 @@ pub mod tokens;
 pub mod events;
 
 pub mod tools;
+
 pub mod route;
 
 pub mod deployments;
