@@ -23,6 +23,9 @@ mod network;
 
 mod types;
 
+#[cfg(test)]
+mod suite;
+
 pub use group::{Applied, Group, GroupId, Groups, OpenGroupError, ProposeError, ReadError, Role, Status, Timers};
 pub use identity::{IdentityError, NodeIdentity, identity};
 pub use machine::{Entry, Frozen, Machine, MachineError};

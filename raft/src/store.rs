@@ -68,11 +68,11 @@ pub enum OpenError {
     #[error(
         "{} is damaged ({what}), and is not used so that no half of it is served; keep a copy, then restore the data \
          directory from a backup, or move it away and start with an empty one",
-        file.display()
+        names(files)
     )]
     Damaged {
-        /// The file; its folder when it is not known which.
-        file: PathBuf,
+        /// The file; several when it is one of them.
+        files: Vec<PathBuf>,
         /// How it shows.
         what: String,
     },
@@ -243,12 +243,26 @@ fn open_error(dir: &Path, error: rocksdb::Error) -> OpenError {
     let dir = dir.to_owned();
     match error.kind() {
         rocksdb::ErrorKind::Corruption => {
-            let file = named_file(&dir, error.as_ref()).or_else(|| write_ahead_log(&dir)).unwrap_or(dir);
-            OpenError::Damaged { file, what: error.into_string() }
+            let mut files = suspects(&dir, error.as_ref());
+            if files.is_empty() {
+                files.push(dir);
+            }
+            OpenError::Damaged { files, what: error.into_string() }
         }
         rocksdb::ErrorKind::IOError if error.as_ref().contains("lock") => OpenError::InUse { dir },
         _ => OpenError::Database { dir, source: error },
     }
+}
+
+/// The files of which one is damaged. RocksDB never names a write-ahead log, and names the manifest when it cannot open a
+/// table that the manifest lists.
+fn suspects(dir: &Path, message: &str) -> Vec<PathBuf> {
+    let Some(named) = named_file(dir, message) else {
+        return numbered_files(dir, ".log");
+    };
+    let manifest = named.file_name().is_some_and(|name| name.to_string_lossy().starts_with("MANIFEST"));
+    let tables = if manifest { numbered_files(dir, ".sst") } else { Vec::new() };
+    std::iter::once(named).chain(tables).collect()
 }
 
 /// The file of the database that an error message names.
@@ -258,15 +272,22 @@ fn named_file(dir: &Path, message: &str) -> Option<PathBuf> {
     names.map(|name| dir.join(name)).find(|file| file.is_file())
 }
 
-/// The write-ahead log that holds something, if there is only one: RocksDB names every damaged file but this kind.
-fn write_ahead_log(dir: &Path) -> Option<PathBuf> {
-    let files = fs::read_dir(dir).ok()?.filter_map(Result::ok);
-    let is_log = |file: &fs::DirEntry| {
-        let number = file.file_name();
-        let number = number.to_str().and_then(|name| name.strip_suffix(".log"));
-        number.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
-            && file.metadata().is_ok_and(|metadata| metadata.len() > 0)
+/// The files that hold something and are named by a number and `suffix`.
+fn numbered_files(dir: &Path, suffix: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
     };
-    let mut logs = files.filter(is_log).map(|file| file.path());
-    logs.next().filter(|_| logs.next().is_none())
+    let is_numbered = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(suffix));
+        number.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit()))
+            && entry.metadata().is_ok_and(|metadata| metadata.len() > 0)
+    };
+    let mut files: Vec<_> = entries.filter_map(Result::ok).filter(is_numbered).map(|entry| entry.path()).collect();
+    files.sort();
+    files
+}
+
+fn names(files: &[PathBuf]) -> String {
+    files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" or ")
 }

@@ -1,0 +1,295 @@
+//! How many 256-byte commands a group of one voter takes in a second, beside its controls in the same run and on the same
+//! disk: a bare append with fdatasync, and etcd.
+//!
+//! `cargo run --release -p caxton-benches --bin log -- --dir DIR`. DIR must be on the disk that is meant: a tmpfs has no
+//! fsync to speak of. The group is measured twice: called directly, and behind the part of etcd's own gRPC protocol
+//! that puts need, where the same client drives it that drives etcd.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use caxton_proto::NodeId;
+use caxton_raft::{Entry, Frozen, Group, GroupId, Groups, Machine, MachineError, Store, Timers};
+use clap::Parser;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Request, Response, Status};
+
+use self::etcd::kv_client::KvClient;
+use self::etcd::kv_server::{Kv, KvServer};
+use self::etcd::{PutRequest, PutResponse};
+
+#[allow(missing_docs, clippy::all, unused_qualifications)]
+mod etcd {
+    tonic::include_proto!("etcdserverpb");
+}
+
+const KEY_BYTES: usize = 16;
+const KEYS_PER_CLIENT: u64 = 1000;
+/// What an entry of 256 bytes comes to with its headers.
+const CONTROL_BYTES: usize = 350;
+const CONNECTIONS_MAX: usize = 16;
+const ETCD_START: Duration = Duration::from_secs(20);
+
+/// Puts per second of Caxton's log, of etcd, and of a bare fdatasync.
+#[derive(Parser)]
+struct Args {
+    /// Where to write: a folder on the disk that is meant.
+    #[arg(long, default_value = "target/bench-log")]
+    dir: PathBuf,
+    /// How long each measurement takes.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// How many clients put at once, each waiting for its answer.
+    #[arg(long, value_delimiter = ',', default_value = "1,64,256")]
+    clients: Vec<usize>,
+    /// The length of a value.
+    #[arg(long, default_value_t = 256)]
+    value_bytes: usize,
+    /// etcd's program; an empty text leaves etcd out.
+    #[arg(long, default_value = "etcd")]
+    etcd: String,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let seconds = Duration::from_secs_f64(args.seconds);
+    std::fs::create_dir_all(&args.dir).with_context(|| format!("cannot make {}", args.dir.display()))?;
+    let dir = tempfile::tempdir_in(&args.dir)?;
+    let mut out = std::io::stdout();
+    writeln!(out, "{:<28} {:>7} {:>10} {:>9} {:>9}", "", "clients", "puts/s", "p50 ms", "p99 ms")?;
+    for clients in args.clients.iter().copied() {
+        let bytes = args.value_bytes;
+        let here = dir.path().join(clients.to_string());
+        std::fs::create_dir_all(&here)?;
+        let control = bare_fdatasync(&here, seconds)?;
+        control.print("fdatasync, one after another", 1)?;
+        let direct = direct(&here.join("direct"), clients, seconds, bytes).await?;
+        direct.print("caxton, called directly", clients)?;
+        let served = over_grpc(&here.join("grpc"), clients, seconds, bytes).await?;
+        served.print("caxton, over gRPC", clients)?;
+        if !args.etcd.is_empty() {
+            let node = Etcd::start(&args.etcd, &here.join("etcd"))?;
+            let etcd = put_over_grpc(&node.address, clients, seconds, bytes).await?;
+            etcd.print("etcd, over gRPC", clients)?;
+            writeln!(out, "{:<28} {:>7} {:>10.2}", "  caxton over gRPC / etcd", clients, served.rate / etcd.rate)?;
+        }
+        writeln!(out, "{:<28} {:>7} {:>10.2}", "  caxton direct / fdatasync", clients, direct.rate / control.rate)?;
+    }
+    Ok(())
+}
+
+/// What a measurement found.
+struct Figures {
+    rate: f64,
+    p50: Duration,
+    p99: Duration,
+}
+
+impl Figures {
+    fn of(mut times: Vec<Duration>, took: Duration) -> anyhow::Result<Figures> {
+        ensure!(!times.is_empty(), "nothing was measured");
+        times.sort_unstable();
+        let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
+        Ok(Figures { rate: times.len() as f64 / took.as_secs_f64(), p50: at(0.5), p99: at(0.99) })
+    }
+
+    fn print(&self, what: &str, clients: usize) -> std::io::Result<()> {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let (p50, p99) = (ms(self.p50), ms(self.p99));
+        writeln!(std::io::stdout(), "{what:<28} {clients:>7} {:>10.0} {p50:>9.3} {p99:>9.3}", self.rate)
+    }
+}
+
+/// The control: what the disk alone allows to somebody who syncs each append.
+fn bare_fdatasync(dir: &Path, seconds: Duration) -> anyhow::Result<Figures> {
+    let mut file = File::create(dir.join("control"))?;
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while start.elapsed() < seconds {
+        let before = Instant::now();
+        file.write_all(&[b'x'; CONTROL_BYTES])?;
+        rustix::fs::fdatasync(&file)?;
+        times.push(before.elapsed());
+    }
+    Figures::of(times, start.elapsed())
+}
+
+/// A map, as etcd has one.
+#[derive(Default)]
+struct Map(Mutex<(HashMap<Bytes, Bytes>, u64)>);
+
+impl Machine for Map {
+    fn apply(&self, entries: &[Entry]) -> Result<Vec<Bytes>, MachineError> {
+        let mut map = self.0.lock().map_err(|_| MachineError::new("the map is of no use", "a put panicked"))?;
+        for entry in entries {
+            map.0.insert(entry.command.slice(..KEY_BYTES), entry.command.slice(KEY_BYTES..));
+            map.1 = entry.index;
+        }
+        Ok(vec![Bytes::new(); entries.len()])
+    }
+
+    fn freeze(&self) -> Result<Frozen, MachineError> {
+        let map = self.0.lock().map_err(|_| MachineError::new("the map is of no use", "a put panicked"))?.0.clone();
+        Ok(Box::new(move |out| map.into_iter().try_for_each(|(key, value)| out.write_all(&key).and_then(|()| out.write_all(&value)))))
+    }
+
+    fn restore(&self, _: &mut dyn Read) -> Result<(), MachineError> {
+        Err(MachineError::new("each measurement has a store of its own", "this one was used before"))
+    }
+
+    fn applied(&self) -> u64 {
+        self.0.lock().map_or(0, |map| map.1)
+    }
+}
+
+async fn open(dir: &Path) -> anyhow::Result<Group> {
+    let groups = Groups::new(Store::open(dir)?, NodeId(1), Timers::default());
+    Ok(groups.open(GroupId(1), Arc::new(Map::default())).await?)
+}
+
+fn key(client: usize, put: u64) -> [u8; KEY_BYTES] {
+    let mut key = [b'0'; KEY_BYTES];
+    key[..8].copy_from_slice(&(client as u64).to_be_bytes());
+    key[8..].copy_from_slice(&(put % KEYS_PER_CLIENT).to_be_bytes());
+    key
+}
+
+async fn direct(dir: &Path, clients: usize, seconds: Duration, bytes: usize) -> anyhow::Result<Figures> {
+    let group = open(dir).await?;
+    let putter = group.clone();
+    let figures = drive(clients, seconds, move |client, put| {
+        let group = putter.clone();
+        let command = Bytes::from([key(client, put).as_slice(), &vec![b'x'; bytes]].concat());
+        async move { Ok(group.propose(command).await.map(drop)?) }
+    })
+    .await;
+    group.shutdown().await;
+    figures
+}
+
+/// A group behind etcd's protocol.
+struct Front(Group);
+
+#[tonic::async_trait]
+impl Kv for Front {
+    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+        let PutRequest { key, value } = request.into_inner();
+        let proposed = self.0.propose([key, value].concat().into()).await;
+        proposed.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(PutResponse {}))
+    }
+}
+
+async fn over_grpc(dir: &Path, clients: usize, seconds: Duration, bytes: usize) -> anyhow::Result<Figures> {
+    let group = open(dir).await?;
+    let port = free_port()?;
+    let server = Server::builder().add_service(KvServer::new(Front(group.clone())));
+    let server = tokio::spawn(server.serve(([127, 0, 0, 1], port).into()));
+    let figures = put_over_grpc(&format!("http://127.0.0.1:{port}"), clients, seconds, bytes).await;
+    server.abort();
+    group.shutdown().await;
+    figures
+}
+
+/// An etcd of one node, which ends with this value.
+struct Etcd {
+    process: Child,
+    address: String,
+}
+
+impl Etcd {
+    fn start(program: &str, dir: &Path) -> anyhow::Result<Etcd> {
+        let (address, peer) = (url()?, url()?);
+        let process = Command::new(program)
+            .arg("--data-dir")
+            .arg(dir)
+            .args(["--name", "one", "--initial-cluster", &format!("one={peer}"), "--log-level", "error"])
+            .args(["--listen-client-urls", &address, "--advertise-client-urls", &address])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot run {program}; install etcd-server, or leave etcd out with --etcd ''"))?;
+        Ok(Etcd { process, address })
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn url() -> std::io::Result<String> {
+    Ok(format!("http://127.0.0.1:{}", free_port()?))
+}
+
+async fn put_over_grpc(address: &str, clients: usize, seconds: Duration, bytes: usize) -> anyhow::Result<Figures> {
+    let endpoint = Endpoint::from_shared(address.to_owned())?;
+    let mut connections = Vec::new();
+    for _ in 0..clients.min(CONNECTIONS_MAX) {
+        connections.push(ready(&endpoint).await?);
+    }
+    drive(clients, seconds, move |client, put| {
+        let mut connection = connections[client % connections.len()].clone();
+        let request = PutRequest { key: key(client, put).to_vec(), value: vec![b'x'; bytes] };
+        async move { Ok(connection.put(request).await.map(drop)?) }
+    })
+    .await
+}
+
+/// A connection that has answered once.
+async fn ready(endpoint: &Endpoint) -> anyhow::Result<KvClient<Channel>> {
+    let deadline = Instant::now() + ETCD_START;
+    loop {
+        let tried = async {
+            let mut client = KvClient::new(endpoint.connect().await?);
+            client.put(PutRequest { key: vec![0; KEY_BYTES], value: Vec::new() }).await?;
+            anyhow::Ok(client)
+        };
+        match tried.await {
+            Ok(client) => return Ok(client),
+            Err(error) if Instant::now() > deadline => return Err(error.context("the server does not answer")),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Lets `clients` put for a while, each waiting for its answer before it puts again.
+async fn drive<F, P>(clients: usize, seconds: Duration, put: F) -> anyhow::Result<Figures>
+where
+    F: Fn(usize, u64) -> P + Clone + Send + 'static,
+    P: Future<Output = anyhow::Result<()>> + Send,
+{
+    let start = Instant::now();
+    let tasks = (0..clients).map(|client| {
+        let put = put.clone();
+        tokio::spawn(async move {
+            let mut times = Vec::new();
+            while start.elapsed() < seconds {
+                let before = Instant::now();
+                put(client, times.len() as u64).await?;
+                times.push(before.elapsed());
+            }
+            anyhow::Ok(times)
+        })
+    });
+    let mut times = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        times.extend(task.await??);
+    }
+    Figures::of(times, start.elapsed())
+}

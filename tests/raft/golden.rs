@@ -1,0 +1,118 @@
+//! The bytes that version 1 wrote, kept in proto/golden/log-v1: they must mean the same for ever. To add files for a new
+//! version, put its commands below and run this once with CAXTON_WRITE_GOLDEN=1, which writes only files that are missing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use caxton_proto::log::{Author, Command, DecodeError, Deploy, Git, IssueToken, Kind, Outcome, RevokeToken, Role};
+use caxton_proto::plan::{Change, Item, ItemChange};
+use caxton_proto::{Digest, Revision};
+use caxton_raft::deploy_log::{State, read_snapshot, write_snapshot};
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto/golden/log-v1").join(name)
+}
+
+fn golden(name: &str, bytes: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+    let file = file(name);
+    if std::env::var_os("CAXTON_WRITE_GOLDEN").is_some() && !file.exists() {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, bytes()).unwrap();
+    }
+    fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// The commands of version 1 with every field that it has, in the order in which they are applied.
+fn commands() -> [(&'static str, Command); 4] {
+    let change = |item, change| ItemChange { item, change };
+    let first = Deploy {
+        workspace: "demo".parse().unwrap(),
+        parent: Revision::NONE,
+        root: Digest::of(b"first"),
+        kind: Kind::Deploy,
+        author: Author { name: "Ada Lovelace".into(), email: "ada@example.org".into() },
+        actor: "admin".into(),
+        time_ms: 1_700_000_000_123,
+        git: Some(Git { commit: "0f1e2d".into(), branch: "main".into(), dirty: true }),
+        message: "The first one, with a ü".into(),
+        changes: vec![
+            change(Item::Agent("translator".into()), Change::New),
+            change(Item::Tool("chart".into()), Change::Changed),
+            change(Item::File("caxton.toml".into()), Change::Removed),
+        ],
+        changes_total: 70,
+        files: 12,
+        bytes: 34_567,
+        idempotency_key: "01234567-89ab".into(),
+        revisions_kept: 100,
+    };
+    let back = Deploy {
+        parent: Revision(1),
+        kind: Kind::Rollback { to: Revision(1) },
+        author: Author::default(),
+        git: None,
+        message: String::new(),
+        changes: Vec::new(),
+        changes_total: 0,
+        idempotency_key: String::new(),
+        revisions_kept: 1,
+        ..first.clone()
+    };
+    let issue = IssueToken {
+        id: "t-1".into(),
+        hash: Digest::of(b"token"),
+        subject: "ci".into(),
+        role: Role::Deployer,
+        workspaces: vec!["demo".parse().unwrap(), "other".parse().unwrap()],
+        expires_ms: 1_800_000_000_000,
+        time_ms: 1_700_000_000_456,
+        actor: "admin".into(),
+    };
+    let revoke = RevokeToken { id: "t-1".into(), time_ms: 1_700_000_000_789, actor: "admin".into() };
+    [
+        ("deploy.bin", Command::Deploy(first)),
+        ("rollback.bin", Command::Deploy(back)),
+        ("issue-token.bin", Command::IssueToken(issue)),
+        ("revoke-token.bin", Command::RevokeToken(revoke)),
+    ]
+}
+
+#[test]
+fn the_commands_of_version_1_mean_what_they_meant() {
+    let (mut expected, mut found) = (State::default(), State::default());
+    for ((name, command), index) in commands().into_iter().zip(1..) {
+        let read = Command::decode(&golden(name, || command.encode())).unwrap();
+        assert_eq!(read, command, "{name}");
+        let outcome = expected.apply(index, &command);
+        assert!(
+            matches!(outcome, Outcome::Deployed(_) | Outcome::TokenIssued | Outcome::TokenRevoked),
+            "{name}: {outcome:?}"
+        );
+        assert_eq!(found.apply(index, &read), outcome, "{name}");
+    }
+    let snapshot = golden("snapshot.bin", || {
+        let mut bytes = Vec::new();
+        write_snapshot(&expected, &mut bytes).unwrap();
+        bytes
+    });
+    assert_eq!(read_snapshot(&mut snapshot.as_slice()).unwrap(), found);
+    assert_eq!(found, expected);
+    let live = found.workspace(&"demo".parse().unwrap()).unwrap();
+    assert_eq!((live.live(), live.kept().count()), (Revision(2), 1));
+}
+
+#[test]
+fn a_newer_version_is_named_and_not_guessed_at() {
+    // Field 1, the version, is 2.
+    let newer = [0x08, 2];
+    assert!(matches!(Command::decode(&newer), Err(DecodeError::Version { found: 2 })));
+    assert!(Command::decode(&[]).is_err());
+}
+
+#[test]
+fn a_snapshot_that_ends_early_is_refused() {
+    let snapshot = fs::read(file("snapshot.bin")).unwrap();
+    for len in 0..snapshot.len() {
+        assert!(read_snapshot(&mut &snapshot[..len]).is_err(), "{len} bytes");
+    }
+}
