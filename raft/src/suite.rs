@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use openraft::StorageError;
-use openraft::testing::{StoreBuilder, Suite};
+use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
+use openraft::testing::{StoreBuilder, Suite, blank_ent};
 use tempfile::TempDir;
 
 use crate::applier::Applier;
@@ -14,7 +15,7 @@ use crate::log::LogStore;
 use crate::machine::{Entry, Frozen, Machine, MachineError};
 use crate::snapshot::Snapshots;
 use crate::store::Store;
-use crate::types::TypeConfig;
+use crate::types::{TypeConfig, Vote};
 
 /// Keeps the commands that it was given.
 #[derive(Default)]
@@ -54,6 +55,11 @@ impl StoreBuilder<TypeConfig, LogStore, Applier, TempDir> for Builder {
         let group = GroupId(7);
         let snapshots = Snapshots::open(&store.snapshots_dir(), group).expect("a folder for snapshots");
         let applier = Applier::open(group, Arc::new(Journal::default()), snapshots).expect("an applier");
+        for neighbour in [GroupId(6), GroupId(8)] {
+            let mut log = LogStore::new(store.clone(), neighbour);
+            log.blocking_append((0..9).map(|index| blank_ent(9, 9, index))).await?;
+            log.save_vote(&Vote::new(9, 9)).await?;
+        }
         Ok((dir, LogStore::new(store, group), applier))
     }
 }
