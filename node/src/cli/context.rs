@@ -111,7 +111,16 @@ impl Context {
         {
             return Ok(url);
         }
-        Ok(self.server_file().map_or_else(|| DEFAULT_SERVER.to_owned(), |file| file.url))
+        match (&self.global.data_dir, self.server_file()) {
+            (_, Some(file)) => Ok(file.url),
+            (Some(dir), None) => Err(CliError::new("unreachable", format!("no node runs in {}", dir.display()))
+                .exit(Exit::Unreachable)
+                .help(format!(
+                    "start it with `caxton serve --data-dir {}`, or name a server with --server URL",
+                    dir.display()
+                ))),
+            (None, None) => Ok(DEFAULT_SERVER.to_owned()),
+        }
     }
 
     /// The workspace that commands act on: `--workspace`, else the one of caxton.toml.

@@ -169,7 +169,8 @@ impl Output {
             writeln!(err, "{}", body.trim_end())?;
         }
         writeln!(err, "{}: {}", paint(BAD.bold(), "error"), error.message)?;
-        for cause in error.causes() {
+        // The innermost cause says why; the layers between are for `--json`.
+        if let Some(cause) = error.causes().last() {
             writeln!(err, "  {} {cause}", paint(DIM, "because:"))?;
         }
         if let Some(help) = &error.help {

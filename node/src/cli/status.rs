@@ -33,7 +33,11 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     if args.offline {
         return offline(context, &workspace, &id, state, None);
     }
-    let client = context.client()?;
+    let client = match context.client() {
+        Ok(client) => client,
+        Err(error) if is_absence(&error) => return offline(context, &workspace, &id, state, Some(error)),
+        Err(error) => return Err(error),
+    };
     let remote = Remote { client: &client, id: &id };
     let scanned = workspace.clone();
     let looked = context.block_on(async {
@@ -44,12 +48,17 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     })?;
     let (scan, status) = match looked {
         (scan, Ok(status)) => (scan, status),
-        (_, Err(error)) if error.exit == Exit::Unreachable => {
+        (_, Err(error)) if is_absence(&error) => {
             return offline(context, &workspace, &id, state, Some(error));
         }
         (_, Err(error)) => return Err(error),
     };
     context.block_on(online(context, &workspace, &remote, state, scan, status))
+}
+
+/// Nobody answers. A server whose certificate is wrong is not absent, and that has to be said.
+fn is_absence(error: &CliError) -> bool {
+    error.exit == Exit::Unreachable && error.code != "tls"
 }
 
 async fn online(

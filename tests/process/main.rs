@@ -1,0 +1,18 @@
+//! The real binary, as a person or an operator meets it: what it prints, and what it survives.
+//!
+//! Every test starts processes of its own on port 0 with a data directory of its own. Nothing sleeps: a test waits for
+//! a condition with a deadline. Random tests print their seed and take it back from `CAXTON_TEST_SEED`.
+
+mod run;
+
+mod prints;
+
+mod errors;
+
+mod lifecycle;
+
+mod crashes;
+
+mod corruption;
+
+mod disk_full;
