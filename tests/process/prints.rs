@@ -14,7 +14,6 @@ fn filtered(check: impl FnOnce()) {
     settings.add_filter(r"\b[\d.]+ (ms|s)\b", "[duration]");
     settings.add_filter(r"\b[0-9a-f]{64}\b", "[digest]");
     settings.add_filter(r"/\S*/caxton-process-\w+", "[place]");
-    settings.add_filter(r"\b\d+\.\d+\.\d+\n", "[version]\n");
     settings.bind(check);
 }
 

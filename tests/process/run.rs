@@ -149,7 +149,6 @@ pub struct Node {
     child: Child,
     /// Where it listens.
     pub url: String,
-    log: PathBuf,
 }
 
 /// Starts a node, whether it comes up or not; its log goes to a file beside the data directory.
@@ -193,7 +192,7 @@ impl Node {
             is_ready(url, data).then(|| Ok(url.to_owned()))
         });
         match came_up {
-            Ok(url) => Ok(Node { child, url, log }),
+            Ok(url) => Ok(Node { child, url }),
             Err(ended) => Err(refusal(ended, &log)),
         }
     }
@@ -203,16 +202,6 @@ impl Node {
         let (mut child, log) = spawn(data, args, &[]);
         let ended = wait_for("a node to refuse", || child.try_wait().expect("its status"));
         refusal(ended, &log)
-    }
-
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// What it logged so far.
-    pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Kills it as a power cut would: without a chance to do anything.
