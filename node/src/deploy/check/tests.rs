@@ -92,9 +92,7 @@ fn a_tool_that_is_not_there_is_shown_where_it_is_named() {
     "#);
     // The flat form has its list elsewhere.
     let flat = "name = \"a\"\ncapabilities = [\"x\"]\ntools = [\"gone\"]\n";
-    assert_snapshot!(short([("agents/a.toml", flat)]), @"
-    agents/a.toml:3 unknown_tool: there is no tool `gone` in this workspace (unknown)
-    ");
+    assert_snapshot!(short([("agents/a.toml", flat)]), @"agents/a.toml:3 unknown_tool: there is no tool `gone` in this workspace (unknown)");
 }
 
 #[test]
@@ -147,9 +145,7 @@ fn a_broken_caxton_toml_is_not_blamed_on_others() {
         ("tools/t/tool.toml", tool),
         ("tools/t/t.wasm", "x"),
         ("agents/a.toml", agent.as_str()),
-    ]), @"
-    caxton.toml:1 syntax: this is not valid TOML (unclosed table, expected `]`)
-    ");
+    ]), @"caxton.toml:1 syntax: this is not valid TOML (unclosed table, expected `]`)");
 }
 
 #[test]
