@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -33,6 +33,8 @@ use crate::deploy::problem::artifacts_missing;
 const PAGE: usize = 100;
 /// How many deployments a page has at most.
 const PAGE_MAX: usize = 1_000;
+/// The largest body of a deployment, in bytes: it names up to `deploy.files_max` files, at about 250 bytes each.
+const DEPLOY_BYTES_MAX: usize = 64 << 20;
 /// What is read and checked before an answer of blobs begins, in bytes: damage in it is still a proper error.
 const FETCH_AHEAD_BYTES: usize = 4 << 20;
 /// How many blobs are read ahead of the client.
@@ -45,6 +47,7 @@ pub struct Doc;
 
 /// This part's routes.
 pub fn routes() -> Router<Services> {
+    let large = DefaultBodyLimit::max(DEPLOY_BYTES_MAX);
     Router::new()
         .route("/api/v1/workspaces", get(workspaces))
         .route("/api/v1/workspaces/{workspace}", get(status))
@@ -52,7 +55,7 @@ pub fn routes() -> Router<Services> {
         .route("/api/v1/workspaces/{workspace}/artifacts", put(upload))
         .route("/api/v1/workspaces/{workspace}/artifacts/missing", post(missing))
         .route("/api/v1/workspaces/{workspace}/artifacts/fetch", post(fetch))
-        .route("/api/v1/workspaces/{workspace}/deployments", get(history).post(deploy))
+        .route("/api/v1/workspaces/{workspace}/deployments", get(history).post(deploy).layer(large))
         .route("/api/v1/workspaces/{workspace}/deployments/{revision}", get(deployment))
         .route("/api/v1/workspaces/{workspace}/rollback", post(rollback))
 }

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::{Content, at, noise, upsert};
+use super::{Content, at, upsert};
 use crate::bench::{Bench, read, refused};
 
 #[tokio::test]
@@ -215,8 +215,7 @@ async fn ten_thousand_files_are_deployed_and_one_of_them_changed() {
 #[tokio::test]
 async fn a_restarted_node_serves_the_same() {
     let bench = Bench::new(&[]).await;
-    let content = Content::of(&["a", "b"], "one").file("tools-notes.md", noise(200_000, 3));
-    let content = Content(content.0.into_iter().filter(|(path, _)| path.as_str() != "tools-notes.md").collect());
+    let content = Content::of(&["a", "b"], "one");
     bench.deploy(&content, 0, &Content::default(), "k1").await;
     let before = bench.live().await;
     let bench = Bench::on(bench.stop().await, &[]).await;
