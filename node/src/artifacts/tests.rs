@@ -232,8 +232,14 @@ fn a_disk_that_fills_up_under_the_store_is_survived() {
     for (digest, blob) in &stored {
         assert_eq!(store.get(&ws("w"), digest).expect("reads go on").as_ref(), Some(blob));
     }
-    let refused = store.put(&ws("w"), vec![named(noise(60_000, 9))]).expect_err("still full");
-    assert!(matches!(refused, PutError::Full(_)), "{refused:?}");
+    // Opening the store again may make a little room, by compressing what only the log had; nothing else may happen.
+    for seed in 3_000..3_010 {
+        let blob = named(noise(60_000, seed));
+        match store.put(&ws("w"), vec![blob.clone()]) {
+            Ok(()) => stored.push(blob),
+            Err(refused) => assert!(matches!(refused, PutError::Full(_)), "{refused:?}"),
+        }
+    }
     // Space returns, and so does the store, without anything that it acknowledged being lost.
     let grown = Command::new("mount").args(["-o", "remount,size=96m"]).arg(dir).status().expect("mount");
     assert!(grown.success());
