@@ -16,6 +16,8 @@ pub use route::{RouteCandidate, RouteChoice, RouteParts, RouteRequest, RouteResp
 
 mod schema;
 
+pub mod messages;
+
 use caxton_proto::plan::ItemChange;
 use caxton_proto::tree::{File, TreePath};
 use caxton_proto::{Digest, Revision, WorkspaceId};

@@ -24,6 +24,10 @@ pub mod deploy;
 
 pub mod agent;
 
+pub mod conversations;
+
+pub mod invoke;
+
 pub mod llm;
 
 pub mod artifacts;

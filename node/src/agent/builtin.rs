@@ -100,3 +100,8 @@ pub fn definitions(may_ask: bool) -> Vec<ToolDefinition> {
         },
     ]
 }
+
+/// Whether a name belongs to a built-in tool.
+pub fn is_built_in(name: &str) -> bool {
+    name == ASK_CAPABILITY || name == LIST_CAPABILITIES
+}

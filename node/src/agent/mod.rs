@@ -1,5 +1,15 @@
-//! Agents at work: the pure [`turn`], and the driver that does what it says.
+//! Agents at work: the pure [`turn`], and the [`driver`] that does what it says.
 
 pub mod turn;
 
 pub mod builtin;
+
+pub mod driver;
+
+pub mod world;
+
+pub mod attachments;
+
+mod assemble;
+
+pub use assemble::{Agent, AgentTool, Offered, Parts};

@@ -394,12 +394,16 @@ impl Turn {
             Phase::Over { outcome } => Next::Over(outcome),
             Phase::Calling { calls } => {
                 let ready: Vec<&Call> = in_state(calls, |state| matches!(state, SlotState::Ready));
-                if ready.is_empty() {
-                    Next::AwaitApproval(in_state(calls, |state| matches!(state, SlotState::WaitsForApproval)))
-                } else {
-                    Next::Call(ready)
-                }
+                if ready.is_empty() { Next::AwaitApproval(self.awaiting_approval()) } else { Next::Call(ready) }
             }
+        }
+    }
+
+    /// The calls that wait for a person, also while others can be made.
+    pub fn awaiting_approval(&self) -> Vec<&Call> {
+        match &self.phase {
+            Phase::Calling { calls } => in_state(calls, |state| matches!(state, SlotState::WaitsForApproval)),
+            Phase::Thinking | Phase::Over { .. } => Vec::new(),
         }
     }
 

@@ -41,6 +41,14 @@ mod tools;
 
 mod route;
 
+mod ask;
+
+mod steps;
+
+mod conversations;
+
+mod approvals;
+
 mod health;
 
 mod serve;
@@ -111,6 +119,14 @@ enum Command {
     Tools(tools::Args),
     /// Ask which agent a message would go to, and why.
     Route(route::Args),
+    /// Ask whoever can do it, and watch every step.
+    Ask(ask::Args),
+    /// Ask one agent.
+    Send(ask::SendArgs),
+    /// List and show what was said.
+    Conversations(conversations::Args),
+    /// Decide on calls that wait for a person.
+    Approvals(approvals::Args),
     /// Ask whether the server is alive and ready.
     Health(health::Args),
     /// Make, list and revoke tokens.
@@ -134,6 +150,10 @@ impl Command {
             Command::Agents(args) => agents::run(args, context),
             Command::Tools(args) => tools::run(args, context),
             Command::Route(args) => route::run(args, context),
+            Command::Ask(args) => ask::run(args, context),
+            Command::Send(args) => ask::run_send(args, context),
+            Command::Conversations(args) => conversations::run(args, context),
+            Command::Approvals(args) => approvals::run(args, context),
             Command::Health(args) => health::run(args, context),
             Command::Serve(args) => serve::run(args, context),
             Command::Token(args) => token::run(args, context),

@@ -5,6 +5,10 @@
 
 pub mod frame;
 
+pub mod messages;
+
+pub mod openai;
+
 pub mod extract;
 
 pub mod problem;
@@ -86,6 +90,8 @@ pub struct Services {
     pub event_streams: Arc<Semaphore>,
     /// Cancelled when the node stops: streams end, and `/ready` says no.
     pub stop: CancellationToken,
+    /// Answers messages.
+    pub invoker: crate::invoke::Invoker,
 }
 
 /// Every route, as the parts give them.

@@ -37,6 +37,12 @@ pub enum Code {
     DigestMismatch,
     /// The body is larger than the limit.
     BodyTooLarge,
+    /// Nobody can do what was asked; carries `nearest`.
+    NoCapableAgent,
+    /// The agent gave no answer; carries `failure`.
+    TurnFailed,
+    /// A person has to decide first; carries `approvals`.
+    ApprovalNeeded,
     /// More at once than the limit allows.
     TooManyRequests,
     /// It took longer than the limit.
@@ -55,7 +61,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, in the order of the documentation.
-    pub const ALL: [Code; 19] = [
+    pub const ALL: [Code; 22] = [
         Code::Unauthorized,
         Code::Forbidden,
         Code::NotFound,
@@ -68,6 +74,9 @@ impl Code {
         Code::UnsupportedMediaType,
         Code::DigestMismatch,
         Code::BodyTooLarge,
+        Code::NoCapableAgent,
+        Code::TurnFailed,
+        Code::ApprovalNeeded,
         Code::TooManyRequests,
         Code::Timeout,
         Code::EventsCompacted,
@@ -92,6 +101,9 @@ impl Code {
             Code::UnsupportedMediaType => ("unsupported_media_type", 415, "The body has a format that is not taken"),
             Code::DigestMismatch => ("digest_mismatch", 400, "Bytes do not have their digest"),
             Code::BodyTooLarge => ("body_too_large", 413, "The body is too large"),
+            Code::NoCapableAgent => ("no_capable_agent", 404, "No agent can do that"),
+            Code::TurnFailed => ("turn_failed", 502, "The agent gave no answer"),
+            Code::ApprovalNeeded => ("approval_needed", 409, "A person has to decide first"),
             Code::TooManyRequests => ("too_many_requests", 429, "Too many at once"),
             Code::Timeout => ("timeout", 504, "It took too long"),
             Code::EventsCompacted => ("events_compacted", 410, "The events are not kept any more"),

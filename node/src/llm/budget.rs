@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use caxton_proto::manifest::provider::{Budget, MicroUsd, Price};
 use caxton_proto::{AgentName, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
@@ -12,41 +13,20 @@ use super::{Error, Usage};
 /// The least that a reply needs to be worth asking for.
 const REPLY_TOKENS_MIN: u64 = 16;
 
-/// A model's price, in millionths of a currency unit for a million tokens.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Price {
-    /// For tokens read.
-    pub input: u64,
-    /// For tokens written.
-    pub output: u64,
-}
-
-impl Price {
-    /// What `usage` costs, in millionths, rounded up: a budget is never overdrawn by rounding.
-    pub fn cost(self, usage: Usage) -> u64 {
-        let of = |tokens: u64, price: u64| (u128::from(tokens) * u128::from(price)).div_ceil(1_000_000) as u64;
-        of(usage.input, self.input).saturating_add(of(usage.output, self.output))
-    }
-}
-
-/// What may be used in one day.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Allowance {
-    /// Tokens; without limit when absent.
-    #[serde(default)]
-    pub tokens: Option<u64>,
-    /// Millionths of a currency unit; without limit when absent.
-    #[serde(default)]
-    pub cost: Option<u64>,
-}
-
 /// What was used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spent {
     /// Tokens read and written.
     pub tokens: u64,
-    /// Millionths.
+    /// Money, in millionths of a dollar.
     pub cost: u64,
+}
+
+/// What costs nothing.
+pub const FREE: Price = Price { input: MicroUsd(0), output: MicroUsd(0) };
+
+fn cost(price: Price, usage: Usage) -> u64 {
+    price.of(usage.input, usage.output).0
 }
 
 /// Who uses it.
@@ -64,9 +44,9 @@ pub struct Account {
     /// The agent.
     pub agent: AgentName,
     /// What the workspace may use.
-    pub workspace_allowance: Allowance,
+    pub workspace_budget: Budget,
     /// What the agent may use.
-    pub agent_allowance: Allowance,
+    pub agent_budget: Budget,
 }
 
 /// What was set aside for one request.
@@ -129,12 +109,12 @@ impl Budgets {
             Purse::Workspace(account.workspace.clone()),
             Purse::Agent(account.workspace.clone(), account.agent.clone()),
         ];
-        let allowances = [account.workspace_allowance, account.agent_allowance];
+        let budgets = [account.workspace_budget, account.agent_budget];
         let mut ledger = self.ledger(day);
         let mut output_max: Option<u64> = None;
-        for (purse, allowance) in purses.iter().zip(allowances) {
+        for (purse, budget) in purses.iter().zip(budgets) {
             let used = ledger.spent.get(purse).copied().unwrap_or_default();
-            let room = room(purse, used, allowance, price, input)?;
+            let room = room(purse, used, budget, price, input)?;
             output_max = [output_max, room].into_iter().flatten().min();
         }
         let output = match (output_max, wanted) {
@@ -143,7 +123,7 @@ impl Budgets {
             (None, _) => 0, // No limit: nothing need be set aside.
         };
         let usage = if output_max.is_some() { Usage { input, output } } else { Usage::default() };
-        let spent = Spent { tokens: usage.total(), cost: price.cost(usage) };
+        let spent = Spent { tokens: usage.total(), cost: cost(price, usage) };
         for purse in &purses {
             let held = ledger.spent.entry(purse.clone()).or_default();
             held.tokens = held.tokens.saturating_add(spent.tokens);
@@ -154,7 +134,7 @@ impl Budgets {
 
     /// Replaces what was set aside by what was used; a request that failed used nothing that anyone counted.
     pub fn settle(&self, reserved: Reserved, usage: Usage) -> Spent {
-        let used = Spent { tokens: usage.total(), cost: reserved.price.cost(usage) };
+        let used = Spent { tokens: usage.total(), cost: cost(reserved.price, usage) };
         let mut ledger = self.ledger(reserved.day);
         if ledger.day == reserved.day {
             for purse in &reserved.purses {
@@ -168,7 +148,7 @@ impl Budgets {
 }
 
 /// How many tokens of reply one purse leaves room for, or that it does not.
-fn room(purse: &Purse, used: Spent, allowance: Allowance, price: Price, input: u64) -> Result<Option<u64>, Error> {
+fn room(purse: &Purse, used: Spent, budget: Budget, price: Price, input: u64) -> Result<Option<u64>, Error> {
     let refuse = |used: String, limit: String| {
         let whose = match purse {
             Purse::Workspace(workspace) => format!("workspace `{workspace}`"),
@@ -177,21 +157,20 @@ fn room(purse: &Purse, used: Spent, allowance: Allowance, price: Price, input: u
         Err(Error::BudgetSpent { whose, used, limit })
     };
     let mut room: Option<u64> = None;
-    if let Some(limit) = allowance.tokens {
+    if let Some(limit) = budget.tokens_per_day {
         let left = limit.saturating_sub(used.tokens).saturating_sub(input);
         if left < REPLY_TOKENS_MIN {
             return refuse(format!("{} tokens", used.tokens), format!("{limit} tokens"));
         }
         room = Some(left);
     }
-    if let Some(limit) = allowance.cost {
-        let left = limit.saturating_sub(used.cost).saturating_sub(price.cost(Usage { input, output: 0 }));
-        if left == 0 || left < price.cost(Usage { input: 0, output: REPLY_TOKENS_MIN }) {
-            let money = |millionths: u64| format!("{:.4}", millionths as f64 / 1e6);
-            return refuse(money(used.cost), money(limit));
+    if let Some(limit) = budget.usd_per_day.map(|usd| usd.0) {
+        let left = limit.saturating_sub(used.cost).saturating_sub(cost(price, Usage { input, output: 0 }));
+        if left == 0 || left < cost(price, Usage { input: 0, output: REPLY_TOKENS_MIN }) {
+            return refuse(MicroUsd(used.cost).to_string(), MicroUsd(limit).to_string());
         }
-        if price.output > 0 {
-            let affordable = (u128::from(left) * 1_000_000 / u128::from(price.output)) as u64;
+        if price.output.0 > 0 {
+            let affordable = (u128::from(left) * 1_000_000 / u128::from(price.output.0)) as u64;
             room = Some(room.map_or(affordable, |room| room.min(affordable)));
         }
     }
@@ -207,8 +186,8 @@ mod tests {
         Account {
             workspace: "team".parse().expect("a name"),
             agent: "worker".parse().expect("a name"),
-            workspace_allowance: Allowance { tokens: workspace_tokens, cost: None },
-            agent_allowance: Allowance { tokens: agent_tokens, cost: None },
+            workspace_budget: Budget { tokens_per_day: workspace_tokens, usd_per_day: None },
+            agent_budget: Budget { tokens_per_day: agent_tokens, usd_per_day: None },
         }
     }
 
@@ -216,19 +195,25 @@ mod tests {
     fn a_spent_budget_names_its_owner_and_the_next_day_starts_anew() {
         let budgets = Budgets::default();
         let account = account(Some(1_000), Some(100));
-        let reserved = budgets.reserve(1, &account, Price::default(), 40, Some(1_000)).expect("room");
+        let reserved = budgets.reserve(1, &account, FREE, 40, Some(1_000)).expect("room");
         assert_eq!(reserved.output_max, Some(60));
         budgets.settle(reserved, Usage { input: 40, output: 50 });
-        let refused = budgets.reserve(1, &account, Price::default(), 1, None).expect_err("spent");
+        let refused = budgets.reserve(1, &account, FREE, 1, None).expect_err("spent");
         assert!(refused.to_string().contains("agent `worker`"), "{refused}");
-        assert!(budgets.reserve(2, &account, Price::default(), 1, None).is_ok());
+        assert!(budgets.reserve(2, &account, FREE, 1, None).is_ok());
     }
 
     #[test]
-    fn money_is_rounded_against_the_spender() {
-        let price = Price { input: 3_000_000, output: 15_000_000 };
-        assert_eq!(price.cost(Usage { input: 1, output: 0 }), 3);
-        assert_eq!(Price { input: 1, output: 0 }.cost(Usage { input: 1, output: 0 }), 1);
+    fn money_runs_out_as_tokens_do() {
+        let budgets = Budgets::default();
+        let price = Price { input: MicroUsd(1_000_000), output: MicroUsd(2_000_000) };
+        let mut account = account(None, None);
+        account.workspace_budget.usd_per_day = Some(MicroUsd(1_000));
+        let reserved = budgets.reserve(1, &account, price, 200, None).expect("room");
+        assert_eq!(reserved.output_max, Some(400), "800 millionths are left, and a token costs 2");
+        assert_eq!(budgets.settle(reserved, Usage { input: 200, output: 400 }), Spent { tokens: 600, cost: 1_000 });
+        let refused = budgets.reserve(1, &account, price, 1, None).expect_err("spent");
+        assert!(refused.to_string().contains("$0.001"), "{refused}");
     }
 
     proptest! {
@@ -239,7 +224,7 @@ mod tests {
             let account = account(Some(limit), None);
             let mut open = Vec::new();
             for (input, output, close) in asks {
-                if let Ok(reserved) = budgets.reserve(7, &account, Price::default(), input, None) {
+                if let Ok(reserved) = budgets.reserve(7, &account, FREE, input, None) {
                     let output = output.min(reserved.output_max.expect("limited"));
                     open.push((reserved, Usage { input, output }));
                 }

@@ -13,20 +13,22 @@ use tokio::sync::mpsc;
 mod error;
 pub mod models;
 
-mod breaker;
-mod budget;
-mod retry;
+pub mod providers;
+
+pub(crate) mod breaker;
+pub mod budget;
+pub mod retry;
 
 mod anthropic;
 mod cassette;
 mod http;
 mod openai;
 pub mod scripted;
-mod sse;
+pub mod sse;
 mod template;
 
 pub use anthropic::Anthropic;
-pub use budget::{Budgets, Price};
+pub use budget::{Account, Budgets};
 pub use cassette::{Player, Recorder};
 pub use error::Error;
 pub use http::{Endpoint, Key};
@@ -243,6 +245,12 @@ fn calls_bytes(calls: &[ToolCall]) -> usize {
     calls.iter().map(|call| call.tool.len() + call.arguments.len()).sum()
 }
 
+/// An error and its causes in one line, outermost first.
+pub fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// A piece of a reply on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delta {
@@ -284,3 +292,6 @@ impl Deltas {
         }
     }
 }
+
+#[cfg(test)]
+mod provider_tests;

@@ -3,124 +3,36 @@
 //! This is the only place that retries. A reply that was streamed in part and then broke is asked for again, and the
 //! listener is told that what it heard does not count.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use caxton_proto::manifest::provider::Price;
 use tracing::{Instrument, Span, field, info_span, warn};
 
-use super::breaker::Breaker;
-use super::budget::{Account, Budgets, Price, Spent};
-use super::retry::Schedule;
-use super::scripted::Script;
-use super::{
-    Anthropic, ChatRequest, Deltas, Endpoint, Error, Key, OpenAi, Player, Provider, Reply, Scripted, Usage, usage_guess,
-};
-
-/// The provider that speaks by a file of the workspace.
-pub const SCRIPTED: &str = "scripted";
-/// How a provider is added, for errors.
-const PROVIDER_HELP: &str =
-    "set OPENAI_API_KEY or ANTHROPIC_API_KEY for the server, or name the provider in its settings, and start it again";
+use super::budget::{Account, Budgets, FREE, Reserved, Spent};
+use super::providers::{Backend, Providers, Speech};
+use super::{ChatRequest, Deltas, Error, Provider, Reply, Scripted, Usage, usage_guess};
 
 /// A model of an agent's chain.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// The provider's name on this node.
+    /// The provider's name.
     pub provider: String,
-    /// The model's name at the provider; for `scripted` the script's path in the workspace.
+    /// The model's name at the provider; for a scripted one the script's path in the workspace.
     pub model: String,
-    /// What a scripted model says.
-    pub speech: Option<Speech>,
+    /// Who is asked.
+    pub voice: Voice,
 }
 
-/// What a scripted model says.
+/// Who is asked.
 #[derive(Debug, Clone)]
-pub enum Speech {
-    /// Rules.
-    Script(Arc<Script>),
-    /// A recording.
-    Recording(Arc<Player>),
-}
-
-impl Speech {
-    /// Reads the file that a scripted model is named by: `.jsonl` is a recording, anything else a script.
-    pub fn parse(path: &str, text: &str) -> Result<Speech, Error> {
-        if path.ends_with(".jsonl") {
-            Ok(Speech::Recording(Arc::new(Player::parse(path, text)?)))
-        } else {
-            Ok(Speech::Script(Arc::new(Script::parse(path, text)?)))
-        }
-    }
-}
-
-/// How a provider is reached.
-#[derive(Debug, Clone)]
-pub struct ProviderSettings {
-    /// What it speaks.
-    pub protocol: Protocol,
-    /// Its address up to the version.
-    pub base: String,
-    /// Its key.
-    pub key: Key,
-    /// The longest silence.
-    pub silence: Duration,
-    /// Its models' prices, by name.
-    pub prices: BTreeMap<String, Price>,
-}
-
-/// What a provider speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// Chat Completions.
-    OpenAi,
-    /// The Messages API.
-    Anthropic,
-}
-
-/// The providers of a node.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// By name.
-    pub providers: BTreeMap<String, ProviderSettings>,
-    /// When a failed request is made again.
-    pub schedule: Schedule,
-}
-
-/// How long a provider may be silent.
-pub const SILENCE: Duration = Duration::from_secs(60);
-
-impl Settings {
-    /// The providers that the environment knows: those whose keys are set, and Ollama, which needs none.
-    pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Settings {
-        let mut providers = BTreeMap::new();
-        let mut add = |name: &str, protocol, base: String, key| {
-            let settings = ProviderSettings { protocol, base, key, silence: SILENCE, prices: BTreeMap::new() };
-            providers.insert(name.to_owned(), settings);
-        };
-        let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
-        let base = |name: &str, default: &str| set(name).unwrap_or_else(|| default.to_owned());
-        if let Some(key) = set("OPENAI_API_KEY") {
-            add("openai", Protocol::OpenAi, base("OPENAI_BASE_URL", "https://api.openai.com/v1"), Key::new(&key));
-        }
-        if let Some(key) = set("OPENROUTER_API_KEY") {
-            add("openrouter", Protocol::OpenAi, "https://openrouter.ai/api/v1".to_owned(), Key::new(&key));
-        }
-        if let Some(key) = set("ANTHROPIC_API_KEY") {
-            let base = base("ANTHROPIC_BASE_URL", "https://api.anthropic.com/v1");
-            add("anthropic", Protocol::Anthropic, base, Key::new(&key));
-        }
-        let host = base("OLLAMA_HOST", "http://127.0.0.1:11434");
-        let host = if host.contains("://") { host } else { format!("http://{host}") };
-        add("ollama", Protocol::OpenAi, format!("{}/v1", host.trim_end_matches('/')), Key::none());
-        Settings { providers, schedule: Schedule::default() }
-    }
-}
-
-struct Registered {
-    provider: Arc<dyn Provider>,
-    breaker: Mutex<Breaker>,
-    prices: BTreeMap<String, Price>,
+pub enum Voice {
+    /// A provider.
+    Backend(Arc<Backend>),
+    /// A file.
+    Speech(Speech),
+    /// Nobody, because of what is wrong with the provider's settings; the next of the chain may do.
+    Unusable(Arc<str>),
 }
 
 /// What one call to [`Models::chat`] asks.
@@ -152,40 +64,20 @@ pub struct Answered {
 
 /// The node's models.
 pub struct Models {
-    providers: BTreeMap<String, Registered>,
+    providers: Providers,
     budgets: Budgets,
-    schedule: Schedule,
     started: Instant,
 }
 
 impl Models {
-    /// Prepares every provider; no request is made yet.
-    pub fn new(settings: Settings) -> Result<Models, Error> {
-        let mut models = Models {
-            providers: BTreeMap::new(),
-            budgets: Budgets::default(),
-            schedule: settings.schedule,
-            started: Instant::now(),
-        };
-        for (name, settings) in settings.providers {
-            let endpoint = Endpoint::new(&name, &settings.base, settings.key, settings.silence)?;
-            let provider: Arc<dyn Provider> = match settings.protocol {
-                Protocol::OpenAi => Arc::new(OpenAi::new(endpoint)),
-                Protocol::Anthropic => Arc::new(Anthropic::new(endpoint)),
-            };
-            models.register(&name, provider, settings.prices);
-        }
-        Ok(models)
+    /// Models behind these providers.
+    pub fn new(providers: Providers) -> Models {
+        Models { providers, budgets: Budgets::default(), started: Instant::now() }
     }
 
-    /// Adds a provider of any kind under a name.
-    pub fn register(&mut self, name: &str, provider: Arc<dyn Provider>, prices: BTreeMap<String, Price>) {
-        self.providers.insert(name.to_owned(), Registered { provider, breaker: Mutex::default(), prices });
-    }
-
-    /// The names of the providers, `scripted` among them.
-    pub fn names(&self) -> Vec<String> {
-        self.providers.keys().cloned().chain([SCRIPTED.to_owned()]).collect()
+    /// Who can be asked.
+    pub fn providers(&self) -> &Providers {
+        &self.providers
     }
 
     /// What was used today.
@@ -231,43 +123,51 @@ impl Models {
         match (failures.pop(), tried) {
             (Some(only), 1) => Err(only),
             (Some(last), tried) => Err(Error::AllFailed { tried, last: Box::new(last) }),
-            (None, _) => Err(Error::UnknownProvider {
+            (None, _) => Err(Error::Setup {
                 provider: "(none)".to_owned(),
-                known: self.names(),
-                help: "name one under [llm] in the agent's file or in caxton.toml".to_owned(),
+                problem: "the agent names no model: set provider under [llm] in its file or in caxton.toml".to_owned(),
             }),
         }
     }
 
     async fn chat_with(&self, target: &Target, ask: &Ask<'_>, tries: &mut u32) -> Result<(Reply, Spent), Error> {
-        if let Some(speech) = &target.speech {
-            let provider: Arc<dyn Provider> = match speech {
-                Speech::Script(script) => Arc::new(Scripted::new(&target.model, Arc::clone(script))),
-                Speech::Recording(player) => Arc::clone(player) as Arc<dyn Provider>,
-            };
-            return self.request(&*provider, Price::default(), ask, tries).await;
+        match &target.voice {
+            Voice::Backend(backend) => self.ask_backend(backend, target, ask, tries).await,
+            Voice::Speech(Speech::Script(script)) => {
+                self.request(&Scripted::new(&target.model, Arc::clone(script)), FREE, ask, tries).await
+            }
+            Voice::Speech(Speech::Recording(player)) => self.request(&**player, FREE, ask, tries).await,
+            Voice::Unusable(problem) => {
+                Err(Error::Setup { provider: target.provider.clone(), problem: problem.to_string() })
+            }
         }
-        let registered = self.providers.get(&target.provider).ok_or_else(|| Error::UnknownProvider {
-            provider: target.provider.clone(),
-            known: self.names(),
-            help: PROVIDER_HELP.to_owned(),
-        })?;
-        let price = registered.prices.get(&target.model).copied().unwrap_or_default();
+    }
+
+    async fn ask_backend(
+        &self,
+        backend: &Backend,
+        target: &Target,
+        ask: &Ask<'_>,
+        tries: &mut u32,
+    ) -> Result<(Reply, Spent), Error> {
+        let price = backend.prices.get(&target.model).copied().unwrap_or(FREE);
+        let schedule = self.providers.schedule();
         let mut failed = 0;
         loop {
-            self.admit(&target.provider, registered)?;
-            let result = self.request(&*registered.provider, price, ask, tries).await;
-            self.learn(registered, &result);
+            self.admit(backend)?;
+            let result = self.request(&*backend.provider, price, ask, tries).await;
+            self.learn(backend, &result);
             let error = match result {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             failed += 1;
             let chance = uuid::Uuid::new_v4().as_u64_pair().0;
-            match self.schedule.pause(failed, error.retry_after(), chance).filter(|_| error.is_passing()) {
+            match schedule.pause(failed, error.retry_after(), chance).filter(|_| error.is_passing()) {
                 None => return Err(error),
                 Some(pause) => {
-                    warn!(provider = %target.provider, kind = error.kind(), pause_ms = pause.as_millis() as u64, "asking again");
+                    let pause_ms = pause.as_millis() as u64;
+                    warn!(provider = %backend.name, kind = error.kind(), pause_ms, "asking again");
                     tokio::time::sleep(pause).await;
                     ask.deltas.restart().await;
                 }
@@ -300,17 +200,17 @@ impl Models {
         Ok((reply, spent))
     }
 
-    fn admit(&self, provider: &str, registered: &Registered) -> Result<(), Error> {
-        let mut breaker = registered.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+    fn admit(&self, backend: &Backend) -> Result<(), Error> {
+        let mut breaker = backend.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         breaker.admit(self.now_ms()).map_err(|rest| Error::CircuitOpen {
-            provider: provider.to_owned(),
+            provider: backend.name.clone(),
             failures: breaker.failures(),
             rest,
         })
     }
 
-    fn learn(&self, registered: &Registered, result: &Result<(Reply, Spent), Error>) {
-        let mut breaker = registered.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+    fn learn(&self, backend: &Backend, result: &Result<(Reply, Spent), Error>) {
+        let mut breaker = backend.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
             // "Busy" with a wish is a healthy provider that paces us.
             Err(error) if error.is_passing() && error.retry_after().is_none() => breaker.failed(self.now_ms()),
@@ -327,7 +227,7 @@ impl Models {
 /// Gives back what was set aside also when the request is dropped half-way.
 struct Settle<'a> {
     budgets: &'a Budgets,
-    reserved: Option<super::budget::Reserved>,
+    reserved: Option<Reserved>,
 }
 
 impl Settle<'_> {

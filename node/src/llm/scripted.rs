@@ -5,6 +5,7 @@
 //! [[rule]]
 //! when.request = ["chart", "draw"]      # the request has one of these words in it
 //! when.after = []                       # nothing has been called yet
+//! when.can = "chart-generator"          # and this tool can be called
 //! say = "I need the numbers first."
 //! [[rule.call]]
 //! tool = "ask_capability"
@@ -22,7 +23,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::template::{self, TemplateError};
-use super::{ChatRequest, Deltas, Error, Finish, Message, Provider, Reply, ToolCall, usage_guess};
+use super::{ChatRequest, Deltas, Error, Finish, Message, Provider, Reply, ToolCall, ToolDefinition, usage_guess};
 
 /// A script may have this many rules.
 pub const RULES_MAX: usize = 1_000;
@@ -57,6 +58,8 @@ struct When {
     after: Option<OneOrMany>,
     /// One of those answers is a failure, or none is.
     failed: Option<bool>,
+    /// All of these can be called.
+    can: Option<OneOrMany>,
     /// One of these is in the newest message.
     newest: Option<OneOrMany>,
 }
@@ -118,7 +121,7 @@ impl Scripted {
     }
 
     fn reply(&self, request: &ChatRequest) -> Result<Reply, Error> {
-        let scene = Scene::of(&request.messages);
+        let scene = Scene::of(request);
         let rule = self.script.rules.iter().find(|rule| scene.fits(&rule.when));
         let rule = rule.ok_or_else(|| Error::NoRule { script: self.path.to_string(), wanted: scene.wanted() })?;
         let look_up = |name: &str| scene.value(name);
@@ -150,6 +153,7 @@ impl Provider for Scripted {
 
 /// What a rule looks at: the newest request and what happened since.
 struct Scene<'a> {
+    tools: &'a [ToolDefinition],
     request: String,
     newest: String,
     /// Results since the request, in order.
@@ -160,7 +164,8 @@ struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    fn of(messages: &'a [Message]) -> Scene<'a> {
+    fn of(request: &'a ChatRequest) -> Scene<'a> {
+        let messages = request.messages.as_slice();
         let asked = messages.iter().rposition(|message| matches!(message, Message::User { .. }));
         let since = asked.map_or(messages, |at| &messages[at + 1..]);
         let spoke = since.iter().rposition(|message| matches!(message, Message::Assistant { .. }));
@@ -173,8 +178,9 @@ impl<'a> Scene<'a> {
         after.sort_unstable();
         after.dedup();
         Scene {
+            tools: &request.tools,
             request: asked.map(|at| messages[at].text()).unwrap_or_default(),
-            newest: messages.last().map(Message::text).unwrap_or_default().to_lowercase(),
+            newest: messages.last().map(Message::text).unwrap_or_default(),
             results: since.iter().filter_map(result).collect(),
             failed: fresh.iter().any(|message| matches!(message, Message::Tool { failed: true, .. })),
             after,
@@ -188,12 +194,18 @@ impl<'a> Scene<'a> {
             wanted == self.after
         };
         when.request.as_ref().is_none_or(|wanted| wanted.any_in(&self.request.to_lowercase()))
-            && when.newest.as_ref().is_none_or(|wanted| wanted.any_in(&self.newest))
+            && when.newest.as_ref().is_none_or(|wanted| wanted.any_in(&self.newest.to_lowercase()))
+            && when.can.as_ref().is_none_or(|wanted| wanted.all().iter().all(|tool| self.can(tool)))
             && when.after.as_ref().is_none_or(after)
             && when.failed.is_none_or(|failed| failed == self.failed)
     }
 
-    /// `request`, `attachment` (the first one named in the request), or the newest result of a tool.
+    fn can(&self, tool: &str) -> bool {
+        self.tools.iter().any(|known| known.name == tool)
+    }
+
+    /// `request`, `attachment` (the first one named in the request), `newest` (the newest message), or the newest
+    /// result of a tool.
     fn value(&self, name: &str) -> Option<Value> {
         match name {
             "request" => Some(Value::String(self.request.clone())),
@@ -202,6 +214,7 @@ impl<'a> Scene<'a> {
                 let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '`' | '"' | '\'')).unwrap_or(rest.len());
                 Some(Value::String(format!("attachment:{}", &rest[..end])))
             }
+            "newest" => Some(Value::String(self.newest.clone())),
             tool => {
                 let (_, text) = self.results.iter().rev().find(|(name, _)| *name == tool)?;
                 Some(Value::String((*text).to_owned()))

@@ -1,7 +1,7 @@
 //! `{{name}}` and `{{name/pointer/*/field}}` in the texts and arguments of a script.
 //!
 //! A string that is nothing but one placeholder becomes the JSON value itself; otherwise values are written into the
-//! text. A placeholder that leads nowhere is an error, never an empty string.
+//! text. `-1` is the last of a list. A placeholder that leads nowhere is an error, never an empty string.
 
 use serde_json::Value;
 
@@ -76,8 +76,11 @@ fn descend(value: &Value, parts: &[&str]) -> Result<Value, String> {
     match (value, *part) {
         (Value::Array(values), "*") => values.iter().map(|value| descend(value, rest)).collect(),
         (Value::Array(values), part) => {
-            let place: usize = part.parse().map_err(|_| format!("`{part}` is not a place in a list"))?;
-            let value = values.get(place).ok_or_else(|| format!("the list has {} values", values.len()))?;
+            let place: isize = part.parse().map_err(|_| format!("`{part}` is not a place in a list"))?;
+            let from_end = values.len().checked_sub(place.unsigned_abs());
+            let place = if place < 0 { from_end } else { Some(place.unsigned_abs()) };
+            let value = place.and_then(|place| values.get(place));
+            let value = value.ok_or_else(|| format!("the list has {} values", values.len()))?;
             descend(value, rest)
         }
         (Value::Object(fields), part) => {
@@ -105,7 +108,7 @@ mod tests {
     #[test]
     fn a_lone_placeholder_keeps_its_type_and_others_become_text() {
         let value =
-            json!({ "a": "{{table/rows/*/sales}}", "b": "mean {{table/mean}}, {{text}}", "c": "{{json/rows/1}}" });
+            json!({ "a": "{{table/rows/*/sales}}", "b": "mean {{table/mean}}, {{text}}", "c": "{{json/rows/-1}}" });
         let filled = fill(&value, &look_up).expect("good");
         assert_eq!(filled, json!({ "a": [4, 6], "b": "mean 5.0, plain", "c": 2 }));
         assert_eq!(fill(&json!("{{text}} {{text}}"), &look_up), Ok(json!("plain plain")));
@@ -113,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_placeholder_that_leads_nowhere_is_an_error() {
-        for bad in ["{{none}}", "{{table/rows/7}}", "{{table/x}}", "{{text/a}}", "{{table/mean/x}}", "{{table"] {
+        for bad in ["{{none}}", "{{table/rows/7}}", "{{table/rows/-3/q}}", "{{table/x}}", "{{text/a}}", "{{table/mean/x}}", "{{table"] {
             assert!(fill(&json!(bad), &look_up).is_err(), "{bad}");
         }
     }

@@ -1,0 +1,213 @@
+//! An agent as turns use it: its file, its prompts, its tools' definitions and the chain of its models.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use caxton_proto::manifest::agent::AgentManifest;
+use caxton_proto::manifest::prompt::{Prompt, Template, Values};
+use caxton_proto::manifest::provider::{Fallback, ProviderKind};
+use caxton_proto::manifest::workspace::WorkspaceManifest;
+use caxton_proto::tree::TreePath;
+use caxton_proto::{ProviderName, Revision, ToolName, WorkspaceId};
+use serde_json::Value;
+
+use super::turn::{Gate, Limits};
+use crate::llm::models::{Target, Voice};
+use crate::llm::providers::{Providers, Speech};
+use crate::llm::{Account, ToolDefinition};
+
+/// A chain has at most this many models.
+const TARGETS_MAX: usize = 16;
+
+/// An agent, ready to begin turns.
+#[derive(Debug)]
+pub struct Agent {
+    /// Its file.
+    pub manifest: Arc<AgentManifest>,
+    /// The revision that it is of.
+    pub revision: Revision,
+    /// What it may call.
+    pub tools: Vec<AgentTool>,
+    /// Whom it asks, in this order.
+    pub targets: Vec<Target>,
+    /// Who pays.
+    pub account: Account,
+    system: Option<Template>,
+    user: Option<Template>,
+}
+
+/// A function of a tool that an agent's file names.
+#[derive(Debug, Clone)]
+pub struct AgentTool {
+    /// As the model knows it.
+    pub definition: ToolDefinition,
+    /// Whether a person is asked first.
+    pub gate: Gate,
+    /// The tool's folder.
+    pub server: ToolName,
+    /// The function of it.
+    pub function: String,
+}
+
+/// One function that a tool offers.
+#[derive(Debug, Clone)]
+pub struct Offered {
+    /// The tool's folder.
+    pub server: ToolName,
+    /// The function of it.
+    pub function: String,
+    /// What it does.
+    pub description: String,
+    /// The JSON Schema of its arguments.
+    pub parameters: Arc<Value>,
+}
+
+/// What an agent is made of.
+pub struct Parts<'a> {
+    /// Where it lives.
+    pub workspace: &'a WorkspaceId,
+    /// The revision.
+    pub revision: Revision,
+    /// Its file.
+    pub manifest: Arc<AgentManifest>,
+    /// caxton.toml.
+    pub settings: &'a WorkspaceManifest,
+    /// What the tools that its file names offer, in the file's order.
+    pub offered: Vec<Offered>,
+    /// Reads a file of the workspace.
+    pub read: &'a dyn Fn(&TreePath) -> Result<String, String>,
+    /// The node's providers.
+    pub providers: &'a Providers,
+}
+
+impl Agent {
+    /// Puts an agent together. A model that cannot be used is an error only when it is asked: another one of the chain
+    /// may do.
+    pub fn assemble(parts: Parts<'_>) -> Result<Agent, String> {
+        let manifest = &parts.manifest;
+        let system = manifest.prompts.system.as_ref().map(|prompt| template(prompt, &parts)).transpose()?;
+        let user = manifest.prompts.user.as_ref().map(|prompt| template(prompt, &parts)).transpose()?;
+        let targets = chain(&parts);
+        let approval = &manifest.approval.tools;
+        let account = Account {
+            workspace: parts.workspace.clone(),
+            agent: manifest.name.clone(),
+            workspace_budget: parts.settings.budget,
+            agent_budget: manifest.budget,
+        };
+        let tools =
+            name_tools(parts.offered, |server| if approval.contains(server) { Gate::Approval } else { Gate::Open });
+        Ok(Agent { manifest: parts.manifest, revision: parts.revision, tools, targets, account, system, user })
+    }
+
+    /// What a turn of this agent may use.
+    pub fn limits(&self) -> Limits {
+        let limits = &self.manifest.limits;
+        Limits {
+            steps_max: limits.steps_max,
+            tokens_max: limits.tokens_max,
+            wall_ms_max: u64::try_from(limits.wall_time.as_millis()).unwrap_or(u64::MAX),
+            depth_max: limits.delegation_depth_max.saturating_sub(1), // The first agent stands in the row too.
+            ..Limits::default()
+        }
+    }
+
+    /// What the model is told of itself, and the request as it is put to it.
+    pub fn prompts(&self, request: &str, context: &str) -> (Option<String>, String) {
+        let values = Values { request, context, parameters: &self.manifest.parameters };
+        let system = self.system.as_ref().map(|template| template.render(&values));
+        let user = self.user.as_ref().map_or_else(|| request.to_owned(), |template| template.render(&values));
+        let placed =
+            [&self.system, &self.user].into_iter().flatten().any(|template| template.as_str().contains("{{context}}"));
+        let user = if placed { user } else { format!("{user}{context}") };
+        (system, user)
+    }
+
+    /// The tool that the model knows by this name.
+    pub fn tool(&self, name: &str) -> Option<&AgentTool> {
+        self.tools.iter().find(|tool| tool.definition.name == name)
+    }
+}
+
+fn template(prompt: &Prompt, parts: &Parts<'_>) -> Result<Template, String> {
+    match prompt {
+        Prompt::Text(template) => Ok(template.clone()),
+        Prompt::File(path) => {
+            let text = (parts.read)(path)?;
+            Template::parse(&text, &parts.manifest.parameters).map_err(|errors| {
+                let first = errors.first().map(|error| format!("{:?}", error.problem)).unwrap_or_default();
+                format!("the prompt {path} has a bad placeholder: {first}; deploy the workspace again to see where")
+            })
+        }
+    }
+}
+
+/// A function keeps its own name where no other one of the agent has it, else its folder's name comes before it.
+fn name_tools(offered: Vec<Offered>, gate: impl Fn(&ToolName) -> Gate) -> Vec<AgentTool> {
+    let mut seen = BTreeSet::new();
+    let twice: BTreeSet<String> =
+        offered.iter().filter(|tool| !seen.insert(tool.function.clone())).map(|tool| tool.function.clone()).collect();
+    let named = offered.into_iter().map(|tool| {
+        let name = match twice.contains(&tool.function) || super::builtin::is_built_in(&tool.function) {
+            true => format!("{}__{}", tool.server, tool.function),
+            false => tool.function.clone(),
+        };
+        let Offered { server, function, description, parameters } = tool;
+        let definition = ToolDefinition { name, description, parameters };
+        AgentTool { definition, gate: gate(&server), server, function }
+    });
+    named.collect()
+}
+
+/// The agent's model, its fallbacks, then its provider's.
+fn chain(parts: &Parts<'_>) -> Vec<Target> {
+    let llm = &parts.manifest.llm;
+    let settings = parts.settings;
+    let Some(first) = llm.provider.as_ref().or_else(|| settings.default_provider()) else { return Vec::new() };
+    let model = llm.model.clone().or_else(|| {
+        let workspace_default = llm.provider.is_none() || llm.provider == settings.llm.provider;
+        settings.llm.model.clone().filter(|_| workspace_default)
+    });
+    let mut targets = vec![target(first, model.as_deref(), parts)];
+    let after = settings.providers.get(first).map(|provider| provider.fallback.as_slice()).unwrap_or_default();
+    for Fallback { provider, model } in llm.fallback.iter().chain(after).take(TARGETS_MAX - 1) {
+        targets.push(target(provider, model.as_deref(), parts));
+    }
+    targets
+}
+
+fn target(name: &ProviderName, model: Option<&str>, parts: &Parts<'_>) -> Target {
+    let declared = parts.settings.providers.get(name);
+    let model = model.or_else(|| declared.and_then(|provider| provider.model.as_deref()));
+    let unusable = |problem: String| Voice::Unusable(problem.into());
+    let target = |model: &str, voice| Target { provider: name.to_string(), model: model.to_owned(), voice };
+    let no_model =
+        || unusable(format!("no model is named; set model under [providers.{name}] or in the agent's [llm]"));
+    let Some(declared) = declared else {
+        return match (parts.providers.of_node(name.as_str()), model) {
+            (Ok(backend), Some(model)) => target(model, Voice::Backend(backend)),
+            (Ok(_), None) => target("", no_model()),
+            (Err(error), model) => target(model.unwrap_or_default(), unusable(error.to_string())),
+        };
+    };
+    match &declared.kind {
+        ProviderKind::Scripted { script } => {
+            let read = (parts.read)(script)
+                .and_then(|text| Speech::parse(script.as_str(), &text).map_err(|error| error.to_string()));
+            target(script.as_str(), read.map_or_else(unusable, Voice::Speech))
+        }
+        ProviderKind::Wasm { tool } => {
+            let problem =
+                format!("the tool `{tool}` cannot stand in for a model on this node yet; name another provider");
+            target(model.unwrap_or_default(), unusable(problem))
+        }
+        ProviderKind::OpenAi { .. } | ProviderKind::Anthropic { .. } => {
+            let backend = parts.providers.of_workspace(parts.workspace, name, declared);
+            match (backend, model) {
+                (Ok(Some(backend)), Some(model)) => target(model, Voice::Backend(backend)),
+                (Ok(_), _) => target("", no_model()),
+                (Err(error), model) => target(model.unwrap_or_default(), unusable(error.to_string())),
+            }
+        }
+    }
+}

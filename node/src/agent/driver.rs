@@ -1,0 +1,637 @@
+//! Does what a [`Turn`] says: asks models, calls tools and other agents, and reports every step as it happens.
+//!
+//! It decides nothing. What came of each step goes back into the turn, with the time that it took; an agent that fails
+//! is an error to the one that asked it and to nobody else.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use caxton_proto::AgentName;
+use futures::future::{BoxFuture, join_all};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tracing::{Instrument, debug, field, info_span};
+
+use super::attachments::{PREFIX, Shelf, Visible};
+use super::builtin::AskCapability;
+use super::turn::{Action, Brief, Call, Decision, Gate, Next, Outcome, Returned, Turn, Unasked};
+use super::world::{Found, Invocation, ToolOutput, World};
+use super::{Agent, AgentTool};
+use crate::api::messages::{PREVIEW_BYTES_MAX, TurnEvent};
+use crate::llm::breaker::Breaker;
+use crate::llm::budget::Spent;
+use crate::llm::models::{Answered, Ask, Models};
+use crate::llm::{ChatRequest, Delta, Deltas, Message, Part, ToolDefinition};
+
+/// How many events wait for a slow reader before the turn waits for it.
+pub const EVENTS_WAITING_MAX: usize = 256;
+
+/// Where events go, if anyone listens; a listener that leaves does not stop the turn.
+#[derive(Debug, Clone, Default)]
+pub struct Events(Option<mpsc::Sender<TurnEvent>>);
+
+impl Events {
+    /// Nobody listens.
+    pub fn none() -> Events {
+        Events(None)
+    }
+
+    /// A listener.
+    pub fn channel() -> (Events, mpsc::Receiver<TurnEvent>) {
+        let (sender, receiver) = mpsc::channel(EVENTS_WAITING_MAX);
+        (Events(Some(sender)), receiver)
+    }
+
+    /// Whether anyone listens.
+    pub fn is_heard(&self) -> bool {
+        self.0.as_ref().is_some_and(|sender| !sender.is_closed())
+    }
+
+    /// Hands an event on; it is made only when someone listens.
+    pub async fn emit(&self, event: impl FnOnce() -> TurnEvent) {
+        if let Some(sender) = self.0.as_ref().filter(|sender| !sender.is_closed()) {
+            sender.send(event()).await.ok();
+        }
+    }
+}
+
+/// One agent's part in answering a message: its turn, and those of the agents that it waits for. Plain data: it can be
+/// stored while it waits for a person.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Whose turn.
+    pub agent: AgentName,
+    /// The turn.
+    pub turn: Turn,
+    /// The agents that asked one another to get here, this one last.
+    path: Vec<AgentName>,
+    /// Where among the turn's messages the request stands.
+    asked_at: usize,
+    /// The files that it sees.
+    pub visible: Visible,
+    /// Agents that were asked and wait for a person, by the call that asked them.
+    waiting: BTreeMap<String, Run>,
+}
+
+/// What a run begins with.
+#[derive(Debug, Default)]
+pub struct Opening {
+    /// What is wanted.
+    pub request: String,
+    /// Images for models that see.
+    pub images: Vec<String>,
+    /// What the conversation held before.
+    pub history: Vec<Message>,
+    /// Calls that the sender made for the request already, with their results.
+    pub after: Vec<Message>,
+    /// The files that came with it.
+    pub visible: Visible,
+    /// Tools that the sender calls by itself.
+    pub sender_tools: Vec<ToolDefinition>,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It is over.
+    Over,
+    /// It waits for a person.
+    Waiting,
+}
+
+/// A call that waits for a person, and the way to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pending {
+    /// Calls from the outermost run to this one; the last is the call itself.
+    pub way: Vec<String>,
+    /// Whose turn.
+    pub agent: AgentName,
+    /// The call.
+    pub call: Call,
+}
+
+impl Run {
+    /// Prepares a run; nothing happens yet.
+    pub fn begin(agent: &Agent, opening: Opening, shelf: &Shelf) -> Run {
+        Run::begin_below(agent, opening, shelf, None)
+    }
+
+    fn begin_below(agent: &Agent, opening: Opening, shelf: &Shelf, asked_by: Option<&Run>) -> Run {
+        let (system, user) = agent.prompts(&opening.request, &shelf.describe(&opening.visible));
+        let mut parts = vec![Part::Text { text: user }];
+        parts.extend(opening.images.into_iter().map(|url| Part::Image { url }));
+        let mut messages: Vec<Message> = system.map(Message::system).into_iter().collect();
+        messages.extend(opening.history);
+        let asked_at = messages.len();
+        messages.push(Message::User { parts });
+        messages.extend(opening.after);
+        let own = agent.tools.iter().map(|tool| (tool.definition.clone(), tool.gate));
+        let theirs = opening.sender_tools.into_iter().map(|tool| (tool, Gate::Sender));
+        let mut limits = agent.limits();
+        let (mut depth, mut path) = (0, Vec::new());
+        if let Some(asker) = asked_by {
+            depth = asker.turn.depth() + 1;
+            path.clone_from(&asker.path);
+            limits.depth_max = limits.depth_max.min(asker.turn.limits().depth_max);
+            limits.wall_ms_max = limits.wall_ms_max.min(asker.turn.time_left_ms());
+            let tokens_left = asker.turn.limits().tokens_max.saturating_sub(asker.turn.spent().usage.total());
+            limits.tokens_max = limits.tokens_max.min(tokens_left);
+        }
+        path.push(agent.manifest.name.clone());
+        let turn = Turn::begin(Brief { limits, depth, tools: own.chain(theirs).collect(), messages });
+        Run {
+            agent: agent.manifest.name.clone(),
+            turn,
+            path,
+            asked_at,
+            visible: opening.visible,
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    /// The request and everything that was said since.
+    pub fn said(&self) -> Vec<Message> {
+        self.turn.messages().get(self.asked_at..).unwrap_or_default().to_vec()
+    }
+
+    /// All calls that wait for a person, in this run and in those that it waits for.
+    pub fn pending(&self) -> Vec<Pending> {
+        let own = self.turn.awaiting_approval().into_iter().map(|call| Pending {
+            way: vec![call.id.clone()],
+            agent: self.agent.clone(),
+            call: call.clone(),
+        });
+        let below = self.waiting.iter().flat_map(|(call, run)| {
+            run.pending().into_iter().map(|mut pending| {
+                pending.way.insert(0, call.clone());
+                pending
+            })
+        });
+        own.chain(below).collect()
+    }
+
+    /// Takes a person's word on the call at the end of `way`.
+    pub fn decided(&mut self, way: &[String], decision: Decision) -> Result<(), Unasked> {
+        match way {
+            [call] => self.turn.decided(call, decision),
+            [call, rest @ ..] => match self.waiting.get_mut(call) {
+                Some(run) => run.decided(rest, decision),
+                None => Err(Unasked { what: format!("a decision below call {call:?}") }),
+            },
+            [] => Err(Unasked { what: "a decision on no call".to_owned() }),
+        }
+    }
+}
+
+/// Drives runs in one workspace.
+#[derive(Clone)]
+pub struct Driver {
+    /// The models.
+    pub models: Arc<Models>,
+    /// Everything else.
+    pub world: Arc<dyn World>,
+    /// The health of agents.
+    pub health: Arc<AgentHealth>,
+    /// Who listens.
+    pub events: Events,
+    /// The files of the message.
+    pub shelf: Shelf,
+    /// What each agent used.
+    pub ledger: Ledger,
+    /// Names the turn in step keys, spans and logs.
+    pub turn_id: Arc<str>,
+}
+
+/// What each agent used of its models, in one message and all that it led to.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger(Arc<Mutex<BTreeMap<AgentName, Spent>>>);
+
+impl Ledger {
+    /// One that goes on from what was used before.
+    pub fn of(spent: Vec<(AgentName, Spent)>) -> Ledger {
+        Ledger(Arc::new(Mutex::new(spent.into_iter().collect())))
+    }
+
+    fn add(&self, agent: &AgentName, spent: Spent) {
+        let mut ledger = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = ledger.entry(agent.clone()).or_default();
+        held.tokens = held.tokens.saturating_add(spent.tokens);
+        held.cost = held.cost.saturating_add(spent.cost);
+    }
+
+    /// Every agent with what it used.
+    pub fn all(&self) -> Vec<(AgentName, Spent)> {
+        let ledger = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.iter().map(|(agent, spent)| (agent.clone(), *spent)).collect()
+    }
+}
+
+/// What came of one call.
+enum Came {
+    Returned(Returned, Visible),
+    Waits(Box<Run>),
+}
+
+impl Driver {
+    /// Drives a run until it is over or waits for a person.
+    pub fn drive<'a>(&'a self, run: &'a mut Run, agent: &'a Agent) -> BoxFuture<'a, Progress> {
+        let span = info_span!(
+            "invoke_agent",
+            otel.name = format!("invoke_agent {}", run.agent),
+            gen_ai.operation.name = "invoke_agent",
+            gen_ai.agent.name = %run.agent,
+            gen_ai.agent.version = %agent.manifest.version,
+            caxton.workspace = %self.world.workspace(),
+            caxton.turn = %self.turn_id,
+            caxton.depth = run.turn.depth(),
+            error.type = field::Empty,
+        );
+        Box::pin(self.steps(run, agent).instrument(span))
+    }
+
+    async fn steps(&self, run: &mut Run, agent: &Agent) -> Progress {
+        loop {
+            let began = Instant::now();
+            let waits = match run.turn.next() {
+                Next::Over(outcome) => {
+                    if let Outcome::Failed { failure } = outcome {
+                        tracing::Span::current().record("error.type", failure.code());
+                    }
+                    return Progress::Over;
+                }
+                Next::AwaitApproval(_) => return Progress::Waiting,
+                Next::AskModel { tokens_max } => {
+                    self.ask_model(run, agent, tokens_max).await;
+                    false
+                }
+                Next::Call(calls) => {
+                    let calls: Vec<Call> = calls.into_iter().cloned().collect();
+                    self.make_calls(run, agent, calls).await
+                }
+            };
+            run.turn.passed(elapsed_ms(began));
+            if waits && !run.turn.is_over() {
+                return Progress::Waiting;
+            }
+        }
+    }
+
+    async fn ask_model(&self, run: &mut Run, agent: &Agent, tokens_left: u64) {
+        let (name, depth) = (run.agent.clone(), run.turn.depth());
+        self.events.emit(|| TurnEvent::ModelAsked { agent: name.clone(), depth }).await;
+        let left = u32::try_from(tokens_left).unwrap_or(u32::MAX);
+        // Only a limit that means something is sent: some models refuse numbers beyond what they can write.
+        let room = (left < agent.manifest.llm.max_tokens.unwrap_or(8_192)).then_some(left);
+        let request = ChatRequest {
+            model: String::new(),
+            messages: run.turn.messages().to_vec(),
+            tools: run.turn.tools().to_vec(),
+            temperature: agent.manifest.llm.temperature.map(|temperature| temperature as f32),
+            tokens_max: room.or(agent.manifest.llm.max_tokens),
+        };
+        let began = Instant::now();
+        let chat = self.chat(agent, request, &name, depth);
+        match tokio::time::timeout(Duration::from_millis(run.turn.time_left_ms()), chat).await {
+            Err(_) => {} // The time that passed ends the turn.
+            Ok(Err(error)) => run.turn.model_failed(crate::llm::reasons(&error)),
+            Ok(Ok(answered)) => {
+                let Answered { reply, provider, model, spent, tries: _ } = answered;
+                self.ledger.add(&name, spent);
+                let (usage, calls, duration_ms) = (reply.usage, reply.calls.len(), elapsed_ms(began));
+                self.events
+                    .emit(|| TurnEvent::ModelAnswered {
+                        agent: name,
+                        depth,
+                        provider,
+                        model,
+                        usage,
+                        calls,
+                        duration_ms,
+                    })
+                    .await;
+                self.report(run.turn.answered(reply));
+            }
+        }
+    }
+
+    async fn chat(
+        &self,
+        agent: &Agent,
+        request: ChatRequest,
+        name: &AgentName,
+        depth: u32,
+    ) -> Result<Answered, crate::llm::Error> {
+        let (targets, account) = (&agent.targets, &agent.account);
+        if !self.events.is_heard() {
+            return self.models.chat(Ask { targets, account, request, deltas: &Deltas::none() }).await;
+        }
+        let (deltas, mut said) = Deltas::channel();
+        // The sender goes when the reply is there, and so the listening ends.
+        let ask = async move { self.models.chat(Ask { targets, account, request, deltas: &deltas }).await };
+        let listen = async {
+            while let Some(delta) = said.recv().await {
+                let agent = name.clone();
+                let event = match delta {
+                    Delta::Text(text) => TurnEvent::Text { agent, depth, text },
+                    Delta::Restart => TurnEvent::TextWithdrawn { agent, depth },
+                };
+                self.events.emit(|| event).await;
+            }
+        };
+        tokio::join!(ask, listen).0
+    }
+
+    /// Makes all calls at the same time; true when one of them now waits for a person.
+    async fn make_calls(&self, run: &mut Run, agent: &Agent, calls: Vec<Call>) -> bool {
+        let mut resumed: BTreeMap<String, Run> = BTreeMap::new();
+        for call in &calls {
+            if let Some(below) = run.waiting.remove(&call.id) {
+                resumed.insert(call.id.clone(), below);
+            }
+        }
+        let asker = &*run;
+        let each = calls.iter().map(|call| {
+            let below = resumed.remove(&call.id);
+            self.make_call(asker, agent, call, below)
+        });
+        let came = join_all(each).await;
+        let mut waits = false;
+        for (call, came) in calls.into_iter().zip(came) {
+            match came {
+                Came::Returned(returned, files) => {
+                    run.visible.extend(files);
+                    self.report(run.turn.returned(&call.id, returned));
+                }
+                Came::Waits(below) => {
+                    run.waiting.insert(call.id, *below);
+                    waits = true;
+                }
+            }
+        }
+        waits
+    }
+
+    async fn make_call(&self, run: &Run, agent: &Agent, call: &Call, below: Option<Run>) -> Came {
+        let limit = Duration::from_millis(run.turn.time_left_ms());
+        let doing = async {
+            match (&call.action, below) {
+                (Action::AskCapability(ask), below) => self.ask_agent(run, call, ask, below).await,
+                (Action::ListCapabilities(list), _) => {
+                    let lines = self.world.capabilities(list.about.as_deref()).await;
+                    Came::Returned(Returned::good(lines), Visible::new())
+                }
+                (Action::Tool { tool, arguments }, _) => {
+                    let arguments = Value::Object(arguments.clone());
+                    let (returned, files) = self.call_tool(run, agent, call, tool, arguments).await;
+                    Came::Returned(returned, files)
+                }
+                (Action::Refuse { problem, .. }, _) => {
+                    Came::Returned(Returned::failed(problem.clone()), Visible::new())
+                }
+            }
+        };
+        match tokio::time::timeout(limit, doing).await {
+            Ok(came) => came,
+            Err(_) => Came::Returned(Returned::failed("the turn's time was used up"), Visible::new()),
+        }
+    }
+
+    async fn call_tool(
+        &self,
+        run: &Run,
+        agent: &Agent,
+        call: &Call,
+        tool: &str,
+        arguments: Value,
+    ) -> (Returned, Visible) {
+        let (name, depth) = (&run.agent, run.turn.depth());
+        let shown = preview(&arguments.to_string());
+        self.events
+            .emit(|| TurnEvent::ToolCalled {
+                agent: name.clone(),
+                depth,
+                call: call.id.clone(),
+                tool: tool.to_owned(),
+                arguments: shown,
+            })
+            .await;
+        let span = info_span!(
+            "execute_tool",
+            otel.name = format!("execute_tool {tool}"),
+            gen_ai.operation.name = "execute_tool",
+            gen_ai.tool.name = tool,
+            gen_ai.tool.call.id = %call.id,
+            error.type = field::Empty,
+        );
+        let began = Instant::now();
+        let result = match (agent.tool(tool), self.shelf.fill(arguments, &run.visible)) {
+            (None, _) => Err(format!("the tool `{tool}` is not deployed any more")),
+            (_, Err(problem)) => Err(problem),
+            (Some(tool), Ok(arguments)) => {
+                let invocation = self.invocation(run, call, tool, arguments);
+                self.world.call_tool(invocation).instrument(span.clone()).await
+            }
+        };
+        let (returned, files) = match result {
+            Ok(output) => self.keep_files(output).await,
+            Err(problem) => (Returned::failed(problem), Visible::new()),
+        };
+        if returned.failed {
+            span.record("error.type", "tool_error");
+        }
+        let duration_ms = elapsed_ms(began);
+        let outcome = if returned.failed { "failed" } else { "ok" };
+        metrics::histogram!("caxton_agent_tool_call_duration_seconds", "tool" => tool.to_owned(), "outcome" => outcome)
+            .record(began.elapsed().as_secs_f64());
+        let (failed, result) = (returned.failed, preview(&returned.text));
+        let (agent, call, tool) = (name.clone(), call.id.clone(), tool.to_owned());
+        self.events.emit(|| TurnEvent::ToolReturned { agent, depth, call, tool, failed, result, duration_ms }).await;
+        (returned, files)
+    }
+
+    fn invocation<'a>(&self, run: &'a Run, call: &Call, tool: &'a AgentTool, arguments: Value) -> Invocation<'a> {
+        Invocation {
+            agent: &run.agent,
+            server: &tool.server,
+            function: &tool.function,
+            arguments,
+            step_key: format!("{}/{}/{}/{}", self.turn_id, run.turn.depth(), run.turn.said().len(), call.id),
+            deadline: Instant::now() + Duration::from_millis(run.turn.time_left_ms()),
+        }
+    }
+
+    /// Puts a result's files on the shelf and their names where the model reads.
+    async fn keep_files(&self, output: ToolOutput) -> (Returned, Visible) {
+        let mut names = Visible::new();
+        let mut structured = output.structured;
+        let mut problem = None;
+        for file in output.attachments {
+            let content = file.content.clone();
+            let (media_type, bytes) = (file.media_type.clone(), content.len());
+            match self.shelf.add(file) {
+                Ok(name) => {
+                    if let Some(value) = &mut structured {
+                        replace_content(value, &content, &name);
+                    }
+                    names.insert(name.clone());
+                    self.events.emit(|| TurnEvent::Attached { name, media_type, bytes }).await;
+                }
+                Err(full) => problem = Some(full.to_string()),
+            }
+        }
+        let list: Vec<String> = names.iter().map(|name| format!("{PREFIX}{name}")).collect();
+        let mut text = match structured {
+            Some(Value::Object(mut fields)) => {
+                if !list.is_empty() {
+                    fields.insert("attachments".to_owned(), list.into());
+                }
+                Value::Object(fields).to_string()
+            }
+            Some(value) => value.to_string(),
+            None if list.is_empty() => output.text,
+            None => format!("{}\n[attached: {}]", output.text, list.join(", ")),
+        };
+        if let Some(problem) = problem {
+            text.push_str(&format!("\n[a file of this result was not kept: {problem}]"));
+        }
+        (Returned { failed: output.failed, ..Returned::good(text) }, names)
+    }
+
+    async fn ask_agent(&self, run: &Run, call: &Call, ask: &AskCapability, below: Option<Run>) -> Came {
+        let refuse = |problem: String| Came::Returned(Returned::failed(problem), Visible::new());
+        let began = Instant::now();
+        let (mut below, agent) = match below {
+            Some(below) => match self.world.agent(&below.agent).await {
+                Ok(agent) => (below, agent),
+                Err(problem) => return refuse(problem.to_string()),
+            },
+            None => match self.find_agent(run, call, ask).await {
+                Ok(found) => found,
+                Err(problem) => return refuse(problem),
+            },
+        };
+        let key = (self.world.workspace().clone(), below.agent.clone());
+        if let Err(rest) = self.health.admit(&key) {
+            return refuse(format!("the agent `{}` failed again and again; try it in {} s", key.1, rest.as_secs() + 1));
+        }
+        if self.drive(&mut below, &agent).await == Progress::Waiting {
+            return Came::Waits(Box::new(below));
+        }
+        let returned = self.answer_of(&below, run);
+        self.health.learn(&key, returned.0.failed);
+        let (agent, depth, from) = (run.agent.clone(), run.turn.depth(), below.agent.clone());
+        let (call, failed, duration_ms) = (call.id.clone(), returned.0.failed, elapsed_ms(began));
+        self.events.emit(|| TurnEvent::DelegateReturned { agent, depth, call, from, failed, duration_ms }).await;
+        Came::Returned(returned.0, returned.1)
+    }
+
+    /// Finds who can do what is asked, and prepares its run.
+    async fn find_agent(&self, run: &Run, call: &Call, ask: &AskCapability) -> Result<(Run, Arc<Agent>), String> {
+        let found = self.world.find(ask.wanted(), &run.path).await.map_err(|none| none.to_string())?;
+        let Found { agent: name, capability, score } = found;
+        let agent = self.world.agent(&name).await.map_err(|problem| problem.to_string())?;
+        self.events
+            .emit(|| TurnEvent::Delegated {
+                agent: run.agent.clone(),
+                depth: run.turn.depth(),
+                call: call.id.clone(),
+                to: name,
+                capability,
+                score,
+                request: preview(&ask.request),
+            })
+            .await;
+        let visible = self.shelf.named_in(&ask.request, &run.visible);
+        let opening = Opening { request: ask.request.clone(), visible, ..Opening::default() };
+        Ok((Run::begin_below(&agent, opening, &self.shelf, Some(run)), agent))
+    }
+
+    /// What the one that asked reads of a run that is over, and the files that it gets to see.
+    fn answer_of(&self, below: &Run, asker: &Run) -> (Returned, Visible) {
+        let usage = below.turn.spent().usage;
+        let files: Visible = below.visible.difference(&asker.visible).cloned().collect();
+        let Next::Over(outcome) = below.turn.next() else {
+            return (Returned::failed("the agent did not finish"), Visible::new());
+        };
+        let (text, failed) = match outcome {
+            Outcome::Answered { text, .. } => {
+                let unnamed: Vec<String> =
+                    files.iter().map(|name| format!("{PREFIX}{name}")).filter(|name| !text.contains(name)).collect();
+                let more =
+                    if unnamed.is_empty() { String::new() } else { format!("\n[attached: {}]", unnamed.join(", ")) };
+                (format!("{text}{more}"), false)
+            }
+            Outcome::Failed { failure } => (format!("the agent `{}` could not do it: {failure}", below.agent), true),
+            Outcome::SenderCalls { .. } => ("the agent called a tool that only a sender has".to_owned(), true),
+        };
+        (Returned { text, failed, usage }, files)
+    }
+
+    /// The turn refuses only what the driver should not have reported; it goes on as if nothing was said.
+    fn report(&self, told: Result<(), Unasked>) {
+        if let Err(unasked) = told {
+            debug!(turn = %self.turn_id, what = %unasked.what, "a report that the turn did not ask for");
+        }
+    }
+}
+
+/// Circuit breakers of agents that others ask; only those that failed lately are kept.
+#[derive(Debug, Default)]
+pub struct AgentHealth {
+    breakers: Mutex<HashMap<HealthKey, Breaker>>,
+    started: std::sync::OnceLock<Instant>,
+}
+
+type HealthKey = (caxton_proto::WorkspaceId, AgentName);
+
+impl AgentHealth {
+    fn now_ms(&self) -> u64 {
+        elapsed_ms(*self.started.get_or_init(Instant::now))
+    }
+
+    fn admit(&self, key: &HealthKey) -> Result<(), Duration> {
+        let now = self.now_ms();
+        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        breakers.get_mut(key).map_or(Ok(()), |breaker| breaker.admit(now))
+    }
+
+    fn learn(&self, key: &HealthKey, failed: bool) {
+        let now = self.now_ms();
+        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed {
+            breakers.entry(key.clone()).or_default().failed(now);
+        } else {
+            breakers.remove(key);
+        }
+    }
+}
+
+fn elapsed_ms(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The start of a text, for events.
+fn preview(text: &str) -> String {
+    let mut end = text.len().min(PREVIEW_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    if end < text.len() { format!("{}...", &text[..end]) } else { text.to_owned() }
+}
+
+/// A result that repeats a file's content word for word says its name instead.
+fn replace_content(value: &mut Value, content: &crate::api::messages::Content, name: &str) {
+    let crate::api::messages::Content::Text(whole) = content else { return };
+    match value {
+        Value::String(text) if !whole.is_empty() && text == whole => *text = format!("{PREFIX}{name}"),
+        Value::Array(values) => values.iter_mut().for_each(|value| replace_content(value, content, name)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| replace_content(value, content, name)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

@@ -1,0 +1,319 @@
+//! Whole runs with scripted models in a small world: agents that ask agents, files, failures, approvals.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use caxton_proto::manifest::agent::AgentManifest;
+use caxton_proto::manifest::workspace::WorkspaceManifest;
+use caxton_proto::tree::TreePath;
+use caxton_proto::{Revision, ToolName, WorkspaceId};
+use serde_json::json;
+
+use super::super::turn::Failure;
+use super::super::world::{AgentProblem, NotFound};
+use super::super::{Offered, Parts};
+use super::*;
+use crate::api::messages::{Attachment, Content};
+use crate::llm::models::Models;
+use crate::llm::providers::{Providers, Settings};
+
+/// Agents that are found by a word of their description, and tools that are closures.
+struct SmallWorld {
+    workspace: WorkspaceId,
+    agents: BTreeMap<String, Arc<Agent>>,
+    calls: Arc<AtomicUsize>,
+    at_once: Arc<AtomicUsize>,
+}
+
+impl World for SmallWorld {
+    fn workspace(&self) -> &WorkspaceId {
+        &self.workspace
+    }
+
+    fn agent<'a>(&'a self, name: &'a AgentName) -> BoxFuture<'a, Result<Arc<Agent>, AgentProblem>> {
+        let absent = || AgentProblem::Absent { agent: name.clone(), workspace: self.workspace.clone() };
+        let agent = self.agents.get(name.as_str()).cloned().ok_or_else(absent);
+        Box::pin(async move { agent })
+    }
+
+    fn find<'a>(&'a self, wanted: &'a str, except: &'a [AgentName]) -> BoxFuture<'a, Result<Found, NotFound>> {
+        let fits = |agent: &&Arc<Agent>| {
+            wanted.contains(&agent.manifest.description) && !except.contains(&agent.manifest.name)
+        };
+        let found = self.agents.values().find(fits).map(|agent| Found {
+            agent: agent.manifest.name.clone(),
+            capability: agent.manifest.description.clone(),
+            score: 0.9,
+        });
+        Box::pin(async move { found.ok_or(NotFound { nearest: vec![] }) })
+    }
+
+    fn capabilities<'a>(&'a self, _: Option<&'a str>) -> BoxFuture<'a, String> {
+        let lines: Vec<&str> = self.agents.values().map(|agent| agent.manifest.description.as_str()).collect();
+        let lines = lines.join("\n");
+        Box::pin(async move { lines })
+    }
+
+    fn call_tool<'a>(&'a self, call: Invocation<'a>) -> BoxFuture<'a, Result<ToolOutput, String>> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            match call.function {
+                "count" => {
+                    let lines = call.arguments["text"].as_str().unwrap_or_default().lines().count();
+                    Ok(ToolOutput { structured: Some(json!({ "lines": lines })), ..ToolOutput::default() })
+                }
+                "draw" => {
+                    let content = Content::Text("<svg/>".into());
+                    let file = Attachment { name: "chart.svg".into(), media_type: "image/svg+xml".into(), content };
+                    let structured = Some(json!({ "svg": "<svg/>" }));
+                    Ok(ToolOutput { structured, attachments: vec![file], ..ToolOutput::default() })
+                }
+                "meet" => {
+                    // Returns only when two calls are under way at the same time.
+                    self.at_once.fetch_add(1, Ordering::SeqCst);
+                    while self.at_once.load(Ordering::SeqCst) < 2 {
+                        tokio::task::yield_now().await;
+                    }
+                    Ok(ToolOutput { text: "met".into(), ..ToolOutput::default() })
+                }
+                "hang" => std::future::pending().await,
+                other => Err(format!("{other} is broken")),
+            }
+        })
+    }
+}
+
+/// A world of `(name, description, tools, script, more of the file)`.
+fn world(agents: &[(&str, &str, &[&str], &str, &str)]) -> SmallWorld {
+    let workspace: WorkspaceId = "team".parse().expect("a name");
+    let providers = Providers::new(Settings::default()).expect("no settings");
+    let mut world = SmallWorld {
+        workspace: workspace.clone(),
+        agents: BTreeMap::new(),
+        calls: Arc::default(),
+        at_once: Arc::default(),
+    };
+    for (name, description, tools, script, more) in agents {
+        let settings = "[workspace]\nname = \"team\"\n[providers.s]\nkind = \"scripted\"\nscript = \"s.toml\"\n";
+        let path: TreePath = "caxton.toml".parse().expect("a path");
+        let settings = WorkspaceManifest::parse(&path, settings).expect("a workspace");
+        let text = format!(
+            "[agent]\nname = \"{name}\"\ndescription = \"{description}\"\n[capabilities]\npatterns = [\"{description}\"]\n\
+             [tools]\nrequired = {tools:?}\n{more}\n"
+        );
+        let path: TreePath = format!("agents/{name}.toml").parse().expect("a path");
+        let manifest = AgentManifest::parse(&path, &text).expect("an agent");
+        let offered = tools.iter().map(|tool| Offered {
+            server: tool.parse::<ToolName>().expect("a name"),
+            function: (*tool).to_owned(),
+            description: String::new(),
+            parameters: Arc::new(json!({ "type": "object" })),
+        });
+        let read = |_: &TreePath| Ok((*script).to_owned());
+        let agent = Agent::assemble(Parts {
+            workspace: &workspace,
+            revision: Revision(1),
+            manifest: Arc::new(manifest),
+            settings: &settings,
+            offered: offered.collect(),
+            read: &read,
+            providers: &providers,
+        });
+        world.agents.insert((*name).to_owned(), Arc::new(agent.expect("an agent")));
+    }
+    world
+}
+
+fn driver(world: SmallWorld, events: Events) -> Driver {
+    let providers = Providers::new(Settings::default()).expect("no settings");
+    Driver {
+        models: Arc::new(Models::new(providers)),
+        world: Arc::new(world),
+        health: Arc::default(),
+        events,
+        shelf: Shelf::default(),
+        ledger: Ledger::default(),
+        turn_id: "turn".into(),
+    }
+}
+
+async fn run(driver: &Driver, agent: &str, request: &str) -> (Run, Progress) {
+    let agent = driver.world.agent(&agent.parse().expect("a name")).await.expect("there");
+    let visible: Visible = driver.shelf.all().into_iter().map(|file| file.name).collect();
+    let opening = Opening { request: request.into(), visible, ..Opening::default() };
+    let mut run = Run::begin(&agent, opening, &driver.shelf);
+    let progress = driver.drive(&mut run, &agent).await;
+    (run, progress)
+}
+
+fn answer(run: &Run) -> Result<String, Failure> {
+    match run.turn.next() {
+        Next::Over(Outcome::Answered { text, .. }) => Ok(text.clone()),
+        Next::Over(Outcome::Failed { failure }) => Err(failure.clone()),
+        other => panic!("not over: {other:?}"),
+    }
+}
+
+const ASKS: &str = r#"
+    [[rule]]
+    when.after = []
+    [[rule.call]]
+    tool = "ask_capability"
+    arguments = { capability = "counting", request = "count the lines of {{attachment}}" }
+    [[rule]]
+    when.after = "ask_capability"
+    when.failed = false
+    [[rule.call]]
+    tool = "draw"
+    [[rule]]
+    when.after = "draw"
+    say = "{{ask_capability}}; see {{draw/svg}}"
+    [[rule]]
+    say = "nobody could: {{ask_capability}}"
+"#;
+const COUNTS: &str = r#"
+    [[rule]]
+    when.after = []
+    [[rule.call]]
+    tool = "count"
+    arguments = { text = "{{attachment}}" }
+    [[rule]]
+    say = "{{count/lines}} lines"
+"#;
+
+#[tokio::test]
+async fn two_agents_that_never_heard_of_each_other_answer_together() {
+    let (events, mut heard) = Events::channel();
+    let driver =
+        driver(world(&[("a", "drawing", &["draw"], ASKS, ""), ("b", "counting", &["count"], COUNTS, "")]), events);
+    let file =
+        Attachment { name: "x.csv".into(), media_type: "text/csv".into(), content: Content::Text("1\n2\n3".into()) };
+    driver.shelf.add(file).expect("room");
+    let (run, progress) = run(&driver, "a", "draw the file").await;
+    assert_eq!(progress, Progress::Over);
+    assert_eq!(answer(&run).as_deref(), Ok("3 lines; see attachment:chart.svg"));
+    assert!(run.visible.contains("chart.svg"));
+    let spent = run.turn.spent();
+    assert_eq!(spent.steps, 5, "three answers and two calls");
+    let ledger: u64 = driver.ledger.all().iter().map(|(_, spent)| spent.tokens).sum();
+    assert!(ledger > 0 && ledger == spent.usage.total(), "what the other agent used counts here too");
+    drop(driver);
+    let mut names = Vec::new();
+    while let Some(event) = heard.recv().await {
+        if event.name() != "text" {
+            names.push(event.name());
+        }
+    }
+    let expected = "model_asked model_answered delegated model_asked model_answered tool_called tool_returned \
+        model_asked model_answered delegate_returned model_asked model_answered tool_called attached tool_returned \
+        model_asked model_answered";
+    assert_eq!(names.join(" "), expected);
+}
+
+#[tokio::test]
+async fn an_agent_that_fails_is_an_error_to_the_one_that_asked_and_is_left_alone_after_a_while() {
+    let broken = "[[rule]]\nwhen.request = \"never\"\nsay = \"x\"";
+    let driver = driver(
+        world(&[("a", "drawing", &["draw"], ASKS, ""), ("b", "counting", &["count"], broken, "")]),
+        Events::none(),
+    );
+    for _ in 0..5 {
+        let (run, _) = run(&driver, "a", "draw").await;
+        assert!(answer(&run).unwrap_err().to_string().contains("leads nowhere"), "no attachment to speak of");
+    }
+    let file = Attachment { name: "x.csv".into(), media_type: "text/csv".into(), content: Content::Text("1".into()) };
+    driver.shelf.add(file).expect("room");
+    for _ in 0..5 {
+        let (run, _) = run(&driver, "a", "draw the file").await;
+        let said = answer(&run).expect("an answer");
+        assert!(said.contains("nobody could: the agent `b` could not do it: no model answered"), "{said}");
+    }
+    let (run, _) = run(&driver, "a", "draw the file").await;
+    assert!(answer(&run).expect("an answer").contains("failed again and again"));
+}
+
+#[tokio::test]
+async fn nobody_is_found_twice_in_a_row_and_nobody_fitting_is_told_to_the_model() {
+    let driver = driver(world(&[("b", "counting", &[], ASKS, "")]), Events::none());
+    let file = Attachment { name: "x.csv".into(), media_type: "text/csv".into(), content: Content::Text("1".into()) };
+    driver.shelf.add(file).expect("room");
+    let (run, _) = run(&driver, "b", "count the file").await;
+    assert!(answer(&run).expect("an answer").contains("no agent here can do that"));
+}
+
+#[tokio::test]
+async fn parallel_calls_run_in_parallel() {
+    let script = "[[rule]]\nwhen.after = []\n[[rule.call]]\ntool = \"meet\"\n[[rule.call]]\ntool = \"meet\"\narguments = { n = 2 }\n\
+        [[rule]]\nsay = \"{{meet}}\"";
+    let driver = driver(world(&[("a", "x", &["meet"], script, "")]), Events::none());
+    let (run, _) = tokio::time::timeout(Duration::from_secs(10), run(&driver, "a", "go")).await.expect("no deadlock");
+    assert_eq!(answer(&run).as_deref(), Ok("met"));
+}
+
+#[tokio::test]
+async fn a_tool_that_hangs_costs_the_turn_its_time_and_no_more() {
+    let script = "[[rule]]\n[[rule.call]]\ntool = \"hang\"";
+    let driver = driver(world(&[("a", "x", &["hang"], script, "[limits]\nwall_time = \"1s\"")]), Events::none());
+    let (run, progress) =
+        tokio::time::timeout(Duration::from_secs(10), run(&driver, "a", "go")).await.expect("it ends");
+    assert_eq!(progress, Progress::Over);
+    assert!(matches!(answer(&run), Err(Failure::TimeSpent { wall_ms_max: 1_000 })));
+}
+
+#[tokio::test]
+async fn an_approval_below_survives_being_stored_and_the_turn_goes_on() {
+    let approval = "[approval]\ntools = [\"count\"]";
+    let build = || {
+        let driver = driver(
+            world(&[("a", "drawing", &["draw"], ASKS, ""), ("b", "counting", &["count"], COUNTS, approval)]),
+            Events::none(),
+        );
+        let file =
+            Attachment { name: "x.csv".into(), media_type: "text/csv".into(), content: Content::Text("1\n2".into()) };
+        driver.shelf.add(file).expect("room");
+        driver
+    };
+    let (waiting, progress) = run(&build(), "a", "draw the file").await;
+    assert_eq!(progress, Progress::Waiting);
+    let stored = serde_json::to_string(&waiting).expect("plain data");
+
+    for (decision, expected) in [
+        (Decision::Approved, "2 lines; see attachment:chart.svg"),
+        (Decision::Denied { reason: "no".into() }, "could not do it"),
+    ] {
+        let again = build();
+        let mut run: Run = serde_json::from_str(&stored).expect("a run");
+        let [pending] = run.pending().try_into().expect("one");
+        let Pending { way, agent, call } = pending;
+        assert_eq!((way.len(), agent.as_str(), call.action.tool()), (2, "b", "count"));
+        run.decided(&way, decision).expect("it waits");
+        let root = again.world.agent(&run.agent).await.expect("there");
+        assert_eq!(again.drive(&mut run, &root).await, Progress::Over);
+        let said = answer(&run).expect("an answer");
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_goes_on_where_it_was() {
+    let script = "[[rule]]\nwhen.newest = \"again\"\nsay = \"again it is\"\n[[rule]]\nsay = \"first\"";
+    let driver = driver(world(&[("a", "x", &[], script, "[prompts]\nsystem = \"You are A.\"")]), Events::none());
+    let agent = driver.world.agent(&"a".parse().expect("a name")).await.expect("there");
+    let history = vec![Message::user("hello"), Message::assistant("first")];
+    let opening = Opening { request: "again".into(), history, ..Opening::default() };
+    let mut run = Run::begin(&agent, opening, &driver.shelf);
+    driver.drive(&mut run, &agent).await;
+    let roles: Vec<&str> = run
+        .turn
+        .messages()
+        .iter()
+        .map(|message| match message {
+            Message::System { .. } => "system",
+            Message::User { .. } => "user",
+            Message::Assistant { .. } => "assistant",
+            Message::Tool { .. } => "tool",
+        })
+        .collect();
+    assert_eq!(roles, ["system", "user", "assistant", "user", "assistant"]);
+    assert_eq!(answer(&run).as_deref(), Ok("again it is"));
+}

@@ -1,0 +1,106 @@
+//! What a turn reaches beyond itself: other agents, tools and the list of what can be asked for.
+//!
+//! The driver knows nothing of catalogs, sandboxes or embeddings; whoever starts it says what stands behind these calls.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use caxton_proto::{AgentName, ToolName, WorkspaceId};
+use futures::future::BoxFuture;
+use serde_json::Value;
+
+use super::Agent;
+use crate::api::messages::Attachment;
+
+/// One workspace, as one revision of it is served.
+pub trait World: Send + Sync + 'static {
+    /// Which workspace.
+    fn workspace(&self) -> &WorkspaceId;
+
+    /// An agent by name.
+    fn agent<'a>(&'a self, name: &'a AgentName) -> BoxFuture<'a, Result<Arc<Agent>, AgentProblem>>;
+
+    /// The agent that can best do what is wanted, those of `except` left out.
+    fn find<'a>(&'a self, wanted: &'a str, except: &'a [AgentName]) -> BoxFuture<'a, Result<Found, NotFound>>;
+
+    /// What can be asked for, a line each, for a model; the best first where it is about something.
+    fn capabilities<'a>(&'a self, about: Option<&'a str>) -> BoxFuture<'a, String>;
+
+    /// Calls a tool. The error is for the model.
+    fn call_tool<'a>(&'a self, call: Invocation<'a>) -> BoxFuture<'a, Result<ToolOutput, String>>;
+}
+
+/// Why an agent cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AgentProblem {
+    /// There is none of this name.
+    #[error("there is no agent `{agent}` in workspace `{workspace}`")]
+    Absent {
+        /// The name.
+        agent: AgentName,
+        /// Where.
+        workspace: WorkspaceId,
+    },
+    /// Its files cannot be used.
+    #[error("the agent `{agent}` cannot be used: {problem}")]
+    Unusable {
+        /// The name.
+        agent: AgentName,
+        /// Why, and what to do.
+        problem: String,
+    },
+}
+
+/// An agent that can do what was wanted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Who.
+    pub agent: AgentName,
+    /// The capability that fits.
+    pub capability: String,
+    /// How well, 0 to 1.
+    pub score: f32,
+}
+
+/// Nobody can do what was wanted.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("no agent here can do that{}", nearest_text(.nearest))]
+pub struct NotFound {
+    /// What comes nearest.
+    pub nearest: Vec<Found>,
+}
+
+fn nearest_text(nearest: &[Found]) -> String {
+    let names: Vec<String> = nearest.iter().map(|found| format!("{} ({})", found.capability, found.agent)).collect();
+    if names.is_empty() { String::new() } else { format!("; the nearest are {}", names.join(", ")) }
+}
+
+/// A call of a tool.
+#[derive(Debug)]
+pub struct Invocation<'a> {
+    /// Whose turn.
+    pub agent: &'a AgentName,
+    /// The tool's folder.
+    pub server: &'a ToolName,
+    /// The function of it.
+    pub function: &'a str,
+    /// The arguments, files in the place of their names.
+    pub arguments: Value,
+    /// The same for every attempt at this step.
+    pub step_key: String,
+    /// When nobody waits any more.
+    pub deadline: Instant,
+}
+
+/// What a call gave.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ToolOutput {
+    /// Text, for the model.
+    pub text: String,
+    /// A JSON object, which the model reads instead of the text when there is one.
+    pub structured: Option<Value>,
+    /// The tool ran and could not do what it was asked.
+    pub failed: bool,
+    /// Files that came of it.
+    pub attachments: Vec<Attachment>,
+}

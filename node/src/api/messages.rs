@@ -1,0 +1,400 @@
+//! Messages to agents and what comes back: `POST .../messages`, its event stream, conversations and approvals.
+
+use caxton_proto::{AgentName, Revision, WorkspaceId};
+use serde::{Deserialize, Serialize};
+
+use crate::llm::{Message, Usage};
+
+/// The longest text of a message, in bytes.
+pub const TEXT_BYTES_MAX: usize = 256 << 10;
+/// A message has at most this many attachments.
+pub const ATTACHMENTS_MAX: usize = 16;
+/// The largest attachment, in bytes.
+pub const ATTACHMENT_BYTES_MAX: usize = 4 << 20;
+/// How much of a call's arguments and result an event shows, in bytes.
+pub const PREVIEW_BYTES_MAX: usize = 600;
+
+/// `POST /api/v1/workspaces/{workspace}/messages`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct MessageRequest {
+    /// What is said, at most [`TEXT_BYTES_MAX`].
+    pub text: String,
+    /// An agent, by name. With neither this nor `capability`, the text itself finds the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentName>,
+    /// What the agent must be able to do, in a few words or by the capability's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capability: Option<String>,
+    /// The conversation that it continues; a new one when absent. Letters, digits, `-`, `_`, `.`, at most 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
+    /// Files, which agents hand to tools by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
+    /// Addresses of images for models that see: `https://` or `data:image/...;base64,`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+    /// Answer with `text/event-stream`: one [`TurnEvent`] an event, the last one `answered`, `waiting` or `failed`.
+    #[serde(default)]
+    pub stream: bool,
+}
+
+/// A file that travels with a message or an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Its name, without folders.
+    pub name: String,
+    /// Its media type, such as `text/csv`.
+    #[serde(default = "plain_text")]
+    pub media_type: String,
+    /// Its content.
+    #[serde(flatten)]
+    pub content: Content,
+}
+
+fn plain_text() -> String {
+    "text/plain".to_owned()
+}
+
+/// What is in a file: text as it is, anything else in base64.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// Text.
+    Text(String),
+    /// Bytes in base64 (RFC 4648, with padding).
+    Base64(String),
+}
+
+impl Content {
+    /// How many bytes it holds, as it is written here.
+    pub fn len(&self) -> usize {
+        match self {
+            Content::Text(text) | Content::Base64(text) => text.len(),
+        }
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The answer of `POST .../messages` without `stream`, and of the last event with it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MessageAnswer {
+    /// The conversation, to go on with.
+    pub conversation: String,
+    /// Names this turn in traces and logs.
+    pub turn: String,
+    /// Who answered.
+    pub agent: AgentName,
+    /// Why that agent.
+    pub route: Route,
+    /// The answer.
+    pub text: String,
+    /// The answer stops where the longest reply allowed ended.
+    #[serde(default)]
+    pub cut: bool,
+    /// Files that came of the turn.
+    #[serde(default)]
+    pub attachments: Vec<Attachment>,
+    /// Tokens that it took, those of agents that were asked among them.
+    pub usage: Usage,
+    /// Model answers and calls that it took.
+    pub steps: u32,
+    /// Milliseconds that it took.
+    pub duration_ms: u64,
+    /// The revision of the workspace that answered.
+    pub revision: Revision,
+}
+
+/// How a message found its agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Route {
+    /// It was named.
+    Address,
+    /// It can do what was asked.
+    Capability {
+        /// The capability.
+        capability: String,
+        /// How well it fits, 0 to 1.
+        score: f32,
+    },
+}
+
+/// One step of a turn as it happens. `depth` is 0 for the agent that got the message, 1 for those that it asks, ...
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum TurnEvent {
+    /// The message found its agent.
+    Routed {
+        /// The conversation.
+        conversation: String,
+        /// The turn.
+        turn: String,
+        /// The agent.
+        agent: AgentName,
+        /// Why that one.
+        route: Route,
+    },
+    /// A model is being asked.
+    ModelAsked {
+        /// Whose turn.
+        agent: AgentName,
+        /// How deep.
+        depth: u32,
+    },
+    /// A piece of what a model says.
+    Text {
+        /// Whose turn.
+        agent: AgentName,
+        /// How deep.
+        depth: u32,
+        /// The piece.
+        text: String,
+    },
+    /// The model is asked again: what it said of this answer so far does not count.
+    TextWithdrawn {
+        /// Whose turn.
+        agent: AgentName,
+        /// How deep.
+        depth: u32,
+    },
+    /// A model answered.
+    ModelAnswered {
+        /// Whose turn.
+        agent: AgentName,
+        /// How deep.
+        depth: u32,
+        /// The provider.
+        provider: String,
+        /// The model.
+        model: String,
+        /// What it read and wrote.
+        usage: Usage,
+        /// How many calls it asks for.
+        calls: usize,
+        /// Milliseconds.
+        duration_ms: u64,
+    },
+    /// A tool is called.
+    ToolCalled {
+        /// Whose turn.
+        agent: AgentName,
+        /// How deep.
+        depth: u32,
+        /// The call.
+        call: String,
+        /// The tool, as the model knows it.
+        tool: String,
+        /// The start of its arguments.
+        arguments: String,
+    },
+    /// A tool returned.
+    ToolReturned {
+        /// Whose turn.
+        agent: AgentName,
+        /// How deep.
+        depth: u32,
+        /// The call.
+        call: String,
+        /// The tool.
+        tool: String,
+        /// It failed.
+        failed: bool,
+        /// The start of its result.
+        result: String,
+        /// Milliseconds.
+        duration_ms: u64,
+    },
+    /// Another agent is asked.
+    Delegated {
+        /// Who asks.
+        agent: AgentName,
+        /// How deep the one who asks is.
+        depth: u32,
+        /// The call.
+        call: String,
+        /// Who is asked.
+        to: AgentName,
+        /// The capability that it was found by.
+        capability: String,
+        /// How well it fits.
+        score: f32,
+        /// The start of the request.
+        request: String,
+    },
+    /// The other agent answered.
+    DelegateReturned {
+        /// Who asked.
+        agent: AgentName,
+        /// How deep the one who asked is.
+        depth: u32,
+        /// The call.
+        call: String,
+        /// Who was asked.
+        from: AgentName,
+        /// It failed.
+        failed: bool,
+        /// Milliseconds.
+        duration_ms: u64,
+    },
+    /// A file came of a call.
+    Attached {
+        /// Its name.
+        name: String,
+        /// Its media type.
+        media_type: String,
+        /// Its size in bytes.
+        bytes: usize,
+    },
+    /// The turn waits for a person. It is the last event of this stream; the conversation shows the answer.
+    Waiting {
+        /// The conversation.
+        conversation: String,
+        /// The turn.
+        turn: String,
+        /// What there is to decide.
+        approvals: Vec<ApprovalInfo>,
+    },
+    /// The answer: the last event.
+    Answered(Box<MessageAnswer>),
+    /// There is no answer: the last event.
+    Failed(Box<super::Problem>),
+}
+
+impl TurnEvent {
+    /// The event's name in the stream.
+    pub fn name(&self) -> &'static str {
+        match self {
+            TurnEvent::Routed { .. } => "routed",
+            TurnEvent::ModelAsked { .. } => "model_asked",
+            TurnEvent::Text { .. } => "text",
+            TurnEvent::TextWithdrawn { .. } => "text_withdrawn",
+            TurnEvent::ModelAnswered { .. } => "model_answered",
+            TurnEvent::ToolCalled { .. } => "tool_called",
+            TurnEvent::ToolReturned { .. } => "tool_returned",
+            TurnEvent::Delegated { .. } => "delegated",
+            TurnEvent::DelegateReturned { .. } => "delegate_returned",
+            TurnEvent::Attached { .. } => "attached",
+            TurnEvent::Waiting { .. } => "waiting",
+            TurnEvent::Answered(_) => "answered",
+            TurnEvent::Failed(_) => "failed",
+        }
+    }
+}
+
+/// A call that waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalInfo {
+    /// Names it.
+    pub id: String,
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// In which conversation.
+    pub conversation: String,
+    /// Which agent wants to make the call.
+    pub agent: AgentName,
+    /// The tool.
+    pub tool: String,
+    /// Its arguments, whole: what is approved is what is seen.
+    pub arguments: serde_json::Value,
+    /// Since when, RFC 3339.
+    pub since: String,
+}
+
+/// `GET .../approvals`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Approvals {
+    /// The oldest first.
+    pub approvals: Vec<ApprovalInfo>,
+}
+
+/// `POST .../approvals/{id}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ApprovalDecision {
+    /// Whether the call may be made.
+    pub approve: bool,
+    /// Why not; the model reads it.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// One row of `GET .../conversations`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConversationSummary {
+    /// Its id.
+    pub id: String,
+    /// How it began.
+    pub title: String,
+    /// Who answered last.
+    pub agent: AgentName,
+    /// Turns that were answered.
+    pub turns: u64,
+    /// Tokens that they took.
+    pub usage: Usage,
+    /// When it began, RFC 3339.
+    pub created: String,
+    /// When it was last answered, RFC 3339.
+    pub updated: String,
+}
+
+/// `GET .../conversations?before=CURSOR&limit=N`, the newest first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Conversations {
+    /// The page.
+    pub conversations: Vec<ConversationSummary>,
+    /// Pass as `before` to read on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// `GET .../conversations/{id}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ConversationDetail {
+    /// As in the listing.
+    #[serde(flatten)]
+    pub summary: ConversationSummary,
+    /// Its turns, the oldest first.
+    pub turns_detail: Vec<TurnRecord>,
+}
+
+/// One answered turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TurnRecord {
+    /// Its id.
+    pub turn: String,
+    /// Who answered.
+    pub agent: AgentName,
+    /// Who asked, as the token says.
+    pub subject: String,
+    /// When it was answered, RFC 3339.
+    pub time: String,
+    /// What was said: the request first, the answer last.
+    pub messages: Vec<Message>,
+    /// The files that travelled with it, without their content.
+    #[serde(default)]
+    pub attachments: Vec<AttachmentInfo>,
+    /// What it took.
+    pub usage: Usage,
+    /// Milliseconds that it took.
+    pub duration_ms: u64,
+    /// The revision that answered.
+    pub revision: Revision,
+    /// Why there is no answer, when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// What is known of a file that travelled with a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentInfo {
+    /// Its name.
+    pub name: String,
+    /// Its media type.
+    pub media_type: String,
+    /// Its size in bytes.
+    pub bytes: usize,
+}

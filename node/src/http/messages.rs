@@ -1,0 +1,266 @@
+//! Messages to agents, their conversations, and the approvals that their turns wait for.
+
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::sse::{Event, KeepAlive};
+use axum::response::{IntoResponse, Response, Sse};
+use axum::routing::{get, post};
+use caxton_proto::WorkspaceId;
+use caxton_proto::log::Role;
+use futures::{Stream, StreamExt};
+use serde::Deserialize;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Services;
+use super::extract::{Json, Path, Query};
+use super::problem::{Code, Problem};
+use crate::agent::driver::Events;
+use crate::agent::turn::Decision;
+use crate::api::messages::{
+    ApprovalDecision, Approvals, ConversationDetail, ConversationSummary, Conversations, MessageRequest, TurnEvent,
+    TurnRecord,
+};
+use crate::auth::Access;
+use crate::conversations::log::Turn;
+use crate::conversations::{Summary, check_id, rfc3339};
+use crate::invoke::{ClientTurn, Ended, InvokeError, log_failure};
+
+/// A message with its attachments and images may have this many bytes.
+pub const MESSAGE_BYTES_MAX: usize = 24 << 20;
+/// Conversations on a page unless told otherwise, and at most.
+const PAGE: usize = 50;
+const PAGE_MAX: usize = 500;
+/// Turns of a conversation that are shown, the newest.
+const TURNS_SHOWN_MAX: usize = 1_000;
+
+/// This part's routes.
+pub fn routes() -> Router<Services> {
+    let limit = DefaultBodyLimit::max(MESSAGE_BYTES_MAX);
+    Router::new()
+        .route("/api/v1/workspaces/{workspace}/messages", post(message).layer(limit))
+        .route("/api/v1/workspaces/{workspace}/conversations", get(list))
+        .route("/api/v1/workspaces/{workspace}/conversations/{id}", get(show).delete(forget))
+        .route("/api/v1/workspaces/{workspace}/approvals", get(approvals))
+        .route("/api/v1/workspaces/{workspace}/approvals/{id}", post(decide))
+}
+
+/// Answers a message: as one JSON document, or with every step as it happens. The turn goes on when the client leaves.
+async fn message(
+    access: Access,
+    State(services): State<Services>,
+    Path(workspace): Path<WorkspaceId>,
+    Json(request): Json<MessageRequest>,
+) -> Result<Response, Problem> {
+    let stream = request.stream;
+    let invoker = services.invoker.clone();
+    let walk = |events: Events| async move {
+        let ended = invoker.message(&access, &workspace, request, ClientTurn::default(), events).await;
+        ended.inspect_err(|error| log_failure(&workspace, error))
+    };
+    if stream {
+        let (events, heard) = Events::channel();
+        let last = events.clone();
+        tokio::spawn(async move {
+            let event = last_event(walk(events).await);
+            last.emit(|| event).await;
+        });
+        return Ok(sse(heard).into_response());
+    }
+    answer(spawned(walk(Events::none())).await?)
+}
+
+/// Runs to its end also when the client goes away.
+async fn spawned(walk: impl Future<Output = Result<Ended, InvokeError>> + Send + 'static) -> Result<Ended, Problem> {
+    match tokio::spawn(walk).await {
+        Ok(ended) => Ok(ended?),
+        Err(panic) => Err(Problem::internal(&panic)),
+    }
+}
+
+fn answer(ended: Ended) -> Result<Response, Problem> {
+    match ended.event() {
+        Some(TurnEvent::Answered(answer)) => Ok(Json(answer).into_response()),
+        Some(waiting) => Ok((axum::http::StatusCode::ACCEPTED, Json(waiting)).into_response()),
+        None => Err(Problem::new(Code::Internal, "the turn ended with a call that nobody asked for")),
+    }
+}
+
+fn last_event(ended: Result<Ended, InvokeError>) -> TurnEvent {
+    let problem = match ended.map(Ended::event) {
+        Ok(Some(event)) => return event,
+        Ok(None) => Problem::new(Code::Internal, "the turn ended with a call that nobody asked for"),
+        Err(error) => error.into(),
+    };
+    TurnEvent::Failed(Box::new(problem.body(None)))
+}
+
+fn sse(heard: tokio::sync::mpsc::Receiver<TurnEvent>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let events = ReceiverStream::new(heard).map(|event| {
+        let data = serde_json::to_string(&event).unwrap_or_default();
+        Ok(Event::default().event(event.name()).data(data))
+    });
+    Sse::new(events).keep_alive(KeepAlive::default())
+}
+
+/// Where a page begins.
+#[derive(Debug, Deserialize)]
+struct Page {
+    /// The `next` of the page before.
+    before: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn list(
+    access: Access,
+    State(services): State<Services>,
+    Path(workspace): Path<WorkspaceId>,
+    Query(page): Query<Page>,
+) -> Result<Json<Conversations>, Problem> {
+    access.require(Role::Viewer, &workspace)?;
+    let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+    let cursor = page.before.map(hex::decode).transpose().map_err(|_| {
+        Problem::new(Code::InvalidRequest, "`before` is not the `next` of a page").help("leave it out for the newest")
+    })?;
+    let read = move |state: &crate::conversations::State| state.list(&workspace, cursor.as_deref(), limit + 1);
+    let mut rows = services.invoker.conversations().read(read).await.map_err(|error| Problem::internal(&error))?;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = rows.last().filter(|_| more).map(|(cursor, _, _)| hex::encode(cursor));
+    let conversations = rows.into_iter().map(|(_, id, summary)| summary_of(id, summary)).collect();
+    Ok(Json(Conversations { conversations, next }))
+}
+
+async fn show(
+    access: Access,
+    State(services): State<Services>,
+    Path((workspace, id)): Path<(WorkspaceId, String)>,
+) -> Result<Json<ConversationDetail>, Problem> {
+    access.require(Role::Viewer, &workspace)?;
+    let none = no_conversation(&workspace, &id);
+    check_id(&id).map_err(|_| none.clone())?;
+    let wanted = id.clone();
+    let read = move |state: &crate::conversations::State| {
+        let mut left = TURNS_SHOWN_MAX;
+        let turns = state.turns(&workspace, &wanted, |_| {
+            left -= 1;
+            left == 0
+        })?;
+        Ok(state.summary(&workspace, &wanted)?.map(|summary| (summary, turns)))
+    };
+    let found = services.invoker.conversations().read(read).await.map_err(|error| Problem::internal(&error))?;
+    let (summary, turns) = found.ok_or(none)?;
+    let turns_detail = turns.into_iter().rev().map(record_of).collect();
+    Ok(Json(ConversationDetail { summary: summary_of(id, summary), turns_detail }))
+}
+
+async fn forget(
+    access: Access,
+    State(services): State<Services>,
+    Path((workspace, id)): Path<(WorkspaceId, String)>,
+) -> Result<Json<ConversationSummary>, Problem> {
+    access.require(Role::Deployer, &workspace)?;
+    let none = no_conversation(&workspace, &id);
+    check_id(&id).map_err(|_| none.clone())?;
+    let conversations = services.invoker.conversations();
+    let (name, wanted) = (workspace.clone(), id.clone());
+    let found = conversations.read(move |state| state.summary(&name, &wanted)).await;
+    let summary = found.map_err(|error| Problem::internal(&error))?.ok_or(none)?;
+    conversations.forget(&workspace, &id).await.map_err(InvokeError::from)?;
+    Ok(Json(summary_of(id, summary)))
+}
+
+async fn approvals(
+    access: Access,
+    State(services): State<Services>,
+    Path(workspace): Path<WorkspaceId>,
+) -> Result<Json<Approvals>, Problem> {
+    Ok(Json(Approvals { approvals: services.invoker.approvals(&access, &workspace).await? }))
+}
+
+/// Decides, and answers when the turn is over or waits for the next decision.
+async fn decide(
+    access: Access,
+    State(services): State<Services>,
+    Path((workspace, id)): Path<(WorkspaceId, String)>,
+    Json(decision): Json<ApprovalDecision>,
+) -> Result<Response, Problem> {
+    let decision = match decision.approve {
+        true => Decision::Approved,
+        false => Decision::Denied { reason: decision.reason },
+    };
+    let invoker = services.invoker.clone();
+    let walk = async move {
+        let ended = invoker.decide(&access, &workspace, &id, decision, Events::none()).await;
+        ended.inspect_err(|error| log_failure(&workspace, error))
+    };
+    answer(spawned(walk).await?)
+}
+
+fn no_conversation(workspace: &WorkspaceId, id: &str) -> Problem {
+    Problem::new(Code::NotFound, format!("there is no conversation `{id}` in workspace `{workspace}`"))
+        .help("`caxton conversations list` shows the ones there are")
+}
+
+fn summary_of(id: String, summary: Summary) -> ConversationSummary {
+    let Summary { title, agent, turns, usage, created_ms, updated_ms } = summary;
+    ConversationSummary { id, title, agent, turns, usage, created: rfc3339(created_ms), updated: rfc3339(updated_ms) }
+}
+
+fn record_of(turn: Turn) -> TurnRecord {
+    TurnRecord {
+        turn: turn.turn,
+        agent: turn.agent,
+        subject: turn.subject,
+        time: rfc3339(turn.time_ms),
+        messages: turn.messages,
+        attachments: turn.attachments,
+        usage: turn.usage,
+        duration_ms: turn.duration_ms,
+        revision: turn.revision,
+        failure: turn.failure,
+    }
+}
+
+impl From<InvokeError> for Problem {
+    fn from(error: InvokeError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            InvokeError::Denied(denied) => denied.into(),
+            InvokeError::Invalid { problems } => {
+                Problem::new(Code::InvalidRequest, detail).with("problems", problems).help("send it again without them")
+            }
+            InvokeError::NoWorkspace { .. } => Problem::new(Code::NotFound, detail)
+                .help("deploy it with `caxton deploy`, or name another one with --workspace"),
+            InvokeError::Agent(_) => {
+                Problem::new(Code::NotFound, detail).help("`caxton agents list` shows the agents that are live")
+            }
+            InvokeError::Nobody(none) => {
+                let nearest: Vec<_> = none.nearest.iter().map(|found| {
+                    serde_json::json!({ "agent": found.agent, "capability": found.capability, "score": found.score })
+                }).collect();
+                Problem::new(Code::NoCapableAgent, detail)
+                    .with("nearest", nearest)
+                    .help("`caxton route \"...\" --explain` shows why; name an agent to ask it anyway")
+            }
+            InvokeError::Busy { .. } => {
+                Problem::new(Code::TooManyRequests, detail).help("try again in a moment").retry_after(1)
+            }
+            InvokeError::Turn { agent, failure } => Problem::new(Code::TurnFailed, detail)
+                .with("agent", agent)
+                .with("failure", failure.code())
+                .help("`caxton conversations list` has the turn with everything that was said"),
+            InvokeError::NoApproval { .. } => {
+                Problem::new(Code::NotFound, detail).help("`caxton approvals list` shows what waits")
+            }
+            InvokeError::Record(source) => {
+                tracing::error!(reason = %crate::llm::reasons(&source), "a turn could not be recorded");
+                Problem::new(Code::Unavailable, detail).help("try again in a moment").retry_after(1)
+            }
+            error @ (InvokeError::PutDown(_) | InvokeError::History(_) | InvokeError::Unfinished) => {
+                Problem::internal(&error)
+            }
+        }
+    }
+}

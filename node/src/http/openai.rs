@@ -1,0 +1,443 @@
+//! OpenAI's Chat Completions over agents: an agent is a model named `WORKSPACE/AGENT`, and `WORKSPACE/auto` finds the
+//! agent by what it can do. Plain `auto` is the workspace that the token is for, when that is only one.
+//!
+//! The sender keeps the conversation, as this protocol wants it. Tools in the request are the sender's own: a call of
+//! one of them ends the answer with `tool_calls`, and the results come back in the next request.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::sse::{Event, KeepAlive};
+use axum::response::{IntoResponse, Response, Sse};
+use axum::routing::{get, post};
+use caxton_proto::log::Role;
+use caxton_proto::{AgentName, WorkspaceId};
+use futures::StreamExt;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Services;
+use super::extract::Json;
+use super::messages::MESSAGE_BYTES_MAX;
+use super::problem::{Code, Problem};
+use crate::agent::driver::{EVENTS_WAITING_MAX, Events};
+use crate::api::messages::{MessageRequest, TurnEvent};
+use crate::auth::Access;
+use crate::invoke::{ClientTurn, Ended, InvokeError, log_failure};
+use crate::llm::{Message, Part, ToolCall, ToolDefinition, Usage};
+
+/// The model that stands for "whoever can do it".
+const AUTO: &str = "auto";
+/// Tools that a request may bring.
+const TOOLS_MAX: usize = 128;
+
+/// This part's routes.
+pub fn routes() -> Router<Services> {
+    let limit = DefaultBodyLimit::max(MESSAGE_BYTES_MAX);
+    Router::new()
+        .route("/v1/chat/completions", post(complete).layer(limit))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{*id}", get(model))
+}
+
+/// What is read of a request; sampling is the agent's business, so the rest is left alone.
+#[derive(Debug, Deserialize)]
+struct Completion {
+    model: String,
+    messages: Vec<Said>,
+    #[serde(default)]
+    stream: bool,
+    #[serde(default)]
+    stream_options: Option<StreamOptions>,
+    #[serde(default)]
+    tools: Vec<Tool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StreamOptions {
+    #[serde(default)]
+    include_usage: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Tool {
+    function: Function,
+}
+
+#[derive(Debug, Deserialize)]
+struct Function {
+    name: String,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    parameters: Value,
+}
+
+#[derive(Debug, Deserialize)]
+struct Said {
+    role: String,
+    #[serde(default)]
+    content: Value,
+    #[serde(default)]
+    tool_calls: Vec<Called>,
+    #[serde(default)]
+    tool_call_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Called {
+    id: String,
+    function: CalledFunction,
+}
+
+#[derive(Debug, Deserialize)]
+struct CalledFunction {
+    name: String,
+    #[serde(default)]
+    arguments: String,
+}
+
+/// An error as this protocol's clients read it.
+struct Refusal(Box<Problem>);
+
+impl<P: Into<Problem>> From<P> for Refusal {
+    fn from(problem: P) -> Refusal {
+        Refusal(Box::new(problem.into()))
+    }
+}
+
+impl Refusal {
+    fn body(&self) -> Value {
+        let problem = self.0.body(None);
+        let message = problem.help.map_or(problem.detail.clone(), |help| format!("{}; {help}", problem.detail));
+        let kind = match problem.status {
+            401 => "authentication_error",
+            403 => "permission_error",
+            429 => "rate_limit_error",
+            400..=499 => "invalid_request_error",
+            _ => "server_error",
+        };
+        json!({ "error": { "message": message, "type": kind, "param": null, "code": problem.code } })
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = self.0.code().status();
+        (status, axum::Json(self.body())).into_response()
+    }
+}
+
+async fn complete(
+    access: Access,
+    State(services): State<Services>,
+    Json(completion): Json<Completion>,
+) -> Result<Response, Refusal> {
+    let (workspace, agent) = model_of(&access, &services, &completion.model)?;
+    let with_usage = completion.stream_options.as_ref().is_some_and(|options| options.include_usage);
+    let head = Head {
+        id: format!("chatcmpl-{}", uuid::Uuid::now_v7().simple()),
+        created: crate::auth::now_ms() / 1_000,
+        model: completion.model.clone(),
+    };
+    let stream = completion.stream;
+    let (request, client) = request_of(completion, agent)?;
+    let invoker = services.invoker.clone();
+    let walk = |events: Events| async move {
+        let ended = invoker.message(&access, &workspace, request, client, events).await;
+        ended.inspect_err(|error| log_failure(&workspace, error))
+    };
+    if !stream {
+        let ended = tokio::spawn(walk(Events::none())).await.map_err(|panic| Problem::internal(&panic))??;
+        return Ok(axum::Json(head.whole(ended)?).into_response());
+    }
+    let (events, heard) = Events::channel();
+    let (chunks, lines) = mpsc::channel(EVENTS_WAITING_MAX);
+    let turn = tokio::spawn(walk(events));
+    tokio::spawn(async move {
+        // The listener left: the turn goes on, and is recorded.
+        head.stream(heard, turn, chunks, with_usage).await.ok();
+    });
+    let lines = ReceiverStream::new(lines).map(|line: String| Ok::<_, Infallible>(Event::default().data(line)));
+    Ok(Sse::new(lines).keep_alive(KeepAlive::default()).into_response())
+}
+
+/// Which workspace and agent a model's name stands for; no agent for `auto`.
+fn model_of(access: &Access, services: &Services, model: &str) -> Result<(WorkspaceId, Option<AgentName>), Problem> {
+    let unknown = |detail: String| {
+        Problem::new(Code::NotFound, detail).help("GET /v1/models lists the models; they are named WORKSPACE/AGENT")
+    };
+    if model == AUTO {
+        let served = services.invoker.catalogs().all();
+        let mut mine = served.iter().map(|catalog| &catalog.workspace).filter(|workspace| access.may(workspace));
+        return match (mine.next(), mine.next()) {
+            (Some(only), None) => Ok((only.clone(), None)),
+            (None, _) => Err(unknown("nothing is deployed that this token is for".to_owned())),
+            (Some(_), Some(_)) => {
+                Err(unknown("the token is for several workspaces: name one, as in WORKSPACE/auto".to_owned()))
+            }
+        };
+    }
+    let Some((workspace, agent)) = model.split_once('/') else {
+        return Err(unknown(format!("`{model}` names no model here")));
+    };
+    let workspace: WorkspaceId = workspace.parse().map_err(|_| unknown(format!("`{workspace}` names no workspace")))?;
+    access.require(Role::Caller, &workspace)?;
+    match agent {
+        AUTO => Ok((workspace, None)),
+        name => {
+            let name: AgentName = name.parse().map_err(|_| unknown(format!("`{name}` names no agent")))?;
+            Ok((workspace, Some(name)))
+        }
+    }
+}
+
+/// The newest thing that a person said is the request; what came before it, and the results of calls after it, go
+/// along.
+fn request_of(completion: Completion, agent: Option<AgentName>) -> Result<(MessageRequest, ClientTurn), Problem> {
+    let invalid = |detail: String| Problem::new(Code::InvalidRequest, detail);
+    if completion.tools.len() > TOOLS_MAX {
+        return Err(invalid(format!("{} tools, and {TOOLS_MAX} are the most", completion.tools.len())));
+    }
+    let mut messages = Vec::with_capacity(completion.messages.len());
+    for said in completion.messages {
+        let message = message_of(said, &messages).map_err(invalid)?;
+        messages.push(message);
+    }
+    let asked = messages.iter().rposition(|message| matches!(message, Message::User { .. }));
+    let asked = asked.ok_or_else(|| invalid("no message has the role `user`".to_owned()))?;
+    let after = messages.split_off(asked + 1);
+    let Some(Message::User { parts }) = messages.pop() else { return Err(invalid("no message to answer".to_owned())) };
+    let mut request = MessageRequest { agent, ..MessageRequest::default() };
+    for part in parts {
+        match part {
+            Part::Text { text } if request.text.is_empty() => request.text = text,
+            Part::Text { text } => request.text = format!("{}\n{text}", request.text),
+            Part::Image { url } => request.images.push(url),
+        }
+    }
+    let tools = completion.tools.into_iter().map(|Tool { function }| {
+        let parameters =
+            if function.parameters.is_object() { function.parameters } else { json!({ "type": "object" }) };
+        ToolDefinition { name: function.name, description: function.description, parameters: Arc::new(parameters) }
+    });
+    Ok((request, ClientTurn { keeps_history: true, history: messages, after, tools: tools.collect() }))
+}
+
+fn message_of(said: Said, before: &[Message]) -> Result<Message, String> {
+    let text = || match &said.content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => {
+            let texts: Vec<&str> = parts.iter().filter_map(|part| part["text"].as_str()).collect();
+            texts.join("\n")
+        }
+        _ => String::new(),
+    };
+    match said.role.as_str() {
+        "system" | "developer" => Ok(Message::system(text())),
+        "user" => match &said.content {
+            Value::Array(parts) => Ok(Message::User { parts: parts.iter().map(part_of).collect::<Result<_, _>>()? }),
+            _ => Ok(Message::user(text())),
+        },
+        "assistant" => {
+            let calls = said.tool_calls.iter().map(|called| ToolCall {
+                id: called.id.clone(),
+                tool: called.function.name.clone(),
+                arguments: called.function.arguments.clone(),
+            });
+            Ok(Message::Assistant { text: text(), calls: calls.collect() })
+        }
+        "tool" => {
+            let called = before.iter().rev().find_map(|message| match message {
+                Message::Assistant { calls, .. } => calls.iter().find(|call| call.id == said.tool_call_id),
+                _ => None,
+            });
+            let tool = called.map(|call| call.tool.clone());
+            let tool = tool.ok_or_else(|| format!("no call before has the id `{}`", said.tool_call_id))?;
+            Ok(Message::Tool { text: text(), call: said.tool_call_id, tool, failed: false })
+        }
+        other => Err(format!("`{other}` is not a role")),
+    }
+}
+
+fn part_of(part: &Value) -> Result<Part, String> {
+    if let Some(text) = part["text"].as_str() {
+        return Ok(Part::Text { text: text.to_owned() });
+    }
+    match part.pointer("/image_url/url").and_then(Value::as_str) {
+        Some(url) => Ok(Part::Image { url: url.to_owned() }),
+        None => Err(format!("a part of type {} is not taken: only text and image_url are", part["type"])),
+    }
+}
+
+/// What every chunk of an answer begins with.
+struct Head {
+    id: String,
+    created: u64,
+    model: String,
+}
+
+impl Head {
+    fn with(&self, object: &str, fields: Value) -> Value {
+        let mut whole = json!({ "id": self.id, "object": object, "created": self.created, "model": self.model });
+        if let (Value::Object(whole), Value::Object(fields)) = (&mut whole, fields) {
+            whole.extend(fields);
+        }
+        whole
+    }
+
+    fn whole(&self, ended: Ended) -> Result<Value, Refusal> {
+        let last = Last::of(ended)?;
+        let mut message = json!({ "role": "assistant", "content": last.text, "refusal": null });
+        if !last.calls.is_empty() {
+            message["tool_calls"] = calls_body(&last.calls, false);
+        }
+        let choice = json!({ "index": 0, "message": message, "logprobs": null, "finish_reason": last.finish });
+        let fields = json!({ "choices": [choice], "usage": usage_body(last.usage), "caxton": last.more });
+        Ok(self.with("chat.completion", fields))
+    }
+
+    fn chunk(&self, delta: Value, finish: Option<&str>) -> String {
+        let choice = json!({ "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish });
+        self.with("chat.completion.chunk", json!({ "choices": [choice] })).to_string()
+    }
+
+    /// Sends what the first agent says as it says it, and the rest when the turn is over.
+    async fn stream(
+        &self,
+        mut heard: mpsc::Receiver<TurnEvent>,
+        turn: tokio::task::JoinHandle<Result<Ended, InvokeError>>,
+        chunks: mpsc::Sender<String>,
+        with_usage: bool,
+    ) -> Result<(), mpsc::error::SendError<String>> {
+        chunks.send(self.chunk(json!({ "role": "assistant", "content": "" }), None)).await?;
+        let mut told = String::new();
+        let mut withdrawn = false;
+        while let Some(event) = heard.recv().await {
+            let piece = match event {
+                TurnEvent::Text { depth: 0, text, .. } => text,
+                // What is said before a call is not the answer; a blank line tells them apart.
+                TurnEvent::ModelAnswered { depth: 0, calls: 1.., .. } if !told.is_empty() => "\n\n".to_owned(),
+                TurnEvent::TextWithdrawn { depth: 0, .. } if !told.is_empty() => {
+                    withdrawn = true;
+                    break;
+                }
+                _ => continue,
+            };
+            told.push_str(&piece);
+            chunks.send(self.chunk(json!({ "content": piece }), None)).await?;
+        }
+        let ended = match turn.await {
+            Err(panic) => Err(Refusal::from(Problem::internal(&panic))),
+            Ok(_) if withdrawn => Err(Refusal::from(
+                Problem::new(Code::Unavailable, "the model's answer broke off and was begun anew")
+                    .help("ask again; without `stream` only whole answers are sent"),
+            )),
+            Ok(ended) => ended.map_err(Refusal::from).and_then(Last::of),
+        };
+        match ended {
+            Err(refusal) => chunks.send(refusal.body().to_string()).await?,
+            Ok(last) => {
+                if !told.ends_with(&last.text) {
+                    chunks.send(self.chunk(json!({ "content": last.text }), None)).await?;
+                }
+                if !last.calls.is_empty() {
+                    chunks.send(self.chunk(json!({ "tool_calls": calls_body(&last.calls, true) }), None)).await?;
+                }
+                chunks.send(self.chunk(json!({}), Some(last.finish))).await?;
+                if with_usage {
+                    let fields = json!({ "choices": [], "usage": usage_body(last.usage), "caxton": last.more });
+                    chunks.send(self.with("chat.completion.chunk", fields).to_string()).await?;
+                }
+            }
+        }
+        chunks.send("[DONE]".to_owned()).await
+    }
+}
+
+/// The end of an answer.
+struct Last {
+    text: String,
+    calls: Vec<ToolCall>,
+    finish: &'static str,
+    usage: Usage,
+    /// What this protocol has no field for.
+    more: Value,
+}
+
+impl Last {
+    fn of(ended: Ended) -> Result<Last, Refusal> {
+        match ended {
+            Ended::Answered(answer) => {
+                let more = json!({
+                    "agent": answer.agent, "route": answer.route, "conversation": answer.conversation,
+                    "turn": answer.turn, "attachments": answer.attachments,
+                });
+                let finish = if answer.cut { "length" } else { "stop" };
+                Ok(Last { text: answer.text, calls: Vec::new(), finish, usage: answer.usage, more })
+            }
+            Ended::SenderCalls(asked) => {
+                let more = json!({ "agent": asked.agent });
+                Ok(Last { text: asked.text, calls: asked.calls, finish: "tool_calls", usage: asked.usage, more })
+            }
+            Ended::Waiting { approvals, .. } => {
+                let ids: Vec<String> = approvals.into_iter().map(|approval| approval.id).collect();
+                let problem = Problem::new(Code::ApprovalNeeded, "a person has to approve a call first");
+                Err(problem.with("approvals", &ids).help(format!("caxton approvals approve {}", ids.join(" "))).into())
+            }
+        }
+    }
+}
+
+fn calls_body(calls: &[ToolCall], numbered: bool) -> Value {
+    let call = |(index, call): (usize, &ToolCall)| {
+        let mut body = json!({ "id": call.id, "type": "function",
+            "function": { "name": call.tool, "arguments": call.arguments } });
+        if numbered {
+            body["index"] = json!(index);
+        }
+        body
+    };
+    calls.iter().enumerate().map(call).collect()
+}
+
+fn usage_body(usage: Usage) -> Value {
+    json!({ "prompt_tokens": usage.input, "completion_tokens": usage.output, "total_tokens": usage.total() })
+}
+
+/// Every agent that the token may ask, and `auto`.
+async fn models(access: Access, State(services): State<Services>) -> Result<Response, Refusal> {
+    let mut data = vec![model_body(AUTO)];
+    for catalog in services.invoker.catalogs().all() {
+        if access.require(Role::Caller, &catalog.workspace).is_err() {
+            continue;
+        }
+        data.push(model_body(&format!("{}/{AUTO}", catalog.workspace)));
+        data.extend(catalog.agents().keys().map(|agent| model_body(&format!("{}/{agent}", catalog.workspace))));
+    }
+    Ok(axum::Json(json!({ "object": "list", "data": data })).into_response())
+}
+
+async fn model(
+    access: Access,
+    State(services): State<Services>,
+    super::extract::Path(id): super::extract::Path<String>,
+) -> Result<Response, Refusal> {
+    let (workspace, agent) = model_of(&access, &services, &id)?;
+    let catalog = services.invoker.catalogs().get(&workspace);
+    let there = catalog.is_some_and(|catalog| agent.is_none_or(|agent| catalog.agents().contains_key(&agent)));
+    if !there {
+        let problem = Problem::new(Code::NotFound, format!("`{id}` names no model here"));
+        return Err(problem.help("GET /v1/models lists the models").into());
+    }
+    Ok((StatusCode::OK, axum::Json(model_body(&id))).into_response())
+}
+
+fn model_body(id: &str) -> Value {
+    json!({ "id": id, "object": "model", "created": 0, "owned_by": "caxton" })
+}

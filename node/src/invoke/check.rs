@@ -1,0 +1,144 @@
+//! A message from outside becomes one that can be walked with, or is refused with everything that is wrong with it.
+
+use caxton_proto::AgentName;
+
+use super::InvokeError;
+use crate::agent::attachments::{Shelf, Visible, from_base64};
+use crate::agent::driver::Opening;
+use crate::api::messages::{
+    ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, Attachment, Content, MessageRequest, TEXT_BYTES_MAX,
+};
+use crate::conversations::check_id;
+use crate::llm::{Message, ToolDefinition};
+
+/// Images in one message.
+const IMAGES_MAX: usize = 16;
+/// The longest address of an image, in bytes; `data:` addresses carry the image.
+const IMAGE_BYTES_MAX: usize = 8 << 20;
+
+/// A message that can be walked with.
+pub(super) struct Checked {
+    pub text: String,
+    pub agent: Option<AgentName>,
+    pub capability: Option<String>,
+    pub conversation: String,
+    /// The sender named the conversation, so that it may have a history.
+    pub continues: bool,
+    attachments: Vec<Attachment>,
+    images: Vec<String>,
+}
+
+/// What a sender that keeps the conversation by itself brings along; nothing, for one that does not.
+#[derive(Debug, Default)]
+pub struct ClientTurn {
+    /// The sender keeps the history: what this node knows of the conversation is left out.
+    pub keeps_history: bool,
+    /// Everything before the request.
+    pub history: Vec<Message>,
+    /// Calls that were made for the request already, with their results.
+    pub after: Vec<Message>,
+    /// Tools that the sender calls by itself.
+    pub tools: Vec<ToolDefinition>,
+}
+
+pub(super) fn check(request: MessageRequest) -> Result<Checked, InvokeError> {
+    let mut problems = Vec::new();
+    if request.text.trim().is_empty() {
+        problems.push("`text` is empty: say what you want".to_owned());
+    }
+    if request.text.len() > TEXT_BYTES_MAX {
+        problems.push(format!("`text` has {} bytes, and {TEXT_BYTES_MAX} is the most", request.text.len()));
+    }
+    if request.agent.is_some() && request.capability.is_some() {
+        problems.push("`agent` and `capability` are both there: name one of them, or neither".to_owned());
+    }
+    if let Some(Err(problem)) = request.conversation.as_deref().map(check_id) {
+        problems.push(format!("`conversation`: {problem}"));
+    }
+    if request.attachments.len() > ATTACHMENTS_MAX {
+        problems.push(format!("{} attachments, and {ATTACHMENTS_MAX} are the most", request.attachments.len()));
+    }
+    for file in &request.attachments {
+        let bytes = file.content.len();
+        if bytes > ATTACHMENT_BYTES_MAX {
+            problems.push(format!(
+                "the attachment `{}` has {bytes} bytes, and {ATTACHMENT_BYTES_MAX} is the most",
+                file.name
+            ));
+        }
+        if matches!(&file.content, Content::Base64(text) if from_base64(text).is_none()) {
+            problems.push(format!("the attachment `{}` is not base64", file.name));
+        }
+    }
+    if request.images.len() > IMAGES_MAX {
+        problems.push(format!("{} images, and {IMAGES_MAX} are the most", request.images.len()));
+    }
+    for url in &request.images {
+        let known = url.starts_with("https://") || url.starts_with("data:image/");
+        if !known || url.len() > IMAGE_BYTES_MAX {
+            problems.push("an image is an https:// address, or data:image/... of at most 8 MiB".to_owned());
+        }
+    }
+    if !problems.is_empty() {
+        return Err(InvokeError::Invalid { problems });
+    }
+    let continues = request.conversation.is_some();
+    Ok(Checked {
+        text: request.text,
+        agent: request.agent,
+        capability: request.capability.filter(|capability| !capability.trim().is_empty()),
+        conversation: request.conversation.unwrap_or_else(|| uuid::Uuid::now_v7().simple().to_string()),
+        continues,
+        attachments: request.attachments,
+        images: request.images,
+    })
+}
+
+impl Checked {
+    pub(super) fn into_opening(
+        self,
+        shelf: &mut Shelf,
+        client: ClientTurn,
+        history: Vec<Message>,
+    ) -> Result<Opening, InvokeError> {
+        let mut visible = Visible::new();
+        for file in self.attachments {
+            let name = shelf.add(file).map_err(|full| InvokeError::Invalid { problems: vec![full.to_string()] })?;
+            visible.insert(name);
+        }
+        let history = if client.keeps_history { client.history } else { history };
+        let (after, sender_tools) = (client.after, client.tools);
+        Ok(Opening { request: self.text, images: self.images, history, after, visible, sender_tools })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once() {
+        let request = MessageRequest {
+            text: " ".into(),
+            agent: Some("a".parse().expect("a name")),
+            capability: Some("b".into()),
+            conversation: Some("no/slash".into()),
+            attachments: vec![Attachment {
+                name: "x".into(),
+                media_type: "image/png".into(),
+                content: Content::Base64("not base64!".into()),
+            }],
+            images: vec!["file:///etc/passwd".into()],
+            stream: false,
+        };
+        let Err(InvokeError::Invalid { problems }) = check(request) else { panic!("it is wrong") };
+        assert_eq!(problems.len(), 5, "{problems:?}");
+    }
+
+    #[test]
+    fn a_new_conversation_gets_an_id() {
+        let request = MessageRequest { text: "hi".into(), ..MessageRequest::default() };
+        let checked = check(request).expect("fine");
+        assert!(!checked.continues && check_id(&checked.conversation).is_ok());
+    }
+}

@@ -1,0 +1,87 @@
+//! Why a message was not answered.
+
+use caxton_proto::{AgentName, WorkspaceId};
+
+use crate::agent::turn::Failure;
+use crate::agent::world::{AgentProblem, NotFound};
+use crate::auth::Denied;
+use crate::conversations::{ReadError, RecordError};
+
+/// Why a message was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum InvokeError {
+    /// The token does not allow it.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The message is not one.
+    #[error("the message is not valid: {}", problems.join("; "))]
+    Invalid {
+        /// Everything that is wrong with it.
+        problems: Vec<String>,
+    },
+    /// Nothing is deployed there.
+    #[error("nothing is served in workspace `{workspace}`")]
+    NoWorkspace {
+        /// Where.
+        workspace: WorkspaceId,
+    },
+    /// The agent that was named cannot be used.
+    #[error(transparent)]
+    Agent(#[from] AgentProblem),
+    /// Nobody can do what was asked.
+    #[error(transparent)]
+    Nobody(#[from] NotFound),
+    /// Too many turns at once.
+    #[error("{turns_max} turns are under way, and no more fit")]
+    Busy {
+        /// The limit.
+        turns_max: usize,
+    },
+    /// The turn ended without an answer.
+    #[error("the agent `{agent}` has no answer: {failure}")]
+    Turn {
+        /// Whose turn.
+        agent: AgentName,
+        /// Why.
+        failure: Failure,
+    },
+    /// No such approval waits.
+    #[error("no approval `{id}` waits in workspace `{workspace}`")]
+    NoApproval {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Its id.
+        id: String,
+    },
+    /// The turn was put down by a version that this one cannot read.
+    #[error("the turn cannot be taken up again")]
+    PutDown(#[source] serde_json::Error),
+    /// What came of it could not be recorded, so it is not given.
+    #[error("the answer was not given because it could not be recorded")]
+    Record(#[from] RecordError),
+    /// What was said before could not be read.
+    #[error(transparent)]
+    History(#[from] ReadError),
+    /// The driver stopped before the turn was over: a defect.
+    #[error("the turn was left unfinished")]
+    Unfinished,
+}
+
+impl InvokeError {
+    /// Whether the node is at fault, and not the message, the agent or a model.
+    pub fn is_ours(&self) -> bool {
+        match self {
+            InvokeError::PutDown(_) | InvokeError::Record(_) | InvokeError::History(_) | InvokeError::Unfinished => {
+                true
+            }
+            InvokeError::Denied(_)
+            | InvokeError::Invalid { .. }
+            | InvokeError::NoWorkspace { .. }
+            | InvokeError::Agent(_)
+            | InvokeError::Nobody(_)
+            | InvokeError::Busy { .. }
+            | InvokeError::Turn { .. }
+            | InvokeError::NoApproval { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! One revision of a workspace as the turns of one message see it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use caxton_proto::manifest::agent::{AgentManifest, BUILT_IN_TOOLS};
+use caxton_proto::tree::TreePath;
+use caxton_proto::{AgentName, Revision, ToolName, WorkspaceId};
+use futures::future::BoxFuture;
+
+use super::Shared;
+use crate::agent::world::{AgentProblem, Found, Invocation, NotFound, ToolOutput, World};
+use crate::agent::{Agent, Offered, Parts};
+use crate::catalog::Catalog;
+use crate::llm::reasons;
+
+/// Agents that are kept ready; when there are more, all are let go.
+const AGENTS_KEPT: usize = 4_096;
+/// Lines of a list of capabilities that a model gets.
+const LINES_MAX: usize = 40;
+
+/// Agents that were put together, as long as their revision is served.
+#[derive(Debug, Default)]
+pub struct AgentsCache(Mutex<HashMap<(WorkspaceId, AgentName), (Revision, Arc<Agent>)>>);
+
+impl AgentsCache {
+    fn get(&self, catalog: &Catalog, name: &AgentName) -> Option<Arc<Agent>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (revision, agent) = kept.get(&(catalog.workspace.clone(), name.clone()))?;
+        (*revision == catalog.revision).then(|| Arc::clone(agent))
+    }
+
+    fn keep(&self, catalog: &Catalog, name: &AgentName, agent: &Arc<Agent>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= AGENTS_KEPT {
+            kept.clear();
+        }
+        kept.insert((catalog.workspace.clone(), name.clone()), (catalog.revision, Arc::clone(agent)));
+    }
+}
+
+pub(super) struct CatalogWorld {
+    catalog: Arc<Catalog>,
+    shared: Arc<Shared>,
+}
+
+impl CatalogWorld {
+    pub(super) fn new(catalog: Arc<Catalog>, shared: Arc<Shared>) -> CatalogWorld {
+        CatalogWorld { catalog, shared }
+    }
+
+    async fn assemble(&self, name: &AgentName) -> Result<Arc<Agent>, AgentProblem> {
+        if let Some(agent) = self.shared.agents.get(&self.catalog, name) {
+            return Ok(agent);
+        }
+        let unusable = |problem: String| AgentProblem::Unusable { agent: name.clone(), problem };
+        let manifest = self.manifest(name).await?;
+        let mut offered: Vec<Offered> = Vec::new();
+        let built_in = |tool: &&ToolName| BUILT_IN_TOOLS.contains(&tool.as_str());
+        for tool in manifest.tools.required.iter().filter(|tool| !built_in(tool)) {
+            offered.extend(self.shared.parts.toolbox.offered(&self.catalog, tool).await.map_err(unusable)?);
+        }
+        for tool in manifest.tools.optional.iter().filter(|tool| !built_in(tool)) {
+            // An optional tool that cannot be used is as if it was not there.
+            offered.extend(self.shared.parts.toolbox.offered(&self.catalog, tool).await.unwrap_or_default());
+        }
+        let (catalog, shared) = (Arc::clone(&self.catalog), Arc::clone(&self.shared));
+        let assembled = blocking(move || {
+            let settings = catalog.manifest().map_err(|error| reasons(&error))?;
+            let read = |path: &TreePath| {
+                let bytes = catalog.read(path).map_err(|error| reasons(&error))?;
+                String::from_utf8(bytes.into()).map_err(|_| format!("{path} is not UTF-8"))
+            };
+            Agent::assemble(Parts {
+                workspace: &catalog.workspace,
+                revision: catalog.revision,
+                manifest,
+                settings: &settings,
+                offered,
+                read: &read,
+                providers: shared.parts.models.providers(),
+            })
+        });
+        let agent = Arc::new(assembled.await.map_err(unusable)?);
+        self.shared.agents.keep(&self.catalog, name, &agent);
+        Ok(agent)
+    }
+
+    async fn manifest(&self, name: &AgentName) -> Result<Arc<AgentManifest>, AgentProblem> {
+        let absent = || AgentProblem::Absent { agent: name.clone(), workspace: self.catalog.workspace.clone() };
+        let entry = Arc::clone(self.catalog.agents().get(name).ok_or_else(absent)?);
+        let read = blocking(move || entry.manifest().map_err(|error| reasons(&error)));
+        read.await.map_err(|problem| AgentProblem::Unusable { agent: name.clone(), problem })
+    }
+
+    /// A line for each capability, in the order of the agents' names.
+    async fn all_lines(&self) -> String {
+        let catalog = Arc::clone(&self.catalog);
+        let lines = blocking(move || {
+            let mut lines = Vec::new();
+            let mut more = 0_usize;
+            for entry in catalog.agents().values() {
+                if lines.len() >= LINES_MAX {
+                    more += 1;
+                    continue;
+                }
+                let Ok(manifest) = entry.manifest() else { continue };
+                lines.extend(manifest.capabilities.iter().map(|capability| {
+                    let words =
+                        [capability.description.as_str(), capability.patterns.first().map_or("", String::as_str)];
+                    let what = words.into_iter().find(|words| !words.is_empty()).unwrap_or(&manifest.description);
+                    format!("- {}: {what}", capability.name)
+                }));
+            }
+            if more > 0 {
+                lines.push(format!("and those of {more} more agents: say what it is about"));
+            }
+            Ok::<_, String>(lines.join("\n"))
+        });
+        lines.await.unwrap_or_default()
+    }
+}
+
+impl World for CatalogWorld {
+    fn workspace(&self) -> &WorkspaceId {
+        &self.catalog.workspace
+    }
+
+    fn agent<'a>(&'a self, name: &'a AgentName) -> BoxFuture<'a, Result<Arc<Agent>, AgentProblem>> {
+        Box::pin(self.assemble(name))
+    }
+
+    fn find<'a>(&'a self, wanted: &'a str, except: &'a [AgentName]) -> BoxFuture<'a, Result<Found, NotFound>> {
+        self.shared.parts.routes.find(&self.catalog, wanted, except)
+    }
+
+    fn capabilities<'a>(&'a self, about: Option<&'a str>) -> BoxFuture<'a, String> {
+        Box::pin(async move {
+            let Some(about) = about.filter(|about| !about.trim().is_empty()) else { return self.all_lines().await };
+            let nearest = self.shared.parts.routes.nearest(&self.catalog, about, LINES_MAX).await;
+            let lines: Vec<String> =
+                nearest.iter().map(|found| format!("- {} (fits {:.2})", found.capability, found.score)).collect();
+            if lines.is_empty() { "nothing here comes near to that".to_owned() } else { lines.join("\n") }
+        })
+    }
+
+    fn call_tool<'a>(&'a self, call: Invocation<'a>) -> BoxFuture<'a, Result<ToolOutput, String>> {
+        self.shared.parts.toolbox.call(&self.catalog, call)
+    }
+}
+
+/// Reading and parsing files leaves the threads that serve.
+async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R, String> + Send + 'static) -> Result<R, String> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}

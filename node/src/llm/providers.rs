@@ -1,0 +1,279 @@
+//! The providers that a node can reach: those that its environment names, and those of each workspace's caxton.toml.
+//!
+//! A workspace's file names where a key is and never the key. A variable of the node's environment is given out only
+//! where its operator means it to go: a provider's own key to the provider's own host, and variables that begin with
+//! `CAXTON_PROVIDER_` to any host that a workspace names.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use caxton_proto::manifest::provider::{Price, Provider as Declared, ProviderKind};
+use caxton_proto::manifest::secret::KeySource;
+use caxton_proto::{Digest, ProviderName, WorkspaceId};
+
+use super::breaker::Breaker;
+use super::retry::Schedule;
+use super::scripted::Script;
+use super::{Anthropic, Endpoint, Error, Key, OpenAi, Player, Provider};
+
+/// Variables with this start may be named by any workspace, for any host.
+pub const KEY_PREFIX: &str = "CAXTON_PROVIDER_";
+/// How long a provider of the environment may be silent.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How a provider is added, for errors.
+const PROVIDER_HELP: &str =
+    "name it under [providers] in caxton.toml, or set OPENAI_API_KEY or ANTHROPIC_API_KEY for the server";
+
+/// The providers that everyone knows: name, what it speaks, address, the variables of its key and of another address.
+const KNOWN: [(&str, Protocol, &str, &str, &str); 3] = [
+    ("openai", Protocol::OpenAi, "https://api.openai.com/v1", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    ("anthropic", Protocol::Anthropic, "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+    ("openrouter", Protocol::OpenAi, "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", "OPENROUTER_BASE_URL"),
+];
+
+/// What a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Chat Completions.
+    OpenAi,
+    /// The Messages API.
+    Anthropic,
+}
+
+/// What the node's environment says of providers.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// When a failed request is made again.
+    pub schedule: Schedule,
+    /// The variables that matter, by name.
+    variables: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// Keeps what concerns providers; the rest of the environment is not looked at again.
+    pub fn from_env(variables: impl IntoIterator<Item = (String, String)>) -> Settings {
+        let known = |name: &str| KNOWN.iter().any(|known| known.3 == name || known.4 == name);
+        let wanted = |name: &str| known(name) || name.starts_with(KEY_PREFIX) || name == "OLLAMA_HOST";
+        let kept = variables.into_iter().filter(|(name, value)| wanted(name) && !value.trim().is_empty());
+        Settings { schedule: Schedule::default(), variables: kept.collect() }
+    }
+
+    fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(|value| value.trim())
+    }
+}
+
+/// One provider, ready to be asked.
+pub struct Backend {
+    pub(super) name: String,
+    pub(super) provider: Arc<dyn Provider>,
+    pub(super) breaker: Mutex<Breaker>,
+    pub(super) prices: BTreeMap<String, Price>,
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backend").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Backend {
+    /// A provider of any kind.
+    pub fn new(name: &str, provider: Arc<dyn Provider>, prices: BTreeMap<String, Price>) -> Backend {
+        Backend { name: name.to_owned(), provider, breaker: Mutex::default(), prices }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// What a scripted model says.
+#[derive(Debug, Clone)]
+pub enum Speech {
+    /// Rules.
+    Script(Arc<Script>),
+    /// A recording.
+    Recording(Arc<Player>),
+}
+
+impl Speech {
+    /// Reads the file that a scripted provider names: `.jsonl` is a recording, anything else a script.
+    pub fn parse(path: &str, text: &str) -> Result<Speech, Error> {
+        if path.ends_with(".jsonl") {
+            Ok(Speech::Recording(Arc::new(Player::parse(path, text)?)))
+        } else {
+            Ok(Speech::Script(Arc::new(Script::parse(path, text)?)))
+        }
+    }
+}
+
+/// All providers of a node.
+pub struct Providers {
+    settings: Settings,
+    node: BTreeMap<String, Arc<Backend>>,
+    /// Those of workspaces, shared by the agents that ask them, for as long as one does.
+    workspaces: Mutex<HashMap<Digest, Weak<Backend>>>,
+}
+
+impl Providers {
+    /// Prepares the providers of the environment; nothing is asked yet.
+    pub fn new(settings: Settings) -> Result<Providers, Error> {
+        let mut node = BTreeMap::new();
+        let mut add = |name: &str, protocol, base: &str, key| -> Result<(), Error> {
+            let backend = Backend::new(name, speak(name, protocol, base, key, SILENCE)?, BTreeMap::new());
+            node.insert(name.to_owned(), Arc::new(backend));
+            Ok(())
+        };
+        for (name, protocol, base, key, other_base) in KNOWN {
+            if let Some(key) = settings.variable(key) {
+                add(name, protocol, settings.variable(other_base).unwrap_or(base), Key::new(key))?;
+            }
+        }
+        let host = settings.variable("OLLAMA_HOST").unwrap_or("127.0.0.1:11434");
+        let host = if host.contains("://") { host.to_owned() } else { format!("http://{host}") };
+        add("ollama", Protocol::OpenAi, &format!("{}/v1", host.trim_end_matches('/')), Key::none())?;
+        Ok(Providers { settings, node, workspaces: Mutex::default() })
+    }
+
+    /// Puts a provider under a name of the node's own.
+    pub fn register(&mut self, backend: Backend) {
+        self.node.insert(backend.name.clone(), Arc::new(backend));
+    }
+
+    /// When failed requests are made again.
+    pub fn schedule(&self) -> Schedule {
+        self.settings.schedule
+    }
+
+    /// A provider of the node.
+    pub fn of_node(&self, name: &str) -> Result<Arc<Backend>, Error> {
+        self.node.get(name).cloned().ok_or_else(|| Error::UnknownProvider {
+            provider: name.to_owned(),
+            known: self.node.keys().cloned().collect(),
+            help: PROVIDER_HELP.to_owned(),
+        })
+    }
+
+    /// A provider of a workspace's file that is reached over HTTP; none for other kinds.
+    pub fn of_workspace(
+        &self,
+        workspace: &WorkspaceId,
+        name: &ProviderName,
+        declared: &Declared,
+    ) -> Result<Option<Arc<Backend>>, Error> {
+        let (protocol, base_url, api_key) = match &declared.kind {
+            ProviderKind::OpenAi { base_url, api_key } => (Protocol::OpenAi, base_url, api_key),
+            ProviderKind::Anthropic { base_url, api_key } => (Protocol::Anthropic, base_url, api_key),
+            ProviderKind::Scripted { .. } | ProviderKind::Wasm { .. } => return Ok(None),
+        };
+        let setup = |problem: String| Error::Setup { provider: name.to_string(), problem };
+        let identity = serde_json::to_vec(&(workspace, name, declared)).map_err(|error| setup(error.to_string()))?;
+        let identity = Digest::of(&identity);
+        let mut made = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(backend) = made.get(&identity).and_then(Weak::upgrade) {
+            return Ok(Some(backend));
+        }
+        let standard = KNOWN.iter().find(|known| known.1 == protocol).map_or("", |known| known.2);
+        let base = base_url.as_ref().map_or(standard, |url| url.as_str());
+        let key = match api_key {
+            Some(source) => self.key(source, base).map_err(setup)?,
+            None => Key::none(),
+        };
+        let provider = speak(name.as_str(), protocol, base, key, declared.timeout)?;
+        let backend = Arc::new(Backend::new(name.as_str(), provider, declared.prices.clone()));
+        made.retain(|_, held| held.strong_count() > 0);
+        made.insert(identity, Arc::downgrade(&backend));
+        Ok(Some(backend))
+    }
+
+    /// The key that a source stands for, if it may go to `base`; the error ends in what to do.
+    fn key(&self, source: &KeySource, base: &str) -> Result<Key, String> {
+        let name = match source {
+            KeySource::Env(name) => name.as_str(),
+            KeySource::Secret(name) => {
+                return Err(format!(
+                    "the secret `{name}` is not on this node; set the variable {KEY_PREFIX}{name} for the server and \
+                     write api_key = \"env:{KEY_PREFIX}{name}\""
+                ));
+            }
+        };
+        let own = KNOWN.iter().find(|known| known.3 == name);
+        let homes: Vec<&str> =
+            own.iter().flat_map(|known| [Some(known.2), self.settings.variable(known.4)]).flatten().collect();
+        if !name.starts_with(KEY_PREFIX) && !homes.iter().any(|home| host_of(home) == host_of(base)) {
+            let alias = format!("{KEY_PREFIX}{name}");
+            return Err(match homes.first() {
+                Some(home) => format!(
+                    "{name} is given to {} only; set {alias} for the server to give a key to {}",
+                    host_of(home),
+                    host_of(base)
+                ),
+                None => {
+                    format!("workspaces may not read the variable {name}; name it {alias}, there and in caxton.toml")
+                }
+            });
+        }
+        match self.settings.variable(name) {
+            Some(value) => Ok(Key::new(value)),
+            None => Err(format!("the variable {name} is not set for the server; set it and start the server again")),
+        }
+    }
+}
+
+fn speak(name: &str, protocol: Protocol, base: &str, key: Key, silence: Duration) -> Result<Arc<dyn Provider>, Error> {
+    let endpoint = Endpoint::new(name, base, key, silence)?;
+    Ok(match protocol {
+        Protocol::OpenAi => Arc::new(OpenAi::new(endpoint)),
+        Protocol::Anthropic => Arc::new(Anthropic::new(endpoint)),
+    })
+}
+
+/// Scheme, host and port of an address: what a key may be given to.
+fn host_of(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{}", authority.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn providers(variables: &[(&str, &str)]) -> Providers {
+        let variables = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        Providers::new(Settings::from_env(variables)).expect("good settings")
+    }
+
+    fn key_for(providers: &Providers, source: &str, base: &str) -> Result<Key, String> {
+        providers.key(&source.parse().expect("a source"), base)
+    }
+
+    #[test]
+    fn a_provider_is_there_when_its_key_is() {
+        let providers = providers(&[("ANTHROPIC_API_KEY", "k"), ("OPENAI_API_KEY", " ")]);
+        assert!(providers.of_node("anthropic").is_ok() && providers.of_node("ollama").is_ok());
+        let error = providers.of_node("openai").expect_err("no key").to_string();
+        assert!(error.contains("OPENAI_API_KEY"), "{error}");
+    }
+
+    #[test]
+    fn a_key_goes_only_where_the_operator_sends_it() {
+        let providers = providers(&[
+            ("OPENAI_API_KEY", "secret"),
+            ("CAXTON_PROVIDER_LAB", "lab"),
+            ("AWS_SECRET_ACCESS_KEY", "never"),
+        ]);
+        assert!(key_for(&providers, "env:OPENAI_API_KEY", "https://api.openai.com/v1").is_ok());
+        for elsewhere in ["https://evil.example/v1", "http://api.openai.com/v1", "https://api.openai.com.evil.example"]
+        {
+            let error = key_for(&providers, "env:OPENAI_API_KEY", elsewhere).expect_err(elsewhere);
+            assert!(!error.contains("secret"), "{error}");
+        }
+        assert!(key_for(&providers, "env:CAXTON_PROVIDER_LAB", "http://10.0.0.7:8000").is_ok());
+        assert!(key_for(&providers, "env:AWS_SECRET_ACCESS_KEY", "https://api.openai.com/v1").is_err());
+        assert!(key_for(&providers, "env:CAXTON_PROVIDER_NONE", "https://a.example").is_err());
+    }
+}
