@@ -25,7 +25,12 @@ use crate::deploy::pins::Pins;
 use crate::deploy::reconcile::Reconciler;
 use crate::deploy::{Deployer, Limits, Rules};
 use crate::http::listen::{self, BindError, Edge};
+use crate::conversations::Conversations;
 use crate::http::{self, Services};
+use crate::invoke::{self, InvokeError, Invoker};
+use crate::llm::models::Models;
+use crate::llm::providers::{Providers, Settings as ProviderSettings};
+use crate::tools::{ToolSettings, Tools};
 use crate::tasks::{Failure, TaskFailed, Tasks};
 use crate::tls::{self, Tls, TlsError};
 use crate::tools::{ToolSettings, Tools};
@@ -72,6 +77,15 @@ pub enum StartError {
     /// The artifacts' store.
     #[error("the artifacts cannot be opened")]
     Artifacts(#[from] crate::artifacts::OpenError),
+    /// What was said.
+    #[error("the conversations cannot be opened")]
+    Conversations(#[from] crate::conversations::OpenError),
+    /// The language models' providers.
+    #[error("the language models' providers cannot be set up")]
+    Models(#[from] crate::llm::Error),
+    /// What was used today.
+    #[error("what was used today cannot be read")]
+    Spent(#[from] InvokeError),
     /// Tokens and keys.
     #[error("authentication cannot be set up")]
     Auth(#[from] auth::OpenError),
@@ -188,6 +202,7 @@ impl Node {
         edges.stop(services.config.stop.grace + TASKS_GRACE).await;
         workers.stop(TASKS_GRACE).await;
         services.log.shutdown().await;
+        services.invoker.conversations().group().shutdown().await;
         let artifacts = services.artifacts.clone();
         _ = tokio::task::spawn_blocking(move || artifacts.flush()).await;
         drop(services);
@@ -229,7 +244,7 @@ async fn open(config: Config, started: Instant, stop: CancellationToken) -> Resu
     let artifacts = tokio::task::spawn_blocking(move || {
         Artifacts::open(&for_artifacts.join("artifacts"), Space::new(&for_artifacts, reserve))
     });
-    let (identity, log) = open_log(&dir, &config).await?;
+    let (identity, log, conversations) = open_log(&dir, &config).await?;
     let artifacts =
         artifacts.await.map_err(|source| StartError::DataDir { dir: dir.clone(), source: source.into() })??;
     let auth = Auth::open(&dir, &identity.cluster.to_string(), TokensOf(log.clone()))?;
@@ -241,7 +256,19 @@ async fn open(config: Config, started: Instant, stop: CancellationToken) -> Resu
     );
     let uploads = Arc::new(Semaphore::new(config.deploy.uploads_max as usize));
     let event_streams = Arc::new(Semaphore::new(config.http.event_streams_max as usize));
+    let routing = Router::new(Vectors::at(&dir.join("cache")), RouterLimits::default());
+    let providers = Providers::new(ProviderSettings::from_env(std::env::vars()))?;
+    let tools = ToolSettings { cache: Some(dir.join("cache").join("tools")), ..ToolSettings::default() };
+    let invoker = Invoker::new(invoke::Parts {
+        catalogs: catalogs.clone(),
+        conversations,
+        models: Arc::new(Models::new(providers)),
+        routes: Arc::new(routing.clone()),
+        toolbox: Arc::new(Tools::new(tools, Arc::new(|_, _| None))),
+    });
+    invoker.remember_spent().await?;
     let services = Services {
+        invoker,
         config: Arc::new(config),
         auth: Arc::new(auth),
         identity: Arc::new(identity),
@@ -250,7 +277,7 @@ async fn open(config: Config, started: Instant, stop: CancellationToken) -> Resu
         tools,
         artifacts,
         deployer,
-        routing: Router::new(Vectors::at(&dir.join("cache")), RouterLimits::default()),
+        routing,
         metrics: crate::telemetry::metrics(),
         started,
         uploads,
@@ -260,7 +287,7 @@ async fn open(config: Config, started: Instant, stop: CancellationToken) -> Resu
     Ok((services, pins))
 }
 
-async fn open_log(dir: &Path, config: &Config) -> Result<(NodeIdentity, DeployLog), StartError> {
+async fn open_log(dir: &Path, config: &Config) -> Result<(NodeIdentity, DeployLog, Conversations), StartError> {
     let timers = Timers {
         heartbeat: config.raft.heartbeat,
         election_min: config.raft.election_min,
@@ -276,8 +303,11 @@ async fn open_log(dir: &Path, config: &Config) -> Result<(NodeIdentity, DeployLo
     });
     let opened = opened.await.map_err(|source| StartError::DataDir { dir: dir.to_owned(), source: source.into() })?;
     let (identity, store) = opened?;
-    let log = DeployLog::open(&Groups::new(store, identity.node, timers)).await?;
-    Ok((identity, log))
+    let groups = Groups::new(store, identity.node, timers);
+    let conversations_dir = dir.join("conversations");
+    let (log, conversations) =
+        tokio::join!(DeployLog::open(&groups), Conversations::open(&conversations_dir, &groups));
+    Ok((identity, log?, conversations?))
 }
 
 fn rules(config: &Config) -> Rules {

@@ -83,6 +83,20 @@ impl Context {
         Ok(Context { global, out, cwd, token, default_data_dir, runtime: OnceLock::new() })
     }
 
+    /// The same flags in another folder, for the node at `server` with its data in `data_dir`.
+    pub(crate) fn within(&self, cwd: &Path, server: &str, data_dir: &Path) -> Context {
+        let global = Global {
+            server: Some(server.to_owned()),
+            data_dir: Some(data_dir.to_owned()),
+            workspace: None,
+            token_file: None,
+            ..self.global.clone()
+        };
+        let default_data_dir = self.default_data_dir.clone();
+        let (out, cwd) = (self.out.clone(), cwd.to_owned());
+        Context { global, out, cwd, token: None, default_data_dir, runtime: OnceLock::new() }
+    }
+
     /// The data directory of the node on this machine.
     pub fn data_dir(&self) -> Result<PathBuf, CliError> {
         self.global.data_dir.clone().or_else(|| self.default_data_dir.clone()).ok_or_else(|| {

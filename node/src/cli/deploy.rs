@@ -43,6 +43,13 @@ pub struct Args {
     message: String,
 }
 
+impl Args {
+    /// A deployment that was agreed to already.
+    pub(crate) fn agreed(message: &str) -> Args {
+        Args { dry_run: false, yes: true, message: message.to_owned() }
+    }
+}
+
 /// Deploys the workspace around the current directory.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let start = Instant::now();

@@ -41,6 +41,8 @@ mod tools;
 
 mod route;
 
+mod demo;
+
 mod ask;
 
 mod steps;
@@ -119,6 +121,8 @@ enum Command {
     Tools(tools::Args),
     /// Ask which agent a message would go to, and why.
     Route(route::Args),
+    /// See the whole thing in one command: a node, two agents, a question and its answer.
+    Demo(demo::Args),
     /// Ask whoever can do it, and watch every step.
     Ask(ask::Args),
     /// Ask one agent.
@@ -150,6 +154,7 @@ impl Command {
             Command::Agents(args) => agents::run(args, context),
             Command::Tools(args) => tools::run(args, context),
             Command::Route(args) => route::run(args, context),
+            Command::Demo(args) => demo::run(args, context),
             Command::Ask(args) => ask::run(args, context),
             Command::Send(args) => ask::run_send(args, context),
             Command::Conversations(args) => conversations::run(args, context),

@@ -104,6 +104,8 @@ fn routes() -> Router<Services> {
         .merge(route::routes())
         .merge(deployments::routes())
         .merge(agents::routes())
+        .merge(messages::routes())
+        .merge(openai::routes())
         .merge(openapi::routes())
 }
 

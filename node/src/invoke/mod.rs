@@ -12,6 +12,8 @@ mod world;
 
 pub mod seams;
 
+mod bind;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
