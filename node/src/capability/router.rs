@@ -261,26 +261,5 @@ fn start(text: &str, bytes_max: usize) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::rank::Choice;
-    use super::*;
-
-    #[test]
-    fn answers_in_use_stay_and_others_go() {
-        let answer = Arc::new(Ranking { choice: Choice::Nobody, candidates: Vec::new() });
-        let mut answers = Answers::default();
-        for turn in 0..1_000 {
-            answers.put(format!("message {turn}"), answer.clone(), 10);
-            answers.get("message 0").expect("a message that keeps coming is remembered");
-            assert!(answers.young.len() + answers.old.len() <= 12);
-        }
-        assert!(answers.get("message 17").is_none());
-    }
-
-    #[test]
-    fn texts_are_cut_between_characters() {
-        assert_eq!(start("größe", 4), "gr\u{f6}");
-        assert_eq!(start("größe", 3), "gr");
-        assert_eq!(start("ab", 10), "ab");
-    }
-}
+#[path = "router_tests.rs"]
+mod tests;
