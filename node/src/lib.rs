@@ -6,6 +6,8 @@ pub mod client;
 
 pub mod api;
 
+pub mod problem;
+
 pub mod config;
 
 pub mod auth;

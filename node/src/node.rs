@@ -20,17 +20,16 @@ use crate::auth::{self, Auth, KnownTokens, SecretError, private_dir, write_priva
 use crate::capability::{Router, RouterLimits, Vectors};
 use crate::catalog::Catalogs;
 use crate::config::Config;
+use crate::conversations::Conversations;
 use crate::deploy::collect::Collector;
 use crate::deploy::pins::Pins;
 use crate::deploy::reconcile::Reconciler;
 use crate::deploy::{Deployer, Limits, Rules};
 use crate::http::listen::{self, BindError, Edge};
-use crate::conversations::Conversations;
 use crate::http::{self, Services};
 use crate::invoke::{self, InvokeError, Invoker};
 use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings as ProviderSettings};
-use crate::tools::{ToolSettings, Tools};
 use crate::tasks::{Failure, TaskFailed, Tasks};
 use crate::tls::{self, Tls, TlsError};
 use crate::tools::{ToolSettings, Tools};
@@ -251,20 +250,23 @@ async fn open(config: Config, started: Instant, stop: CancellationToken) -> Resu
     let (catalogs, pins) = (Catalogs::default(), Pins::default());
     let deployer = Deployer::new(log.clone(), catalogs.clone(), artifacts.clone(), pins.clone(), rules(&config));
     let tools = Tools::new(
-        ToolSettings { cache: Some(dir.join("tools")), scratch: Some(dir.join("scratch")), networks: Vec::new() },
+        ToolSettings {
+            cache: Some(dir.join("cache").join("tools")),
+            scratch: Some(dir.join("scratch")),
+            networks: Vec::new(),
+        },
         Arc::new(|_, _| None),
     );
     let uploads = Arc::new(Semaphore::new(config.deploy.uploads_max as usize));
     let event_streams = Arc::new(Semaphore::new(config.http.event_streams_max as usize));
     let routing = Router::new(Vectors::at(&dir.join("cache")), RouterLimits::default());
     let providers = Providers::new(ProviderSettings::from_env(std::env::vars()))?;
-    let tools = ToolSettings { cache: Some(dir.join("cache").join("tools")), ..ToolSettings::default() };
     let invoker = Invoker::new(invoke::Parts {
         catalogs: catalogs.clone(),
         conversations,
         models: Arc::new(Models::new(providers)),
         routes: Arc::new(routing.clone()),
-        toolbox: Arc::new(Tools::new(tools, Arc::new(|_, _| None))),
+        toolbox: Arc::new(tools.clone()),
     });
     invoker.remember_spent().await?;
     let services = Services {
@@ -305,8 +307,7 @@ async fn open_log(dir: &Path, config: &Config) -> Result<(NodeIdentity, DeployLo
     let (identity, store) = opened?;
     let groups = Groups::new(store, identity.node, timers);
     let conversations_dir = dir.join("conversations");
-    let (log, conversations) =
-        tokio::join!(DeployLog::open(&groups), Conversations::open(&conversations_dir, &groups));
+    let (log, conversations) = tokio::join!(DeployLog::open(&groups), Conversations::open(&conversations_dir, &groups));
     Ok((identity, log?, conversations?))
 }
 

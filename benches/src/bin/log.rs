@@ -138,7 +138,9 @@ impl Machine for Map {
 
     fn freeze(&self) -> Result<Frozen, MachineError> {
         let map = self.0.lock().map_err(|_| MachineError::new("the map is of no use", "a put panicked"))?.0.clone();
-        Ok(Box::new(move |out| map.into_iter().try_for_each(|(key, value)| out.write_all(&key).and_then(|()| out.write_all(&value)))))
+        Ok(Box::new(move |out| {
+            map.into_iter().try_for_each(|(key, value)| out.write_all(&key).and_then(|()| out.write_all(&value)))
+        }))
     }
 
     fn restore(&self, _: &mut dyn Read) -> Result<(), MachineError> {

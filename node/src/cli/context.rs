@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::cli::output::{ColorWhen, Output};
 use crate::cli::workspace::Workspace;
 use crate::cli::{CliError, Exit};
-use crate::client::{Client, Token};
+use crate::client::{self, Client, Token};
 
 /// Where a node listens unless told otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7411";
@@ -192,7 +192,7 @@ impl Context {
                 CliError::new("bad_token", "CAXTON_TOKEN does not hold a token").exit(Exit::Unauthorized).source(error)
             });
         }
-        let local = self.server_file().is_some_and(|file| file.url == url) || is_loopback(url);
+        let local = self.server_file().is_some_and(|file| file.url == url) || client::is_loopback(url);
         let Some(file) = local.then(|| self.data_dir().ok()).flatten().map(|dir| dir.join("admin-token")) else {
             return Ok(None);
         };
@@ -224,29 +224,4 @@ fn read(file: &Path, what: &str, help: &str) -> Result<String, CliError> {
     std::fs::read_to_string(file).map_err(|error| {
         CliError::new("io", format!("the {what} file {} cannot be read", file.display())).help(help).source(error)
     })
-}
-
-/// Does the address name this machine's loopback?
-pub fn is_loopback(url: &str) -> bool {
-    let Ok(url) = url.parse::<http::Uri>() else { return false };
-    match url.host().map(|host| host.trim_start_matches('[').trim_end_matches(']')) {
-        Some("localhost") => true,
-        Some(host) => host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
-        None => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_machine_is_loopback() {
-        for local in ["http://127.0.0.1:1", "http://localhost", "https://[::1]:7411/"] {
-            assert!(is_loopback(local), "{local}");
-        }
-        for other in ["http://127.0.0.1.example.com", "http://10.0.0.1", "http://localhost@example.com", "x", ""] {
-            assert!(!is_loopback(other), "{other}");
-        }
-    }
 }

@@ -28,7 +28,10 @@ const FILES: [(&str, &[u8]); 13] = [
         include_bytes!("../../examples/csv-to-chart/tools/chart-generator/chart-generator.wasm"),
     ),
     ("tools/csv-reader/tool.toml", include_bytes!("../../examples/csv-to-chart/tools/csv-reader/tool.toml")),
-    ("tools/csv-reader/csv-reader.wasm", include_bytes!("../../examples/csv-to-chart/tools/csv-reader/csv-reader.wasm")),
+    (
+        "tools/csv-reader/csv-reader.wasm",
+        include_bytes!("../../examples/csv-to-chart/tools/csv-reader/csv-reader.wasm"),
+    ),
     ("tools/stats/tool.toml", include_bytes!("../../examples/csv-to-chart/tools/stats/tool.toml")),
     ("tools/stats/stats.wasm", include_bytes!("../../examples/csv-to-chart/tools/stats/stats.wasm")),
     (".gitignore", b".caxton/\n"),
@@ -87,7 +90,8 @@ fn show(context: &Context, folder: &Path, began: Instant) -> Result<(), CliError
     let id = context.workspace_id()?;
     let remote = Remote { client: &client, id: &id };
     let attachment = steps::read_file(&context.cwd.join(ATTACHED))?;
-    let request = MessageRequest { text: QUESTION.to_owned(), attachments: vec![attachment], ..MessageRequest::default() };
+    let request =
+        MessageRequest { text: QUESTION.to_owned(), attachments: vec![attachment], ..MessageRequest::default() };
     let answer = context.block_on(steps::watch(context, &remote, request, Show::Steps))?;
     let answer = answer.ok_or_else(|| CliError::new("waiting", "the demo's agents wait for an approval"))?;
     let saved = steps::save_files(&answer.attachments, folder)?;
@@ -105,7 +109,9 @@ fn show(context: &Context, folder: &Path, began: Instant) -> Result<(), CliError
         [("OPENAI_API_KEY", "openai", "gpt-4.1-mini"), ("ANTHROPIC_API_KEY", "anthropic", "claude-sonnet-4-5")]
     {
         if std::env::var_os(variable).is_some_and(|key| !key.is_empty()) {
-            out.line(format_args!("  caxton demo --provider {provider} --model {model}    {variable} is set: a real model"))?;
+            out.line(format_args!(
+                "  caxton demo --provider {provider} --model {model}    {variable} is set: a real model"
+            ))?;
         }
     }
     out.json(&serde_json::json!({ "answer": answer, "saved": saved, "workspace": context.cwd }))
@@ -152,7 +158,9 @@ fn folder(wanted: Option<&Path>) -> Result<PathBuf, CliError> {
 
 fn write_workspace(folder: &Path, model: Option<(&str, &str)>) -> Result<(), CliError> {
     let cannot = |error: std::io::Error| {
-        CliError::new("io", format!("{} cannot be written", folder.display())).help("choose another folder with --dir DIR").source(error)
+        CliError::new("io", format!("{} cannot be written", folder.display()))
+            .help("choose another folder with --dir DIR")
+            .source(error)
     };
     for (name, content) in FILES {
         let path = folder.join(name);
@@ -169,8 +177,9 @@ fn write_workspace(folder: &Path, model: Option<(&str, &str)>) -> Result<(), Cli
 /// The workspace's file with another model.
 fn with_model(file: &[u8], provider: &str, model: &str) -> Result<Vec<u8>, CliError> {
     let text = String::from_utf8_lossy(file);
-    let mut document: toml_edit::DocumentMut =
-        text.parse().map_err(|error| CliError::new("internal", "the example's caxton.toml is not TOML").source(error))?;
+    let mut document: toml_edit::DocumentMut = text
+        .parse()
+        .map_err(|error| CliError::new("internal", "the example's caxton.toml is not TOML").source(error))?;
     document["llm"]["provider"] = toml_edit::value(provider);
     document["llm"]["model"] = toml_edit::value(model);
     Ok(document.to_string().into_bytes())

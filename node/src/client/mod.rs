@@ -86,7 +86,7 @@ impl Client {
                 return Err(ClientError::setup(message));
             }
         };
-        if !tls && token.is_some() && !crate::cli::context::is_loopback(&url) {
+        if !tls && token.is_some() && !is_loopback(&url) {
             return Err(ClientError::ClearText { url });
         }
         // The first provider stays; every part of this program installs the same one.
@@ -214,9 +214,29 @@ impl Client {
     }
 }
 
+/// Does the address name this machine's loopback?
+pub fn is_loopback(url: &str) -> bool {
+    let Ok(url) = url.parse::<http::Uri>() else { return false };
+    match url.host().map(|host| host.trim_start_matches('[').trim_end_matches(']')) {
+        Some("localhost") => true,
+        Some(host) => host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        None => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        for local in ["http://127.0.0.1:1", "http://localhost", "https://[::1]:7411/"] {
+            assert!(is_loopback(local), "{local}");
+        }
+        for other in ["http://127.0.0.1.example.com", "http://10.0.0.1", "http://localhost@example.com", "x", ""] {
+            assert!(!is_loopback(other), "{other}");
+        }
+    }
 
     #[test]
     fn a_token_is_one_line_and_is_not_printed() {

@@ -10,7 +10,7 @@ use crate::api;
 use crate::api::frame::{DIGESTS_MAX, FrameError};
 use crate::artifacts::{DiskFull, GetError, PutError};
 use crate::catalog::LoadError;
-use crate::http::problem::{Code, Problem, chain};
+use crate::problem::{Code, Problem, chain};
 
 const RETRY_HELP: &str = "try again with the same idempotency key: what was applied already is not applied twice";
 const CORRUPT_HELP: &str = "put the same content back with `caxton deploy`, or restore the node's data directory from a backup; docs/OPERATIONS.md says how";

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::api::Serving;
 use crate::artifacts::Artifacts;
 use crate::catalog::{Catalog, Catalogs, LoadError, load_tree};
-use crate::http::problem::chain;
+use crate::problem::chain;
 
 /// How many catalogs are made at once.
 const LOADS_MAX: usize = 4;

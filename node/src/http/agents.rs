@@ -15,10 +15,10 @@ use utoipa::{IntoParams, OpenApi};
 use super::Services;
 use super::deployments::blocking;
 use super::extract::{Json, Path, Query};
-use super::problem::{Code, Problem, chain};
 use crate::api::{AgentDetail, AgentSummary, Agents};
 use crate::auth::Access;
 use crate::catalog::{Catalog, Entry};
+use crate::problem::{Code, Problem, chain};
 
 /// How many agents a page has unless the request says.
 const PAGE: usize = 100;

@@ -19,7 +19,6 @@ use utoipa::{IntoParams, OpenApi};
 
 use super::Services;
 use super::extract::{Json, Path, Query, body_too_large};
-use super::problem::{Code, Problem};
 use crate::api::frame::{self, Decoder};
 use crate::api::{
     self, DeployRequest, DeployResponse, Deployment, Deployments, Digests, Missing, RollbackRequest, Stored,
@@ -28,6 +27,7 @@ use crate::api::{
 use crate::auth::Access;
 use crate::catalog::Catalog;
 use crate::deploy::problem::artifacts_missing;
+use crate::problem::{Code, Problem};
 
 /// How many deployments a page has unless the request says.
 const PAGE: usize = 100;

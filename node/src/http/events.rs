@@ -23,9 +23,9 @@ use utoipa::{IntoParams, OpenApi};
 
 use super::Services;
 use super::extract::{Path, Query};
-use super::problem::{Code, Problem};
 use crate::api;
 use crate::auth::{Access, AuthError, now_ms};
+use crate::problem::{Code, Problem};
 
 /// How many deployments are looked at in one go, so that the log's state is never held for long.
 const BATCH: usize = 256;

@@ -9,8 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Services;
-use super::problem::{Code, Problem};
 use crate::auth::{Access, AuthError, Denied, now_ms};
+use crate::problem::{Code, Problem};
 
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Problem {

@@ -11,7 +11,7 @@ use axum::response::Response;
 use tokio::sync::Semaphore;
 use tracing::{Instrument, debug, error, field, info_span};
 
-use super::problem::{Code, Problem};
+use crate::problem::{Code, Problem};
 
 /// The header that carries a request's id, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

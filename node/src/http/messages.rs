@@ -15,7 +15,6 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Services;
 use super::extract::{Json, Path, Query};
-use super::problem::{Code, Problem};
 use crate::agent::driver::Events;
 use crate::agent::turn::Decision;
 use crate::api::messages::{
@@ -26,6 +25,7 @@ use crate::auth::Access;
 use crate::conversations::log::Turn;
 use crate::conversations::{Summary, check_id, rfc3339};
 use crate::invoke::{ClientTurn, Ended, InvokeError, log_failure};
+use crate::problem::{Code, Problem};
 
 /// A message with its attachments and images may have this many bytes.
 pub const MESSAGE_BYTES_MAX: usize = 24 << 20;

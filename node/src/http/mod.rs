@@ -1,7 +1,7 @@
 //! The HTTP API: its routes, and what every request passes through on its way in and out.
 //!
 //! A route's file exports `routes()`; it asks for an [`Access`](crate::auth::Access) unless it is open to all, and
-//! answers errors as a [`Problem`](problem::Problem).
+//! answers errors as a [`Problem`](crate::problem::Problem).
 
 pub mod frame;
 
@@ -10,8 +10,6 @@ pub mod messages;
 pub mod openai;
 
 pub mod extract;
-
-pub mod problem;
 
 pub mod system;
 
@@ -53,8 +51,8 @@ use crate::auth::Auth;
 use crate::catalog::Catalogs;
 use crate::config::Config;
 use crate::deploy::Deployer;
+use crate::problem::{Code, Problem};
 use crate::tools::Tools;
-use problem::{Code, Problem};
 
 /// Answers smaller than this are not worth compressing, in bytes.
 const COMPRESS_BYTES_MIN: u64 = 1024;

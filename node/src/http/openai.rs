@@ -24,12 +24,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Services;
 use super::extract::Json;
 use super::messages::MESSAGE_BYTES_MAX;
-use super::problem::{Code, Problem};
 use crate::agent::driver::{EVENTS_WAITING_MAX, Events};
 use crate::api::messages::{MessageRequest, TurnEvent};
 use crate::auth::Access;
 use crate::invoke::{ClientTurn, Ended, InvokeError, log_failure};
 use crate::llm::{Message, Part, ToolCall, ToolDefinition, Usage};
+use crate::problem::{Code, Problem};
 
 /// The model that stands for "whoever can do it".
 const AUTO: &str = "auto";

@@ -11,10 +11,10 @@ use utoipa::OpenApi;
 
 use super::Services;
 use super::extract::{Json, Path};
-use super::problem::{Code, Problem};
 use crate::api::{RouteCandidate, RouteChoice, RouteParts, RouteRequest, RouteResponse};
 use crate::auth::Access;
 use crate::capability::{Candidate, Fit, Requirements, RouteError, Routed};
+use crate::problem::{Code, Problem};
 
 /// This part of the API's description.
 #[derive(OpenApi)]

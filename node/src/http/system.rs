@@ -11,9 +11,9 @@ use utoipa::{OpenApi, ToSchema};
 
 use super::Services;
 use super::extract::Json;
-use super::problem::{Code, Problem};
 use crate::api::ServerInfo;
 use crate::auth::Access;
+use crate::problem::{Code, Problem};
 
 /// This part of the API's description.
 #[derive(OpenApi)]

@@ -14,9 +14,9 @@ use utoipa::OpenApi;
 
 use super::Services;
 use super::extract::{Json, Path};
-use super::problem::{Code, Problem};
 use crate::api::{TokenInfo, TokenIssued, TokenRequest, Tokens};
 use crate::auth::{Access, Wanted, now_ms};
+use crate::problem::{Code, Problem};
 
 /// This part of the API's description.
 #[derive(OpenApi)]

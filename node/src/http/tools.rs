@@ -16,10 +16,10 @@ use utoipa::OpenApi;
 
 use super::Services;
 use super::extract::{Json, Path};
-use super::problem::{Code, Problem};
 use crate::api::tools::{ToolCallRequest, ToolCalled, ToolDetail, ToolList, ToolSummary};
 use crate::auth::Access;
 use crate::catalog::{Catalog, Entry};
+use crate::problem::{Code, Problem};
 use crate::tools::Unusable;
 
 /// This part of the API's description.

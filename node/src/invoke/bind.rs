@@ -81,7 +81,11 @@ impl Toolbox for Tools {
         })
     }
 
-    fn call<'a>(&'a self, catalog: &'a Arc<Catalog>, call: Invocation<'a>) -> BoxFuture<'a, Result<ToolOutput, String>> {
+    fn call<'a>(
+        &'a self,
+        catalog: &'a Arc<Catalog>,
+        call: Invocation<'a>,
+    ) -> BoxFuture<'a, Result<ToolOutput, String>> {
         Box::pin(async move {
             let tool = self.get(catalog, call.server).await.map_err(|error| error.to_string())?;
             let context = CallContext {
@@ -90,11 +94,16 @@ impl Toolbox for Tools {
                 idempotency_key: Some(call.step_key),
                 deadline: Some(call.deadline),
             };
-            let called = tool.call(call.function, &call.arguments, context).await;
+            let called = tool.call(call.function, call.arguments.clone(), context).await;
             let result = called.result.map_err(|error| error.to_string())?;
             let text = result.text();
             let files = result.content.into_iter().filter_map(|content| file_of(content, call.function));
-            Ok(ToolOutput { text, attachments: files.collect(), structured: result.structured, failed: result.is_error })
+            Ok(ToolOutput {
+                text,
+                attachments: files.collect(),
+                structured: result.structured,
+                failed: result.is_error,
+            })
         })
     }
 }

@@ -116,7 +116,15 @@ mod tests {
 
     #[test]
     fn a_placeholder_that_leads_nowhere_is_an_error() {
-        for bad in ["{{none}}", "{{table/rows/7}}", "{{table/rows/-3/q}}", "{{table/x}}", "{{text/a}}", "{{table/mean/x}}", "{{table"] {
+        for bad in [
+            "{{none}}",
+            "{{table/rows/7}}",
+            "{{table/rows/-3/q}}",
+            "{{table/x}}",
+            "{{text/a}}",
+            "{{table/mean/x}}",
+            "{{table",
+        ] {
             assert!(fill(&json!(bad), &look_up).is_err(), "{bad}");
         }
     }
