@@ -1,5 +1,7 @@
 //! The Caxton node: everything between an HTTP request or a command line and the replicated log.
 
+#![cfg_attr(not(test), warn(clippy::print_stdout))]
+
 pub mod cli;
 
 pub mod client;

@@ -119,8 +119,13 @@ impl StartError {
                 "check the settings below [tls], and the folder tls/ of the data directory".to_owned()
             }
             StartError::Auth(_) => "check the file it names; docs/SECURITY.md says what each is for".to_owned(),
+            StartError::Models(_) => "check the variables that name providers: docs/agents.md lists them".to_owned(),
             StartError::Announce(_) => "check that the data directory can be written".to_owned(),
-            StartError::Store(_) | StartError::Log(_) | StartError::Artifacts(_) => {
+            StartError::Store(_)
+            | StartError::Log(_)
+            | StartError::Artifacts(_)
+            | StartError::Conversations(_)
+            | StartError::Spent(_) => {
                 "if it is damaged, restore the data directory from a backup: docs/OPERATIONS.md".to_owned()
             }
             StartError::Identity(_) => return None,

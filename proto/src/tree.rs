@@ -204,7 +204,7 @@ const DEPTH_MAX: usize = 64;
 
 fn nibble(digest: &Digest, depth: usize) -> u8 {
     let byte = digest.as_bytes()[depth / 2];
-    if depth % 2 == 0 { byte >> 4 } else { byte & 15 }
+    if depth.is_multiple_of(2) { byte >> 4 } else { byte & 15 }
 }
 
 /// Builds the node of `rows` (sorted by the digest of their paths, so that a child's rows are a run) and all below.

@@ -106,6 +106,9 @@ pub(crate) enum StoreError {
     },
 }
 
+/// A key and its value.
+pub(crate) type Row = (Vec<u8>, Vec<u8>);
+
 impl Store {
     /// Opens the store in `dir`, which is made if it is not there.
     pub fn open(dir: &Path) -> Result<Store, OpenError> {
@@ -169,7 +172,7 @@ impl Store {
     }
 
     /// The last key and value from `from` up to `to`, without `to`.
-    pub(crate) fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub(crate) fn last(&self, from: &[u8], to: &[u8]) -> Result<Option<Row>, StoreError> {
         let mut options = rocksdb::ReadOptions::default();
         options.set_iterate_upper_bound(to);
         options.set_iterate_lower_bound(from);

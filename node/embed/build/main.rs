@@ -3,6 +3,8 @@
 //! Nothing of it is in git. What was made is kept in a folder that all builds of a machine share, so that a second
 //! target folder, or a build without network, only copies it.
 
+#![allow(clippy::print_stdout, reason = "a build script speaks to cargo on its standard output")]
+
 mod fetch;
 #[path = "../src/layout.rs"]
 mod layout;

@@ -15,7 +15,6 @@ pub mod system;
 
 pub mod tokens;
 
-#[allow(unused_qualifications, reason = "the macro that describes the routes writes some")]
 pub mod events;
 
 pub mod tools;

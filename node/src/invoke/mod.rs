@@ -30,7 +30,7 @@ pub use world::AgentsCache;
 
 use crate::agent::Agent;
 use crate::agent::attachments::{Shelf, Visible};
-use crate::agent::driver::{AgentHealth, Driver, Events, Ledger, Opening, Progress, Run};
+use crate::agent::driver::{AgentHealth, Driver, Events, Ledger, Progress, Run};
 use crate::agent::turn::{Next, Outcome};
 use crate::agent::world::World;
 use crate::api::messages::{ApprovalInfo, MessageAnswer, MessageRequest, Route, TurnEvent};

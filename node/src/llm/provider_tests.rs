@@ -19,10 +19,10 @@ use super::models::{Answered, Ask, Models, Target, Voice};
 use super::providers::{Backend, Providers, Settings};
 use super::*;
 
-type Served = Arc<dyn Fn(usize, Value, http::HeaderMap) -> Response + Send + Sync>;
+type Served = Arc<dyn Fn(usize, Value, ::http::HeaderMap) -> Response + Send + Sync>;
 
 /// A server on a free port; the closure gets the number of the request, its body and its headers.
-async fn serve(answer: impl Fn(usize, Value, http::HeaderMap) -> Response + Send + Sync + 'static) -> String {
+async fn serve(answer: impl Fn(usize, Value, ::http::HeaderMap) -> Response + Send + Sync + 'static) -> String {
     let answer: Served = Arc::new(answer);
     let count = Arc::new(AtomicUsize::new(0));
     let handler = move |request: Request| {
@@ -58,7 +58,7 @@ fn stream_then_break(events: Vec<String>) -> Response {
 }
 
 fn status(code: u16, headers: &[(&'static str, &str)], body: &str) -> Response {
-    let mut response = (http::StatusCode::from_u16(code).expect("a status"), body.to_owned()).into_response();
+    let mut response = (::http::StatusCode::from_u16(code).expect("a status"), body.to_owned()).into_response();
     for (name, value) in headers {
         response.headers_mut().insert(*name, value.parse().expect("a value"));
     }

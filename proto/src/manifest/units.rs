@@ -67,7 +67,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, InvalidBytes> {
 
 /// Writes a size the way [`parse_bytes`] reads it, in the largest unit that leaves a whole number.
 pub fn format_bytes(bytes: u64) -> String {
-    let whole = SIZES.iter().take(4).find(|(_, unit)| bytes >= *unit && bytes % unit == 0);
+    let whole = SIZES.iter().take(4).find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
     match whole {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
         None => format!("{bytes}B"),
