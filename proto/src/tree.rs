@@ -295,7 +295,10 @@ pub struct Descent<'a> {
 impl<'a> Descent<'a> {
     /// Sets out for the tree `root`, knowing `own`.
     pub fn new(root: Digest, own: &'a Tree) -> Descent<'a> {
-        let mut descent = Descent { own: subtrees(own), wanted: Vec::new(), depth: 0, found: Tree::default() };
+        let mut own = subtrees(own);
+        // Nobody stores the empty tree, and everybody knows it.
+        own.entry(Tree::default().root()).or_default();
+        let mut descent = Descent { own, wanted: Vec::new(), depth: 0, found: Tree::default() };
         descent.visit(root);
         descent
     }
@@ -405,6 +408,12 @@ mod tests {
         assert_eq!(descend(&theirs, &theirs), (0, 0));
         let (exchanges, sent) = descend(&ours, &theirs);
         assert!(exchanges <= 4 && sent <= 4, "{exchanges} exchanges, {sent} nodes");
+    }
+
+    #[test]
+    fn the_empty_tree_is_known_to_everybody() {
+        let ours = tree(3);
+        assert_eq!(descend(&ours, &Tree::default()), (0, 0));
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub fn print(config: &Config) -> String {
         let (this, name) = setting.key.split_once('.').unwrap_or((setting.key, ""));
         if this != section {
             section = this;
-            _ = write!(out, "{}[{section}]\n", if out.is_empty() { "" } else { "\n" });
+            _ = writeln!(out, "{}[{section}]", if out.is_empty() { "" } else { "\n" });
         }
         let bare = matches!(setting.kind, "number" | "true or false");
         let value = if bare { value } else { toml::Value::String(value).to_string() };

@@ -41,6 +41,7 @@ impl Reader {
         self.bytes.extend_from_slice(bytes);
     }
 
+    #[allow(clippy::should_implement_trait, reason = "an event can fail to be one, which ends the stream")]
     /// The next whole event, if there is one.
     pub fn next(&mut self) -> Result<Option<Event>, TooLong> {
         while let Some(line) = self.line() {
