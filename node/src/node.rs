@@ -74,7 +74,7 @@ pub enum StartError {
     #[error("the deploy log cannot be opened")]
     Log(#[from] OpenGroupError),
     /// The artifacts' store.
-    #[error("the artifacts cannot be opened")]
+    #[error(transparent)]
     Artifacts(#[from] crate::artifacts::OpenError),
     /// What was said.
     #[error("the conversations cannot be opened")]

@@ -103,9 +103,9 @@ fn the_history_and_the_state_read_well() {
         [exit 0]
         ");
         assert_snapshot!(agents, @r"
-        AGENT    VERSION  CAPABILITIES          DESCRIPTION
-        greeter  1.1.0    say hello to someone  Greets people
-        helper   0.1.0    say hello to someone  Greets people
+        AGENT    VERSION  CAPABILITIES  DESCRIPTION
+        greeter  1.1.0    greeter       Greets people
+        helper   0.1.0    helper        Greets people
         2 agents
         [exit 0]
         ");
@@ -113,7 +113,7 @@ fn the_history_and_the_state_read_well() {
         helper 0.1.0
         Greets people
         agents/helper.toml of r2
-        capabilities: say hello to someone
+        capabilities: helper
 
         [agent]
         name = "helper"

@@ -90,7 +90,7 @@ impl Place {
     /// A workspace called `demo` in the folder `name`, with one agent.
     pub fn workspace(&self, name: &str) -> Workspace {
         let workspace = self.empty_workspace(name);
-        workspace.write("agents/greeter.toml", &agent("greeter", "1.0.0"));
+        workspace.write("agents/greeter.toml", agent("greeter", "1.0.0"));
         workspace
     }
 

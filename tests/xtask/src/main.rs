@@ -59,7 +59,7 @@ fn demo(args: &[String]) -> Result<(), String> {
 /// Builds everything the tests run, and runs them.
 fn test(args: &[String]) -> Result<(), String> {
     say("building and running the tests (the first build compiles RocksDB and the sentence model: 10 to 30 minutes)");
-    run(cargo().args(["test", "--workspace", "--no-fail-fast"]).args(args))
+    run(cargo().args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]).args(args))
 }
 
 fn cargo() -> Command {
