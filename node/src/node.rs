@@ -77,7 +77,7 @@ pub enum StartError {
     #[error(transparent)]
     Artifacts(#[from] crate::artifacts::OpenError),
     /// What was said.
-    #[error("the conversations cannot be opened")]
+    #[error(transparent)]
     Conversations(#[from] crate::conversations::OpenError),
     /// The language models' providers.
     #[error("the language models' providers cannot be set up")]

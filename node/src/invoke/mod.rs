@@ -382,6 +382,3 @@ pub fn log_failure(workspace: &WorkspaceId, error: &InvokeError) {
         warn!(%workspace, reason = %reasons(error), "a message was not answered");
     }
 }
-
-#[cfg(test)]
-mod tests;
