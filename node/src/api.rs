@@ -10,6 +10,8 @@ pub mod frame;
 
 pub mod tools;
 
+pub mod secrets;
+
 pub mod route;
 
 pub use route::{RouteCandidate, RouteChoice, RouteParts, RouteRequest, RouteResponse};

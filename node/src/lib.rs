@@ -14,6 +14,8 @@ pub mod config;
 
 pub mod auth;
 
+pub mod secrets;
+
 pub mod tls;
 
 pub mod telemetry;

@@ -30,6 +30,7 @@ use crate::http::{self, Services};
 use crate::invoke::{self, InvokeError, Invoker};
 use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings as ProviderSettings};
+use crate::secrets::{KeyError, SecretStore};
 use crate::tasks::{Failure, TaskFailed, Tasks};
 use crate::tls::{self, Tls, TlsError};
 use crate::tools::{ToolSettings, Tools};
@@ -88,6 +89,9 @@ pub enum StartError {
     /// Tokens and keys.
     #[error("authentication cannot be set up")]
     Auth(#[from] auth::OpenError),
+    /// The keys of secrets.
+    #[error("secrets cannot be opened")]
+    Secrets(#[from] KeyError),
     /// TLS.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
@@ -118,7 +122,9 @@ impl StartError {
             StartError::Tls(_) => {
                 "check the settings below [tls], and the folder tls/ of the data directory".to_owned()
             }
-            StartError::Auth(_) => "check the file it names; docs/SECURITY.md says what each is for".to_owned(),
+            StartError::Auth(_) | StartError::Secrets(_) => {
+                "check the file it names; docs/SECURITY.md says what each is for".to_owned()
+            }
             StartError::Models(_) => "check the variables that name providers: docs/agents.md lists them".to_owned(),
             StartError::Announce(_) => "check that the data directory can be written".to_owned(),
             StartError::Store(_)
@@ -254,18 +260,20 @@ async fn open(config: Config, started: Instant, stop: CancellationToken) -> Resu
     let auth = Auth::open(&dir, &identity.cluster.to_string(), TokensOf(log.clone()))?;
     let (catalogs, pins) = (Catalogs::default(), Pins::default());
     let deployer = Deployer::new(log.clone(), catalogs.clone(), artifacts.clone(), pins.clone(), rules(&config));
+    let secrets = SecretStore::open(&dir, log.clone())?;
     let tools = Tools::new(
         ToolSettings {
             cache: Some(dir.join("cache").join("tools")),
             scratch: Some(dir.join("scratch")),
             networks: Vec::new(),
         },
-        Arc::new(|_, _| None),
+        Arc::new(secrets.clone()),
     );
     let uploads = Arc::new(Semaphore::new(config.deploy.uploads_max as usize));
     let event_streams = Arc::new(Semaphore::new(config.http.event_streams_max as usize));
     let routing = Router::new(Vectors::at(&dir.join("cache")), RouterLimits::default());
-    let providers = Providers::new(ProviderSettings::from_env(std::env::vars()))?;
+    let providers =
+        Providers::new(ProviderSettings::from_env(std::env::vars()))?.with_secrets(Arc::new(secrets.clone()));
     let invoker = Invoker::new(invoke::Parts {
         catalogs: catalogs.clone(),
         conversations,
@@ -282,6 +290,7 @@ async fn open(config: Config, started: Instant, stop: CancellationToken) -> Resu
         log,
         catalogs,
         tools,
+        secrets,
         artifacts,
         deployer,
         routing,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use caxton_proto::manifest::ToolManifest;
-use caxton_proto::manifest::secret::{GivenValue, SecretName};
+use caxton_proto::manifest::secret::GivenValue;
 use caxton_proto::manifest::tool::ToolKind;
 use caxton_proto::manifest::workspace::WORKSPACE_FILE;
 use caxton_proto::{Digest, ToolName, WorkspaceId};
@@ -20,6 +20,7 @@ use tokio::sync::OnceCell;
 use tracing::warn;
 
 use crate::catalog::Catalog;
+use crate::secrets::{NoSecret, Secrets};
 
 pub use caxton_tools::{COMPILE_COMMAND, compile_child_main};
 
@@ -50,14 +51,12 @@ pub enum Unusable {
         remedies: Vec<String>,
     },
     /// A secret that it is given is not set.
-    #[error(
-        "tool `{tool}` is given the secret `{secret}`, which this node does not have; set it, or take it out of tools/{tool}/tool.toml"
-    )]
+    #[error("tool `{tool}` is not given a secret that its file names: {why}")]
     NoSecret {
         /// The name.
         tool: String,
-        /// The secret's name.
-        secret: String,
+        /// Which secret, and what to do.
+        why: NoSecret,
     },
     /// It did not load.
     #[error("tool `{tool}` did not load: {why}")]
@@ -77,16 +76,13 @@ pub enum Unusable {
     },
 }
 
-/// Gives the value of a workspace's secret.
-pub type Secrets = Arc<dyn Fn(&WorkspaceId, &SecretName) -> Option<String> + Send + Sync>;
-
 /// A handle on the loaded tools; clones are handles on the same.
 #[derive(Clone)]
 pub struct Tools(Arc<Shared>);
 
 struct Shared {
     sandbox: Sandbox,
-    secrets: Secrets,
+    secrets: Arc<dyn Secrets>,
     slots: Mutex<HashMap<WorkspaceId, HashMap<ToolName, Slot>>>,
 }
 
@@ -98,12 +94,14 @@ struct Slot {
     loaded: Arc<OnceCell<(Outcome, Instant)>>,
 }
 
-/// The files that a loaded tool was made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a loaded tool was made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
     manifest: Digest,
     module: Option<Digest>,
     workspace: Option<Digest>,
+    /// The versions of the secrets that it is given.
+    secrets: Vec<u64>,
 }
 
 /// How the node's tools are set up.
@@ -119,7 +117,7 @@ pub struct ToolSettings {
 
 impl Tools {
     /// Tools whose network connections live on the runtime this is called in. Nothing is loaded yet.
-    pub fn new(settings: ToolSettings, secrets: Secrets) -> Tools {
+    pub fn new(settings: ToolSettings, secrets: Arc<dyn Secrets>) -> Tools {
         let defaults = Settings::default();
         let settings = Settings {
             cache: settings.cache,
@@ -155,7 +153,8 @@ impl Tools {
         let manifest = entry.manifest().map_err(|error| broken(name, &error))?;
         let digest = |path: &str| catalog.tree.files().get(path).map(|file| file.digest);
         let module = manifest.kind.module().and_then(|path| digest(path.as_str()));
-        let stamp = Stamp { manifest: entry.file.digest, module, workspace: digest(WORKSPACE_FILE) };
+        let secrets = manifest.secrets().map(|secret| self.0.secrets.version(&catalog.workspace, secret)).collect();
+        let stamp = Stamp { manifest: entry.file.digest, module, workspace: digest(WORKSPACE_FILE), secrets };
         let mut slots = self.0.lock();
         let slots = slots.entry(catalog.workspace.clone()).or_default();
         let stale = |slot: &Slot| {
@@ -221,10 +220,11 @@ impl Shared {
         for (variable, given) in &named.env {
             let value = match given {
                 GivenValue::Text(text) => text.clone(),
-                GivenValue::Secret(secret) => (self.secrets)(workspace, secret).ok_or_else(|| Unusable::NoSecret {
-                    tool: manifest.name.to_string(),
-                    secret: secret.to_string(),
-                })?,
+                GivenValue::Secret(secret) => {
+                    let value = self.secrets.value(workspace, secret);
+                    let missing = |why| Unusable::NoSecret { tool: manifest.name.to_string(), why };
+                    value.map_err(missing)?.expose().to_owned()
+                }
             };
             grants.env.insert(variable.clone(), value);
         }

@@ -5,13 +5,15 @@
 //! the .proto file, and keep the golden files of every version that was ever written.
 
 mod check;
+mod secret;
 mod wire;
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-pub use check::{CheckError, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_WORKSPACES_MAX};
+pub use check::{CheckError, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, SEALED_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_WORKSPACES_MAX};
+pub use secret::{RemoveSecret, Secret, SetSecret};
 use serde::{Deserialize, Serialize};
 pub use wire::{DecodeError, SnapshotReader, SnapshotRecord, SnapshotWriter};
 
@@ -30,6 +32,10 @@ pub enum Command {
     IssueToken(IssueToken),
     /// Stop honouring a token.
     RevokeToken(RevokeToken),
+    /// Keep a secret, in the place of an older one of the same name.
+    SetSecret(SetSecret),
+    /// Forget a secret.
+    RemoveSecret(RemoveSecret),
 }
 
 /// Puts new content live, if `parent` still is.
@@ -269,7 +275,8 @@ impl FromStr for Role {
     }
 }
 
-/// What became of a command. All but `Deployed`, `TokenIssued` and `TokenRevoked` left the state as it was.
+/// What became of a command. All but `Deployed`, `TokenIssued`, `TokenRevoked`, `SecretSet` and
+/// `SecretRemoved` left the state as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It is live.
@@ -308,6 +315,14 @@ pub enum Outcome {
     TokenIdTaken,
     /// The log holds as many tokens as it may.
     TooManyTokens,
+    /// The secret is kept.
+    SecretSet,
+    /// The secret is forgotten.
+    SecretRemoved,
+    /// The workspace has no secret of this name.
+    NoSuchSecret,
+    /// The workspace, or the log, holds as many secrets as it may.
+    TooManySecrets,
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The deploy log: group 0, whose commands are deployments and tokens. A handle is cheap to clone.
 
+mod secrets;
 pub mod state;
 
 use std::io::{self, Read, Write};
@@ -7,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use caxton_proto::log::{CheckError, Command, DecodeError, Outcome, SnapshotReader, SnapshotWriter};
+pub use secrets::Secrets;
 pub use state::{State, Workspace};
 use tokio::sync::watch;
 

@@ -11,6 +11,8 @@ mod errors;
 
 mod lifecycle;
 
+mod secrets;
+
 mod crashes;
 
 mod corruption;

@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use caxton_proto::log::{Author, Command, DecodeError, Deploy, Git, IssueToken, Kind, Outcome, RevokeToken, Role};
+use caxton_proto::log::{
+    Author, Command, DecodeError, Deploy, Git, IssueToken, Kind, Outcome, RemoveSecret, RevokeToken, Role, SetSecret,
+};
 use caxton_proto::plan::{Change, Item, ItemChange};
 use caxton_proto::{Digest, Revision};
 use caxton_raft::deploy_log::{State, read_snapshot, write_snapshot};
@@ -99,6 +101,44 @@ fn the_commands_of_version_1_mean_what_they_meant() {
     assert_eq!(found, expected);
     let live = found.workspace(&"demo".parse().unwrap()).unwrap();
     assert_eq!((live.live(), live.kept().count()), (Revision(2), 1));
+}
+
+/// The commands of secrets, which came after the first files of version 1.
+fn secret_commands() -> [(&'static str, Command); 2] {
+    let set = SetSecret {
+        workspace: "demo".parse().unwrap(),
+        name: "WEATHER_KEY".parse().unwrap(),
+        key: "0011223344556677".into(),
+        sealed: (0..44).collect(),
+        time_ms: 1_700_000_001_000,
+        actor: "admin".into(),
+    };
+    let remove = RemoveSecret {
+        workspace: "demo".parse().unwrap(),
+        name: "OLD_KEY".parse().unwrap(),
+        time_ms: 1_700_000_002_000,
+        actor: "ci".into(),
+    };
+    [("set-secret.bin", Command::SetSecret(set)), ("remove-secret.bin", Command::RemoveSecret(remove))]
+}
+
+#[test]
+fn the_commands_of_secrets_mean_what_they_meant() {
+    let mut state = State::default();
+    for ((name, command), index) in secret_commands().into_iter().zip(1..) {
+        let read = Command::decode(&golden(name, || command.encode())).unwrap();
+        assert_eq!(read, command, "{name}");
+        state.apply(index, &read);
+    }
+    let snapshot = golden("snapshot-secrets.bin", || {
+        let mut bytes = Vec::new();
+        write_snapshot(&state, &mut bytes).unwrap();
+        bytes
+    });
+    let found = read_snapshot(&mut snapshot.as_slice()).unwrap();
+    assert_eq!(found, state);
+    let secret = found.secrets().get(&"demo".parse().unwrap(), &"WEATHER_KEY".parse().unwrap()).unwrap();
+    assert_eq!((secret.index, secret.set.sealed.len()), (1, 44));
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use caxton_proto::log::{Command, Deploy, IssueToken, Kind, Outcome, RevokeToken, Role};
+use caxton_proto::log::{Command, Deploy, IssueToken, Kind, Outcome, RemoveSecret, RevokeToken, Role, SetSecret};
 use caxton_proto::{Digest, Revision};
-use caxton_raft::deploy_log::state::{DEPLOYMENTS_MAX, EXPIRED_KEPT_MS, KEY_KEPT_MS, TOKENS_MAX};
+use caxton_raft::deploy_log::state::{
+    DEPLOYMENTS_MAX, EXPIRED_KEPT_MS, KEY_KEPT_MS, TOKENS_MAX, WORKSPACE_SECRETS_MAX,
+};
 use caxton_raft::deploy_log::{State, read_snapshot, write_snapshot};
 use proptest::prelude::*;
 
@@ -255,4 +257,47 @@ fn a_token_is_issued_once_and_revoked_once() {
     let token = state.token("t").unwrap();
     assert!(!token.is_good(8));
     assert_eq!(token.revoked.as_ref().unwrap().actor, "ada");
+}
+
+fn secret(workspace: &str, name: &str, sealed: &[u8]) -> Command {
+    Command::SetSecret(SetSecret {
+        workspace: workspace.parse().unwrap(),
+        name: name.parse().unwrap(),
+        key: "k".into(),
+        sealed: sealed.into(),
+        time_ms: 7,
+        actor: "ada".into(),
+    })
+}
+
+#[test]
+fn a_secret_is_replaced_removed_and_lives_through_a_snapshot() {
+    let (mut state, one) = (State::default(), "one".parse().unwrap());
+    let remove = |name: &str| {
+        let (workspace, name) = ("one".parse().unwrap(), name.parse().unwrap());
+        Command::RemoveSecret(RemoveSecret { workspace, name, time_ms: 8, actor: "ada".into() })
+    };
+    assert_eq!(state.apply(1, &remove("A")), Outcome::NoSuchSecret);
+    assert_eq!(state.apply(2, &secret("one", "A", b"first")), Outcome::SecretSet);
+    assert_eq!(state.apply(3, &secret("two", "A", b"other")), Outcome::SecretSet);
+    assert_eq!(state.apply(4, &secret("one", "A", b"second")), Outcome::SecretSet);
+    assert_eq!(through_a_snapshot(&state), state);
+    let found = state.secrets().get(&one, &"A".parse().unwrap()).unwrap();
+    assert_eq!((found.index, found.set.sealed.as_slice()), (4, b"second".as_slice()));
+    assert_eq!(state.apply(5, &remove("A")), Outcome::SecretRemoved);
+    assert_eq!((state.secrets().of(&one).count(), state.secrets().of(&"two".parse().unwrap()).count()), (0, 1));
+    for outcome in [Outcome::SecretSet, Outcome::SecretRemoved, Outcome::NoSuchSecret, Outcome::TooManySecrets] {
+        assert_eq!(Outcome::decode(&outcome.encode()).unwrap(), outcome);
+    }
+}
+
+#[test]
+fn a_workspace_has_so_many_secrets_and_can_still_replace_one() {
+    let mut state = State::default();
+    for number in 0..WORKSPACE_SECRETS_MAX {
+        assert_eq!(state.apply(number as u64 + 1, &secret("one", &format!("S{number}"), b"x")), Outcome::SecretSet);
+    }
+    assert_eq!(state.apply(1000, &secret("one", "MORE", b"x")), Outcome::TooManySecrets);
+    assert_eq!(state.apply(1001, &secret("one", "S7", b"y")), Outcome::SecretSet);
+    assert_eq!(state.apply(1002, &secret("two", "MORE", b"x")), Outcome::SecretSet);
 }

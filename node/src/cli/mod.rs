@@ -57,6 +57,8 @@ mod serve;
 
 mod token;
 
+mod secrets;
+
 mod version;
 
 mod completions;
@@ -135,6 +137,8 @@ enum Command {
     Health(health::Args),
     /// Make, list and revoke tokens.
     Token(token::Args),
+    /// Set, list and remove what tools and providers are given by name.
+    Secrets(secrets::Args),
     /// Print the version of this program and of the server.
     Version(version::Args),
     /// Print a script that completes commands in a shell.
@@ -162,6 +166,7 @@ impl Command {
             Command::Health(args) => health::run(args, context),
             Command::Serve(args) => serve::run(args, context),
             Command::Token(args) => token::run(args, context),
+            Command::Secrets(args) => secrets::run(args, context),
             Command::Version(args) => version::run(args, context),
             Command::Completions(args) => completions::run(args, context),
         }

@@ -47,7 +47,11 @@ impl Deployer {
             | Outcome::TokenRevoked
             | Outcome::NoSuchToken
             | Outcome::TokenIdTaken
-            | Outcome::TooManyTokens => Err(DeployError::Unexpected),
+            | Outcome::TooManyTokens
+            | Outcome::SecretSet
+            | Outcome::SecretRemoved
+            | Outcome::NoSuchSecret
+            | Outcome::TooManySecrets => Err(DeployError::Unexpected),
         }
     }
 }

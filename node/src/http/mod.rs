@@ -19,6 +19,8 @@ pub mod events;
 
 pub mod tools;
 
+pub mod secrets;
+
 pub mod route;
 
 pub mod deployments;
@@ -51,6 +53,7 @@ use crate::catalog::Catalogs;
 use crate::config::Config;
 use crate::deploy::Deployer;
 use crate::problem::{Code, Problem};
+use crate::secrets::SecretStore;
 use crate::tools::Tools;
 
 /// Answers smaller than this are not worth compressing, in bytes.
@@ -71,6 +74,8 @@ pub struct Services {
     pub catalogs: Catalogs,
     /// The tools of what it serves, loaded when they are needed.
     pub tools: Tools,
+    /// The secrets of workspaces.
+    pub secrets: SecretStore,
     /// Stored content.
     pub artifacts: Artifacts,
     /// Takes deployments.
@@ -98,6 +103,7 @@ fn routes() -> Router<Services> {
         .merge(tokens::routes())
         .merge(events::routes())
         .merge(tools::routes())
+        .merge(secrets::routes())
         .merge(route::routes())
         .merge(deployments::routes())
         .merge(agents::routes())

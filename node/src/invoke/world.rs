@@ -55,14 +55,17 @@ impl CatalogWorld {
         }
         let unusable = |problem: String| AgentProblem::Unusable { agent: name.clone(), problem };
         let manifest = self.manifest(name).await?;
-        let mut offered: Vec<Offered> = Vec::new();
+        let (mut offered, mut whole) = (Vec::<Offered>::new(), true);
         let built_in = |tool: &&ToolName| BUILT_IN_TOOLS.contains(&tool.as_str());
         for tool in manifest.tools.required.iter().filter(|tool| !built_in(tool)) {
             offered.extend(self.shared.parts.toolbox.offered(&self.catalog, tool).await.map_err(unusable)?);
         }
         for tool in manifest.tools.optional.iter().filter(|tool| !built_in(tool)) {
-            // An optional tool that cannot be used is as if it was not there.
-            offered.extend(self.shared.parts.toolbox.offered(&self.catalog, tool).await.unwrap_or_default());
+            // An optional tool that cannot be used is as if it was not there; it is looked for again the next time.
+            match self.shared.parts.toolbox.offered(&self.catalog, tool).await {
+                Ok(found) => offered.extend(found),
+                Err(_) => whole = false,
+            }
         }
         let (catalog, shared) = (Arc::clone(&self.catalog), Arc::clone(&self.shared));
         let assembled = blocking(move || {
@@ -82,7 +85,9 @@ impl CatalogWorld {
             })
         });
         let agent = Arc::new(assembled.await.map_err(unusable)?);
-        self.shared.agents.keep(&self.catalog, name, &agent);
+        if whole {
+            self.shared.agents.keep(&self.catalog, name, &agent);
+        }
         Ok(agent)
     }
 

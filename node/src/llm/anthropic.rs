@@ -32,9 +32,8 @@ impl Anthropic {
     }
 
     async fn ask(&self, request: &ChatRequest, deltas: &Deltas) -> Result<Reply, Error> {
-        let mut headers = vec![("anthropic-version", VERSION)];
-        headers.extend(self.endpoint.key.expose().map(|key| ("x-api-key", key)));
-        let answer = self.endpoint.post("/messages", &headers, &request_body(request)).await?;
+        let version = [("anthropic-version", VERSION)];
+        let answer = self.endpoint.post("/messages", ("x-api-key", ""), &version, &request_body(request)).await?;
         let draft = self.read_stream(answer, deltas).await?;
         let mut text = String::new();
         let mut calls = Vec::new();

@@ -1,15 +1,19 @@
 //! One HTTP request to a provider and its streamed answer, with every failure named and every wait bounded.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use caxton_proto::WorkspaceId;
+use caxton_proto::manifest::secret::SecretName;
+use reqwest::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::sse::{Event, Reader};
 use super::{Error, REPLY_BYTES_MAX};
+use crate::secrets::{NoSecret, Secrets};
 
 /// A provider's stream may have this many bytes: JSON and deltas around a reply of [`REPLY_BYTES_MAX`].
 const STREAM_BYTES_MAX: usize = 64 * REPLY_BYTES_MAX;
@@ -18,30 +22,58 @@ const ERROR_BYTES_MAX: usize = 16 << 10;
 /// How much of an error's message is shown.
 const ERROR_CHARS_MAX: usize = 400;
 
-/// A secret that never shows itself.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Key(Option<String>);
+/// A provider's key, which never shows itself.
+#[derive(Clone, Default)]
+pub struct Key(Held);
+
+#[derive(Clone, Default)]
+enum Held {
+    #[default]
+    None,
+    Text(Arc<str>),
+    /// Looked up for each request, so that a secret that was set a moment ago counts.
+    Secret {
+        secrets: Arc<dyn Secrets>,
+        workspace: WorkspaceId,
+        name: SecretName,
+    },
+}
 
 impl Key {
     /// No key at all, as local servers want it.
     pub fn none() -> Key {
-        Key(None)
+        Key(Held::None)
     }
 
     /// A key; blank text is none.
     pub fn new(key: &str) -> Key {
         let key = key.trim();
-        Key((!key.is_empty()).then(|| key.to_owned()))
+        Key(if key.is_empty() { Held::None } else { Held::Text(key.into()) })
     }
 
-    pub(super) fn expose(&self) -> Option<&str> {
-        self.0.as_deref()
+    /// The secret of a workspace.
+    pub fn secret(secrets: Arc<dyn Secrets>, workspace: WorkspaceId, name: SecretName) -> Key {
+        Key(Held::Secret { secrets, workspace, name })
+    }
+
+    fn is_set(&self) -> bool {
+        !matches!(self.0, Held::None)
+    }
+
+    fn expose(&self) -> Result<Option<String>, NoSecret> {
+        match &self.0 {
+            Held::None => Ok(None),
+            Held::Text(key) => Ok(Some(key.to_string())),
+            Held::Secret { secrets, workspace, name } => {
+                secrets.value(workspace, name).map(|value| Some(value.expose().trim().to_owned()))
+            }
+        }
     }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Key(set)" } else { "Key(none)" })
+        f.write_str(if self.is_set() { "Key(set)" } else { "Key(none)" })
     }
 }
 
@@ -84,10 +116,12 @@ impl Endpoint {
         })
     }
 
-    /// Posts `body` and gives the answer when it is a good one; `headers` carry the key as the protocol wants it.
+    /// Posts `body` and gives the answer when it is a good one; `proof` is the header that the key goes into, and what
+    /// stands before it.
     pub(super) async fn post(
         &self,
         path: &str,
+        proof: (&str, &str),
         headers: &[(&str, &str)],
         body: &impl Serialize,
     ) -> Result<Answer<'_>, Error> {
@@ -95,6 +129,9 @@ impl Endpoint {
         let mut request = self.client.post(&url).json(body);
         for (name, value) in headers {
             request = request.header(*name, *value);
+        }
+        if let Some(value) = self.proof(proof.1)? {
+            request = request.header(proof.0, value);
         }
         let sent = tokio::time::timeout(self.silence, request.send()).await;
         let response = match sent {
@@ -110,6 +147,16 @@ impl Endpoint {
         } else {
             Err(self.refused(response).await)
         }
+    }
+
+    /// The key as a header's value, which nobody prints.
+    fn proof(&self, before: &str) -> Result<Option<HeaderValue>, Error> {
+        let setup = |problem: String| Error::Setup { provider: self.provider.clone(), problem };
+        let Some(key) = self.key.expose().map_err(|error| setup(error.to_string()))? else { return Ok(None) };
+        let value = HeaderValue::try_from(format!("{before}{key}"));
+        let mut value = value.map_err(|_| setup("its key has characters that no key has; set it again".to_owned()))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
     }
 
     pub(super) fn nonsense(&self, problem: impl Into<String>) -> Error {
@@ -142,11 +189,16 @@ impl Endpoint {
     pub(super) fn error_of(&self, status: StatusCode, message: String, retry_after: Option<Duration>) -> Error {
         let provider = self.provider.clone();
         let code = status.as_u16();
+        // Some providers repeat the key that they do not accept.
+        let message = match self.key.expose() {
+            Ok(Some(key)) if !key.is_empty() => message.replace(&key, "[key]"),
+            _ => message,
+        };
         match code {
             401 | 403 => {
-                let key_help = match self.key.expose() {
-                    Some(_) => "check that the key is valid and may use this model",
-                    None => "no key is set for it on the node",
+                let key_help = match self.key.is_set() {
+                    true => "check that the key is valid and may use this model",
+                    false => "no key is set for it on the node",
                 };
                 Error::Unauthorized { provider, status: code, message, key_help: key_help.to_owned() }
             }

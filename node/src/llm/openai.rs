@@ -28,10 +28,8 @@ impl OpenAi {
     }
 
     async fn ask(&self, request: &ChatRequest, deltas: &Deltas) -> Result<Reply, Error> {
-        let bearer = self.endpoint.key.expose().map(|key| format!("Bearer {key}"));
-        let headers: Vec<(&str, &str)> = bearer.iter().map(|bearer| ("authorization", bearer.as_str())).collect();
         let body = request_body(request, self.endpoint.base.contains("api.openai.com"));
-        let answer = self.endpoint.post("/chat/completions", &headers, &body).await?;
+        let answer = self.endpoint.post("/chat/completions", ("authorization", "Bearer "), &[], &body).await?;
         let mut draft = if answer.streams() {
             self.read_stream(answer, deltas).await?
         } else {

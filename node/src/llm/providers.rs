@@ -16,6 +16,7 @@ use super::breaker::Breaker;
 use super::retry::Schedule;
 use super::scripted::Script;
 use super::{Anthropic, Endpoint, Error, Key, OpenAi, Player, Provider};
+use crate::secrets::{NoSecrets, Secrets};
 
 /// Variables with this start may be named by any workspace, for any host.
 pub const KEY_PREFIX: &str = "CAXTON_PROVIDER_";
@@ -113,6 +114,7 @@ impl Speech {
 /// All providers of a node.
 pub struct Providers {
     settings: Settings,
+    secrets: Arc<dyn Secrets>,
     node: BTreeMap<String, Arc<Backend>>,
     /// Those of workspaces, shared by the agents that ask them, for as long as one does.
     workspaces: Mutex<HashMap<Digest, Weak<Backend>>>,
@@ -135,7 +137,12 @@ impl Providers {
         let host = settings.variable("OLLAMA_HOST").unwrap_or("127.0.0.1:11434");
         let host = if host.contains("://") { host.to_owned() } else { format!("http://{host}") };
         add("ollama", Protocol::OpenAi, &format!("{}/v1", host.trim_end_matches('/')), Key::none())?;
-        Ok(Providers { settings, node, workspaces: Mutex::default() })
+        Ok(Providers { settings, secrets: Arc::new(NoSecrets), node, workspaces: Mutex::default() })
+    }
+
+    /// The same, with the secrets that workspaces' files name.
+    pub fn with_secrets(self, secrets: Arc<dyn Secrets>) -> Providers {
+        Providers { secrets, ..self }
     }
 
     /// Puts a provider under a name of the node's own.
@@ -179,7 +186,8 @@ impl Providers {
         let standard = KNOWN.iter().find(|known| known.1 == protocol).map_or("", |known| known.2);
         let base = base_url.as_ref().map_or(standard, |url| url.as_str());
         let key = match api_key {
-            Some(source) => self.key(source, base).map_err(setup)?,
+            Some(KeySource::Secret(name)) => Key::secret(self.secrets.clone(), workspace.clone(), name.clone()),
+            Some(KeySource::Env(variable)) => self.key(variable.as_str(), base).map_err(setup)?,
             None => Key::none(),
         };
         let provider = speak(name.as_str(), protocol, base, key, declared.timeout)?;
@@ -189,17 +197,8 @@ impl Providers {
         Ok(Some(backend))
     }
 
-    /// The key that a source stands for, if it may go to `base`; the error ends in what to do.
-    fn key(&self, source: &KeySource, base: &str) -> Result<Key, String> {
-        let name = match source {
-            KeySource::Env(name) => name.as_str(),
-            KeySource::Secret(name) => {
-                return Err(format!(
-                    "the secret `{name}` is not on this node; set the variable {KEY_PREFIX}{name} for the server and \
-                     write api_key = \"env:{KEY_PREFIX}{name}\""
-                ));
-            }
-        };
+    /// The key that a variable holds, if it may go to `base`; the error ends in what to do.
+    fn key(&self, name: &str, base: &str) -> Result<Key, String> {
         let own = KNOWN.iter().find(|known| known.3 == name);
         let homes: Vec<&str> =
             own.iter().flat_map(|known| [Some(known.2), self.settings.variable(known.4)]).flatten().collect();
@@ -248,7 +247,7 @@ mod tests {
     }
 
     fn key_for(providers: &Providers, source: &str, base: &str) -> Result<Key, String> {
-        providers.key(&source.parse().expect("a source"), base)
+        providers.key(source.strip_prefix("env:").expect("a variable"), base)
     }
 
     #[test]

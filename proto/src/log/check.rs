@@ -1,6 +1,6 @@
 //! The limits of a command, which the proposer checks: a command in the log is applied as it is.
 
-use super::{CHANGES_MAX, Command, Deploy, IssueToken, RevokeToken};
+use super::{CHANGES_MAX, Command, Deploy, IssueToken, RemoveSecret, RevokeToken, SetSecret};
 use crate::plan::Item;
 
 /// The most bytes of a deployment's message.
@@ -14,6 +14,9 @@ pub const TEXT_BYTES_MAX: usize = 512;
 
 /// The most workspaces that a token lists.
 pub const TOKEN_WORKSPACES_MAX: usize = 256;
+
+/// The most bytes of a sealed secret, nonce and tag included.
+pub const SEALED_BYTES_MAX: usize = (32 << 10) + 64;
 
 /// Why a command may not be proposed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,8 +51,21 @@ impl Command {
                 required("the token's id", id)?;
                 text("the actor", actor, TEXT_BYTES_MAX)
             }
+            Command::SetSecret(set) => check_secret(set),
+            Command::RemoveSecret(RemoveSecret { workspace: _, name: _, time_ms: _, actor }) => {
+                text("the actor", actor, TEXT_BYTES_MAX)
+            }
         }
     }
+}
+
+fn check_secret(set: &SetSecret) -> Result<(), CheckError> {
+    required("the data key's id", &set.key)?;
+    text("the actor", &set.actor, TEXT_BYTES_MAX)?;
+    if set.sealed.is_empty() {
+        return Err(CheckError::Empty { field: "the sealed secret" });
+    }
+    count("the sealed secret", set.sealed.len(), SEALED_BYTES_MAX, "bytes")
 }
 
 fn check_deploy(deploy: &Deploy) -> Result<(), CheckError> {

@@ -1,6 +1,7 @@
 //! The log's types as bytes. What does not decode to a value that the types allow is an error, never a default.
 
 mod convert;
+mod secret;
 mod snapshot;
 
 use prost::Message;

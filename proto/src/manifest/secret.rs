@@ -96,6 +96,16 @@ pub enum GivenValue {
     Secret(SecretName),
 }
 
+impl GivenValue {
+    /// The secret that is named, if one is.
+    pub fn secret(&self) -> Option<&SecretName> {
+        match self {
+            GivenValue::Text(_) => None,
+            GivenValue::Secret(name) => Some(name),
+        }
+    }
+}
+
 impl FromStr for GivenValue {
     type Err = InvalidSecretName;
     fn from_str(text: &str) -> Result<GivenValue, InvalidSecretName> {

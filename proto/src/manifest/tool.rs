@@ -113,10 +113,7 @@ pub struct Grants {
 impl Grants {
     /// The secrets that its environment takes.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
-        self.env.values().filter_map(|value| match value {
-            GivenValue::Secret(name) => Some(name),
-            GivenValue::Text(_) => None,
-        })
+        self.env.values().filter_map(GivenValue::secret)
     }
 }
 
@@ -171,6 +168,19 @@ impl ToolManifest {
         crate::diagnostic::sort(&mut found);
         let failed = found.iter().any(|problem| problem.severity == Severity::Error);
         manifest.filter(|_| !failed).ok_or(found)
+    }
+
+    /// The secrets that it is given: for its environment, and what a remote server's requests carry.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
+        let (headers, bearer) = match &self.kind {
+            ToolKind::McpHttp { url: _, headers, bearer } => (Some(headers), bearer.as_ref()),
+            ToolKind::Component { .. }
+            | ToolKind::Command { .. }
+            | ToolKind::Core { .. }
+            | ToolKind::McpStdio { .. } => (None, None),
+        };
+        let headers = headers.into_iter().flat_map(BTreeMap::values).filter_map(GivenValue::secret);
+        self.grants.secrets().chain(headers).chain(bearer)
     }
 
     /// The name that a tool's file has to carry: NAME of `tools/NAME/tool.toml`.

@@ -129,19 +129,14 @@ impl GrantPolicy {
             (*random && !self.random, Refused::Random),
         ];
         refused.extend(flags.into_iter().filter(|(refused, _)| *refused).map(|(_, what)| what));
-        let mut secrets: Vec<&SecretName> = tool.grants.secrets().collect();
+        let mut secrets: Vec<&SecretName> = tool.secrets().collect();
         match &tool.kind {
-            ToolKind::McpHttp { url, headers, bearer } => {
+            ToolKind::McpHttp { url, headers: _, bearer: _ } => {
                 let any = self.http.iter().any(|allowed| allowed.to_string() == "*:*");
                 let allowed = url.host().map_or(any, |host| self.http.iter().any(|allowed| allowed.covers(&host)));
                 if !allowed {
                     refused.push(Refused::Url(url.clone()));
                 }
-                secrets.extend(headers.values().filter_map(|value| match value {
-                    super::secret::GivenValue::Secret(name) => Some(name),
-                    super::secret::GivenValue::Text(_) => None,
-                }));
-                secrets.extend(bearer);
             }
             ToolKind::McpStdio { .. } if !self.processes => refused.push(Refused::Processes),
             ToolKind::McpStdio { .. }

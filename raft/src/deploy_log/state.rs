@@ -1,4 +1,4 @@
-//! The deploy log's state: what is deployed where, and which tokens are known. Everything is decided by the commands and
+//! The deploy log's state: what is deployed where, which tokens are known, and the sealed secrets. Everything is decided by the commands and
 //! their order: no clock, no randomness, no settings, no file. "Now" is the time that the proposer stamped.
 
 use std::collections::BTreeMap;
@@ -8,6 +8,9 @@ use caxton_proto::log::{
     Command, Deploy, Deployment, IssueToken, Kind, Outcome, RevokeToken, Revoked, SnapshotRecord, Token,
 };
 use caxton_proto::{Revision, WorkspaceId};
+
+use super::secrets::Secrets;
+pub use super::secrets::{SECRETS_MAX, WORKSPACE_SECRETS_MAX};
 
 /// How many deployments of a workspace are remembered. The history has no gap within them.
 pub const DEPLOYMENTS_MAX: usize = 10_000;
@@ -27,7 +30,7 @@ pub const EXPIRED_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 /// How long a token that never expires is listed after it was revoked.
 pub const REVOKED_KEPT_MS: u64 = 90 * 24 * 60 * 60 * 1000;
 
-/// What is deployed where, and which tokens are known.
+/// What is deployed where, which tokens are known, and the sealed secrets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct State {
     applied: u64,
@@ -36,6 +39,7 @@ pub struct State {
     /// Where the deployment with an index is.
     log: BTreeMap<u64, (WorkspaceId, Revision)>,
     tokens: BTreeMap<String, Arc<Token>>,
+    secrets: Secrets,
 }
 
 /// A workspace's deployments.
@@ -57,6 +61,8 @@ impl State {
             Command::Deploy(deploy) => self.deploy(index, deploy),
             Command::IssueToken(issue) => self.issue_token(issue),
             Command::RevokeToken(revoke) => self.revoke_token(revoke),
+            Command::SetSecret(set) => self.secrets.set(index, set),
+            Command::RemoveSecret(remove) => self.secrets.remove(remove),
         }
     }
 
@@ -94,6 +100,11 @@ impl State {
     /// The token with this id.
     pub fn token(&self, id: &str) -> Option<&Token> {
         self.tokens.get(id).map(|token| &**token)
+    }
+
+    /// The sealed secrets of all workspaces.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     fn deploy(&mut self, index: u64, deploy: &Deploy) -> Outcome {
@@ -149,7 +160,8 @@ impl State {
             };
             std::iter::once(head).chain(it.deployments.values().cloned().map(SnapshotRecord::Deployment))
         });
-        workspaces.chain(self.tokens().cloned().map(SnapshotRecord::Token))
+        let tokens = self.tokens().cloned().map(SnapshotRecord::Token);
+        workspaces.chain(tokens).chain(self.secrets.all().cloned().map(SnapshotRecord::Secret))
     }
 
     /// An empty state which [`State::put`] fills from a snapshot.
@@ -176,6 +188,10 @@ impl State {
             }
             SnapshotRecord::Token(token) => {
                 self.tokens.insert(token.issued.id.clone(), Arc::new(token));
+                Ok(())
+            }
+            SnapshotRecord::Secret(secret) => {
+                self.secrets.restore(secret);
                 Ok(())
             }
         }

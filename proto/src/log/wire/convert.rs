@@ -18,6 +18,8 @@ impl From<&Command> for command::Body {
             Command::RevokeToken(RevokeToken { id, time_ms, actor }) => {
                 Self::RevokeToken(pb::RevokeToken { id: id.clone(), time_ms: *time_ms, actor: actor.clone() })
             }
+            Command::SetSecret(set) => Self::SetSecret(set.into()),
+            Command::RemoveSecret(remove) => Self::RemoveSecret(remove.into()),
         }
     }
 }
@@ -31,6 +33,8 @@ impl TryFrom<command::Body> for Command {
             command::Body::RevokeToken(pb::RevokeToken { id, time_ms, actor }) => {
                 Command::RevokeToken(RevokeToken { id, time_ms, actor })
             }
+            command::Body::SetSecret(set) => Command::SetSecret(set.try_into()?),
+            command::Body::RemoveSecret(remove) => Command::RemoveSecret(remove.try_into()?),
         })
     }
 }
@@ -187,6 +191,10 @@ impl From<&Outcome> for outcome::Body {
             Outcome::NoSuchToken => Self::NoSuchToken(pb::Empty {}),
             Outcome::TokenIdTaken => Self::TokenIdTaken(pb::Empty {}),
             Outcome::TooManyTokens => Self::TooManyTokens(pb::Empty {}),
+            Outcome::SecretSet => Self::SecretSet(pb::Empty {}),
+            Outcome::SecretRemoved => Self::SecretRemoved(pb::Empty {}),
+            Outcome::NoSuchSecret => Self::NoSuchSecret(pb::Empty {}),
+            Outcome::TooManySecrets => Self::TooManySecrets(pb::Empty {}),
         }
     }
 }
@@ -215,6 +223,10 @@ impl TryFrom<outcome::Body> for Outcome {
             Body::NoSuchToken(pb::Empty {}) => Self::NoSuchToken,
             Body::TokenIdTaken(pb::Empty {}) => Self::TokenIdTaken,
             Body::TooManyTokens(pb::Empty {}) => Self::TooManyTokens,
+            Body::SecretSet(pb::Empty {}) => Self::SecretSet,
+            Body::SecretRemoved(pb::Empty {}) => Self::SecretRemoved,
+            Body::NoSuchSecret(pb::Empty {}) => Self::NoSuchSecret,
+            Body::TooManySecrets(pb::Empty {}) => Self::TooManySecrets,
         })
     }
 }

@@ -8,7 +8,7 @@ use prost::Message;
 use super::convert::workspace;
 use super::pb::{self, snapshot_record::Body};
 use super::{DecodeError, FORMAT, field, known};
-use crate::log::{Deployment, Token};
+use crate::log::{Deployment, Secret, Token};
 use crate::{Revision, WorkspaceId};
 
 /// The most bytes of one record: far above what the limits of a command allow.
@@ -32,6 +32,8 @@ pub enum SnapshotRecord {
     Deployment(Arc<Deployment>),
     /// A token.
     Token(Token),
+    /// A secret.
+    Secret(Secret),
 }
 
 /// Writes a snapshot.
@@ -61,6 +63,7 @@ impl<'a> SnapshotWriter<'a> {
             }),
             SnapshotRecord::Deployment(deployment) => Body::Deployment((&**deployment).into()),
             SnapshotRecord::Token(token) => Body::Token(token.into()),
+            SnapshotRecord::Secret(secret) => Body::Secret(secret.into()),
         })
     }
 
@@ -125,6 +128,7 @@ impl<'a> SnapshotReader<'a> {
             },
             Body::Deployment(deployment) => SnapshotRecord::Deployment(Arc::new(deployment.try_into()?)),
             Body::Token(token) => SnapshotRecord::Token(token.try_into()?),
+            Body::Secret(secret) => SnapshotRecord::Secret(secret.try_into()?),
             Body::End(pb::SnapshotEnd { records }) if records == before => return Ok(None),
             Body::End(_) => return Err(DecodeError::Order { what: "the end counts other records" }),
         }))
