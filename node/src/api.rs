@@ -12,6 +12,8 @@ pub mod tools;
 
 pub mod secrets;
 
+pub mod logs;
+
 pub mod route;
 
 pub use route::{RouteCandidate, RouteChoice, RouteParts, RouteRequest, RouteResponse};

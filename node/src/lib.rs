@@ -30,6 +30,8 @@ pub mod deploy;
 
 pub mod agent;
 
+pub mod activity;
+
 pub mod conversations;
 
 pub mod invoke;

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::activity::Activity;
 use crate::artifacts::{Artifacts, Space};
 use crate::auth::{self, Auth, KnownTokens, SecretError, private_dir, write_private};
 use crate::capability::{Router, RouterLimits, Vectors};
@@ -39,6 +40,8 @@ use crate::tools::{ToolSettings, Tools};
 const LOG_ENTRIES_KEPT: u64 = 500;
 /// How often samples of metrics are sorted into their buckets.
 const METRICS_EVERY: Duration = Duration::from_secs(5);
+/// The variables of the node's own environment that a tool's process gets.
+const PROCESS_VARIABLES: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ"];
 /// How long background tasks may take to end.
 const TASKS_GRACE: Duration = Duration::from_secs(5);
 
@@ -261,29 +264,25 @@ async fn open(config: Config, started: Instant, stop: CancellationToken) -> Resu
     let (catalogs, pins) = (Catalogs::default(), Pins::default());
     let deployer = Deployer::new(log.clone(), catalogs.clone(), artifacts.clone(), pins.clone(), rules(&config));
     let secrets = SecretStore::open(&dir, log.clone())?;
-    let tools = Tools::new(
-        ToolSettings {
-            cache: Some(dir.join("cache").join("tools")),
-            scratch: Some(dir.join("scratch")),
-            networks: Vec::new(),
-        },
-        Arc::new(secrets.clone()),
-    );
+    let tools = Tools::new(tool_settings(&dir, &config), Arc::new(secrets.clone()));
     let uploads = Arc::new(Semaphore::new(config.deploy.uploads_max as usize));
     let event_streams = Arc::new(Semaphore::new(config.http.event_streams_max as usize));
     let routing = Router::new(Vectors::at(&dir.join("cache")), RouterLimits::default());
     let providers =
-        Providers::new(ProviderSettings::from_env(std::env::vars()))?.with_secrets(Arc::new(secrets.clone()));
+        Providers::new(ProviderSettings::from_env(utf8_variables()))?.with_secrets(Arc::new(secrets.clone()));
+    let activity = Activity::default();
     let invoker = Invoker::new(invoke::Parts {
         catalogs: catalogs.clone(),
         conversations,
         models: Arc::new(Models::new(providers)),
         routes: Arc::new(routing.clone()),
         toolbox: Arc::new(tools.clone()),
+        activity: activity.clone(),
     });
     invoker.remember_spent().await?;
     let services = Services {
         invoker,
+        activity,
         config: Arc::new(config),
         auth: Arc::new(auth),
         identity: Arc::new(identity),
@@ -325,6 +324,25 @@ async fn open_log(dir: &Path, config: &Config) -> Result<(NodeIdentity, DeployLo
     Ok((identity, log?, conversations?))
 }
 
+fn tool_settings(dir: &Path, config: &Config) -> ToolSettings {
+    let tools = &config.tools;
+    // What a program needs to run at all; never the node's own secrets.
+    let named = |(name, _): &(String, String)| PROCESS_VARIABLES.contains(&name.as_str());
+    ToolSettings {
+        cache: Some(dir.join("cache").join("tools")),
+        scratch: Some(dir.join("scratch")),
+        networks: tools.networks.0.clone(),
+        threads: usize::try_from(tools.threads).unwrap_or(usize::MAX),
+        queue: usize::try_from(tools.queue_max).unwrap_or(usize::MAX),
+        processes: tools.processes.then(|| utf8_variables().filter(named).collect()),
+    }
+}
+
+/// The environment's variables that are text.
+fn utf8_variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
 fn rules(config: &Config) -> Rules {
     let deploy = &config.deploy;
     Rules {
@@ -357,7 +375,8 @@ struct LogStopped(Arc<str>);
 fn start_workers(workers: &Tasks, services: &Services, pins: Pins) {
     let (log, catalogs, artifacts) = (services.log.clone(), services.catalogs.clone(), services.artifacts.clone());
     let stop = workers.stop_token();
-    let reconciler = Reconciler::new(log.clone(), catalogs.clone(), artifacts.clone(), stop.clone());
+    let reconciler =
+        Reconciler::new(log.clone(), catalogs.clone(), artifacts.clone(), services.activity.clone(), stop.clone());
     workers.spawn("reconciler", async move {
         reconciler.run().await;
         Ok::<_, std::convert::Infallible>(())

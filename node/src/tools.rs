@@ -3,7 +3,7 @@
 //! A tool gets what its own file names *and* the workspace's file allows. Both are looked at here, at the moment of
 //! loading, so that a revision which takes a grant away ends it with the swap of the catalog.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use caxton_proto::manifest::secret::GivenValue;
 use caxton_proto::manifest::tool::ToolKind;
 use caxton_proto::manifest::workspace::WORKSPACE_FILE;
 use caxton_proto::{Digest, ToolName, WorkspaceId};
+use caxton_tools::mcp::{Place, ServerSpec};
 use caxton_tools::network::Network;
 use caxton_tools::{Compiler, Grants, Kind, Limits, LoadError, Sandbox, Settings, Spec, Tool};
 use tokio::runtime::Handle;
@@ -66,13 +67,14 @@ pub enum Unusable {
         /// The whole chain of causes.
         why: String,
     },
-    /// This node does not run that kind.
-    #[error("tool `{tool}` is a {kind}, which this node does not run; use a WebAssembly tool")]
-    Kind {
+    /// The node's operator has not allowed processes.
+    #[error(
+        "tool `{tool}` is a process of the node, and its operator has not allowed that; start the node with \
+         --set tools.processes=true, or use a tool in WebAssembly"
+    )]
+    NoProcesses {
         /// The name.
         tool: String,
-        /// The kind.
-        kind: &'static str,
     },
 }
 
@@ -82,6 +84,7 @@ pub struct Tools(Arc<Shared>);
 
 struct Shared {
     sandbox: Sandbox,
+    processes: Option<BTreeMap<String, String>>,
     secrets: Arc<dyn Secrets>,
     slots: Mutex<HashMap<WorkspaceId, HashMap<ToolName, Slot>>>,
 }
@@ -113,13 +116,23 @@ pub struct ToolSettings {
     pub scratch: Option<PathBuf>,
     /// Networks that are not public, which tools may reach all the same.
     pub networks: Vec<Network>,
+    /// Calls that run at once, on a thread each; 0 for as many as suit the processors.
+    pub threads: usize,
+    /// Calls that may wait for a thread; 0 for the sandbox's own number.
+    pub queue: usize,
+    /// The environment of MCP servers that are processes of this node; without one there are none.
+    pub processes: Option<BTreeMap<String, String>>,
 }
 
 impl Tools {
     /// Tools whose network connections live on the runtime this is called in. Nothing is loaded yet.
     pub fn new(settings: ToolSettings, secrets: Arc<dyn Secrets>) -> Tools {
         let defaults = Settings::default();
+        let processes = settings.processes;
+        let or = |wanted: usize, default: usize| if wanted == 0 { default } else { wanted };
         let settings = Settings {
+            threads: or(settings.threads, defaults.threads),
+            queue: or(settings.queue, defaults.queue),
             cache: settings.cache,
             scratch: settings.scratch.unwrap_or(defaults.scratch),
             networks: settings.networks,
@@ -127,7 +140,7 @@ impl Tools {
             ..Settings::default()
         };
         let sandbox = Sandbox::new(settings, Handle::current());
-        Tools(Arc::new(Shared { sandbox, secrets, slots: Mutex::default() }))
+        Tools(Arc::new(Shared { sandbox, processes, secrets, slots: Mutex::default() }))
     }
 
     /// A tool of the catalog, loaded if it is not yet. Several that ask at once load it once.
@@ -158,8 +171,11 @@ impl Tools {
         let mut slots = self.0.lock();
         let slots = slots.entry(catalog.workspace.clone()).or_default();
         let stale = |slot: &Slot| {
-            let failed = slot.loaded.get().is_some_and(|(outcome, at)| outcome.is_err() && at.elapsed() > FAILURE_KEPT);
-            slot.stamp != stamp || failed
+            let old = slot.loaded.get().is_some_and(|(outcome, at)| match outcome {
+                Ok(tool) => tool.is_stale(),
+                Err(_) => at.elapsed() > FAILURE_KEPT,
+            });
+            slot.stamp != stamp || old
         };
         if slots.get(name).is_none_or(stale) {
             // What the live revision no longer has goes when something new comes.
@@ -192,10 +208,21 @@ impl Shared {
             ToolKind::Component { module } => (Kind::Component, module),
             ToolKind::Command { module } => (Kind::Command, module),
             ToolKind::Core { module } => (Kind::Core, module),
-            ToolKind::McpHttp { .. } => {
-                return Err(Unusable::Kind { tool: name.to_string(), kind: "remote MCP server" });
+            ToolKind::McpHttp { url, headers, bearer } => {
+                let given = |given: &GivenValue| self.given(&catalog.workspace, &manifest, given);
+                let headers = headers.iter().map(|(name, value)| Ok((name.clone(), given(value)?)));
+                let bearer = bearer.clone().map(|secret| given(&GivenValue::Secret(secret))).transpose()?;
+                let (url, rules) = (url.as_str().to_owned(), allowed.grants.http.clone());
+                let headers = headers.collect::<Result<_, _>>()?;
+                return self.connect(&manifest, Place::Http { url, rules, headers, bearer });
             }
-            ToolKind::McpStdio { .. } => return Err(Unusable::Kind { tool: name.to_string(), kind: "MCP process" }),
+            ToolKind::McpStdio { command, args } => {
+                let refused = || Unusable::NoProcesses { tool: name.to_string() };
+                let mut env = self.processes.clone().ok_or_else(refused)?;
+                env.extend(self.grants(&catalog.workspace, &manifest)?.env);
+                let (command, args) = (command.clone(), args.clone());
+                return self.connect(&manifest, Place::Process { command, args, env });
+            }
         };
         let wasm = catalog.read(module).map_err(|error| broken(name, &error))?;
         let spec = Spec {
@@ -208,6 +235,29 @@ impl Shared {
         Ok(Arc::new(loaded))
     }
 
+    /// Reaches an MCP server outside of the sandbox.
+    fn connect(&self, manifest: &ToolManifest, place: Place) -> Outcome {
+        let spec = ServerSpec {
+            name: manifest.name.to_string(),
+            place,
+            limits: limits(manifest),
+            idempotent: manifest.idempotent,
+        };
+        let connected = self.sandbox.connect(spec).map_err(|error| broken(&manifest.name, &error))?;
+        Ok(Arc::new(connected))
+    }
+
+    /// A value that a tool is given, from where its file says.
+    fn given(&self, workspace: &WorkspaceId, tool: &ToolManifest, given: &GivenValue) -> Result<String, Unusable> {
+        match given {
+            GivenValue::Text(text) => Ok(text.clone()),
+            GivenValue::Secret(secret) => {
+                let missing = |why| Unusable::NoSecret { tool: tool.name.to_string(), why };
+                Ok(self.secrets.value(workspace, secret).map_err(missing)?.expose().to_owned())
+            }
+        }
+    }
+
     fn grants(&self, workspace: &WorkspaceId, manifest: &ToolManifest) -> Result<Grants, Unusable> {
         let named = &manifest.grants;
         let mut grants = Grants {
@@ -218,15 +268,7 @@ impl Shared {
             env: Default::default(),
         };
         for (variable, given) in &named.env {
-            let value = match given {
-                GivenValue::Text(text) => text.clone(),
-                GivenValue::Secret(secret) => {
-                    let value = self.secrets.value(workspace, secret);
-                    let missing = |why| Unusable::NoSecret { tool: manifest.name.to_string(), why };
-                    value.map_err(missing)?.expose().to_owned()
-                }
-            };
-            grants.env.insert(variable.clone(), value);
+            grants.env.insert(variable.clone(), self.given(workspace, manifest, given)?);
         }
         Ok(grants)
     }

@@ -6,5 +6,6 @@ mod bench;
 mod deploy;
 mod events;
 mod lifecycle;
+mod mcp;
 mod secrets;
 mod tls;

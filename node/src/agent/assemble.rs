@@ -60,6 +60,8 @@ pub struct Offered {
     pub description: String,
     /// The JSON Schema of its arguments.
     pub parameters: Arc<Value>,
+    /// It stays as it is as long as the revision does; a server outside may change its mind.
+    pub fixed: bool,
 }
 
 /// What an agent is made of.
@@ -152,7 +154,7 @@ fn name_tools(offered: Vec<Offered>, gate: impl Fn(&ToolName) -> Gate) -> Vec<Ag
             true => format!("{}__{}", tool.server, tool.function),
             false => tool.function.clone(),
         };
-        let Offered { server, function, description, parameters } = tool;
+        let Offered { server, function, description, parameters, fixed: _ } = tool;
         let definition = ToolDefinition { name, description, parameters };
         AgentTool { definition, gate: gate(&server), server, function }
     });

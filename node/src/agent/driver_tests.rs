@@ -108,6 +108,7 @@ fn world(agents: &[(&str, &str, &[&str], &str, &str)]) -> SmallWorld {
             function: (*tool).to_owned(),
             description: String::new(),
             parameters: Arc::new(json!({ "type": "object" })),
+            fixed: true,
         });
         let read = |_: &TreePath| Ok((*script).to_owned());
         let agent = Agent::assemble(Parts {

@@ -5,13 +5,13 @@
 
 use std::time::Instant;
 
-use caxton_proto::plan::Plan;
+use caxton_proto::plan::{Change, Item, Plan};
 use serde_json::json;
 
 use crate::api::{DeployRequest, DeployResponse, Deployment, Serving, Upsert, WorkspaceStatus};
 use crate::cli::git::Origin;
 use crate::cli::live::{self, Remote, Standing};
-use crate::cli::output::{BOLD, DIM, count, paint, size};
+use crate::cli::output::{BOLD, DIM, WARN, count, paint, size};
 use crate::cli::upload::{self, Sent};
 use crate::cli::workspace::Workspace;
 use crate::cli::workspace::scan::Scan;
@@ -79,6 +79,8 @@ struct Found {
     scan: Scan,
     status: WorkspaceStatus,
     origin: Origin,
+    /// The tools that do not run in the sandbox.
+    unsandboxed: Vec<String>,
 }
 
 impl Deploy<'_> {
@@ -95,11 +97,12 @@ impl Deploy<'_> {
         self.refuse_when_behind(&found.status, &state).await?;
         let live = self.remote.tree(live::root_of(&found.status), Some(self.workspace), &found.scan.tree, out).await?;
         let plan = Plan::between(&live, &found.scan.tree);
-        self.show(&plan, &found.status)?;
+        let unsandboxed = brought(&plan, &found.unsandboxed);
+        self.show(&plan, &found.status, &unsandboxed)?;
         if self.args.dry_run {
             out.line(paint(DIM, "Dry run: everything was checked and nothing was sent."))?;
             return out.json(&json!({
-                "dry_run": true, "changes": plan.items, "live": found.status.revision, "root": root,
+                "dry_run": true, "changes": plan.items, "unsandboxed": unsandboxed, "live": found.status.revision, "root": root,
             }));
         }
         self.agree(&plan)?;
@@ -129,17 +132,19 @@ impl Deploy<'_> {
             let base = State::load(&workspace, &id).and_then(|state| state.base);
             let before = base.and_then(|base| state::load_tree(&workspace, base.root));
             let checked = diagnostics::check(&workspace, &scan.tree, before.as_ref())?;
-            Ok::<_, CliError>((scan, checked.warnings))
+            let outside = checked.tools.iter().filter(|(_, tool)| !tool.manifest.kind.is_sandboxed());
+            let outside = outside.map(|(name, _)| name.to_string()).collect();
+            Ok::<_, CliError>((scan, checked.warnings, outside))
         });
         let mut progress = self.context.out.progress("reading the workspace", None);
         let all = async { tokio::join!(scan, self.remote.status(), Origin::find(&self.workspace.root)) };
         let (scan, status, origin) = progress.during(all).await;
         let scan = scan.map_err(|error| CliError::new("internal", "reading the workspace failed").source(error))??;
-        let (scan, warnings) = scan;
+        let (scan, warnings, unsandboxed) = scan;
         if !warnings.is_empty() {
             self.context.out.note(diagnostics::render(&warnings));
         }
-        Ok(Found { scan, status: status?, origin })
+        Ok(Found { scan, status: status?, origin, unsandboxed })
     }
 
     /// Someone else's deployment must be pulled before it is deployed over.
@@ -162,7 +167,7 @@ impl Deploy<'_> {
         }
     }
 
-    fn show(&self, plan: &Plan, status: &WorkspaceStatus) -> Result<(), CliError> {
+    fn show(&self, plan: &Plan, status: &WorkspaceStatus, unsandboxed: &[&str]) -> Result<(), CliError> {
         let out = &self.context.out;
         let now = match status.revision {
             caxton_proto::Revision::NONE => "nothing is live yet".to_owned(),
@@ -171,6 +176,10 @@ impl Deploy<'_> {
         let place = format!("at {} ({now})", self.remote.client.url());
         out.line(format_args!("Plan for {} {}", paint(BOLD, self.remote.id), paint(DIM, place)))?;
         out.text(text::changes(&plan.items, plan.items.len() as u64))?;
+        for tool in unsandboxed {
+            let what = "is unsandboxed: it runs outside, where no grant limits it";
+            out.line(format_args!("  {} tool {tool} {what}", paint(WARN, "!")))?;
+        }
         out.line(text::counts(&plan.items))
     }
 
@@ -301,6 +310,14 @@ impl Deploy<'_> {
             "ms": self.start.elapsed().as_secs_f64() * 1e3,
         }))
     }
+}
+
+/// Those of the unsandboxed tools that the plan brings.
+fn brought<'f>(plan: &Plan, unsandboxed: &'f [String]) -> Vec<&'f str> {
+    let brings = |name: &&String| {
+        plan.items.iter().any(|item| item.change != Change::Removed && item.item == Item::Tool((*name).clone()))
+    };
+    unsandboxed.iter().filter(brings).map(String::as_str).collect()
 }
 
 fn unsaved(workspace: &Workspace, error: std::io::Error) -> CliError {

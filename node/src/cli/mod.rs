@@ -33,6 +33,8 @@ mod pull;
 
 mod log;
 
+mod logs;
+
 mod rollback;
 
 mod agents;
@@ -131,6 +133,8 @@ enum Command {
     Send(ask::SendArgs),
     /// List and show what was said.
     Conversations(conversations::Args),
+    /// Show what happens: messages, steps, calls, deployments.
+    Logs(logs::Args),
     /// Decide on calls that wait for a person.
     Approvals(approvals::Args),
     /// Ask whether the server is alive and ready.
@@ -162,6 +166,7 @@ impl Command {
             Command::Ask(args) => ask::run(args, context),
             Command::Send(args) => ask::run_send(args, context),
             Command::Conversations(args) => conversations::run(args, context),
+            Command::Logs(args) => logs::run(args, context),
             Command::Approvals(args) => approvals::run(args, context),
             Command::Health(args) => health::run(args, context),
             Command::Serve(args) => serve::run(args, context),

@@ -98,7 +98,7 @@ fn print_list(context: &Context, remote: &Remote<'_>, list: &ToolList) -> Result
     } else {
         let mut table = Table::new(["TOOL", "VERSION", "KIND", "MAY REACH", "DESCRIPTION"]);
         for tool in &list.tools {
-            let kind = if tool.sandboxed { tool.kind.clone() } else { format!("{} (NOT SANDBOXED)", tool.kind) };
+            let kind = if tool.sandboxed { tool.kind.clone() } else { format!("{}, unsandboxed", tool.kind) };
             let reach = if tool.grants.is_empty() { "nothing".to_owned() } else { tool.grants.join(", ") };
             let cells = [tool.name.to_string(), tool.version.clone(), kind, reach, tool.description.clone()];
             table.row(cells.map(|cell| text::one_line(&cell)));
@@ -117,7 +117,7 @@ fn inspect(context: &Context, tool: &ToolDetail) -> Result<(), CliError> {
         out.line(text::one_line(&summary.description))?;
     }
     out.line(paint(DIM, &summary.path))?;
-    let place = if summary.sandboxed { "in the sandbox" } else { "NOT SANDBOXED" };
+    let place = if summary.sandboxed { "in the sandbox" } else { "unsandboxed" };
     out.line(format_args!("kind: {}, {place}", summary.kind))?;
     let reach = if summary.grants.is_empty() { "nothing".to_owned() } else { summary.grants.join(", ") };
     out.line(format_args!("may reach: {}", text::one_line(&reach)))?;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::value::{ByteSize, LogFormat, TlsMode};
+use super::value::{ByteSize, LogFormat, Networks, TlsMode};
 use super::{Draft, Problem, Setting, Value, pick};
 
 macro_rules! bounds {
@@ -128,6 +128,17 @@ settings! {
         /// How long a deployment may wait to be live on this node after the log took it.
         live_timeout: Duration = "20s" in "100ms".."10m";
     }
+    /// The tools of workspaces.
+    tools: Tools {
+        /// Networks that tools may reach although they are private, as `10.1.0.0/16`; all public ones are open to those that are granted a host in them.
+        networks: Networks = "";
+        /// MCP servers as processes of this node (`kind = "mcp-stdio"`). They run outside of the sandbox, with the rights of the node.
+        processes: bool = "false";
+        /// How many calls run in the sandbox at once, on a thread each; 0 for 8 for each processor, 32 at least and 256 at most.
+        threads: u64 = "0" in "0".."4096";
+        /// How many calls may wait for such a thread; one more is refused.
+        queue_max: u64 = "1024" in "1".."1000000";
+    }
     /// The disk below the data directory.
     disk: Disk {
         /// Writes that a person can repeat are refused while less than this is free, so that the log can go on.
@@ -149,7 +160,7 @@ settings! {
         /// `pretty` for people, `json` for programs, `auto` for pretty on a terminal and JSON elsewhere.
         log_format: LogFormat = "auto";
         /// Which log lines are written, in the syntax of tracing's `EnvFilter`, as in `info,caxton=debug`.
-        filter: String = "info,openraft=warn";
+        filter: String = "info,openraft=warn,rmcp=warn";
         /// Where traces are sent with OTLP over gRPC, as in `http://127.0.0.1:4317`; empty for nowhere.
         otlp_endpoint: String = "";
         /// How long one export may take.

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use caxton_tools::network::{BadNetwork, Network};
+
 /// What a person wrote for one setting, before it means anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Raw {
@@ -90,6 +92,25 @@ impl Value for Vec<String> {
     }
     fn show(&self) -> String {
         self.join(",")
+    }
+}
+
+/// Networks, each as `ADDRESS/LENGTH`.
+#[derive(Debug, Clone, Default, PartialEq, PartialOrd)]
+pub struct Networks(pub Vec<Network>);
+
+impl Value for Networks {
+    const KIND: &'static str = "list of networks";
+    fn read(raw: &Raw) -> Result<Self, String> {
+        let networks = Vec::<String>::read(raw)?.into_iter().map(|text| {
+            text.parse().map_err(|error: BadNetwork| {
+                format!("has an entry that is none: {error}, as in `10.1.0.0/16` or `fd00::/8`")
+            })
+        });
+        networks.collect::<Result<_, _>>().map(Networks)
+    }
+    fn show(&self) -> String {
+        self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 }
 
@@ -236,6 +257,14 @@ mod tests {
         for bad in ["8", "8MB", "MiB", "-1KiB", "18446744073709551615TiB"] {
             assert!(read::<ByteSize>(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn networks_read_back_as_shown_and_a_bad_one_is_named() {
+        let networks = read::<Networks>("10.1.0.0/16, 127.0.0.1, fd00::/8").map(|it| it.show());
+        assert_eq!(networks.as_deref(), Ok("10.1.0.0/16,127.0.0.1/32,fd00::/8"));
+        assert!(read::<Networks>("").is_ok_and(|networks| networks.0.is_empty()));
+        assert!(read::<Networks>("10.0.0.0/8,example.org").is_err_and(|error| error.contains("`example.org`")));
     }
 
     #[test]

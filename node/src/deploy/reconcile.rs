@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::activity::Activity;
 use crate::api::Serving;
 use crate::artifacts::Artifacts;
 use crate::catalog::{Catalog, Catalogs, LoadError, load_tree};
@@ -31,14 +32,21 @@ pub struct Reconciler {
     log: DeployLog,
     catalogs: Catalogs,
     artifacts: Artifacts,
+    activity: Activity,
     warming: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 impl Reconciler {
     /// A reconciler of `catalogs` that runs until `stop`.
-    pub fn new(log: DeployLog, catalogs: Catalogs, artifacts: Artifacts, stop: CancellationToken) -> Reconciler {
-        Reconciler { log, catalogs, artifacts, warming: Arc::new(Semaphore::new(1)), stop }
+    pub fn new(
+        log: DeployLog,
+        catalogs: Catalogs,
+        artifacts: Artifacts,
+        activity: Activity,
+        stop: CancellationToken,
+    ) -> Reconciler {
+        Reconciler { log, catalogs, artifacts, activity, warming: Arc::new(Semaphore::new(1)), stop }
     }
 
     /// Follows the log until it is stopped.
@@ -101,12 +109,14 @@ impl Reconciler {
             Err(broken) => chain(&broken),
         };
         error!(%workspace, %revision, error = why, "a deployment cannot be loaded; what was served before goes on");
+        self.activity.not_serving(&workspace, revision, &why);
         self.catalogs.fail(&workspace, revision, why);
         false
     }
 
     fn serve(&self, catalog: Arc<Catalog>) {
         info!(workspace = %catalog.workspace, revision = %catalog.revision, agents = catalog.agents().len(), "serving");
+        self.activity.serving(&catalog.workspace, catalog.revision);
         self.catalogs.swap(catalog.clone());
         let (warming, stop, catalogs) = (self.warming.clone(), self.stop.clone(), self.catalogs.clone());
         tokio::spawn(async move {

@@ -17,6 +17,8 @@ pub mod tokens;
 
 pub mod events;
 
+pub mod logs;
+
 pub mod tools;
 
 pub mod secrets;
@@ -82,6 +84,8 @@ pub struct Services {
     pub deployer: Deployer,
     /// Finds the agent that a message is for.
     pub routing: crate::capability::Router,
+    /// What happens in each workspace on this node.
+    pub activity: crate::activity::Activity,
     /// What `/metrics` renders.
     pub metrics: PrometheusHandle,
     /// When the node started.
@@ -102,6 +106,7 @@ fn routes() -> Router<Services> {
         .merge(system::routes())
         .merge(tokens::routes())
         .merge(events::routes())
+        .merge(logs::routes())
         .merge(tools::routes())
         .merge(secrets::routes())
         .merge(route::routes())

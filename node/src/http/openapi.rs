@@ -59,6 +59,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         super::system::Doc::openapi(),
         super::tokens::Doc::openapi(),
         super::events::Doc::openapi(),
+        super::logs::Doc::openapi(),
         super::tools::Doc::openapi(),
         super::secrets::Doc::openapi(),
         super::route::Doc::openapi(),

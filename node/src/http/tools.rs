@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use caxton_proto::log::Role;
 use caxton_proto::manifest::ToolManifest;
+use caxton_proto::manifest::tool::ToolKind;
 use caxton_proto::{ToolName, WorkspaceId};
 use caxton_tools::{CallContext, CallError, CallResult, Content, Tool};
 use serde_json::{Value, json};
@@ -121,6 +122,11 @@ fn summary(name: &ToolName, entry: &Entry<ToolManifest>) -> Result<ToolSummary, 
     let flags = [(grants.scratch, "scratch"), (grants.clock, "clock"), (grants.random, "random")];
     reach.extend(flags.into_iter().filter(|(granted, _)| *granted).map(|(_, what)| what.to_owned()));
     reach.extend(grants.env.keys().map(|variable| format!("env {variable}")));
+    match &manifest.kind {
+        ToolKind::McpHttp { url, .. } => reach.insert(0, format!("unsandboxed: {url}")),
+        ToolKind::McpStdio { command, .. } => reach.insert(0, format!("unsandboxed: the process {command}")),
+        ToolKind::Component { .. } | ToolKind::Command { .. } | ToolKind::Core { .. } => {}
+    }
     Ok(ToolSummary {
         name: name.clone(),
         version: manifest.version.to_string(),
@@ -154,7 +160,7 @@ impl From<Unusable> for Problem {
         let code = match &unusable {
             Unusable::Absent { .. } => Code::NotFound,
             Unusable::NotAllowed { .. } => Code::Forbidden,
-            Unusable::NoSecret { .. } | Unusable::Broken { .. } | Unusable::Kind { .. } => Code::Unavailable,
+            Unusable::NoSecret { .. } | Unusable::Broken { .. } | Unusable::NoProcesses { .. } => Code::Unavailable,
         };
         Problem::new(code, unusable.to_string())
     }

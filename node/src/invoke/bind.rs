@@ -76,6 +76,7 @@ impl Toolbox for Tools {
                 function: definition.name.clone(),
                 description: definition.description.clone(),
                 parameters: Arc::new(definition.input_schema.clone()),
+                fixed: loaded.kind().is_sandboxed(),
             });
             Ok(offered.collect())
         })

@@ -28,6 +28,7 @@ pub use error::InvokeError;
 pub use seams::{Routes, Toolbox};
 pub use world::AgentsCache;
 
+use crate::activity::{Activity, TurnLog};
 use crate::agent::Agent;
 use crate::agent::attachments::{Shelf, Visible};
 use crate::agent::driver::{AgentHealth, Driver, Events, Ledger, Progress, Run};
@@ -66,6 +67,8 @@ pub struct Parts {
     pub routes: Arc<dyn Routes>,
     /// The tools.
     pub toolbox: Arc<dyn Toolbox>,
+    /// What happens, for people who look.
+    pub activity: Activity,
 }
 
 struct Shared {
@@ -116,6 +119,7 @@ struct Underway {
     subject: String,
     route: Route,
     shelf: Shelf,
+    log: Arc<TurnLog>,
     /// The files that came with the message.
     brought: Visible,
     ledger: Ledger,
@@ -152,9 +156,13 @@ impl Invoker {
         let _alone = self.alone(workspace, &checked.conversation).await;
         let world = self.world(workspace)?;
         let history = self.history(workspace, &checked, &client).await?;
-        let (agent, route) = self.route(&world, &checked).await?;
+        let turn = uuid::Uuid::now_v7().simple().to_string();
+        let log = self.log(workspace, &checked.conversation, &turn, access.subject());
+        let routed = self.route(&world, &checked).await;
+        let (agent, route) = routed.inspect_err(|error| log.refused(reasons(error)))?;
 
-        let mut underway = self.underway(workspace, access, &checked, route.clone());
+        let events = events.noted(Arc::clone(&log));
+        let mut underway = underway(workspace, &checked, route.clone(), log);
         let opening = checked.into_opening(&mut underway.shelf, client, history)?;
         underway.brought.clone_from(&opening.visible);
         let (conversation, turn) = (underway.conversation.clone(), underway.turn.clone());
@@ -221,6 +229,8 @@ impl Invoker {
         };
         self.shared.parts.conversations.record(record).await?;
         let turn = underway.turn.as_str();
+        let why = failure.as_ref().map(ToString::to_string);
+        underway.log.ended(run.agent.as_str(), why, spent.usage.total(), duration_ms);
         info!(workspace = %underway.workspace, agent = %run.agent, turn, outcome = outcome_name, duration_ms, "turn over");
         match (failure, outcome) {
             (Some(failure), _) => Err(InvokeError::Turn { agent: run.agent.clone(), failure }),
@@ -272,19 +282,10 @@ impl Invoker {
         Ok(conversations.history(workspace, &checked.conversation, HISTORY_BYTES_MAX).await?)
     }
 
-    fn underway(&self, workspace: &WorkspaceId, access: &Access, checked: &check::Checked, route: Route) -> Underway {
-        Underway {
-            workspace: workspace.clone(),
-            conversation: checked.conversation.clone(),
-            turn: uuid::Uuid::now_v7().simple().to_string(),
-            subject: access.subject().to_owned(),
-            route,
-            shelf: Shelf::default(),
-            brought: Visible::new(),
-            ledger: Ledger::default(),
-            began: Instant::now(),
-            before_ms: 0,
-        }
+    /// Where the steps of a turn are noted.
+    fn log(&self, workspace: &WorkspaceId, conversation: &str, turn: &str, subject: &str) -> Arc<TurnLog> {
+        let activity = self.shared.parts.activity.clone();
+        Arc::new(TurnLog::new(activity, workspace, conversation, turn, subject))
     }
 
     /// The workspace as it is served now; the turn keeps this revision to its end.
@@ -359,7 +360,24 @@ impl Invoker {
         };
         self.shared.parts.conversations.put_down(waiting, &text).await?;
         let (conversation, turn) = (underway.conversation.clone(), underway.turn.clone());
+        underway.log.waits(&approvals);
         Ok(Ended::Waiting { conversation, turn, approvals })
+    }
+}
+
+fn underway(workspace: &WorkspaceId, checked: &check::Checked, route: Route, log: Arc<TurnLog>) -> Underway {
+    Underway {
+        workspace: workspace.clone(),
+        conversation: checked.conversation.clone(),
+        turn: log.turn().to_owned(),
+        subject: log.subject().to_owned(),
+        route,
+        shelf: Shelf::default(),
+        log,
+        brought: Visible::new(),
+        ledger: Ledger::default(),
+        began: Instant::now(),
+        before_ms: 0,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Turns that wait for a person: put down as plain data, listed, decided on, and taken up again.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use caxton_proto::log::Role;
@@ -7,6 +8,7 @@ use caxton_proto::{Digest, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 use super::{Ended, InvokeError, Invoker, Underway};
+use crate::activity::TurnLog;
 use crate::agent::attachments::{Shelf, Visible};
 use crate::agent::driver::{Events, Ledger, Pending, Run};
 use crate::agent::turn::{Action, Decision};
@@ -70,7 +72,7 @@ impl PutDown {
         self.run.pending().into_iter().map(info).collect()
     }
 
-    fn take_up(self) -> Result<(Underway, Run), InvokeError> {
+    fn take_up(self, log: Arc<TurnLog>) -> Result<(Underway, Run), InvokeError> {
         let shelf = Shelf::default();
         for file in self.files {
             shelf.add(file).map_err(|full| InvokeError::Invalid { problems: vec![full.to_string()] })?;
@@ -82,6 +84,7 @@ impl PutDown {
             subject: self.subject,
             route: self.route,
             shelf,
+            log,
             brought: self.brought,
             ledger: Ledger::of(self.spent),
             began: Instant::now(),
@@ -121,7 +124,9 @@ impl Invoker {
         let way = put_down.run.pending().into_iter().map(|pending| pending.way);
         let way = way.into_iter().find(|way| approval_id(&put_down.turn, way) == id).ok_or_else(none)?;
         put_down.run.decided(&way, decision).map_err(|_| none())?;
-        let (underway, run) = put_down.take_up()?;
+        let log = self.log(workspace, &put_down.conversation, &put_down.turn, &put_down.subject);
+        let events = events.noted(Arc::clone(&log));
+        let (underway, run) = put_down.take_up(log)?;
         let world = self.world(workspace)?;
         let agent = world.agent(&run.agent).await?;
         self.finish(underway, world, agent, run, events).await

@@ -67,6 +67,7 @@ impl CatalogWorld {
                 Err(_) => whole = false,
             }
         }
+        whole &= offered.iter().all(|tool| tool.fixed);
         let (catalog, shared) = (Arc::clone(&self.catalog), Arc::clone(&self.shared));
         let assembled = blocking(move || {
             let settings = catalog.manifest().map_err(|error| reasons(&error))?;

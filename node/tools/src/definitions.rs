@@ -1,7 +1,8 @@
 //! What a server says of its tools, held to limits: a stranger wrote it, and models read it.
 
 use crate::schema::Schema;
-use crate::tool::ToolDefinition;
+use crate::tool::{CallError, ToolDefinition};
+use serde_json::Value;
 
 /// Tools of one server.
 const TOOLS_MAX: usize = 128;
@@ -20,7 +21,29 @@ impl Checked {
         &self.definitions
     }
 
-    pub(crate) fn schema(&self, tool: &str) -> Option<&Schema> {
+    /// The arguments of a call as JSON, if they are what the schema of `server`'s `tool` wants.
+    pub(crate) fn arguments(
+        &self,
+        server: &str,
+        tool: &str,
+        arguments: &Value,
+        bytes_max: u64,
+    ) -> Result<String, CallError> {
+        let known = || self.definitions.iter().map(|tool| tool.name.clone()).collect();
+        let unknown = || CallError::UnknownTool { server: server.to_owned(), tool: tool.to_owned(), known: known() };
+        let schema = self.schema(tool).ok_or_else(unknown)?;
+        let json = arguments.to_string();
+        if json.len() as u64 > bytes_max {
+            let problem = format!("they have {} bytes; the limit is {bytes_max}", json.len());
+            return Err(CallError::InvalidArguments { problems: vec![problem] });
+        }
+        match schema.check(arguments) {
+            problems if problems.is_empty() => Ok(json),
+            problems => Err(CallError::InvalidArguments { problems }),
+        }
+    }
+
+    fn schema(&self, tool: &str) -> Option<&Schema> {
         let index = self.definitions.iter().position(|definition| definition.name == tool)?;
         self.schemas.get(index)
     }

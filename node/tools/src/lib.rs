@@ -4,6 +4,7 @@
 //! call outlives it, and nothing that a tool does reaches a thread that serves: compiling has a process of its own,
 //! and guests have threads of their own.
 
+mod audit;
 mod base64;
 mod command;
 mod compile;
@@ -17,7 +18,9 @@ mod guest;
 mod imports;
 mod limits;
 mod loaded;
+pub mod mcp;
 pub mod network;
+mod places;
 mod pool;
 mod sandbox;
 mod schema;

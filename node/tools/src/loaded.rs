@@ -1,10 +1,12 @@
 //! A tool server in the sandbox, and the way of a call: schema, a place, a thread, an instance, the record.
 
+use crate::audit::audit;
 use crate::definitions::Checked;
 use crate::engine::Ticker;
 use crate::grants::Grants;
 use crate::guest::{Guest, Terms};
 use crate::limits::Limits;
+use crate::places::Places;
 use crate::pool::Pool;
 use crate::sandbox::Spec;
 use crate::scratch::Scratch;
@@ -14,14 +16,10 @@ use serde_json::Value;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tracing::info;
+use tokio::sync::oneshot;
 use wasmtime::Store;
-
-/// Calls of one tool that may wait for each that may run.
-const WAITING_PER_RUNNING: usize = 8;
 
 /// What runs.
 pub(crate) enum Code {
@@ -62,8 +60,7 @@ impl Loaded {
 pub struct SandboxedTool {
     loaded: Arc<Loaded>,
     pool: Pool,
-    places: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
+    places: Places,
 }
 
 impl fmt::Debug for SandboxedTool {
@@ -92,8 +89,8 @@ impl Drop for CancelOnDrop {
 
 impl SandboxedTool {
     pub(crate) fn new(loaded: Loaded, pool: Pool) -> SandboxedTool {
-        let places = Arc::new(Semaphore::new(loaded.terms.limits.concurrent_calls as usize));
-        SandboxedTool { loaded: Arc::new(loaded), pool, places, waiting: Arc::default() }
+        let places = Places::new(loaded.terms.limits.concurrent_calls);
+        SandboxedTool { loaded: Arc::new(loaded), pool, places }
     }
 
     /// Calls a tool on this very thread: for benchmarks, and for callers that have a thread of their own.
@@ -101,42 +98,19 @@ impl SandboxedTool {
         self.loaded.run(Call::new(tool, arguments, context))
     }
 
-    /// Takes a place among the calls of this tool, or says that too many wait.
-    async fn place(&self, call: &Call) -> Result<OwnedSemaphorePermit, CallError> {
-        if let Ok(permit) = self.places.clone().try_acquire_owned() {
-            return Ok(permit);
-        }
-        let limits = &self.loaded.terms.limits;
-        let waiting_max = limits.concurrent_calls as usize * WAITING_PER_RUNNING;
-        let busy = || {
-            let running = limits.concurrent_calls;
-            CallError::Busy {
-                what: format!("tool `{}` has {running} calls running and others waiting", self.loaded.name),
-            }
-        };
-        let waiting = Waiting::new(&self.waiting);
-        if waiting.before >= waiting_max {
-            return Err(busy());
-        }
-        let patience = call.left(limits);
-        match tokio::time::timeout(patience, self.places.clone().acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(busy()),
-        }
-    }
-
     async fn call_elsewhere(&self, call: Call) -> Called {
         let asked = call.asked;
         let tool = call.tool.clone();
         let refused = |error: CallError| self.loaded.ended(&tool, asked, Err(error), asked.elapsed(), Used::default());
-        let permit = match self.place(&call).await {
+        let patience = call.left(&self.loaded.terms.limits);
+        let permit = match self.places.take(&self.loaded.name, patience).await {
             Ok(permit) => permit,
-            Err(error) => return self.audit(&call, refused(error)),
+            Err(error) => return audit(&self.loaded.granted, &call.context, refused(error)),
         };
         let _cancel = CancelOnDrop(call.cancelled.clone());
         let (answer, waiting) = oneshot::channel();
         let loaded = self.loaded.clone();
-        let (workspace, caller) = (call.context.workspace.clone(), call.context.caller.clone());
+        let context = call.context.clone();
         let job = Box::new(move || {
             let called = loaded.run(call);
             drop(permit);
@@ -145,16 +119,12 @@ impl SandboxedTool {
         if let Err(full) = self.pool.submit(job) {
             let what = format!("{} tool calls run and {} wait on this node", full.running, full.waiting);
             let called = refused(CallError::Busy { what });
-            return self.loaded.audit(&workspace, &caller, called);
+            return audit(&self.loaded.granted, &context, called);
         }
         waiting.await.unwrap_or_else(|_| {
             // The job ended without an answer: the host itself panicked, which is logged where it happened.
             refused(CallError::Trapped { what: "the call ended unexpectedly".into() })
         })
-    }
-
-    fn audit(&self, call: &Call, called: Called) -> Called {
-        self.loaded.audit(&call.context.workspace, &call.context.caller, called)
     }
 }
 
@@ -181,24 +151,6 @@ impl Tool for SandboxedTool {
 
     fn call<'a>(&'a self, tool: &'a str, arguments: Value, context: CallContext) -> Calling<'a> {
         Box::pin(self.call_elsewhere(Call::new(tool, arguments, context)))
-    }
-}
-
-/// Counts one that waits.
-struct Waiting<'a> {
-    counter: &'a AtomicUsize,
-    before: usize,
-}
-
-impl<'a> Waiting<'a> {
-    fn new(counter: &'a AtomicUsize) -> Waiting<'a> {
-        Waiting { counter, before: counter.fetch_add(1, Ordering::Relaxed) }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.counter.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -234,7 +186,7 @@ impl Loaded {
         let queued = call.asked.elapsed();
         let (result, used) = self.attempt(&call);
         let called = self.ended(&call.tool, call.asked, result, queued, used);
-        self.audit(&call.context.workspace, &call.context.caller, called)
+        audit(&self.granted, &call.context, called)
     }
 
     fn attempt(&self, call: &Call) -> (Result<CallResult, CallError>, Used) {
@@ -245,7 +197,8 @@ impl Loaded {
         if call.context.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return (Err(CallError::TimedOut { limit: call.asked.elapsed() }), Used::default());
         }
-        let arguments = match self.check(call, limits) {
+        let checked = self.checked.arguments(&self.name, &call.tool, &call.arguments, limits.input_bytes);
+        let arguments = match checked {
             Ok(arguments) => arguments,
             Err(error) => return (Err(error), Used::default()),
         };
@@ -268,22 +221,6 @@ impl Loaded {
         self.ticker.rest();
         let used = Used::of(&store);
         (result, used)
-    }
-
-    /// The arguments as JSON, if they are what the tool's schema wants.
-    fn check(&self, call: &Call, limits: &Limits) -> Result<String, CallError> {
-        let known = || self.checked.definitions().iter().map(|tool| tool.name.clone()).collect();
-        let unknown = || CallError::UnknownTool { server: self.name.clone(), tool: call.tool.clone(), known: known() };
-        let schema = self.checked.schema(&call.tool).ok_or_else(unknown)?;
-        let arguments = call.arguments.to_string();
-        if arguments.len() as u64 > limits.input_bytes {
-            let problem = format!("they have {} bytes; the limit is {}", arguments.len(), limits.input_bytes);
-            return Err(CallError::InvalidArguments { problems: vec![problem] });
-        }
-        match schema.check(&call.arguments) {
-            problems if problems.is_empty() => Ok(arguments),
-            problems => Err(CallError::InvalidArguments { problems }),
-        }
     }
 
     fn ended(
@@ -311,25 +248,5 @@ impl Loaded {
             ended,
         };
         Called { result, report }
-    }
-
-    /// The line that says who called what, with which grants, and how it ended. Never arguments, never results.
-    fn audit(&self, workspace: &str, caller: &str, called: Called) -> Called {
-        let report = &called.report;
-        info!(
-            target: "caxton::audit",
-            workspace,
-            caller,
-            server = report.server,
-            tool = report.tool,
-            kind = %report.kind,
-            grants = self.granted,
-            ended = ?report.ended,
-            duration_us = report.duration.as_micros() as u64,
-            cpu_us = report.cpu.as_micros() as u64,
-            memory_bytes = report.memory_bytes,
-            "tool call"
-        );
-        called
     }
 }

@@ -6,6 +6,7 @@ use crate::grants::Grants;
 use crate::guest::Terms;
 use crate::limits::{CompileLimits, Limits};
 use crate::loaded::{Code, Loaded, SandboxedTool};
+use crate::mcp::{self, ConnectError, McpTool, ServerSpec};
 use crate::network::{Fetcher, Network};
 use crate::pool::Pool;
 use crate::tool::{CallError, Kind, ToolDefinition};
@@ -195,6 +196,13 @@ impl Sandbox {
             (spec.grants.scratch && !matches!(code, Code::Core(_))).then(|| self.inner.settings.scratch.clone());
         let ticker = running.ticker.clone();
         Ok(SandboxedTool::new(Loaded::new(spec, code, checked, terms, ticker, scratch), self.inner.pool.clone()))
+    }
+
+    /// Reaches an MCP server, which is outside of the sandbox, and asks for its tools.
+    ///
+    /// This waits for the server: never call it on a thread that serves.
+    pub fn connect(&self, spec: ServerSpec) -> Result<McpTool, ConnectError> {
+        mcp::connect(spec, self.inner.fetcher.clone())
     }
 
     /// The engine, started when it is first needed: its pool reserves address space, and its code takes memory.

@@ -333,4 +333,10 @@ pub trait Tool: Send + Sync {
 
     /// Checks the arguments against the tool's schema, and calls it.
     fn call<'a>(&'a self, tool: &'a str, arguments: Value, context: CallContext) -> Calling<'a>;
+
+    /// Whether its definitions may be others by now, so that it should be loaded again. What runs in the sandbox is its
+    /// bytes, and those do not change.
+    fn is_stale(&self) -> bool {
+        false
+    }
 }

@@ -82,6 +82,11 @@ impl Fetcher {
         Fetcher { runtime, allowed: allowed.into(), client: Arc::default() }
     }
 
+    /// Networks that are not public, and may be reached all the same.
+    pub(crate) fn allowed(&self) -> &[Network] {
+        &self.allowed
+    }
+
     /// The runtime.
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
@@ -154,7 +159,8 @@ impl Fetcher {
         request.send().await.map_err(|error| why(&error))
     }
 
-    fn client(&self) -> Result<&Client, FetchError> {
+    /// A client that resolves names by the policy, and follows no redirects.
+    pub(crate) fn client(&self) -> Result<&Client, FetchError> {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
@@ -268,7 +274,7 @@ async fn read(mut response: Response) -> Result<FetchResponse, FetchError> {
 }
 
 /// The cause that says most: the policy's own refusal, or the last one in the chain.
-fn why(error: &reqwest::Error) -> FetchError {
+pub(crate) fn why(error: &reqwest::Error) -> FetchError {
     if error.is_timeout() {
         return FetchError::Timeout;
     }

@@ -3,5 +3,6 @@
 mod fetch;
 mod policy;
 
+pub(crate) use fetch::why;
 pub use fetch::{FetchError, FetchRequest, FetchResponse, Fetcher};
 pub use policy::{BadNetwork, Denied, Network, Target, check_address, check_url};

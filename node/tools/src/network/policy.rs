@@ -187,7 +187,7 @@ fn inner_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 /// Addresses that the operator lets tools reach although they are not public: `ADDRESS/LENGTH`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Network {
     base: IpAddr,

@@ -1,0 +1,50 @@
+//! What happens in a workspace on one node, as `GET .../logs` tells it. No prompt, argument or result is in it.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// One line: what happened, and to whom. What does not belong to the event is left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LogLine {
+    /// Its number on this node, in this workspace; a stream goes on after it. A node that starts counts from 1.
+    pub id: u64,
+    /// When, RFC 3339 in UTC with milliseconds.
+    pub time: String,
+    /// What happened: `message`, `model_asked`, `model_answered`, `tool_called`, `tool_returned`, `delegated`,
+    /// `delegate_returned`, `attached`, `waiting`, `answered`, `failed`, `serving`, `not_serving`, `missed`.
+    pub event: String,
+    /// It is what somebody should look at.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
+    /// Whose turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// How deep: 0 for the agent that got the message, 1 for those that it asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub depth: Option<u32>,
+    /// The turn, as traces and the server's log name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn: Option<String>,
+    /// The conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
+    /// Whose token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The rest in a few words: the tool, the model, the other agent, the reason.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// Tokens, in and out together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Milliseconds that it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+}
+
+/// The answer of `GET .../logs` without `follow`: the newest lines, the oldest of them first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct LogLines {
+    /// They.
+    pub lines: Vec<LogLine>,
+}
