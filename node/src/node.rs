@@ -29,6 +29,7 @@ use crate::deploy::{Deployer, Limits, Rules};
 use crate::http::listen::{self, BindError, Edge};
 use crate::http::{self, Services};
 use crate::invoke::{self, InvokeError, Invoker};
+use crate::llm::Tape;
 use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings as ProviderSettings};
 use crate::secrets::{KeyError, SecretStore};
@@ -92,6 +93,15 @@ pub enum StartError {
     /// Tokens and keys.
     #[error("authentication cannot be set up")]
     Auth(#[from] auth::OpenError),
+    /// Where models' answers are to be recorded.
+    #[error("what language models answer cannot be recorded in {}", .dir.display())]
+    Record {
+        /// There.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The keys of secrets.
     #[error("secrets cannot be opened")]
     Secrets(#[from] KeyError),
@@ -129,6 +139,7 @@ impl StartError {
                 "check the file it names; docs/SECURITY.md says what each is for".to_owned()
             }
             StartError::Models(_) => "check the variables that name providers: docs/agents.md lists them".to_owned(),
+            StartError::Record { .. } => "name a directory that can be written with --record DIR".to_owned(),
             StartError::Announce(_) => "check that the data directory can be written".to_owned(),
             StartError::Store(_)
             | StartError::Log(_)
@@ -270,14 +281,19 @@ async fn open(config: Config, started: Instant, stop: CancellationToken) -> Resu
     let routing = Router::new(Vectors::at(&dir.join("cache")), RouterLimits::default());
     let providers =
         Providers::new(ProviderSettings::from_env(utf8_variables()))?.with_secrets(Arc::new(secrets.clone()));
+    let mut models = Models::new(providers);
+    if !config.llm.record.as_os_str().is_empty() {
+        models = models.recorded(tape(&config.llm.record)?);
+    }
     let activity = Activity::default();
     let invoker = Invoker::new(invoke::Parts {
         catalogs: catalogs.clone(),
         conversations,
-        models: Arc::new(Models::new(providers)),
+        models: Arc::new(models),
         routes: Arc::new(routing.clone()),
         toolbox: Arc::new(tools.clone()),
         activity: activity.clone(),
+        load: routing.load().clone(),
     });
     invoker.remember_spent().await?;
     let services = Services {
@@ -336,6 +352,13 @@ fn tool_settings(dir: &Path, config: &Config) -> ToolSettings {
         queue: usize::try_from(tools.queue_max).unwrap_or(usize::MAX),
         processes: tools.processes.then(|| utf8_variables().filter(named).collect()),
     }
+}
+
+/// Where models' answers are recorded.
+fn tape(dir: &Path) -> Result<Tape, StartError> {
+    let tape = Tape::open(dir).map_err(|source| StartError::Record { dir: dir.to_owned(), source })?;
+    warn!(dir = %dir.display(), "what language models answer is recorded, word for word");
+    Ok(tape)
 }
 
 /// The environment's variables that are text.

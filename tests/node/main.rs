@@ -7,5 +7,6 @@ mod deploy;
 mod events;
 mod lifecycle;
 mod mcp;
+mod models;
 mod secrets;
 mod tls;

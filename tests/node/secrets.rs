@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::bench::{Bench, read, refused};
 use crate::deploy::{Content, at};
 
-const VALUE: &str = "sk-never-shown-5f1e2d3c4b5a69788796";
+pub const VALUE: &str = "sk-never-shown-5f1e2d3c4b5a69788796";
 
 impl Bench {
     fn secret(&self, token: &str, name: &str, value: &str) -> reqwest::RequestBuilder {
@@ -94,7 +94,7 @@ async fn what_cannot_be_a_secret_is_refused_without_being_repeated() {
 }
 
 /// A provider that answers whoever shows the key, and tells others which one they showed.
-async fn provider(key: Arc<Mutex<String>>) -> String {
+pub async fn provider(key: Arc<Mutex<String>>) -> String {
     let answer = move |headers: HeaderMap| async move {
         let shown = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         if shown != format!("Bearer {}", key.lock().expect("a key")) {
@@ -141,5 +141,62 @@ async fn a_provider_has_its_key_from_a_secret_as_soon_as_it_is_set() {
     assert_eq!(ask().await.0, 200);
     assert_eq!(read(bench.request(Method::DELETE, &at("/secrets/LAB_KEY"))).await.0, 200);
     assert_eq!(ask().await.0, 502);
+    bench.stop().await;
+}
+
+/// A WASI command that speaks MCP as far as it must, and answers with its only variable.
+fn tells_its_variable() -> Vec<u8> {
+    let before = r#"{\22jsonrpc\22:\222.0\22,\22id\22:2,\22result\22:{\22tools\22:[{\22name\22:\22t\22}],\22content\22:[{\22type\22:\22text\22,\22text\22:\22"#;
+    let after = r#"\22}]}}\0a"#;
+    // Each escape stands for one byte.
+    let length = |text: &str| text.len() - 2 * text.matches('\\').count();
+    let module = format!(
+        r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_get" (func $get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_sizes_get" (func $sizes (param i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 1024) "{before}")
+  (data (i32.const 2048) "{after}")
+  (func (export "_start")
+    (drop (call $sizes (i32.const 64) (i32.const 68)))
+    (drop (call $get (i32.const 4096) (i32.const 8192)))
+    (i32.store (i32.const 8) (i32.const 1024)) (i32.store (i32.const 12) (i32.const {}))
+    ;; The variable without the zero byte at its end.
+    (i32.store (i32.const 16) (i32.const 8192))
+    (i32.store (i32.const 20) (i32.sub (i32.load (i32.const 68)) (i32.const 1)))
+    (i32.store (i32.const 24) (i32.const 2048)) (i32.store (i32.const 28) (i32.const {}))
+    (drop (call $write (i32.const 1) (i32.const 8) (i32.const 3) (i32.const 40)))))"#,
+        length(before),
+        length(after)
+    );
+    wat::parse_str(module).expect("a module")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_in_the_sandbox_is_given_the_secret_that_its_file_names() {
+    let bench = Bench::new(&[]).await;
+    let settings = "[workspace]\nname = \"demo\"\n[grants]\nsecrets = [\"LAB_KEY\"]\n";
+    let tool = "[tool]\nname = \"lab\"\nkind = \"command\"\nmodule = \"lab.wasm\"\n\
+                [grants]\nenv = { KEY = \"secret:LAB_KEY\" }\n";
+    let content = Content::default()
+        .file("caxton.toml", settings)
+        .file("tools/lab/tool.toml", tool)
+        .file("tools/lab/lab.wasm", tells_its_variable());
+    bench.deploy(&content, 0, &Content::default(), "first").await;
+    let call = || read(bench.post("/tools/lab/calls", &json!({ "function": "t" })));
+    let (status, problem) = call().await;
+    assert_eq!(status, 503, "{problem}");
+    assert!(problem.to_string().contains("caxton secrets set LAB_KEY"), "{problem}");
+    for value in [VALUE, "another value"] {
+        bench.set_secret("LAB_KEY", value).await;
+        let (status, called) = call().await;
+        let said = called["result"]["content"][0]["text"].as_str().map(str::to_owned);
+        assert_eq!((status, said), (200, Some(format!("KEY={value}"))), "{called}");
+    }
+    let (_, detail) = read(bench.request(Method::GET, &at("/tools/lab"))).await;
+    assert!(detail.to_string().contains("env KEY") && !detail.to_string().contains("another value"), "{detail}");
+    assert_eq!(read(bench.request(Method::DELETE, &at("/secrets/LAB_KEY"))).await.0, 200);
+    assert_eq!(call().await.0, 503);
     bench.stop().await;
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use caxton_proto::manifest::agent::AgentManifest;
 use caxton_proto::manifest::prompt::{Prompt, Template, Values};
@@ -13,8 +14,8 @@ use serde_json::Value;
 
 use super::turn::{Gate, Limits};
 use crate::llm::models::{Target, Voice};
-use crate::llm::providers::{Providers, Speech};
-use crate::llm::{Account, ToolDefinition};
+use crate::llm::providers::{Backend, Providers, Speech};
+use crate::llm::{Account, Provider, ToolDefinition};
 
 /// A chain has at most this many models.
 const TARGETS_MAX: usize = 16;
@@ -80,6 +81,8 @@ pub struct Parts<'a> {
     pub read: &'a dyn Fn(&TreePath) -> Result<String, String>,
     /// The node's providers.
     pub providers: &'a Providers,
+    /// A tool of the workspace in the place of a provider, which may take so long.
+    pub chat_tool: &'a dyn Fn(&ProviderName, &ToolName, Duration) -> Arc<dyn Provider>,
 }
 
 impl Agent {
@@ -199,9 +202,9 @@ fn target(name: &ProviderName, model: Option<&str>, parts: &Parts<'_>) -> Target
             target(script.as_str(), read.map_or_else(unusable, Voice::Speech))
         }
         ProviderKind::Wasm { tool } => {
-            let problem =
-                format!("the tool `{tool}` cannot stand in for a model on this node yet; name another provider");
-            target(model.unwrap_or_default(), unusable(problem))
+            let provider = (parts.chat_tool)(name, tool, declared.timeout);
+            let backend = Backend::new(name.as_str(), provider, declared.prices.clone());
+            target(model.unwrap_or(tool.as_str()), Voice::Backend(Arc::new(backend)))
         }
         ProviderKind::OpenAi { .. } | ProviderKind::Anthropic { .. } => {
             let backend = parts.providers.of_workspace(parts.workspace, name, declared);

@@ -21,6 +21,7 @@ use super::world::{Found, Invocation, ToolOutput, World};
 use super::{Agent, AgentTool};
 use crate::activity::TurnLog;
 use crate::api::messages::{PREVIEW_BYTES_MAX, TurnEvent};
+use crate::capability::Load;
 use crate::llm::breaker::Breaker;
 use crate::llm::budget::Spent;
 use crate::llm::models::{Answered, Ask, Models};
@@ -219,6 +220,8 @@ pub struct Driver {
     pub ledger: Ledger,
     /// Names the turn in step keys, spans and logs.
     pub turn_id: Arc<str>,
+    /// Where turns are counted while they are under way.
+    pub load: Load,
 }
 
 /// What each agent used of its models, in one message and all that it led to.
@@ -265,7 +268,12 @@ impl Driver {
             caxton.depth = run.turn.depth(),
             error.type = field::Empty,
         );
-        Box::pin(self.steps(run, agent).instrument(span))
+        let underway = self.load.begin(self.world.workspace(), &run.agent);
+        let steps = async move {
+            let _underway = underway;
+            self.steps(run, agent).await
+        };
+        Box::pin(steps.instrument(span))
     }
 
     async fn steps(&self, run: &mut Run, agent: &Agent) -> Progress {

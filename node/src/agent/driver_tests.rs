@@ -119,6 +119,7 @@ fn world(agents: &[(&str, &str, &[&str], &str, &str)]) -> SmallWorld {
             offered: offered.collect(),
             read: &read,
             providers: &providers,
+            chat_tool: &|_, tool, _| panic!("no agent here has the tool {tool} for a model"),
         });
         world.agents.insert((*name).to_owned(), Arc::new(agent.expect("an agent")));
     }
@@ -135,6 +136,7 @@ fn driver(world: SmallWorld, events: Events) -> Driver {
         shelf: Shelf::default(),
         ledger: Ledger::default(),
         turn_id: "turn".into(),
+        load: Load::default(),
     }
 }
 

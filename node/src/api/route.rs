@@ -71,6 +71,9 @@ pub struct RouteCandidate {
     pub nearest_phrase: String,
     /// The message's words that it uses, the rarest first.
     pub words: Vec<String>,
+    /// Turns that the agent has under way on the node that answers: among equals, the one with the fewest is taken.
+    #[serde(default)]
+    pub underway: u32,
 }
 
 /// What makes a score: each part up to 1.

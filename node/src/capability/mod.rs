@@ -7,11 +7,13 @@
 
 mod index;
 mod keywords;
+mod load;
 mod rank;
 mod router;
 mod vectors;
 
 pub use index::{Index, Offer};
+pub use load::{Load, Underway};
 pub use rank::{Candidate, Choice, Fit, Parts, Ranking, Requirements};
 pub use router::{RouteError, Routed, Router, RouterLimits};
 pub use vectors::Vectors;

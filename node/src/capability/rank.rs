@@ -3,6 +3,11 @@
 //! A candidate's score is a weighted mean of five similarities, each at most 1. The weights, and the thresholds below
 //! which nobody is the answer, were fitted to the even lines of a public set of messages (CLINC150) and measured on
 //! the odd ones: docs/benchmarks.md has the figures, and how to repeat them.
+//!
+//! The odd lines are no clean test of the whole: which parts a score has, and how a word counts that no capability
+//! uses, were chosen among about a dozen variants while the odd lines' figures were in view. Two-fold cross-validation
+//! inside the even lines picks the same variant out of 24 (capability 0.869, agent 0.952, AUROC 0.979 there). Whoever
+//! changes a part, a weight or a threshold fits on even lines, chooses inside them too, and looks at the odd ones once.
 
 use std::cmp::Reverse;
 

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 
 use super::MESSAGE_TOKENS_MAX;
 use super::index::{Index, Offer};
+use super::load::Load;
 use super::rank::{Candidate, Ranking, Requirements};
 use super::vectors::Vectors;
 use crate::catalog::{Catalog, Catalogs};
@@ -77,6 +78,12 @@ impl Routed {
     pub fn pick(&self, load: impl Fn(&AgentName) -> f32) -> Option<&Candidate> {
         self.ranking.pick(|agent| self.catalog.agents().contains_key(agent).then(|| load(agent)))
     }
+
+    /// The same, by the turns under way on this node.
+    pub fn pick_by(&self, load: &Load) -> Option<&Candidate> {
+        let workspace = &self.catalog.workspace;
+        self.pick(|agent| load.of(workspace, agent) as f32)
+    }
 }
 
 /// A handle on the indexes; clones share them.
@@ -86,6 +93,7 @@ pub struct Router(Arc<Shared>);
 struct Shared {
     vectors: Vectors,
     limits: RouterLimits,
+    load: Load,
     slots: Mutex<HashMap<WorkspaceId, Slot>>,
     /// Threads that may compute at once.
     cores: Semaphore,
@@ -133,7 +141,18 @@ impl Router {
     /// A router that knows `vectors` already.
     pub fn new(vectors: Vectors, limits: RouterLimits) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self(Arc::new(Shared { vectors, limits, slots: Mutex::default(), cores: Semaphore::new(cores) }))
+        Self(Arc::new(Shared {
+            vectors,
+            limits,
+            load: Load::default(),
+            slots: Mutex::default(),
+            cores: Semaphore::new(cores),
+        }))
+    }
+
+    /// What its agents have under way, by which equals are told apart.
+    pub fn load(&self) -> &Load {
+        &self.0.load
     }
 
     /// Prepares each catalog as it becomes live, so that messages find its index ready. Runs until stopped.

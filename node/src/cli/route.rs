@@ -82,7 +82,7 @@ fn summary(answer: &RouteResponse) -> Vec<String> {
 
 fn table(candidates: &[RouteCandidate]) -> Table {
     let mut table =
-        Table::new(["AGENT", "CAPABILITY", "SCORE", "NEEDS", "MIDDLE", "NEAREST", "WORDS", "NAME", "AGENT"]);
+        Table::new(["AGENT", "CAPABILITY", "SCORE", "NEEDS", "MIDDLE", "NEAREST", "WORDS", "NAME", "AGENT", "TURNS"]);
     for candidate in candidates {
         let parts = &candidate.parts;
         let numbers = [
@@ -95,7 +95,8 @@ fn table(candidates: &[RouteCandidate]) -> Table {
             parts.agent,
         ];
         let names = [candidate.agent.to_string(), candidate.capability.to_string()];
-        table.row(names.into_iter().chain(numbers.map(|number| format!("{number:.2}"))));
+        let numbers = numbers.map(|number| format!("{number:.2}"));
+        table.row(names.into_iter().chain(numbers).chain([candidate.underway.to_string()]));
     }
     table
 }

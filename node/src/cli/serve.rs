@@ -51,6 +51,9 @@ pub struct Args {
     /// How to write log lines (telemetry.log_format): auto, pretty or json.
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+    /// Record what real language models answer into this directory, to play it back (llm.record).
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
     /// Any setting, as in `--set http.timeout=10s`.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -103,6 +106,7 @@ fn settings(args: Args, context: &Context) -> Result<Config, CliError> {
         ("--tls", "tls.mode", args.tls),
         ("--log", "telemetry.filter", args.log),
         ("--log-format", "telemetry.log_format", args.log_format),
+        ("--record", "llm.record", args.record.map(|dir| dir.display().to_string())),
     ];
     for (flag, key, value) in short {
         if let Some(value) = value {

@@ -139,6 +139,11 @@ settings! {
         /// How many calls may wait for such a thread; one more is refused.
         queue_max: u64 = "1024" in "1".."1000000";
     }
+    /// Language models.
+    llm: Llm {
+        /// A directory into which real providers' answers are recorded, for `scripted` providers to play back; empty for none. The answers are in it as they came, keys never are.
+        record: PathBuf = "";
+    }
     /// The disk below the data directory.
     disk: Disk {
         /// Writes that a person can repeat are refused while less than this is free, so that the log can go on.

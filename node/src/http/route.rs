@@ -13,7 +13,7 @@ use super::Services;
 use super::extract::{Json, Path};
 use crate::api::{RouteCandidate, RouteChoice, RouteParts, RouteRequest, RouteResponse};
 use crate::auth::Access;
-use crate::capability::{Candidate, Fit, Requirements, RouteError, Routed};
+use crate::capability::{Candidate, Fit, Load, Requirements, RouteError, Routed};
 use crate::problem::{Code, Problem};
 
 /// This part of the API's description.
@@ -50,7 +50,7 @@ async fn route(
     let wanted = Requirements { version: request.version };
     let routed = services.routing.route(&catalog, &request.text, &wanted).await?;
     let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    Ok(Json(answer(&routed, took_us)))
+    Ok(Json(answer(&routed, services.routing.load(), &workspace, took_us)))
 }
 
 impl From<RouteError> for Problem {
@@ -64,8 +64,8 @@ impl From<RouteError> for Problem {
     }
 }
 
-fn answer(routed: &Routed, took_us: u64) -> RouteResponse {
-    let chosen = routed.pick(|_| 0.0).map(|candidate| RouteChoice {
+fn answer(routed: &Routed, load: &Load, workspace: &WorkspaceId, took_us: u64) -> RouteResponse {
+    let chosen = routed.pick_by(load).map(|candidate| RouteChoice {
         agent: candidate.agent.clone(),
         capability: candidate.capability.clone(),
         version: candidate.version.clone(),
@@ -74,13 +74,13 @@ fn answer(routed: &Routed, took_us: u64) -> RouteResponse {
     RouteResponse {
         revision: routed.revision,
         chosen,
-        candidates: routed.ranking.candidates.iter().map(shown).collect(),
+        candidates: routed.ranking.candidates.iter().map(|it| shown(it, load.of(workspace, &it.agent))).collect(),
         cached: routed.cached,
         took_us,
     }
 }
 
-fn shown(candidate: &Candidate) -> RouteCandidate {
+fn shown(candidate: &Candidate, underway: u32) -> RouteCandidate {
     let parts = &candidate.parts;
     RouteCandidate {
         agent: candidate.agent.clone(),
@@ -97,5 +97,6 @@ fn shown(candidate: &Candidate) -> RouteCandidate {
         },
         nearest_phrase: candidate.nearest_phrase.clone(),
         words: candidate.words.clone(),
+        underway,
     }
 }

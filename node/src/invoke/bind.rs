@@ -39,7 +39,7 @@ impl Routes for Router {
                 }
             };
             let allowed = |candidate: &&Candidate| !except.contains(&candidate.agent);
-            if let Some(best) = routed.pick(|_| 0.0).filter(allowed) {
+            if let Some(best) = routed.pick_by(self.load()).filter(allowed) {
                 return Ok(found(best));
             }
             // The best one asks, or was asked on the way here: whoever else is good enough may do.

@@ -14,6 +14,8 @@ pub mod seams;
 
 mod bind;
 
+mod chat_tool;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
@@ -36,6 +38,7 @@ use crate::agent::turn::{Next, Outcome};
 use crate::agent::world::World;
 use crate::api::messages::{ApprovalInfo, MessageAnswer, MessageRequest, Route, TurnEvent};
 use crate::auth::Access;
+use crate::capability::Load;
 use crate::catalog::{Catalog, Catalogs};
 use crate::conversations::Conversations;
 use crate::conversations::log::Turn as TurnRecord;
@@ -69,6 +72,8 @@ pub struct Parts {
     pub toolbox: Arc<dyn Toolbox>,
     /// What happens, for people who look.
     pub activity: Activity,
+    /// What each agent has under way.
+    pub load: Load,
 }
 
 struct Shared {
@@ -190,6 +195,7 @@ impl Invoker {
             shelf: underway.shelf.clone(),
             ledger: underway.ledger.clone(),
             turn_id: underway.turn.as_str().into(),
+            load: self.shared.parts.load.clone(),
         };
         match driver.drive(&mut run, &agent).await {
             Progress::Waiting => self.put_down(&underway, run).await,

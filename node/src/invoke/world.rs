@@ -9,6 +9,7 @@ use caxton_proto::{AgentName, Revision, ToolName, WorkspaceId};
 use futures::future::BoxFuture;
 
 use super::Shared;
+use super::chat_tool::ChatTool;
 use crate::agent::world::{AgentProblem, Found, Invocation, NotFound, ToolOutput, World};
 use crate::agent::{Agent, Offered, Parts};
 use crate::catalog::Catalog;
@@ -68,7 +69,7 @@ impl CatalogWorld {
             }
         }
         whole &= offered.iter().all(|tool| tool.fixed);
-        let (catalog, shared) = (Arc::clone(&self.catalog), Arc::clone(&self.shared));
+        let (catalog, shared, agent) = (Arc::clone(&self.catalog), Arc::clone(&self.shared), name.clone());
         let assembled = blocking(move || {
             let settings = catalog.manifest().map_err(|error| reasons(&error))?;
             let read = |path: &TreePath| {
@@ -83,6 +84,16 @@ impl CatalogWorld {
                 offered,
                 read: &read,
                 providers: shared.parts.models.providers(),
+                chat_tool: &|provider, tool, timeout| {
+                    Arc::new(ChatTool {
+                        provider: provider.clone(),
+                        tool: tool.clone(),
+                        agent: agent.clone(),
+                        timeout,
+                        toolbox: Arc::clone(&shared.parts.toolbox),
+                        catalog: Arc::clone(&catalog),
+                    })
+                },
             })
         });
         let agent = Arc::new(assembled.await.map_err(unusable)?);

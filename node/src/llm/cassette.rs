@@ -1,23 +1,35 @@
-//! Recordings of real exchanges: [`Recorder`] writes what a provider answered, [`Player`] answers it again.
+//! Recordings of real exchanges: [`Tape`] keeps what a provider answered, [`Player`] answers it again.
 //!
 //! One JSON document a line: the digest of the request, and the reply. A request is found by its digest and not by its
 //! place, so that parallel calls replay in any order; anything that changes the conversation changes the digest, and
 //! is an error instead of a wrong answer.
 
 use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use caxton_proto::Digest;
+use caxton_proto::{Digest, WorkspaceId};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::{ChatRequest, Deltas, Error, Provider, Reply};
 
+/// What was asked, by its digest, and what was answered.
 #[derive(Debug, Serialize, Deserialize)]
-struct Exchange {
+pub struct Exchange {
     request: Digest,
     reply: Reply,
+}
+
+impl Exchange {
+    /// The exchange of a request and its reply.
+    pub fn of(request: &ChatRequest, reply: &Reply) -> Exchange {
+        Exchange { request: digest(request), reply: reply.clone() }
+    }
 }
 
 /// Answers from a recording.
@@ -53,36 +65,32 @@ impl Provider for Player {
     }
 }
 
-/// Stands before a provider and keeps what it answers.
-pub struct Recorder {
-    provider: Arc<dyn Provider>,
-    lines: Mutex<String>,
+/// Keeps what real providers answer: a file for each provider of each workspace, as [`Player::parse`] reads it.
+///
+/// A file holds digests of requests and whole replies, and neither keys nor headers: those never come this far.
+#[derive(Debug)]
+pub struct Tape {
+    dir: PathBuf,
+    writing: Mutex<()>,
 }
 
-impl Recorder {
-    /// Records `provider`.
-    pub fn new(provider: Arc<dyn Provider>) -> Recorder {
-        Recorder { provider, lines: Mutex::new(String::new()) }
+impl Tape {
+    /// A tape in `dir`, which is made if it is not there, for its owner only.
+    pub fn open(dir: &Path) -> io::Result<Tape> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        Ok(Tape { dir: dir.to_owned(), writing: Mutex::default() })
     }
 
-    /// The recording so far, as [`Player::parse`] reads it.
-    pub fn recording(&self) -> String {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Provider for Recorder {
-    fn chat<'a>(&'a self, request: &'a ChatRequest, deltas: &'a Deltas) -> BoxFuture<'a, Result<Reply, Error>> {
-        Box::pin(async move {
-            let reply = self.provider.chat(request, deltas).await?;
-            let exchange = Exchange { request: digest(request), reply: reply.clone() };
-            if let Ok(line) = serde_json::to_string(&exchange) {
-                let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-                lines.push_str(&line);
-                lines.push('\n');
-            }
-            Ok(reply)
-        })
+    /// Adds an exchange to the file of its provider. Waits for the disk.
+    pub fn keep(&self, workspace: &WorkspaceId, provider: &str, exchange: &Exchange) -> io::Result<()> {
+        let mut line = serde_json::to_vec(exchange)?;
+        line.push(b'\n');
+        // One line at a time, whole.
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = self.dir.join(workspace.as_str());
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let file = folder.join(format!("{provider}.jsonl"));
+        OpenOptions::new().append(true).create(true).mode(0o600).open(file)?.write_all(&line)
     }
 }
 
@@ -96,6 +104,9 @@ fn digest(request: &ChatRequest) -> Digest {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
+
     use super::super::scripted::Script;
     use super::super::{Message, Scripted};
     use super::*;
@@ -103,7 +114,7 @@ mod tests {
     #[tokio::test]
     async fn a_recording_answers_what_was_recorded_and_nothing_else() {
         let script = Script::parse("s", "[[rule]]\nsay = 'you said {{request}}'").expect("a script");
-        let recorder = Recorder::new(Arc::new(Scripted::new("s", script.into())));
+        let model = Scripted::new("s", Arc::new(script));
         let request = |text: &str| ChatRequest {
             model: "m".into(),
             messages: vec![Message::user(text)],
@@ -111,9 +122,21 @@ mod tests {
             temperature: None,
             tokens_max: None,
         };
-        let said = recorder.chat(&request("a"), &Deltas::none()).await.expect("a reply");
-        let player = Player::parse("r", &recorder.recording()).expect("a recording");
-        assert_eq!(player.chat(&request("a"), &Deltas::none()).await.expect("recorded"), said);
-        assert!(matches!(player.chat(&request("b"), &Deltas::none()).await, Err(Error::NotRecorded { number: 1 })));
+        let dir = tempfile::tempdir().expect("a folder");
+        let tape = Tape::open(&dir.path().join("tapes")).expect("a tape");
+        let demo: WorkspaceId = "demo".parse().expect("a name");
+        let mut said = Vec::new();
+        for text in ["a", "c"] {
+            said.push(model.chat(&request(text), &Deltas::none()).await.expect("a reply"));
+            tape.keep(&demo, "lab", &Exchange::of(&request(text), &said[said.len() - 1])).expect("is kept");
+        }
+        let file = dir.path().join("tapes/demo/lab.jsonl");
+        assert_eq!(fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
+        let player = Player::parse("r", &fs::read_to_string(file).expect("text")).expect("a recording");
+        // In any order, and under any model's name.
+        let c = ChatRequest { model: "prompts/lab.jsonl".into(), ..request("c") };
+        assert_eq!(player.chat(&c, &Deltas::none()).await.expect("recorded"), said[1]);
+        assert_eq!(player.chat(&request("a"), &Deltas::none()).await.expect("recorded"), said[0]);
+        assert!(matches!(player.chat(&request("b"), &Deltas::none()).await, Err(Error::NotRecorded { number: 2 })));
     }
 }

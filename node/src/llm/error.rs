@@ -134,6 +134,16 @@ pub enum Error {
         /// How long still.
         rest: Duration,
     },
+    /// The tool that stands in for a model gave no reply.
+    #[error("the tool `{tool}`, which is the provider `{provider}`, gave no reply: {problem}")]
+    ToolFailed {
+        /// The provider.
+        provider: String,
+        /// The tool.
+        tool: String,
+        /// Why.
+        problem: String,
+    },
     /// The day's budget is used up.
     #[error("the budget of {whose} for today is used up: {used} of {limit}; raise it, or wait until midnight UTC")]
     BudgetSpent {
@@ -179,6 +189,7 @@ impl Error {
             | Error::NoRule { .. }
             | Error::BadScript { .. }
             | Error::NotRecorded { .. }
+            | Error::ToolFailed { .. }
             | Error::UnknownProvider { .. }
             | Error::CircuitOpen { .. }
             | Error::BudgetSpent { .. }
@@ -215,6 +226,7 @@ impl Error {
             Error::NoRule { .. } => "no_rule",
             Error::BadScript { .. } => "bad_script",
             Error::NotRecorded { .. } => "not_recorded",
+            Error::ToolFailed { .. } => "tool_failed",
             Error::UnknownProvider { .. } => "unknown_provider",
             Error::CircuitOpen { .. } => "circuit_open",
             Error::BudgetSpent { .. } => "budget_spent",

@@ -29,7 +29,7 @@ mod template;
 
 pub use anthropic::Anthropic;
 pub use budget::{Account, Budgets};
-pub use cassette::{Player, Recorder};
+pub use cassette::{Exchange, Player, Tape};
 pub use error::Error;
 pub use http::{Endpoint, Key};
 pub use openai::OpenAi;

@@ -11,7 +11,7 @@ use tracing::{Instrument, Span, field, info_span, warn};
 
 use super::budget::{Account, Budgets, FREE, Reserved, Spent};
 use super::providers::{Backend, Providers, Speech};
-use super::{ChatRequest, Deltas, Error, Provider, Reply, Scripted, Usage, usage_guess};
+use super::{ChatRequest, Deltas, Error, Exchange, Provider, Reply, Scripted, Tape, Usage, usage_guess};
 
 /// A model of an agent's chain.
 #[derive(Debug, Clone)]
@@ -66,13 +66,19 @@ pub struct Answered {
 pub struct Models {
     providers: Providers,
     budgets: Budgets,
+    tape: Option<Arc<Tape>>,
     started: Instant,
 }
 
 impl Models {
     /// Models behind these providers.
     pub fn new(providers: Providers) -> Models {
-        Models { providers, budgets: Budgets::default(), started: Instant::now() }
+        Models { providers, budgets: Budgets::default(), tape: None, started: Instant::now() }
+    }
+
+    /// The same, and what real providers answer is kept on `tape`.
+    pub fn recorded(self, tape: Tape) -> Models {
+        Models { tape: Some(Arc::new(tape)), ..self }
     }
 
     /// Who can be asked.
@@ -158,7 +164,10 @@ impl Models {
             let result = self.request(&*backend.provider, price, ask, tries).await;
             self.learn(backend, &result);
             let error = match result {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.keep(ask, target, &answer.0).await;
+                    return Ok(answer);
+                }
                 Err(error) => error,
             };
             failed += 1;
@@ -172,6 +181,17 @@ impl Models {
                     ask.deltas.restart().await;
                 }
             }
+        }
+    }
+
+    /// Puts an exchange on the tape, if there is one. A tape that is full stops no answer.
+    async fn keep(&self, ask: &Ask<'_>, target: &Target, reply: &Reply) {
+        let Some(tape) = self.tape.clone() else { return };
+        let exchange = Exchange::of(&ask.request, reply);
+        let (workspace, provider) = (ask.account.workspace.clone(), target.provider.clone());
+        let kept = tokio::task::spawn_blocking(move || tape.keep(&workspace, &provider, &exchange));
+        if let Ok(Err(error)) = kept.await {
+            warn!(provider = %target.provider, %error, "a model's answer could not be recorded");
         }
     }
 

@@ -10,7 +10,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 work=${CAXTON_GUESTS:-$root/target/guests}
 target=wasm32-unknown-unknown
-tools="csv-reader stats chart-generator http-fetch"
+tools="csv-reader stats chart-generator http-fetch plain-model"
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 mkdir -p "$work"
 

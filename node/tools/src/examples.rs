@@ -8,5 +8,7 @@ pub const CSV_READER: &[u8] = include_bytes!("../fixtures/csv-reader.wasm");
 pub const STATS: &[u8] = include_bytes!("../fixtures/stats.wasm");
 /// Draws bar and line charts as SVG; one function, `chart-generator`.
 pub const CHART_GENERATOR: &[u8] = include_bytes!("../fixtures/chart-generator.wasm");
+/// Stands in the place of a language model: one function, `chat`.
+pub const PLAIN_MODEL: &[u8] = include_bytes!("../fixtures/plain-model.wasm");
 /// Fetches a URL of a granted host; one function, `http-fetch`.
 pub const HTTP_FETCH: &[u8] = include_bytes!("../fixtures/http-fetch.wasm");

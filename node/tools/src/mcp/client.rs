@@ -18,7 +18,7 @@ use rmcp::service::{
     ServiceError,
 };
 use rmcp::transport::streamable_http_client::{StreamableHttpClientTransportConfig, StreamableHttpError};
-use rmcp::transport::{DynamicTransportError, IntoTransport, StreamableHttpClientTransport};
+use rmcp::transport::{DynamicTransportError, StreamableHttpClientTransport};
 use serde_json::{Value, json};
 
 use super::process::Process;
@@ -29,8 +29,9 @@ use crate::tool::{CallError, CallResult, ToolDefinition};
 
 /// Tools that a server is asked for, page by page; one with more is refused later.
 const PAGES_MAX: usize = 16;
-/// What JSON and base64 may add to a result.
-const OVERHEAD_BYTES: u64 = 64 << 10;
+/// One message of a server may have this much in any case, so that a result that is too large is called that; a server
+/// that sends more than this and than twice its limit is cut off.
+const MESSAGE_BYTES_MIN: u64 = 4 << 20;
 
 /// Why a call gave no result.
 pub(super) enum Failed {
@@ -55,7 +56,7 @@ struct Host {
 impl ClientHandler for Host {
     fn get_info(&self) -> ClientConfig {
         let us = Implementation::new("caxton", env!("CARGO_PKG_VERSION"));
-        ClientConfig::new(ClientCapabilities::default(), us)
+        ClientConfig::new(ClientCapabilities::default(), us).with_protocol_version(ProtocolVersion::V_2025_11_25)
     }
 
     async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {
@@ -70,8 +71,33 @@ impl Client {
         fetcher: &Fetcher,
         changed: Arc<AtomicBool>,
     ) -> Result<Client, ConnectError> {
-        let message_bytes_max = usize::try_from(spec.limits.output_bytes * 2 + OVERHEAD_BYTES).unwrap_or(usize::MAX);
-        let host = Host { changed };
+        let message_bytes_max = (spec.limits.output_bytes * 2).max(MESSAGE_BYTES_MIN);
+        let message_bytes_max = usize::try_from(message_bytes_max).unwrap_or(usize::MAX);
+        let lifecycle = ClientLifecycleMode::Auto {
+            preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+            legacy_version: Some(ProtocolVersion::V_2025_11_25),
+        };
+        match Client::greet(spec, fetcher, &changed, message_bytes_max, lifecycle).await? {
+            Ok(client) => Ok(client),
+            // It knows the question of the new era and none of its versions.
+            Err(ClientInitializeError::NoCompatibleProtocolVersion { .. }) => {
+                let lifecycle = ClientLifecycleMode::Initialize;
+                let greeted = Client::greet(spec, fetcher, &changed, message_bytes_max, lifecycle).await?;
+                greeted.map_err(|error| unreachable(spec, explain_greeting(&error)))
+            }
+            Err(error) => Err(unreachable(spec, explain_greeting(&error))),
+        }
+    }
+
+    /// Opens the way to the server and agrees on a version in this manner.
+    async fn greet(
+        spec: &ServerSpec,
+        fetcher: &Fetcher,
+        changed: &Arc<AtomicBool>,
+        message_bytes_max: usize,
+        lifecycle: ClientLifecycleMode,
+    ) -> Result<Result<Client, ClientInitializeError>, ConnectError> {
+        let host = Host { changed: changed.clone() };
         match &spec.place {
             Place::Http { url, rules, headers, bearer } => {
                 // The resolver checks names; an address that stands in the URL itself is checked here.
@@ -86,13 +112,15 @@ impl Client {
                 }
                 let client = fetcher.client().map_err(|error| unreachable(spec, error.to_string()))?.clone();
                 let transport = StreamableHttpClientTransport::with_client(client, config);
-                Ok(Client { service: greet(spec, host, transport).await?, _process: None })
+                let greeted = host.serve_with_lifecycle(transport, lifecycle).await;
+                Ok(greeted.map(|service| Client { service, _process: None }))
             }
             Place::Process { command, args, env } => {
                 let started = Process::start(&spec.name, command, args, env, message_bytes_max);
                 let spawn = |source| ConnectError::Spawn { command: command.clone(), source };
                 let (process, transport) = started.map_err(spawn)?;
-                Ok(Client { service: greet(spec, host, transport).await?, _process: Some(process) })
+                let greeted = host.serve_with_lifecycle(transport, lifecycle).await;
+                Ok(greeted.map(|service| Client { service, _process: Some(process) }))
             }
         }
     }
@@ -147,23 +175,6 @@ impl Client {
             Err(error) => Err(bad(&explain(&error))),
         }
     }
-}
-
-async fn greet<T, E, A>(
-    spec: &ServerSpec,
-    host: Host,
-    transport: T,
-) -> Result<RunningService<RoleClient, Host>, ConnectError>
-where
-    T: IntoTransport<RoleClient, E, A>,
-    E: std::error::Error + Send + Sync + 'static,
-{
-    let both = ClientLifecycleMode::Auto {
-        preferred_versions: vec![ProtocolVersion::V_2026_07_28],
-        legacy_version: Some(ProtocolVersion::V_2025_11_25),
-    };
-    let greeted = host.serve_with_lifecycle(transport, both).await;
-    greeted.map_err(|error| unreachable(spec, explain_greeting(&error)))
 }
 
 fn unreachable(spec: &ServerSpec, why: String) -> ConnectError {
