@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use caxton_proto::{Revision, WorkspaceId};
+use caxton_tools::{CallReport, Ended};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -77,6 +78,23 @@ impl Activity {
     /// Notes that a revision cannot be served.
     pub fn not_serving(&self, workspace: &WorkspaceId, revision: Revision, why: &str) {
         self.note(workspace, LogLine { failed: true, ..line("not_serving", format!("{revision}: {why}")) });
+    }
+
+    /// Notes a call that no agent made.
+    pub fn tool_called(&self, workspace: &WorkspaceId, subject: &str, report: &CallReport) {
+        let detail = format!("{} of {}: {:?}", report.tool, report.server, report.ended);
+        let line = LogLine {
+            failed: report.ended != Ended::Ok,
+            subject: Some(subject.to_owned()),
+            duration_ms: Some(u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX)),
+            ..line("tool_returned", detail)
+        };
+        self.note(workspace, line);
+    }
+
+    /// Notes that a secret was set or removed, by its name.
+    pub fn secret(&self, workspace: &WorkspaceId, subject: &str, event: &str, name: &str) {
+        self.note(workspace, LogLine { subject: Some(subject.to_owned()), ..line(event, name) });
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<WorkspaceId, Journal>> {

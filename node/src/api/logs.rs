@@ -11,7 +11,8 @@ pub struct LogLine {
     /// When, RFC 3339 in UTC with milliseconds.
     pub time: String,
     /// What happened: `message`, `model_asked`, `model_answered`, `tool_called`, `tool_returned`, `delegated`,
-    /// `delegate_returned`, `attached`, `waiting`, `answered`, `failed`, `serving`, `not_serving`, `missed`.
+    /// `delegate_returned`, `attached`, `waiting`, `answered`, `failed`, `serving`, `not_serving`, `secret_set`, `secret_removed`,
+    /// `missed`.
     pub event: String,
     /// It is what somebody should look at.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

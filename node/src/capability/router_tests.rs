@@ -71,6 +71,22 @@ async fn a_deployment_empties_what_is_remembered() {
 }
 
 #[tokio::test]
+async fn of_equals_the_one_with_the_fewest_turns_is_taken() {
+    let (store, dir) = (Store::new(), tempfile::tempdir().unwrap());
+    let router = router(dir.path());
+    let catalog = store.catalog(1, &[("one", &["plot-chart"]), ("two", &["plot-chart"])], None);
+    let routed = route(&router, &catalog, "plot-chart").await;
+    let picked = || routed.pick_by(router.load()).map(|it| it.agent.clone()).unwrap();
+    let first = picked();
+    assert_eq!(picked(), first, "nobody is busy");
+    let _busy = router.load().begin(&catalog.workspace, &first);
+    let second = picked();
+    assert_ne!(second, first);
+    let _busier = [(); 2].map(|()| router.load().begin(&catalog.workspace, &second));
+    assert_eq!(picked(), first);
+}
+
+#[tokio::test]
 async fn an_agent_that_went_away_is_not_picked_from_an_older_index() {
     let (store, dir) = (Store::new(), tempfile::tempdir().unwrap());
     let limits = RouterLimits { newer_index_wait: Duration::ZERO, ..RouterLimits::default() };

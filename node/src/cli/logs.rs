@@ -130,7 +130,10 @@ fn shown(line: &LogLine) -> String {
     let facts = [
         line.tokens.filter(|tokens| *tokens > 0).map(|tokens| format!("{tokens} tokens")),
         line.duration_ms.map(|ms| format!("{ms} ms")),
-        line.subject.as_ref().filter(|_| line.event == "message").map(|subject| format!("from {subject}")),
+        line.subject
+            .as_ref()
+            .filter(|_| line.turn.is_none() || line.event == "message")
+            .map(|subject| format!("from {subject}")),
         line.turn.as_ref().filter(|_| line.event == "message").map(|turn| format!("turn {turn}")),
     ];
     let facts: Vec<String> = facts.into_iter().flatten().map(|fact| text::one_line(&fact)).collect();
@@ -157,6 +160,8 @@ fn what(event: &str, failed: bool) -> String {
         ("answered", _) => "answered",
         ("failed", _) => "failed:",
         ("serving", _) => "serves",
+        ("secret_set", _) => "has the secret",
+        ("secret_removed", _) => "lost the secret",
         ("not_serving", _) => "cannot serve",
         ("missed", _) => "missed:",
         (other, _) => return text::one_line(other),

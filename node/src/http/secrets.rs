@@ -75,6 +75,7 @@ async fn set(
     match services.log.propose(&Command::SetSecret(sealed)).await?.outcome {
         Outcome::SecretSet => {
             info!(%workspace, %name, actor = access.subject(), "secret set");
+            services.activity.secret(&workspace, access.subject(), "secret_set", name.as_str());
             Ok(Json(info))
         }
         Outcome::TooManySecrets => {
@@ -102,6 +103,7 @@ async fn remove(
     match services.log.propose(&Command::RemoveSecret(command)).await?.outcome {
         Outcome::SecretRemoved => {
             info!(%workspace, %name, actor = access.subject(), "secret removed");
+            services.activity.secret(&workspace, access.subject(), "secret_removed", name.as_str());
             Ok(Json(SecretRemoved { removed: name.to_string() }))
         }
         Outcome::NoSuchSecret => {

@@ -98,6 +98,7 @@ async fn call(
     };
     let arguments = if request.arguments.is_null() { json!({}) } else { request.arguments };
     let called = loaded.call(&function, arguments, context).await;
+    services.activity.tool_called(&workspace, access.subject(), &called.report);
     let result = called.result.or_else(|error| failed(&error))?;
     Ok(Json(ToolCalled { result, report: called.report }))
 }
