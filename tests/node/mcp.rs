@@ -199,6 +199,28 @@ async fn a_private_address_is_reached_only_where_the_operator_allows_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_leads_nowhere() {
+    let inside = serve(ProtocolVersion::V_2026_07_28, 0, None).await;
+    let seen = Arc::new(AtomicUsize::new(0));
+    let (counter, to) = (seen.clone(), format!("http://127.0.0.1:{}/mcp", inside.port));
+    let redirect = move || async move {
+        counter.fetch_add(1, Ordering::Relaxed);
+        (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, to)])
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let router = Router::new().fallback(redirect);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let bench = Bench::new(&["tools.networks=127.0.0.0/8"]).await;
+    bench.deploy(&workspace(port, ""), 0, &Content::default(), "first").await;
+    let detail = bench.tool("weather").await;
+    assert!(detail["problem"].is_string() && detail["functions"] == json!([]), "{detail}");
+    assert!(seen.load(Ordering::Relaxed) > 0, "the redirect was never met");
+    inside.task.abort();
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_s_token_comes_from_a_secret_and_is_never_shown() {
     let server = serve(ProtocolVersion::V_2026_07_28, 0, Some(TOKEN)).await;
     let bench = Bench::new(&["tools.networks=127.0.0.0/8"]).await;

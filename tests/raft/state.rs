@@ -39,6 +39,11 @@ enum Step {
     Revoke {
         id: u8,
     },
+    Secret {
+        workspace: usize,
+        name: u8,
+        kept: bool,
+    },
 }
 
 const WORKSPACES: [&str; 2] = ["one", "two"];
@@ -54,6 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..4u8, 0..2u8, 0..40u64, 0..14u64)
             .prop_map(|(id, hash, expires_hours, hours)| Step::Issue { id, hash, expires_hours, hours }),
         1 => (0..4u8).prop_map(|id| Step::Revoke { id }),
+        1 => (0..2usize, 0..3u8, any::<bool>()).prop_map(|(workspace, name, kept)| Step::Secret { workspace, name, kept }),
     ]
 }
 
@@ -86,6 +92,11 @@ fn command(step: &Step, state: &State, now_ms: &mut u64) -> Command {
         }
         Step::Revoke { id } => {
             Command::RevokeToken(RevokeToken { id: id.to_string(), time_ms: *now_ms, actor: "ada".into() })
+        }
+        Step::Secret { workspace, name, kept: true } => secret(WORKSPACES[workspace], &format!("S{name}"), &[name]),
+        Step::Secret { workspace, name, kept: false } => {
+            let (workspace, name) = (WORKSPACES[workspace].parse().unwrap(), format!("S{name}").parse().unwrap());
+            Command::RemoveSecret(RemoveSecret { workspace, name, time_ms: *now_ms, actor: "ada".into() })
         }
     }
 }
