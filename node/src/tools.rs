@@ -146,6 +146,20 @@ impl Tools {
         slot.loaded.get_or_init(load).await.0.clone()
     }
 
+    /// Loads a tool for a trial, with its grants but without the values of its secrets, which a deployment does not
+    /// bring. What was compiled stays in the cache for the first call. Takes as long as compiling does.
+    pub fn prove(&self, manifest: &ToolManifest, wasm: &[u8]) -> Result<(), String> {
+        let kind = match manifest.kind {
+            ToolKind::Component { .. } => Kind::Component,
+            ToolKind::Command { .. } => Kind::Command,
+            ToolKind::Core { .. } => Kind::Core,
+            ToolKind::McpHttp { .. } | ToolKind::McpStdio { .. } => return Ok(()),
+        };
+        let grants = grants(manifest, |_| Ok::<_, std::convert::Infallible>(String::new())).unwrap_or_default();
+        let spec = Spec { name: manifest.name.to_string(), kind, grants, limits: limits(manifest) };
+        self.0.sandbox.load(spec, wasm).map(drop).map_err(|error| crate::tasks::chain(&error))
+    }
+
     /// The place of a tool whose files are these, emptied when they changed or when it failed a while ago.
     fn slot(&self, catalog: &Catalog, name: &ToolName) -> Result<Slot, Unusable> {
         let entry = catalog
@@ -199,37 +213,35 @@ impl Shared {
             ToolKind::McpStdio { .. } => return Err(Unusable::Kind { tool: name.to_string(), kind: "MCP process" }),
         };
         let wasm = catalog.read(module).map_err(|error| broken(name, &error))?;
-        let spec = Spec {
-            name: name.to_string(),
-            kind,
-            grants: self.grants(&catalog.workspace, &manifest)?,
-            limits: limits(&manifest),
+        let secret = |secret: &SecretName| {
+            (self.secrets)(&catalog.workspace, secret)
+                .ok_or_else(|| Unusable::NoSecret { tool: name.to_string(), secret: secret.to_string() })
         };
+        let grants = grants(&manifest, secret)?;
+        let spec = Spec { name: name.to_string(), kind, grants, limits: limits(&manifest) };
         let loaded = self.sandbox.load(spec, &wasm).map_err(|error: LoadError| broken(name, &error))?;
         Ok(Arc::new(loaded))
     }
+}
 
-    fn grants(&self, workspace: &WorkspaceId, manifest: &ToolManifest) -> Result<Grants, Unusable> {
-        let named = &manifest.grants;
-        let mut grants = Grants {
-            http: named.http.clone(),
-            scratch: named.scratch,
-            clock: named.clock,
-            random: named.random,
-            env: Default::default(),
+/// What a tool is granted; `secret` gives the values of the secrets that it names.
+fn grants<E>(manifest: &ToolManifest, secret: impl Fn(&SecretName) -> Result<String, E>) -> Result<Grants, E> {
+    let named = &manifest.grants;
+    let mut grants = Grants {
+        http: named.http.clone(),
+        scratch: named.scratch,
+        clock: named.clock,
+        random: named.random,
+        env: Default::default(),
+    };
+    for (variable, given) in &named.env {
+        let value = match given {
+            GivenValue::Text(text) => text.clone(),
+            GivenValue::Secret(name) => secret(name)?,
         };
-        for (variable, given) in &named.env {
-            let value = match given {
-                GivenValue::Text(text) => text.clone(),
-                GivenValue::Secret(secret) => (self.secrets)(workspace, secret).ok_or_else(|| Unusable::NoSecret {
-                    tool: manifest.name.to_string(),
-                    secret: secret.to_string(),
-                })?,
-            };
-            grants.env.insert(variable.clone(), value);
-        }
-        Ok(grants)
+        grants.env.insert(variable.clone(), value);
     }
+    Ok(grants)
 }
 
 fn limits(manifest: &ToolManifest) -> Limits {

@@ -6,4 +6,5 @@ mod bench;
 mod deploy;
 mod events;
 mod lifecycle;
+mod messages;
 mod tls;

@@ -33,6 +33,8 @@ use super::Services;
         (name = "deployments", description = "What is live, and how it becomes so."),
         (name = "agents", description = "The agents of what is live."),
         (name = "tools", description = "The tools of what is live."),
+        (name = "messages", description = "Messages to agents, their conversations, and what waits for a person."),
+        (name = "openai", description = "OpenAI's protocol: an agent is a model named `WORKSPACE/AGENT`."),
         (name = "events", description = "Deployments as they happen."),
         (name = "tokens", description = "Who may do what."),
     ),
@@ -62,6 +64,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
         super::route::Doc::openapi(),
         super::deployments::Doc::openapi(),
         super::agents::Doc::openapi(),
+        super::messages::Doc::openapi(),
+        super::openai::Doc::openapi(),
     ];
     parts.into_iter().fold(Base::openapi(), |document, part| document.merge_from(part))
 }
