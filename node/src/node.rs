@@ -158,6 +158,7 @@ pub struct Node {
     addr: SocketAddr,
     url: String,
     services: Services,
+    groups: Groups,
     edges: Tasks,
     workers: Tasks,
     failure: Failure,
@@ -177,13 +178,13 @@ impl Node {
         let addr = listener.local_addr().map_err(|source| BindError::Io { address: config.http.bind, source })?;
         let failure = Failure::default();
         let (edges, workers) = (Tasks::new(failure.clone()), Tasks::new(failure.clone()));
-        let (services, pins) = open(config, started, edges.stop_token()).await?;
+        let Opened { services, groups, pins } = open(config, started, edges.stop_token()).await?;
         start_workers(&workers, &services, pins);
         let secure = start_edges(&edges, &services, listener)?;
         let url = url(addr, secure);
         let announced = announce(&dir, &url)?;
         info!(%url, node = %services.identity.node, data_dir = %dir.display(), ms = started.elapsed().as_millis() as u64, "started");
-        Ok(Node { addr, url, services, edges, workers, failure, announced, lock })
+        Ok(Node { addr, url, services, groups, edges, workers, failure, announced, lock })
     }
 
     /// Where the API listens.
@@ -218,7 +219,7 @@ impl Node {
 
     /// Refuses new requests, lets the others end, stops the tasks, then the log, and closes the stores.
     pub async fn stop(self) {
-        let Node { services, edges, workers, announced, lock, .. } = self;
+        let Node { services, groups, edges, workers, announced, lock, .. } = self;
         if let Err(error) = std::fs::remove_file(&announced) {
             warn!(%error, file = %announced.display(), "the address could not be taken back");
         }
@@ -229,7 +230,14 @@ impl Node {
         services.invoker.conversations().group().shutdown().await;
         let artifacts = services.artifacts.clone();
         _ = tokio::task::spawn_blocking(move || artifacts.flush()).await;
-        drop(services);
+        // A connection or a job on a blocking thread may hold a store for a moment longer. Whoever opens the data
+        // directory next must not meet its lock.
+        let stores = (groups.closed(), services.artifacts.closed(), services.invoker.conversations().closed());
+        drop((services, groups));
+        let closed = async { tokio::join!(stores.0, stores.1, stores.2) };
+        if tokio::time::timeout(TASKS_GRACE, closed).await.is_err() {
+            warn!("a store is still in use; it closes when this process ends");
+        }
         drop(lock);
         info!("stopped");
     }
@@ -259,8 +267,15 @@ fn lock(dir: &Path) -> Result<File, StartError> {
     }
 }
 
+/// What [`open`] opens.
+struct Opened {
+    services: Services,
+    groups: Groups,
+    pins: Pins,
+}
+
 /// Opens the stores and wires what works on them.
-async fn open(config: Config, started: Instant, stop: CancellationToken) -> Result<(Services, Pins), StartError> {
+async fn open(config: Config, started: Instant, stop: CancellationToken) -> Result<Opened, StartError> {
     let dir = config.data.dir.clone();
     let reserve = config.disk.reserve_bytes.0;
     // Opening the stores is disk work of tens of milliseconds; the two do not need each other.
@@ -268,14 +283,15 @@ async fn open(config: Config, started: Instant, stop: CancellationToken) -> Resu
     let artifacts = tokio::task::spawn_blocking(move || {
         Artifacts::open(&for_artifacts.join("artifacts"), Space::new(&for_artifacts, reserve))
     });
-    let (identity, log, conversations) = open_log(&dir, &config).await?;
+    let (identity, groups, log, conversations) = open_log(&dir, &config).await?;
     let artifacts =
         artifacts.await.map_err(|source| StartError::DataDir { dir: dir.clone(), source: source.into() })??;
     let auth = Auth::open(&dir, &identity.cluster.to_string(), TokensOf(log.clone()))?;
     let (catalogs, pins) = (Catalogs::default(), Pins::default());
-    let deployer = Deployer::new(log.clone(), catalogs.clone(), artifacts.clone(), pins.clone(), rules(&config));
     let secrets = SecretStore::open(&dir, log.clone())?;
     let tools = Tools::new(tool_settings(&dir, &config), Arc::new(secrets.clone()));
+    let deployer =
+        Deployer::new(log.clone(), catalogs.clone(), artifacts.clone(), tools.clone(), pins.clone(), rules(&config));
     let uploads = Arc::new(Semaphore::new(config.deploy.uploads_max as usize));
     let event_streams = Arc::new(Semaphore::new(config.http.event_streams_max as usize));
     let routing = Router::new(Vectors::at(&dir.join("cache")), RouterLimits::default());
@@ -315,10 +331,10 @@ async fn open(config: Config, started: Instant, stop: CancellationToken) -> Resu
         event_streams,
         stop,
     };
-    Ok((services, pins))
+    Ok(Opened { services, groups, pins })
 }
 
-async fn open_log(dir: &Path, config: &Config) -> Result<(NodeIdentity, DeployLog, Conversations), StartError> {
+async fn open_log(dir: &Path, config: &Config) -> Result<(NodeIdentity, Groups, DeployLog, Conversations), StartError> {
     let timers = Timers {
         heartbeat: config.raft.heartbeat,
         election_min: config.raft.election_min,
@@ -337,7 +353,7 @@ async fn open_log(dir: &Path, config: &Config) -> Result<(NodeIdentity, DeployLo
     let groups = Groups::new(store, identity.node, timers);
     let conversations_dir = dir.join("conversations");
     let (log, conversations) = tokio::join!(DeployLog::open(&groups), Conversations::open(&conversations_dir, &groups));
-    Ok((identity, log?, conversations?))
+    Ok((identity, groups, log?, conversations?))
 }
 
 fn tool_settings(dir: &Path, config: &Config) -> ToolSettings {

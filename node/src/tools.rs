@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use caxton_proto::manifest::ToolManifest;
-use caxton_proto::manifest::secret::GivenValue;
+use caxton_proto::manifest::secret::{GivenValue, SecretName};
 use caxton_proto::manifest::tool::ToolKind;
 use caxton_proto::manifest::workspace::WORKSPACE_FILE;
 use caxton_proto::{Digest, ToolName, WorkspaceId};
@@ -157,6 +157,20 @@ impl Tools {
         slot.loaded.get_or_init(load).await.0.clone()
     }
 
+    /// Loads a tool for a trial, with its grants but without the values of its secrets, which a deployment does not
+    /// bring. What was compiled stays in the cache for the first call. Takes as long as compiling does.
+    pub fn prove(&self, manifest: &ToolManifest, wasm: &[u8]) -> Result<(), String> {
+        let kind = match manifest.kind {
+            ToolKind::Component { .. } => Kind::Component,
+            ToolKind::Command { .. } => Kind::Command,
+            ToolKind::Core { .. } => Kind::Core,
+            ToolKind::McpHttp { .. } | ToolKind::McpStdio { .. } => return Ok(()),
+        };
+        let grants = grants(manifest, |_| Ok::<_, std::convert::Infallible>(String::new())).unwrap_or_default();
+        let spec = Spec { name: manifest.name.to_string(), kind, grants, limits: limits(manifest) };
+        self.0.sandbox.load(spec, wasm).map(drop).map_err(|error| crate::tasks::chain(&error))
+    }
+
     /// The place of a tool whose files are these, emptied when they changed or when it failed a while ago.
     fn slot(&self, catalog: &Catalog, name: &ToolName) -> Result<Slot, Unusable> {
         let entry = catalog
@@ -204,14 +218,18 @@ impl Shared {
                 remedies,
             });
         }
+        let secret = |secret: &SecretName| {
+            let missing = |why| Unusable::NoSecret { tool: name.to_string(), why };
+            Ok(self.secrets.value(&catalog.workspace, secret).map_err(missing)?.expose().to_owned())
+        };
         let (kind, module) = match &manifest.kind {
             ToolKind::Component { module } => (Kind::Component, module),
             ToolKind::Command { module } => (Kind::Command, module),
             ToolKind::Core { module } => (Kind::Core, module),
             ToolKind::McpHttp { url, headers, bearer } => {
-                let given = |given: &GivenValue| self.given(&catalog.workspace, &manifest, given);
-                let headers = headers.iter().map(|(name, value)| Ok((name.clone(), given(value)?)));
-                let bearer = bearer.clone().map(|secret| given(&GivenValue::Secret(secret))).transpose()?;
+                let headers =
+                    headers.iter().map(|(name, value)| Ok::<_, Unusable>((name.clone(), given(value, secret)?)));
+                let bearer = bearer.as_ref().map(secret).transpose()?;
                 let (url, rules) = (url.as_str().to_owned(), allowed.grants.http.clone());
                 let headers = headers.collect::<Result<_, _>>()?;
                 return self.connect(&manifest, Place::Http { url, rules, headers, bearer });
@@ -219,18 +237,14 @@ impl Shared {
             ToolKind::McpStdio { command, args } => {
                 let refused = || Unusable::NoProcesses { tool: name.to_string() };
                 let mut env = self.processes.clone().ok_or_else(refused)?;
-                env.extend(self.grants(&catalog.workspace, &manifest)?.env);
+                env.extend(grants(&manifest, secret)?.env);
                 let (command, args) = (command.clone(), args.clone());
                 return self.connect(&manifest, Place::Process { command, args, env });
             }
         };
         let wasm = catalog.read(module).map_err(|error| broken(name, &error))?;
-        let spec = Spec {
-            name: name.to_string(),
-            kind,
-            grants: self.grants(&catalog.workspace, &manifest)?,
-            limits: limits(&manifest),
-        };
+        let grants = grants(&manifest, secret)?;
+        let spec = Spec { name: name.to_string(), kind, grants, limits: limits(&manifest) };
         let loaded = self.sandbox.load(spec, &wasm).map_err(|error: LoadError| broken(name, &error))?;
         Ok(Arc::new(loaded))
     }
@@ -246,31 +260,29 @@ impl Shared {
         let connected = self.sandbox.connect(spec).map_err(|error| broken(&manifest.name, &error))?;
         Ok(Arc::new(connected))
     }
+}
 
-    /// A value that a tool is given, from where its file says.
-    fn given(&self, workspace: &WorkspaceId, tool: &ToolManifest, given: &GivenValue) -> Result<String, Unusable> {
-        match given {
-            GivenValue::Text(text) => Ok(text.clone()),
-            GivenValue::Secret(secret) => {
-                let missing = |why| Unusable::NoSecret { tool: tool.name.to_string(), why };
-                Ok(self.secrets.value(workspace, secret).map_err(missing)?.expose().to_owned())
-            }
-        }
+/// What a tool is granted; `secret` gives the values of the secrets that it names.
+fn grants<E>(manifest: &ToolManifest, secret: impl Fn(&SecretName) -> Result<String, E>) -> Result<Grants, E> {
+    let named = &manifest.grants;
+    let mut grants = Grants {
+        http: named.http.clone(),
+        scratch: named.scratch,
+        clock: named.clock,
+        random: named.random,
+        env: Default::default(),
+    };
+    for (variable, value) in &named.env {
+        grants.env.insert(variable.clone(), given(value, &secret)?);
     }
+    Ok(grants)
+}
 
-    fn grants(&self, workspace: &WorkspaceId, manifest: &ToolManifest) -> Result<Grants, Unusable> {
-        let named = &manifest.grants;
-        let mut grants = Grants {
-            http: named.http.clone(),
-            scratch: named.scratch,
-            clock: named.clock,
-            random: named.random,
-            env: Default::default(),
-        };
-        for (variable, given) in &named.env {
-            grants.env.insert(variable.clone(), self.given(workspace, manifest, given)?);
-        }
-        Ok(grants)
+/// A value that a tool is given, from where its file says.
+fn given<E>(value: &GivenValue, secret: impl Fn(&SecretName) -> Result<String, E>) -> Result<String, E> {
+    match value {
+        GivenValue::Text(text) => Ok(text.clone()),
+        GivenValue::Secret(name) => secret(name),
     }
 }
 

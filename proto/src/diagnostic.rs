@@ -48,6 +48,8 @@ pub mod code {
     pub const GRANT_NOT_ALLOWED: &str = "grant_not_allowed";
     /// A file that another one names is not there.
     pub const MISSING_FILE: &str = "missing_file";
+    /// A tool that cannot be loaded: it does not compile, or wants what it is not given.
+    pub const TOOL_BROKEN: &str = "tool_broken";
     /// A text file that is not UTF-8.
     pub const NOT_UTF8: &str = "not_utf8";
     /// A file that is too large.

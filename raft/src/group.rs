@@ -223,6 +223,12 @@ impl Groups {
         Groups { store, node, timers }
     }
 
+    /// Ends once the last handle on the store is gone and it is closed: a group's tasks may hold one for a moment after
+    /// [`Group::shutdown`].
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.store.closed()
+    }
+
     /// Opens a group: restores its machine from the newest snapshot and the log after it, and takes part. A group that
     /// never had an entry is founded with this node as its only voter.
     pub async fn open(&self, group: GroupId, machine: Arc<dyn Machine>) -> Result<Group, OpenGroupError> {

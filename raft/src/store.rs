@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, LogLevel, Options, WriteBatch};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use self::codec::Damage;
 use self::syncer::Syncer;
@@ -41,6 +41,8 @@ struct Inner {
     syncer: Syncer,
     db: Arc<DB>,
     dir: PathBuf,
+    // Dropped last: tells that the database is closed.
+    closed: watch::Sender<()>,
 }
 
 /// Why a store does not open.
@@ -118,7 +120,14 @@ impl Store {
         let db = DB::open(&options(), &db_dir).map_err(|error| open_error(&db_dir, error))?;
         let db = Arc::new(db);
         let syncer = Syncer::start(Arc::clone(&db)).map_err(folder)?;
-        Ok(Store { inner: Arc::new(Inner { db, syncer, dir: dir.to_owned() }) })
+        Ok(Store { inner: Arc::new(Inner { db, syncer, dir: dir.to_owned(), closed: watch::Sender::default() }) })
+    }
+
+    /// Ends once the last handle is gone and the database is closed, so that the folder can be opened again. What it
+    /// waits for holds no handle of its own.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut open = self.inner.closed.subscribe();
+        async move { while open.changed().await.is_ok() {} }
     }
 
     /// The folder in which snapshots are kept.

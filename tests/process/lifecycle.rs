@@ -1,6 +1,7 @@
 //! Starting and stopping: SIGTERM, a data directory that is in use, a port that is taken.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 
 use crate::run::{Node, Place, wait_for};
 
@@ -45,6 +46,30 @@ fn a_stop_waits_for_a_deployment_that_is_under_way() {
         Some(6 | 7) => assert!(live["live"].is_null() || live["live"]["revision"] == 1),
         _ => panic!("neither done nor refused: {ran:#?}"),
     }
+}
+
+#[test]
+fn a_second_signal_ends_a_node_at_once() {
+    let place = Place::new();
+    let node = Node::start_with(&place.data(), &[("CAXTON_STOP_GRACE", "10m")]);
+    // A request whose body never comes holds the graceful stop up for as long as it is allowed to.
+    let mut stream = TcpStream::connect(node.url.trim_start_matches("http://")).expect("a connection");
+    let token = std::fs::read_to_string(place.data().join("admin-token")).expect("the token");
+    let head = format!(
+        "PUT /api/v1/workspaces/demo/artifacts HTTP/1.1\r\nHost: n\r\nAuthorization: Bearer {}\r\n\
+         Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n",
+        token.trim()
+    );
+    stream.write_all(head.as_bytes()).expect("sent");
+    // The node asks for the body: the request is being answered.
+    let mut asked = [0; 12];
+    stream.read_exact(&mut asked).expect("an answer");
+    assert_eq!(&asked, b"HTTP/1.1 100");
+    node.ask_to_stop();
+    let log = place.data().with_file_name("serve.log");
+    wait_for("the stop to begin", || std::fs::read_to_string(&log).ok()?.contains("stopping").then_some(()));
+    let ended = node.terminate();
+    assert_eq!(ended.code(), Some(130), "{ended}");
 }
 
 #[test]

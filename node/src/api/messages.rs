@@ -2,6 +2,7 @@
 
 use caxton_proto::{AgentName, Revision, WorkspaceId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::llm::{Message, Usage};
 
@@ -15,12 +16,13 @@ pub const ATTACHMENT_BYTES_MAX: usize = 4 << 20;
 pub const PREVIEW_BYTES_MAX: usize = 600;
 
 /// `POST /api/v1/workspaces/{workspace}/messages`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct MessageRequest {
     /// What is said, at most [`TEXT_BYTES_MAX`].
     pub text: String,
     /// An agent, by name. With neither this nor `capability`, the text itself finds the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub agent: Option<AgentName>,
     /// What the agent must be able to do, in a few words or by the capability's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,7 +42,7 @@ pub struct MessageRequest {
 }
 
 /// A file that travels with a message or an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Attachment {
     /// Its name, without folders.
     pub name: String,
@@ -57,7 +59,7 @@ fn plain_text() -> String {
 }
 
 /// What is in a file: text as it is, anything else in base64.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
     /// Text.
@@ -81,13 +83,14 @@ impl Content {
 }
 
 /// The answer of `POST .../messages` without `stream`, and of the last event with it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MessageAnswer {
     /// The conversation, to go on with.
     pub conversation: String,
     /// Names this turn in traces and logs.
     pub turn: String,
     /// Who answered.
+    #[schema(value_type = String)]
     pub agent: AgentName,
     /// Why that agent.
     pub route: Route,
@@ -106,11 +109,12 @@ pub struct MessageAnswer {
     /// Milliseconds that it took.
     pub duration_ms: u64,
     /// The revision of the workspace that answered.
+    #[schema(value_type = u64)]
     pub revision: Revision,
 }
 
 /// How a message found its agent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "by", rename_all = "snake_case")]
 pub enum Route {
     /// It was named.
@@ -125,7 +129,7 @@ pub enum Route {
 }
 
 /// One step of a turn as it happens. `depth` is 0 for the agent that got the message, 1 for those that it asks, ...
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum TurnEvent {
     /// The message found its agent.
@@ -135,6 +139,7 @@ pub enum TurnEvent {
         /// The turn.
         turn: String,
         /// The agent.
+        #[schema(value_type = String)]
         agent: AgentName,
         /// Why that one.
         route: Route,
@@ -142,6 +147,7 @@ pub enum TurnEvent {
     /// A model is being asked.
     ModelAsked {
         /// Whose turn.
+        #[schema(value_type = String)]
         agent: AgentName,
         /// How deep.
         depth: u32,
@@ -149,6 +155,7 @@ pub enum TurnEvent {
     /// A piece of what a model says.
     Text {
         /// Whose turn.
+        #[schema(value_type = String)]
         agent: AgentName,
         /// How deep.
         depth: u32,
@@ -158,6 +165,7 @@ pub enum TurnEvent {
     /// The model is asked again: what it said of this answer so far does not count.
     TextWithdrawn {
         /// Whose turn.
+        #[schema(value_type = String)]
         agent: AgentName,
         /// How deep.
         depth: u32,
@@ -165,6 +173,7 @@ pub enum TurnEvent {
     /// A model answered.
     ModelAnswered {
         /// Whose turn.
+        #[schema(value_type = String)]
         agent: AgentName,
         /// How deep.
         depth: u32,
@@ -182,6 +191,7 @@ pub enum TurnEvent {
     /// A tool is called.
     ToolCalled {
         /// Whose turn.
+        #[schema(value_type = String)]
         agent: AgentName,
         /// How deep.
         depth: u32,
@@ -195,6 +205,7 @@ pub enum TurnEvent {
     /// A tool returned.
     ToolReturned {
         /// Whose turn.
+        #[schema(value_type = String)]
         agent: AgentName,
         /// How deep.
         depth: u32,
@@ -212,12 +223,14 @@ pub enum TurnEvent {
     /// Another agent is asked.
     Delegated {
         /// Who asks.
+        #[schema(value_type = String)]
         agent: AgentName,
         /// How deep the one who asks is.
         depth: u32,
         /// The call.
         call: String,
         /// Who is asked.
+        #[schema(value_type = String)]
         to: AgentName,
         /// The capability that it was found by.
         capability: String,
@@ -229,12 +242,14 @@ pub enum TurnEvent {
     /// The other agent answered.
     DelegateReturned {
         /// Who asked.
+        #[schema(value_type = String)]
         agent: AgentName,
         /// How deep the one who asked is.
         depth: u32,
         /// The call.
         call: String,
         /// Who was asked.
+        #[schema(value_type = String)]
         from: AgentName,
         /// It failed.
         failed: bool,
@@ -287,15 +302,17 @@ impl TurnEvent {
 }
 
 /// A call that waits for a person.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApprovalInfo {
     /// Names it.
     pub id: String,
     /// Where.
+    #[schema(value_type = String)]
     pub workspace: WorkspaceId,
     /// In which conversation.
     pub conversation: String,
     /// Which agent wants to make the call.
+    #[schema(value_type = String)]
     pub agent: AgentName,
     /// The tool.
     pub tool: String,
@@ -306,14 +323,14 @@ pub struct ApprovalInfo {
 }
 
 /// `GET .../approvals`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct Approvals {
     /// The oldest first.
     pub approvals: Vec<ApprovalInfo>,
 }
 
 /// `POST .../approvals/{id}`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ApprovalDecision {
     /// Whether the call may be made.
     pub approve: bool,
@@ -323,13 +340,14 @@ pub struct ApprovalDecision {
 }
 
 /// One row of `GET .../conversations`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConversationSummary {
     /// Its id.
     pub id: String,
     /// How it began.
     pub title: String,
     /// Who answered last.
+    #[schema(value_type = String)]
     pub agent: AgentName,
     /// Turns that were answered.
     pub turns: u64,
@@ -342,7 +360,7 @@ pub struct ConversationSummary {
 }
 
 /// `GET .../conversations?before=CURSOR&limit=N`, the newest first.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct Conversations {
     /// The page.
     pub conversations: Vec<ConversationSummary>,
@@ -352,7 +370,7 @@ pub struct Conversations {
 }
 
 /// `GET .../conversations/{id}`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ConversationDetail {
     /// As in the listing.
     #[serde(flatten)]
@@ -362,11 +380,12 @@ pub struct ConversationDetail {
 }
 
 /// One answered turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TurnRecord {
     /// Its id.
     pub turn: String,
     /// Who answered.
+    #[schema(value_type = String)]
     pub agent: AgentName,
     /// Who asked, as the token says.
     pub subject: String,
@@ -382,6 +401,7 @@ pub struct TurnRecord {
     /// Milliseconds that it took.
     pub duration_ms: u64,
     /// The revision that answered.
+    #[schema(value_type = u64)]
     pub revision: Revision,
     /// Why there is no answer, when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -389,7 +409,7 @@ pub struct TurnRecord {
 }
 
 /// What is known of a file that travelled with a turn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AttachmentInfo {
     /// Its name.
     pub name: String,

@@ -17,6 +17,7 @@ use caxton_proto::chunk::ChunkList;
 use caxton_proto::tree::File;
 use caxton_proto::{Digest, WorkspaceId};
 use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, Options, WriteBatch, WriteOptions};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 pub use space::{DiskFull, Space};
@@ -121,6 +122,8 @@ struct Inner {
     /// Held shared while blobs are put, and alone while a batch is removed: a blob that is found present during a put
     /// must not be removed before its row is renewed. Locked after `db`, always.
     removing: RwLock<()>,
+    /// Dropped last: tells that the store is closed.
+    closed: watch::Sender<()>,
 }
 
 impl Artifacts {
@@ -133,7 +136,14 @@ impl Artifacts {
             db: RwLock::new(Some(db)),
             stuck: AtomicBool::new(false),
             removing: RwLock::new(()),
+            closed: watch::Sender::default(),
         })))
+    }
+
+    /// Ends once the last handle is gone and the store is closed.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut open = self.0.closed.subscribe();
+        async move { while open.changed().await.is_ok() {} }
     }
 
     /// The space of the disk under the store.

@@ -15,7 +15,7 @@ pub fn check(workspace: &Workspace, tree: &Tree, before: Option<&Tree>) -> Resul
     // The manifests of an earlier check are not at hand, so they are read; they are small.
     let agent = |_: &TreePath, _: &Digest| None;
     let before = before.map(|tree| Before { tree, agent: &agent });
-    check::check(check::Workspace { tree, read: &read, before }).map_err(|error| match error {
+    check::check(check::Workspace { tree, read: &read, before, prove: None }).map_err(|error| match error {
         CheckError::Problems(problems) => failure(problems),
         CheckError::Read { path, source } => CliError::new("io", format!("{path} cannot be read"))
             .help("make the file readable and try again")

@@ -49,6 +49,8 @@ pub struct CliError {
     pub facts: Map<String, Value>,
     /// Why, as a chain.
     pub source: Option<Box<dyn Error + Send + Sync>>,
+    /// The layers between the failure and its innermost cause are a library's, and say nothing to a person.
+    pub plumbing: bool,
     /// The reader of our output went away: say nothing.
     pub quiet: bool,
 }
@@ -64,6 +66,7 @@ impl CliError {
             body: None,
             facts: Map::new(),
             source: None,
+            plumbing: false,
             quiet: false,
         }
     }
@@ -113,6 +116,15 @@ impl CliError {
                 causes.push(text);
             }
             next = cause.source();
+        }
+        causes
+    }
+
+    /// What a person is shown of the causes.
+    pub fn shown_causes(&self) -> Vec<String> {
+        let mut causes = self.causes();
+        if self.plumbing {
+            causes.drain(..causes.len().saturating_sub(1));
         }
         causes
     }
@@ -186,6 +198,7 @@ impl From<ClientError> for CliError {
                 cli.help = Some("pass a token with --token-file FILE or in CAXTON_TOKEN".to_owned());
             }
         }
+        cli.plumbing = true;
         cli.source(error)
     }
 }

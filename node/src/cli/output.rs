@@ -169,8 +169,7 @@ impl Output {
             writeln!(err, "{}", body.trim_end())?;
         }
         writeln!(err, "{}: {}", paint(BAD.bold(), "error"), error.message)?;
-        // The innermost cause says why; the layers between are for `--json`.
-        if let Some(cause) = error.causes().last() {
+        for cause in error.shown_causes() {
             writeln!(err, "  {} {cause}", paint(DIM, "because:"))?;
         }
         if let Some(help) = &error.help {

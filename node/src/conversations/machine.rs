@@ -14,6 +14,7 @@ use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::log::{Command, Turn, Waiting};
 use crate::llm::Usage;
@@ -58,6 +59,8 @@ pub struct State {
     db: DB,
     dir: PathBuf,
     applied: AtomicU64,
+    // Dropped last: tells that the database is closed.
+    closed: watch::Sender<()>,
 }
 
 impl State {
@@ -69,9 +72,22 @@ impl State {
         options.set_write_buffer_size(16 << 20);
         options.set_max_open_files(256);
         options.set_keep_log_file_num(2);
+        // The default mode opens a log with a flipped bit without a word, and drops what follows it.
+        options.set_wal_recovery_mode(rocksdb::DBRecoveryMode::TolerateCorruptedTailRecords);
         let db = DB::open(&options, dir)?;
         let applied = db.get(APPLIED)?.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
-        Ok(Arc::new(State { db, dir: dir.to_owned(), applied: AtomicU64::new(applied) }))
+        Ok(Arc::new(State {
+            db,
+            dir: dir.to_owned(),
+            applied: AtomicU64::new(applied),
+            closed: watch::Sender::default(),
+        }))
+    }
+
+    /// Ends once the last handle is gone and the state is closed.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut open = self.closed.subscribe();
+        async move { while open.changed().await.is_ok() {} }
     }
 
     fn row<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, ReadError> {

@@ -93,6 +93,11 @@ impl Conversations {
         &self.group
     }
 
+    /// Ends once the last handle is gone and the state is closed.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.state.closed()
+    }
+
     /// Records a turn that is over; on disk on a majority when this returns.
     pub async fn record(&self, turn: Turn) -> Result<(), RecordError> {
         let mut command = Command::Record(Box::new(turn));

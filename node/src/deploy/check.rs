@@ -37,6 +37,9 @@ pub type ReadError = Box<dyn Error + Send + Sync>;
 /// Gives a file's content.
 pub type Read<'a> = &'a dyn Fn(&TreePath, &File) -> Result<Bytes, ReadError>;
 
+/// Loads a tool for a trial and says why it cannot be used, if it cannot.
+pub type Prove<'a> = &'a dyn Fn(&ToolManifest, Bytes) -> Result<(), String>;
+
 /// What is checked.
 #[derive(Clone, Copy)]
 pub struct Workspace<'a> {
@@ -46,6 +49,8 @@ pub struct Workspace<'a> {
     pub read: Read<'a>,
     /// A tree of the same workspace that passed this check before.
     pub before: Option<Before<'a>>,
+    /// Tries the sandboxed tools that are new or changed; nothing where tools do not run.
+    pub prove: Option<Prove<'a>>,
 }
 
 /// What is known from an earlier check.

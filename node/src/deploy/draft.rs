@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use caxton_proto::log::{Author, CHANGES_MAX, Command, Deploy, Deployment, Git, Kind};
-use caxton_proto::manifest::AgentManifest;
+use caxton_proto::manifest::{AgentManifest, ToolManifest};
 use caxton_proto::plan::{ItemChange, Plan};
 use caxton_proto::tree::{File, Nodes, Tree, TreePath};
 use caxton_proto::{Digest, Revision, WorkspaceId};
@@ -111,7 +112,8 @@ impl Deployer {
         };
         let read = |_: &TreePath, file: &File| Ok(self.artifacts.read_file(workspace, file)?);
         let before = check::Before { tree: parent, agent: &agent };
-        check::check(check::Workspace { tree, read: &read, before: Some(before) })?;
+        let prove = |manifest: &ToolManifest, wasm: Bytes| self.tools.prove(manifest, &wasm);
+        check::check(check::Workspace { tree, read: &read, before: Some(before), prove: Some(&prove) })?;
         Ok(())
     }
 

@@ -38,6 +38,7 @@ use crate::api::{self, DeployRequest, DeployResponse, RollbackRequest};
 use crate::artifacts::Artifacts;
 use crate::auth::Access;
 use crate::catalog::Catalogs;
+use crate::tools::Tools;
 use collect::Collector;
 use draft::Draft;
 pub use error::DeployError;
@@ -74,6 +75,7 @@ pub struct Deployer {
     log: DeployLog,
     catalogs: Catalogs,
     artifacts: Artifacts,
+    tools: Tools,
     pins: Pins,
     places: Arc<Semaphore>,
     rules: Rules,
@@ -110,9 +112,16 @@ enum Base {
 
 impl Deployer {
     /// A deployer that proposes to `log` and waits for `catalogs`.
-    pub fn new(log: DeployLog, catalogs: Catalogs, artifacts: Artifacts, pins: Pins, rules: Rules) -> Deployer {
+    pub fn new(
+        log: DeployLog,
+        catalogs: Catalogs,
+        artifacts: Artifacts,
+        tools: Tools,
+        pins: Pins,
+        rules: Rules,
+    ) -> Deployer {
         let places = Arc::new(Semaphore::new(rules.concurrent_max));
-        Deployer { log, catalogs, artifacts, pins, places, rules }
+        Deployer { log, catalogs, artifacts, tools, pins, places, rules }
     }
 
     /// What removes the blobs that nothing names any more, and leaves alone what this deployer's walks need.

@@ -12,14 +12,16 @@ use caxton_proto::log::Role;
 use futures::{Stream, StreamExt};
 use serde::Deserialize;
 use tokio_stream::wrappers::ReceiverStream;
+use utoipa::{IntoParams, OpenApi};
 
 use super::Services;
 use super::extract::{Json, Path, Query};
 use crate::agent::driver::Events;
 use crate::agent::turn::Decision;
+use crate::api;
 use crate::api::messages::{
-    ApprovalDecision, Approvals, ConversationDetail, ConversationSummary, Conversations, MessageRequest, TurnEvent,
-    TurnRecord,
+    ApprovalDecision, Approvals, ConversationDetail, ConversationSummary, Conversations, MessageAnswer, MessageRequest,
+    TurnEvent, TurnRecord,
 };
 use crate::auth::Access;
 use crate::conversations::log::Turn;
@@ -35,6 +37,11 @@ const PAGE_MAX: usize = 500;
 /// Turns of a conversation that are shown, the newest.
 const TURNS_SHOWN_MAX: usize = 1_000;
 
+/// This part of the API's description.
+#[derive(OpenApi)]
+#[openapi(paths(message, list, show, forget, approvals, decide), components(schemas(TurnEvent)))]
+pub struct Doc;
+
 /// This part's routes.
 pub fn routes() -> Router<Services> {
     let limit = DefaultBodyLimit::max(MESSAGE_BYTES_MAX);
@@ -47,6 +54,16 @@ pub fn routes() -> Router<Services> {
 }
 
 /// Answers a message: as one JSON document, or with every step as it happens. The turn goes on when the client leaves.
+/// Needs the role caller.
+#[utoipa::path(post, path = "/api/v1/workspaces/{workspace}/messages", tag = "messages",
+    params(("workspace" = String, Path, description = "The workspace.")), request_body = MessageRequest,
+    responses(
+    (status = 200, description = "The answer; with `stream`, a `TurnEvent` for each step as `text/event-stream`, the last one `answered`, `waiting` or `failed`.", body = MessageAnswer),
+    (status = 202, description = "The turn waits for a person's decision.", body = TurnEvent),
+    (status = 404, description = "There is no such agent or workspace: `not_found`; or nobody here can do it: `no_capable_agent`, with the nearest.", body = api::Problem, content_type = "application/problem+json"),
+    (status = 429, description = "Too many turns run: `too_many_requests`.", body = api::Problem, content_type = "application/problem+json"),
+    (status = 502, description = "The turn ended without an answer: `turn_failed`.", body = api::Problem, content_type = "application/problem+json"),
+))]
 async fn message(
     access: Access,
     State(services): State<Services>,
@@ -105,13 +122,21 @@ fn sse(heard: tokio::sync::mpsc::Receiver<TurnEvent>) -> Sse<impl Stream<Item = 
 }
 
 /// Where a page begins.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Page {
     /// The `next` of the page before.
     before: Option<String>,
+    /// How many at most: 50 unless told, 500 at most.
     limit: Option<usize>,
 }
 
+/// The conversations, the newest first. Needs the role viewer.
+#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/conversations", tag = "messages",
+    params(("workspace" = String, Path, description = "The workspace."), Page),
+    responses(
+    (status = 200, description = "A page of them.", body = Conversations),
+))]
 async fn list(
     access: Access,
     State(services): State<Services>,
@@ -132,6 +157,13 @@ async fn list(
     Ok(Json(Conversations { conversations, next }))
 }
 
+/// A conversation with its newest turns, 1,000 at most. Needs the role viewer.
+#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/conversations/{id}", tag = "messages",
+    params(("workspace" = String, Path, description = "The workspace."), ("id" = String, Path, description = "The conversation.")),
+    responses(
+    (status = 200, description = "It, with its turns.", body = ConversationDetail),
+    (status = 404, description = "There is none of that name: `not_found`.", body = api::Problem, content_type = "application/problem+json"),
+))]
 async fn show(
     access: Access,
     State(services): State<Services>,
@@ -155,6 +187,13 @@ async fn show(
     Ok(Json(ConversationDetail { summary: summary_of(id, summary), turns_detail }))
 }
 
+/// Removes a conversation with all that was said. Needs the role deployer.
+#[utoipa::path(delete, path = "/api/v1/workspaces/{workspace}/conversations/{id}", tag = "messages",
+    params(("workspace" = String, Path, description = "The workspace."), ("id" = String, Path, description = "The conversation.")),
+    responses(
+    (status = 200, description = "It was removed; this is what it was.", body = ConversationSummary),
+    (status = 404, description = "There is none of that name: `not_found`.", body = api::Problem, content_type = "application/problem+json"),
+))]
 async fn forget(
     access: Access,
     State(services): State<Services>,
@@ -171,6 +210,12 @@ async fn forget(
     Ok(Json(summary_of(id, summary)))
 }
 
+/// The calls that wait for a person's decision. Needs the role viewer.
+#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/approvals", tag = "messages",
+    params(("workspace" = String, Path, description = "The workspace.")),
+    responses(
+    (status = 200, description = "The oldest first.", body = Approvals),
+))]
 async fn approvals(
     access: Access,
     State(services): State<Services>,
@@ -180,6 +225,13 @@ async fn approvals(
 }
 
 /// Decides, and answers when the turn is over or waits for the next decision.
+#[utoipa::path(post, path = "/api/v1/workspaces/{workspace}/approvals/{id}", tag = "messages",
+    params(("workspace" = String, Path, description = "The workspace."), ("id" = String, Path, description = "The approval.")), request_body = ApprovalDecision,
+    responses(
+    (status = 200, description = "The turn went on, and this is its answer.", body = MessageAnswer),
+    (status = 202, description = "The turn waits for the next decision.", body = TurnEvent),
+    (status = 404, description = "Nothing of that name waits: `not_found`.", body = api::Problem, content_type = "application/problem+json"),
+))]
 async fn decide(
     access: Access,
     State(services): State<Services>,

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use utoipa::OpenApi;
 
 use super::Services;
 use super::extract::Json;
@@ -35,6 +36,11 @@ use crate::problem::{Code, Problem};
 const AUTO: &str = "auto";
 /// Tools that a request may bring.
 const TOOLS_MAX: usize = 128;
+
+/// This part of the API's description; OpenAI's own says what the bodies are.
+#[derive(OpenApi)]
+#[openapi(paths(complete, models, model))]
+pub struct Doc;
 
 /// This part's routes.
 pub fn routes() -> Router<Services> {
@@ -133,6 +139,9 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// Chat Completions: `model`, `messages`, `stream`, `stream_options` and `tools` are read.
+#[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", request_body = Value,
+    responses((status = 200, description = "A `chat.completion`; with `stream`, `chat.completion.chunk`s as `text/event-stream`.", body = Value)))]
 async fn complete(
     access: Access,
     State(services): State<Services>,
@@ -411,6 +420,9 @@ fn usage_body(usage: Usage) -> Value {
 }
 
 /// Every agent that the token may ask, and `auto`.
+/// The agents that the token may ask, as models.
+#[utoipa::path(get, path = "/v1/models", tag = "openai",
+    responses((status = 200, description = "A `list` of models.", body = Value)))]
 async fn models(access: Access, State(services): State<Services>) -> Result<Response, Refusal> {
     let mut data = vec![model_body(AUTO)];
     for catalog in services.invoker.catalogs().all() {
@@ -423,6 +435,9 @@ async fn models(access: Access, State(services): State<Services>) -> Result<Resp
     Ok(axum::Json(json!({ "object": "list", "data": data })).into_response())
 }
 
+/// One agent as a model.
+#[utoipa::path(get, path = "/v1/models/{id}", tag = "openai", params(("id" = String, Path, description = "`WORKSPACE/AGENT`.")),
+    responses((status = 200, description = "The model.", body = Value)))]
 async fn model(
     access: Access,
     State(services): State<Services>,

@@ -34,6 +34,8 @@ use super::Services;
         (name = "agents", description = "The agents of what is live."),
         (name = "tools", description = "The tools of what is live."),
         (name = "secrets", description = "What tools and providers are given by name."),
+        (name = "messages", description = "Messages to agents, their conversations, and what waits for a person."),
+        (name = "openai", description = "OpenAI's protocol: an agent is a model named `WORKSPACE/AGENT`."),
         (name = "events", description = "Deployments as they happen."),
         (name = "tokens", description = "Who may do what."),
     ),
@@ -65,6 +67,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
         super::route::Doc::openapi(),
         super::deployments::Doc::openapi(),
         super::agents::Doc::openapi(),
+        super::messages::Doc::openapi(),
+        super::openai::Doc::openapi(),
     ];
     parts.into_iter().fold(Base::openapi(), |document, part| document.merge_from(part))
 }

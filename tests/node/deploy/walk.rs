@@ -242,3 +242,19 @@ async fn who_may_not_deploy_is_told_so() {
     assert_eq!(list["workspaces"], json!([]));
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn a_tool_that_cannot_be_loaded_never_gets_live() {
+    let bench = Bench::new(&[]).await;
+    let good = Content::of(&["a"], "one");
+    bench.deploy(&good, 0, &Content::default(), "k1").await;
+    let manifest = "[tool]\nname = \"t\"\nkind = \"core\"\nmodule = \"t.wasm\"\n";
+    // A module that validates and exports nothing of what a tool has to export.
+    let content = good.clone().file("tools/t/tool.toml", manifest).file("tools/t/t.wasm", *b"\0asm\x01\0\0\0");
+    bench.send(&content).await;
+    let (status, body) = read(bench.post("/deployments", &content.request(1, &good, "k2"))).await;
+    assert_eq!((status, body["code"].as_str()), (422, Some("check_failed")), "{body}");
+    assert_eq!(body["diagnostics"][0]["code"], "tool_broken", "{body}");
+    assert_eq!(bench.live().await["revision"], 1);
+    bench.stop().await;
+}

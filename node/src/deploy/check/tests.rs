@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use caxton_proto::diagnostic::{Color, Diagnostic, render_all};
+use caxton_proto::manifest::ToolManifest;
 use caxton_proto::tree::{File, Tree, TreePath};
 use caxton_proto::{AgentName, Digest, WorkspaceId};
 use insta::assert_snapshot;
@@ -28,7 +29,7 @@ fn tree(files: &Files) -> Tree {
 
 fn checked(files: &Files) -> Result<Checked, Vec<Diagnostic>> {
     let read = |path: &TreePath, _: &File| Ok(Bytes::from(files[path].clone()));
-    check(Workspace { tree: &tree(files), read: &read, before: None }).map_err(|error| match error {
+    check(Workspace { tree: &tree(files), read: &read, before: None, prove: None }).map_err(|error| match error {
         CheckError::Problems(problems) => problems,
         CheckError::Read { path, .. } => panic!("{path} was not read"),
     })
@@ -255,7 +256,8 @@ fn files_that_are_not_text_or_too_large_are_named() {
 fn a_file_that_cannot_be_read_is_no_mistake_of_its_author() {
     let given = files([("agents/a.toml", AGENT)]);
     let read = |_: &TreePath, _: &File| Err("the disk is gone".into());
-    let error = check(Workspace { tree: &tree(&given), read: &read, before: None }).expect_err("unreadable");
+    let error =
+        check(Workspace { tree: &tree(&given), read: &read, before: None, prove: None }).expect_err("unreadable");
     assert!(matches!(error, CheckError::Read { path, .. } if path.as_str() == "agents/a.toml"));
 }
 
@@ -300,7 +302,12 @@ fn what_did_not_change_is_not_read_again() {
         read.borrow_mut().push(path.clone());
         Ok(Bytes::from(given[path].clone()))
     };
-    let input = Workspace { tree: &tree(&given), read: &log, before: Some(Before { tree: &before, agent: &known }) };
+    let input = Workspace {
+        tree: &tree(&given),
+        read: &log,
+        before: Some(Before { tree: &before, agent: &known }),
+        prove: None,
+    };
     let second = check(input).expect("no problems");
     assert_eq!(*read.borrow(), [changed]);
     let name: AgentName = "a3".parse().expect("a name");
@@ -317,23 +324,38 @@ fn a_removed_tool_is_missed_by_agents_that_did_not_change() {
     given.retain(|path, _| !path.as_str().starts_with("tools/"));
     let known = |_: &TreePath, _: &Digest| first.agents.values().next().map(|agent| agent.manifest.clone());
     let read = |path: &TreePath, _: &File| Ok(Bytes::from(given[path].clone()));
-    let input = Workspace { tree: &tree(&given), read: &read, before: Some(Before { tree: &before, agent: &known }) };
+    let input = Workspace {
+        tree: &tree(&given),
+        read: &read,
+        before: Some(Before { tree: &before, agent: &known }),
+        prove: None,
+    };
     let Err(CheckError::Problems(found)) = check(input) else { panic!("the tool is gone") };
     assert_eq!(found[0].code, "unknown_tool");
     assert_eq!(found[0].place.as_ref().map(|place| place.line), Some(6));
 }
 
-/// The figure is printed; the bound is wide, since other tests run beside this one.
 #[test]
-fn a_thousand_agents_are_checked_in_a_moment() {
-    let given = many(1_000);
-    let (tree, start) = (tree(&given), std::time::Instant::now());
+fn only_tools_that_are_new_or_changed_are_tried_and_a_broken_one_is_named() {
+    let tool = |name: &str| format!("[tool]\nname = \"{name}\"\nkind = \"core\"\nmodule = \"t.wasm\"\n");
+    let (old, new) = (tool("old"), tool("new"));
+    let mut given = files([("tools/old/tool.toml", old.as_str()), ("tools/old/t.wasm", "x")]);
+    let before = tree(&given);
+    given.extend(files([("tools/new/tool.toml", new.as_str()), ("tools/new/t.wasm", "y")]));
     let read = |path: &TreePath, _: &File| Ok(Bytes::from(given[path].clone()));
-    let checked = check(Workspace { tree: &tree, read: &read, before: None }).expect("no problems");
-    let took = start.elapsed();
-    println!("1,000 agents and 1,000 prompts checked in {took:?}");
-    assert_eq!(checked.agents.len(), 1_000);
-    assert!(took < std::time::Duration::from_secs(2), "{took:?}");
+    let tried = RefCell::new(Vec::new());
+    let prove = |manifest: &ToolManifest, wasm: Bytes| {
+        tried.borrow_mut().push((manifest.name.to_string(), wasm));
+        Err("it does not compile".to_owned())
+    };
+    let before = Before { tree: &before, agent: &|_, _| None };
+    let input = Workspace { tree: &tree(&given), read: &read, before: Some(before), prove: Some(&prove) };
+    let Err(CheckError::Problems(found)) = check(input) else { panic!("a broken tool passed") };
+    assert_eq!(*tried.borrow(), [("new".to_owned(), Bytes::from("y"))]);
+    let broken: Vec<_> = found.iter().filter(|problem| problem.code == "tool_broken").collect();
+    assert_eq!(broken.len(), 1, "{found:?}");
+    assert_eq!(broken[0].message, "it does not compile");
+    assert_eq!(broken[0].place.as_ref().map(|place| place.line), Some(4));
 }
 
 /// A new workspace with every template in it under its own name.

@@ -6,7 +6,7 @@ use caxton_proto::diagnostic::{Diagnostic, closest, code};
 use caxton_proto::manifest::ToolManifest;
 use caxton_proto::manifest::tool::ToolKind;
 use caxton_proto::manifest::workspace::Refused;
-use caxton_proto::tree::TreePath;
+use caxton_proto::tree::{File, TreePath};
 
 use super::layout::Layout;
 use super::{Check, CheckError, CheckedFile, MODULE_BYTES_MAX};
@@ -18,8 +18,12 @@ impl Check<'_> {
             let Some(text) = self.text(path, file)? else { continue };
             match ToolManifest::parse(path, &text) {
                 Ok(manifest) => {
+                    let before = self.found.len();
                     self.module(path, &manifest);
                     self.grants(path, &manifest);
+                    if self.found.len() == before {
+                        self.prove(path, file, &manifest)?;
+                    }
                     let name = manifest.name.clone();
                     let tool = CheckedFile { path: (*path).clone(), digest: file.digest, manifest: Arc::new(manifest) };
                     self.checked.tools.insert(name, tool);
@@ -60,6 +64,24 @@ impl Check<'_> {
         if let Some((problem, label)) = problem {
             self.note_at(problem, path, &keys, None, label);
         }
+    }
+
+    /// Loads a tool that is new or changed, so that one which cannot be loaded never gets live.
+    fn prove(&mut self, path: &TreePath, file: &File, manifest: &ToolManifest) -> Result<(), CheckError> {
+        let Some(prove) = self.input.prove else { return Ok(()) };
+        let files = self.input.tree.files();
+        let Some((module, wasm)) = manifest.kind.module().and_then(|module| files.get_key_value(module)) else {
+            return Ok(());
+        };
+        if self.unchanged(path, file) && self.unchanged(module, wasm) {
+            return Ok(());
+        }
+        if let Err(why) = prove(manifest, self.read(module, wasm)?) {
+            let help = "`caxton tools inspect` shows what a tool gives and wants; docs/tools.md says how to build one";
+            let problem = Diagnostic::error(code::TOOL_BROKEN, path, why).help(help);
+            self.note_at(problem, path, &["tool", "module"], None, "this module".to_owned());
+        }
+        Ok(())
     }
 
     fn grants(&mut self, path: &TreePath, manifest: &ToolManifest) {

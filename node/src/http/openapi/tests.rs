@@ -23,7 +23,8 @@ fn routed() -> BTreeSet<String> {
             for method in ["get", "post", "put", "delete", "patch"] {
                 let calls = [format!(",{method}("), format!(").{method}(")];
                 if calls.iter().any(|call| rest[..end].contains(call.as_str())) {
-                    found.insert(format!("{method} {path}"));
+                    // A part that takes slashes is written with a star for axum only.
+                    found.insert(format!("{method} {}", path.replace("{*", "{")));
                 }
             }
         }
@@ -39,22 +40,10 @@ fn documented() -> BTreeSet<String> {
         .collect()
 }
 
-/// Routes of messages, which the description does not cover yet, and of OpenAI's protocol, which OpenAI describes.
-const UNDESCRIBED: [&str; 4] = ["/messages", "/conversations", "/approvals", "/v1/"];
-
 #[test]
 fn every_route_is_in_the_description_and_the_other_way_round() {
     let (routed, documented) = (routed(), documented());
     assert!(routed.len() >= 10, "the sources were not understood: {routed:?}");
-    let described_elsewhere = |route: &String| {
-        UNDESCRIBED.iter().any(|part| {
-            route.split_once(' ').is_some_and(|(_, path)| {
-                path.starts_with(part)
-                    || path.strip_prefix("/api/v1/workspaces/{workspace}").is_some_and(|rest| rest.starts_with(part))
-            })
-        })
-    };
-    let routed: BTreeSet<String> = routed.into_iter().filter(|route| !described_elsewhere(route)).collect();
     assert_eq!(routed, documented);
 }
 
