@@ -216,6 +216,7 @@ impl Shared {
             scratch: named.scratch,
             clock: named.clock,
             random: named.random,
+            reuse: named.reuse,
             env: Default::default(),
         };
         for (variable, given) in &named.env {

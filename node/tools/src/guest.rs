@@ -64,6 +64,16 @@ impl Guest {
         store
     }
 
+    /// Readies a store whose call ended well for the next one: everything that belongs to a call begins anew.
+    pub(crate) fn again(store: &mut Store<Guest>, terms: Terms) {
+        let guest = store.data_mut();
+        guest.stop = Stop::new(&terms);
+        guest.terms = terms;
+        guest.meter.refused = 0;
+        guest.log_lines = 0;
+        store.set_epoch_deadline(1);
+    }
+
     /// Gives it the WASI of a component.
     pub(crate) fn give_wasi(&mut self, context: WasiCtx) {
         self.wasi = Some(Box::new((context, ResourceTable::new())));
@@ -228,6 +238,20 @@ impl Stop {
     /// The error for having passed the deadline.
     pub(crate) fn timed_out(&self) -> CallError {
         CallError::TimedOut { limit: self.wall }
+    }
+}
+
+/// What a call used.
+#[derive(Default)]
+pub(crate) struct Used {
+    pub cpu: Duration,
+    pub memory: u64,
+}
+
+impl Used {
+    /// So far. Only right on the guest's thread.
+    pub(crate) fn of(store: &Store<Guest>) -> Used {
+        Used { cpu: store.data().stop.cpu(), memory: store.data().meter.memory() }
     }
 }
 

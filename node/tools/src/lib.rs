@@ -19,6 +19,7 @@ mod limits;
 mod loaded;
 pub mod network;
 mod pool;
+mod reuse;
 mod sandbox;
 mod schema;
 mod scratch;

@@ -3,7 +3,7 @@
 use crate::definitions::Checked;
 use crate::engine::Ticker;
 use crate::grants::Grants;
-use crate::guest::{Guest, Terms};
+use crate::guest::{Terms, Used};
 use crate::limits::Limits;
 use crate::pool::Pool;
 use crate::sandbox::Spec;
@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::info;
-use wasmtime::Store;
 
 /// Calls of one tool that may wait for each that may run.
 const WAITING_PER_RUNNING: usize = 8;
@@ -215,19 +214,6 @@ impl Call {
     }
 }
 
-/// What a call used.
-#[derive(Default)]
-struct Used {
-    cpu: Duration,
-    memory: u64,
-}
-
-impl Used {
-    fn of(store: &Store<Guest>) -> Used {
-        Used { cpu: store.data().stop.cpu(), memory: store.data().meter.memory() }
-    }
-}
-
 impl Loaded {
     /// The whole call, on a thread that may be held up.
     fn run(&self, call: Call) -> Called {
@@ -260,14 +246,13 @@ impl Loaded {
         terms.idempotency_key = call.context.idempotency_key.as_deref().map(Arc::from);
         terms.cancelled = call.cancelled.clone();
         self.ticker.wake();
-        let (result, store) = match &self.code {
-            Code::Component(linked) => linked.call(terms, scratch.as_ref(), &call.tool, &arguments),
+        let called = match &self.code {
+            Code::Component(linked) => linked.call(terms, scratch.as_ref(), &call.tool, arguments),
             Code::Command(linked) => linked.call(terms, scratch.as_ref(), &call.tool, &call.arguments),
             Code::Core(linked) => linked.call(terms, &call.tool, &call.arguments),
         };
         self.ticker.rest();
-        let used = Used::of(&store);
-        (result, used)
+        called
     }
 
     /// The arguments as JSON, if they are what the tool's schema wants.
