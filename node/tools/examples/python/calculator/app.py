@@ -77,7 +77,7 @@ def value(node: ast.expr, source: str) -> Fraction:
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in FUNCTIONS:
             return FUNCTIONS[name](*(value(argument, source) for argument in arguments))
         case _:
-            raise Refused(f"`{ast.unparse(node)}` is not arithmetic")
+            raise Refused(f"`{ast.get_source_segment(source, node)}` is not arithmetic")
     if result.numerator.bit_length() + result.denominator.bit_length() > BITS_MAX:
         raise Refused("the number is too large")
     return result
