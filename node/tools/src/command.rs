@@ -66,7 +66,8 @@ impl Linked {
             bytes if bytes > limit => Err(CallError::OutputTooLarge { limit }),
             _ => Ok(result),
         });
-        (result, Used::of(&store))
+        let used = Used::of(&store).giving(&result);
+        (result, used)
     }
 
     fn request(

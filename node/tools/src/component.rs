@@ -157,8 +157,8 @@ impl Linked {
         let mut store = Guest::store(self.pre.engine(), terms, self.waits);
         let directory = scratch.map(Scratch::path);
         let returned = self.run::<(&str, &str), Returned>(&mut store, &self.call, directory, (tool, arguments));
-        let result = returned.and_then(|(returned,)| result(returned, tool, limit));
-        (result, Used::of(&store))
+        let used = Used::of(&store);
+        finished(returned, tool, limit, used)
     }
 
     fn call_kept(
@@ -169,11 +169,11 @@ impl Linked {
         arguments: String,
     ) -> (Result<CallResult, CallError>, Used) {
         let limit = terms.limits.output_bytes;
-        let mut kept = match place.take(&terms) {
-            Some(kept) => kept,
-            None => {
+        let mut kept = match place.take(terms) {
+            Ok(kept) => kept,
+            Err(terms) => {
                 let mut store = Guest::store(self.pre.engine(), terms, false);
-                let function = self.pre.instantiate(&mut store).and_then(|i| i.get_typed_func(&mut store, &self.call));
+                let function = self.pre.instantiate(&mut store).and_then(|i| i.get_typed_func(&mut store, self.call));
                 match function {
                     Ok(function) => Kept::new(store, CallTool(function)),
                     Err(error) => return (Err(explain(&error, store.data())), Used::of(&store)),
@@ -183,8 +183,8 @@ impl Linked {
         let (store, CallTool(function)) = kept.parts();
         let returned = function.call(&mut *store, (tool.to_string(), arguments));
         let returned = returned.map_err(|error| explain(&error, store.data()));
-        let result = returned.and_then(|(returned,)| result(returned, tool, limit));
         let used = Used::of(store);
+        let (result, used) = finished(returned, tool, limit, used);
         // An instance that trapped, or was stopped in the middle, is in no state to be called.
         if result.is_ok() {
             place.keep(kept);
@@ -257,6 +257,20 @@ impl Linked {
             }
         })
     }
+}
+
+/// The result of a call, with its size noted in what the call used.
+fn finished(
+    returned: Result<Returned, CallError>,
+    tool: &str,
+    limit: u64,
+    mut used: Used,
+) -> (Result<CallResult, CallError>, Used) {
+    let result = returned.and_then(|(returned,)| {
+        used.output = returned.as_ref().map_or(0, WitResult::bytes);
+        result(returned, tool, limit)
+    });
+    (result, used)
 }
 
 fn definition(tool: WitTool) -> Result<ToolDefinition, CallError> {

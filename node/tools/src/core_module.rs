@@ -44,7 +44,9 @@ impl Linked {
     pub(crate) fn call(&self, terms: Terms, tool: &str, arguments: &Value) -> (Result<CallResult, CallError>, Used) {
         let request = json!({ "method": "tools/call", "params": { "name": tool, "arguments": arguments } });
         let (answer, used) = self.request(terms, &request);
-        (answer.and_then(command::result), used)
+        let result = answer.and_then(command::result);
+        let used = used.giving(&result);
+        (result, used)
     }
 
     fn request(&self, terms: Terms, request: &Value) -> (Result<Value, CallError>, Used) {

@@ -4,7 +4,7 @@ use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES
 use crate::grants::Grants;
 use crate::limits::Limits;
 use crate::network::Fetcher;
-use crate::tool::CallError;
+use crate::tool::{CallError, CallResult};
 use crate::wasi;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
@@ -246,12 +246,19 @@ impl Stop {
 pub(crate) struct Used {
     pub cpu: Duration,
     pub memory: u64,
+    /// Bytes of its result.
+    pub output: u64,
 }
 
 impl Used {
-    /// So far. Only right on the guest's thread.
+    /// So far, without a result. Only right on the guest's thread.
     pub(crate) fn of(store: &Store<Guest>) -> Used {
-        Used { cpu: store.data().stop.cpu(), memory: store.data().meter.memory() }
+        Used { cpu: store.data().stop.cpu(), memory: store.data().meter.memory(), output: 0 }
+    }
+
+    /// The same with the size of a result.
+    pub(crate) fn giving(self, result: &Result<CallResult, CallError>) -> Used {
+        Used { output: result.as_ref().map_or(0, CallResult::bytes), ..self }
     }
 }
 

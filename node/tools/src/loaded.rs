@@ -292,7 +292,7 @@ impl Loaded {
             queued,
             cpu: used.cpu,
             memory_bytes: used.memory,
-            output_bytes: result.as_ref().map_or(0, CallResult::bytes),
+            output_bytes: if result.is_ok() { used.output } else { 0 },
             ended,
         };
         Called { result, report }

@@ -12,7 +12,7 @@ use wasmtime::Store;
 /// Calls of one instance, so that what a tool leaks ends.
 const CALLS_MAX: u32 = 10_000;
 /// An instance that grew beyond this is not kept: idle memory is the operator's.
-const MEMORY_BYTES_MAX: u64 = 8 << 20;
+const MEMORY_BYTES_MAX: u64 = 16 << 20;
 
 /// A store between two calls, and what calls into it.
 pub(crate) struct Kept<F> {
@@ -67,15 +67,16 @@ impl<F> Place<F> {
         Place { shelf: shelf.clone(), server: shelf.servers.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// An instance of this server that is kept, made ready for a call with these terms.
-    pub(crate) fn take(&self, terms: &Terms) -> Option<Kept<F>> {
-        let mut kept = {
+    /// An instance of this server that is kept, made ready for a call with these terms; or the terms, for a new one.
+    pub(crate) fn take(&self, terms: Terms) -> Result<Kept<F>, Terms> {
+        let found = {
             let mut shelf = self.shelf.lock();
-            let at = shelf.iter().rposition(|(server, _)| *server == self.server)?;
-            shelf.remove(at)?.1
+            let at = shelf.iter().rposition(|(server, _)| *server == self.server);
+            at.and_then(|at| shelf.remove(at))
         };
-        Guest::again(&mut kept.store, terms.clone());
-        Some(kept)
+        let Some((_, mut kept)) = found else { return Err(terms) };
+        Guest::again(&mut kept.store, terms);
+        Ok(kept)
     }
 
     /// Keeps an instance whose call ended well.

@@ -312,11 +312,14 @@ fn two_tools_of_one_name_and_names_that_are_none_do_not_load() {
     };
     let load = |tools: &str| bench.load(Kind::Core, &listing(tools), Limits::default(), Grants::default());
     assert!(load(r#"{"name":"a"}"#).is_ok());
+    let deep = format!(r#"{{"name":"a","inputSchema":{}{{}}{}}}"#, r#"{"not":"#.repeat(80), "}".repeat(80));
     for (tools, why) in [
         (r#"{"name":"a"},{"name":"a"}"#, "two tools"),
         (r#"{"name":""}"#, "no name"),
         (r#"{"name":"../x"}"#, "no name"),
         (r#"{"name":"a","inputSchema":{"requierd":[]}}"#, "not understood"),
+        (r#"{"name":"a","inputSchema":{"pattern":"(((a{100}){100}){100}){100}"}}"#, "the input schema"),
+        (&deep, "nested"),
         (r#""#, "it has none"),
     ] {
         let error = load(tools).unwrap_err();

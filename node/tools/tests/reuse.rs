@@ -66,7 +66,7 @@ fn an_instance_that_did_not_end_well_is_not_kept() {
     // One that took much memory is not kept either: it would be held while nobody uses it.
     let greedy = counter("").replace(
         "(i32.add (global.get $g) (i32.const 1))",
-        "(i32.add (global.get $g) (i32.add (i32.const 1) (i32.mul (i32.const 0) (memory.grow (i32.const 200)))))",
+        "(i32.add (global.get $g) (i32.add (i32.const 1) (i32.mul (i32.const 0) (memory.grow (i32.const 300)))))",
     );
     let tool = bench.component(&greedy, Limits::default(), reused()).unwrap();
     assert_eq!((says(&bench, &tool), says(&bench, &tool)), (Ok("1".into()), Ok("1".into())));
