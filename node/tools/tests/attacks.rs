@@ -319,7 +319,7 @@ fn two_tools_of_one_name_and_names_that_are_none_do_not_load() {
         (r#"{"name":"../x"}"#, "no name"),
         (r#"{"name":"a","inputSchema":{"requierd":[]}}"#, "not understood"),
         (r#"{"name":"a","inputSchema":{"pattern":"(((a{100}){100}){100}){100}"}}"#, "the input schema"),
-        (&deep, "nested"),
+        (deep.as_str(), "nested"),
         (r#""#, "it has none"),
     ] {
         let error = load(tools).unwrap_err();

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 fn resolver(answers: &[&[&str]]) -> Lookup {
     let parsed = |answer: &&[&str]| answer.iter().map(|text| SocketAddr::new(text.parse().unwrap(), 0)).collect();
     let answers: Vec<Vec<SocketAddr>> = answers.iter().map(parsed).collect();
-    let asked = Mutex::new(0);
+    let asked = Mutex::new(0_usize);
     Arc::new(move |_| {
         let mut asked = asked.lock().unwrap();
         let answer = answers[(*asked).min(answers.len() - 1)].clone();
@@ -111,7 +111,11 @@ async fn floods_of_an_answer_end() {
     let port = server("HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", false).await;
     let flood = get(&fetcher, &format!("http://c.example:{port}/")).await;
     assert!(matches!(flood, Err(FetchError::TooLarge { .. })), "{flood:?}");
-    let port = server("HTTP/1.1 308 Permanent Redirect\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", false).await;
+    let port = server(
+        "HTTP/1.1 308 Permanent Redirect\r\nLocation: /\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        false,
+    )
+    .await;
     let flood = get(&fetcher, &format!("http://d.example:{port}/")).await;
     assert_eq!(flood.unwrap_err(), FetchError::Denied(Denied::Redirects(REDIRECTS_MAX)));
 }
