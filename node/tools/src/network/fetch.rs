@@ -207,7 +207,7 @@ impl Resolve for Checked {
                 }
             }
             match refused {
-                Some(denied) if reached.is_empty() => Err(Box::new(denied).into()),
+                Some(denied) if reached.is_empty() => Err(denied.into()),
                 _ => Ok(Box::new(reached.into_iter()) as Addrs),
             }
         })
