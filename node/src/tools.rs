@@ -270,6 +270,7 @@ fn grants<E>(manifest: &ToolManifest, secret: impl Fn(&SecretName) -> Result<Str
         scratch: named.scratch,
         clock: named.clock,
         random: named.random,
+        reuse: named.reuse,
         env: Default::default(),
     };
     for (variable, value) in &named.env {

@@ -206,15 +206,6 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_tools_are_the_ones_that_the_tests_of_the_sandbox_use() {
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/fixtures");
-        for (name, content) in FILES.iter().filter(|(name, _)| name.ends_with(".wasm")) {
-            let file = Path::new(name).file_name().expect("a name");
-            assert_eq!(&std::fs::read(fixtures.join(file)).expect("built"), content, "copy {name} again");
-        }
-    }
-
-    #[test]
     fn another_model_takes_the_scripts_place() {
         let example = FILES.iter().find(|(name, _)| *name == "caxton.toml").expect("there").1;
         let text = String::from_utf8(with_model(example, "openai", "gpt").expect("TOML")).expect("text");

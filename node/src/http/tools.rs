@@ -120,7 +120,8 @@ fn summary(name: &ToolName, entry: &Entry<ToolManifest>) -> Result<ToolSummary, 
     let kind = serde_json::to_value(&manifest.kind).unwrap_or_default();
     let grants = &manifest.grants;
     let mut reach: Vec<String> = grants.http.iter().map(|host| format!("http {host}")).collect();
-    let flags = [(grants.scratch, "scratch"), (grants.clock, "clock"), (grants.random, "random")];
+    let flags =
+        [(grants.scratch, "scratch"), (grants.clock, "clock"), (grants.random, "random"), (grants.reuse, "reuse")];
     reach.extend(flags.into_iter().filter(|(granted, _)| *granted).map(|(_, what)| what.to_owned()));
     reach.extend(grants.env.keys().map(|variable| format!("env {variable}")));
     match &manifest.kind {

@@ -1,8 +1,10 @@
 #!/bin/sh
-# Builds the example tools. `build.sh rust` builds the Rust ones into ../fixtures, where the tests, the demo and the
-# benchmarks find them; `build.sh check` builds them again elsewhere and says whether the committed ones are the same.
+# Builds the example tools that are committed: those in Rust and in C. `build.sh rust` and `build.sh c` put each where it
+# lies (`place`), once for the demo, the tests and the benchmarks, or all into a folder that is named; `build.sh check`
+# builds them again and says whether the committed ones are the same. The tools in other languages are too large to commit: LANGUAGE/build.sh
+# builds them, and tests/languages.rs does.
 #
-# It needs Rust and one of: `rustup target add wasm32-unknown-unknown`, or `rustup component add rust-src`, or a
+# Rust needs one of: `rustup target add wasm32-unknown-unknown`, or `rustup component add rust-src`, or a
 # Debian archive to take the sources from (rust-src.sh). Everything that it makes goes under $CAXTON_GUESTS
 # (target/guests unless told), so that two checkouts can share it.
 set -eu
@@ -13,6 +15,12 @@ target=wasm32-unknown-unknown
 tools="csv-reader stats chart-generator http-fetch plain-model"
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 mkdir -p "$work"
+
+# The tools of the example workspace lie in it, so that it can be deployed as it is; the others are the tests' own.
+place() {
+  workspace="$root/node/examples/csv-to-chart/tools/$1"
+  if [ -d "$workspace" ]; then echo "$workspace/$1.wasm"; else echo "$here/../fixtures/$1.wasm"; fi
+}
 
 # A path of this machine in a module would make it differ from the same module built on another.
 remap="--remap-path-prefix=$here=/src --remap-path-prefix=$cargo_home=/cargo --remap-path-prefix=$(rustc --print sysroot)=/rust"
@@ -32,31 +40,46 @@ rust_modules() {
   (cd "$here/rust" && cargo build --locked --release $std --target $target)
 }
 
+# componentize FOLDER: into FOLDER, or each to its place.
 componentize() {
   (cd "$here/componentize" && RUSTFLAGS= RUSTC_BOOTSTRAP= CARGO_TARGET_DIR="$work/host" cargo build --locked --release)
-  mkdir -p "$1"
   for tool in $tools; do
     module=$(echo "$tool" | tr - _)
-    "$work/host/release/componentize" "$work/rust/$target/release/$module.wasm" "$1/$tool.wasm"
-    ls -l "$1/$tool.wasm" | awk '{print $5, $NF}'
+    if [ -n "${1:-}" ]; then mkdir -p "$1"; to="$1/$tool.wasm"; else to=$(place "$tool"); fi
+    "$work/host/release/componentize" "$work/rust/$target/release/$module.wasm" "$to"
+    echo "$to: $(wc -c < "$to") bytes"
   done
 }
 
-case "${1:-rust}" in
+compare() {
+  for tool in "$@"; do
+    cmp "$work/check/$tool.wasm" "$(place "$tool")" || {
+      echo "error: $tool.wasm was not built from this source with $(rustc --version) and $(clang --version 2>&1 | head -n 1)" >&2
+      echo "help: run node/tools/examples/build.sh rust, or build.sh c, and commit what it makes" >&2
+      exit 1
+    }
+  done
+}
+
+case "${1:-}" in
   rust)
     rust_modules
-    componentize "$here/../fixtures"
+    componentize "${2:-}"
+    ;;
+  c)
+    "$here/c/build.sh" "${2:-$work/c}"
+    [ -n "${2:-}" ] || cp "$work/c/checksum.wasm" "$(place checksum)"
     ;;
   check)
     rust_modules
     componentize "$work/check"
-    for tool in $tools; do
-      cmp "$work/check/$tool.wasm" "$here/../fixtures/$tool.wasm" ||
-        { echo "error: fixtures/$tool.wasm was not built from this source with $(rustc --version)" >&2
-          echo "help: run node/tools/examples/build.sh rust and commit what it makes" >&2; exit 1; }
-    done
-    echo "the fixtures are what their source builds"
+    "$here/c/build.sh" "$work/check"
+    # shellcheck disable=SC2086
+    compare $tools checksum
+    echo "the committed tools are what their source builds"
     ;;
   *)
-    echo "usage: build.sh [rust|check]" >&2; exit 2 ;;
+    echo "usage: build.sh rust [FOLDER] | c [FOLDER] | check" >&2
+    exit 2
+    ;;
 esac

@@ -3,7 +3,7 @@
 //! The run is given the whole conversation as its input and reads end-of-file after it, so a server that handles one
 //! request after the other and stops at the end needs no change to run here.
 
-use crate::guest::{Guest, Stopped, Terms, explain, until};
+use crate::guest::{Guest, Stopped, Terms, Used, explain, until};
 use crate::scratch::Scratch;
 use crate::tool::{CallError, CallResult, Content, ToolDefinition};
 use crate::{base64, wasi};
@@ -39,11 +39,11 @@ impl Linked {
     }
 
     /// Asks for its tools.
-    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<ToolDefinition>, CallError>, Store<Guest>) {
+    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<ToolDefinition>, CallError>, Used) {
         let mut store = Guest::store(self.pre.module().engine(), terms, true);
         let answer = self.request(&mut store, None, "tools/list", &json!({}));
         let listed = answer.and_then(definitions);
-        (listed, store)
+        (listed, Used::of(&store))
     }
 
     /// Calls one of its tools in a run of its own.
@@ -53,7 +53,7 @@ impl Linked {
         scratch: Option<&Scratch>,
         tool: &str,
         arguments: &Value,
-    ) -> (Result<CallResult, CallError>, Store<Guest>) {
+    ) -> (Result<CallResult, CallError>, Used) {
         let limit = terms.limits.output_bytes;
         let mut parameters = json!({ "name": tool, "arguments": arguments });
         if let Some(key) = &terms.idempotency_key {
@@ -66,7 +66,8 @@ impl Linked {
             bytes if bytes > limit => Err(CallError::OutputTooLarge { limit }),
             _ => Ok(result),
         });
-        (result, store)
+        let used = Used::of(&store).giving(&result);
+        (result, used)
     }
 
     fn request(

@@ -1,12 +1,14 @@
 //! Components that export `caxton:tool/tools`: the typed border, and one call over it.
 
-use crate::guest::{Guest, Stopped, Terms, explain};
+use crate::guest::{Guest, Stopped, Terms, Used, explain};
 use crate::imports;
+use crate::reuse::{Kept, Place, Shelf};
 use crate::scratch::Scratch;
 use crate::tool::{CallError, CallResult, Content, ToolDefinition};
 use crate::wasi;
 use serde_json::Value;
 use std::path::Path;
+use std::sync::Arc;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
     Component, ComponentExportIndex, ComponentNamedList, ComponentType, InstancePre, Lift, Linker, Lower, TypedFunc,
@@ -58,6 +60,17 @@ struct WitResult {
     is_error: bool,
 }
 
+impl WitResult {
+    /// How large it is, before any of it is parsed.
+    fn bytes(&self) -> u64 {
+        let content = self.content.iter().map(|content| match content {
+            WitContent::Text(text) | WitContent::Embedded(text) => text.len(),
+            WitContent::Image(blob) | WitContent::Audio(blob) => blob.data.len(),
+        });
+        (content.sum::<usize>() + self.structured.as_ref().map_or(0, String::len)) as u64
+    }
+}
+
 #[derive(ComponentType, Lift)]
 #[component(variant)]
 enum WitError {
@@ -71,6 +84,9 @@ enum WitError {
 
 type Returned = (Result<WitResult, WitError>,);
 
+/// `call-tool` of an instance that is kept.
+pub(crate) struct CallTool(TypedFunc<(String, String), Returned>);
+
 /// A component that is linked and ready to be instantiated.
 pub(crate) struct Linked {
     pre: InstancePre<Guest>,
@@ -78,6 +94,8 @@ pub(crate) struct Linked {
     call: ComponentExportIndex,
     /// It imports WASI, so its host calls may wait: it runs as a future.
     waits: bool,
+    /// Where its instances are kept, if it is granted that.
+    place: Option<Place<CallTool>>,
 }
 
 /// What a component imports, to be compared with its grants.
@@ -87,9 +105,16 @@ pub(crate) fn imports(component: &Component) -> Vec<String> {
 }
 
 impl Linked {
-    /// Links a component, or says what it lacks.
-    pub(crate) fn new(engine: &Engine, component: &Component) -> Result<Linked, String> {
+    /// Links a component, or says what it lacks. With a shelf, its instances are kept there.
+    pub(crate) fn new(
+        engine: &Engine,
+        component: &Component,
+        shelf: Option<&Arc<Shelf<CallTool>>>,
+    ) -> Result<Linked, String> {
         let waits = imports(component).iter().any(|name| name.starts_with("wasi:"));
+        if waits && shelf.is_some() {
+            return Err("it is granted `reuse` and imports WASI, whose state belongs to one call; take one out".into());
+        }
         let mut linker = Linker::new(engine);
         let linked = imports::link(&mut linker).and_then(|()| match waits {
             true => wasmtime_wasi::p2::add_to_linker_async(&mut linker),
@@ -105,31 +130,66 @@ impl Linked {
         let list = index("list-tools").ok_or_else(|| missing("list-tools"))?;
         let call = index("call-tool").ok_or_else(|| missing("call-tool"))?;
         let pre = linker.instantiate_pre(component).map_err(|error| format!("{error:#}"))?;
-        Ok(Linked { pre, list, call, waits })
+        Ok(Linked { pre, list, call, waits, place: shelf.map(Place::new) })
     }
 
     /// Asks for its tools.
-    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<ToolDefinition>, CallError>, Store<Guest>) {
+    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<ToolDefinition>, CallError>, Used) {
         let mut store = Guest::store(self.pre.engine(), terms, self.waits);
         let listed = self.run::<(), (Vec<WitTool>,)>(&mut store, &self.list, None, ());
         let listed = listed.and_then(|(tools,)| tools.into_iter().map(definition).collect());
-        (listed, store)
+        (listed, Used::of(&store))
     }
 
-    /// Calls one of its tools in a fresh instance.
+    /// Calls one of its tools in a fresh instance, or in one that is kept.
     pub(crate) fn call(
         &self,
         terms: Terms,
         scratch: Option<&Scratch>,
         tool: &str,
-        arguments: &str,
-    ) -> (Result<CallResult, CallError>, Store<Guest>) {
+        arguments: String,
+    ) -> (Result<CallResult, CallError>, Used) {
+        if let Some(place) = &self.place {
+            return self.call_kept(place, terms, tool, arguments);
+        }
         let limit = terms.limits.output_bytes;
+        let arguments = arguments.as_str();
         let mut store = Guest::store(self.pre.engine(), terms, self.waits);
         let directory = scratch.map(Scratch::path);
         let returned = self.run::<(&str, &str), Returned>(&mut store, &self.call, directory, (tool, arguments));
-        let result = returned.and_then(|(returned,)| result(returned, tool, limit));
-        (result, store)
+        let used = Used::of(&store);
+        finished(returned, tool, limit, used)
+    }
+
+    fn call_kept(
+        &self,
+        place: &Place<CallTool>,
+        terms: Terms,
+        tool: &str,
+        arguments: String,
+    ) -> (Result<CallResult, CallError>, Used) {
+        let limit = terms.limits.output_bytes;
+        let mut kept = match place.take(terms) {
+            Ok(kept) => kept,
+            Err(terms) => {
+                let mut store = Guest::store(self.pre.engine(), terms, false);
+                let function = self.pre.instantiate(&mut store).and_then(|i| i.get_typed_func(&mut store, self.call));
+                match function {
+                    Ok(function) => Kept::new(store, CallTool(function)),
+                    Err(error) => return (Err(explain(&error, store.data())), Used::of(&store)),
+                }
+            }
+        };
+        let (store, CallTool(function)) = kept.parts();
+        let returned = function.call(&mut *store, (tool.to_string(), arguments));
+        let returned = returned.map_err(|error| explain(&error, store.data()));
+        let used = Used::of(store);
+        let (result, used) = finished(returned, tool, limit, used);
+        // An instance that trapped, or was stopped in the middle, is in no state to be called.
+        if result.is_ok() {
+            place.keep(kept);
+        }
+        (result, used)
     }
 
     fn run<P, R>(
@@ -199,6 +259,20 @@ impl Linked {
     }
 }
 
+/// The result of a call, with its size noted in what the call used.
+fn finished(
+    returned: Result<Returned, CallError>,
+    tool: &str,
+    limit: u64,
+    mut used: Used,
+) -> (Result<CallResult, CallError>, Used) {
+    let result = returned.and_then(|(returned,)| {
+        used.output = returned.as_ref().map_or(0, WitResult::bytes);
+        result(returned, tool, limit)
+    });
+    (result, used)
+}
+
 fn definition(tool: WitTool) -> Result<ToolDefinition, CallError> {
     let json = |what: &str, text: &str| {
         serde_json::from_str::<Value>(text).map_err(|error| CallError::BadResult {
@@ -223,6 +297,9 @@ fn result(returned: Result<WitResult, WitError>, tool: &str, limit: u64) -> Resu
         WitError::InvalidArguments(what) => CallError::InvalidArguments { problems: vec![what] },
         WitError::Failed(what) => CallError::Failed { what },
     })?;
+    if returned.bytes() > limit {
+        return Err(CallError::OutputTooLarge { limit });
+    }
     let content = returned
         .content
         .into_iter()
@@ -241,9 +318,5 @@ fn result(returned: Result<WitResult, WitError>, tool: &str, limit: u64) -> Resu
         .structured
         .map(|text| serde_json::from_str(&text).map_err(|error| bad("the structured result", error)))
         .transpose()?;
-    let result = CallResult { content, structured, is_error: returned.is_error };
-    if result.bytes() > limit {
-        return Err(CallError::OutputTooLarge { limit });
-    }
-    Ok(result)
+    Ok(CallResult { content, structured, is_error: returned.is_error })
 }

@@ -8,7 +8,7 @@
 //!   `pointer << 32 | length`.
 
 use crate::command;
-use crate::guest::{Guest, Terms, explain};
+use crate::guest::{Guest, Terms, Used, explain};
 use crate::tool::{CallError, CallResult, ToolDefinition};
 use serde_json::{Value, json};
 use wasmtime::{Engine, InstancePre, Linker, Module, Store};
@@ -35,31 +35,28 @@ impl Linked {
     }
 
     /// Asks for its tools.
-    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<ToolDefinition>, CallError>, Store<Guest>) {
-        let (answer, store) = self.request(terms, &json!({ "method": "tools/list" }));
-        (answer.and_then(command::definitions), store)
+    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<ToolDefinition>, CallError>, Used) {
+        let (answer, used) = self.request(terms, &json!({ "method": "tools/list" }));
+        (answer.and_then(command::definitions), used)
     }
 
     /// Calls one of its tools in a fresh instance.
-    pub(crate) fn call(
-        &self,
-        terms: Terms,
-        tool: &str,
-        arguments: &Value,
-    ) -> (Result<CallResult, CallError>, Store<Guest>) {
+    pub(crate) fn call(&self, terms: Terms, tool: &str, arguments: &Value) -> (Result<CallResult, CallError>, Used) {
         let request = json!({ "method": "tools/call", "params": { "name": tool, "arguments": arguments } });
-        let (answer, store) = self.request(terms, &request);
-        (answer.and_then(command::result), store)
+        let (answer, used) = self.request(terms, &request);
+        let result = answer.and_then(command::result);
+        let used = used.giving(&result);
+        (result, used)
     }
 
-    fn request(&self, terms: Terms, request: &Value) -> (Result<Value, CallError>, Store<Guest>) {
+    fn request(&self, terms: Terms, request: &Value) -> (Result<Value, CallError>, Used) {
         let limit = terms.limits.output_bytes;
         let mut store = Guest::store(self.pre.module().engine(), terms, false);
         let answered = match self.run(&mut store, request.to_string().as_bytes(), limit) {
             Ok(answered) => answered,
             Err(error) => Err(explain(&error, store.data())),
         };
-        (answered, store)
+        (answered, Used::of(&store))
     }
 
     /// The outer error is a trap, the inner one a nonsensical answer.

@@ -35,7 +35,8 @@ fn code_settings(space: Space) -> Config {
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(2 * WASM_STACK_BYTES + (1 << 20))
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
+        // What joins two components inside of one has both their memories; the look at a module refuses its own second.
+        .wasm_multi_memory(true)
         .wasm_relaxed_simd(false)
         .wasm_tail_call(true)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(8));

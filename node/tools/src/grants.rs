@@ -19,6 +19,9 @@ pub struct Grants {
     pub clock: bool,
     /// Real random numbers. Without it they are the same in each call.
     pub random: bool,
+    /// The same instance for later calls: what it leaves behind is there for the next caller. Only components that import
+    /// no WASI can have it.
+    pub reuse: bool,
     /// Values by name. Only the names are ever shown.
     #[serde(serialize_with = "names")]
     pub env: BTreeMap<String, String>,
@@ -37,7 +40,8 @@ impl Grants {
     /// Each in a few words, for listings and the audit.
     pub fn described(&self) -> Vec<String> {
         let mut all: Vec<String> = self.http.iter().map(|rule| format!("http {rule}")).collect();
-        for (granted, name) in [(self.scratch, "scratch"), (self.clock, "clock"), (self.random, "random")] {
+        let flags = [(self.scratch, "scratch"), (self.clock, "clock"), (self.random, "random"), (self.reuse, "reuse")];
+        for (granted, name) in flags {
             if granted {
                 all.push(name.into());
             }

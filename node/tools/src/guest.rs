@@ -4,7 +4,7 @@ use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES
 use crate::grants::Grants;
 use crate::limits::Limits;
 use crate::network::Fetcher;
-use crate::tool::CallError;
+use crate::tool::{CallError, CallResult};
 use crate::wasi;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
@@ -62,6 +62,16 @@ impl Guest {
             Ok(if yields { UpdateDeadline::Yield(1) } else { UpdateDeadline::Continue(1) })
         });
         store
+    }
+
+    /// Readies a store whose call ended well for the next one: everything that belongs to a call begins anew.
+    pub(crate) fn again(store: &mut Store<Guest>, terms: Terms) {
+        let guest = store.data_mut();
+        guest.stop = Stop::new(&terms);
+        guest.terms = terms;
+        guest.meter.refused = 0;
+        guest.log_lines = 0;
+        store.set_epoch_deadline(1);
     }
 
     /// Gives it the WASI of a component.
@@ -228,6 +238,27 @@ impl Stop {
     /// The error for having passed the deadline.
     pub(crate) fn timed_out(&self) -> CallError {
         CallError::TimedOut { limit: self.wall }
+    }
+}
+
+/// What a call used.
+#[derive(Default)]
+pub(crate) struct Used {
+    pub cpu: Duration,
+    pub memory: u64,
+    /// Bytes of its result.
+    pub output: u64,
+}
+
+impl Used {
+    /// So far, without a result. Only right on the guest's thread.
+    pub(crate) fn of(store: &Store<Guest>) -> Used {
+        Used { cpu: store.data().stop.cpu(), memory: store.data().meter.memory(), output: 0 }
+    }
+
+    /// The same with the size of a result.
+    pub(crate) fn giving(self, result: &Result<CallResult, CallError>) -> Used {
+        Used { output: result.as_ref().map_or(0, CallResult::bytes), ..self }
     }
 }
 

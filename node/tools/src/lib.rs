@@ -22,6 +22,7 @@ pub mod mcp;
 pub mod network;
 mod places;
 mod pool;
+mod reuse;
 mod sandbox;
 mod schema;
 mod scratch;

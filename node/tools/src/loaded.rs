@@ -4,7 +4,7 @@ use crate::audit::audit;
 use crate::definitions::Checked;
 use crate::engine::Ticker;
 use crate::grants::Grants;
-use crate::guest::{Guest, Terms};
+use crate::guest::{Terms, Used};
 use crate::limits::Limits;
 use crate::places::Places;
 use crate::pool::Pool;
@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-use wasmtime::Store;
 
 /// What runs.
 pub(crate) enum Code {
@@ -167,19 +166,6 @@ impl Call {
     }
 }
 
-/// What a call used.
-#[derive(Default)]
-struct Used {
-    cpu: Duration,
-    memory: u64,
-}
-
-impl Used {
-    fn of(store: &Store<Guest>) -> Used {
-        Used { cpu: store.data().stop.cpu(), memory: store.data().meter.memory() }
-    }
-}
-
 impl Loaded {
     /// The whole call, on a thread that may be held up.
     fn run(&self, call: Call) -> Called {
@@ -213,14 +199,13 @@ impl Loaded {
         terms.idempotency_key = call.context.idempotency_key.as_deref().map(Arc::from);
         terms.cancelled = call.cancelled.clone();
         self.ticker.wake();
-        let (result, store) = match &self.code {
-            Code::Component(linked) => linked.call(terms, scratch.as_ref(), &call.tool, &arguments),
+        let called = match &self.code {
+            Code::Component(linked) => linked.call(terms, scratch.as_ref(), &call.tool, arguments),
             Code::Command(linked) => linked.call(terms, scratch.as_ref(), &call.tool, &call.arguments),
             Code::Core(linked) => linked.call(terms, &call.tool, &call.arguments),
         };
         self.ticker.rest();
-        let used = Used::of(&store);
-        (result, used)
+        called
     }
 
     fn ended(
@@ -244,7 +229,7 @@ impl Loaded {
             queued,
             cpu: used.cpu,
             memory_bytes: used.memory,
-            output_bytes: result.as_ref().map_or(0, CallResult::bytes),
+            output_bytes: if result.is_ok() { used.output } else { 0 },
             ended,
         };
         Called { result, report }

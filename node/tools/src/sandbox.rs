@@ -9,6 +9,7 @@ use crate::loaded::{Code, Loaded, SandboxedTool};
 use crate::mcp::{self, ConnectError, McpTool, ServerSpec};
 use crate::network::{Fetcher, Network};
 use crate::pool::Pool;
+use crate::reuse::Shelf;
 use crate::tool::{CallError, Kind, ToolDefinition};
 use crate::{command, component, core_module, definitions, imports, scratch};
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub threads: usize,
     /// Calls that may wait for a thread; one more is refused.
     pub queue: usize,
+    /// Instances that are kept for later calls, of all tools that are granted `reuse` together.
+    pub kept_instances: usize,
     /// Where compiled code is kept. Without it nothing is kept from one start to the next.
     pub cache: Option<PathBuf>,
     /// Where calls' own directories are made.
@@ -48,6 +51,7 @@ impl Default for Settings {
         Settings {
             threads: (cores * 8).clamp(32, 256),
             queue: 1_024,
+            kept_instances: 32,
             cache: None,
             scratch: scratch::default_parent(),
             compile: CompileLimits::default(),
@@ -141,6 +145,7 @@ struct Inner {
     settings: Settings,
     fetcher: Fetcher,
     pool: Pool,
+    shelf: Arc<Shelf<component::CallTool>>,
     cache: Cache,
     running: OnceLock<Running>,
     starting: Mutex<()>,
@@ -157,8 +162,9 @@ impl Sandbox {
     pub fn new(settings: Settings, runtime: Handle) -> Sandbox {
         let fetcher = Fetcher::new(runtime, settings.networks.clone());
         let pool = Pool::new(settings.threads, settings.queue);
+        let shelf = Shelf::new(settings.kept_instances);
         let cache = Cache::new(settings.cache.clone(), settings.compiler.clone(), settings.compile.clone());
-        let inner = Inner { settings, fetcher, pool, cache, running: OnceLock::new(), starting: Mutex::new(()) };
+        let inner = Inner { settings, fetcher, pool, shelf, cache, running: OnceLock::new(), starting: Mutex::new(()) };
         Sandbox { inner: Arc::new(inner) }
     }
 
@@ -173,9 +179,9 @@ impl Sandbox {
         let running = self.running()?;
         let compiled = self.inner.cache.compiled(&running.engine, running.space, spec.kind, wasm);
         let compiled = compiled.map_err(|source| LoadError::Compile { tool: tool.clone(), source })?;
-        let code = link(&running.engine, &spec, &compiled)?;
+        let code = link(&running.engine, &spec, &compiled, &self.inner.shelf)?;
         let terms = self.terms(&spec);
-        let (listed, store) = {
+        let (listed, used) = {
             running.ticker.wake();
             let mut terms = terms.clone();
             terms.limits.wall = terms.limits.wall.min(LIST_TIME_MAX);
@@ -188,8 +194,7 @@ impl Sandbox {
             running.ticker.rest();
             listed
         };
-        debug!(tool, memory_bytes = store.data().meter.memory(), "tool loaded");
-        drop(store);
+        debug!(tool, memory_bytes = used.memory, "tool loaded");
         let listed: Vec<ToolDefinition> = listed.map_err(|source| LoadError::List { tool: tool.clone(), source })?;
         let checked = definitions::checked(listed).map_err(|why| LoadError::Definitions { tool, why })?;
         let scratch =
@@ -215,7 +220,8 @@ impl Sandbox {
             return Ok(running);
         }
         let failed = |why: String| LoadError::Engine { why };
-        let slots = u32::try_from(self.inner.settings.threads).unwrap_or(u32::MAX).saturating_add(2);
+        let instances = self.inner.settings.threads.saturating_add(self.inner.settings.kept_instances);
+        let slots = u32::try_from(instances).unwrap_or(u32::MAX).saturating_add(2);
         let (engine, space) = engine::for_running(slots).map_err(|error| failed(format!("{error:#}")))?;
         let ticker = Ticker::start(&engine).map_err(|error| failed(error.to_string()))?;
         Ok(self.inner.running.get_or_init(|| Running { engine, ticker: Arc::new(ticker), space }))
@@ -234,18 +240,27 @@ impl Sandbox {
     }
 }
 
-fn link(engine: &Engine, spec: &Spec, compiled: &[u8]) -> Result<Code, LoadError> {
+fn link(
+    engine: &Engine,
+    spec: &Spec,
+    compiled: &[u8],
+    shelf: &Arc<Shelf<component::CallTool>>,
+) -> Result<Code, LoadError> {
     let tool = || spec.name.clone();
     let refuse = |why: String| LoadError::Link { tool: tool(), why };
     let unreadable = |error: wasmtime::Error| LoadError::Engine { why: format!("{error:#}") };
     // SAFETY: `Cache::compiled` gives only what this very installation compiled, proven by its HMAC.
     let module = || unsafe { Module::deserialize(engine, compiled) }.map_err(unreadable);
+    if spec.grants.reuse && spec.kind != Kind::Component {
+        return Err(refuse(format!("it is granted `reuse`, and a {} runs anew for each call", spec.kind)));
+    }
     match spec.kind {
         Kind::Component => {
             // SAFETY: as above.
             let component = unsafe { Component::deserialize(engine, compiled) }.map_err(unreadable)?;
             check_imports(spec, &component)?;
-            component::Linked::new(engine, &component).map(Code::Component).map_err(refuse)
+            let shelf = spec.grants.reuse.then_some(shelf);
+            component::Linked::new(engine, &component, shelf).map(Code::Component).map_err(refuse)
         }
         Kind::Command => command::Linked::new(engine, &module()?).map(Code::Command).map_err(refuse),
         Kind::Core => core_module::Linked::new(engine, &module()?).map(Code::Core).map_err(refuse),

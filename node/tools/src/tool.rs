@@ -129,18 +129,36 @@ impl CallResult {
 
     /// Roughly how large it is.
     pub(crate) fn bytes(&self) -> u64 {
-        let structured = self.structured.as_ref().map_or(0, |value| value.to_string().len());
+        let structured = self.structured.as_ref().map_or(0, json_bytes);
         let content: usize = self
             .content
             .iter()
             .map(|content| match content {
                 Content::Text { text } => text.len(),
                 Content::Image { data, .. } | Content::Audio { data, .. } => data.len(),
-                Content::Embedded { resource } => resource.to_string().len(),
+                Content::Embedded { resource } => json_bytes(resource),
             })
             .sum();
         (structured + content) as u64
     }
+}
+
+/// The length of a value as JSON, which is written nowhere.
+fn json_bytes(value: &Value) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Neither counting nor a value's own keys can fail.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
 }
 
 /// Who calls, and for how long. Nothing in it grants anything: grants belong to the tool.

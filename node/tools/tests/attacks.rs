@@ -114,6 +114,35 @@ fn strings_out_of_bounds_and_results_too_large_are_errors() {
 }
 
 #[test]
+fn a_list_without_end_is_refused() {
+    let bench = Bench::new(Settings::default());
+    // A list of blocks that does not lie in the memory, and one that does and is larger than a result may be.
+    for (length, text) in [("0x0fffffff", "16"), ("6000", "0")] {
+        let body = text_result("0", text)
+            .replace("(i32.const 4104) (i32.const 1)", &format!("(i32.const 4104) (i32.const {length})"));
+        let tool = bench.component(&body_component(&body), tight(), Grants::default()).unwrap();
+        let called = bench.call(&tool, "t", json!({}));
+        let refused = matches!(called.result, Err(CallError::Trapped { .. } | CallError::OutputTooLarge { .. }));
+        assert!(refused, "{length}: {called:?}");
+        assert!(called.report.duration < Duration::from_secs(2), "{length}: {called:?}");
+    }
+}
+
+#[test]
+fn a_scratch_folder_is_empty_each_time_and_leads_nowhere() {
+    let parent = tempfile::tempdir().unwrap();
+    let bench = Bench::new(Settings { scratch: parent.path().to_owned(), ..Settings::default() });
+    let grants = Grants { scratch: true, ..Grants::default() };
+    let tool = bench.load(Kind::Command, &scribbler(), Limits::default(), grants).unwrap();
+    for call in 0..3 {
+        // What it left the last time; an absolute path; going up; a link that leads out.
+        assert_eq!(bench.call(&tool, "t", json!({})).result.unwrap().text(), "0 0 0 0", "call {call}");
+    }
+    let left: Vec<_> = std::fs::read_dir(parent.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn one_call_finds_nothing_of_another() {
     let bench = Bench::new(Settings::default());
     // Counts in a global and in memory, and says whether either was already counted.
@@ -191,6 +220,72 @@ fn too_many_calls_are_refused_and_others_answered_while_eight_spin() {
 }
 
 #[test]
+fn a_full_queue_refuses_and_names_what_is_full() {
+    let bench = Bench::new(Settings { threads: 2, queue: 3, ..Settings::default() });
+    let limits = Limits { concurrent_calls: 64, wall: Duration::from_secs(1), cpu: Duration::from_secs(1), ..tight() };
+    let spin = bench.component(&body_component("(loop $l (br $l)) (i32.const 0)"), limits, Grants::default()).unwrap();
+    bench.runtime.block_on(async {
+        let calls: Vec<_> = (0..40).map(|_| tokio::spawn(call(spin.clone(), json!({})))).collect();
+        let (mut refused, mut stopped) = (0, 0);
+        for task in calls {
+            match task.await.unwrap().result {
+                Err(CallError::Busy { what }) => {
+                    assert!(what.contains("on this node"), "{what}");
+                    refused += 1;
+                }
+                Err(CallError::CpuSpent { .. } | CallError::TimedOut { .. }) => stopped += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        // Two run and three wait; the others are refused.
+        assert_eq!((refused, stopped), (35, 5));
+    });
+    let fine = bench.component(&body_component(&text_result("1024", "2")), tight(), Grants::default()).unwrap();
+    assert!(bench.call(&fine, "t", json!({})).result.is_ok());
+}
+
+#[test]
+fn eight_tools_that_spin_hold_up_nobody() {
+    let bench = Bench::new(Settings::default());
+    let spin = body_component("(loop $l (br $l)) (i32.const 0)");
+    let limits = Limits { wall: Duration::from_secs(20), cpu: Duration::from_secs(20), ..Limits::default() };
+    let spinners: Vec<_> = (0..8).map(|_| bench.component(&spin, limits.clone(), Grants::default()).unwrap()).collect();
+    let fine = bench.component(&body_component(&text_result("1024", "2")), tight(), Grants::default()).unwrap();
+    bench.runtime.block_on(async {
+        let spinning: Vec<_> = spinners.iter().map(|tool| tokio::spawn(call(tool.clone(), json!({})))).collect();
+        let mut times = Vec::new();
+        let began = Instant::now();
+        // For a second, so that all eight run meanwhile.
+        while began.elapsed() < Duration::from_secs(1) {
+            let started = Instant::now();
+            let called = call(fine.clone(), json!({})).await;
+            assert!(called.result.is_ok(), "{called:?}");
+            times.push(started.elapsed());
+        }
+        times.sort_unstable();
+        // Guests share the processors with each other, but a call's turn comes: far from the twenty seconds of a spinner.
+        let (middle, slowest) = (times[times.len() / 2], times[times.len() - 1]);
+        assert!(middle < Duration::from_millis(250) && slowest < Duration::from_secs(2), "{middle:?} {slowest:?}");
+        // A timer of those who serve is on time as well.
+        let started = Instant::now();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+        assert!(spinning.iter().all(|task| !task.is_finished()), "they spin all the while");
+        // Going away ends them.
+        spinning.iter().for_each(tokio::task::JoinHandle::abort);
+    });
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let started = Instant::now();
+        assert!(bench.call(&fine, "t", json!({})).result.is_ok());
+        if started.elapsed() < Duration::from_millis(50) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the spinners were not ended");
+    }
+}
+
+#[test]
 fn a_caller_that_goes_away_ends_the_call() {
     let bench = Bench::new(Settings { threads: 1, queue: 1, ..Settings::default() });
     let spin = body_component("(loop $l (br $l)) (i32.const 0)");
@@ -217,11 +312,14 @@ fn two_tools_of_one_name_and_names_that_are_none_do_not_load() {
     };
     let load = |tools: &str| bench.load(Kind::Core, &listing(tools), Limits::default(), Grants::default());
     assert!(load(r#"{"name":"a"}"#).is_ok());
+    let deep = format!(r#"{{"name":"a","inputSchema":{}{{}}{}}}"#, r#"{"not":"#.repeat(80), "}".repeat(80));
     for (tools, why) in [
         (r#"{"name":"a"},{"name":"a"}"#, "two tools"),
         (r#"{"name":""}"#, "no name"),
         (r#"{"name":"../x"}"#, "no name"),
         (r#"{"name":"a","inputSchema":{"requierd":[]}}"#, "not understood"),
+        (r#"{"name":"a","inputSchema":{"pattern":"(((a{100}){100}){100}){100}"}}"#, "the input schema"),
+        (deep.as_str(), "nested"),
         (r#""#, "it has none"),
     ] {
         let error = load(tools).unwrap_err();

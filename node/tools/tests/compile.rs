@@ -105,6 +105,72 @@ fn bombs_are_refused_or_killed() {
     assert!(left.iter().all(|name| name == "key"), "the process left something behind: {left:?}");
 }
 
+/// Components inside components, `depth` of them.
+fn nested(depth: usize) -> Vec<u8> {
+    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+    for _ in 0..depth {
+        component = [&b"\0asm\x0d\0\x01\0\x04"[..], &leb128(component.len()), &component].concat();
+    }
+    component
+}
+
+#[test]
+fn components_inside_components_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = CompileLimits { cpu: Duration::from_secs(3), wall: Duration::from_secs(60), ..Default::default() };
+    let bench = Bench::new(Settings { compile: limits, ..settings(folder.path()) });
+    let load = |wasm: &[u8]| {
+        let error = bench.load_bytes(Kind::Component, wasm, Limits::default(), Grants::default());
+        chain(&error.err().unwrap())
+    };
+    for depth in [300, 5_000] {
+        let said = load(&nested(depth));
+        assert!(said.contains("nested modules"), "{depth}: {said}");
+    }
+    // Fewer are no tool server, and no crash either.
+    load(&nested(200));
+    // Types of two fields, each twice the one before: two to the fortieth in all.
+    let types: String = (1..40).map(|n| format!("(type $t{n} (tuple $t{} $t{}))", n - 1, n - 1)).collect();
+    let said = load(&wat::parse_str(format!("(component (type $t0 (tuple u8 u8)) {types})")).unwrap());
+    assert!(said.contains("type size"), "{said}");
+    // Each component instantiates the one before twice: two to the twenty-fourth instances out of a kilobyte.
+    let doubling: String = (1..24)
+        .map(|n| {
+            let twice = "(instance (instantiate $before))".repeat(2);
+            format!("(component $c{n} (alias outer 1 {} (component $before)) {twice})", n - 1)
+        })
+        .collect();
+    let first = "(component $c0 (core module $m (memory 1)) (core instance (instantiate $m)))";
+    let started = Instant::now();
+    let said = load(&wat::parse_str(format!("(component {first} {doubling} (instance (instantiate $c23)))")).unwrap());
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}: {said}", started.elapsed());
+}
+
+#[test]
+fn components_that_call_each_other_compile() {
+    let two = r#"(component
+      (component $a
+        (core module $m (memory (export "memory") 1) (func (export "f") (param i32 i32))
+          (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0)))
+        (core instance $i (instantiate $m))
+        (func (export "f") (param "s" string)
+          (canon lift (core func $i "f") (memory (core memory $i "memory"))
+            (realloc (core func $i "realloc")))))
+      (component $b
+        (import "f" (func $f (param "s" string)))
+        (core module $memory (memory (export "memory") 1))
+        (core instance $memory (instantiate $memory))
+        (core func $lowered (canon lower (func $f) (memory (core memory $memory "memory"))))
+        (core module $m (import "" "f" (func (param i32 i32))))
+        (core instance (instantiate $m (with "" (instance (export "f" (func $lowered)))))))
+      (instance $a (instantiate $a))
+      (instance (instantiate $b (with "f" (func $a "f")))))"#;
+    let bench = Bench::new(Settings::default());
+    let error = bench.load(Kind::Component, two, Limits::default(), Grants::default()).unwrap_err();
+    // It is code, and no tool server.
+    assert!(chain(&error).contains("not a tool server"), "{}", chain(&error));
+}
+
 #[test]
 fn extremes_are_refused_by_name() {
     let limits =

@@ -193,3 +193,18 @@ fn definitions_are_what_the_server_says() {
     let here = tool.call_here("describe", json!({ "columns": ["x"], "rows": [[1]] }), CallContext::default());
     assert!(here.result.is_ok(), "{here:?}");
 }
+
+#[test]
+fn a_command_in_c_answers() {
+    let bench = Bench::new(Settings::default());
+    let tool = bench.load_bytes(Kind::Command, examples::CHECKSUM, Limits::default(), Grants::default()).unwrap();
+    let call = |arguments| bench.call(&tool, "checksum", arguments).result;
+    let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let structured = call(json!({ "text": "abc" })).unwrap().structured.unwrap();
+    assert_eq!(structured, json!({ "algorithm": "sha256", "hex": sha256, "bytes": 3 }));
+    // Characters that JSON escapes, a pair of surrogates, and more than one block.
+    let long = call(json!({ "text": format!("\"\\\n\u{1f600}{}", "é".repeat(500)), "algorithm": "crc32" })).unwrap();
+    assert_eq!(long.structured.unwrap()["bytes"], 1007);
+    assert!(matches!(call(json!({ "text": 1 })), Err(CallError::InvalidArguments { .. })));
+    assert!(matches!(call(json!({ "text": "", "algorithm": "md5" })), Err(CallError::InvalidArguments { .. })));
+}

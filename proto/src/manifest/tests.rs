@@ -424,7 +424,7 @@ fn a_tool_of_each_kind_is_read() {
         wall_time = "5s"
         "#,
     );
-    assert_snapshot!(component, @r#"{"description":"","grants":{"clock":false,"env":{"KEY":"secret:API_KEY","MODE":"fast"},"http":["api.example.com","*.example.org:8443"],"random":false,"scratch":true},"idempotent":true,"kind":"component","limits":{"concurrency":16,"cpu":"5s","memory_bytes":16777216,"output_bytes":1048576,"wall_time":"5s"},"module":"tools/t/t.wasm","name":"t","version":"0.1.0"}"#);
+    assert_snapshot!(component, @r#"{"description":"","grants":{"clock":false,"env":{"KEY":"secret:API_KEY","MODE":"fast"},"http":["api.example.com","*.example.org:8443"],"random":false,"reuse":false,"scratch":true},"idempotent":true,"kind":"component","limits":{"concurrency":16,"cpu":"5s","memory_bytes":16777216,"output_bytes":1048576,"wall_time":"5s"},"module":"tools/t/t.wasm","name":"t","version":"0.1.0"}"#);
     let remote = read(
         r#"
         [tool]
@@ -556,6 +556,7 @@ fn a_whole_workspace_file_is_read() {
         "scratch": true,
         "clock": false,
         "random": false,
+        "reuse": false,
         "secrets": [
           "API_KEY"
         ],

@@ -106,6 +106,8 @@ pub struct Grants {
     pub clock: bool,
     /// Random numbers.
     pub random: bool,
+    /// One instance for several calls, so that what a call leaves behind is there for the next.
+    pub reuse: bool,
     /// Environment values.
     pub env: BTreeMap<String, GivenValue>,
 }
@@ -147,8 +149,9 @@ impl Default for ToolLimits {
 }
 
 /// Keys that people put into the wrong table, and where they belong.
-const MISPLACED: [(&str, &str); 9] = [
+const MISPLACED: [(&str, &str); 10] = [
     ("http", "[grants]"),
+    ("reuse", "[grants]"),
     ("env", "[grants]"),
     ("scratch", "[grants]"),
     ("memory_bytes", "[limits]"),
@@ -331,7 +334,7 @@ fn read_grants(root: &mut Section<'_, '_>) -> Grants {
     let Some(mut section) = root.section("grants") else { return Grants::default() };
     let http = section.get("http").map(|value| read_hosts(&value)).unwrap_or_default();
     let mut flag = |key| section.get(key).and_then(|value| value.boolean()).unwrap_or(false);
-    let (scratch, clock, random) = (flag("scratch"), flag("clock"), flag("random"));
+    let (scratch, clock, random, reuse) = (flag("scratch"), flag("clock"), flag("random"), flag("reuse"));
     let mut env = BTreeMap::new();
     for (name, value) in section.section("env").into_iter().flat_map(Section::entries) {
         if name.get_ref().parse::<SecretName>().is_err() {
@@ -345,7 +348,7 @@ fn read_grants(root: &mut Section<'_, '_>) -> Grants {
         }
     }
     section.finish(&MISPLACED);
-    Grants { http, scratch, clock, random, env }
+    Grants { http, scratch, clock, random, reuse, env }
 }
 
 /// A list of host patterns.

@@ -73,6 +73,8 @@ pub struct GrantPolicy {
     pub clock: bool,
     /// Random numbers.
     pub random: bool,
+    /// One instance for several calls of a tool.
+    pub reuse: bool,
     /// Secrets that tools may be given.
     pub secrets: Vec<SecretName>,
     /// MCP servers that run as processes on the node, outside the sandbox; its operator has to allow them too.
@@ -92,6 +94,8 @@ pub enum Refused {
     Clock,
     /// Random numbers.
     Random,
+    /// One instance for several calls.
+    Reuse,
     /// A secret.
     Secret(SecretName),
     /// A process.
@@ -110,6 +114,7 @@ impl Refused {
             Refused::Scratch => "scratch = true".to_owned(),
             Refused::Clock => "clock = true".to_owned(),
             Refused::Random => "random = true".to_owned(),
+            Refused::Reuse => "reuse = true".to_owned(),
             Refused::Secret(name) => format!("secrets = [\"{name}\"]"),
             Refused::Processes => "processes = true".to_owned(),
         }
@@ -119,7 +124,7 @@ impl Refused {
 impl GrantPolicy {
     /// What `tool` asks for and does not get.
     pub fn refusals(&self, tool: &ToolManifest) -> Vec<Refused> {
-        let Grants { http, scratch, clock, random, env: _ } = &tool.grants;
+        let Grants { http, scratch, clock, random, reuse, env: _ } = &tool.grants;
         let mut refused = Vec::new();
         let unmet = |host: &&HostPattern| !self.http.iter().any(|allowed| allowed.covers(host));
         refused.extend(http.iter().filter(unmet).cloned().map(Refused::Http));
@@ -127,6 +132,7 @@ impl GrantPolicy {
             (*scratch && !self.scratch, Refused::Scratch),
             (*clock && !self.clock, Refused::Clock),
             (*random && !self.random, Refused::Random),
+            (*reuse && !self.reuse, Refused::Reuse),
         ];
         refused.extend(flags.into_iter().filter(|(refused, _)| *refused).map(|(_, what)| what));
         let mut secrets: Vec<&SecretName> = tool.secrets().collect();
@@ -157,9 +163,10 @@ impl GrantPolicy {
         let secrets = section.get("secrets").map(|value| value.list_of(256)).unwrap_or_default();
         let secrets = secrets.iter().filter_map(|item| item.parse(WORD_BYTES_MAX)).collect();
         let mut flag = |key| section.get(key).and_then(|value| value.boolean()).unwrap_or(false);
-        let (scratch, clock, random, processes) = (flag("scratch"), flag("clock"), flag("random"), flag("processes"));
+        let (scratch, clock, random) = (flag("scratch"), flag("clock"), flag("random"));
+        let (reuse, processes) = (flag("reuse"), flag("processes"));
         section.finish(&[]);
-        GrantPolicy { http, scratch, clock, random, secrets, processes }
+        GrantPolicy { http, scratch, clock, random, reuse, secrets, processes }
     }
 }
 

@@ -100,7 +100,7 @@ fn a_tool_that_is_not_there_is_shown_where_it_is_named() {
 fn a_tool_gets_only_what_the_workspace_allows() {
     let workspace = "[workspace]\nname = \"w\"\n[grants]\nhttp = [\"*.example.com\"]\nclock = true\n";
     let tool = "[tool]\nname = \"t\"\nkind = \"component\"\nmodule = \"gone.wasm\"\n[grants]\nclock = true\n\
-                scratch = true\nhttp = [\"api.example.com\", \"evil.test\"]\nenv = { K = \"secret:KEY\" }\n";
+                scratch = true\nhttp = [\"api.example.com\", \"evil.test\"]\nenv = { K = \"secret:KEY\" }\nreuse = true\n";
     let remote = "[tool]\nname = \"r\"\nkind = \"mcp-http\"\nurl = \"https://mcp.test/\"\nbearer = \"secret:KEY\"\n";
     let process = "[tool]\nname = \"p\"\nkind = \"mcp-stdio\"\ncommand = \"npx\"\n";
     assert_snapshot!(short([
@@ -117,6 +117,7 @@ fn a_tool_gets_only_what_the_workspace_allows() {
     tools/t/tool.toml:7 grant_not_allowed: the tool `t` wants to have a scratch folder, and the workspace does not allow it (not allowed)
     tools/t/tool.toml:8 grant_not_allowed: the tool `t` wants to talk to evil.test, and the workspace does not allow it (not allowed)
     tools/t/tool.toml:9 grant_not_allowed: the tool `t` wants to read the secret KEY, and the workspace does not allow it (not allowed)
+    tools/t/tool.toml:10 grant_not_allowed: the tool `t` wants to keep its instance between calls, and the workspace does not allow it (not allowed)
     "#);
 }
 

@@ -93,6 +93,7 @@ impl Check<'_> {
                 Refused::Scratch => ("have a scratch folder".to_owned(), vec!["grants", "scratch"], None),
                 Refused::Clock => ("read the clock".to_owned(), vec!["grants", "clock"], None),
                 Refused::Random => ("draw random numbers".to_owned(), vec!["grants", "random"], None),
+                Refused::Reuse => ("keep its instance between calls".to_owned(), vec!["grants", "reuse"], None),
                 Refused::Secret(name) => (format!("read the secret {name}"), vec!["grants", "env"], None),
                 Refused::Processes => ("run as a process".to_owned(), vec!["tool", "kind"], None),
             };

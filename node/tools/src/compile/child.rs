@@ -81,7 +81,13 @@ pub(super) fn inline(wasm: &[u8], kind: Kind, space: Space, limits: &CompileLimi
     compile(wasm, kind == Kind::Component, space).map_err(Failed::Refused)
 }
 
+/// A compiler that panics over a module has refused it, and takes nothing else with it.
 fn compile(wasm: &[u8], component: bool, space: Space) -> Result<Vec<u8>, String> {
+    let compiled = std::panic::catch_unwind(|| translate(wasm, component, space));
+    compiled.unwrap_or_else(|_| Err("the compiler crashed over it".into()))
+}
+
+fn translate(wasm: &[u8], component: bool, space: Space) -> Result<Vec<u8>, String> {
     let engine = engine::for_compiling(space).map_err(|error| format!("{error:#}"))?;
     if wasmparser::Parser::is_component(wasm) != component {
         let (is, wanted) = if component { ("core module", "component") } else { ("component", "core module") };

@@ -26,6 +26,7 @@ pub(super) fn inspect(wasm: &[u8], limits: &CompileLimits) -> Result<Shape, Stri
                 shape.modules += 1;
                 at_most("nested modules", shape.modules, limits.nested_modules)?;
             }
+            Payload::MemorySection(memories) => at_most("memories in one module", memories.count(), 1)?,
             Payload::CodeSectionStart { count, .. } => {
                 shape.functions = shape.functions.saturating_add(count);
                 at_most("functions", shape.functions, limits.functions)?;

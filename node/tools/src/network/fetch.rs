@@ -9,7 +9,9 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Client, Method, Response, StatusCode};
 use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -27,7 +29,17 @@ const IDLE_CONNECTIONS_PER_HOST: usize = 4;
 pub struct Fetcher {
     runtime: Handle,
     allowed: Arc<[Network]>,
+    lookup: Lookup,
     client: Arc<OnceLock<Client>>,
+}
+
+/// Turns a name into addresses.
+type Lookup = Arc<dyn Fn(String) -> Looking + Send + Sync>;
+type Looking = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// The system's resolver.
+fn system(host: String) -> Looking {
+    Box::pin(async move { Ok(tokio::net::lookup_host((host.as_str(), 0)).await?.collect()) })
 }
 
 /// What to fetch.
@@ -79,7 +91,7 @@ pub enum FetchError {
 impl Fetcher {
     /// A fetcher whose connections live on this runtime, and which may also reach the `allowed` networks.
     pub fn new(runtime: Handle, allowed: Vec<Network>) -> Fetcher {
-        Fetcher { runtime, allowed: allowed.into(), client: Arc::default() }
+        Fetcher { runtime, allowed: allowed.into(), lookup: Arc::new(system), client: Arc::default() }
     }
 
     /// Networks that are not public, and may be reached all the same.
@@ -167,7 +179,7 @@ impl Fetcher {
         // Somebody else may have chosen already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
-            .dns_resolver(Checked { allowed: self.allowed.clone() })
+            .dns_resolver(Checked { allowed: self.allowed.clone(), lookup: self.lookup.clone() })
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .referer(false)
@@ -183,14 +195,15 @@ impl Fetcher {
 /// Resolves a name to the addresses that the policy allows.
 struct Checked {
     allowed: Arc<[Network]>,
+    lookup: Lookup,
 }
 
 impl Resolve for Checked {
     fn resolve(&self, name: Name) -> Resolving {
-        let allowed = self.allowed.clone();
+        let (allowed, host) = (self.allowed.clone(), name.as_str().to_string());
+        let looking = (self.lookup)(host.clone());
         Box::pin(async move {
-            let host = name.as_str().to_string();
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
+            let found = looking.await?;
             let mut refused = None;
             let mut reached = Vec::with_capacity(found.len());
             for address in found {
@@ -200,7 +213,7 @@ impl Resolve for Checked {
                 }
             }
             match refused {
-                Some(denied) if reached.is_empty() => Err(Box::new(denied).into()),
+                Some(denied) if reached.is_empty() => Err(denied.into()),
                 _ => Ok(Box::new(reached.into_iter()) as Addrs),
             }
         })
@@ -289,3 +302,6 @@ pub(crate) fn why(error: &reqwest::Error) -> FetchError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

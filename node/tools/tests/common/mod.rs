@@ -103,7 +103,8 @@ pub fn componentize(core: &str) -> Vec<u8> {
     [&template[..section], &leb128(module.len()), &module, &template[own.end..]].concat()
 }
 
-fn leb128(mut number: usize) -> Vec<u8> {
+/// A number as WebAssembly writes lengths.
+pub fn leb128(mut number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let low = (number & 0x7f) as u8;
@@ -143,35 +144,82 @@ const P1: &str = r#"
   (import "wasi_snapshot_preview1" "args_sizes_get" (func $args (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_prestat_get" (func $prestat (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_symlink" (func $symlink (param i32 i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 2)
   (data (i32.const 1024) "{\22jsonrpc\22:\222.0\22,\22id\22:2,\22result\22:{\22tools\22:[{\22name\22:\22t\22}],\22content\22:[{\22type\22:\22text\22,\22text\22:\22E A P O\22}]}}\n")
-  (data (i32.const 3000) "/etc/passwd")
+  (data (i32.const 3000) "/etc/passwd") (data (i32.const 3100) "../mark")
   (func $digit (param i32 i32) (i32.store8 (local.get 0) (i32.add (i32.const 48) (local.get 1))))
   (func $answer
     (i32.store (i32.const 8) (i32.const 1024)) (i32.store (i32.const 12) (i32.const 110))
     (drop (call $fd_write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 16))))"#;
 
-/// A WASI command that answers every request with what it can see of the machine.
-pub fn snooper() -> String {
+/// A WASI command that answers every request with four digits, one of each of these expressions.
+pub fn digits(expressions: [&str; 4]) -> String {
     let template = "{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{\"tools\":[{\"name\":\"t\"}],\"content\":[{\"type\":\"text\",\"text\":\"";
-    let (at, length) = (1024 + template.len(), template.len() + "E A P O\"}]}}\n".len());
-    let p1 = P1.replace("(i32.const 110)", &format!("(i32.const {length})"));
+    let at = 1024 + template.len();
+    let p1 = P1.replace("(i32.const 110)", &format!("(i32.const {})", snooper_length()));
+    let [a, b, c, d] = expressions;
     format!(
         r#"(module {p1}
   (func (export "_start")
-    (drop (call $environ (i32.const 64) (i32.const 68)))
-    (call $digit (i32.const {}) (i32.load (i32.const 64)))
-    (drop (call $args (i32.const 72) (i32.const 76)))
-    (call $digit (i32.const {}) (i32.load (i32.const 72)))
-    (call $digit (i32.const {}) (call $prestat (i32.const 3) (i32.const 80)))
-    (call $digit (i32.const {}) (call $open (i32.const 3) (i32.const 0) (i32.const 3000) (i32.const 11) (i32.const 0)
-      (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 88)))
+    (call $digit (i32.const {at}) {a}) (call $digit (i32.const {}) {b})
+    (call $digit (i32.const {}) {c}) (call $digit (i32.const {}) {d})
     (call $answer)))"#,
-        at,
         at + 2,
         at + 4,
         at + 6
+    )
+}
+
+/// Opens a path below the first folder that it was given, and leaves the error, 0 for none.
+pub fn open(path: u32, length: u32, flags: u32) -> String {
+    format!(
+        "(call $open (i32.const 3) (i32.const 1) (i32.const {path}) (i32.const {length}) (i32.const {flags})
+          (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 88))"
+    )
+}
+
+/// A WASI command that answers with what it can see of the machine: how many variables and arguments it has, and the
+/// errors of the first folder and of a file's path.
+pub fn snooper() -> String {
+    digits([
+        "(block (result i32) (drop (call $environ (i32.const 64) (i32.const 68))) (i32.load (i32.const 64)))",
+        "(block (result i32) (drop (call $args (i32.const 72) (i32.const 76))) (i32.load (i32.const 72)))",
+        "(call $prestat (i32.const 3) (i32.const 80))",
+        &open(3000, 11, 0),
+    ])
+}
+
+/// A WASI command that leaves a file and a link to `/etc/passwd` in its folder, and answers with whether it found the
+/// file there already, and whether it reached a file outside by a path, by going up, and by the link.
+pub fn scribbler() -> String {
+    let reached = |path: &str| format!("(i32.eqz {path})");
+    digits([
+        &format!("(i32.ne {} (i32.const 0))", open(3103, 4, 5)),
+        &reached(&open(3000, 11, 0)),
+        &reached(&open(3100, 7, 1)),
+        &format!(
+            "(block (result i32)
+              (drop (call $symlink (i32.const 3000) (i32.const 11) (i32.const 3) (i32.const 3001) (i32.const 3)))
+              {})",
+            reached(&open(3001, 3, 0))
+        ),
+    ])
+}
+
+/// A WASI command that writes megabytes to its standard error, line breaks and escapes among them, and then answers.
+pub fn chatterbox() -> String {
+    let p1 = P1.replace("(i32.const 110)", &format!("(i32.const {})", snooper_length()));
+    format!(
+        r#"(module {p1}
+  (data (i32.const 5000) "a line \1b[31m that is red\n")
+  (func (export "_start") (local $i i32)
+    (i32.store (i32.const 8) (i32.const 5000)) (i32.store (i32.const 12) (i32.const 25))
+    (loop $more
+      (drop (call $fd_write (i32.const 2) (i32.const 8) (i32.const 1) (i32.const 16)))
+      (br_if $more (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 100000))))
+    (call $answer)))"#
     )
 }
 
