@@ -5,6 +5,7 @@
 //! the .proto file, and keep the golden files of every version that was ever written.
 
 mod check;
+pub mod cluster;
 mod wire;
 
 use std::fmt;
@@ -30,6 +31,8 @@ pub enum Command {
     IssueToken(IssueToken),
     /// Stop honouring a token.
     RevokeToken(RevokeToken),
+    /// Change what is known of the cluster's nodes.
+    Cluster(cluster::Command),
 }
 
 /// Puts new content live, if `parent` still is.
@@ -269,7 +272,8 @@ impl FromStr for Role {
     }
 }
 
-/// What became of a command. All but `Deployed`, `TokenIssued` and `TokenRevoked` left the state as it was.
+/// What became of a command. All but `Deployed`, `TokenIssued`, `TokenRevoked` and some of `Cluster` left the state as it
+/// was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It is live.
@@ -308,6 +312,8 @@ pub enum Outcome {
     TokenIdTaken,
     /// The log holds as many tokens as it may.
     TooManyTokens,
+    /// What became of a command about the cluster's nodes.
+    Cluster(cluster::Outcome),
 }
 
 #[cfg(test)]

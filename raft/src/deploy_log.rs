@@ -2,11 +2,14 @@
 
 pub mod state;
 
+pub mod cluster;
+
 use std::io::{self, Read, Write};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use caxton_proto::log::{CheckError, Command, DecodeError, Outcome, SnapshotReader, SnapshotWriter};
+pub use cluster::Cluster;
 pub use state::{State, Workspace};
 use tokio::sync::watch;
 

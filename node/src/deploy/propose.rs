@@ -47,7 +47,8 @@ impl Deployer {
             | Outcome::TokenRevoked
             | Outcome::NoSuchToken
             | Outcome::TokenIdTaken
-            | Outcome::TooManyTokens => Err(DeployError::Unexpected),
+            | Outcome::TooManyTokens
+            | Outcome::Cluster(_) => Err(DeployError::Unexpected),
         }
     }
 }

@@ -9,6 +9,8 @@ use caxton_proto::log::{
 };
 use caxton_proto::{Revision, WorkspaceId};
 
+use super::cluster::Cluster;
+
 /// How many deployments of a workspace are remembered. The history has no gap within them.
 pub const DEPLOYMENTS_MAX: usize = 10_000;
 
@@ -36,6 +38,7 @@ pub struct State {
     /// Where the deployment with an index is.
     log: BTreeMap<u64, (WorkspaceId, Revision)>,
     tokens: BTreeMap<String, Arc<Token>>,
+    cluster: Arc<Cluster>,
 }
 
 /// A workspace's deployments.
@@ -57,7 +60,13 @@ impl State {
             Command::Deploy(deploy) => self.deploy(index, deploy),
             Command::IssueToken(issue) => self.issue_token(issue),
             Command::RevokeToken(revoke) => self.revoke_token(revoke),
+            Command::Cluster(command) => Outcome::Cluster(Arc::make_mut(&mut self.cluster).apply(command)),
         }
+    }
+
+    /// What is known of the cluster's nodes.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// The index of the last command in the state.
@@ -149,7 +158,7 @@ impl State {
             };
             std::iter::once(head).chain(it.deployments.values().cloned().map(SnapshotRecord::Deployment))
         });
-        workspaces.chain(self.tokens().cloned().map(SnapshotRecord::Token))
+        workspaces.chain(self.tokens().cloned().map(SnapshotRecord::Token)).chain(self.cluster.records())
     }
 
     /// An empty state which [`State::put`] fills from a snapshot.
@@ -176,6 +185,18 @@ impl State {
             }
             SnapshotRecord::Token(token) => {
                 self.tokens.insert(token.issued.id.clone(), Arc::new(token));
+                Ok(())
+            }
+            SnapshotRecord::JoinToken(token) => {
+                Arc::make_mut(&mut self.cluster).put_token(token);
+                Ok(())
+            }
+            SnapshotRecord::Member(member) => {
+                Arc::make_mut(&mut self.cluster).put_member(member);
+                Ok(())
+            }
+            SnapshotRecord::Departed { node, time_ms } => {
+                Arc::make_mut(&mut self.cluster).put_departed(node, time_ms);
                 Ok(())
             }
         }

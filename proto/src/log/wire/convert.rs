@@ -18,6 +18,7 @@ impl From<&Command> for command::Body {
             Command::RevokeToken(RevokeToken { id, time_ms, actor }) => {
                 Self::RevokeToken(pb::RevokeToken { id: id.clone(), time_ms: *time_ms, actor: actor.clone() })
             }
+            Command::Cluster(command) => Self::Cluster(command.into()),
         }
     }
 }
@@ -31,6 +32,7 @@ impl TryFrom<command::Body> for Command {
             command::Body::RevokeToken(pb::RevokeToken { id, time_ms, actor }) => {
                 Command::RevokeToken(RevokeToken { id, time_ms, actor })
             }
+            command::Body::Cluster(command) => Command::Cluster(command.try_into()?),
         })
     }
 }
@@ -187,6 +189,7 @@ impl From<&Outcome> for outcome::Body {
             Outcome::NoSuchToken => Self::NoSuchToken(pb::Empty {}),
             Outcome::TokenIdTaken => Self::TokenIdTaken(pb::Empty {}),
             Outcome::TooManyTokens => Self::TooManyTokens(pb::Empty {}),
+            Outcome::Cluster(outcome) => Self::Cluster((*outcome).into()),
         }
     }
 }
@@ -215,6 +218,7 @@ impl TryFrom<outcome::Body> for Outcome {
             Body::NoSuchToken(pb::Empty {}) => Self::NoSuchToken,
             Body::TokenIdTaken(pb::Empty {}) => Self::TokenIdTaken,
             Body::TooManyTokens(pb::Empty {}) => Self::TooManyTokens,
+            Body::Cluster(outcome) => Self::Cluster(outcome.try_into()?),
         })
     }
 }
@@ -314,6 +318,6 @@ pub(super) fn workspace(name: String) -> Result<WorkspaceId, DecodeError> {
     name.try_into().map_err(|_| field("workspace"))
 }
 
-fn digest(bytes: &[u8], name: &'static str) -> Result<Digest, DecodeError> {
+pub(super) fn digest(bytes: &[u8], name: &'static str) -> Result<Digest, DecodeError> {
     Digest::try_from(bytes).map_err(|_| field(name))
 }
