@@ -36,6 +36,8 @@ pub mod llm;
 
 pub mod artifacts;
 
+pub mod peers;
+
 pub mod catalog;
 
 pub mod tools;

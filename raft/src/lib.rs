@@ -27,6 +27,6 @@ mod types;
 mod suite;
 
 pub use group::{Applied, Group, GroupId, Groups, OpenGroupError, ProposeError, ReadError, Role, Status, Timers};
-pub use identity::{IdentityError, NodeIdentity, identity};
+pub use identity::{IdentityError, NodeIdentity, Origin, adopt_identity, identity, known_identity, mint_node};
 pub use machine::{Entry, Frozen, Machine, MachineError};
 pub use store::{OpenError, Store};

@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq;
 
 pub use keys::KeyError;
 use keys::Keys;
-pub use secret::{SecretError, private_dir, read_or_create, write_private};
+pub use secret::{SecretError, private_dir, random, read_or_create, write_private};
 
 /// The file of the data directory that holds the admin token.
 pub const ADMIN_TOKEN_FILE: &str = "admin-token";
