@@ -38,6 +38,12 @@ pub mod artifacts;
 
 pub mod peers;
 
+pub mod replicas;
+
+pub mod affinity;
+
+pub mod cluster;
+
 pub mod catalog;
 
 pub mod tools;

@@ -204,6 +204,16 @@ impl Auth {
         self.check(bearer.trim(), now_ms)
     }
 
+    /// Whether this cluster made the bearer of an `Authorization` header. What it allows, and whether it still does, is
+    /// not asked: the node that answers the request knows that best.
+    pub fn vouches_for(&self, header: Option<&str>) -> bool {
+        let Some((scheme, bearer)) = header.and_then(|header| header.split_once(' ')) else { return false };
+        let bearer = bearer.trim();
+        scheme.eq_ignore_ascii_case("bearer")
+            && bearer.len() <= BEARER_BYTES_MAX
+            && (same(&Digest::of(bearer.as_bytes()), &self.admin) || self.keys.verify(bearer).is_some())
+    }
+
     fn check(&self, bearer: &str, now_ms: u64) -> Result<Access, AuthError> {
         if bearer.len() > BEARER_BYTES_MAX {
             return Err(AuthError::Invalid);

@@ -57,6 +57,8 @@ mod serve;
 
 mod token;
 
+mod cluster;
+
 mod version;
 
 mod completions;
@@ -135,6 +137,8 @@ enum Command {
     Health(health::Args),
     /// Make, list and revoke tokens.
     Token(token::Args),
+    /// Grow, show and shrink the cluster.
+    Cluster(cluster::Args),
     /// Print the version of this program and of the server.
     Version(version::Args),
     /// Print a script that completes commands in a shell.
@@ -162,6 +166,7 @@ impl Command {
             Command::Health(args) => health::run(args, context),
             Command::Serve(args) => serve::run(args, context),
             Command::Token(args) => token::run(args, context),
+            Command::Cluster(args) => cluster::run(args, context),
             Command::Version(args) => version::run(args, context),
             Command::Completions(args) => completions::run(args, context),
         }

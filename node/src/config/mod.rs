@@ -14,7 +14,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use document::{markdown, print};
-pub use settings::{Cluster, Config, Data, Deploy, Disk, Http, Raft, Runtime, SECTIONS, SETTINGS, Stop, Telemetry, Tls, Tokens};
+pub use settings::{
+    Cluster, Config, Data, Deploy, Disk, Http, Raft, Runtime, SECTIONS, SETTINGS, Stop, Telemetry, Tls, Tokens,
+};
 pub use value::{ByteSize, LogFormat, Raw, TlsMode, Value};
 
 /// The environment variables that belong to the command line's client and are no settings of a node.

@@ -21,6 +21,10 @@ pub mod tools;
 
 pub mod route;
 
+pub mod cluster;
+
+pub mod hop;
+
 pub mod deployments;
 
 pub mod agents;
@@ -48,6 +52,7 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 use crate::artifacts::Artifacts;
 use crate::auth::Auth;
 use crate::catalog::Catalogs;
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::deploy::Deployer;
 use crate::problem::{Code, Problem};
@@ -87,6 +92,8 @@ pub struct Services {
     pub event_streams: Arc<Semaphore>,
     /// Cancelled when the node stops: streams end, and `/ready` says no.
     pub stop: CancellationToken,
+    /// The nodes, and who leads what.
+    pub cluster: Cluster,
     /// Answers messages.
     pub invoker: crate::invoke::Invoker,
 }
@@ -99,6 +106,7 @@ fn routes() -> Router<Services> {
         .merge(events::routes())
         .merge(tools::routes())
         .merge(route::routes())
+        .merge(cluster::routes())
         .merge(deployments::routes())
         .merge(agents::routes())
         .merge(messages::routes())
@@ -117,6 +125,7 @@ pub fn router(services: Services) -> Router {
     routes()
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(services.clone(), hop::to_owner))
         .layer(DefaultBodyLimit::max(services.config.http.body_bytes_max.as_usize()))
         .layer(from_fn(move |request: Request, next: Next| frame::in_time(timeout, request, next)))
         .layer(from_fn_with_state(places, frame::with_place))

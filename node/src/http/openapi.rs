@@ -35,6 +35,7 @@ use super::Services;
         (name = "tools", description = "The tools of what is live."),
         (name = "events", description = "Deployments as they happen."),
         (name = "tokens", description = "Who may do what."),
+        (name = "cluster", description = "The nodes, who votes and who leads."),
     ),
 )]
 struct Base;
@@ -62,6 +63,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         super::route::Doc::openapi(),
         super::deployments::Doc::openapi(),
         super::agents::Doc::openapi(),
+        super::cluster::Doc::openapi(),
     ];
     parts.into_iter().fold(Base::openapi(), |document, part| document.merge_from(part))
 }

@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use caxton_proto::NodeId;
 use caxton_proto::Digest;
+use caxton_proto::NodeId;
 use caxton_proto::peer::can_speak;
 use caxton_proto::peer::pb::HelloRequest;
 use caxton_proto::peer::pb::peer_client::PeerClient;
@@ -18,11 +18,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tracing::debug;
 
 use super::credentials::{self, CertificateRefused};
-use super::{Book, Credentials, MESSAGE_BYTES_MAX, VERSION};
+use super::{Book, Credentials, MESSAGE_BYTES_MAX, REMOVED, VERSION};
 use crate::tls::TlsError;
 
 /// How long it may take to make a connection, the first call included.
@@ -135,6 +136,8 @@ pub(super) fn client(channel: Channel) -> PeerClient<Channel> {
 pub(super) struct Dialer {
     pub credentials: Credentials,
     pub book: Book,
+    /// Whether a node of the cluster said that this one was removed.
+    pub removed: watch::Sender<bool>,
 }
 
 impl Dialer {
@@ -151,7 +154,13 @@ impl Dialer {
         };
         let refused = |why: String| DialError::Hello { address: address.clone(), why };
         let answer = client(channel.clone()).hello(hello).await;
-        let answer = answer.map_err(|status| refused(status.message().to_owned()))?.into_inner();
+        let answer = answer.map_err(|status| {
+            if status.message() == REMOVED {
+                self.removed.send_replace(true);
+            }
+            refused(status.message().to_owned())
+        });
+        let answer = answer?.into_inner();
         if (answer.node, answer.cluster.as_str()) != (node.0, cluster.as_str()) {
             return Err(refused("it says that it is another node than its certificate says".to_owned()));
         }

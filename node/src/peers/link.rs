@@ -33,7 +33,11 @@ enum State {
     Dialing(Shared<BoxFuture<'static, Dialed>>),
     Up(Channel),
     /// The last attempt failed; nobody tries before `until`.
-    Down { until: Instant, pause: Duration, why: Arc<DialError> },
+    Down {
+        until: Instant,
+        pause: Duration,
+        why: Arc<DialError>,
+    },
 }
 
 impl Link {

@@ -14,6 +14,8 @@ mod dial;
 
 mod link;
 
+mod transport;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +24,7 @@ use caxton_proto::NodeId;
 use caxton_proto::peer::pb::peer_client::PeerClient;
 use http::{HeaderName, HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 
 pub use book::Book;
 pub use credentials::Credentials;
@@ -31,6 +34,8 @@ use link::Link;
 
 /// The version that this binary says to its peers.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What a node hears from others that was removed from the cluster.
+pub const REMOVED: &str = "this node was removed from the cluster";
 /// The largest message between peers, in bytes: a batch of the log's entries, or a piece of a snapshot.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Marks a request that another node passes on, with that node's id. On any but the peers' port it means nothing.
@@ -68,7 +73,8 @@ pub enum ForwardError {
 impl Peers {
     /// The way to the nodes whose addresses are in `book`, as the node that `credentials` certify.
     pub fn new(credentials: Credentials, book: Book) -> Peers {
-        Peers { dialer: Arc::new(Dialer { credentials, book }), links: Arc::default() }
+        let removed = watch::Sender::new(false);
+        Peers { dialer: Arc::new(Dialer { credentials, book, removed }), links: Arc::default() }
     }
 
     /// Where the nodes are.
@@ -92,6 +98,19 @@ impl Peers {
         self.link(node).forgive();
     }
 
+    /// Turns true when a node of the cluster says that this one was removed. It may never hear so from the log, which
+    /// nobody brings it any more.
+    pub fn removed(&self) -> watch::Receiver<bool> {
+        self.dialer.removed.subscribe()
+    }
+
+    /// Takes note of what a peer refused with.
+    fn hear(&self, status: &tonic::Status) {
+        if status.code() == tonic::Code::PermissionDenied && status.message() == REMOVED {
+            self.dialer.removed.send_replace(true);
+        }
+    }
+
     /// Drops the connection to a node that does not belong to the cluster any more.
     pub fn forget(&self, node: NodeId) {
         self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
@@ -105,7 +124,9 @@ impl Peers {
         *request.version_mut() = http::Version::HTTP_2;
         let headers = request.headers_mut();
         // They speak of the connection that the request came on; HTTP/2 has no use for them.
-        for name in ["connection", "host", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"] {
+        for name in
+            ["connection", "expect", "host", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"]
+        {
             headers.remove(name);
         }
         let own = self.credentials().node().to_string();
