@@ -45,6 +45,10 @@ use crate::tasks::chain;
 
 /// How long a node that stops tries to hand over what it leads.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a node that is to lead may take to get its last entries.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
+/// The pause before it is asked again.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(10);
 
 /// The cluster as a node sees it. A clone is a handle on the same.
 #[derive(Clone)]
@@ -207,7 +211,16 @@ impl Cluster {
         let ready = reconcile::ready(group);
         let near = voters.iter().copied().find(|node| *node != self.own() && ready.contains(node));
         let to = to.or(near).ok_or(ClusterError::NoHeir { group: id })?;
-        group.hand_over(to).await?;
+        let until = Instant::now() + CATCH_UP_TIMEOUT;
+        loop {
+            match group.hand_over(to).await {
+                // What it lacks is on its way.
+                Err(ChangeError::Behind { .. }) if Instant::now() < until => {
+                    tokio::time::sleep(CATCH_UP_PAUSE).await;
+                }
+                moved => break moved?,
+            }
+        }
         info!(group = id.0, %to, "handed over");
         Ok(to)
     }
