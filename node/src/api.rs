@@ -18,6 +18,8 @@ pub mod route;
 
 pub use route::{RouteCandidate, RouteChoice, RouteParts, RouteRequest, RouteResponse};
 
+pub mod cluster;
+
 mod schema;
 
 pub mod messages;
@@ -251,7 +253,7 @@ pub struct DeployResponse {
     pub repeated: bool,
     /// What this node serves now.
     pub serving: Serving,
-    /// Milliseconds that each step took on the server, in order: check, store, propose, load.
+    /// Milliseconds that each step took on the server, in order: check, store, spread, propose, load.
     #[schema(value_type = Vec<schema::Step>)]
     pub steps_ms: Vec<(String, f64)>,
 }

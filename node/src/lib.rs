@@ -40,6 +40,14 @@ pub mod llm;
 
 pub mod artifacts;
 
+pub mod peers;
+
+pub mod replicas;
+
+pub mod affinity;
+
+pub mod cluster;
+
 pub mod catalog;
 
 pub mod tools;

@@ -1,16 +1,21 @@
 //! The composition root: opens what a node has, wires it, and starts it; the port last. Stopping goes the other way.
 
+mod peer_port;
+
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use caxton_proto::log::Token;
-use caxton_raft::deploy_log::DeployLog;
-use caxton_raft::{Groups, IdentityError, NodeIdentity, OpenError, OpenGroupError, Store, Timers};
+use caxton_proto::log::cluster::NodeFacts;
+use caxton_raft::deploy_log::{self, DeployLog};
+use caxton_raft::{Birth, Group, GroupId, Groups, NodeIdentity, OpenError, OpenGroupError, Origin, Store, Timers};
+use peer_port::PeerPort;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -20,8 +25,15 @@ use crate::artifacts::{Artifacts, Space};
 use crate::auth::{self, Auth, KnownTokens, SecretError, private_dir, write_private};
 use crate::capability::{Router, RouterLimits, Vectors};
 use crate::catalog::Catalogs;
+use crate::cluster::hearsay::{Hearsay, HearsayError, Manner};
+use crate::cluster::join::{self, EnterError, Introduction};
+use crate::cluster::reconcile::Voters;
+use crate::cluster::secret::{SecretFileError, SharedSecret};
+use crate::cluster::service::{self, Service};
+use crate::cluster::watch::Watch;
+use crate::cluster::{self, Cluster};
 use crate::config::Config;
-use crate::conversations::Conversations;
+use crate::conversations::{self, Conversations};
 use crate::deploy::collect::Collector;
 use crate::deploy::pins::Pins;
 use crate::deploy::reconcile::Reconciler;
@@ -32,6 +44,10 @@ use crate::invoke::{self, InvokeError, Invoker};
 use crate::llm::Tape;
 use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings as ProviderSettings};
+use crate::peers::credentials::Certified;
+use crate::peers::door::Door;
+use crate::peers::{Book, Credentials, Peers, VERSION};
+use crate::replicas::Replicas;
 use crate::secrets::{KeyError, SecretStore};
 use crate::tasks::{Failure, TaskFailed, Tasks};
 use crate::tls::{self, Tls, TlsError};
@@ -69,9 +85,24 @@ pub enum StartError {
     /// The port.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// Who the node is.
+    /// The node's cluster.
     #[error(transparent)]
-    Identity(#[from] IdentityError),
+    Enter(#[from] EnterError),
+    /// The secret that all nodes of the cluster share.
+    #[error(transparent)]
+    Secret(#[from] SecretFileError),
+    /// Gossip.
+    #[error("the node cannot gossip")]
+    Gossip(#[from] HearsayError),
+    /// The address that others are told is no address.
+    #[error("other nodes could not find this one at {name} (`cluster.advertise`)")]
+    Advertise {
+        /// The address.
+        name: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// The log's store.
     #[error("the log's store cannot be opened")]
     Store(#[from] OpenError),
@@ -148,7 +179,13 @@ impl StartError {
             | StartError::Spent(_) => {
                 "if it is damaged, restore the data directory from a backup: docs/OPERATIONS.md".to_owned()
             }
-            StartError::Identity(_) => return None,
+            StartError::Enter(error) => return error.help().map(str::to_owned),
+            StartError::Gossip(_) => "check `cluster.bind`, and the folder keys/ of the data directory".to_owned(),
+            StartError::Advertise { .. } => {
+                "name the address of this machine that the other nodes use, as in `--advertise 10.0.0.1:7412`"
+                    .to_owned()
+            }
+            StartError::Secret(_) => return None,
         })
     }
 }
@@ -157,10 +194,12 @@ impl StartError {
 pub struct Node {
     addr: SocketAddr,
     url: String,
+    peer_address: Option<String>,
     services: Services,
     groups: Groups,
     edges: Tasks,
     workers: Tasks,
+    door: Tasks,
     failure: Failure,
     announced: PathBuf,
     // Held until everything else is closed.
@@ -173,18 +212,25 @@ impl Node {
         let started = Instant::now();
         let dir = config.data.dir.clone();
         let lock = lock(&dir)?;
-        // The port before the stores: what is most often wrong is found first, and costs nothing.
+        // The ports before the stores: what is most often wrong is found first, and costs nothing.
         let listener = listen::bind(config.http.bind).await?;
         let addr = listener.local_addr().map_err(|source| BindError::Io { address: config.http.bind, source })?;
+        let url = url(addr, tls::is_wanted(&config));
+        let port = PeerPort::open(&config, &dir).await?;
+        let own = introduction(addr, &url, port.as_ref());
+        let identity = enter(&dir, &config, &own, port.as_ref()).await?;
         let failure = Failure::default();
         let (edges, workers) = (Tasks::new(failure.clone()), Tasks::new(failure.clone()));
-        let Opened { services, groups, pins } = open(config, started, edges.stop_token()).await?;
-        start_workers(&workers, &services, pins);
-        let secure = start_edges(&edges, &services, listener)?;
-        let url = url(addr, secure);
+        let door = Tasks::new(failure.clone());
+        let start = Start { config, started, stop: edges.stop_token(), identity, own, port };
+        let Opened { services, groups, pins, replicas, service, facts, hearsay, api } = open(start, &door).await?;
+        start_workers(&workers, &services, pins, replicas);
+        start_cluster(&workers, &services, service, facts, hearsay);
+        start_edges(&edges, &services, listener, &api)?;
         let announced = announce(&dir, &url)?;
-        info!(%url, node = %services.identity.node, data_dir = %dir.display(), ms = started.elapsed().as_millis() as u64, "started");
-        Ok(Node { addr, url, services, groups, edges, workers, failure, announced, lock })
+        let peer_address = services.cluster.status().peer_address;
+        info!(%url, peers = peer_address.as_deref().unwrap_or("none"), node = %services.identity.node, data_dir = %dir.display(), ms = started.elapsed().as_millis() as u64, "started");
+        Ok(Node { addr, url, peer_address, services, groups, edges, workers, door, failure, announced, lock })
     }
 
     /// Where the API listens.
@@ -197,6 +243,11 @@ impl Node {
         &self.url
     }
 
+    /// Where other nodes reach this one, if they do.
+    pub fn peer_address(&self) -> Option<&str> {
+        self.peer_address.as_deref()
+    }
+
     /// What the handlers work with.
     pub fn services(&self) -> &Services {
         &self.services
@@ -205,11 +256,15 @@ impl Node {
     /// Waits until `/ready` would say yes, for at most `wait`; says whether it does.
     pub async fn ready(&self, wait: Duration) -> bool {
         let (mut status, mut settled) = (self.services.log.status(), self.services.catalogs.settled());
-        let both = async {
+        let mut members = self.services.log.group().members();
+        let own = self.services.identity.node;
+        let all = async {
             let leads = status.wait_for(|status| status.leader.is_some()).await.is_ok();
-            leads && settled.wait_for(|settled| *settled).await.is_ok()
+            let belongs =
+                members.wait_for(|members| members.voters.contains(&own) || members.learners.contains(&own)).await;
+            leads && belongs.is_ok() && settled.wait_for(|settled| *settled).await.is_ok()
         };
-        tokio::time::timeout(wait, both).await.unwrap_or(false)
+        tokio::time::timeout(wait, all).await.unwrap_or(false)
     }
 
     /// Waits until something the node cannot do without has failed.
@@ -217,15 +272,18 @@ impl Node {
         self.failure.wait().await
     }
 
-    /// Refuses new requests, lets the others end, stops the tasks, then the log, and closes the stores.
+    /// Hands over what it leads, refuses new requests, lets the others end, leaves gossip, stops the tasks, then the
+    /// log, and closes the stores.
     pub async fn stop(self) {
-        let Node { services, groups, edges, workers, announced, lock, .. } = self;
+        let Node { services, groups, edges, workers, door, announced, lock, .. } = self;
         if let Err(error) = std::fs::remove_file(&announced) {
             warn!(%error, file = %announced.display(), "the address could not be taken back");
         }
+        services.cluster.drain().await;
         // The edge drains by itself within `stop.grace`; what is on top is for closing the connections.
         edges.stop(services.config.stop.grace + TASKS_GRACE).await;
         workers.stop(TASKS_GRACE).await;
+        door.stop(TASKS_GRACE).await;
         services.log.shutdown().await;
         services.invoker.conversations().group().shutdown().await;
         let artifacts = services.artifacts.clone();
@@ -241,6 +299,33 @@ impl Node {
         drop(lock);
         info!("stopped");
     }
+}
+
+/// What the node says of itself to others.
+fn introduction(addr: SocketAddr, url: &str, port: Option<&PeerPort>) -> Introduction {
+    let peer_address = port.map(|port| port.advertise.clone()).unwrap_or_default();
+    // Clients elsewhere reach the node where its peers do.
+    let host = peer_address.rsplit_once(':').map(|(host, _)| host);
+    let client_url = match (host, url.split_once("://")) {
+        (Some(host), Some((scheme, _))) if addr.ip().is_unspecified() => format!("{scheme}://{host}:{}", addr.port()),
+        _ => url.to_owned(),
+    };
+    Introduction { peer_address, client_url }
+}
+
+/// Brings the node to its cluster.
+async fn enter(
+    dir: &Path,
+    config: &Config,
+    own: &Introduction,
+    port: Option<&PeerPort>,
+) -> Result<NodeIdentity, StartError> {
+    tls::install_provider();
+    let entering = join::enter(dir, &config.cluster, own);
+    Ok(match port {
+        Some(port) => port.closed_during(entering).await?,
+        None => entering.await?,
+    })
 }
 
 /// Takes the data directory for this process.
@@ -267,31 +352,104 @@ fn lock(dir: &Path) -> Result<File, StartError> {
     }
 }
 
-/// What [`open`] opens.
+/// What a node starts with.
+struct Start {
+    config: Config,
+    started: Instant,
+    stop: CancellationToken,
+    identity: NodeIdentity,
+    own: Introduction,
+    port: Option<PeerPort>,
+}
+
+/// What is open.
 struct Opened {
     services: Services,
     groups: Groups,
     pins: Pins,
+    replicas: Replicas,
+    service: Service,
+    facts: NodeFacts,
+    hearsay: Option<Hearsay>,
+    /// The API, for requests that peers pass on, once there is one.
+    api: Arc<OnceLock<axum::Router>>,
 }
 
 /// Opens the stores and wires what works on them.
-async fn open(config: Config, started: Instant, stop: CancellationToken) -> Result<Opened, StartError> {
+async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
+    let Start { config, started, stop, identity, own, port } = start;
     let dir = config.data.dir.clone();
     let reserve = config.disk.reserve_bytes.0;
-    // Opening the stores is disk work of tens of milliseconds; the two do not need each other.
-    let for_artifacts = dir.clone();
-    let artifacts = tokio::task::spawn_blocking(move || {
-        Artifacts::open(&for_artifacts.join("artifacts"), Space::new(&for_artifacts, reserve))
-    });
-    let (identity, groups, log, conversations) = open_log(&dir, &config).await?;
-    let artifacts =
-        artifacts.await.map_err(|source| StartError::DataDir { dir: dir.clone(), source: source.into() })??;
-    let auth = Auth::open(&dir, &identity.cluster.to_string(), TokensOf(log.clone()))?;
+    let credentials = Credentials::open(dir.join("tls"), Certified { cluster: identity.cluster, node: identity.node })?;
+    let peers = Peers::new(credentials.clone(), Book::open(&dir));
+    let (artifacts, store) = open_stores(&dir, reserve).await?;
+    let groups = Groups::new(store, identity.node, timers(&config), Arc::new(peers.clone()));
     let (catalogs, pins) = (Catalogs::default(), Pins::default());
+    let replicas = Replicas::new(artifacts.clone(), catalogs.clone(), peers.clone());
+    let secret = &config.cluster.secret_file;
+    let secret = (!secret.as_os_str().is_empty()).then(|| SharedSecret::read(secret)).transpose()?;
+    let service = Service::new(service::Parts {
+        dir: dir.clone(),
+        peers: peers.clone(),
+        groups: groups.clone(),
+        artifacts: artifacts.clone(),
+        replicas: replicas.clone(),
+        credential: secret.map(|secret| *secret.credential()),
+    });
+    let api = Arc::new(OnceLock::new());
+    let gossip_at = match port {
+        None => None,
+        Some(port) => {
+            let at = (port.address, port.gossip_address().await?);
+            // Open before the log: its messages are what a node starts with that is behind.
+            let routes = peer_port::routes(service.clone(), Arc::clone(&api));
+            door.spawn("peers", Door::new(port.listener, credentials, routes)?.run(door.stop_token()));
+            Some(at)
+        }
+    };
+    let (log, conversations) = open_log(&dir, &groups, identity.origin).await?;
+    service.opened(log.clone());
+    let manner = gossip_at.map(|(listen, advertise)| Manner {
+        dir: &dir,
+        listen,
+        advertise,
+        peer_address: &own.peer_address,
+        client_url: &own.client_url,
+        interval: config.cluster.gossip_interval,
+        forget_after: config.cluster.gossip_forget,
+    });
+    let hearsay = match manner {
+        Some(manner) => Some(Hearsay::start(manner, peers.clone()).await?),
+        None => None,
+    };
+    let facts = NodeFacts {
+        node: identity.node,
+        peer_address: own.peer_address.clone(),
+        client_url: own.client_url.clone(),
+        version: VERSION.to_owned(),
+    };
+    let own_groups = [(deploy_log::GROUP, log.group().clone()), (conversations::GROUP, conversations.group().clone())];
+    let cluster = Cluster::new(cluster::Parts {
+        identity: identity.clone(),
+        facts: facts.clone(),
+        log: log.clone(),
+        groups: BTreeMap::from(own_groups),
+        peers,
+        heard: hearsay.as_ref().map(Hearsay::members),
+        open: gossip_at.is_some(),
+    });
+    let auth = Auth::open(&dir, &identity.cluster.to_string(), TokensOf(log.clone()))?;
     let secrets = SecretStore::open(&dir, log.clone())?;
     let tools = Tools::new(tool_settings(&dir, &config), Arc::new(secrets.clone()));
-    let deployer =
-        Deployer::new(log.clone(), catalogs.clone(), artifacts.clone(), tools.clone(), pins.clone(), rules(&config));
+    let deployer = Deployer::new(
+        log.clone(),
+        catalogs.clone(),
+        artifacts.clone(),
+        tools.clone(),
+        pins.clone(),
+        replicas.clone(),
+        rules(&config),
+    );
     let uploads = Arc::new(Semaphore::new(config.deploy.uploads_max as usize));
     let event_streams = Arc::new(Semaphore::new(config.http.event_streams_max as usize));
     let routing = Router::new(Vectors::at(&dir.join("cache")), RouterLimits::default());
@@ -313,6 +471,7 @@ async fn open(config: Config, started: Instant, stop: CancellationToken) -> Resu
     });
     invoker.remember_spent().await?;
     let services = Services {
+        cluster,
         invoker,
         activity,
         config: Arc::new(config),
@@ -331,29 +490,40 @@ async fn open(config: Config, started: Instant, stop: CancellationToken) -> Resu
         event_streams,
         stop,
     };
-    Ok(Opened { services, groups, pins })
+    Ok(Opened { services, groups, pins, replicas, service, facts, hearsay, api })
 }
 
-async fn open_log(dir: &Path, config: &Config) -> Result<(NodeIdentity, Groups, DeployLog, Conversations), StartError> {
-    let timers = Timers {
+/// Opening the stores is disk work of tens of milliseconds; the two do not need each other.
+async fn open_stores(dir: &Path, reserve: u64) -> Result<(Artifacts, Store), StartError> {
+    let (for_artifacts, for_log) = (dir.to_owned(), dir.join("raft"));
+    let artifacts = tokio::task::spawn_blocking(move || {
+        Artifacts::open(&for_artifacts.join("artifacts"), Space::new(&for_artifacts, reserve))
+    });
+    let store = tokio::task::spawn_blocking(move || Store::open(&for_log));
+    let broken = |source: tokio::task::JoinError| StartError::DataDir { dir: dir.to_owned(), source: source.into() };
+    let (artifacts, store) = tokio::join!(artifacts, store);
+    Ok((artifacts.map_err(broken)??, store.map_err(broken)??))
+}
+
+fn timers(config: &Config) -> Timers {
+    Timers {
         heartbeat: config.raft.heartbeat,
         election_min: config.raft.election_min,
         election_max: config.raft.election_max,
         snapshot_entries: config.raft.snapshot_entries,
         kept_entries: LOG_ENTRIES_KEPT,
+    }
+}
+
+async fn open_log(dir: &Path, groups: &Groups, origin: Origin) -> Result<(DeployLog, Conversations), StartError> {
+    let birth = match origin {
+        Origin::Founded => Birth::Founded,
+        Origin::Joined => Birth::Joined,
     };
-    let home = dir.to_owned();
-    let opened = tokio::task::spawn_blocking(move || {
-        let identity = caxton_raft::identity(&home)?;
-        let store = Store::open(&home.join("raft"))?;
-        Ok::<_, StartError>((identity, store))
-    });
-    let opened = opened.await.map_err(|source| StartError::DataDir { dir: dir.to_owned(), source: source.into() })?;
-    let (identity, store) = opened?;
-    let groups = Groups::new(store, identity.node, timers);
     let conversations_dir = dir.join("conversations");
-    let (log, conversations) = tokio::join!(DeployLog::open(&groups), Conversations::open(&conversations_dir, &groups));
-    Ok((identity, groups, log?, conversations?))
+    let (log, conversations) =
+        tokio::join!(DeployLog::open(groups, birth), Conversations::open(&conversations_dir, groups, birth));
+    Ok((log?, conversations?))
 }
 
 fn tool_settings(dir: &Path, config: &Config) -> ToolSettings {
@@ -411,11 +581,17 @@ impl KnownTokens for TokensOf {
 struct LogStopped(Arc<str>);
 
 /// What goes on behind the requests.
-fn start_workers(workers: &Tasks, services: &Services, pins: Pins) {
+fn start_workers(workers: &Tasks, services: &Services, pins: Pins, replicas: Replicas) {
     let (log, catalogs, artifacts) = (services.log.clone(), services.catalogs.clone(), services.artifacts.clone());
     let stop = workers.stop_token();
-    let reconciler =
-        Reconciler::new(log.clone(), catalogs.clone(), artifacts.clone(), services.activity.clone(), stop.clone());
+    let reconciler = Reconciler::new(
+        log.clone(),
+        catalogs.clone(),
+        artifacts.clone(),
+        services.activity.clone(),
+        replicas,
+        stop.clone(),
+    );
     workers.spawn("reconciler", async move {
         reconciler.run().await;
         Ok::<_, std::convert::Infallible>(())
@@ -451,18 +627,59 @@ fn start_workers(workers: &Tasks, services: &Services, pins: Pins) {
     });
 }
 
-/// Opens the port to requests; says whether it speaks TLS.
-fn start_edges(edges: &Tasks, services: &Services, listener: tokio::net::TcpListener) -> Result<bool, StartError> {
+/// What keeps the node in its cluster.
+fn start_cluster(workers: &Tasks, services: &Services, service: Service, facts: NodeFacts, hearsay: Option<Hearsay>) {
+    let (cluster, log, stop) = (&services.cluster, &services.log, workers.stop_token());
+    let groups: Vec<(GroupId, Group)> = cluster.groups().iter().map(|(id, group)| (*id, group.clone())).collect();
+    for (id, group) in groups.clone() {
+        let voters_max = services.config.cluster.voters_max as usize;
+        let voters = Voters { group, id, log: log.clone(), own: cluster.own(), voters_max };
+        let stop = stop.clone();
+        workers.spawn("voters", async move {
+            voters.run(stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
+    let peers = cluster.peers().clone();
+    let watch = Watch { log: log.clone(), peers: peers.clone(), service, own: facts };
+    workers.spawn("cluster watch", watch.run(stop.clone()));
+    if let Some(hearsay) = hearsay {
+        let (invoker, stop) = (services.invoker.clone(), stop.clone());
+        workers.spawn("gossip", async move {
+            hearsay.run(groups, move || invoker.load(), stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
+    workers.spawn("peer certificates", async move {
+        while stop.run_until_cancelled(tokio::time::sleep(tls::RENEW_EVERY)).await.is_some() {
+            // The certificate that is there goes on for weeks, and the next attempt is half a day away.
+            if let Err(error) = peers.credentials().renew() {
+                warn!(error = %crate::tasks::chain(&error), "the certificate for peers could not be renewed");
+            }
+        }
+        Ok::<_, std::convert::Infallible>(())
+    });
+}
+
+/// Opens the port to requests.
+fn start_edges(
+    edges: &Tasks,
+    services: &Services,
+    listener: tokio::net::TcpListener,
+    api: &OnceLock<axum::Router>,
+) -> Result<(), StartError> {
     let config = &services.config;
     let tls = tls::is_wanted(config).then(|| Tls::open(config, &services.identity.cluster.to_string())).transpose()?;
+    let router = http::router(services.clone());
+    // Set once, here.
+    _ = api.set(router.clone());
     let edge = Edge {
         listener,
         tls: tls.as_ref().map(Tls::acceptor),
-        router: http::router(services.clone()),
+        router,
         limits: config.http.clone(),
         grace: config.stop.grace,
     };
-    let secure = tls.is_some();
     edges.spawn("http", edge.run(edges.stop_token()));
     if let Some(tls) = tls {
         let stop = edges.stop_token();
@@ -476,7 +693,7 @@ fn start_edges(edges: &Tasks, services: &Services, listener: tokio::net::TcpList
             Ok::<_, std::convert::Infallible>(())
         });
     }
-    Ok(secure)
+    Ok(())
 }
 
 /// How a client on this machine reaches `addr`.

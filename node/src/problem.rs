@@ -4,6 +4,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use caxton_proto::NodeId;
 use caxton_raft::deploy_log;
 use caxton_raft::{ProposeError, ReadError};
 use serde::Serialize;
@@ -134,12 +135,14 @@ pub struct Problem {
     help: Option<String>,
     retry_after_s: Option<u32>,
     extra: serde_json::Map<String, serde_json::Value>,
+    leader: Option<NodeId>,
 }
 
 impl Problem {
     /// What happened this time, as a sentence without a full stop. It must not carry secrets.
     pub fn new(code: Code, detail: impl Into<String>) -> Problem {
-        Problem { code, detail: detail.into(), help: None, retry_after_s: None, extra: serde_json::Map::new() }
+        let (detail, extra) = (detail.into(), serde_json::Map::new());
+        Problem { code, detail, help: None, retry_after_s: None, extra, leader: None }
     }
 
     /// What to do next.
@@ -160,6 +163,17 @@ impl Problem {
             self.extra.insert(name.to_owned(), value);
         }
         self
+    }
+
+    /// Nothing was done, because this node leads; the request can go there.
+    pub fn led_by(mut self, leader: Option<NodeId>) -> Problem {
+        self.leader = leader;
+        self
+    }
+
+    /// The node that the request can go to, because nothing was done here.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.leader
     }
 
     /// A failure whose cause belongs into the log and not to the client.
@@ -216,7 +230,11 @@ pub use crate::tasks::chain;
 
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Problem {
-        Problem::new(Code::Unavailable, error.to_string()).help("try again in a moment").retry_after(1)
+        let leader = match error {
+            ReadError::NotLeader { leader } => leader,
+            ReadError::Unavailable | ReadError::Fatal { .. } => None,
+        };
+        Problem::new(Code::Unavailable, error.to_string()).help("try again in a moment").retry_after(1).led_by(leader)
     }
 }
 
@@ -229,11 +247,15 @@ impl From<deploy_log::ProposeError> for Problem {
             deploy_log::ProposeError::Group(ProposeError::TooLong { .. }) => {
                 Problem::new(Code::InvalidRequest, error.to_string()).help("send less of it")
             }
-            deploy_log::ProposeError::Group(
-                ProposeError::NotLeader { .. } | ProposeError::Unavailable | ProposeError::Fatal { .. },
-            ) => Problem::new(Code::Unavailable, error.to_string())
-                .help("look whether it happened before you repeat it, or repeat it with its idempotency key")
-                .retry_after(1),
+            deploy_log::ProposeError::Group(ProposeError::NotLeader { leader }) => {
+                let problem = Problem::new(Code::Unavailable, error.to_string());
+                problem.help("nothing was done: try again in a moment").retry_after(1).led_by(leader)
+            }
+            deploy_log::ProposeError::Group(ProposeError::Unavailable | ProposeError::Fatal { .. }) => {
+                Problem::new(Code::Unavailable, error.to_string())
+                    .help("look whether it happened before you repeat it, or repeat it with its idempotency key")
+                    .retry_after(1)
+            }
             deploy_log::ProposeError::Answer(_) => Problem::internal(&error),
         }
     }

@@ -20,6 +20,10 @@ use rustls::sign::CertifiedKey;
 use crate::auth::{SecretError, read_or_create, write_private};
 use crate::config::{Config, TlsMode};
 
+/// The file of the folder `tls` with the authority's key.
+pub const CA_KEY_FILE: &str = "ca.key";
+/// The file of the folder `tls` with the authority's certificate.
+pub const CA_FILE: &str = "ca.pem";
 /// How long the authority's certificate is valid, in days.
 const CA_DAYS: i64 = 3650;
 /// How long a server's certificate is valid, in days.
@@ -165,7 +169,7 @@ fn names(config: &Config) -> Vec<String> {
 impl From {
     fn certificate(&self) -> Result<CertifiedKey, TlsError> {
         let (chain, key) = match self {
-            From::Own { dir, cluster, names } => issue(&authority(dir, cluster)?, names)?,
+            From::Own { dir, cluster, names } => issue(&authority(dir, cluster)?.issuer, names)?,
             From::Files { certificate, key } => read(certificate, key)?,
         };
         let provider = rustls::crypto::ring::default_provider();
@@ -186,9 +190,17 @@ fn read(certificate: &Path, key: &Path) -> Result<(Chain, PrivateKeyDer<'static>
     Ok((chain, key))
 }
 
+/// What signs the certificates of a cluster's nodes.
+pub struct Authority {
+    /// Signs.
+    pub issuer: Issuer<'static, KeyPair>,
+    /// What clients and peers trust.
+    pub certificate: CertificateDer<'static>,
+}
+
 /// The authority: its key and certificate are read from `dir`, and made when there are none.
-fn authority(dir: &Path, cluster: &str) -> Result<Issuer<'static, KeyPair>, TlsError> {
-    let (key_path, path) = (dir.join("ca.key"), dir.join("ca.pem"));
+pub fn authority(dir: &Path, cluster: &str) -> Result<Authority, TlsError> {
+    let (key_path, path) = (dir.join(CA_KEY_FILE), dir.join(CA_FILE));
     if path.exists() && !key_path.exists() {
         return Err(TlsError::KeyMissing { path: key_path });
     }
@@ -209,7 +221,9 @@ fn authority(dir: &Path, cluster: &str) -> Result<Issuer<'static, KeyPair>, TlsE
         let certificate = params.self_signed(&key).map_err(make)?;
         write_private(&path, certificate.pem().as_bytes())?;
     }
-    Ok(Issuer::new(params, key))
+    let wrong = |source| TlsError::Pem { path: path.clone(), setting: "tls/ca.pem", source };
+    let certificate = CertificateDer::from_pem_file(&path).map_err(wrong)?;
+    Ok(Authority { issuer: Issuer::new(params, key), certificate })
 }
 
 fn issue(authority: &Issuer<'static, KeyPair>, names: &[String]) -> Result<(Chain, PrivateKeyDer<'static>), TlsError> {
@@ -228,7 +242,7 @@ fn issue(authority: &Issuer<'static, KeyPair>, names: &[String]) -> Result<(Chai
 }
 
 /// Makes a certificate valid from yesterday, which forgives clocks that are off, for that many days.
-fn valid_for(params: &mut CertificateParams, days: i64) {
+pub fn valid_for(params: &mut CertificateParams, days: i64) {
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
     let [from, to] = [-1, days].map(|days| {
         let date = today.saturating_add(days.days());

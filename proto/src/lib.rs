@@ -19,5 +19,7 @@ pub mod manifest;
 
 pub mod log;
 
+pub mod peer;
+
 pub use digest::Digest;
 pub use id::{AgentName, CapabilityName, InvalidId, NodeId, ProviderName, Revision, ToolName, WorkspaceId};

@@ -5,6 +5,7 @@
 //! the .proto file, and keep the golden files of every version that was ever written.
 
 mod check;
+pub mod cluster;
 mod secret;
 mod wire;
 
@@ -36,6 +37,8 @@ pub enum Command {
     SetSecret(SetSecret),
     /// Forget a secret.
     RemoveSecret(RemoveSecret),
+    /// Change what is known of the cluster's nodes.
+    Cluster(cluster::Command),
 }
 
 /// Puts new content live, if `parent` still is.
@@ -275,8 +278,8 @@ impl FromStr for Role {
     }
 }
 
-/// What became of a command. All but `Deployed`, `TokenIssued`, `TokenRevoked`, `SecretSet` and
-/// `SecretRemoved` left the state as it was.
+/// What became of a command. All but `Deployed`, `TokenIssued`, `TokenRevoked`, `SecretSet`, `SecretRemoved` and some of
+/// `Cluster` left the state as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It is live.
@@ -323,6 +326,8 @@ pub enum Outcome {
     NoSuchSecret,
     /// The workspace, or the log, holds as many secrets as it may.
     TooManySecrets,
+    /// What became of a command about the cluster's nodes.
+    Cluster(cluster::Outcome),
 }
 
 #[cfg(test)]

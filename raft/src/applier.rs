@@ -149,16 +149,12 @@ impl RaftStateMachine<TypeConfig> for Applier {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: Box<SnapshotFile>) -> Result<(), StorageError> {
-        let path = file.close().await.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
+        let saved = file.saved(&self.snapshots, meta).await;
+        let saved = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
         let (machine, snapshots) = (Arc::clone(&self.machine), self.snapshots.clone());
-        let meta = meta.clone();
         let install = spawn_blocking(move || {
-            let saved = snapshots.accept(&path)?;
-            if saved.header.meta() != meta {
-                return Err(SnapshotError::Other { file: saved.file });
-            }
             snapshots.load(&saved, |state| machine.restore(state))?;
-            Ok(saved)
+            Ok::<_, SnapshotError>(saved)
         });
         let saved = install.await.map_err(|error| self.write_error(&error))?;
         let saved = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;

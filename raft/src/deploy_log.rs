@@ -3,16 +3,19 @@
 mod secrets;
 pub mod state;
 
+pub mod cluster;
+
 use std::io::{self, Read, Write};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use caxton_proto::log::{CheckError, Command, DecodeError, Outcome, SnapshotReader, SnapshotWriter};
+pub use cluster::Cluster;
 pub use secrets::Secrets;
 pub use state::{State, Workspace};
 use tokio::sync::watch;
 
-use crate::group::{self, Group, GroupId, Groups, OpenGroupError, ReadError, Status};
+use crate::group::{self, Birth, Group, GroupId, Groups, OpenGroupError, ReadError, Status};
 use crate::machine::{Entry, Frozen, Machine, MachineError};
 
 /// The deploy log's group.
@@ -49,11 +52,17 @@ pub enum ProposeError {
 }
 
 impl DeployLog {
-    /// Opens the deploy log: the newest snapshot and the log after it.
-    pub async fn open(groups: &Groups) -> Result<DeployLog, OpenGroupError> {
+    /// Opens the deploy log: the newest snapshot and the log after it. How one begins that never had an entry, `birth`
+    /// says.
+    pub async fn open(groups: &Groups, birth: Birth) -> Result<DeployLog, OpenGroupError> {
         let machine = Arc::new(DeployMachine::default());
-        let group = groups.open(GROUP, Arc::clone(&machine) as Arc<dyn Machine>).await?;
+        let group = groups.open(GROUP, Arc::clone(&machine) as Arc<dyn Machine>, birth).await?;
         Ok(DeployLog { group, machine })
+    }
+
+    /// The group, for its members and its leader.
+    pub fn group(&self) -> &Group {
+        &self.group
     }
 
     /// Proposes a command and waits until it is applied. When the caller stops waiting, or on

@@ -1,11 +1,13 @@
 //! Groups: numbered replicated logs of one node, each with a machine. A command is acknowledged once it is on disk on a
 //! majority of the group's voters and applied here.
 
+mod members;
+
 mod proposer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,11 +17,13 @@ use openraft::{BasicNode, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use self::members::{ChangeError, Lag, Members};
 use self::proposer::Proposer;
 use crate::applier::Applier;
 use crate::log::LogStore;
 use crate::machine::Machine;
-use crate::network::Peers;
+use crate::network::receive::{AnswerError, Receiver};
+use crate::network::{Links, Peers, Transport, wire};
 use crate::snapshot::{SnapshotError, Snapshots};
 use crate::store::{Store, StoreError};
 use crate::types::{Raft, chain};
@@ -30,6 +34,15 @@ pub const COMMAND_BYTES_MAX: usize = 1 << 20;
 /// Names a group within a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GroupId(pub u32);
+
+/// How a group begins on a node that never had an entry of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Birth {
+    /// With this node as its only voter.
+    Founded,
+    /// Not before its leader brings the first entry: another node founded it.
+    Joined,
+}
 
 /// When a group beats, elects and makes snapshots.
 #[derive(Debug, Clone)]
@@ -64,6 +77,8 @@ pub struct Groups {
     store: Store,
     node: NodeId,
     timers: Timers,
+    transport: Arc<dyn Transport>,
+    receivers: Arc<RwLock<BTreeMap<GroupId, Arc<Receiver>>>>,
 }
 
 /// One group on this node. A handle: clones share the group.
@@ -76,6 +91,8 @@ struct Inner {
     raft: Raft,
     proposer: Proposer,
     status: watch::Receiver<Status>,
+    members: watch::Receiver<Members>,
+    links: Arc<Links>,
     applied: watch::Receiver<u64>,
     follow: JoinHandle<()>,
     /// How long a caller waits for a group that has no leader.
@@ -218,9 +235,9 @@ pub enum ReadError {
 }
 
 impl Groups {
-    /// The groups of node `node`, in `store`.
-    pub fn new(store: Store, node: NodeId, timers: Timers) -> Groups {
-        Groups { store, node, timers }
+    /// The groups of node `node`, in `store`, whose messages `transport` carries.
+    pub fn new(store: Store, node: NodeId, timers: Timers, transport: Arc<dyn Transport>) -> Groups {
+        Groups { store, node, timers, transport, receivers: Arc::default() }
     }
 
     /// Ends once the last handle on the store is gone and it is closed: a group's tasks may hold one for a moment after
@@ -229,22 +246,36 @@ impl Groups {
         self.store.closed()
     }
 
-    /// Opens a group: restores its machine from the newest snapshot and the log after it, and takes part. A group that
-    /// never had an entry is founded with this node as its only voter.
-    pub async fn open(&self, group: GroupId, machine: Arc<dyn Machine>) -> Result<Group, OpenGroupError> {
+    /// Answers a message that `from` sent. `from` was authenticated by the caller.
+    pub async fn answer(&self, from: NodeId, message: Bytes) -> Result<Bytes, AnswerError> {
+        let (group, request) = wire::request(&message).map_err(|error| AnswerError::Message(error.into()))?;
+        let receiver = self.receivers.read().unwrap_or_else(PoisonError::into_inner).get(&group).cloned();
+        receiver.ok_or(AnswerError::UnknownGroup { group })?.answer(from, request).await
+    }
+
+    /// Opens a group: restores its machine from the newest snapshot and the log after it, and takes part. How one
+    /// begins that never had an entry, `birth` says.
+    pub async fn open(&self, group: GroupId, machine: Arc<dyn Machine>, birth: Birth) -> Result<Group, OpenGroupError> {
         let config = Arc::new(self.config()?);
         let (log, applier) = self.read(group, machine).await?;
         let applied = applier.applied();
         let start = |error: &(dyn std::error::Error + 'static)| OpenGroupError::Start { group, why: chain(error) };
-        let raft = Raft::new(self.node.0, config, Peers, log, applier).await.map_err(|error| start(&error))?;
-        if !raft.is_initialized().await.map_err(|error| start(&error))? {
+        let links = Arc::new(Links::new(group, self.node, Arc::clone(&self.transport)));
+        let snapshots = Snapshots::open(&self.store.snapshots_dir(), group)
+            .map_err(|error| OpenGroupError::Snapshot { group, source: error.into() })?;
+        let peers = Peers(Arc::clone(&links));
+        let raft = Raft::new(self.node.0, config, peers, log, applier).await.map_err(|error| start(&error))?;
+        let receiver = Arc::new(Receiver::new(raft.clone(), Arc::clone(&links), snapshots));
+        self.receivers.write().unwrap_or_else(PoisonError::into_inner).insert(group, receiver);
+        if matches!(birth, Birth::Founded) && !raft.is_initialized().await.map_err(|error| start(&error))? {
             let alone = BTreeMap::from([(self.node.0, BasicNode::default())]);
             raft.initialize(alone).await.map_err(|error| start(&error))?;
         }
-        let (status, follow) = follow(&raft);
+        let (status, members, follow) = follow(&raft);
         let leader_wait = self.timers.election_max * 2;
         let proposer = Proposer::start(raft.clone());
-        let group = Group { inner: Arc::new(Inner { raft, proposer, status, applied, follow, leader_wait }) };
+        let group =
+            Group { inner: Arc::new(Inner { raft, proposer, status, members, applied, follow, leader_wait, links }) };
         // Not an error: whoever needs a leader finds out.
         group.led().await;
         Ok(group)
@@ -325,6 +356,11 @@ impl Group {
         self.inner.status.clone()
     }
 
+    /// Who votes and who follows.
+    pub fn members(&self) -> watch::Receiver<Members> {
+        self.inner.members.clone()
+    }
+
     /// Stops taking part. What was acknowledged stays on disk.
     pub async fn shutdown(&self) {
         // It fails only when the task of the group has panicked, which the status told.
@@ -345,10 +381,18 @@ impl Drop for Inner {
     }
 }
 
-/// Turns openraft's metrics into a [`Status`], in a task that ends with the group.
-fn follow(raft: &Raft) -> (watch::Receiver<Status>, JoinHandle<()>) {
+/// Turns openraft's metrics into a [`Status`] and [`Members`], in a task that ends with the group.
+fn follow(raft: &Raft) -> (watch::Receiver<Status>, watch::Receiver<Members>, JoinHandle<()>) {
     let raft = raft.clone();
     let mut server = raft.server_metrics();
+    let of = raft.clone();
+    let read_members = move || {
+        let metrics = of.metrics().borrow().clone();
+        let membership = metrics.membership_config.membership().clone();
+        let voters: BTreeSet<NodeId> = membership.voter_ids().map(NodeId).collect();
+        let learners = membership.learner_ids().map(NodeId).collect();
+        Members { voters, learners }
+    };
     let read = move || {
         let metrics = raft.metrics().borrow().clone();
         let fatal = metrics.running_state.as_ref().err().map(|fatal| chain(fatal).into());
@@ -363,6 +407,7 @@ fn follow(raft: &Raft) -> (watch::Receiver<Status>, JoinHandle<()>) {
         Status { role, leader: metrics.current_leader.map(NodeId), term: metrics.current_term, fatal }
     };
     let (told, status) = watch::channel(read());
+    let (told_members, members) = watch::channel(read_members());
     let task = tokio::spawn(async move {
         loop {
             let status = read();
@@ -371,11 +416,17 @@ fn follow(raft: &Raft) -> (watch::Receiver<Status>, JoinHandle<()>) {
                 *known = status;
                 new
             });
+            let now = read_members();
+            told_members.send_if_modified(|known| {
+                let new = *known != now;
+                *known = now;
+                new
+            });
             if server.changed().await.is_err() {
                 break;
             }
         }
         told.send_replace(Status { role: Role::Stopped, ..read() });
     });
-    (status, task)
+    (status, members, task)
 }

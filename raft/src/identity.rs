@@ -20,6 +20,17 @@ pub struct NodeIdentity {
     pub node: NodeId,
     /// The cluster that it belongs to; the first node of a cluster mints it.
     pub cluster: Uuid,
+    /// How it came to it.
+    pub origin: Origin,
+}
+
+/// How a node came to its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The cluster began with it.
+    Founded,
+    /// The nodes of the cluster let it in.
+    Joined,
 }
 
 /// Why a node does not know who it is.
@@ -53,30 +64,58 @@ pub enum IdentityError {
         /// The file.
         file: PathBuf,
     },
+    /// A node that has an identity was about to get another.
+    #[error("the node's identity in {} is there already, and is for life", file.display())]
+    Taken {
+        /// The file.
+        file: PathBuf,
+    },
 }
 
-/// The identity of the node whose data directory is `dir`: read, or minted when there is none yet.
-pub fn identity(dir: &Path) -> Result<NodeIdentity, IdentityError> {
+/// The identity of the node whose data directory is `dir`, if it has one.
+pub fn known_identity(dir: &Path) -> Result<Option<NodeIdentity>, IdentityError> {
     let file = dir.join(IDENTITY_FILE);
     match fs::read(&file) {
-        Ok(bytes) => decode(&bytes).ok_or(IdentityError::Damaged { file }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let minted = NodeIdentity { node: mint(), cluster: Uuid::new_v4() };
-            write(dir, &file, &minted).map_err(|source| IdentityError::Write { file, source })?;
-            Ok(minted)
-        }
+        Ok(bytes) => decode(&bytes).map(Some).ok_or(IdentityError::Damaged { file }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(IdentityError::Read { file, source }),
     }
 }
 
-/// A random id that is not 0, which would read as "no node".
-fn mint() -> NodeId {
+/// Makes `dir` the data directory of a node that a cluster has let in. Before that, it has no identity.
+pub fn adopt_identity(dir: &Path, node: NodeId, cluster: Uuid) -> Result<NodeIdentity, IdentityError> {
+    let file = dir.join(IDENTITY_FILE);
+    if known_identity(dir)?.is_some() {
+        return Err(IdentityError::Taken { file });
+    }
+    let joined = NodeIdentity { node, cluster, origin: Origin::Joined };
+    write(dir, &file, &joined).map_err(|source| IdentityError::Write { file, source })?;
+    Ok(joined)
+}
+
+/// The identity of the node whose data directory is `dir`: read, or minted when there is none yet.
+pub fn identity(dir: &Path) -> Result<NodeIdentity, IdentityError> {
+    if let Some(known) = known_identity(dir)? {
+        return Ok(known);
+    }
+    let minted = NodeIdentity { node: mint_node(), cluster: Uuid::new_v4(), origin: Origin::Founded };
+    let file = dir.join(IDENTITY_FILE);
+    write(dir, &file, &minted).map_err(|source| IdentityError::Write { file, source })?;
+    Ok(minted)
+}
+
+/// A new node's id: random, and not 0, which would read as "no node".
+pub fn mint_node() -> NodeId {
     let (high, low) = Uuid::new_v4().as_u64_pair();
     NodeId((high ^ low).max(1))
 }
 
 fn encode(identity: &NodeIdentity) -> String {
-    let text = format!("{FORMAT}\nnode {:016x}\ncluster {}\n", identity.node.0, identity.cluster);
+    let origin = match identity.origin {
+        Origin::Founded => "",
+        Origin::Joined => "joined\n",
+    };
+    let text = format!("{FORMAT}\nnode {:016x}\ncluster {}\n{origin}", identity.node.0, identity.cluster);
     let sum = crc32fast::hash(text.as_bytes());
     format!("{text}crc32 {sum:08x}\n")
 }
@@ -86,7 +125,8 @@ fn decode(bytes: &[u8]) -> Option<NodeIdentity> {
     let mut lines = text.lines().skip(1);
     let node = NodeId(u64::from_str_radix(lines.next()?.strip_prefix("node ")?, 16).ok()?);
     let cluster = lines.next()?.strip_prefix("cluster ")?.parse().ok()?;
-    let identity = NodeIdentity { node, cluster };
+    let origin = if lines.next()? == "joined" { Origin::Joined } else { Origin::Founded };
+    let identity = NodeIdentity { node, cluster, origin };
     // Comparing with what would be written checks the format, the checksum and that nothing follows.
     (encode(&identity) == text).then_some(identity)
 }
@@ -111,6 +151,17 @@ mod tests {
         let first = identity(dir.path()).unwrap();
         assert_eq!(identity(dir.path()).unwrap(), first);
         assert_ne!(identity(tempfile::tempdir().unwrap().path()).unwrap(), first);
+    }
+
+    #[test]
+    fn a_node_that_joined_knows_that_it_did_and_joins_once() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(known_identity(dir.path()).unwrap(), None);
+        let (node, cluster) = (mint_node(), Uuid::new_v4());
+        let joined = adopt_identity(dir.path(), node, cluster).unwrap();
+        assert_eq!(joined, NodeIdentity { node, cluster, origin: Origin::Joined });
+        assert_eq!(identity(dir.path()).unwrap(), joined);
+        assert!(matches!(adopt_identity(dir.path(), node, cluster), Err(IdentityError::Taken { .. })));
     }
 
     #[test]

@@ -26,7 +26,12 @@ mod types;
 #[cfg(test)]
 mod suite;
 
-pub use group::{Applied, Group, GroupId, Groups, OpenGroupError, ProposeError, ReadError, Role, Status, Timers};
-pub use identity::{IdentityError, NodeIdentity, identity};
+pub use group::{
+    Applied, Birth, ChangeError, Group, GroupId, Groups, Lag, Members, OpenGroupError, ProposeError, ReadError, Role,
+    Status, Timers,
+};
+pub use identity::{IdentityError, NodeIdentity, Origin, adopt_identity, identity, known_identity, mint_node};
 pub use machine::{Entry, Frozen, Machine, MachineError};
+pub use network::receive::AnswerError;
+pub use network::{Alone, Transport, TransportError};
 pub use store::{OpenError, Store};

@@ -1,64 +1,232 @@
-//! How a group reaches its other voters. No group has any yet: each attempt says which node there is no connection to.
+//! How a group reaches its other nodes: openraft's requests become messages ([`wire`]), which a [`Transport`] carries to a
+//! node by its id. Who a node is and where it listens is the transport's business, and so is that a sender is who it
+//! says: a message is believed as far as [`receive`] can check it against that.
 
-use openraft::BasicNode;
-use openraft::error::{InstallSnapshotError, RPCError, RaftError, Unreachable};
-use openraft::network::{RPCOption, RaftNetwork, RaftNetworkFactory};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest,
-    VoteResponse,
+pub mod receive;
+pub mod send;
+pub mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use caxton_proto::NodeId;
+use openraft::error::{
+    Fatal, InstallSnapshotError, NetworkError, PayloadTooLarge, RPCError, RaftError, ReplicationClosed, StreamingError,
+    Unreachable,
 };
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, SnapshotResponse,
+    VoteRequest, VoteResponse,
+};
+use openraft::{BasicNode, OptionalSend, Snapshot};
+use tokio::time::Instant;
 
-use crate::types::TypeConfig;
+use self::wire::{MESSAGE_BYTES_MAX, WireError};
+use crate::group::GroupId;
+use crate::types::{TypeConfig, Vote};
+
+/// How long a leader waits at first before it tries a node again that it could not reach; twice as long each time.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// How long it waits at most.
+const BACKOFF_MAX: Duration = Duration::from_millis(800);
 
 type RpcError<E = RaftError<u64>> = RPCError<u64, BasicNode, E>;
 
-/// There is no connection to a node.
-#[derive(Debug, thiserror::Error)]
-#[error("there is no connection to node {node:x}")]
-struct NoConnection {
-    node: u64,
+/// Carries messages between the nodes of a cluster. The node implements it over its peer connections.
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// Sends one message to node `to` and waits for its answer, at most `within`. The other side hands the message to
+    /// [`Groups::answer`](crate::Groups::answer) and sends back what that returns; its error becomes
+    /// [`TransportError::Refused`]. A message has at most [`MESSAGE_BYTES_MAX`] bytes.
+    async fn call(&self, to: NodeId, message: Bytes, within: Duration) -> Result<Bytes, TransportError>;
 }
 
-/// Knows the way to no node.
-pub struct Peers;
+/// Why a message got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The node cannot be reached now, or did not answer in time. It may have got the message. The next attempts wait
+    /// longer and longer.
+    #[error("node {node} cannot be reached")]
+    Unreachable {
+        /// The node.
+        node: NodeId,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The node is there and does not want the message.
+    #[error("the other node refuses the message: {why}")]
+    Refused {
+        /// Why, as it says.
+        why: String,
+    },
+}
+
+/// The transport of a node that has nobody to talk to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Alone;
+
+/// There is no connection to any node.
+#[derive(Debug, thiserror::Error)]
+#[error("this node stands alone")]
+struct StandsAlone;
+
+#[async_trait]
+impl Transport for Alone {
+    async fn call(&self, to: NodeId, _message: Bytes, _within: Duration) -> Result<Bytes, TransportError> {
+        Err(TransportError::Unreachable { node: to, source: StandsAlone.into() })
+    }
+}
+
+/// What a group's connections share.
+pub struct Links {
+    pub group: GroupId,
+    pub node: NodeId,
+    pub transport: Arc<dyn Transport>,
+    /// The vote of the leader that gave this node leave to stand while its own lease still holds.
+    leave: Mutex<Option<Vote>>,
+    /// When each node last answered.
+    heard: Mutex<BTreeMap<u64, Instant>>,
+}
+
+impl Links {
+    pub fn new(group: GroupId, node: NodeId, transport: Arc<dyn Transport>) -> Links {
+        Links { group, node, transport, leave: Mutex::default(), heard: Mutex::default() }
+    }
+
+    /// The leader with `vote` wants this node to lead after it.
+    pub fn give_leave(&self, vote: Vote) {
+        *self.leave.lock().unwrap_or_else(PoisonError::into_inner) = Some(vote);
+    }
+
+    /// The leave that this node has for an election: it holds for the term right after that of the leader who gave it.
+    fn leave(&self, election: &Vote) -> Option<Vote> {
+        let leave = *self.leave.lock().unwrap_or_else(PoisonError::into_inner);
+        leave.filter(|leave| leave.leader_id.term.checked_add(1) == Some(election.leader_id.term))
+    }
+
+    fn heard(&self, node: u64) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(node, Instant::now());
+    }
+
+    /// How long ago a node last answered, if it ever did.
+    pub fn silence(&self, node: u64) -> Option<Duration> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(&node).copied();
+        heard.map(|at| at.elapsed())
+    }
+}
+
+/// Makes the connections of a group.
+pub struct Peers(pub Arc<Links>);
 
 impl RaftNetworkFactory<TypeConfig> for Peers {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, _node: &BasicNode) -> Peer {
-        Peer { node: target }
+        Peer { links: Arc::clone(&self.0), node: target }
     }
 }
 
-/// A node that cannot be reached.
+/// Another node of a group.
 pub struct Peer {
+    links: Arc<Links>,
     node: u64,
 }
 
+/// Why a request got no answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error("the answer of node {node:x} is of no use")]
+    Answer {
+        node: u64,
+        #[source]
+        source: WireError,
+    },
+}
+
+impl<E: std::error::Error> From<CallError> for RpcError<E> {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Transport(TransportError::Unreachable { .. }) => RPCError::Unreachable(Unreachable::new(&error)),
+            CallError::Transport(TransportError::Refused { .. }) | CallError::Answer { .. } => {
+                RPCError::Network(NetworkError::new(&error))
+            }
+        }
+    }
+}
+
 impl Peer {
-    fn unreachable<E: std::error::Error>(&self) -> RpcError<E> {
-        RPCError::Unreachable(Unreachable::new(&NoConnection { node: self.node }))
+    /// Sends a message and reads the answer, which `useful` finds possible.
+    async fn call<A>(
+        &self,
+        message: Bytes,
+        within: Duration,
+        read: impl FnOnce(&[u8]) -> Result<A, WireError>,
+        useful: impl FnOnce(&A) -> bool,
+    ) -> Result<A, CallError> {
+        let answer = self.links.transport.call(NodeId(self.node), message, within).await?;
+        let answer = read(&answer).and_then(|it| if useful(&it) { Ok(it) } else { Err(WireError::Shape) });
+        let answer = answer.map_err(|source| CallError::Answer { node: self.node, source })?;
+        self.links.heard(self.node);
+        Ok(answer)
     }
 }
 
 impl RaftNetwork<TypeConfig> for Peer {
     async fn append_entries(
         &mut self,
-        _rpc: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError> {
-        Err(self.unreachable())
+        let message = wire::append(self.links.group, &rpc);
+        if message.len() > MESSAGE_BYTES_MAX && rpc.entries.len() > 1 {
+            return Err(RPCError::PayloadTooLarge(PayloadTooLarge::new_entries_hint(rpc.entries.len() as u64 / 2)));
+        }
+        let sent = rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id);
+        // openraft takes an answer that cannot be for its own mistake, and would panic.
+        let useful = |answer: &AppendEntriesResponse<u64>| match answer {
+            AppendEntriesResponse::Success => true,
+            AppendEntriesResponse::PartialSuccess(matching) => *matching >= rpc.prev_log_id && *matching <= sent,
+            AppendEntriesResponse::Conflict => rpc.prev_log_id.is_some(),
+            AppendEntriesResponse::HigherVote(vote) => *vote > rpc.vote,
+        };
+        Ok(self.call(message, option.hard_ttl(), wire::take_append_answer, useful).await?)
     }
 
+    /// Never called: [`RaftNetwork::full_snapshot`] sends snapshots in chunks of our own.
     async fn install_snapshot(
         &mut self,
         _rpc: InstallSnapshotRequest<TypeConfig>,
         _option: RPCOption,
     ) -> Result<InstallSnapshotResponse<u64>, RpcError<RaftError<u64, InstallSnapshotError>>> {
-        Err(self.unreachable())
+        let error = TransportError::Refused { why: "snapshots travel in chunks".to_owned() };
+        Err(CallError::from(error).into())
     }
 
-    async fn vote(&mut self, _rpc: VoteRequest<u64>, _option: RPCOption) -> Result<VoteResponse<u64>, RpcError> {
-        Err(self.unreachable())
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot<TypeConfig>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<u64>, StreamingError<TypeConfig, Fatal<u64>>> {
+        send::snapshot(self, vote, snapshot, cancel).await
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest<u64>, option: RPCOption) -> Result<VoteResponse<u64>, RpcError> {
+        let leave = self.links.leave(&rpc.vote);
+        let message = wire::vote(self.links.group, &rpc, leave.as_ref());
+        Ok(self.call(message, option.hard_ttl(), wire::take_vote_answer, |_| true).await?)
+    }
+
+    fn backoff(&self) -> Backoff {
+        let waits = std::iter::successors(Some(BACKOFF_MIN), |wait| Some((*wait * 2).min(BACKOFF_MAX)));
+        Backoff::new(waits)
     }
 }

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncSeek, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncSeek, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use self::format::{Header, Reader, Writer};
 use crate::group::GroupId;
 use crate::machine::{Frozen, MachineError};
+use crate::types::SnapshotMeta;
 
 const SUFFIX: &str = "snapshot";
 const UNFINISHED_SUFFIX: &str = "unfinished";
@@ -111,14 +112,19 @@ impl Snapshots {
         let path = self.dir.join(format!("{}.{UNFINISHED_SUFFIX}", uuid::Uuid::new_v4()));
         let mut options = tokio::fs::OpenOptions::new();
         let file = options.read(true).write(true).create_new(true).open(&path).await;
-        file.map(|file| SnapshotFile { file, path }).map_err(|source| self.write_error(source))
+        let unfinished = Unfinished(path);
+        let received = |file| SnapshotFile { file, content: Content::Arriving(unfinished) };
+        file.map(received).map_err(|source| self.write_error(source))
     }
 
-    /// Checks all of a snapshot that has arrived, and gives it its name.
-    pub fn accept(&self, path: &Path) -> Result<Saved, SnapshotError> {
+    /// Checks all of a snapshot that has arrived and should be `meta`, and gives it its name.
+    fn accept(&self, path: &Path, meta: &SnapshotMeta) -> Result<Saved, SnapshotError> {
         let (reader, header) = self.reader(path)?;
         reader.finish().map_err(|source| read_error(path, source))?;
         self.belongs(&header, path)?;
+        if header.meta() != *meta {
+            return Err(SnapshotError::Other { file: path.to_owned() });
+        }
         let sync = || File::open(path)?.sync_all();
         sync().map_err(|source| self.write_error(source))?;
         let file = self.file_of(&header);
@@ -186,31 +192,60 @@ fn read_error(file: &Path, source: io::Error) -> SnapshotError {
     }
 }
 
-/// A snapshot's bytes as openraft sends and receives them.
+/// A snapshot's bytes as they are sent and received.
 #[derive(Debug)]
 pub struct SnapshotFile {
     file: tokio::fs::File,
-    path: PathBuf,
+    content: Content,
+}
+
+/// How far a snapshot's file is.
+#[derive(Debug)]
+enum Content {
+    /// It arrives, and has no name yet.
+    Arriving(Unfinished),
+    /// It is whole, checked and on disk under its name.
+    Whole(Saved),
+}
+
+/// A file that goes unless it gets a name.
+#[derive(Debug)]
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // It is not there once it has its name. If it cannot be removed, the next start does that.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 impl SnapshotFile {
     /// Opens a saved snapshot to be sent.
     pub async fn open(saved: &Saved) -> Result<SnapshotFile, SnapshotError> {
-        let file = tokio::fs::File::open(&saved.file).await;
-        let path = saved.file.clone();
-        match file {
-            Ok(file) => Ok(SnapshotFile { file, path }),
-            Err(source) => Err(SnapshotError::Read { file: path, source }),
+        match tokio::fs::File::open(&saved.file).await {
+            Ok(file) => Ok(SnapshotFile { file, content: Content::Whole(saved.clone()) }),
+            Err(source) => Err(SnapshotError::Read { file: saved.file.clone(), source }),
         }
     }
 
-    /// Where a received snapshot is, once all of it has reached the file.
-    pub async fn close(mut self) -> Result<PathBuf, SnapshotError> {
-        use tokio::io::AsyncWriteExt;
-        match self.file.flush().await {
-            Ok(()) => Ok(self.path),
-            Err(source) => Err(SnapshotError::Write { dir: self.path, source }),
+    /// The file once all of it was checked, is the snapshot that `meta` says, and has its name.
+    pub async fn accepted(self, snapshots: &Snapshots, meta: &SnapshotMeta) -> Result<SnapshotFile, SnapshotError> {
+        let saved = self.saved(snapshots, meta).await?;
+        SnapshotFile::open(&saved).await
+    }
+
+    /// The snapshot that has arrived in the file, checked and under its name.
+    pub async fn saved(mut self, snapshots: &Snapshots, meta: &SnapshotMeta) -> Result<Saved, SnapshotError> {
+        let unfinished = match self.content {
+            Content::Whole(saved) => return Ok(saved),
+            Content::Arriving(unfinished) => unfinished,
+        };
+        if let Err(source) = self.file.flush().await {
+            return Err(snapshots.write_error(source));
         }
+        let (snapshots, meta) = (snapshots.clone(), meta.clone());
+        let accept = tokio::task::spawn_blocking(move || snapshots.accept(&unfinished.0, &meta));
+        accept.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 }
 

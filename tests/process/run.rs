@@ -38,7 +38,8 @@ pub struct Ran {
 }
 
 impl Ran {
-    fn of(output: std::process::Output) -> Ran {
+    /// What a command that has ended printed.
+    pub fn of(output: std::process::Output) -> Ran {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8 output");
         Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }

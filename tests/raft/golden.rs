@@ -4,11 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use caxton_proto::log::cluster::{self, AdmitNode, AnnounceNode, Credential, IssueJoinToken, NodeFacts, RemoveNode};
 use caxton_proto::log::{
     Author, Command, DecodeError, Deploy, Git, IssueToken, Kind, Outcome, RemoveSecret, RevokeToken, Role, SetSecret,
 };
 use caxton_proto::plan::{Change, Item, ItemChange};
-use caxton_proto::{Digest, Revision};
+use caxton_proto::{Digest, NodeId, Revision};
 use caxton_raft::deploy_log::{State, read_snapshot, write_snapshot};
 
 fn file(name: &str) -> PathBuf {
@@ -139,6 +140,63 @@ fn the_commands_of_secrets_mean_what_they_meant() {
     assert_eq!(found, state);
     let secret = found.secrets().get(&"demo".parse().unwrap(), &"WEATHER_KEY".parse().unwrap()).unwrap();
     assert_eq!((secret.index, secret.set.sealed.len()), (1, 44));
+}
+
+/// The commands about nodes, which came later, in the order in which they are applied.
+fn node_commands() -> [(&'static str, cluster::Command, cluster::Outcome); 5] {
+    let facts = |node: u64| NodeFacts {
+        node: NodeId(node),
+        peer_address: format!("node{node}.example.org:7412"),
+        client_url: format!("https://node{node}.example.org:7411"),
+        version: "0.1.0".into(),
+    };
+    let (time_ms, actor) = (1_700_000_000_123, "admin".to_owned());
+    let hash = Digest::of(b"secret");
+    let issue =
+        IssueJoinToken { id: "j-1".into(), hash, uses: 2, expires_ms: time_ms + 1, time_ms, actor: actor.clone() };
+    let by_token = Credential::Token { id: "j-1".into(), hash };
+    let admit = |node, credential| cluster::Command::AdmitNode(AdmitNode { facts: facts(node), credential, time_ms });
+    let announce = cluster::Command::AnnounceNode(AnnounceNode { facts: facts(u64::MAX), time_ms });
+    let remove = cluster::Command::RemoveNode(RemoveNode { node: NodeId(2), time_ms, actor });
+    [
+        ("announce-node.bin", announce, cluster::Outcome::NodeAnnounced),
+        ("issue-join-token.bin", cluster::Command::IssueJoinToken(issue), cluster::Outcome::JoinTokenIssued),
+        ("admit-node-token.bin", admit(2, by_token), cluster::Outcome::NodeAdmitted),
+        ("admit-node-secret.bin", admit(3, Credential::Secret), cluster::Outcome::NodeAdmitted),
+        ("remove-node.bin", remove, cluster::Outcome::NodeRemoved),
+    ]
+}
+
+#[test]
+fn the_commands_about_nodes_mean_what_they_meant() {
+    let mut found = State::default();
+    for ((name, command, expected), index) in node_commands().into_iter().zip(1..) {
+        let command = Command::Cluster(command);
+        let read = Command::decode(&golden(name, || command.encode())).unwrap();
+        assert_eq!(read, command, "{name}");
+        let outcome = found.apply(index, &read);
+        assert_eq!(outcome, Outcome::Cluster(expected), "{name}");
+        assert_eq!(Outcome::decode(&outcome.encode()).unwrap(), outcome, "{name}");
+    }
+    let snapshot = golden("snapshot-nodes.bin", || {
+        let mut bytes = Vec::new();
+        write_snapshot(&found, &mut bytes).unwrap();
+        bytes
+    });
+    let read = read_snapshot(&mut snapshot.as_slice()).unwrap();
+    assert_eq!(read, found);
+    let nodes: Vec<u64> = read.cluster().members().map(|member| member.facts.node.0).collect();
+    assert_eq!((nodes, read.cluster().is_departed(NodeId(2))), (vec![3, u64::MAX], true));
+    assert_eq!(read.cluster().tokens().next().unwrap().used_by, [NodeId(2)]);
+}
+
+#[test]
+fn every_refusal_reads_back() {
+    use cluster::JoinRefusal::{Expired, NoSuchToken, Removed, Spent, TooManyNodes};
+    for why in [NoSuchToken, Expired, Spent, Removed, TooManyNodes] {
+        let outcome = Outcome::Cluster(cluster::Outcome::JoinRefused(why));
+        assert_eq!(Outcome::decode(&outcome.encode()).unwrap(), outcome);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use caxton_proto::Revision;
 use caxton_proto::log::{Command, Outcome};
 use caxton_raft::deploy_log::DeployLog;
-use caxton_raft::{Group, ProposeError, Role, Timers};
+use caxton_raft::{Birth, Group, ProposeError, Role, Timers};
 
 use crate::support::{deploy, deploy_many, groups, numbers, open_journal, propose};
 
@@ -92,7 +92,7 @@ async fn the_deploy_log_answers_as_before_the_restart() {
         Command::Deploy(command)
     };
     let before = {
-        let log = DeployLog::open(&groups(dir.path(), Timers::default()).unwrap()).await.unwrap();
+        let log = DeployLog::open(&groups(dir.path(), Timers::default()).unwrap(), Birth::Founded).await.unwrap();
         deploy_many(&log, "demo", 0, 3).await.unwrap();
         let answer = log.propose(&repeat()).await.unwrap();
         assert!(matches!(&answer.outcome, Outcome::Deployed(it) if it.revision == Revision(4)), "{answer:?}");
@@ -100,7 +100,7 @@ async fn the_deploy_log_answers_as_before_the_restart() {
         log.shutdown().await;
         log.read(Clone::clone)
     };
-    let log = DeployLog::open(&groups(dir.path(), Timers::default()).unwrap()).await.unwrap();
+    let log = DeployLog::open(&groups(dir.path(), Timers::default()).unwrap(), Birth::Founded).await.unwrap();
     assert_eq!(log.current(Clone::clone).await, Ok(before));
     let answer = log.propose(&repeat()).await.unwrap();
     assert!(matches!(&answer.outcome, Outcome::Repeated(it) if it.revision == Revision(4)), "{answer:?}");

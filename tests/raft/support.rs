@@ -11,7 +11,7 @@ use bytes::Bytes;
 use caxton_proto::log::{Author, Command, Deploy, Kind};
 use caxton_proto::{Digest, NodeId, Revision};
 use caxton_raft::deploy_log::DeployLog;
-use caxton_raft::{Entry, Frozen, Group, GroupId, Groups, Machine, MachineError, Store, Timers};
+use caxton_raft::{Alone, Birth, Entry, Frozen, Group, GroupId, Groups, Machine, MachineError, Store, Timers};
 
 pub const NODE: NodeId = NodeId(0xc0ffee);
 
@@ -22,7 +22,7 @@ pub fn snapshots_every(entries: u64) -> Timers {
 
 /// The groups of the node on `dir`. The store closes when the last handle goes.
 pub fn groups(dir: &Path, timers: Timers) -> anyhow::Result<Groups> {
-    Ok(Groups::new(Store::open(dir)?, NODE, timers))
+    Ok(Groups::new(Store::open(dir)?, NODE, timers, Arc::new(Alone)))
 }
 
 /// A machine that keeps its commands in memory.
@@ -78,7 +78,7 @@ impl Machine for Journal {
 /// Opens a group with a new [`Journal`].
 pub async fn open_journal(groups: &Groups, group: u32) -> anyhow::Result<(Group, Arc<Journal>)> {
     let journal = Arc::new(Journal::default());
-    let group = groups.open(GroupId(group), Arc::clone(&journal) as Arc<dyn Machine>).await?;
+    let group = groups.open(GroupId(group), Arc::clone(&journal) as Arc<dyn Machine>, Birth::Founded).await?;
     Ok((group, journal))
 }
 

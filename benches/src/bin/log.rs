@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use caxton_proto::NodeId;
-use caxton_raft::{Entry, Frozen, Group, GroupId, Groups, Machine, MachineError, Store, Timers};
+use caxton_raft::{Alone, Birth, Entry, Frozen, Group, GroupId, Groups, Machine, MachineError, Store, Timers};
 use clap::Parser;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
@@ -153,8 +153,8 @@ impl Machine for Map {
 }
 
 async fn open(dir: &Path) -> anyhow::Result<Group> {
-    let groups = Groups::new(Store::open(dir)?, NodeId(1), Timers::default());
-    Ok(groups.open(GroupId(1), Arc::new(Map::default())).await?)
+    let groups = Groups::new(Store::open(dir)?, NodeId(1), Timers::default(), Arc::new(Alone));
+    Ok(groups.open(GroupId(1), Arc::new(Map::default()), Birth::Founded).await?)
 }
 
 fn key(client: usize, put: u64) -> [u8; KEY_BYTES] {

@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq;
 
 pub use keys::KeyError;
 use keys::Keys;
-pub use secret::{SecretError, private_dir, read_or_create, write_private};
+pub use secret::{SecretError, private_dir, random, read_or_create, write_private};
 
 /// The file of the data directory that holds the admin token.
 pub const ADMIN_TOKEN_FILE: &str = "admin-token";
@@ -202,6 +202,16 @@ impl Auth {
             return Err(AuthError::Missing);
         }
         self.check(bearer.trim(), now_ms)
+    }
+
+    /// Whether this cluster made the bearer of an `Authorization` header. What it allows, and whether it still does, is
+    /// not asked: the node that answers the request knows that best.
+    pub fn vouches_for(&self, header: Option<&str>) -> bool {
+        let Some((scheme, bearer)) = header.and_then(|header| header.split_once(' ')) else { return false };
+        let bearer = bearer.trim();
+        scheme.eq_ignore_ascii_case("bearer")
+            && bearer.len() <= BEARER_BYTES_MAX
+            && (same(&Digest::of(bearer.as_bytes()), &self.admin) || self.keys.verify(bearer).is_some())
     }
 
     fn check(&self, bearer: &str, now_ms: u64) -> Result<Access, AuthError> {

@@ -21,7 +21,8 @@ pub struct Global {
     /// Print one JSON document instead of text, also for an error.
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
-    /// The server's address [default: `[server] url` of caxton.toml, else the node on this machine].
+    /// The server's address, or several of one cluster with commas between [default: `[server] url` of caxton.toml, else
+    /// the node on this machine].
     #[arg(long, global = true, value_name = "URL", env = "CAXTON_SERVER", help_heading = "Global options")]
     pub server: Option<String>,
     /// The workspace's name [default: the one in caxton.toml].
@@ -208,7 +209,7 @@ impl Context {
 
     /// The CA to trust for `url`, in PEM; nothing for plain HTTP, and for the system's own CAs.
     fn ca_for(&self, url: &str) -> Result<Option<Vec<u8>>, CliError> {
-        if !url.starts_with("https://") {
+        if !url.contains("https://") {
             return Ok(None);
         }
         if let Some(file) = &self.global.ca_file {

@@ -59,6 +59,7 @@ mod serve;
 
 mod token;
 
+mod cluster;
 mod secrets;
 
 mod version;
@@ -143,6 +144,8 @@ enum Command {
     Token(token::Args),
     /// Set, list and remove what tools and providers are given by name.
     Secrets(secrets::Args),
+    /// Grow, show and shrink the cluster.
+    Cluster(cluster::Args),
     /// Print the version of this program and of the server.
     Version(version::Args),
     /// Print a script that completes commands in a shell.
@@ -172,6 +175,7 @@ impl Command {
             Command::Serve(args) => serve::run(args, context),
             Command::Token(args) => token::run(args, context),
             Command::Secrets(args) => secrets::run(args, context),
+            Command::Cluster(args) => cluster::run(args, context),
             Command::Version(args) => version::run(args, context),
             Command::Completions(args) => completions::run(args, context),
         }

@@ -34,6 +34,9 @@ Examples:
   caxton serve --bind 0.0.0.0:7411            reachable from elsewhere, with TLS
   caxton serve --config node.toml --set stop.grace=30s
   CAXTON_HTTP_BIND=127.0.0.1:0 caxton serve   on a free port
+  caxton serve --peers 10.0.0.1:7412          take other nodes
+  caxton serve --join 10.0.0.1:7412 --token-file join.token
+                                              join a cluster
   caxton serve --print-config                 the settings in effect")]
 pub struct Args {
     /// A TOML file with settings.
@@ -42,6 +45,22 @@ pub struct Args {
     /// The address to listen on (http.bind) [default: 127.0.0.1:7411].
     #[arg(long, value_name = "ADDRESS")]
     bind: Option<String>,
+    /// The address for other nodes (cluster.bind).
+    #[arg(long, value_name = "ADDRESS")]
+    peers: Option<String>,
+    /// Where other nodes reach this one (cluster.advertise) [default: the address for other nodes].
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// Nodes of a cluster to join (cluster.join), with --token-file or --secret-file. A node that has joined needs it no
+    /// more.
+    #[arg(long, value_name = "HOST:PORT,...")]
+    join: Option<String>,
+    /// A file with the secret that all nodes of the cluster share (cluster.secret_file).
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<String>,
+    /// Found the cluster, unless a node after --join already belongs to one (cluster.found).
+    #[arg(long)]
+    found: bool,
     /// When to speak TLS (tls.mode): auto or always.
     #[arg(long, value_name = "WHEN")]
     tls: Option<String>,
@@ -101,8 +120,19 @@ fn settings(args: Args, context: &Context) -> Result<Config, CliError> {
     if let Some(dir) = &context.global.data_dir {
         draft.flag("--data-dir", "data.dir", dir.display().to_string());
     }
+    if let Some(join) = args.join {
+        draft.flag("--join", "cluster.join", join);
+        // The one token that a node shows is the one to join by.
+        if let Some(file) = context.global.token_file.as_ref().filter(|_| args.secret_file.is_none()) {
+            draft.flag("--token-file", "cluster.token_file", file.display().to_string());
+        }
+    }
     let short = [
         ("--bind", "http.bind", args.bind),
+        ("--peers", "cluster.bind", args.peers),
+        ("--advertise", "cluster.advertise", args.advertise),
+        ("--secret-file", "cluster.secret_file", args.secret_file),
+        ("--found", "cluster.found", args.found.then(|| "true".to_owned())),
         ("--tls", "tls.mode", args.tls),
         ("--log", "telemetry.filter", args.log),
         ("--log-format", "telemetry.log_format", args.log_format),
@@ -172,6 +202,7 @@ fn first_screen(node: &Node, context: &Context) {
         String::new(),
         format!("{} {} is ready", paint(BOLD, "caxton"), env!("CARGO_PKG_VERSION")),
         row("address", &paint(GOOD, node.url()).to_string()),
+        row("peers", node.peer_address().unwrap_or("none")),
         row("data", &dir),
         row("manual", &format!("{}/docs", node.url())),
         String::new(),

@@ -5,13 +5,14 @@ use caxton_proto::plan::Plan;
 use caxton_proto::WorkspaceId;
 use serde_json::{Value, json};
 
+use crate::api::cluster::ClusterStatus;
 use crate::api::{Deployment, Serving, WorkspaceStatus};
 use crate::cli::live::{self, Remote, Standing};
 use crate::cli::output::{BOLD, DIM, WARN, count, paint};
 use crate::cli::workspace::Workspace;
 use crate::cli::workspace::scan::Scan;
 use crate::cli::workspace::state::{self, State};
-use crate::cli::{CliError, Context, Exit, text};
+use crate::cli::{CliError, Context, Exit, cluster, text};
 
 /// Arguments of `caxton status`.
 #[derive(Debug, clap::Args)]
@@ -111,8 +112,12 @@ async fn online(
         out.text(text::changes(&theirs.items, theirs.items.len() as u64))?;
         out.line(paint(DIM, "get them with `caxton pull`"))?;
     }
+    let cluster = cluster(remote).await;
+    if let Some(cluster) = &cluster {
+        out.line(format_args!("  {}", cluster::summary(cluster)))?;
+    }
     print_local(context, &local)?;
-    out.json(&json!({
+    let mut document = json!({
         "workspace": remote.id,
         "server": remote.client.url(),
         "offline": false,
@@ -125,7 +130,17 @@ async fn online(
         "local": local.items,
         "theirs": theirs.items,
         "files": files(&local),
-    }))
+    });
+    if let Some(cluster) = cluster {
+        document["cluster"] = json!(cluster);
+    }
+    out.json(&document)
+}
+
+/// The cluster, where there is more than one node and the token may see it.
+async fn cluster(remote: &Remote<'_>) -> Option<ClusterStatus> {
+    let cluster: ClusterStatus = remote.client.get("/api/v1/cluster?stale=true").await.ok()?;
+    (cluster.members.len() > 1).then_some(cluster)
 }
 
 /// The comparison with what was live when the server was last asked.

@@ -8,7 +8,7 @@ pub mod blobs;
 pub mod error;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::Method;
@@ -62,33 +62,42 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// A connection to one server.
+/// The most servers that a client is given.
+const SERVERS_MAX: usize = 16;
+
+/// A connection to a server, or to several of one cluster: when one is down, another is asked.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
+    /// All of them, with commas between, as a person wrote it.
     url: String,
+    urls: Arc<[String]>,
+    /// The one that answered last.
+    current: Arc<AtomicUsize>,
     token: Option<Token>,
     sent: Arc<AtomicU64>,
 }
 
 impl Client {
-    /// A client of the server at `url`. Nothing is sent yet.
+    /// A client of the server at `url`, or of several with commas between. Nothing is sent yet.
     ///
     /// With `ca` (PEM) the server's certificate must come from that CA; without, from one that the system trusts.
     pub fn new(url: &str, token: Option<Token>, ca: Option<&[u8]>) -> Result<Client, ClientError> {
-        let url = url.trim_end_matches('/').to_owned();
-        let parsed: http::Uri = url.parse().map_err(|_| ClientError::setup(format!("`{url}` is not an address")))?;
-        let tls = match (parsed.scheme_str(), parsed.host()) {
-            (Some("http"), Some(_)) => false,
-            (Some("https"), Some(_)) => true,
-            _ => {
-                let message = format!("`{url}` is not an address: write it like http://127.0.0.1:7411");
-                return Err(ClientError::setup(message));
-            }
-        };
-        if !tls && token.is_some() && !is_loopback(&url) {
-            return Err(ClientError::ClearText { url });
+        let urls: Arc<[String]> = url.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
+        if urls.len() > SERVERS_MAX {
+            return Err(ClientError::setup(format!(
+                "{} servers are given, and {SERVERS_MAX} are the most",
+                urls.len()
+            )));
         }
+        let mut tls = false;
+        for url in urls.iter() {
+            tls |= is_tls(url)?;
+            if url.starts_with("http://") && token.is_some() && !is_loopback(url) {
+                return Err(ClientError::ClearText { url: url.clone() });
+            }
+        }
+        let url = urls.join(",");
         // The first provider stays; every part of this program installs the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = reqwest::Client::builder()
@@ -109,7 +118,8 @@ impl Client {
                 builder.tls_certs_only(certificates)
             }
         };
-        Ok(Client { http: builder.build().map_err(ClientError::Setup)?, url, token, sent: Arc::default() })
+        let http = builder.build().map_err(ClientError::Setup)?;
+        Ok(Client { http, url, urls, current: Arc::default(), token, sent: Arc::default() })
     }
 
     /// The server's address.
@@ -165,7 +175,7 @@ impl Client {
 
     /// A request that the caller finishes: other methods, headers, deadlines.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.url)).timeout(REQUEST_TIMEOUT);
+        let request = self.http.request(method, format!("{}{path}", self.server())).timeout(REQUEST_TIMEOUT);
         match &self.token {
             Some(token) => request.header(http::header::AUTHORIZATION, token.0.clone()),
             None => request,
@@ -184,18 +194,58 @@ impl Client {
         serde_json::from_slice(&body).map_err(|_| ClientError::not_caxton(&self.url, status, &body))
     }
 
+    /// The server that is asked next.
+    fn server(&self) -> &str {
+        // There is one at least: splitting a text gives no less.
+        &self.urls[self.current.load(Ordering::Relaxed) % self.urls.len()]
+    }
+
+    /// Asks another server from now on, and turns the request there.
+    fn turn(&self, request: &mut reqwest::Request) {
+        self.current.fetch_add(1, Ordering::Relaxed);
+        let path = match request.url().query() {
+            Some(query) => format!("{}{}?{query}", self.server(), request.url().path()),
+            None => format!("{}{}", self.server(), request.url().path()),
+        };
+        // Every server's address was checked when the client was made.
+        if let Ok(url) = path.parse() {
+            *request.url_mut() = url;
+        }
+    }
+
     /// Sends a request and gives the answer, whose body the caller reads or streams, unless it is a refusal.
+    ///
+    /// A server that is not there has done nothing, so the next one is asked whatever the request is.
     pub async fn send(&self, request: reqwest::RequestBuilder, retry: Retry) -> Result<reqwest::Response, ClientError> {
-        let again = if retry == Retry::Once { request.try_clone() } else { None };
-        let answer = match (request.send().await, again) {
-            (Ok(answer), _) => answer,
-            // No server there at all: it does not come back within the pause.
-            (Err(error), _) if error.is_connect() => return Err(self.failed(error)),
-            (Err(_), Some(again)) => {
-                tokio::time::sleep(RETRY_AFTER).await;
-                again.send().await.map_err(|error| self.failed(error))?
+        let (http, request) = request.build_split();
+        let mut request = request.map_err(|error| self.failed(error))?;
+        let mut again = retry == Retry::Once;
+        let mut left = self.urls.len() - 1;
+        let answer = loop {
+            let next = request.try_clone();
+            let error = match http.execute(request).await {
+                Ok(answer) if left > 0 && again && answer.status() == http::StatusCode::SERVICE_UNAVAILABLE => {
+                    let Some(next) = next else { break answer };
+                    // It is stopping, or cut off: the others may know better.
+                    (left, request) = (left - 1, next);
+                    self.turn(&mut request);
+                    continue;
+                }
+                Ok(answer) => break answer,
+                Err(error) => error,
+            };
+            match next {
+                Some(next) if left > 0 && (error.is_connect() || again) => {
+                    (left, request) = (left - 1, next);
+                    self.turn(&mut request);
+                }
+                // No server there at all: it does not come back within the pause.
+                Some(next) if again && !error.is_connect() => {
+                    (again, request) = (false, next);
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+                Some(_) | None => return Err(self.failed(error)),
             }
-            (Err(error), None) => return Err(self.failed(error)),
         };
         if answer.status().is_success() {
             return Ok(answer);
@@ -214,8 +264,22 @@ impl Client {
     }
 }
 
-/// Does the address name this machine's loopback?
+/// Whether the address wants TLS; an error when it is no address.
+fn is_tls(url: &str) -> Result<bool, ClientError> {
+    let parsed: http::Uri = url.parse().map_err(|_| ClientError::setup(format!("`{url}` is not an address")))?;
+    match (parsed.scheme_str(), parsed.host()) {
+        (Some("http"), Some(_)) => Ok(false),
+        (Some("https"), Some(_)) => Ok(true),
+        _ => Err(ClientError::setup(format!("`{url}` is not an address: write it like http://127.0.0.1:7411"))),
+    }
+}
+
+/// Does the address name this machine's loopback? Of several, do all?
 pub fn is_loopback(url: &str) -> bool {
+    url.split(',').all(|url| is_one_loopback(url.trim()))
+}
+
+fn is_one_loopback(url: &str) -> bool {
     let Ok(url) = url.parse::<http::Uri>() else { return false };
     match url.host().map(|host| host.trim_start_matches('[').trim_end_matches(']')) {
         Some("localhost") => true,

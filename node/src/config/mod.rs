@@ -14,7 +14,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use document::{markdown, print};
-pub use settings::{Config, Data, Deploy, Disk, Http, Raft, Runtime, SECTIONS, SETTINGS, Stop, Telemetry, Tls, Tokens};
+pub use settings::{
+    Cluster, Config, Data, Deploy, Disk, Http, Raft, Runtime, SECTIONS, SETTINGS, Stop, Telemetry, Tls, Tokens,
+};
 pub use value::{ByteSize, LogFormat, Raw, TlsMode, Value};
 
 /// The environment variables that belong to the command line's client and are no settings of a node.
@@ -285,6 +287,7 @@ impl Draft {
             let missing = if key.as_os_str().is_empty() { "tls.key_file" } else { "tls.certificate_file" };
             problems.push(self.problem(missing, "is missing, and a certificate needs its key", "set both, or neither"));
         }
+        self.agree_on_cluster(&config.cluster, problems);
         let endpoint = &config.telemetry.otlp_endpoint;
         if !endpoint.is_empty() && !endpoint.starts_with("http://") {
             let message = format!("is {endpoint:?}, and an `http://` URL is wanted: run a collector beside the node");
@@ -293,6 +296,30 @@ impl Draft {
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.telemetry.filter) {
             let message = format!("is {:?}, and that is no filter: {error}", config.telemetry.filter);
             problems.push(self.problem("telemetry.filter", &message, "write it as in `info,caxton=debug`"));
+        }
+    }
+
+    fn agree_on_cluster(&self, cluster: &Cluster, problems: &mut Vec<Problem>) {
+        let mut wrong = |key, message: &str, help: &str| problems.push(self.problem(key, message, help));
+        let port_of = |address: &str| address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        if !cluster.advertise.is_empty() && port_of(&cluster.advertise).is_none() {
+            wrong("cluster.advertise", "has no port", "write it as in `node1.example.org:7412`");
+        }
+        if cluster.advertise.is_empty() && cluster.bind.is_some_and(|bind| bind.ip().is_unspecified()) {
+            let message = "is missing, and `cluster.bind` is every address of this machine";
+            wrong("cluster.advertise", message, "say where other nodes reach this one, as in `node1.example.org:7412`");
+        }
+        if let Some(address) = cluster.join.iter().find(|address| port_of(address).is_none()) {
+            let message = format!("has {address:?} in it, which has no port");
+            wrong("cluster.join", &message, "write it as in `node1.example.org:7412`");
+        }
+        let (token, secret) = (!cluster.token_file.as_os_str().is_empty(), !cluster.secret_file.as_os_str().is_empty());
+        if token && secret {
+            wrong("cluster.token_file", "is set, and `cluster.secret_file` too", "set one of them");
+        }
+        if !cluster.join.is_empty() && !token && !secret {
+            let help = "make a token with `caxton cluster token create` on a node of the cluster, and name its file";
+            wrong("cluster.token_file", "is missing, and `cluster.join` needs it (or `cluster.secret_file`)", help);
         }
     }
 

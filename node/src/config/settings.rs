@@ -160,6 +160,32 @@ settings! {
         /// How many entries of the log are kept before a snapshot stands in for them.
         snapshot_entries: u64 = "5000" in "10".."10000000";
     }
+    /// The cluster: other nodes that this one belongs together with.
+    cluster: Cluster {
+        /// The address for other nodes: TCP for messages and UDP for gossip, on the same port. Empty means `127.0.0.1:7412`
+        /// as soon as any setting below, or the data directory, says that there is a cluster, and none otherwise.
+        bind: Option<SocketAddr> = "";
+        /// Where other nodes reach this one, as `HOST:PORT`. Empty means `cluster.bind`.
+        advertise: String = "";
+        /// Nodes of the cluster to join, as `HOST:PORT`; any that is there will do. A node that has joined needs it no more.
+        join: Vec<String> = "";
+        /// A file with the token to join by, from `caxton cluster token create`.
+        token_file: PathBuf = "";
+        /// A file with a secret of at least 32 bytes that is the same on all nodes, for clusters that a machine sets up:
+        /// who has it may join, and no token is needed.
+        secret_file: PathBuf = "";
+        /// Found the cluster, unless a node of `cluster.join` already belongs to one. Only a node with an empty data
+        /// directory ever founds or joins.
+        found: bool = "false";
+        /// How long to try to join.
+        join_timeout: Duration = "10m" in "1s".."1d";
+        /// How many nodes vote at most; an odd number of them does, and the rest follow and serve.
+        voters_max: u64 = "5" in "1".."7";
+        /// Time between two rounds of gossip. A node that falls silent is suspected after about eight.
+        gossip_interval: Duration = "250ms" in "10ms".."10s";
+        /// Time after which gossip forgets a node that fell silent.
+        gossip_forget: Duration = "15m" in "10s".."1d";
+    }
     /// Logs, traces and metrics.
     telemetry: Telemetry {
         /// `pretty` for people, `json` for programs, `auto` for pretty on a terminal and JSON elsewhere.

@@ -74,6 +74,17 @@ fn settings_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn the_settings_of_a_cluster_fit_together() {
+    let found = problems(file("[cluster]\nbind = '0.0.0.0:7412'\njoin = ['node1']\n"));
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(found[0].contains("`cluster.advertise` is missing"), "{found:#?}");
+    assert!(found[1].contains("`cluster.join` has \"node1\" in it, which has no port"), "{found:#?}");
+    assert!(found[2].contains("`cluster.token_file` is missing"), "{found:#?}");
+    let good = "[cluster]\nbind = '0.0.0.0:7412'\nadvertise = 'a:1'\njoin = ['b:1']\nsecret_file = 's'\n";
+    assert!(problems(file(good)).is_empty());
+}
+
+#[test]
 fn a_file_that_is_not_toml_is_told_with_its_line() {
     let found = problems(file("[http]\nbind = \n"));
     assert!(found[0].starts_with("node.toml:2: "), "{found:?}");

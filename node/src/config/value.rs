@@ -130,6 +130,16 @@ impl Value for SocketAddr {
     }
 }
 
+impl Value for Option<SocketAddr> {
+    const KIND: &'static str = "address, or empty";
+    fn read(raw: &Raw) -> Result<Self, String> {
+        if raw.text()?.is_empty() { Ok(None) } else { SocketAddr::read(raw).map(Some) }
+    }
+    fn show(&self) -> String {
+        self.map(|address| address.to_string()).unwrap_or_default()
+    }
+}
+
 /// The units of time, the longest first, in milliseconds.
 const TIMES: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 

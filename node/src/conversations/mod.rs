@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use caxton_proto::WorkspaceId;
-use caxton_raft::{Group, GroupId, Groups, OpenGroupError, ProposeError};
+use caxton_raft::{Birth, Group, GroupId, Groups, OpenGroupError, ProposeError};
 
 use crate::llm::Message;
 pub use machine::{ReadError, State, Summary};
@@ -75,7 +75,7 @@ pub struct Conversations {
 
 impl Conversations {
     /// Opens them in `dir`.
-    pub async fn open(dir: &Path, groups: &Groups) -> Result<Conversations, OpenError> {
+    pub async fn open(dir: &Path, groups: &Groups, birth: Birth) -> Result<Conversations, OpenError> {
         let at = dir.to_owned();
         let opened = tokio::task::spawn_blocking(move || {
             State::open(&at).map_err(|source| OpenError::State { dir: at.display().to_string(), source })
@@ -84,7 +84,7 @@ impl Conversations {
             Ok(opened) => opened?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
-        let group = groups.open(GROUP, Arc::clone(&state) as Arc<dyn caxton_raft::Machine>).await?;
+        let group = groups.open(GROUP, Arc::clone(&state) as Arc<dyn caxton_raft::Machine>, birth).await?;
         Ok(Conversations { state, group })
     }
 

@@ -11,7 +11,7 @@ use caxton_proto::chunk::ChunkList;
 use caxton_proto::tree::{InvalidNode, Node};
 use caxton_proto::{Digest, Revision, WorkspaceId};
 use caxton_raft::ReadError;
-use caxton_raft::deploy_log::DeployLog;
+use caxton_raft::deploy_log::{DeployLog, State};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -108,11 +108,17 @@ impl Collector {
 
     /// Marks everything that a kept revision, or a catalog that is in use, is made of.
     async fn mark(&self, workspace: &WorkspaceId, marked: Marked) -> Result<Marked, CollectError> {
-        let kept = self.log.current(|state| {
+        let read_kept = |state: &State| {
             let known = state.workspace(workspace);
             known.map_or_else(Vec::new, |known| known.kept().map(|kept| kept.root).collect())
-        });
-        let mut roots = kept.await?;
+        };
+        let kept = self.log.current(read_kept);
+        let mut roots = match kept.await {
+            // A node that only follows keeps what it knows to be kept. What it does not know of yet is younger than the
+            // grace, and is fetched again if not.
+            Err(ReadError::NotLeader { .. }) => self.log.read(read_kept),
+            read => read?,
+        };
         roots.extend(self.catalogs.roots(workspace));
         let (artifacts, workspace) = (self.artifacts.clone(), workspace.clone());
         tokio::task::spawn_blocking(move || mark(&artifacts, &workspace, roots, marked)).await?

@@ -13,6 +13,7 @@ use super::verify::VerifyError;
 use crate::artifacts::{GetError, PutError};
 use crate::auth::Denied;
 use crate::catalog::LoadError;
+use crate::replicas::SpreadError;
 
 /// A deployment was refused, or failed. Nothing of it is live unless a variant says otherwise.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,9 @@ pub enum DeployError {
     /// The log could not be read.
     #[error("the deploy log could not be read")]
     Read(#[from] ReadError),
+    /// Too few nodes have the content; nothing was proposed.
+    #[error("a majority of the nodes has to have the content first: {0}")]
+    Spread(#[from] SpreadError),
     /// It is not known what became of the proposal: the same key finds out.
     #[error("the deploy log did not answer")]
     Propose(#[from] ProposeError),

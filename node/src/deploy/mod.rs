@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use caxton_proto::log::{Deployment, Role};
 use caxton_proto::plan::ItemChange;
 use caxton_proto::tree::Tree;
-use caxton_proto::{Revision, WorkspaceId};
+use caxton_proto::{Digest, Revision, WorkspaceId};
 use caxton_raft::deploy_log::DeployLog;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{Instrument, info, info_span};
@@ -38,6 +38,7 @@ use crate::api::{self, DeployRequest, DeployResponse, RollbackRequest};
 use crate::artifacts::Artifacts;
 use crate::auth::Access;
 use crate::catalog::Catalogs;
+use crate::replicas::Replicas;
 use crate::tools::Tools;
 use collect::Collector;
 use draft::Draft;
@@ -77,6 +78,7 @@ pub struct Deployer {
     artifacts: Artifacts,
     tools: Tools,
     pins: Pins,
+    replicas: Replicas,
     places: Arc<Semaphore>,
     rules: Rules,
 }
@@ -111,17 +113,18 @@ enum Base {
 }
 
 impl Deployer {
-    /// A deployer that proposes to `log` and waits for `catalogs`.
+    /// A deployer that proposes to `log` what `replicas` have brought to a majority, and waits for `catalogs`.
     pub fn new(
         log: DeployLog,
         catalogs: Catalogs,
         artifacts: Artifacts,
         tools: Tools,
         pins: Pins,
+        replicas: Replicas,
         rules: Rules,
     ) -> Deployer {
         let places = Arc::new(Semaphore::new(rules.concurrent_max));
-        Deployer { log, catalogs, artifacts, tools, pins, places, rules }
+        Deployer { log, catalogs, artifacts, tools, pins, replicas, places, rules }
     }
 
     /// What removes the blobs that nothing names any more, and leaves alone what this deployer's walks need.
@@ -207,11 +210,18 @@ impl Deployer {
             return Ok(self.checked(&workspace, changes, steps));
         }
         steps.time("store", self.store(&workspace, nodes)).await?;
+        steps.time("spread", self.spread(&workspace, deploy.root)).await?;
         let _at_hand = self.catalogs.expect(deploy.root, tree);
         let accepted = steps.time("propose", self.propose(deploy, changes)).await?;
         // From here on the log keeps what the deployment needs.
         drop(pin);
         Ok(self.live(accepted, steps).await)
+    }
+
+    /// Waits until a majority of those who vote on the deployment has all that it is made of.
+    async fn spread(&self, workspace: &WorkspaceId, root: Digest) -> Result<(), DeployError> {
+        let voters = self.log.group().members().borrow().voters.clone();
+        Ok(self.replicas.spread(workspace, root, &voters).await?)
     }
 
     /// The answer to a deployment that the log has: once this node serves it, or cannot.

@@ -46,6 +46,9 @@ impl From<DeployError> for Problem {
             DeployError::Put(error) => error.into(),
             DeployError::Read(error) => error.into(),
             DeployError::Propose(error) => error.into(),
+            DeployError::Spread(_) => Problem::new(Code::Unavailable, detail)
+                .help("nothing was changed: try again when the other nodes can be reached (`caxton cluster status`)")
+                .retry_after(1),
             DeployError::Unexpected => Problem::internal(&DeployError::Unexpected),
             DeployError::Stopped(ref cause) if cause.is_cancelled() => {
                 Problem::new(Code::Unavailable, detail).help(RETRY_HELP).retry_after(1)

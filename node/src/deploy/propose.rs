@@ -51,7 +51,8 @@ impl Deployer {
             | Outcome::SecretSet
             | Outcome::SecretRemoved
             | Outcome::NoSuchSecret
-            | Outcome::TooManySecrets => Err(DeployError::Unexpected),
+            | Outcome::TooManySecrets
+            | Outcome::Cluster(_) => Err(DeployError::Unexpected),
         }
     }
 }

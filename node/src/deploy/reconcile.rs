@@ -19,6 +19,7 @@ use crate::api::Serving;
 use crate::artifacts::Artifacts;
 use crate::catalog::{Catalog, Catalogs, LoadError, load_tree};
 use crate::problem::chain;
+use crate::replicas::Replicas;
 
 /// How many catalogs are made at once.
 const LOADS_MAX: usize = 4;
@@ -33,20 +34,22 @@ pub struct Reconciler {
     catalogs: Catalogs,
     artifacts: Artifacts,
     activity: Activity,
+    replicas: Replicas,
     warming: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
 impl Reconciler {
-    /// A reconciler of `catalogs` that runs until `stop`.
+    /// A reconciler of `catalogs` that runs until `stop`; what is not in `artifacts`, `replicas` bring from elsewhere.
     pub fn new(
         log: DeployLog,
         catalogs: Catalogs,
         artifacts: Artifacts,
         activity: Activity,
+        replicas: Replicas,
         stop: CancellationToken,
     ) -> Reconciler {
-        Reconciler { log, catalogs, artifacts, activity, warming: Arc::new(Semaphore::new(1)), stop }
+        Reconciler { log, catalogs, artifacts, activity, replicas, warming: Arc::new(Semaphore::new(1)), stop }
     }
 
     /// Follows the log until it is stopped.
@@ -91,6 +94,14 @@ impl Reconciler {
         let previous = self.catalogs.get(&workspace);
         let expected = self.catalogs.expected(&deployment.root);
         let artifacts = self.artifacts.clone();
+        if expected.is_none()
+            && let Err(error) = self.replicas.fetch_all(&workspace, deployment.root).await
+        {
+            let why = chain(&error);
+            error!(%workspace, %revision, error = why, "a deployment's content is not here; what was served before goes on");
+            self.catalogs.fail(&workspace, revision, why);
+            return false;
+        }
         let made = tokio::task::spawn_blocking(move || {
             let tree = match (expected, &previous) {
                 (Some(tree), _) => tree,

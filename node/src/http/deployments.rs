@@ -73,17 +73,28 @@ async fn workspaces(access: Access, State(services): State<Services>) -> Result<
     Ok(Json(Workspaces { workspaces }))
 }
 
+/// How current an answer has to be.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Currency {
+    /// The node that is asked answers with what it knows, which may be behind.
+    #[serde(default)]
+    stale: bool,
+}
+
 /// What is live. Needs the role viewer.
-#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}", tag = "deployments", params(("workspace" = String, Path, description = "The workspace.")), responses(
+#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}", tag = "deployments", params(("workspace" = String, Path, description = "The workspace."), Currency), responses(
     (status = 200, description = "What is live.", body = WorkspaceStatus),
 ))]
 async fn status(
     access: Access,
     State(services): State<Services>,
     Path(workspace): Path<WorkspaceId>,
+    Query(Currency { stale }): Query<Currency>,
 ) -> Result<Json<WorkspaceStatus>, Problem> {
     access.require(Role::Viewer, &workspace)?;
-    let live = services.log.current(|state| state.workspace(&workspace)?.live_deployment().cloned()).await?;
+    let live = |state: &caxton_raft::deploy_log::State| state.workspace(&workspace)?.live_deployment().cloned();
+    let live = if stale { services.log.read(live) } else { services.log.current(live).await? };
     Ok(Json(status_of(&services, workspace, live)))
 }
 

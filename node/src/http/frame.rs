@@ -33,11 +33,13 @@ fn request_id(request: &Request) -> HeaderValue {
 }
 
 /// Gives the request an id and a span, counts it, and completes its answer.
-pub async fn framed(request: Request, next: Next) -> Response {
+pub async fn framed(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&request);
     let text = id.to_str().unwrap_or_default().to_owned();
     let method = request.method().clone();
+    // Another node that has to answer calls it by the same id.
+    request.headers_mut().insert(REQUEST_ID, id.clone());
     // A path that matches no route is the client's own invention: it must not become a label.
     let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = matched.unwrap_or_else(|| "unmatched".to_owned());

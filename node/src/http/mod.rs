@@ -25,6 +25,10 @@ pub mod secrets;
 
 pub mod route;
 
+pub mod cluster;
+
+pub mod hop;
+
 pub mod deployments;
 
 pub mod agents;
@@ -52,6 +56,7 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 use crate::artifacts::Artifacts;
 use crate::auth::Auth;
 use crate::catalog::Catalogs;
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::deploy::Deployer;
 use crate::problem::{Code, Problem};
@@ -96,6 +101,8 @@ pub struct Services {
     pub event_streams: Arc<Semaphore>,
     /// Cancelled when the node stops: streams end, and `/ready` says no.
     pub stop: CancellationToken,
+    /// The nodes, and who leads what.
+    pub cluster: Cluster,
     /// Answers messages.
     pub invoker: crate::invoke::Invoker,
 }
@@ -110,6 +117,7 @@ fn routes() -> Router<Services> {
         .merge(tools::routes())
         .merge(secrets::routes())
         .merge(route::routes())
+        .merge(cluster::routes())
         .merge(deployments::routes())
         .merge(agents::routes())
         .merge(messages::routes())
@@ -128,6 +136,7 @@ pub fn router(services: Services) -> Router {
     routes()
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(services.clone(), hop::to_owner))
         .layer(DefaultBodyLimit::max(services.config.http.body_bytes_max.as_usize()))
         .layer(from_fn(move |request: Request, next: Next| frame::in_time(timeout, request, next)))
         .layer(from_fn_with_state(places, frame::with_place))

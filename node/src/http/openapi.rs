@@ -38,6 +38,7 @@ use super::Services;
         (name = "openai", description = "OpenAI's protocol: an agent is a model named `WORKSPACE/AGENT`."),
         (name = "events", description = "Deployments as they happen."),
         (name = "tokens", description = "Who may do what."),
+        (name = "cluster", description = "The nodes, who votes and who leads."),
     ),
 )]
 struct Base;
@@ -69,6 +70,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         super::agents::Doc::openapi(),
         super::messages::Doc::openapi(),
         super::openai::Doc::openapi(),
+        super::cluster::Doc::openapi(),
     ];
     parts.into_iter().fold(Base::openapi(), |document, part| document.merge_from(part))
 }

@@ -63,6 +63,9 @@ async fn ready(State(services): State<Services>) -> Result<Json<Health>, Problem
     if services.log.status().borrow().leader.is_none() {
         return Err(not_yet("the deploy log has no leader yet"));
     }
+    if !services.cluster.belongs() {
+        return Err(not_yet("the cluster has not brought this node up to date yet"));
+    }
     if !*services.catalogs.settled().borrow() {
         return Err(not_yet("what is deployed is still being loaded"));
     }

@@ -334,6 +334,11 @@ impl Invoker {
         &self.shared.parts.conversations
     }
 
+    /// How busy it is: turns under way over the most there may be, 0.0 to 1.0.
+    pub fn load(&self) -> f64 {
+        1.0 - self.shared.turns.available_permits() as f64 / TURNS_MAX as f64
+    }
+
     /// The models.
     pub fn models(&self) -> &Arc<Models> {
         &self.shared.parts.models

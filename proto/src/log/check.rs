@@ -1,5 +1,6 @@
 //! The limits of a command, which the proposer checks: a command in the log is applied as it is.
 
+use super::cluster::{self, AdmitNode, AnnounceNode, IssueJoinToken, NodeFacts, RemoveNode};
 use super::{CHANGES_MAX, Command, Deploy, IssueToken, RemoveSecret, RevokeToken, SetSecret};
 use crate::plan::Item;
 
@@ -55,6 +56,7 @@ impl Command {
             Command::RemoveSecret(RemoveSecret { workspace: _, name: _, time_ms: _, actor }) => {
                 text("the actor", actor, TEXT_BYTES_MAX)
             }
+            Command::Cluster(command) => check_cluster(command),
         }
     }
 }
@@ -91,6 +93,24 @@ fn check_issue(issue: &IssueToken) -> Result<(), CheckError> {
     required("the token's subject", &issue.subject)?;
     text("the actor", &issue.actor, TEXT_BYTES_MAX)?;
     count("the token's list of workspaces", issue.workspaces.len(), TOKEN_WORKSPACES_MAX, "names")
+}
+
+fn check_cluster(command: &cluster::Command) -> Result<(), CheckError> {
+    match command {
+        cluster::Command::IssueJoinToken(IssueJoinToken { id, actor, .. }) => {
+            required("the join token's id", id)?;
+            text("the actor", actor, TEXT_BYTES_MAX)
+        }
+        cluster::Command::AdmitNode(AdmitNode { facts, .. })
+        | cluster::Command::AnnounceNode(AnnounceNode { facts, .. }) => check_facts(facts),
+        cluster::Command::RemoveNode(RemoveNode { actor, .. }) => text("the actor", actor, TEXT_BYTES_MAX),
+    }
+}
+
+fn check_facts(facts: &NodeFacts) -> Result<(), CheckError> {
+    text("the node's address", &facts.peer_address, TEXT_BYTES_MAX)?;
+    text("the node's URL", &facts.client_url, TEXT_BYTES_MAX)?;
+    text("the node's version", &facts.version, TEXT_BYTES_MAX)
 }
 
 fn required(field: &'static str, value: &str) -> Result<(), CheckError> {

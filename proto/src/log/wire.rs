@@ -1,5 +1,6 @@
 //! The log's types as bytes. What does not decode to a value that the types allow is an error, never a default.
 
+mod cluster;
 mod convert;
 mod secret;
 mod snapshot;

@@ -9,6 +9,7 @@ use caxton_proto::log::{
 };
 use caxton_proto::{Revision, WorkspaceId};
 
+use super::cluster::Cluster;
 use super::secrets::Secrets;
 pub use super::secrets::{SECRETS_MAX, WORKSPACE_SECRETS_MAX};
 
@@ -40,6 +41,7 @@ pub struct State {
     log: BTreeMap<u64, (WorkspaceId, Revision)>,
     tokens: BTreeMap<String, Arc<Token>>,
     secrets: Secrets,
+    cluster: Arc<Cluster>,
 }
 
 /// A workspace's deployments.
@@ -63,7 +65,13 @@ impl State {
             Command::RevokeToken(revoke) => self.revoke_token(revoke),
             Command::SetSecret(set) => self.secrets.set(index, set),
             Command::RemoveSecret(remove) => self.secrets.remove(remove),
+            Command::Cluster(command) => Outcome::Cluster(Arc::make_mut(&mut self.cluster).apply(command)),
         }
+    }
+
+    /// What is known of the cluster's nodes.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
     }
 
     /// The index of the last command in the state.
@@ -161,7 +169,8 @@ impl State {
             std::iter::once(head).chain(it.deployments.values().cloned().map(SnapshotRecord::Deployment))
         });
         let tokens = self.tokens().cloned().map(SnapshotRecord::Token);
-        workspaces.chain(tokens).chain(self.secrets.all().cloned().map(SnapshotRecord::Secret))
+        let secrets = self.secrets.all().cloned().map(SnapshotRecord::Secret);
+        workspaces.chain(tokens).chain(secrets).chain(self.cluster.records())
     }
 
     /// An empty state which [`State::put`] fills from a snapshot.
@@ -192,6 +201,18 @@ impl State {
             }
             SnapshotRecord::Secret(secret) => {
                 self.secrets.restore(secret);
+                Ok(())
+            }
+            SnapshotRecord::JoinToken(token) => {
+                Arc::make_mut(&mut self.cluster).put_token(token);
+                Ok(())
+            }
+            SnapshotRecord::Member(member) => {
+                Arc::make_mut(&mut self.cluster).put_member(member);
+                Ok(())
+            }
+            SnapshotRecord::Departed { node, time_ms } => {
+                Arc::make_mut(&mut self.cluster).put_departed(node, time_ms);
                 Ok(())
             }
         }

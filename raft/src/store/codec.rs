@@ -63,13 +63,18 @@ fn checksum(key: &[u8], rest: &[u8]) -> u32 {
 pub struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn u8(&mut self) -> Result<u8, Damage> {
+    /// The fields in `bytes`, whose checksum the caller has compared.
+    pub fn of(bytes: &'a [u8]) -> Fields<'a> {
+        Fields(bytes)
+    }
+
+    pub fn u8(&mut self) -> Result<u8, Damage> {
         let (&first, rest) = self.0.split_first().ok_or(Damage::Shape)?;
         self.0 = rest;
         Ok(first)
     }
 
-    fn u32(&mut self) -> Result<u32, Damage> {
+    pub fn u32(&mut self) -> Result<u32, Damage> {
         let (first, rest) = self.0.split_first_chunk().ok_or(Damage::Shape)?;
         self.0 = rest;
         Ok(u32::from_le_bytes(*first))
@@ -81,7 +86,7 @@ impl<'a> Fields<'a> {
         Ok(u64::from_le_bytes(*first))
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8], Damage> {
+    pub fn bytes(&mut self) -> Result<&'a [u8], Damage> {
         let len = self.u32()? as usize;
         let (first, rest) = self.0.split_at_checked(len).ok_or(Damage::Shape)?;
         self.0 = rest;
@@ -94,7 +99,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     // The group's limits keep every length far below 4 GiB.
     out.extend((bytes.len() as u32).to_le_bytes());
     out.extend(bytes);
@@ -133,14 +138,19 @@ pub fn put_vote(out: &mut Vec<u8>, vote: &Vote) {
 }
 
 pub fn take_vote(mut fields: Fields) -> Result<Vote, Damage> {
-    let (term, node) = (fields.u64()?, fields.u64()?);
-    let vote = match fields.u8()? {
-        0 => Vote::new(term, node),
-        1 => Vote::new_committed(term, node),
-        _ => return Err(Damage::Shape),
-    };
+    let vote = next_vote(&mut fields)?;
     fields.end()?;
     Ok(vote)
+}
+
+/// The vote at the front of some fields.
+pub fn next_vote(fields: &mut Fields) -> Result<Vote, Damage> {
+    let (term, node) = (fields.u64()?, fields.u64()?);
+    match fields.u8()? {
+        0 => Ok(Vote::new(term, node)),
+        1 => Ok(Vote::new_committed(term, node)),
+        _ => Err(Damage::Shape),
+    }
 }
 
 pub fn put_entry(out: &mut Vec<u8>, entry: &RaftEntry) {
@@ -162,7 +172,11 @@ pub fn put_entry(out: &mut Vec<u8>, entry: &RaftEntry) {
 
 /// The entry under `key`. Its commands share one copy of the value.
 pub fn entry(key: &[u8], value: &[u8]) -> Result<RaftEntry, Damage> {
-    let mut fields = unseal(key, value)?;
+    take_entry(unseal(key, value)?)
+}
+
+/// The entry that some fields are. Its commands share one copy of them.
+pub fn take_entry(mut fields: Fields) -> Result<RaftEntry, Damage> {
     let log_id = take_log_id(&mut fields)?;
     let payload = match fields.u8()? {
         BLANK => EntryPayload::Blank,

@@ -17,7 +17,7 @@ async fn a_deployment_is_live_when_it_is_answered_and_the_next_one_sends_what_ch
     assert_eq!(answer["deployment"]["author"]["name"], "Ada");
     assert_eq!(answer["deployment"]["actor"], "admin");
     let steps: Vec<_> = answer["steps_ms"].as_array().expect("steps").iter().map(|step| step[0].clone()).collect();
-    assert_eq!(steps, ["check", "store", "propose", "load"]);
+    assert_eq!(steps, ["check", "store", "spread", "propose", "load"]);
     assert_eq!(bench.says("b").await.as_deref(), Some("says one"));
 
     let answer = bench.deploy(&two, 1, &one, "k2").await;

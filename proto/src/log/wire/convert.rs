@@ -20,6 +20,7 @@ impl From<&Command> for command::Body {
             }
             Command::SetSecret(set) => Self::SetSecret(set.into()),
             Command::RemoveSecret(remove) => Self::RemoveSecret(remove.into()),
+            Command::Cluster(command) => Self::Cluster(command.into()),
         }
     }
 }
@@ -35,6 +36,7 @@ impl TryFrom<command::Body> for Command {
             }
             command::Body::SetSecret(set) => Command::SetSecret(set.try_into()?),
             command::Body::RemoveSecret(remove) => Command::RemoveSecret(remove.try_into()?),
+            command::Body::Cluster(command) => Command::Cluster(command.try_into()?),
         })
     }
 }
@@ -195,6 +197,7 @@ impl From<&Outcome> for outcome::Body {
             Outcome::SecretRemoved => Self::SecretRemoved(pb::Empty {}),
             Outcome::NoSuchSecret => Self::NoSuchSecret(pb::Empty {}),
             Outcome::TooManySecrets => Self::TooManySecrets(pb::Empty {}),
+            Outcome::Cluster(outcome) => Self::Cluster((*outcome).into()),
         }
     }
 }
@@ -227,6 +230,7 @@ impl TryFrom<outcome::Body> for Outcome {
             Body::SecretRemoved(pb::Empty {}) => Self::SecretRemoved,
             Body::NoSuchSecret(pb::Empty {}) => Self::NoSuchSecret,
             Body::TooManySecrets(pb::Empty {}) => Self::TooManySecrets,
+            Body::Cluster(outcome) => Self::Cluster(outcome.try_into()?),
         })
     }
 }
@@ -326,6 +330,6 @@ pub(super) fn workspace(name: String) -> Result<WorkspaceId, DecodeError> {
     name.try_into().map_err(|_| field("workspace"))
 }
 
-fn digest(bytes: &[u8], name: &'static str) -> Result<Digest, DecodeError> {
+pub(super) fn digest(bytes: &[u8], name: &'static str) -> Result<Digest, DecodeError> {
     Digest::try_from(bytes).map_err(|_| field(name))
 }

@@ -8,8 +8,9 @@ use prost::Message;
 use super::convert::workspace;
 use super::pb::{self, snapshot_record::Body};
 use super::{DecodeError, FORMAT, field, known};
+use crate::log::cluster::{JoinToken, Member};
 use crate::log::{Deployment, Secret, Token};
-use crate::{Revision, WorkspaceId};
+use crate::{NodeId, Revision, WorkspaceId};
 
 /// The most bytes of one record: far above what the limits of a command allow.
 const RECORD_BYTES_MAX: u64 = 1 << 20;
@@ -34,6 +35,17 @@ pub enum SnapshotRecord {
     Token(Token),
     /// A secret.
     Secret(Secret),
+    /// A token by which nodes join.
+    JoinToken(JoinToken),
+    /// A node of the cluster.
+    Member(Member),
+    /// A node that is not to come back.
+    Departed {
+        /// It.
+        node: NodeId,
+        /// When it was removed, in milliseconds since 1970.
+        time_ms: u64,
+    },
 }
 
 /// Writes a snapshot.
@@ -64,6 +76,11 @@ impl<'a> SnapshotWriter<'a> {
             SnapshotRecord::Deployment(deployment) => Body::Deployment((&**deployment).into()),
             SnapshotRecord::Token(token) => Body::Token(token.into()),
             SnapshotRecord::Secret(secret) => Body::Secret(secret.into()),
+            SnapshotRecord::JoinToken(token) => Body::JoinToken(token.into()),
+            SnapshotRecord::Member(member) => Body::Member(member.into()),
+            SnapshotRecord::Departed { node, time_ms } => {
+                Body::Departed(pb::Departed { node: node.0, time_ms: *time_ms })
+            }
         })
     }
 
@@ -129,6 +146,9 @@ impl<'a> SnapshotReader<'a> {
             Body::Deployment(deployment) => SnapshotRecord::Deployment(Arc::new(deployment.try_into()?)),
             Body::Token(token) => SnapshotRecord::Token(token.try_into()?),
             Body::Secret(secret) => SnapshotRecord::Secret(secret.try_into()?),
+            Body::JoinToken(token) => SnapshotRecord::JoinToken(token.try_into()?),
+            Body::Member(member) => SnapshotRecord::Member(member.try_into()?),
+            Body::Departed(pb::Departed { node, time_ms }) => SnapshotRecord::Departed { node: NodeId(node), time_ms },
             Body::End(pb::SnapshotEnd { records }) if records == before => return Ok(None),
             Body::End(_) => return Err(DecodeError::Order { what: "the end counts other records" }),
         }))

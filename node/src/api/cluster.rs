@@ -1,0 +1,117 @@
+//! The cluster's nodes and groups, as the API tells of them.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// `GET /api/v1/cluster`: the nodes, and the groups of the log, as the answering node sees them.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ClusterStatus {
+    /// The cluster's id.
+    pub cluster: String,
+    /// The node that answers.
+    pub node: String,
+    /// Where the answering node takes peers; nothing when it takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_address: Option<String>,
+    /// The nodes, in the order of their ids.
+    pub members: Vec<ClusterMember>,
+    /// The groups, in the order of their numbers.
+    pub groups: Vec<ClusterGroup>,
+}
+
+/// A node of the cluster.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ClusterMember {
+    /// Its id.
+    pub node: String,
+    /// Where its peers reach it.
+    pub peer_address: String,
+    /// Where clients reach it.
+    pub client_url: String,
+    /// The version that it runs.
+    pub version: String,
+    /// When it came, RFC 3339.
+    pub joined: String,
+    /// `alive`, or `suspect` when gossip has not heard of it; `unknown` where there is no gossip.
+    pub state: String,
+    /// How busy it says that it is, 0.0 to 1.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<f64>,
+}
+
+/// A group of the log.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ClusterGroup {
+    /// Its number: 0 is the deploy log, the others are shards.
+    pub group: u32,
+    /// Who leads it, as far as the answering node knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// The term.
+    pub term: u64,
+    /// Who votes.
+    pub voters: Vec<String>,
+    /// Who follows without a vote.
+    pub learners: Vec<String>,
+    /// The index of the last command that the answering node has applied.
+    pub applied: u64,
+    /// How far each other node is behind; only the group's leader knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lag: Vec<ClusterLag>,
+}
+
+/// How far a node is behind its leader.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ClusterLag {
+    /// The node.
+    pub node: String,
+    /// How many entries it lacks.
+    pub entries: u64,
+    /// How long ago it last answered, in milliseconds; nothing when it never did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence_ms: Option<u64>,
+}
+
+/// `POST /api/v1/cluster/tokens`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct JoinTokenRequest {
+    /// Seconds until it expires; one hour unless told, 30 days at most.
+    #[serde(default)]
+    pub ttl_s: Option<u64>,
+    /// How many nodes may join by it; one unless told, 64 at most.
+    #[serde(default)]
+    pub uses: Option<u32>,
+}
+
+/// The answer of `POST /api/v1/cluster/tokens`: the only time that the token itself is shown.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct JoinTokenIssued {
+    /// The token.
+    pub token: String,
+    /// Its id.
+    pub id: String,
+    /// When it expires, RFC 3339.
+    pub expires: String,
+    /// How many nodes may join by it.
+    pub uses: u32,
+    /// Where to join: the addresses of the cluster's nodes.
+    pub join: Vec<String>,
+}
+
+/// `POST /api/v1/cluster/transfer`: another node is to lead.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct TransferRequest {
+    /// The group; all that the present leader of the deploy log leads unless told.
+    #[serde(default)]
+    pub group: Option<u32>,
+    /// The node, as its id; the voter that is furthest unless told.
+    #[serde(default)]
+    pub to: Option<String>,
+}
+
+/// The answer of `POST /api/v1/cluster/transfer` and `DELETE /api/v1/cluster/nodes/{node}`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ClusterChanged {
+    /// What happened, in a sentence.
+    pub done: String,
+}

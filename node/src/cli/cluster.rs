@@ -1,0 +1,238 @@
+//! `caxton cluster`: the nodes of a cluster, tokens to join by, and who leads.
+
+use std::time::Duration;
+
+use crate::api::ServerInfo;
+use crate::api::cluster::{
+    ClusterChanged, ClusterGroup, ClusterStatus, JoinTokenIssued, JoinTokenRequest, TransferRequest,
+};
+use crate::cli::output::{BOLD, DIM, GOOD, Table, WARN, count, paint};
+use crate::cli::{CliError, Context};
+use crate::client::Retry;
+use crate::config::{Raw, Value};
+
+/// Arguments of `caxton cluster`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  caxton cluster token create > join.token
+  caxton cluster status")]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make tokens by which nodes join.
+    Token(Token),
+    /// List the nodes.
+    #[command(after_help = "Example:\n  caxton cluster members --json")]
+    Members,
+    /// Show who votes and who leads, and how far the others are behind.
+    #[command(after_help = "Example:\n  caxton cluster status")]
+    Status,
+    /// Take a node out for good: its id never comes back.
+    #[command(after_help = "Example:\n  caxton cluster remove 3f2a9c01b5d4e6f7")]
+    Remove(Remove),
+    /// Take the node that --server names out for good. It stops when it has heard of it.
+    #[command(after_help = "Example:\n  caxton cluster leave --server https://node3:7411")]
+    Leave,
+    /// Let another node lead.
+    #[command(after_help = "\
+Examples:
+  caxton cluster transfer
+  caxton cluster transfer --group 1 --to 3f2a9c01b5d4e6f7")]
+    Transfer(Transfer),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  caxton cluster token create --ttl 10m --uses 2")]
+struct Token {
+    #[command(subcommand)]
+    command: TokenCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum TokenCommand {
+    /// Make a join token and print it, this once.
+    #[command(after_help = "\
+Examples:
+  caxton cluster token create > join.token
+  caxton cluster token create --ttl 10m --uses 2 > join.token")]
+    Create(Create),
+}
+
+#[derive(Debug, clap::Args)]
+struct Create {
+    /// How long it is good, as in 10m or 1h.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    ttl: Duration,
+    /// How many nodes may join by it.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    uses: u32,
+}
+
+#[derive(Debug, clap::Args)]
+struct Remove {
+    /// The node's id, as `caxton cluster members` shows it.
+    node: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct Transfer {
+    /// The group [default: all that the leader of the deploy log leads].
+    #[arg(long, value_name = "NUMBER")]
+    group: Option<u32>,
+    /// The node that is to lead [default: one that has caught up].
+    #[arg(long, value_name = "NODE")]
+    to: Option<String>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    Duration::read(&Raw::Text(text.to_owned()))
+}
+
+/// Does what the subcommand says.
+pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
+    match args.command {
+        Command::Token(Token { command: TokenCommand::Create(create) }) => token(&create, context),
+        Command::Members => members(context),
+        Command::Status => status(context),
+        Command::Remove(Remove { node }) => remove(&node, context),
+        Command::Leave => leave(context),
+        Command::Transfer(transfer) => self::transfer(transfer, context),
+    }
+}
+
+fn token(create: &Create, context: &Context) -> Result<(), CliError> {
+    let client = context.client()?;
+    let request = JoinTokenRequest { ttl_s: Some(create.ttl.as_secs()), uses: Some(create.uses) };
+    // Sent once: a second attempt would leave a token behind that nobody saw.
+    let issued: JoinTokenIssued =
+        context.block_on(async { Ok(client.post("/api/v1/cluster/tokens", &request, Retry::Never).await?) })?;
+    // The token alone goes to stdout, so that it can go into a file.
+    context.out.line(&issued.token)?;
+    let good = format!("good for {}, until {}", count(u64::from(issued.uses), "node"), issued.expires);
+    context.out.note(format_args!("{} {}, {good}", paint(DIM, "id"), paint(BOLD, &issued.id)));
+    context.out.note(paint(DIM, "It is not shown again. On the new node, with the token in the file join.token:"));
+    context.out.note(format_args!("  caxton serve --join {} --token-file join.token", issued.join.join(",")));
+    context.out.json(&issued)
+}
+
+async fn ask(context: &Context) -> Result<ClusterStatus, CliError> {
+    let client = context.client()?;
+    Ok(match client.get("/api/v1/cluster").await {
+        // Without a leader, the node that is asked still tells what it knows.
+        Err(error) if error.code() == Some("unavailable") => {
+            context.out.warn("no leader answers; what follows is what the node that was asked knows");
+            client.get("/api/v1/cluster?stale=true").await?
+        }
+        answer => answer?,
+    })
+}
+
+fn members(context: &Context) -> Result<(), CliError> {
+    let cluster = context.block_on(ask(context))?;
+    let mut table = Table::new(["NODE", "STATE", "VOTES", "VERSION", "PEERS", "CLIENTS", "JOINED"]);
+    for member in &cluster.members {
+        let state = (if member.state == "alive" { GOOD } else { WARN }, member.state.clone());
+        let plain = |text: &str| (anstyle::Style::new(), text.to_owned());
+        table.styled([
+            plain(&member.node),
+            state,
+            plain(votes(&cluster, &member.node)),
+            plain(&member.version),
+            plain(&member.peer_address),
+            plain(&member.client_url),
+            plain(&member.joined),
+        ]);
+    }
+    context.out.line(table)?;
+    context.out.json(&cluster)
+}
+
+/// What a node is in the deploy log's group.
+fn votes(cluster: &ClusterStatus, node: &str) -> &'static str {
+    let is = |nodes: &[String]| nodes.iter().any(|it| it == node);
+    match cluster.groups.first() {
+        Some(group) if group.leader.as_deref() == Some(node) => "leader",
+        Some(group) if is(&group.voters) => "voter",
+        Some(group) if is(&group.learners) => "learner",
+        Some(_) | None => "-",
+    }
+}
+
+fn status(context: &Context) -> Result<(), CliError> {
+    let cluster = context.block_on(ask(context))?;
+    let out = &context.out;
+    out.line(format_args!("{} {}", paint(BOLD, "cluster"), cluster.cluster))?;
+    out.line(summary(&cluster))?;
+    let mut table = Table::new(["GROUP", "LEADER", "TERM", "VOTERS", "LEARNERS", "APPLIED", "FURTHEST BEHIND"]);
+    for group in &cluster.groups {
+        let name = if group.group == 0 { "0 deploy log".to_owned() } else { format!("{} shard", group.group) };
+        let cells = [
+            name,
+            group.leader.clone().unwrap_or_else(|| "none".to_owned()),
+            group.term.to_string(),
+            group.voters.len().to_string(),
+            group.learners.len().to_string(),
+            group.applied.to_string(),
+            furthest(group),
+        ];
+        table.styled(cells.map(|cell| (anstyle::Style::new(), cell)));
+    }
+    out.line(table)?;
+    out.json(&cluster)
+}
+
+fn furthest(group: &ClusterGroup) -> String {
+    match group.lag.iter().max_by_key(|lag| lag.entries) {
+        Some(lag) => format!("{} by {}", lag.node, lag.entries),
+        None => "-".to_owned(),
+    }
+}
+
+/// How the cluster is, in one line.
+pub fn summary(cluster: &ClusterStatus) -> String {
+    let voters = cluster.groups.first().map_or(0, |group| group.voters.len());
+    let silent: Vec<_> =
+        cluster.members.iter().filter(|member| member.state == "suspect").map(|it| it.node.as_str()).collect();
+    let nodes = format!("{}, {}", count(cluster.members.len() as u64, "node"), count(voters as u64, "voter"));
+    let leaderless = cluster.groups.iter().filter(|group| group.leader.is_none()).count();
+    match (silent.is_empty(), leaderless) {
+        (true, 0) => format!("{nodes}, {}", paint(GOOD, "all well")),
+        (false, 0) => format!("{nodes}, {} {}", paint(WARN, "not heard of:"), silent.join(", ")),
+        (_, groups) => {
+            format!("{nodes}, {}", paint(WARN, format_args!("{} without a leader", count(groups as u64, "group"))))
+        }
+    }
+}
+
+fn remove(node: &str, context: &Context) -> Result<(), CliError> {
+    if node.is_empty() || !node.chars().all(|c| c.is_ascii_hexdigit()) {
+        return Err(
+            CliError::usage(format!("{node:?} is not a node's id")).help("`caxton cluster members` shows the ids")
+        );
+    }
+    let client = context.client()?;
+    let path = format!("/api/v1/cluster/nodes/{node}");
+    let changed: ClusterChanged = context.block_on(async { Ok(client.delete(&path).await?) })?;
+    context.out.line(&changed.done)?;
+    context.out.json(&changed)
+}
+
+fn leave(context: &Context) -> Result<(), CliError> {
+    let client = context.client()?;
+    let server: ServerInfo = context.block_on(async { Ok(client.get("/api/v1/server").await?) })?;
+    remove(&server.node, context)
+}
+
+fn transfer(transfer: Transfer, context: &Context) -> Result<(), CliError> {
+    let client = context.client()?;
+    let request = TransferRequest { group: transfer.group, to: transfer.to };
+    let changed: ClusterChanged =
+        context.block_on(async { Ok(client.post("/api/v1/cluster/transfer", &request, Retry::Never).await?) })?;
+    context.out.line(&changed.done)?;
+    context.out.json(&changed)
+}

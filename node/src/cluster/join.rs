@@ -1,0 +1,324 @@
+//! How a node with an empty data directory comes to its cluster: it founds one, or is let in. Once, and never by guess.
+//!
+//! A node that was told to join never founds. One that was told to do either (`--found` with `--join`) founds only when
+//! none of the nodes that it was told of answers for a cluster; whoever answers, even to say "not now", is joined.
+//! The identity is written last: a node that was cut off on the way asks again with the same id, which uses a token once.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use caxton_proto::NodeId;
+use caxton_proto::peer::pb::{Facts, JoinReply, JoinRequest};
+use caxton_raft::{IdentityError, NodeIdentity, adopt_identity, identity, known_identity, mint_node};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::keys::{self, KeysError};
+use super::secret::{SecretFileError, SharedSecret};
+use super::ticket::{InvalidTicket, Ticket};
+use crate::auth::{SecretError, read_or_create, write_private};
+use crate::config::Cluster;
+use crate::peers::book::Book;
+use crate::peers::credentials::CertificateRefused;
+use crate::peers::{DialError, VERSION, dial_stranger, is_refusal};
+use crate::tasks::chain;
+use crate::tls::{CA_FILE, CA_KEY_FILE};
+
+/// The file with the id of a node that is on its way into a cluster.
+const PENDING_FILE: &str = "joining";
+/// How long one attempt with one node may take: an election may have to end first.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
+/// The pause between two rounds of attempts.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long a node that may found looks whether others answer.
+const FOUND_PROBE: Duration = Duration::from_secs(3);
+
+/// Why a node came to no cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum EnterError {
+    /// Who it is.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The token's file.
+    #[error("the join token in {} cannot be read", .path.display())]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What the token's file holds.
+    #[error("{}: {why}", .path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: InvalidTicket,
+    },
+    /// The cluster's secret.
+    #[error(transparent)]
+    Secret(#[from] SecretFileError),
+    /// A file of this node.
+    #[error("a file of the data directory cannot be written")]
+    File(#[from] SecretError),
+    /// The data directory has an authority that the secret does not make.
+    #[error("the authority in {} was not made from the cluster's secret", .dir.display())]
+    OtherAuthority {
+        /// Its folder.
+        dir: PathBuf,
+    },
+    /// A join was not finished, and the node is not told to join any more.
+    #[error("{} was on its way into a cluster and never arrived", .dir.display())]
+    Unfinished {
+        /// The data directory.
+        dir: PathBuf,
+    },
+    /// The cluster does not want this node.
+    #[error("{address} does not let this node join: {why}")]
+    Refused {
+        /// Who said so.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// The token is for another cluster.
+    #[error("{address} does not belong to the cluster that the token or the secret is for")]
+    Foreign {
+        /// Who that is.
+        address: String,
+        /// Why.
+        #[source]
+        source: DialError,
+    },
+    /// Nobody let the node in, in all the time that it had.
+    #[error("no node of the cluster could let this one in within {within:?}; the last said: {last}")]
+    TimedOut {
+        /// How long it tried.
+        within: Duration,
+        /// What was wrong with the last attempt.
+        last: String,
+    },
+    /// The answer of the cluster cannot be used.
+    #[error("the answer of {address} cannot be used")]
+    Answer {
+        /// Whose.
+        address: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl EnterError {
+    /// What to do.
+    pub fn help(&self) -> Option<&'static str> {
+        Some(match self {
+            EnterError::Token { .. } | EnterError::TokenFile { .. } => {
+                "make one with `caxton cluster token create` on a node of the cluster, and put it into a file of its own"
+            }
+            EnterError::Refused { .. } => {
+                "make a new token with `caxton cluster token create` on a node of the cluster"
+            }
+            EnterError::Foreign { .. } => "check the addresses after --join, and that the token was made there",
+            EnterError::TimedOut { .. } => {
+                "check that the addresses after --join are right and can be reached from here (TCP and UDP)"
+            }
+            EnterError::OtherAuthority { .. } => {
+                "give all nodes the secret that the cluster was founded with; a cluster that was founded without one takes join tokens"
+            }
+            EnterError::Unfinished { .. } => "start it with --join again, or empty the data directory to start over",
+            EnterError::Identity(_) | EnterError::Secret(_) | EnterError::File(_) | EnterError::Answer { .. } => {
+                return None;
+            }
+        })
+    }
+}
+
+/// What a node says of itself when it joins.
+#[derive(Debug, Clone)]
+pub struct Introduction {
+    /// Where peers reach it.
+    pub peer_address: String,
+    /// Where clients reach it.
+    pub client_url: String,
+}
+
+/// Brings the node to its cluster, unless it belongs to one, and says who it is.
+pub async fn enter(dir: &Path, config: &Cluster, own: &Introduction) -> Result<NodeIdentity, EnterError> {
+    let secret = (!config.secret_file.as_os_str().is_empty()).then(|| SharedSecret::read(&config.secret_file));
+    let secret = secret.transpose()?;
+    if let Some(known) = known_identity(dir)? {
+        if let Some(secret) = &secret {
+            same_authority(dir, secret)?;
+        }
+        return Ok(known);
+    }
+    // A list that every node of a cluster gets names this one too.
+    let others: Vec<&String> = config.join.iter().filter(|address| **address != own.peer_address).collect();
+    if !others.is_empty() || (!config.join.is_empty() && !config.found) {
+        let pass = Pass::read(config, secret.as_ref())?;
+        let mut joining = Joining { dir, others, pass, own, last: "nobody was asked".to_owned(), heard: false };
+        if let Some(identity) = joining.run(config).await? {
+            return Ok(identity);
+        }
+    } else if dir.join(PENDING_FILE).exists() && !config.found {
+        return Err(EnterError::Unfinished { dir: dir.to_owned() });
+    }
+    found(dir, secret.as_ref())
+}
+
+/// Begins a cluster with this node.
+fn found(dir: &Path, secret: Option<&SharedSecret>) -> Result<NodeIdentity, EnterError> {
+    if let Some(secret) = secret {
+        let key = dir.join("tls").join(CA_KEY_FILE);
+        if !key.exists() {
+            write_private(&key, secret.authority_pem().as_bytes())?;
+        }
+        same_authority(dir, secret)?;
+    }
+    let founded = identity(dir)?;
+    // What it asked others with, if it asked.
+    _ = std::fs::remove_file(dir.join(PENDING_FILE));
+    Ok(founded)
+}
+
+/// Refuses an authority that was not made from the secret: nodes with the secret would trust another.
+fn same_authority(dir: &Path, secret: &SharedSecret) -> Result<(), EnterError> {
+    let tls = dir.join("tls");
+    let known = std::fs::read_to_string(tls.join(CA_KEY_FILE)).unwrap_or_default();
+    if known == secret.authority_pem() { Ok(()) } else { Err(EnterError::OtherAuthority { dir: tls }) }
+}
+
+/// What lets a node in.
+struct Pass {
+    token: String,
+    secret: Vec<u8>,
+    pin: caxton_proto::Digest,
+}
+
+impl Pass {
+    fn read(config: &Cluster, secret: Option<&SharedSecret>) -> Result<Pass, EnterError> {
+        if let Some(secret) = secret {
+            return Ok(Pass { token: String::new(), secret: secret.credential().to_vec(), pin: secret.pin() });
+        }
+        let path = config.token_file.clone();
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|source| EnterError::TokenFile { path: path.clone(), source })?;
+        let ticket: Ticket = text.parse().map_err(|why| EnterError::Token { path, why })?;
+        Ok(Pass { token: ticket.id.clone(), secret: ticket.secret().to_vec(), pin: ticket.pin })
+    }
+}
+
+struct Joining<'a> {
+    dir: &'a Path,
+    others: Vec<&'a String>,
+    pass: Pass,
+    own: &'a Introduction,
+    /// What was wrong last.
+    last: String,
+    /// A node of the cluster answered.
+    heard: bool,
+}
+
+impl Joining<'_> {
+    /// Asks one node after the other until one lets this one in. Nothing when nobody answers and this one may found.
+    async fn run(&mut self, config: &Cluster) -> Result<Option<NodeIdentity>, EnterError> {
+        let began = Instant::now();
+        let within = config.join_timeout;
+        let node = self.pending()?;
+        loop {
+            for address in self.others.clone() {
+                if let Some(reply) = self.ask(address, node).await? {
+                    return self.arrive(address, node, reply).map(Some);
+                }
+            }
+            if config.found && !self.heard && began.elapsed() >= FOUND_PROBE {
+                info!(others = self.others.len(), "nobody answers for a cluster: this node founds it");
+                return Ok(None);
+            }
+            if began.elapsed() >= within {
+                return Err(EnterError::TimedOut { within, last: self.last.clone() });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The id of this node, which it keeps when it has to ask again.
+    fn pending(&self) -> Result<NodeId, EnterError> {
+        let path = self.dir.join(PENDING_FILE);
+        let text = read_or_create(&path, || Ok(format!("{:016x}\n", mint_node().0).into_bytes()))?;
+        let id = std::str::from_utf8(&text).ok().and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+        match id.filter(|id| *id != 0) {
+            Some(id) => Ok(NodeId(id)),
+            None => {
+                let what = "does not hold a node's id; empty the data directory to start over";
+                Err(SecretError::Io { path, what, source: std::io::ErrorKind::InvalidData.into() }.into())
+            }
+        }
+    }
+
+    /// Asks one node. Nothing when it could not answer now; an error when asking again makes no sense.
+    async fn ask(&mut self, address: &str, node: NodeId) -> Result<Option<JoinReply>, EnterError> {
+        let asked = tokio::time::timeout(ATTEMPT_TIMEOUT, async {
+            let mut client = match dial_stranger(address, self.pass.pin).await {
+                Ok(client) => client,
+                Err(error) => return Asked::Unreached(error),
+            };
+            let facts = Facts {
+                node: node.0,
+                peer_address: self.own.peer_address.clone(),
+                client_url: self.own.client_url.clone(),
+                version: VERSION.to_owned(),
+            };
+            let (token, secret) = (self.pass.token.clone(), self.pass.secret.clone().into());
+            match client.join(JoinRequest { facts: Some(facts), token, secret, forwarded: false }).await {
+                Ok(reply) => Asked::LetIn(reply.into_inner()),
+                Err(status) => Asked::Answered(status),
+            }
+        });
+        let address = address.to_owned();
+        match asked.await {
+            Ok(Asked::LetIn(reply)) => return Ok(Some(reply)),
+            Ok(Asked::Answered(status)) if is_refusal(&status) => {
+                return Err(EnterError::Refused { address, why: status.message().to_owned() });
+            }
+            Ok(Asked::Answered(status)) => {
+                self.heard = true;
+                self.last = format!("{address}: {}", status.message());
+            }
+            Ok(Asked::Unreached(source @ DialError::Certificate { why: CertificateRefused::AnotherAuthority, .. })) => {
+                return Err(EnterError::Foreign { address, source });
+            }
+            Ok(Asked::Unreached(error)) => self.last = chain(&error),
+            Err(_) => self.last = format!("{address} did not answer within {ATTEMPT_TIMEOUT:?}"),
+        }
+        warn!(address, why = self.last, "could not join yet");
+        Ok(None)
+    }
+
+    /// Takes over what the cluster gave, the identity last.
+    fn arrive(&self, address: &str, node: NodeId, reply: JoinReply) -> Result<NodeIdentity, EnterError> {
+        let unusable = |source: Box<dyn std::error::Error + Send + Sync>| {
+            let address = address.to_owned();
+            EnterError::Answer { address, source }
+        };
+        let cluster = reply.cluster.parse().map_err(|error: uuid::Error| unusable(error.into()))?;
+        keys::adopt(self.dir, &reply.keys).map_err(|error: KeysError| unusable(error.into()))?;
+        let members = reply.members.iter().map(|facts| (NodeId(facts.node), facts.peer_address.clone()));
+        Book::open(self.dir).replace(members.collect());
+        debug_assert!(self.dir.join("tls").join(CA_FILE).exists());
+        let identity = adopt_identity(self.dir, node, cluster)?;
+        // It has done its work; one that stays does no harm.
+        _ = std::fs::remove_file(self.dir.join(PENDING_FILE));
+        info!(cluster = %identity.cluster, node = %identity.node, by = address, "joined the cluster");
+        Ok(identity)
+    }
+}
+
+/// What became of one attempt.
+enum Asked {
+    LetIn(JoinReply),
+    Answered(tonic::Status),
+    Unreached(DialError),
+}

@@ -1,0 +1,75 @@
+//! The keys that every node of a cluster holds: whoever is let in gets them, because any node may come to lead, and then
+//! lets nodes in, signs tokens and certifies by itself.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use caxton_gossip::Key;
+
+use crate::auth::{ADMIN_TOKEN_FILE, SecretError, random, read_or_create, write_private};
+
+/// The key that gossip is sealed with.
+const GOSSIP_KEY_FILE: &str = "keys/gossip.key";
+/// The files, relative to the data directory. No other file is taken from a peer.
+const FILES: [&str; 5] = ["tls/ca.key", "tls/ca.pem", "keys/tokens.key", GOSSIP_KEY_FILE, ADMIN_TOKEN_FILE];
+/// The largest of them, in bytes.
+const FILE_BYTES_MAX: usize = 64 << 10;
+
+/// Why the keys could not be taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The cluster did not send all.
+    #[error("the cluster did not send {file}, or sent something else")]
+    Missing {
+        /// Which.
+        file: &'static str,
+    },
+    /// A file.
+    #[error("the cluster's keys cannot be written down")]
+    File(#[from] SecretError),
+}
+
+/// Reads all keys of a data directory.
+pub fn collect(dir: &Path) -> std::io::Result<BTreeMap<String, Bytes>> {
+    FILES.into_iter().map(|file| Ok((file.to_owned(), Bytes::from(std::fs::read(dir.join(file))?)))).collect()
+}
+
+/// Writes the keys of a cluster that has let this node in.
+pub fn adopt(dir: &Path, keys: &std::collections::HashMap<String, Bytes>) -> Result<(), KeysError> {
+    for file in FILES {
+        let bytes = keys.get(file).filter(|bytes| (1..=FILE_BYTES_MAX).contains(&bytes.len()));
+        write_private(&dir.join(file), bytes.ok_or(KeysError::Missing { file })?)?;
+    }
+    Ok(())
+}
+
+/// The key that gossip is sealed with; the founder of a cluster makes it.
+pub fn gossip(dir: &Path) -> Result<Key, SecretError> {
+    let path = dir.join(GOSSIP_KEY_FILE);
+    let bytes = read_or_create(&path, || Ok(random::<32>()?.to_vec()))?;
+    let what = "does not hold a key of 32 bytes; put it back from another node's data directory";
+    let damaged = || SecretError::Io { path, what, source: std::io::ErrorKind::InvalidData.into() };
+    Ok(Key(bytes.try_into().map_err(|_| damaged())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_known_files_are_taken_and_all_of_them_are_needed() {
+        let (one, two) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        for file in FILES {
+            write_private(&one.path().join(file), file.as_bytes()).expect("written");
+        }
+        let mut keys: std::collections::HashMap<_, _> =
+            collect(one.path()).expect("all are there").into_iter().collect();
+        keys.insert("../evil".to_owned(), Bytes::from_static(b"x"));
+        adopt(two.path(), &keys).expect("taken");
+        assert_eq!(collect(two.path()).expect("all are there"), collect(one.path()).expect("all are there"));
+        assert!(!two.path().join("../evil").exists());
+        keys.remove("keys/tokens.key");
+        assert!(matches!(adopt(two.path(), &keys), Err(KeysError::Missing { file: "keys/tokens.key" })));
+    }
+}

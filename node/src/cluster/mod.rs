@@ -1,0 +1,314 @@
+//! The cluster: which nodes belong to it, how one joins, who votes in the groups of the log, and who leads them.
+//!
+//! Facts of who belongs are commands of the deploy log; who votes is each group's own membership, which a reconciler on
+//! its leader brings in line; what gossip says is a hint. A node that stands alone is a cluster of one: nothing here
+//! asks whether there are others.
+
+pub mod policy;
+
+pub mod reconcile;
+
+pub mod ticket;
+
+pub mod secret;
+
+pub mod keys;
+
+pub mod join;
+
+pub mod service;
+
+pub mod hearsay;
+
+pub mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use caxton_gossip::{Fact, Members as Heard};
+use caxton_proto::NodeId;
+use caxton_proto::log::cluster::{Command, IssueJoinToken, NodeFacts, Outcome, RemoveNode};
+use caxton_proto::log::{self};
+use caxton_raft::deploy_log::{self, DeployLog};
+use caxton_raft::{ChangeError, Group, GroupId, NodeIdentity, Role};
+use tokio::sync::watch::Receiver;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use self::ticket::Ticket;
+use crate::api::cluster::{ClusterGroup, ClusterLag, ClusterMember, ClusterStatus};
+use crate::auth::{SecretError, now_ms};
+use crate::conversations::rfc3339;
+use crate::peers::Peers;
+use crate::tasks::chain;
+
+/// How long a node that stops tries to hand over what it leads.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a node that is to lead may take to get its last entries.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
+/// The pause before it is asked again.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(10);
+
+/// The cluster as a node sees it. A clone is a handle on the same.
+#[derive(Clone)]
+pub struct Cluster(Arc<Inner>);
+
+struct Inner {
+    identity: NodeIdentity,
+    facts: NodeFacts,
+    log: DeployLog,
+    groups: BTreeMap<GroupId, Group>,
+    peers: Peers,
+    /// Nothing where there is no gossip.
+    heard: Option<Receiver<Heard>>,
+    /// Whether peers can come in.
+    open: bool,
+}
+
+/// What a cluster is made of.
+pub struct Parts {
+    /// Who this node is.
+    pub identity: NodeIdentity,
+    /// What it says of itself.
+    pub facts: NodeFacts,
+    /// The deploy log.
+    pub log: DeployLog,
+    /// Every group of the log, the deploy log's too.
+    pub groups: BTreeMap<GroupId, Group>,
+    /// The way to the others.
+    pub peers: Peers,
+    /// Who is heard of; nothing where there is no gossip.
+    pub heard: Option<Receiver<Heard>>,
+    /// Whether peers can come in.
+    pub open: bool,
+}
+
+/// A change of the cluster was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The log did not take it.
+    #[error(transparent)]
+    Log(#[from] deploy_log::ProposeError),
+    /// A group's leadership was not changed.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// No secret could be drawn.
+    #[error("a join token cannot be made")]
+    Random(#[from] SecretError),
+    /// This node takes no peers.
+    #[error("this node takes no peers: `cluster.bind` is not set")]
+    Closed,
+    /// There are too many join tokens.
+    #[error("there are as many join tokens as there may be")]
+    TooManyTokens,
+    /// There is no such node.
+    #[error("no node {node} belongs to the cluster")]
+    NoSuchNode {
+        /// The node.
+        node: NodeId,
+    },
+    /// It is the only node.
+    #[error("it is the only node of the cluster")]
+    LastNode,
+    /// There is no such group.
+    #[error("there is no group {}", group.0)]
+    NoSuchGroup {
+        /// The group.
+        group: GroupId,
+    },
+    /// Nobody could lead the group.
+    #[error("no other voter of group {} is near enough to lead it", group.0)]
+    NoHeir {
+        /// The group.
+        group: GroupId,
+    },
+    /// The log answered something that does not fit.
+    #[error("the log's answer does not fit")]
+    Unexpected,
+}
+
+impl Cluster {
+    /// A cluster of these parts.
+    pub fn new(parts: Parts) -> Cluster {
+        let Parts { identity, facts, log, groups, peers, heard, open } = parts;
+        Cluster(Arc::new(Inner { identity, facts, log, groups, peers, heard, open }))
+    }
+
+    /// This node.
+    pub fn own(&self) -> NodeId {
+        self.0.identity.node
+    }
+
+    /// The way to the other nodes.
+    pub fn peers(&self) -> &Peers {
+        &self.0.peers
+    }
+
+    /// Every group of the log.
+    pub fn groups(&self) -> &BTreeMap<GroupId, Group> {
+        &self.0.groups
+    }
+
+    /// Who leads a group, other than `except`; waits for an election, at most `wait`.
+    pub async fn leader(&self, group: GroupId, except: Option<NodeId>, wait: Duration) -> Option<NodeId> {
+        let mut status = self.0.groups.get(&group)?.status();
+        let led = status.wait_for(|status| status.leader.is_some() && status.leader != except);
+        tokio::time::timeout(wait, led).await.ok()?.ok()?.leader
+    }
+
+    /// Whether the deploy log counts this node among those that follow it, and so brings it what is deployed.
+    pub fn belongs(&self) -> bool {
+        let Some(group) = self.0.groups.get(&deploy_log::GROUP) else { return false };
+        let members = group.members().borrow().clone();
+        members.voters.contains(&self.own()) || members.learners.contains(&self.own())
+    }
+
+    /// Makes a join token.
+    pub async fn issue(&self, ttl: Duration, uses: u32, actor: &str) -> Result<(Ticket, u64), ClusterError> {
+        if !self.0.open {
+            return Err(ClusterError::Closed);
+        }
+        let ticket = Ticket::mint(self.0.peers.credentials().pin())?;
+        let time_ms = now_ms();
+        let expires_ms = time_ms.saturating_add(ttl.as_millis() as u64);
+        let (id, hash) = (ticket.id.clone(), ticket.hash());
+        let issue = IssueJoinToken { id, hash, uses, expires_ms, time_ms, actor: actor.to_owned() };
+        match self.propose(Command::IssueJoinToken(issue)).await? {
+            Outcome::JoinTokenIssued => Ok((ticket, expires_ms)),
+            Outcome::TooManyJoinTokens => Err(ClusterError::TooManyTokens),
+            _ => Err(ClusterError::Unexpected),
+        }
+    }
+
+    /// Takes a node out for good. One that leads hands over first.
+    pub async fn remove(&self, node: NodeId, actor: &str) -> Result<(), ClusterError> {
+        if !self.0.log.read(|state| state.cluster().member(node).is_some() || state.cluster().is_departed(node)) {
+            return Err(ClusterError::NoSuchNode { node });
+        }
+        if node == self.own() {
+            // What it proposed itself might never reach the others: the next leader proposes it.
+            let heir = self.hand_over(deploy_log::GROUP, None).await?;
+            let moved = caxton_raft::ProposeError::NotLeader { leader: Some(heir) };
+            return Err(ClusterError::Log(deploy_log::ProposeError::Group(moved)));
+        }
+        let remove = RemoveNode { node, time_ms: now_ms(), actor: actor.to_owned() };
+        match self.propose(Command::RemoveNode(remove)).await? {
+            Outcome::NodeRemoved => {
+                info!(%node, actor, "a node was removed from the cluster");
+                Ok(())
+            }
+            Outcome::NoSuchNode => Err(ClusterError::NoSuchNode { node }),
+            Outcome::LastNode => Err(ClusterError::LastNode),
+            _ => Err(ClusterError::Unexpected),
+        }
+    }
+
+    /// Lets another node lead a group that this one leads; says which.
+    pub async fn hand_over(&self, id: GroupId, to: Option<NodeId>) -> Result<NodeId, ClusterError> {
+        let group = self.0.groups.get(&id).ok_or(ClusterError::NoSuchGroup { group: id })?;
+        let voters = group.members().borrow().voters.clone();
+        let ready = reconcile::ready(group);
+        let near = voters.iter().copied().find(|node| *node != self.own() && ready.contains(node));
+        let to = to.or(near).ok_or(ClusterError::NoHeir { group: id })?;
+        let until = Instant::now() + CATCH_UP_TIMEOUT;
+        loop {
+            match group.hand_over(to).await {
+                // What it lacks is on its way.
+                Err(ChangeError::Behind { .. }) if Instant::now() < until => {
+                    tokio::time::sleep(CATCH_UP_PAUSE).await;
+                }
+                moved => break moved?,
+            }
+        }
+        info!(group = id.0, %to, "handed over");
+        Ok(to)
+    }
+
+    /// The groups that this node leads.
+    pub fn leads(&self) -> Vec<GroupId> {
+        let leads = self.0.groups.iter().filter(|(_, group)| group.status().borrow().role == Role::Leader);
+        leads.map(|(id, _)| *id).collect()
+    }
+
+    /// Hands over all that this node leads, because it is about to stop. What nobody can take is left to an election.
+    pub async fn drain(&self) {
+        let until = Instant::now() + DRAIN_TIMEOUT;
+        for id in self.leads() {
+            match tokio::time::timeout_at(until, self.hand_over(id, None)).await {
+                Ok(Ok(_)) | Ok(Err(ClusterError::NoHeir { .. })) => {}
+                Ok(Err(error)) => warn!(group = id.0, error = chain(&error), "a group was not handed over"),
+                Err(_) => warn!(group = id.0, "a group was not handed over in time"),
+            }
+        }
+    }
+
+    async fn propose(&self, command: Command) -> Result<Outcome, ClusterError> {
+        match self.0.log.propose(&log::Command::Cluster(command)).await?.outcome {
+            log::Outcome::Cluster(outcome) => Ok(outcome),
+            _ => Err(ClusterError::Unexpected),
+        }
+    }
+
+    /// Where nodes can join.
+    pub fn join_addresses(&self) -> Vec<String> {
+        // The node that is asked comes first: it is there.
+        let own = self.0.facts.peer_address.clone();
+        let others = self.0.log.read(|state| {
+            state.cluster().members().map(|member| member.facts.peer_address.clone()).collect::<Vec<_>>()
+        });
+        std::iter::once(own.clone()).chain(others.into_iter().filter(|address| *address != own)).collect()
+    }
+
+    /// The nodes and the groups, as this node sees them.
+    pub fn status(&self) -> ClusterStatus {
+        let heard = self.0.heard.as_ref().map(|heard| heard.borrow().clone());
+        let members: Vec<_> = self.0.log.read(|state| state.cluster().members().cloned().collect());
+        let member = |member: log::cluster::Member| {
+            let log::cluster::Member { facts, joined_ms } = member;
+            let hears = heard.as_ref().and_then(|heard| heard.get(&facts.node));
+            let state = match (&heard, hears) {
+                _ if facts.node == self.own() => "alive",
+                (None, _) => "unknown",
+                (Some(_), Some(_)) => "alive",
+                (Some(_), None) => "suspect",
+            };
+            ClusterMember {
+                node: facts.node.to_string(),
+                peer_address: facts.peer_address,
+                client_url: facts.client_url,
+                version: facts.version,
+                joined: rfc3339(joined_ms),
+                state: state.to_owned(),
+                load: hears.and_then(|hears| hears.fact(&Fact::Load)?.parse().ok()),
+            }
+        };
+        ClusterStatus {
+            cluster: self.0.identity.cluster.to_string(),
+            node: self.own().to_string(),
+            peer_address: self.0.open.then(|| self.0.facts.peer_address.clone()),
+            members: members.into_iter().map(member).collect(),
+            groups: self.0.groups.iter().map(|(id, group)| group_of(*id, group)).collect(),
+        }
+    }
+}
+
+fn group_of(id: GroupId, group: &Group) -> ClusterGroup {
+    let status = group.status().borrow().clone();
+    let members = group.members().borrow().clone();
+    let names = |nodes: std::collections::BTreeSet<NodeId>| nodes.iter().map(ToString::to_string).collect();
+    let lag = group.lag().into_iter().map(|(node, lag)| ClusterLag {
+        node: node.to_string(),
+        entries: lag.entries,
+        silence_ms: lag.silence.map(|silence| silence.as_millis() as u64),
+    });
+    ClusterGroup {
+        group: id.0,
+        leader: status.leader.map(|leader| leader.to_string()),
+        term: status.term,
+        voters: names(members.voters),
+        learners: names(members.learners),
+        applied: *group.applied().borrow(),
+        lag: lag.collect(),
+    }
+}

@@ -1,0 +1,360 @@
+//! What a node answers to its peers. Every call but two asks who is there: the first, in which a peer says it, and the
+//! one by which a stranger asks to join.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use caxton_proto::log::cluster::{AdmitNode, AnnounceNode, Command, Credential, NodeFacts, Outcome};
+use caxton_proto::log::{self};
+use caxton_proto::peer::can_speak;
+use caxton_proto::peer::pb::peer_server::Peer;
+use caxton_proto::peer::pb::{
+    AnnounceReply, AnnounceRequest, Blob, Facts, FetchRequest, HelloReply, HelloRequest, HoldReply, HoldRequest,
+    JoinReply, JoinRequest, RaftReply, RaftRequest,
+};
+use caxton_proto::{Digest, NodeId, WorkspaceId};
+use caxton_raft::deploy_log::{self, DeployLog};
+use caxton_raft::{AnswerError, Groups, ProposeError};
+use futures::Stream;
+use subtle::ConstantTimeEq;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use tracing::{info, warn};
+
+use super::keys;
+use crate::artifacts::Artifacts;
+use crate::auth::now_ms;
+use crate::peers::door::Caller;
+use crate::peers::{Peers, REMOVED, VERSION};
+use crate::replicas::{FETCH_BLOBS_MAX, Replicas};
+use crate::tasks::chain;
+
+/// How many blobs are read ahead of a peer.
+const FETCH_QUEUE: usize = 16;
+
+/// Answers peers. A clone is a handle on the same.
+#[derive(Clone)]
+pub struct Service(Arc<Inner>);
+
+struct Inner {
+    dir: PathBuf,
+    peers: Peers,
+    groups: Groups,
+    artifacts: Artifacts,
+    replicas: Replicas,
+    /// What a node with the cluster's shared secret shows, if the cluster has one.
+    credential: Option<[u8; 32]>,
+    /// There as soon as the log is open; peers' messages are what it opens with.
+    log: OnceLock<DeployLog>,
+}
+
+/// What a service works with.
+pub struct Parts {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// The way to the others.
+    pub peers: Peers,
+    /// The groups of the log.
+    pub groups: Groups,
+    /// The stored content.
+    pub artifacts: Artifacts,
+    /// Brings content here.
+    pub replicas: Replicas,
+    /// What a node with the cluster's shared secret shows, if the cluster has one.
+    pub credential: Option<[u8; 32]>,
+}
+
+impl Service {
+    /// A service of these parts.
+    pub fn new(parts: Parts) -> Service {
+        let Parts { dir, peers, groups, artifacts, replicas, credential } = parts;
+        Service(Arc::new(Inner { dir, peers, groups, artifacts, replicas, credential, log: OnceLock::new() }))
+    }
+
+    /// The log is open.
+    pub fn opened(&self, log: DeployLog) {
+        // Said once, when the node starts.
+        _ = self.0.log.set(log);
+    }
+
+    fn log(&self) -> Result<&DeployLog, Status> {
+        self.0.log.get().ok_or_else(|| Status::unavailable("the node is starting"))
+    }
+
+    /// The node at the other end, which has said who it is and still belongs to the cluster.
+    fn caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        let node = certified(request)?;
+        let greeted = request.extensions().get::<Caller>().is_some_and(|caller| caller.greeted.get().is_some());
+        if !greeted {
+            return Err(Status::unauthenticated("the first call of a connection says who calls"));
+        }
+        self.belongs(node)?;
+        Ok(node)
+    }
+
+    /// Refuses a node that was removed. One that this node has not heard of yet may have just been let in elsewhere.
+    fn belongs(&self, node: NodeId) -> Result<(), Status> {
+        let departed = self.0.log.get().is_some_and(|log| log.read(|state| state.cluster().is_departed(node)));
+        if departed {
+            return Err(Status::permission_denied(REMOVED));
+        }
+        Ok(())
+    }
+
+    /// Who leads the deploy log, if it is another node.
+    fn leader(&self, log: &DeployLog) -> Option<NodeId> {
+        let leader = log.status().borrow().leader;
+        leader.filter(|leader| *leader != self.0.peers.credentials().node())
+    }
+
+    async fn propose(&self, command: Command) -> Result<Outcome, Proposed> {
+        let log = self.log().map_err(Proposed::Failed)?;
+        match log.propose(&log::Command::Cluster(command)).await {
+            Ok(answer) => match answer.outcome {
+                log::Outcome::Cluster(outcome) => Ok(outcome),
+                _ => Err(Proposed::Failed(Status::internal("the log answered something else"))),
+            },
+            Err(deploy_log::ProposeError::Group(ProposeError::NotLeader { leader: Some(leader) })) => {
+                Err(Proposed::Elsewhere(leader))
+            }
+            Err(deploy_log::ProposeError::Invalid(wrong)) => {
+                Err(Proposed::Failed(Status::invalid_argument(wrong.to_string())))
+            }
+            Err(error) => Err(Proposed::Failed(Status::unavailable(chain(&error)))),
+        }
+    }
+
+    async fn announced(&self, facts: NodeFacts, forwarded: bool) -> Result<(), Status> {
+        let command = Command::AnnounceNode(AnnounceNode { facts: facts.clone(), time_ms: now_ms() });
+        match self.propose(command).await {
+            Ok(Outcome::NodeAnnounced) => Ok(()),
+            Ok(_) => Err(Status::permission_denied("this node does not belong to the cluster")),
+            Err(Proposed::Elsewhere(leader)) if !forwarded => {
+                let request = AnnounceRequest { facts: Some(message(&facts)), forwarded: true };
+                let mut client = self.client(leader).await?;
+                client.announce(request).await.map(drop)
+            }
+            Err(proposed) => Err(proposed.status()),
+        }
+    }
+
+    async fn client(
+        &self,
+        node: NodeId,
+    ) -> Result<caxton_proto::peer::pb::peer_client::PeerClient<crate::peers::Channel>, Status> {
+        self.0.peers.client(node).await.map_err(|error| Status::unavailable(chain(&error)))
+    }
+
+    /// Says what this node says of itself, to the leader.
+    pub async fn announce_self(&self, facts: NodeFacts) -> Result<(), Status> {
+        self.announced(facts, false).await
+    }
+
+    async fn let_in(&self, facts: NodeFacts, request: JoinRequest) -> Result<JoinReply, Status> {
+        let credential = if request.token.is_empty() {
+            let known = self.0.credential.as_ref().map(|known| known.as_slice().ct_eq(&request.secret));
+            if !known.is_some_and(bool::from) {
+                return Err(Status::permission_denied(
+                    "the cluster's secret is another, or it was founded without one",
+                ));
+            }
+            Credential::Secret
+        } else {
+            Credential::Token { id: request.token.clone(), hash: Digest::of(&request.secret) }
+        };
+        let command = Command::AdmitNode(AdmitNode { facts: facts.clone(), credential, time_ms: now_ms() });
+        match self.propose(command).await {
+            Ok(Outcome::NodeAdmitted) => {
+                info!(node = %facts.node, address = facts.peer_address, "a node joins");
+                self.welcome()
+            }
+            Ok(Outcome::JoinRefused(why)) => {
+                warn!(node = %facts.node, address = facts.peer_address, %why, "a node may not join");
+                Err(Status::permission_denied(why.to_string()))
+            }
+            Ok(_) => Err(Status::internal("the log answered something else")),
+            Err(Proposed::Elsewhere(leader)) if !request.forwarded => {
+                let mut client = self.client(leader).await?;
+                client.join(JoinRequest { forwarded: true, ..request }).await.map(Response::into_inner)
+            }
+            Err(proposed) => Err(proposed.status()),
+        }
+    }
+
+    /// What a node gets that was let in.
+    fn welcome(&self) -> Result<JoinReply, Status> {
+        let keys = keys::collect(&self.0.dir);
+        let keys = keys.map_err(|error| Status::internal(format!("the cluster's keys cannot be read: {error}")))?;
+        let members = self.log()?.read(|state| state.cluster().members().map(|it| message(&it.facts)).collect());
+        let cluster = self.0.peers.credentials().cluster().to_string();
+        Ok(JoinReply { cluster, members, keys: keys.into_iter().collect() })
+    }
+}
+
+/// Why a command was not applied.
+enum Proposed {
+    /// This node leads the log.
+    Elsewhere(NodeId),
+    Failed(Status),
+}
+
+impl Proposed {
+    fn status(self) -> Status {
+        match self {
+            Proposed::Elsewhere(_) => Status::unavailable("the log's leader is changing"),
+            Proposed::Failed(status) => status,
+        }
+    }
+}
+
+fn certified<T>(request: &Request<T>) -> Result<NodeId, Status> {
+    let caller = request.extensions().get::<Caller>();
+    let node = caller.and_then(|caller| caller.certified);
+    node.ok_or_else(|| Status::unauthenticated("a node's certificate is needed"))
+}
+
+/// A node's facts as a message.
+pub fn message(facts: &NodeFacts) -> Facts {
+    Facts {
+        node: facts.node.0,
+        peer_address: facts.peer_address.clone(),
+        client_url: facts.client_url.clone(),
+        version: facts.version.clone(),
+    }
+}
+
+fn facts_of(facts: Option<Facts>) -> Result<NodeFacts, Status> {
+    let Facts { node, peer_address, client_url, version } =
+        facts.ok_or_else(|| Status::invalid_argument("the node says nothing of itself"))?;
+    if node == 0 || peer_address.is_empty() {
+        return Err(Status::invalid_argument("a node has an id and an address"));
+    }
+    if !can_speak(VERSION, &version) {
+        return Err(Status::failed_precondition(format!(
+            "it runs version {version}, and this node {VERSION}: at most one minor version may lie between them"
+        )));
+    }
+    Ok(NodeFacts { node: NodeId(node), peer_address, client_url, version })
+}
+
+#[async_trait]
+impl Peer for Service {
+    async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        let node = certified(&request)?;
+        let greeted = request.extensions().get::<Caller>().map(|caller| Arc::clone(&caller.greeted));
+        let hello = request.into_inner();
+        let own = self.0.peers.credentials();
+        let cluster = own.cluster().to_string();
+        if hello.node != node.0 {
+            warn!(certified = %node, claimed = %NodeId(hello.node), "a node claims to be another");
+            return Err(Status::permission_denied("the certificate is another node's"));
+        }
+        if hello.cluster != cluster || hello.to != own.node().0 {
+            return Err(Status::permission_denied("another node was meant"));
+        }
+        if !can_speak(VERSION, &hello.version) {
+            warn!(peer = %node, version = hello.version, "a node's version is too far from this one's");
+            return Err(Status::failed_precondition(format!(
+                "it runs version {}, and this node {VERSION}: at most one minor version may lie between them",
+                hello.version
+            )));
+        }
+        self.belongs(node)?;
+        if let Some(greeted) = greeted {
+            // It may say so twice.
+            _ = greeted.set(());
+        }
+        self.0.peers.heard_from(node);
+        Ok(Response::new(HelloReply { cluster, node: own.node().0, version: VERSION.to_owned() }))
+    }
+
+    async fn raft(&self, request: Request<RaftRequest>) -> Result<Response<RaftReply>, Status> {
+        let from = self.caller(&request)?;
+        let RaftRequest { message } = request.into_inner();
+        match self.0.groups.answer(from, message).await {
+            Ok(answer) => Ok(Response::new(RaftReply { answer })),
+            // It is being opened.
+            Err(error @ AnswerError::UnknownGroup { .. }) => Err(Status::unavailable(error.to_string())),
+            Err(error) => Err(Status::failed_precondition(chain(&error))),
+        }
+    }
+
+    type FetchStream = Pin<Box<dyn Stream<Item = Result<Blob, Status>> + Send>>;
+
+    async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        self.caller(&request)?;
+        let FetchRequest { workspace, digests } = request.into_inner();
+        let workspace = workspace_of(&workspace)?;
+        if digests.len() > FETCH_BLOBS_MAX {
+            return Err(Status::invalid_argument(format!("{FETCH_BLOBS_MAX} blobs are the most at once")));
+        }
+        let digests: Vec<Digest> = digests.iter().map(|digest| digest_of(digest)).collect::<Result<_, _>>()?;
+        let artifacts = self.0.artifacts.clone();
+        let (blobs, sent) = tokio::sync::mpsc::channel(FETCH_QUEUE);
+        tokio::task::spawn_blocking(move || {
+            for digest in digests {
+                let blob = match artifacts.get(&workspace, &digest) {
+                    // Another node may have it, or have it whole.
+                    Ok(None) => continue,
+                    Err(error) => {
+                        warn!(%workspace, %digest, error = chain(&error), "an artifact was not sent to a peer");
+                        continue;
+                    }
+                    Ok(Some(content)) => Blob { digest: digest.as_bytes().to_vec().into(), content },
+                };
+                if blobs.blocking_send(Ok(blob)).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(sent))))
+    }
+
+    async fn hold(&self, request: Request<HoldRequest>) -> Result<Response<HoldReply>, Status> {
+        let from = self.caller(&request)?;
+        let HoldRequest { workspace, root } = request.into_inner();
+        let (workspace, root) = (workspace_of(&workspace)?, digest_of(&root)?);
+        let fetched = self.0.replicas.ensure(&workspace, root, &[from]).await;
+        let fetched = fetched.map_err(|error| Status::unavailable(chain(&error)))?;
+        Ok(Response::new(HoldReply { fetched }))
+    }
+
+    async fn announce(&self, request: Request<AnnounceRequest>) -> Result<Response<AnnounceReply>, Status> {
+        let from = self.caller(&request)?;
+        let AnnounceRequest { facts, forwarded } = request.into_inner();
+        let facts = facts_of(facts)?;
+        if facts.node != from && !forwarded {
+            return Err(Status::permission_denied("a node speaks for itself"));
+        }
+        self.announced(facts, forwarded).await?;
+        Ok(Response::new(AnnounceReply {}))
+    }
+
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
+        // Whoever says that it passes on what another asked has to be a node of the cluster.
+        if request.get_ref().forwarded {
+            self.caller(&request)?;
+        }
+        let mut request = request.into_inner();
+        let facts = facts_of(request.facts.take())?;
+        let log = self.log()?;
+        request.facts = Some(message(&facts));
+        // Spares the log a command that it would refuse in the end.
+        if let (Some(leader), false) = (self.leader(log), request.forwarded) {
+            let mut client = self.client(leader).await?;
+            let reply = client.join(JoinRequest { forwarded: true, ..request }).await?;
+            return Ok(Response::new(reply.into_inner()));
+        }
+        self.let_in(facts, request).await.map(Response::new)
+    }
+}
+
+fn workspace_of(name: &str) -> Result<WorkspaceId, Status> {
+    name.parse().map_err(|error: caxton_proto::InvalidId| Status::invalid_argument(error.to_string()))
+}
+
+fn digest_of(bytes: &[u8]) -> Result<Digest, Status> {
+    Digest::try_from(bytes).map_err(|_| Status::invalid_argument("a digest has 32 bytes"))
+}

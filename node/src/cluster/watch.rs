@@ -1,0 +1,94 @@
+//! What a node does because of what the log says of the nodes: it keeps the book of their addresses, says where it is
+//! itself when the log has it elsewhere, and stops when it was removed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use caxton_proto::NodeId;
+use caxton_proto::log::cluster::NodeFacts;
+use caxton_raft::deploy_log::DeployLog;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::service::Service;
+use crate::peers::Peers;
+
+/// The pause after an announcement that nobody took.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// This node was removed from the cluster.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this node was removed from the cluster; a node that was removed comes back as a new one, with an empty data directory"
+)]
+pub struct Removed;
+
+/// Follows what the log says of the nodes.
+pub struct Watch {
+    /// The log.
+    pub log: DeployLog,
+    /// The way to the others.
+    pub peers: Peers,
+    /// Says to the leader where this node is.
+    pub service: Service,
+    /// What this node says of itself.
+    pub own: NodeFacts,
+}
+
+impl Watch {
+    /// Follows the log until it is stopped, or until it says that this node was removed.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Removed> {
+        let (mut applied, mut removed) = (self.log.applied(), self.peers.removed());
+        let mut known = BTreeMap::new();
+        loop {
+            applied.borrow_and_update();
+            let (rows, departed, said) = self.log.read(|state| {
+                let cluster = state.cluster();
+                let others = cluster
+                    .members()
+                    .map(|member| &member.facts)
+                    .filter(|facts| facts.node != self.own.node && !facts.peer_address.is_empty());
+                let rows: BTreeMap<NodeId, String> =
+                    others.map(|facts| (facts.node, facts.peer_address.clone())).collect();
+                let said = cluster.member(self.own.node).is_some_and(|member| member.facts == self.own);
+                // A node that was let in and has read nothing yet has others in its book.
+                ((cluster.members().len() > 0).then_some(rows), cluster.is_departed(self.own.node), said)
+            });
+            if departed {
+                return Err(Removed);
+            }
+            if let Some(rows) = rows.filter(|rows| *rows != known) {
+                self.note(&known, &rows).await;
+                known = rows;
+            }
+            let announce = async {
+                if said {
+                    return std::future::pending().await;
+                }
+                match self.service.announce_self(self.own.clone()).await {
+                    Ok(()) => info!(address = self.own.peer_address, "announced"),
+                    Err(status) => debug!(why = status.message(), "nobody took the announcement yet"),
+                }
+                tokio::time::sleep(RETRY).await;
+            };
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                told = removed.wait_for(|removed| *removed) => return if told.is_ok() { Err(Removed) } else { Ok(()) },
+                changed = applied.changed() => if changed.is_err() { return Ok(()) },
+                () = announce => {}
+            }
+        }
+    }
+
+    async fn note(&self, before: &BTreeMap<NodeId, String>, rows: &BTreeMap<NodeId, String>) {
+        for gone in before.keys().filter(|node| !rows.contains_key(node)) {
+            self.peers.forget(*gone);
+        }
+        let (book, all) = (self.peers.book().clone(), rows.clone());
+        // A failure to write is told where it happens.
+        _ = tokio::task::spawn_blocking(move || book.replace(all)).await;
+        for node in rows.keys() {
+            self.peers.heard_from(*node);
+        }
+    }
+}

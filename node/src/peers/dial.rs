@@ -1,0 +1,221 @@
+//! Making a connection to another node: TCP, TLS, HTTP/2, and the first call, in which both say who they are.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use caxton_proto::Digest;
+use caxton_proto::NodeId;
+use caxton_proto::peer::can_speak;
+use caxton_proto::peer::pb::HelloRequest;
+use caxton_proto::peer::pb::peer_client::PeerClient;
+use futures::future::BoxFuture;
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
+use tracing::debug;
+
+use super::credentials::{self, CertificateRefused};
+use super::{Book, Credentials, MESSAGE_BYTES_MAX, REMOVED, VERSION};
+use crate::tls::TlsError;
+
+/// How long it may take to make a connection, the first call included.
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a connection is asked whether the other end is still there.
+const PING_EVERY: Duration = Duration::from_secs(2);
+/// How long it may take to answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(4);
+/// How much one request or answer may have on its way, in bytes.
+pub(super) const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+/// How much all of a connection may have on their way, in bytes.
+pub(super) const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+/// What stands where a URI has its host: who is meant is in the certificate.
+pub(super) const ORIGIN: &str = "caxton.peer";
+
+/// Why there is no connection to a node.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// Nobody said where it is.
+    #[error("nobody said yet where node {node} is")]
+    NoAddress {
+        /// The node.
+        node: NodeId,
+    },
+    /// Nobody listens there.
+    #[error("nobody listens at {address}")]
+    Connect {
+        /// Where.
+        address: String,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The other side is not whom it should be.
+    #[error("{address} is not whom it should be")]
+    Certificate {
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        why: CertificateRefused,
+    },
+    /// The handshake failed.
+    #[error("no connection could be made with {address}")]
+    Handshake {
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The other side refused the first call, or said something else than its certificate.
+    #[error("{address} refuses this node: {why}")]
+    Hello {
+        /// Where.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// It took too long.
+    #[error("node {node} did not answer within {DIAL_TIMEOUT:?}")]
+    TimedOut {
+        /// The node.
+        node: NodeId,
+    },
+    /// This node's own certificate cannot be used.
+    #[error("this node's certificate cannot be used")]
+    Own(#[from] TlsError),
+}
+
+/// A connection to a node. A clone is a handle on the same.
+#[derive(Clone)]
+pub struct Channel(SendRequest<Body>);
+
+impl Channel {
+    /// The other side has closed it, or it broke.
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    pub(super) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, hyper::Error> {
+        self.0.ready().await?;
+        self.0.send_request(request).await
+    }
+}
+
+impl tower::Service<Request<tonic::body::Body>> for Channel {
+    type Response = Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = BoxFuture<'static, Result<Response<Incoming>, hyper::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
+        Box::pin(self.0.send_request(request.map(Body::new)))
+    }
+}
+
+/// The services at the other end of a connection.
+pub(super) fn client(channel: Channel) -> PeerClient<Channel> {
+    let origin = Uri::builder().scheme("https").authority(ORIGIN).path_and_query("/").build().unwrap_or_default();
+    PeerClient::with_origin(channel, origin)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// Makes connections as one node.
+pub(super) struct Dialer {
+    pub credentials: Credentials,
+    pub book: Book,
+    /// Whether a node of the cluster said that this one was removed.
+    pub removed: watch::Sender<bool>,
+}
+
+impl Dialer {
+    /// Connects to `node`, and lets it say who it is.
+    pub async fn dial(&self, node: NodeId) -> Result<Channel, DialError> {
+        let address = self.book.address(node).ok_or(DialError::NoAddress { node })?;
+        let channel = connect(&address, self.credentials.client(node)?).await?;
+        let cluster = self.credentials.cluster().to_string();
+        let hello = HelloRequest {
+            cluster: cluster.clone(),
+            node: self.credentials.node().0,
+            to: node.0,
+            version: VERSION.to_owned(),
+        };
+        let refused = |why: String| DialError::Hello { address: address.clone(), why };
+        let answer = client(channel.clone()).hello(hello).await;
+        let answer = answer.map_err(|status| {
+            if status.message() == REMOVED {
+                self.removed.send_replace(true);
+            }
+            refused(status.message().to_owned())
+        });
+        let answer = answer?.into_inner();
+        if (answer.node, answer.cluster.as_str()) != (node.0, cluster.as_str()) {
+            return Err(refused("it says that it is another node than its certificate says".to_owned()));
+        }
+        if !can_speak(VERSION, &answer.version) {
+            return Err(refused(format!(
+                "it runs version {}, and this node {VERSION}: at most one minor version may lie between them",
+                answer.version
+            )));
+        }
+        debug!(peer = %node, address, version = answer.version, "connected");
+        Ok(channel)
+    }
+}
+
+/// Connects to a cluster of which nothing is known but its authority's pin.
+pub async fn dial_stranger(address: &str, pin: Digest) -> Result<PeerClient<Channel>, DialError> {
+    Ok(client(connect(address, credentials::stranger(pin)?).await?))
+}
+
+async fn connect(address: &str, config: ClientConfig) -> Result<Channel, DialError> {
+    let address = || address.to_owned();
+    let stream = TcpStream::connect(address()).await;
+    let stream = stream.map_err(|source| DialError::Connect { address: address(), source })?;
+    let broken = |source: Box<dyn std::error::Error + Send + Sync>| DialError::Handshake { address: address(), source };
+    // Small messages must not wait for the acknowledgement of the ones before.
+    stream.set_nodelay(true).map_err(|error| broken(error.into()))?;
+    let name = ServerName::try_from(ORIGIN).map_err(|error| broken(error.into()))?;
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    let stream = stream.map_err(|error| match refusal(&error) {
+        Some(why) => DialError::Certificate { address: address(), why },
+        None => broken(error.into()),
+    })?;
+    let handshake = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .handshake(TokioIo::new(stream));
+    let (sender, connection) = handshake.await.map_err(|error| broken(error.into()))?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            debug!(error = %crate::tasks::chain(&error), "a connection to a peer ended");
+        }
+    });
+    Ok(Channel(sender))
+}
+
+/// Why a certificate was refused, when that is what went wrong.
+fn refusal(error: &std::io::Error) -> Option<CertificateRefused> {
+    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => {
+            other.0.downcast_ref::<CertificateRefused>().cloned()
+        }
+        _ => None,
+    }
+}

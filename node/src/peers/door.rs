@@ -1,0 +1,161 @@
+//! The peers' port: who comes in shows a certificate of this cluster, or is a stranger who may ask to join and nothing
+//! else.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use caxton_proto::NodeId;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use super::Credentials;
+use super::credentials::Certified;
+use super::dial::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::tls::TlsError;
+
+/// How many connections are open at once.
+const CONNECTIONS_MAX: usize = 1_024;
+/// How many of them may be strangers'.
+const STRANGERS_MAX: usize = 32;
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a stranger may stay: long enough for a join that waits for an election.
+const STRANGER_STAY: Duration = Duration::from_secs(60);
+/// How many requests of one peer are answered at once.
+const STREAMS_MAX: u32 = 4_096;
+/// How long to wait when the operating system cannot accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who is at the other end of the connection that a request came on. In every request's extensions.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The node that its certificate names; nothing for a stranger.
+    pub certified: Option<NodeId>,
+    /// Set by the first call, in which it says the same.
+    pub greeted: Arc<OnceLock<()>>,
+}
+
+/// The port of one node.
+pub struct Door {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    credentials: Credentials,
+    routes: Router,
+}
+
+impl Door {
+    /// A door that leads to `routes`.
+    pub fn new(listener: TcpListener, credentials: Credentials, routes: Router) -> Result<Door, TlsError> {
+        let acceptor = TlsAcceptor::from(Arc::new(credentials.server()?));
+        Ok(Door { listener, acceptor, credentials, routes })
+    }
+
+    /// Lets peers in until it is stopped; then all connections are closed.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
+        let Door { listener, acceptor, credentials, routes } = self;
+        let inside = Arc::new(Inside { acceptor, credentials, routes, strangers, stop: stop.clone() });
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, from) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(%error, "a peer's connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                warn!(%from, "as many peers are connected as may be; a connection is refused");
+                continue;
+            };
+            let inside = Arc::clone(&inside);
+            tokio::spawn(async move {
+                let _place = place;
+                inside.connection(stream, from).await;
+            });
+        }
+    }
+}
+
+struct Inside {
+    acceptor: TlsAcceptor,
+    credentials: Credentials,
+    routes: Router,
+    strangers: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl Inside {
+    async fn connection(&self, stream: TcpStream, from: SocketAddr) {
+        if let Err(error) = stream.set_nodelay(true) {
+            return debug!(%from, %error, "a peer's connection ended before it began");
+        }
+        let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return debug!(%from, %error, "a peer's TLS handshake failed"),
+            Err(_) => return debug!(%from, "a peer's TLS handshake took too long"),
+        };
+        let certified = match self.certified(&stream) {
+            Ok(certified) => certified,
+            Err(why) => return warn!(%from, why, "a peer with a certificate that is not a node's of this cluster"),
+        };
+        if certified.is_some() {
+            return self.serve(stream, certified).await;
+        }
+        let Ok(_place) = self.strangers.try_acquire() else {
+            return warn!(%from, "as many strangers are connected as may be; a connection is refused");
+        };
+        if tokio::time::timeout(STRANGER_STAY, self.serve(stream, None)).await.is_err() {
+            debug!(%from, "a stranger stayed too long");
+        }
+    }
+
+    /// Who the certificate names. rustls has checked that the cluster's authority vouches for it.
+    fn certified(&self, stream: &TlsStream<TcpStream>) -> Result<Option<NodeId>, &'static str> {
+        let Some(shown) = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()) else {
+            return Ok(None);
+        };
+        let found = Certified::of(shown).ok_or("it names no node")?;
+        if found.cluster != self.credentials.cluster() {
+            return Err("it is of another cluster");
+        }
+        Ok(Some(found.node))
+    }
+
+    async fn serve(&self, stream: TlsStream<TcpStream>, certified: Option<NodeId>) {
+        let caller = Caller { certified, greeted: Arc::default() };
+        let routes = self.routes.clone();
+        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(caller.clone());
+            routes.clone().oneshot(request)
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::select! {
+            ended = connection => if let Err(error) = ended {
+                debug!(error = %crate::tasks::chain(&error), "a peer's connection broke");
+            },
+            () = self.stop.cancelled() => {}
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The nodes of a cluster among themselves: one connection per peer, TLS 1.3 with certificates on both sides, HTTP/2.
+//!
+//! Everything goes over that one connection: the messages of all groups of the log, artifacts, and requests of clients
+//! that another node has to answer. Who is at the other end is what its certificate says and nothing else: both sides
+//! name cluster and node in the first call ([`Hello`](caxton_proto::peer::pb::HelloRequest)), and both compare.
+
+pub mod credentials;
+
+pub mod book;
+
+pub mod door;
+
+mod dial;
+
+mod link;
+
+mod transport;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Body;
+use caxton_proto::NodeId;
+use caxton_proto::peer::pb::peer_client::PeerClient;
+use http::{HeaderName, HeaderValue, Request, Response, Uri};
+use hyper::body::Incoming;
+use tokio::sync::watch;
+
+pub use book::Book;
+pub use credentials::Credentials;
+pub use dial::{Channel, DialError, dial_stranger};
+use dial::{Dialer, ORIGIN};
+use link::Link;
+
+/// The version that this binary says to its peers.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What a node hears from others that was removed from the cluster.
+pub const REMOVED: &str = "this node was removed from the cluster";
+/// The largest message between peers, in bytes: a batch of the log's entries, or a piece of a snapshot.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Marks a request that another node passes on, with that node's id. On any but the peers' port it means nothing.
+pub const FORWARDED: HeaderName = HeaderName::from_static("caxton-forwarded");
+/// In the answer to a request that was passed on to the wrong node: who it should have gone to, as far as that is known.
+pub const OWNER: HeaderName = HeaderName::from_static("caxton-owner");
+
+/// The way to the other nodes. A clone is a handle on the same connections.
+#[derive(Clone)]
+pub struct Peers {
+    dialer: Arc<Dialer>,
+    links: Arc<Mutex<HashMap<NodeId, Arc<Link>>>>,
+}
+
+/// Why a request was not passed on. It may have reached the other node unless the connection could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    /// There is no connection.
+    #[error(transparent)]
+    Dial(Arc<DialError>),
+    /// The connection broke.
+    #[error("the connection to node {node} broke")]
+    Broken {
+        /// The node.
+        node: NodeId,
+        /// How.
+        #[source]
+        source: hyper::Error,
+    },
+    /// The request's path cannot be sent on.
+    #[error("the request's address cannot be passed on")]
+    Address(#[from] http::Error),
+}
+
+impl Peers {
+    /// The way to the nodes whose addresses are in `book`, as the node that `credentials` certify.
+    pub fn new(credentials: Credentials, book: Book) -> Peers {
+        let removed = watch::Sender::new(false);
+        Peers { dialer: Arc::new(Dialer { credentials, book, removed }), links: Arc::default() }
+    }
+
+    /// Where the nodes are.
+    pub fn book(&self) -> &Book {
+        &self.dialer.book
+    }
+
+    /// What this node shows to others.
+    pub fn credentials(&self) -> &Credentials {
+        &self.dialer.credentials
+    }
+
+    /// A client of the node's services, over the one connection to it.
+    pub async fn client(&self, node: NodeId) -> Result<PeerClient<Channel>, Arc<DialError>> {
+        let channel = self.channel(node).await?;
+        Ok(dial::client(channel))
+    }
+
+    /// Tries at once again to reach the node, which was heard of.
+    pub fn heard_from(&self, node: NodeId) {
+        self.link(node).forgive();
+    }
+
+    /// Turns true when a node of the cluster says that this one was removed. It may never hear so from the log, which
+    /// nobody brings it any more.
+    pub fn removed(&self) -> watch::Receiver<bool> {
+        self.dialer.removed.subscribe()
+    }
+
+    /// Takes note of what a peer refused with.
+    fn hear(&self, status: &tonic::Status) {
+        if status.code() == tonic::Code::PermissionDenied && status.message() == REMOVED {
+            self.dialer.removed.send_replace(true);
+        }
+    }
+
+    /// Drops the connection to a node that does not belong to the cluster any more.
+    pub fn forget(&self, node: NodeId) {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
+    }
+
+    /// Passes a client's request on to the node that has to answer it. Neither body is held here.
+    pub async fn forward(&self, node: NodeId, mut request: Request<Body>) -> Result<Response<Incoming>, ForwardError> {
+        let mut channel = self.channel(node).await.map_err(ForwardError::Dial)?;
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        *request.uri_mut() = Uri::builder().scheme("https").authority(ORIGIN).path_and_query(path).build()?;
+        *request.version_mut() = http::Version::HTTP_2;
+        let headers = request.headers_mut();
+        // They speak of the connection that the request came on; HTTP/2 has no use for them.
+        for name in
+            ["connection", "expect", "host", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"]
+        {
+            headers.remove(name);
+        }
+        let own = self.credentials().node().to_string();
+        headers.insert(FORWARDED, HeaderValue::try_from(own).map_err(http::Error::from)?);
+        channel.send(request).await.map_err(|source| ForwardError::Broken { node, source })
+    }
+
+    async fn channel(&self, node: NodeId) -> Result<Channel, Arc<DialError>> {
+        self.link(node).channel(&self.dialer).await
+    }
+
+    fn link(&self, node: NodeId) -> Arc<Link> {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(links.entry(node).or_insert_with(|| Arc::new(Link::new(node))))
+    }
+}
+
+/// Whether the other side said no, and not the connection.
+pub fn is_refusal(status: &tonic::Status) -> bool {
+    use tonic::Code;
+    match status.code() {
+        Code::InvalidArgument | Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => false,
+    }
+}

@@ -1,0 +1,44 @@
+//! The log's messages over the connections between nodes.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use caxton_proto::NodeId;
+use caxton_proto::peer::pb::{RaftReply, RaftRequest};
+use caxton_raft::{Transport, TransportError};
+
+use super::{Peers, is_refusal};
+
+/// No answer came in the time that the log gave it.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer came within {within:?}")]
+struct TooLate {
+    within: Duration,
+}
+
+#[async_trait]
+impl Transport for Peers {
+    async fn call(&self, to: NodeId, message: Bytes, within: Duration) -> Result<Bytes, TransportError> {
+        let unreachable =
+            |source: Box<dyn std::error::Error + Send + Sync>| TransportError::Unreachable { node: to, source };
+        let exchange = async {
+            let mut client = self.client(to).await.map_err(|error| unreachable(error.into()))?;
+            match client.raft(RaftRequest { message }).await {
+                Ok(answer) => {
+                    let RaftReply { answer } = answer.into_inner();
+                    Ok(answer)
+                }
+                Err(status) if is_refusal(&status) => {
+                    self.hear(&status);
+                    Err(TransportError::Refused { why: status.message().to_owned() })
+                }
+                Err(status) => Err(unreachable(status.into())),
+            }
+        };
+        match tokio::time::timeout(within, exchange).await {
+            Ok(answered) => answered,
+            Err(_) => Err(unreachable(TooLate { within }.into())),
+        }
+    }
+}

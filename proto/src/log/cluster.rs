@@ -1,0 +1,164 @@
+//! The deploy log's commands about the cluster's own nodes: who may join, who belongs to it, and who must not come back.
+//!
+//! These are facts, not votes: which nodes vote is each group's own membership, which a reconciler brings in line with
+//! them.
+
+use std::fmt;
+
+use crate::{Digest, NodeId};
+
+/// A change of what is known of the cluster's nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Make a token known by which nodes can join.
+    IssueJoinToken(IssueJoinToken),
+    /// Let a node in.
+    AdmitNode(AdmitNode),
+    /// Note what a node says of itself, at each of its starts. The first node of a cluster comes in this way.
+    AnnounceNode(AnnounceNode),
+    /// Take a node out for good.
+    RemoveNode(RemoveNode),
+}
+
+/// Makes a join token known. The log holds the digest of its secret only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssueJoinToken {
+    /// Names the token; it is part of it.
+    pub id: String,
+    /// The digest of the token's secret.
+    pub hash: Digest,
+    /// How many nodes may join by it.
+    pub uses: u32,
+    /// When it stops being honoured, in milliseconds since 1970.
+    pub expires_ms: u64,
+    /// When it was issued, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The subject of the token that issued it.
+    pub actor: String,
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// Which node.
+    pub node: NodeId,
+    /// Where its peers reach it, `HOST:PORT`.
+    pub peer_address: String,
+    /// Where clients reach it, a URL.
+    pub client_url: String,
+    /// The version of its binary.
+    pub version: String,
+}
+
+/// Lets a node in. The same node with the same credential can be let in again: its first answer may have got lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdmitNode {
+    /// The node.
+    pub facts: NodeFacts,
+    /// What entitles it.
+    pub credential: Credential,
+    /// When it asked, in milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+/// What entitles a node to join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// A join token.
+    Token {
+        /// Its id.
+        id: String,
+        /// The digest of the secret that the node showed.
+        hash: Digest,
+    },
+    /// The secret that all nodes of the cluster were started with, which the proposer has checked.
+    Secret,
+}
+
+/// Notes what a node of the cluster says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnnounceNode {
+    /// What it says.
+    pub facts: NodeFacts,
+    /// When, in milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+/// Takes a node out: its id is never let in again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoveNode {
+    /// Which node.
+    pub node: NodeId,
+    /// When, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The subject of the token that asked for it.
+    pub actor: String,
+}
+
+/// A join token that the log knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinToken {
+    /// How it was issued.
+    pub issued: IssueJoinToken,
+    /// The nodes that joined by it.
+    pub used_by: Vec<NodeId>,
+}
+
+/// A node of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// What it last said of itself.
+    pub facts: NodeFacts,
+    /// When it came, in milliseconds since 1970.
+    pub joined_ms: u64,
+}
+
+/// What became of a command about nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The token is known.
+    JoinTokenIssued,
+    /// Another token has this id.
+    JoinTokenIdTaken,
+    /// The log holds as many join tokens as it may.
+    TooManyJoinTokens,
+    /// The node belongs to the cluster.
+    NodeAdmitted,
+    /// The node was not let in.
+    JoinRefused(JoinRefusal),
+    /// What the node says is noted.
+    NodeAnnounced,
+    /// The node is out.
+    NodeRemoved,
+    /// No such node belongs to the cluster.
+    NoSuchNode,
+    /// It is the only node, and stays.
+    LastNode,
+}
+
+/// Why a node was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinRefusal {
+    /// The token is not known here, or its secret is another.
+    NoSuchToken,
+    /// The token has expired.
+    Expired,
+    /// As many nodes as may have joined by the token.
+    Spent,
+    /// The node was removed from the cluster.
+    Removed,
+    /// The cluster has as many nodes as it may.
+    TooManyNodes,
+}
+
+impl fmt::Display for JoinRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            JoinRefusal::NoSuchToken => "the cluster does not know this join token",
+            JoinRefusal::Expired => "the join token has expired",
+            JoinRefusal::Spent => "the join token was used as often as it may be",
+            JoinRefusal::Removed => "this node was removed from the cluster; a node that was removed comes back as a new one, with an empty data directory",
+            JoinRefusal::TooManyNodes => "the cluster has as many nodes as it may",
+        })
+    }
+}

@@ -1,0 +1,183 @@
+//! Between the types about the cluster's nodes and the messages of the .proto file.
+
+use super::convert::digest;
+use super::pb::{self, cluster_command as command, cluster_outcome as outcome};
+use super::{DecodeError, field};
+use crate::NodeId;
+use crate::log::cluster::{
+    AdmitNode, AnnounceNode, Command, Credential, IssueJoinToken, JoinRefusal, JoinToken, Member, NodeFacts, Outcome,
+    RemoveNode,
+};
+
+impl From<&Command> for pb::ClusterCommand {
+    fn from(it: &Command) -> Self {
+        let body = match it {
+            Command::IssueJoinToken(issue) => command::Body::IssueJoinToken(issue.into()),
+            Command::AdmitNode(AdmitNode { facts, credential, time_ms }) => {
+                let (token, hash) = match credential {
+                    Credential::Token { id, hash } => (Some(id.clone()), hash.as_bytes().to_vec()),
+                    Credential::Secret => (None, Vec::new()),
+                };
+                command::Body::AdmitNode(pb::AdmitNode { facts: Some(facts.into()), token, hash, time_ms: *time_ms })
+            }
+            Command::AnnounceNode(AnnounceNode { facts, time_ms }) => {
+                command::Body::AnnounceNode(pb::AnnounceNode { facts: Some(facts.into()), time_ms: *time_ms })
+            }
+            Command::RemoveNode(RemoveNode { node, time_ms, actor }) => {
+                command::Body::RemoveNode(pb::RemoveNode { node: node.0, time_ms: *time_ms, actor: actor.clone() })
+            }
+        };
+        Self { body: Some(body) }
+    }
+}
+
+impl TryFrom<pb::ClusterCommand> for Command {
+    type Error = DecodeError;
+    fn try_from(it: pb::ClusterCommand) -> Result<Self, DecodeError> {
+        Ok(match it.body.ok_or(field("cluster"))? {
+            command::Body::IssueJoinToken(issue) => Command::IssueJoinToken(issue.try_into()?),
+            command::Body::AdmitNode(pb::AdmitNode { facts, token, hash, time_ms }) => {
+                let credential = match token {
+                    Some(id) => Credential::Token { id, hash: digest(&hash, "hash")? },
+                    None => Credential::Secret,
+                };
+                Command::AdmitNode(AdmitNode { facts: read_facts(facts)?, credential, time_ms })
+            }
+            command::Body::AnnounceNode(pb::AnnounceNode { facts, time_ms }) => {
+                Command::AnnounceNode(AnnounceNode { facts: read_facts(facts)?, time_ms })
+            }
+            command::Body::RemoveNode(pb::RemoveNode { node, time_ms, actor }) => {
+                Command::RemoveNode(RemoveNode { node: NodeId(node), time_ms, actor })
+            }
+        })
+    }
+}
+
+impl From<&IssueJoinToken> for pb::IssueJoinToken {
+    fn from(it: &IssueJoinToken) -> Self {
+        Self {
+            id: it.id.clone(),
+            hash: it.hash.as_bytes().to_vec(),
+            uses: it.uses,
+            expires_ms: it.expires_ms,
+            time_ms: it.time_ms,
+            actor: it.actor.clone(),
+        }
+    }
+}
+
+impl TryFrom<pb::IssueJoinToken> for IssueJoinToken {
+    type Error = DecodeError;
+    fn try_from(it: pb::IssueJoinToken) -> Result<Self, DecodeError> {
+        let pb::IssueJoinToken { id, hash, uses, expires_ms, time_ms, actor } = it;
+        Ok(Self { id, hash: digest(&hash, "hash")?, uses, expires_ms, time_ms, actor })
+    }
+}
+
+impl From<&NodeFacts> for pb::NodeFacts {
+    fn from(it: &NodeFacts) -> Self {
+        Self {
+            node: it.node.0,
+            peer_address: it.peer_address.clone(),
+            client_url: it.client_url.clone(),
+            version: it.version.clone(),
+        }
+    }
+}
+
+fn read_facts(facts: Option<pb::NodeFacts>) -> Result<NodeFacts, DecodeError> {
+    let pb::NodeFacts { node, peer_address, client_url, version } = facts.ok_or(field("facts"))?;
+    if node == 0 {
+        return Err(field("node"));
+    }
+    Ok(NodeFacts { node: NodeId(node), peer_address, client_url, version })
+}
+
+impl From<&JoinToken> for pb::JoinToken {
+    fn from(it: &JoinToken) -> Self {
+        Self { issued: Some((&it.issued).into()), used_by: it.used_by.iter().map(|node| node.0).collect() }
+    }
+}
+
+impl TryFrom<pb::JoinToken> for JoinToken {
+    type Error = DecodeError;
+    fn try_from(it: pb::JoinToken) -> Result<Self, DecodeError> {
+        let issued = it.issued.ok_or(field("issued"))?.try_into()?;
+        Ok(Self { issued, used_by: it.used_by.into_iter().map(NodeId).collect() })
+    }
+}
+
+impl From<&Member> for pb::Member {
+    fn from(it: &Member) -> Self {
+        Self { facts: Some((&it.facts).into()), joined_ms: it.joined_ms }
+    }
+}
+
+impl TryFrom<pb::Member> for Member {
+    type Error = DecodeError;
+    fn try_from(it: pb::Member) -> Result<Self, DecodeError> {
+        Ok(Self { facts: read_facts(it.facts)?, joined_ms: it.joined_ms })
+    }
+}
+
+impl From<Outcome> for pb::ClusterOutcome {
+    fn from(it: Outcome) -> Self {
+        let empty = pb::Empty {};
+        Self {
+            body: Some(match it {
+                Outcome::JoinTokenIssued => outcome::Body::JoinTokenIssued(empty),
+                Outcome::JoinTokenIdTaken => outcome::Body::JoinTokenIdTaken(empty),
+                Outcome::TooManyJoinTokens => outcome::Body::TooManyJoinTokens(empty),
+                Outcome::NodeAdmitted => outcome::Body::NodeAdmitted(empty),
+                Outcome::JoinRefused(why) => {
+                    outcome::Body::JoinRefused(pb::JoinRefused { why: pb::JoinRefusal::from(why).into() })
+                }
+                Outcome::NodeAnnounced => outcome::Body::NodeAnnounced(empty),
+                Outcome::NodeRemoved => outcome::Body::NodeRemoved(empty),
+                Outcome::NoSuchNode => outcome::Body::NoSuchNode(empty),
+                Outcome::LastNode => outcome::Body::LastNode(empty),
+            }),
+        }
+    }
+}
+
+impl TryFrom<pb::ClusterOutcome> for Outcome {
+    type Error = DecodeError;
+    fn try_from(it: pb::ClusterOutcome) -> Result<Self, DecodeError> {
+        use outcome::Body;
+        Ok(match it.body.ok_or(field("cluster"))? {
+            Body::JoinTokenIssued(pb::Empty {}) => Self::JoinTokenIssued,
+            Body::JoinTokenIdTaken(pb::Empty {}) => Self::JoinTokenIdTaken,
+            Body::TooManyJoinTokens(pb::Empty {}) => Self::TooManyJoinTokens,
+            Body::NodeAdmitted(pb::Empty {}) => Self::NodeAdmitted,
+            Body::JoinRefused(refused) => Self::JoinRefused(refusal(refused.why())?),
+            Body::NodeAnnounced(pb::Empty {}) => Self::NodeAnnounced,
+            Body::NodeRemoved(pb::Empty {}) => Self::NodeRemoved,
+            Body::NoSuchNode(pb::Empty {}) => Self::NoSuchNode,
+            Body::LastNode(pb::Empty {}) => Self::LastNode,
+        })
+    }
+}
+
+impl From<JoinRefusal> for pb::JoinRefusal {
+    fn from(why: JoinRefusal) -> Self {
+        match why {
+            JoinRefusal::NoSuchToken => Self::NoSuchToken,
+            JoinRefusal::Expired => Self::Expired,
+            JoinRefusal::Spent => Self::Spent,
+            JoinRefusal::Removed => Self::Removed,
+            JoinRefusal::TooManyNodes => Self::TooManyNodes,
+        }
+    }
+}
+
+fn refusal(why: pb::JoinRefusal) -> Result<JoinRefusal, DecodeError> {
+    Ok(match why {
+        pb::JoinRefusal::Unspecified => return Err(field("why")),
+        pb::JoinRefusal::NoSuchToken => JoinRefusal::NoSuchToken,
+        pb::JoinRefusal::Expired => JoinRefusal::Expired,
+        pb::JoinRefusal::Spent => JoinRefusal::Spent,
+        pb::JoinRefusal::Removed => JoinRefusal::Removed,
+        pb::JoinRefusal::TooManyNodes => JoinRefusal::TooManyNodes,
+    })
+}

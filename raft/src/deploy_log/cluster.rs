@@ -1,0 +1,272 @@
+//! What the deploy log knows of the cluster's nodes: the tokens by which they join, who belongs to it, and who must not
+//! come back. As pure as the rest of the state: "now" is the time that the proposer stamped.
+
+use std::collections::BTreeMap;
+
+use caxton_proto::NodeId;
+use caxton_proto::log::SnapshotRecord;
+use caxton_proto::log::cluster::{
+    AdmitNode, AnnounceNode, Command, Credential, IssueJoinToken, JoinRefusal, JoinToken, Member, NodeFacts, Outcome,
+    RemoveNode,
+};
+
+/// How many join tokens there can be.
+pub const JOIN_TOKENS_MAX: usize = 1_000;
+
+/// How many nodes a cluster can have.
+pub const MEMBERS_MAX: usize = 64;
+
+/// How many removed nodes are remembered. Whoever was forgotten has an old certificate, which has run out.
+pub const DEPARTED_MAX: usize = 10_000;
+
+/// What is known of the nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cluster {
+    tokens: BTreeMap<String, JoinToken>,
+    members: BTreeMap<NodeId, Member>,
+    /// When each node that was removed was.
+    departed: BTreeMap<NodeId, u64>,
+}
+
+impl Cluster {
+    /// The nodes that belong to the cluster, in the order of their ids.
+    pub fn members(&self) -> impl ExactSizeIterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// The node with this id, if it belongs to the cluster.
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        self.members.get(&node)
+    }
+
+    /// Whether the node was removed, and must not come back.
+    pub fn is_departed(&self, node: NodeId) -> bool {
+        self.departed.contains_key(&node)
+    }
+
+    /// The join tokens, in the order of their ids; spent and expired ones too, until others take their place.
+    pub fn tokens(&self) -> impl ExactSizeIterator<Item = &JoinToken> {
+        self.tokens.values()
+    }
+
+    pub(super) fn apply(&mut self, command: &Command) -> Outcome {
+        match command {
+            Command::IssueJoinToken(issue) => self.issue(issue),
+            Command::AdmitNode(admit) => match self.admit(admit) {
+                Ok(()) => Outcome::NodeAdmitted,
+                Err(why) => Outcome::JoinRefused(why),
+            },
+            Command::AnnounceNode(announce) => self.announce(announce),
+            Command::RemoveNode(remove) => self.remove(remove),
+        }
+    }
+
+    fn issue(&mut self, issue: &IssueJoinToken) -> Outcome {
+        if let Some(known) = self.tokens.get(&issue.id) {
+            return if known.issued.hash == issue.hash { Outcome::JoinTokenIssued } else { Outcome::JoinTokenIdTaken };
+        }
+        if self.tokens.len() >= JOIN_TOKENS_MAX {
+            self.tokens.retain(|_, token| refusal_of(token, issue.time_ms).is_none());
+        }
+        if self.tokens.len() >= JOIN_TOKENS_MAX {
+            return Outcome::TooManyJoinTokens;
+        }
+        self.tokens.insert(issue.id.clone(), JoinToken { issued: issue.clone(), used_by: Vec::new() });
+        Outcome::JoinTokenIssued
+    }
+
+    fn admit(&mut self, admit: &AdmitNode) -> Result<(), JoinRefusal> {
+        let node = admit.facts.node;
+        if self.departed.contains_key(&node) {
+            return Err(JoinRefusal::Removed);
+        }
+        if let Credential::Token { id, hash } = &admit.credential {
+            let token = self.tokens.get_mut(id).filter(|token| token.issued.hash == *hash);
+            let token = token.ok_or(JoinRefusal::NoSuchToken)?;
+            // A node that comes twice by the same token, because the first answer got lost, uses it once.
+            if !token.used_by.contains(&node) {
+                if let Some(why) = refusal_of(token, admit.time_ms) {
+                    return Err(why);
+                }
+                if self.members.len() >= MEMBERS_MAX {
+                    return Err(JoinRefusal::TooManyNodes);
+                }
+                token.used_by.push(node);
+            }
+        }
+        if !self.members.contains_key(&node) && self.members.len() >= MEMBERS_MAX {
+            return Err(JoinRefusal::TooManyNodes);
+        }
+        self.note(&admit.facts, admit.time_ms);
+        Ok(())
+    }
+
+    fn announce(&mut self, announce: &AnnounceNode) -> Outcome {
+        let node = announce.facts.node;
+        // The node that founds the cluster is let in by nobody.
+        if !self.members.contains_key(&node) && !self.members.is_empty() || self.departed.contains_key(&node) {
+            return Outcome::NoSuchNode;
+        }
+        self.note(&announce.facts, announce.time_ms);
+        Outcome::NodeAnnounced
+    }
+
+    fn note(&mut self, facts: &NodeFacts, time_ms: u64) {
+        let member = Member { facts: facts.clone(), joined_ms: time_ms };
+        self.members.entry(facts.node).or_insert(member).facts = facts.clone();
+    }
+
+    fn remove(&mut self, remove: &RemoveNode) -> Outcome {
+        if self.departed.contains_key(&remove.node) {
+            return Outcome::NodeRemoved;
+        }
+        if !self.members.contains_key(&remove.node) {
+            return Outcome::NoSuchNode;
+        }
+        if self.members.len() == 1 {
+            return Outcome::LastNode;
+        }
+        self.members.remove(&remove.node);
+        if self.departed.len() >= DEPARTED_MAX
+            && let Some((&oldest, _)) = self.departed.iter().min_by_key(|(node, time_ms)| (**time_ms, **node))
+        {
+            self.departed.remove(&oldest);
+        }
+        self.departed.insert(remove.node, remove.time_ms);
+        Outcome::NodeRemoved
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = SnapshotRecord> {
+        let tokens = self.tokens.values().cloned().map(SnapshotRecord::JoinToken);
+        let members = self.members.values().cloned().map(SnapshotRecord::Member);
+        let departed = self.departed.iter().map(|(&node, &time_ms)| SnapshotRecord::Departed { node, time_ms });
+        tokens.chain(members).chain(departed)
+    }
+
+    pub(super) fn put_token(&mut self, token: JoinToken) {
+        self.tokens.insert(token.issued.id.clone(), token);
+    }
+
+    pub(super) fn put_member(&mut self, member: Member) {
+        self.members.insert(member.facts.node, member);
+    }
+
+    pub(super) fn put_departed(&mut self, node: NodeId, time_ms: u64) {
+        self.departed.insert(node, time_ms);
+    }
+}
+
+/// Why no further node may come by the token, if none may.
+fn refusal_of(token: &JoinToken, now_ms: u64) -> Option<JoinRefusal> {
+    if token.used_by.len() >= token.issued.uses as usize {
+        return Some(JoinRefusal::Spent);
+    }
+    (now_ms >= token.issued.expires_ms).then_some(JoinRefusal::Expired)
+}
+
+#[cfg(test)]
+mod tests {
+    use caxton_proto::Digest;
+
+    use super::*;
+
+    fn facts(node: u64) -> NodeFacts {
+        NodeFacts {
+            node: NodeId(node),
+            peer_address: format!("10.0.0.{node}:7412"),
+            client_url: format!("https://10.0.0.{node}:7411"),
+            version: "0.1.0".into(),
+        }
+    }
+
+    fn issue(id: &str, uses: u32, expires_ms: u64) -> Command {
+        let hash = Digest::of(id.as_bytes());
+        let actor = "admin".into();
+        Command::IssueJoinToken(IssueJoinToken { id: id.into(), hash, uses, expires_ms, time_ms: 0, actor })
+    }
+
+    fn admit(node: u64, token: &str, secret: &str, time_ms: u64) -> Command {
+        let credential = Credential::Token { id: token.into(), hash: Digest::of(secret.as_bytes()) };
+        Command::AdmitNode(AdmitNode { facts: facts(node), credential, time_ms })
+    }
+
+    fn announce(node: u64) -> Command {
+        Command::AnnounceNode(AnnounceNode { facts: facts(node), time_ms: 1 })
+    }
+
+    fn remove(node: u64) -> Command {
+        Command::RemoveNode(RemoveNode { node: NodeId(node), time_ms: 5, actor: "admin".into() })
+    }
+
+    #[test]
+    fn a_token_lets_in_as_many_nodes_as_it_says_until_it_expires() {
+        let refused = Outcome::JoinRefused;
+        let rows = [
+            (announce(1), Outcome::NodeAnnounced),
+            (issue("a", 1, 100), Outcome::JoinTokenIssued),
+            (issue("b", 9, 100), Outcome::JoinTokenIssued),
+            (admit(2, "x", "x", 1), refused(JoinRefusal::NoSuchToken)),
+            (admit(2, "a", "b", 1), refused(JoinRefusal::NoSuchToken)),
+            (admit(2, "a", "a", 1), Outcome::NodeAdmitted),
+            // The answer got lost, and the node asks again; also after the token expired.
+            (admit(2, "a", "a", 200), Outcome::NodeAdmitted),
+            (admit(3, "a", "a", 1), refused(JoinRefusal::Spent)),
+            (admit(3, "b", "b", 100), refused(JoinRefusal::Expired)),
+            (admit(3, "b", "b", 99), Outcome::NodeAdmitted),
+        ];
+        let mut cluster = Cluster::default();
+        for (at, (command, expected)) in rows.into_iter().enumerate() {
+            assert_eq!(cluster.apply(&command), expected, "step {at}: {command:?}");
+        }
+        assert_eq!(cluster.members().map(|member| member.facts.node.0).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn the_first_node_comes_by_itself_and_no_other() {
+        let mut cluster = Cluster::default();
+        assert_eq!(cluster.apply(&announce(1)), Outcome::NodeAnnounced);
+        assert_eq!(cluster.apply(&announce(2)), Outcome::NoSuchNode);
+        assert_eq!(cluster.apply(&announce(1)), Outcome::NodeAnnounced);
+    }
+
+    #[test]
+    fn a_removed_node_does_not_come_back_and_the_last_one_stays() {
+        let mut cluster = Cluster::default();
+        cluster.apply(&announce(1));
+        assert_eq!(cluster.apply(&remove(1)), Outcome::LastNode);
+        assert_eq!(cluster.apply(&remove(2)), Outcome::NoSuchNode);
+        cluster.apply(&issue("a", 9, 100));
+        cluster.apply(&admit(2, "a", "a", 1));
+        assert_eq!(cluster.apply(&remove(2)), Outcome::NodeRemoved);
+        assert_eq!(cluster.apply(&remove(2)), Outcome::NodeRemoved);
+        assert_eq!(cluster.apply(&admit(2, "a", "a", 2)), Outcome::JoinRefused(JoinRefusal::Removed));
+        let secret = AdmitNode { facts: facts(2), credential: Credential::Secret, time_ms: 3 };
+        assert_eq!(cluster.apply(&Command::AdmitNode(secret)), Outcome::JoinRefused(JoinRefusal::Removed));
+        assert!(cluster.is_departed(NodeId(2)) && cluster.member(NodeId(2)).is_none());
+    }
+
+    #[test]
+    fn there_is_a_limit_of_nodes_and_of_tokens() {
+        let mut cluster = Cluster::default();
+        cluster.apply(&announce(1));
+        for node in 2..=MEMBERS_MAX as u64 {
+            let command = AdmitNode { facts: facts(node), credential: Credential::Secret, time_ms: 1 };
+            assert_eq!(cluster.apply(&Command::AdmitNode(command)), Outcome::NodeAdmitted);
+        }
+        let more = AdmitNode { facts: facts(1_000), credential: Credential::Secret, time_ms: 1 };
+        assert_eq!(cluster.apply(&Command::AdmitNode(more)), Outcome::JoinRefused(JoinRefusal::TooManyNodes));
+        for token in 0..JOIN_TOKENS_MAX {
+            assert_eq!(cluster.apply(&issue(&token.to_string(), 1, 100)), Outcome::JoinTokenIssued);
+        }
+        assert_eq!(cluster.apply(&issue("more", 1, 100)), Outcome::TooManyJoinTokens);
+        let late = IssueJoinToken {
+            id: "late".into(),
+            hash: Digest::of(b"late"),
+            uses: 1,
+            expires_ms: 300,
+            time_ms: 200,
+            actor: String::new(),
+        };
+        assert_eq!(cluster.apply(&Command::IssueJoinToken(late)), Outcome::JoinTokenIssued, "expired ones made room");
+    }
+}

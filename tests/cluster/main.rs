@@ -1,0 +1,15 @@
+//! Nodes that form a cluster: real processes over their public command line and API, and real nodes in this process where
+//! a test has to hold a certificate that nobody should have.
+
+mod join;
+mod life;
+mod secret;
+mod strangers;
+mod support;
+
+#[path = "../node/bench.rs"]
+#[expect(dead_code, reason = "the bench of one node has more than these tests need")]
+mod bench;
+#[path = "../process/run.rs"]
+#[expect(dead_code, reason = "the harness of one process has more than these tests need")]
+mod run;
