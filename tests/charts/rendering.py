@@ -255,7 +255,7 @@ def metrics(expression):
 class Notes(unittest.TestCase):
     def test_they_name_the_objects_that_there_are(self):
         text = template(name="prod", namespace="agents")["NOTES.txt"]
-        for command in ["statefulset/prod-caxton", "exec prod-caxton-0 -- caxton", "--namespace agents", "scale"]:
+        for command in ["statefulset/prod-caxton", "exec prod-caxton-0 -- caxton", "--namespace agents", "upgrade prod "]:
             self.assertIn(command, text)
         self.assertNotIn("prometheus", text)
         self.assertIn("prod-caxton-metrics", template(EVERYTHING, name="prod")["NOTES.txt"])
