@@ -107,6 +107,11 @@ docker build --quiet --file "$here/docker/Dockerfile" --target prebuilt --build-
     "$work/image" >/dev/null
 docker image inspect --format "{{index .RepoTags 0}}: {{.Size}} bytes, user {{.Config.User}}" "$image"
 
+# The compose file and the chart's script call these in the image.
+for tool in base64 find getent grep head install openssl sed sleep tr; do
+    docker run --rm --entrypoint /bin/sh "$image" -c "command -v $tool" >/dev/null || fail "the image has no $tool"
+done
+
 # --- one node, as `docker run` starts it ------------------------------------------------------------------------------
 
 cp -r "$here/node/examples/csv-to-chart" "$work/workspace"
@@ -152,8 +157,10 @@ answers() {
 }
 # Whether the node on port $1 serves revision $2.
 serves() { at "$1" log --json | tr -d ' \n' | grep -q "\"revision\":$2[,}]"; }
-members() { docker exec "$(node "$1")" caxton cluster members --json | grep -c '"voter": *true'; }
-three_voters() { [ "$(members node1)" = 3 ]; }
+cluster() { docker exec "$(node "$1")" caxton cluster status --json | tr -d ' \n'; }
+# The groups come in order, and the first is the deploy log.
+voters() { cluster "$1" | grep -o '"voters":\[[^]]*\]' | head -n 1 | grep -o '"[0-9a-f]\{16\}"' | tr -d '"'; }
+three_voters() { [ "$(voters node1 | wc -l)" = 3 ]; }
 
 "$binary" serve --help | grep -q -- '--secret-file' || fail "this caxton cannot form a cluster: it has no --secret-file" \
     "build it anew: cargo build --package caxton"
@@ -196,13 +203,19 @@ until_true "three healthy nodes once more" all_healthy
 until_true "the third deployment on the first node" serves "$CAXTON_PORT_1" 3
 
 say "the first loses its disk: it joins the others again and founds no second cluster"
-cluster_of() { docker exec "$(node "$1")" caxton cluster status --json | grep -m1 '"cluster"'; }
+cluster_of() { cluster "$1" | grep -o '"cluster":"[^"]*"' | head -n 1; }
 before=$(cluster_of node2)
-docker rm --force --volumes "$(node node1)" >/dev/null
+lost=$(docker exec "$(node node1)" sed -n 's/^node //p' /var/lib/caxton/identity)
+docker rm --force "$(node node1)" >/dev/null
 docker volume rm "${project}_node1" >/dev/null
 up node1
 until_true "three healthy nodes at last" all_healthy
 [ "$(cluster_of node1)" = "$before" ] || fail "node1 is in another cluster: $(cluster_of node1), not $before"
 until_true "the third deployment on the new first node" serves "$CAXTON_PORT_1" 3
+# The lost one votes until someone says that it will not come back.
+docker exec "$(node node2)" caxton cluster remove "$lost"
+until_true "three voters again" three_voters
+voters node1 | grep -q "$lost" && fail "the lost node still votes"
+docker exec "$(node node2)" caxton cluster members
 
 say "all passed"
