@@ -218,4 +218,8 @@ until_true "three voters again" three_voters
 voters node1 | grep -q "$lost" && fail "the lost node still votes"
 docker exec "$(node node2)" caxton cluster members
 
+say "the chart's pods: the same image with what the chart gives it"
+$compose --file "$here/docker/compose.yaml" down --volumes --timeout 20
+"$here/tests/charts.sh" pods "$image"
+
 say "all passed"

@@ -1,26 +1,17 @@
 """What a pod's script starts, and when a pod leaves the cluster, with programs that note how they were called."""
 
-import http.server
 import os
 import shutil
-import ssl
 import stat
 import subprocess
 import tempfile
-import threading
 import unittest
 from pathlib import Path
 
 from chart import CHART
+from fakes import ScaleServer, certificate, scale
 
 SCRIPT = CHART / "files" / "node.sh"
-SCALE = """{
-  "kind": "Scale",
-  "apiVersion": "autoscaling/v1",
-  "metadata": { "name": "caxton", "namespace": "agents" },
-  "spec": { "replicas": %d },
-  "status": { "replicas": 5, "selector": "app.kubernetes.io/name=caxton" }
-}"""
 
 
 class Pod:
@@ -99,93 +90,51 @@ class Start(Case):
 class Stop(Case):
     """Against a server that speaks TLS and answers as Kubernetes does."""
 
-    @classmethod
-    def setUpClass(cls):
-        cls.folder = Path(tempfile.mkdtemp(prefix="caxton-kubernetes-"))
-        cls.certificate(cls.folder, "kubernetes.default.svc")
-        cls.asked = []
-        cls.answer = (200, SCALE % 3)
-        outer = cls
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                outer.asked.append((self.path, self.headers.get("Authorization")))
-                status, body = outer.answer
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(body.encode())
-
-            def log_message(self, *_):
-                pass
-
-        cls.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(cls.folder / "ca.crt", cls.folder / "key")
-        cls.server.socket = context.wrap_socket(cls.server.socket, server_side=True)
-        threading.Thread(target=cls.server.serve_forever, daemon=True).start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.shutdown()
-        cls.server.server_close()
-        shutil.rmtree(cls.folder)
-
-    @staticmethod
-    def certificate(folder, name):
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-             "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}",
-             "-keyout", str(folder / "key"), "-out", str(folder / "ca.crt")],
-            check=True, capture_output=True,
-        )  # fmt: skip
+    def setUp(self):
+        self.server = ScaleServer()
+        self.addCleanup(self.server.close)
 
     def stopped(self, name, **environment):
         pod = self.pod(name)
-        shutil.copy(self.folder / "ca.crt", pod.folder)
+        shutil.copy(self.server.ca, pod.folder)
         if environment.pop("OTHER_CA", None):
-            self.certificate(pod.folder, "kubernetes.default.svc")
+            certificate(pod.folder)
         (pod.folder / "token").write_text("the pod's token")
         (pod.folder / "namespace").write_text("agents")
-        port = str(self.server.server_address[1])
-        del self.asked[:]
-        address = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": port}
+        address = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self.server.port)}
         done, calls = pod.run("stop", **{**address, **environment})
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(calls[-1], "sleep 7")
         return calls[:-1]
 
     def test_a_node_that_is_scaled_away_leaves(self):
-        type(self).answer = (200, SCALE % 3)
         for name in ("caxton-3", "caxton-4", "caxton-10"):
             self.assertEqual(self.stopped(name), ["caxton cluster leave"])
         path = "/apis/apps/v1/namespaces/agents/statefulsets/caxton/scale"
-        self.assertEqual(self.asked, [(path, "Bearer the pod's token")])
+        self.assertEqual(self.server.asked, [(path, "Bearer the pod's token")] * 3)
 
     def test_a_node_that_comes_back_stays_a_member(self):
-        type(self).answer = (200, SCALE % 3)
         for name in ("caxton-0", "caxton-2"):
             self.assertEqual(self.stopped(name), [])
 
     def test_whoever_cannot_tell_stays_a_member(self):
         for answer in [(403, '{"kind":"Status","code":403}'), (404, "{}"), (200, ""), (200, "\x00nonsense")]:
-            type(self).answer = answer
+            self.server.answer = answer
             self.assertEqual(self.stopped("caxton-4"), [])
-        type(self).answer = (200, SCALE % 3)
+        self.server.answer = (200, scale(3))
         self.assertEqual(self.stopped("caxton-4", KUBERNETES_SERVICE_PORT="1"), [])
 
     def test_a_server_with_another_authority_is_not_believed(self):
-        type(self).answer = (200, SCALE % 3)
         self.assertEqual(self.stopped("caxton-4", OTHER_CA="yes"), [])
-        self.assertEqual(self.asked, [])
+        self.assertEqual(self.server.asked, [])
 
     def test_all_scaled_to_nothing_is_a_pause_and_no_end(self):
-        type(self).answer = (200, '{"kind":"Scale","spec":{},"status":{"replicas":3}}')
+        self.server.answer = (200, '{"kind":"Scale","spec":{},"status":{"replicas":3}}')
         self.assertEqual(self.stopped("caxton-2"), [])
 
     def test_nobody_is_asked_when_nodes_are_not_to_leave(self):
-        type(self).answer = (200, SCALE % 3)
         self.assertEqual(self.stopped("caxton-4", LEAVE="false"), [])
-        self.assertEqual(self.asked, [])
+        self.assertEqual(self.server.asked, [])
 
 
 if __name__ == "__main__":
