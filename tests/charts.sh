@@ -46,6 +46,7 @@ echo "==> the alerts"
 if command -v promtool >/dev/null; then
     promtool check rules "$here/../charts/caxton/files/alerts.yml"
     promtool test rules "$here/observe/alerts.yml"
+    promtool check config --syntax-only "$here/../docker/observe/prometheus.yml"
 else
     echo "not run: promtool is missing (apt-get install --yes --no-install-recommends prometheus)"
 fi
@@ -55,7 +56,7 @@ compose=none
 for candidate in 'docker compose' docker-compose; do
     if $candidate version >/dev/null 2>&1; then
         compose=$candidate
-        $compose --file "$here/../docker/compose.yaml" config --quiet
+        $compose --env-file "$here/../docker/observe.env" --file "$here/../docker/compose.yaml" config --quiet
         echo "$($compose version | head -n 1): accepts it"
     fi
 done
