@@ -202,6 +202,16 @@ up node1
 until_true "three healthy nodes once more" all_healthy
 until_true "the third deployment on the first node" serves "$CAXTON_PORT_1" 3
 
+say "all stop, with code 0, and start again"
+$compose --file "$here/docker/compose.yaml" stop
+for name in node1 node2 node3; do
+    [ "$(state "$(node $name)" '{{.State.ExitCode}}')" = 0 ] || fail "$name did not stop with code 0"
+done
+up
+until_true "three healthy nodes after an outage" all_healthy
+serves "$CAXTON_PORT_2" 3 || fail "the second node lost a deployment"
+until_true "an answer after the outage" answers "$CAXTON_PORT_3"
+
 say "the first loses its disk: it joins the others again and founds no second cluster"
 cluster_of() { cluster "$1" | grep -o '"cluster":"[^"]*"' | head -n 1; }
 before=$(cluster_of node2)
