@@ -34,6 +34,7 @@ if [ "$(cat "$venv/wanted" 2>/dev/null)" != "$wanted" ]; then
     printf '%s' "$wanted" >"$venv/wanted"
 fi
 
+command -v openssl >/dev/null || fail "openssl is missing" "apt-get install --yes openssl"
 if [ "${1:-}" = pods ]; then
     cd "$here/charts"
     CAXTON_IMAGE=$2 exec "$python" -m unittest pods

@@ -45,6 +45,8 @@ else
     missing="$missing docker-compose"
 fi
 command -v debootstrap >/dev/null || missing="$missing debootstrap"
+command -v openssl >/dev/null || missing="$missing openssl"
+python3 -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
 [ -z "$missing" ] || fail "this test needs more:$missing" \
     "apt-get update && apt-get install --yes --no-install-recommends$missing"
 [ -x "$binary" ] || fail "$binary is not a program" "cargo build --package caxton"
