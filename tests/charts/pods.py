@@ -158,6 +158,20 @@ class Pods(unittest.TestCase):
         self.inside(1, "caxton", "cluster", "remove", before["caxton-0"])
         self.wait("three voters again", lambda: len(self.voters(1)) == 3 and before["caxton-0"] not in self.voters(1))
 
+    def test_three_become_one_at_once(self):
+        for ordinal in range(3):
+            self.start(ordinal)
+        self.ready(0, 1, 2)
+        self.wait("three voters", lambda: len(self.voters(0)) == 3)
+        self.kubernetes.answer = (200, scale(1))
+        stop = container(self.found)["lifecycle"]["preStop"]["exec"]["command"]
+        leaving = [subprocess.Popen(["docker", "exec", f"{NETWORK}-caxton-{it}", *stop]) for it in (1, 2)]
+        for it in leaving:
+            it.wait(timeout=DEADLINE_S)
+        self.wait("one voter", lambda: len(self.voters(0)) == 1)
+        self.assertEqual(set(self.members(0)), {"caxton-0"})
+        self.ready(0)
+
 
 if __name__ == "__main__":
     unittest.main()
