@@ -1,4 +1,4 @@
-//! `cargo xtask demo` and `cargo xtask test`: what a fresh machine needs, then the work itself.
+//! `cargo xtask demo`, `cargo xtask test` and their kin: what a fresh machine needs, then the work itself.
 //!
 //! It has no dependencies, so that it starts at once, and it changes nothing but what it names first.
 
@@ -14,9 +14,11 @@ use std::process::{Command, ExitCode, Stdio};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND [ARGS]
 
-  demo    install what the build needs, build caxton, run `caxton demo`, then start the server
-  test    install what the build needs, then run every test
-  setup   only install what the build needs
+  demo        install what the build needs, build caxton, run `caxton demo`, then start the server
+  test        install what the build needs, then run every test
+  setup       only install what the build needs
+  containers  build caxton, put it into an image, and test three nodes in containers (wants Docker)
+  charts      render, validate and test the Helm chart, the alerts and the dashboard (wants Python)
 ";
 
 fn main() -> ExitCode {
@@ -25,6 +27,8 @@ fn main() -> ExitCode {
         Some("demo") => needs::meet().and_then(|()| demo(&args[1..])),
         Some("test") => needs::meet().and_then(|()| test(&args[1..])),
         Some("setup") => needs::meet(),
+        Some("containers") => needs::meet().and_then(|()| containers()),
+        Some("charts") => run(Command::new(repository().join("tests/charts.sh")).args(&args[1..])),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             Ok(())
@@ -60,6 +64,13 @@ fn demo(args: &[String]) -> Result<(), String> {
 fn test(args: &[String]) -> Result<(), String> {
     say("building and running the tests (the first build compiles RocksDB and the sentence model: 10 to 30 minutes)");
     run(cargo().args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]).args(args))
+}
+
+/// Builds the binary and hands it to the script that puts it into containers; the script says what it lacks.
+fn containers() -> Result<(), String> {
+    say("building caxton");
+    run(cargo().args(["build", "--package", "caxton"]))?;
+    run(Command::new(repository().join("tests/containers.sh")).arg(target_folder()?.join("debug/caxton")))
 }
 
 fn cargo() -> Command {
