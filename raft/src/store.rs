@@ -2,6 +2,7 @@
 //! [`Store::synced`] says so, and what was damaged on disk is refused, with the file's name, instead of half read.
 
 pub mod codec;
+mod records;
 mod syncer;
 
 use std::fs;
@@ -117,6 +118,7 @@ impl Store {
         let folder = |source| OpenError::Folder { dir: dir.to_owned(), source };
         let db_dir = dir.join(DB_DIR);
         fs::create_dir_all(&db_dir).map_err(folder)?;
+        check_records(&db_dir)?;
         let db = DB::open(&options(), &db_dir).map_err(|error| open_error(&db_dir, error))?;
         let db = Arc::new(db);
         let syncer = Syncer::start(Arc::clone(&db)).map_err(folder)?;
@@ -264,6 +266,23 @@ fn open_error(dir: &Path, error: rocksdb::Error) -> OpenError {
         rocksdb::ErrorKind::IOError if error.as_ref().contains("lock") => OpenError::InUse { dir },
         _ => OpenError::Database { dir, source: error },
     }
+}
+
+/// Refuses a database whose logs would lose whole records without a word.
+fn check_records(dir: &Path) -> Result<(), OpenError> {
+    let entries = fs::read_dir(dir).map_err(|source| OpenError::Folder { dir: dir.to_owned(), source })?;
+    let manifests = entries.filter_map(Result::ok).map(|entry| entry.path());
+    let is_manifest =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("MANIFEST-"));
+    for file in numbered_files(dir, ".log").into_iter().chain(manifests.filter(is_manifest)) {
+        let found =
+            records::whole_after_torn(&file).map_err(|source| OpenError::Folder { dir: file.clone(), source })?;
+        if let Some(at) = found {
+            let what = format!("a record before byte {at} has a wrong length, and whole ones follow");
+            return Err(OpenError::Damaged { files: vec![file], what });
+        }
+    }
+    Ok(())
 }
 
 /// The files of which one is damaged. RocksDB never names a write-ahead log, and names the manifest when it cannot open a

@@ -124,13 +124,14 @@ async fn what_was_answered_is_there_after_a_restart_and_the_conversation_goes_on
     let message = json!({ "text": "hello", "agent": "talker", "conversation": "c-1" });
     let (status, answer) = read(bench.post("/messages", &message)).await;
     assert_eq!((status, answer["text"].as_str()), (200, Some("first")), "{answer}");
+    let read_first = answer["usage"]["input"].as_u64().expect("tokens");
 
     let bench = Bench::on(bench.stop().await, &[]).await;
     let message = json!({ "text": "again", "agent": "talker", "conversation": "c-1" });
     let (status, answer) = read(bench.post("/messages", &message)).await;
     assert_eq!((status, answer["text"].as_str()), (200, Some("again, as after the restart")), "{answer}");
-    let read_model = answer["usage"]["input"].as_u64().expect("tokens");
-    assert!(read_model >= 5, "the model read the first exchange too: {answer}");
+    let read_again = answer["usage"]["input"].as_u64().expect("tokens");
+    assert!(read_again > read_first, "the model read the first exchange too: {answer}");
     let (_, shown) = read(bench.request(Method::GET, &at("/conversations/c-1"))).await;
     let said: Vec<String> =
         shown["turns_detail"].as_array().expect("turns").iter().map(|turn| turn["messages"].to_string()).collect();

@@ -117,20 +117,37 @@ fn served(place: &Place, workspace: &Workspace, round: u64) -> Result<String, St
     Ok(reader.root_digest())
 }
 
-#[test]
-fn a_flipped_bit_in_the_middle_of_the_log_is_refused_and_named() {
-    let place = Place::new();
-    let (_workspace, _) = prepared(&place);
-    // The write-ahead log of the store that holds the deploy log: what a kill leaves is in there.
-    let wal = stored_files(&place.data())
+/// The write-ahead log of the store that holds the deploy log: what a kill leaves is in there.
+fn write_ahead_log(data: &Path) -> PathBuf {
+    stored_files(data)
         .into_iter()
         .filter(|path| path.extension().is_some_and(|ext| ext == "log") && path.to_string_lossy().contains("raft"))
         .max_by_key(|path| fs::metadata(path).map_or(0, |file| file.len()))
-        .expect("a write-ahead log");
-    flip(&wal, fs::metadata(&wal).expect("the file").len() * 4);
-    let Err(refused) = Node::try_start(&place.data(), &[]) else { panic!("a damaged log was opened") };
+        .expect("a write-ahead log")
+}
+
+fn start_is_refused(data: &Path) {
+    let Err(refused) = Node::try_start(data, &[]) else { panic!("a damaged log was opened") };
     assert!(refused.code.is_some_and(|code| code != 0), "{refused:#?}");
     for part in ["error", "help", "raft"] {
         assert!(refused.stderr.contains(part), "`{part}` is not said: {}", refused.stderr);
     }
+}
+
+#[test]
+fn a_flipped_bit_in_the_middle_of_the_log_is_refused_and_named() {
+    let place = Place::new();
+    let (_workspace, _) = prepared(&place);
+    let wal = write_ahead_log(&place.data());
+    flip(&wal, fs::metadata(&wal).expect("the file").len() * 4);
+    start_is_refused(&place.data());
+}
+
+#[test]
+fn a_record_whose_length_was_flipped_hides_nothing_behind_it() {
+    let place = Place::new();
+    let (_workspace, _) = prepared(&place);
+    // The high bit of the first record's length: it then seems to reach past the end, as a torn one does.
+    flip(&write_ahead_log(&place.data()), 5 * 8 + 7);
+    start_is_refused(&place.data());
 }

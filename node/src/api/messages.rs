@@ -33,7 +33,7 @@ pub struct MessageRequest {
     /// Files, which agents hand to tools by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
-    /// Addresses of images for models that see: `https://` or `data:image/...;base64,`.
+    /// Addresses of images for models that see: of the scheme `https`, or `data:image/...;base64,`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
     /// Answer with `text/event-stream`: one [`TurnEvent`] an event, the last one `answered`, `waiting` or `failed`.

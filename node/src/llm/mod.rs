@@ -144,7 +144,7 @@ pub enum Part {
     },
     /// An image, passed through to models that see.
     Image {
-        /// `https://...`, or `data:image/png;base64,...`.
+        /// An address of the scheme `https`, or `data:image/png;base64,...`.
         url: String,
     },
 }

@@ -43,12 +43,21 @@ pub fn fill_text(text: &str, look_up: &dyn Fn(&str) -> Option<Value>) -> Result<
         let (placeholder, after) = after.split_once("}}").ok_or_else(|| TemplateError::Unclosed(text.to_owned()))?;
         match value_of(placeholder.trim(), look_up)? {
             Value::String(value) => filled.push_str(&value),
-            value => filled.push_str(&value.to_string()),
+            value => filled.push_str(&shown(&value)),
         }
         rest = after;
     }
     filled.push_str(rest);
     Ok(filled)
+}
+
+/// A value within a text; a whole number has no `.0`, whichever type it was computed in.
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    match text.strip_suffix(".0") {
+        Some(whole) if value.is_f64() => whole.to_owned(),
+        _ => text,
+    }
 }
 
 fn fill_string(text: &str, look_up: &dyn Fn(&str) -> Option<Value>) -> Result<Value, TemplateError> {
@@ -110,7 +119,7 @@ mod tests {
         let value =
             json!({ "a": "{{table/rows/*/sales}}", "b": "mean {{table/mean}}, {{text}}", "c": "{{json/rows/-1}}" });
         let filled = fill(&value, &look_up).expect("good");
-        assert_eq!(filled, json!({ "a": [4, 6], "b": "mean 5.0, plain", "c": 2 }));
+        assert_eq!(filled, json!({ "a": [4, 6], "b": "mean 5, plain", "c": 2 }));
         assert_eq!(fill(&json!("{{text}} {{text}}"), &look_up), Ok(json!("plain plain")));
     }
 

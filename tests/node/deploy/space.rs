@@ -52,12 +52,13 @@ fn mount(bytes: u64) -> Option<SmallDisk> {
 #[tokio::test]
 #[allow(clippy::print_stderr, reason = "a skipped test says why")]
 async fn a_disk_that_is_really_full_is_survived() {
-    let Some(disk) = mount(64 << 20) else {
+    let Some(disk) = mount(96 << 20) else {
         eprintln!("skipped: mounting a small tmpfs needs root");
         return;
     };
     let home = tempfile::tempdir_in(disk.0.path()).expect("a folder");
-    let bench = Bench::on(home, &["disk.reserve_bytes=16MiB"]).await;
+    // More than what the store could give back by itself once the disk is full.
+    let bench = Bench::on(home, &["disk.reserve_bytes=40MiB"]).await;
     let one = Content::of(&["a"], "one");
     bench.deploy(&one, 0, &Content::default(), "k1").await;
     let full = async || {
@@ -72,6 +73,9 @@ async fn a_disk_that_is_really_full_is_survived() {
         panic!("the disk has no end");
     };
     full().await;
+    let free = bench.node.services().artifacts.space().free_bytes().expect("a size");
+    let rest = free.saturating_sub(4 << 20).try_into().expect("a size");
+    std::fs::write(disk.0.path().join("somebody-else-s"), vec![7; rest]).expect("written");
     let two = Content::of(&["a"], "two");
     let sent = bench.upload(framed(&two.cut().1));
     let _ = read(sent).await;
