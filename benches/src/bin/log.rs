@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p caxton-benches --bin log -- --dir DIR`. DIR must be on the disk that is meant: a tmpfs has no
 //! fsync to speak of. The group is measured twice: called directly, and behind the part of etcd's own gRPC protocol
-//! that puts need, where the same client drives it that drives etcd.
+//! that puts need, in a process of its own as etcd is, where the same client drives it that drives etcd.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -56,11 +56,17 @@ struct Args {
     /// etcd's program; an empty text leaves etcd out.
     #[arg(long, default_value = "etcd")]
     etcd: String,
+    /// Be the server that is measured, at this port of loopback, with its store in `--dir`.
+    #[arg(long, hide = true)]
+    serve: Option<u16>,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    if let Some(port) = args.serve {
+        return serve(&args.dir, port).await;
+    }
     let seconds = Duration::from_secs_f64(args.seconds);
     std::fs::create_dir_all(&args.dir).with_context(|| format!("cannot make {}", args.dir.display()))?;
     let dir = tempfile::tempdir_in(&args.dir)?;
@@ -190,20 +196,31 @@ impl Kv for Front {
     }
 }
 
+async fn serve(dir: &Path, port: u16) -> anyhow::Result<()> {
+    let server = Server::builder().add_service(KvServer::new(Front(open(dir).await?)));
+    Ok(server.serve(([127, 0, 0, 1], port).into()).await?)
+}
+
 async fn over_grpc(dir: &Path, clients: usize, seconds: Duration, bytes: usize) -> anyhow::Result<Figures> {
-    let group = open(dir).await?;
     let port = free_port()?;
-    let server = Server::builder().add_service(KvServer::new(Front(group.clone())));
-    let server = tokio::spawn(server.serve(([127, 0, 0, 1], port).into()));
-    let figures = put_over_grpc(&format!("http://127.0.0.1:{port}"), clients, seconds, bytes).await;
-    server.abort();
-    group.shutdown().await;
-    figures
+    let mut own = Command::new(std::env::current_exe()?);
+    let _node = Running(own.arg("--dir").arg(dir).arg("--serve").arg(port.to_string()).spawn()?);
+    put_over_grpc(&format!("http://127.0.0.1:{port}"), clients, seconds, bytes).await
+}
+
+/// A server's process, which ends with this value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// An etcd of one node, which ends with this value.
 struct Etcd {
-    process: Child,
+    _process: Running,
     address: String,
 }
 
@@ -220,14 +237,7 @@ impl Etcd {
             .stderr(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot run {program}; install etcd-server, or leave etcd out with --etcd ''"))?;
-        Ok(Etcd { process, address })
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        Ok(Etcd { _process: Running(process), address })
     }
 }
 
