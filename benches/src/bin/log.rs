@@ -2,23 +2,32 @@
 //! disk: a bare append with fdatasync, and etcd.
 //!
 //! `cargo run --release -p caxton-benches --bin log -- --dir DIR`. DIR must be on the disk that is meant: a tmpfs has no
-//! fsync to speak of. The group is measured twice: called directly, and behind the part of etcd's own gRPC protocol
-//! that puts need, in a process of its own as etcd is, where the same client drives it that drives etcd.
+//! fsync to speak of. The group is measured three times: called directly; in a process of its own, as etcd is, behind
+//! HTTP, which is how Caxton's clients reach it; and so behind the part of etcd's own gRPC protocol that puts need, where
+//! the same client drives it that drives etcd.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::serve::ListenerExt;
 use bytes::Bytes;
 use caxton_proto::NodeId;
 use caxton_raft::{Alone, Birth, Entry, Frozen, Group, GroupId, Groups, Machine, MachineError, Store, Timers};
 use clap::Parser;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
 
@@ -59,13 +68,22 @@ struct Args {
     /// Be the server that is measured, at this port of loopback, with its store in `--dir`.
     #[arg(long, hide = true)]
     serve: Option<u16>,
+    /// How that server is spoken to.
+    #[arg(long, hide = true, value_enum, default_value = "http")]
+    speak: Protocol,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Protocol {
+    Http,
+    Grpc,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     if let Some(port) = args.serve {
-        return serve(&args.dir, port).await;
+        return serve(&args.dir, port, args.speak).await;
     }
     let seconds = Duration::from_secs_f64(args.seconds);
     std::fs::create_dir_all(&args.dir).with_context(|| format!("cannot make {}", args.dir.display()))?;
@@ -80,13 +98,16 @@ async fn main() -> anyhow::Result<()> {
         control.print("fdatasync, one after another", 1)?;
         let direct = direct(&here.join("direct"), clients, seconds, bytes).await?;
         direct.print("caxton, called directly", clients)?;
-        let served = over_grpc(&here.join("grpc"), clients, seconds, bytes).await?;
-        served.print("caxton, over gRPC", clients)?;
+        let http = over_http(&here.join("http"), clients, seconds, bytes).await?;
+        http.print("caxton, over HTTP", clients)?;
+        let grpc = over_grpc(&here.join("grpc"), clients, seconds, bytes).await?;
+        grpc.print("caxton, over gRPC", clients)?;
         if !args.etcd.is_empty() {
             let node = Etcd::start(&args.etcd, &here.join("etcd"))?;
             let etcd = put_over_grpc(&node.address, clients, seconds, bytes).await?;
             etcd.print("etcd, over gRPC", clients)?;
-            writeln!(out, "{:<28} {:>7} {:>10.2}", "  caxton over gRPC / etcd", clients, served.rate / etcd.rate)?;
+            writeln!(out, "{:<28} {:>7} {:>10.2}", "  caxton over HTTP / etcd", clients, http.rate / etcd.rate)?;
+            writeln!(out, "{:<28} {:>7} {:>10.2}", "  caxton over gRPC / etcd", clients, grpc.rate / etcd.rate)?;
         }
         writeln!(out, "{:<28} {:>7} {:>10.2}", "  caxton direct / fdatasync", clients, direct.rate / control.rate)?;
     }
@@ -196,16 +217,73 @@ impl Kv for Front {
     }
 }
 
-async fn serve(dir: &Path, port: u16) -> anyhow::Result<()> {
-    let server = Server::builder().add_service(KvServer::new(Front(open(dir).await?)));
-    Ok(server.serve(([127, 0, 0, 1], port).into()).await?)
+async fn serve(dir: &Path, port: u16, speak: Protocol) -> anyhow::Result<()> {
+    let (group, address) = (open(dir).await?, SocketAddr::from(([127, 0, 0, 1], port)));
+    match speak {
+        Protocol::Grpc => Ok(Server::builder().add_service(KvServer::new(Front(group))).serve(address).await?),
+        Protocol::Http => {
+            let listener =
+                tokio::net::TcpListener::bind(address).await?.tap_io(|stream| drop(stream.set_nodelay(true)));
+            Ok(axum::serve(listener, Router::new().route("/put", post(put)).with_state(group)).await?)
+        }
+    }
+}
+
+/// The key and the value are the body.
+async fn put(State(group): State<Group>, command: Bytes) -> Result<(), (StatusCode, String)> {
+    let proposed = group.propose(command).await;
+    proposed.map(drop).map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
+}
+
+/// Starts this program as the server.
+fn start(dir: &Path, port: u16, speak: &str) -> anyhow::Result<Running> {
+    let mut own = Command::new(std::env::current_exe()?);
+    own.arg("--dir").arg(dir).arg("--serve").arg(port.to_string()).args(["--speak", speak]);
+    Ok(Running(own.spawn()?))
 }
 
 async fn over_grpc(dir: &Path, clients: usize, seconds: Duration, bytes: usize) -> anyhow::Result<Figures> {
     let port = free_port()?;
-    let mut own = Command::new(std::env::current_exe()?);
-    let _node = Running(own.arg("--dir").arg(dir).arg("--serve").arg(port.to_string()).spawn()?);
+    let _node = start(dir, port, "grpc")?;
     put_over_grpc(&format!("http://127.0.0.1:{port}"), clients, seconds, bytes).await
+}
+
+async fn over_http(dir: &Path, clients: usize, seconds: Duration, bytes: usize) -> anyhow::Result<Figures> {
+    let port = free_port()?;
+    let _node = start(dir, port, "http")?;
+    let mut connections = Vec::new();
+    for _ in 0..clients {
+        connections.push(Arc::new(tokio::sync::Mutex::new(http_connection(port).await?)));
+    }
+    drive(clients, seconds, move |client, put| {
+        let connection = Arc::clone(&connections[client]);
+        let body = Full::from([key(client, put).as_slice(), &vec![b'x'; bytes]].concat());
+        async move {
+            let request = hyper::Request::post("/put").header("host", "localhost").body(body)?;
+            let mut connection = connection.lock().await;
+            let answer = connection.send_request(request).await?;
+            ensure!(answer.status().is_success(), "the server says {}", answer.status());
+            answer.into_body().collect().await?;
+            Ok(())
+        }
+    })
+    .await
+}
+
+/// A connection to a server that may be about to start.
+async fn http_connection(port: u16) -> anyhow::Result<http1::SendRequest<Full<Bytes>>> {
+    let deadline = Instant::now() + ETCD_START;
+    let stream = loop {
+        match tokio::net::TcpStream::connect(("127.0.0.1", port)).await {
+            Ok(stream) => break stream,
+            Err(error) if Instant::now() > deadline => return Err(error).context("the server does not answer"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    stream.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 /// A server's process, which ends with this value.
