@@ -11,15 +11,12 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use caxton_benches::node::Caxton;
 use clap::Parser;
-use serde_json::Value;
 
-/// What a started node gets to become ready.
-const READY_WITHIN: Duration = Duration::from_secs(120);
 /// The size of the control's append, in bytes: about a deployment's entry in the log.
 const CONTROL_BYTES: usize = 350;
 /// The size of the large file, in bytes.
@@ -56,31 +53,15 @@ impl Samples {
 
 /// Where everything happens.
 struct Bench {
-    caxton: PathBuf,
+    caxton: Caxton,
     dir: tempfile::TempDir,
     runs: usize,
 }
 
-/// A node that is killed when it is dropped.
-struct Node {
-    child: Child,
-    data: PathBuf,
-    ready_ms: f64,
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn main() -> Result<()> {
     let args = Args::parse();
+    let caxton = Caxton::find(args.caxton)?;
     let own = std::env::current_exe().context("this program's own path")?;
-    let caxton = args.caxton.unwrap_or_else(|| own.with_file_name("caxton"));
-    ensure!(caxton.is_file(), "{} is not there; build it, or name it with --caxton", caxton.display());
     let dir = match args.dir {
         Some(dir) => tempfile::tempdir_in(dir),
         None => tempfile::tempdir_in(own.parent().unwrap_or(Path::new("."))),
@@ -103,7 +84,7 @@ impl Bench {
         for _ in 0..self.runs {
             controls.0.push(control(self.dir.path())?);
             let start = Instant::now();
-            let done = self.command(self.dir.path(), self.dir.path()).args(["version", "--client"]).output()?;
+            let done = self.caxton.command(self.dir.path(), self.dir.path()).args(["version", "--client"]).output()?;
             spawns.0.push(ms(start));
             ensure!(done.status.success());
         }
@@ -113,10 +94,10 @@ impl Bench {
     /// Deploys a workspace of `agents` again and again, each time with `changed` of them changed.
     fn deployments(&self, what: &str, agents: usize, changed: usize) -> Result<()> {
         let place = self.dir.path().join(format!("deploy-{agents}"));
-        let node = self.start(&place.join("data"))?;
+        let node = self.caxton.start(&place.join("data"))?;
         let workspace = place.join("work");
         write_workspace(&workspace, agents)?;
-        let first = self.deploy(&workspace, &node.data)?;
+        let first = self.caxton.deploy(&workspace, &node.data)?;
         let (mut times, mut controls, mut sent) = (Samples(Vec::new()), Samples(Vec::new()), 0);
         for run in 0..self.runs {
             for agent in 0..changed {
@@ -124,7 +105,7 @@ impl Bench {
             }
             controls.0.push(control(&node.data)?);
             let start = Instant::now();
-            let answer = self.deploy(&workspace, &node.data)?;
+            let answer = self.caxton.deploy(&workspace, &node.data)?;
             times.0.push(ms(start));
             ensure!(answer["revision"] == 2 + run, "not live: {answer:#}");
             sent = answer["sent"]["wire_bytes"].as_u64().unwrap_or(0);
@@ -136,21 +117,21 @@ impl Bench {
     /// Changes one byte of a large file again and again.
     fn large_file(&self) -> Result<()> {
         let place = self.dir.path().join("large");
-        let node = self.start(&place.join("data"))?;
+        let node = self.caxton.start(&place.join("data"))?;
         let workspace = place.join("work");
         write_workspace(&workspace, 1)?;
         let mut content = noise(LARGE_BYTES);
         let file = workspace.join("prompts/large.bin");
         fs::create_dir_all(workspace.join("prompts"))?;
         fs::write(&file, &content)?;
-        let first = self.deploy(&workspace, &node.data)?;
+        let first = self.caxton.deploy(&workspace, &node.data)?;
         let (mut times, mut controls, mut most) = (Samples(Vec::new()), Samples(Vec::new()), 0);
         for run in 0..self.runs {
             content[(run + 1) * LARGE_BYTES / (self.runs + 2)] ^= 1;
             fs::write(&file, &content)?;
             controls.0.push(control(&node.data)?);
             let start = Instant::now();
-            let answer = self.deploy(&workspace, &node.data)?;
+            let answer = self.caxton.deploy(&workspace, &node.data)?;
             times.0.push(ms(start));
             most = most.max(answer["sent"]["wire_bytes"].as_u64().unwrap_or(u64::MAX));
         }
@@ -166,29 +147,29 @@ impl Bench {
         let mut idle = 0;
         for run in 0..10 {
             controls.0.push(control(self.dir.path())?);
-            let node = self.start(&place.join(format!("empty-{run}")))?;
+            let node = self.caxton.start(&place.join(format!("empty-{run}")))?;
             empty.0.push(node.ready_ms);
-            idle = settled_rss(&node)?;
+            idle = node.settled_rss()?;
         }
         row("start to /ready, empty data directory", &empty, &controls, &format!("idle RSS {:.1} MB", mb(idle)))?;
 
         let data = place.join("many");
         let workspace = place.join("work");
         write_workspace(&workspace, agents)?;
-        let node = self.start(&data)?;
-        let before = settled_rss(&node)?;
-        let first = self.deploy(&workspace, &node.data)?;
-        let after = settled_rss(&node)?;
+        let node = self.caxton.start(&data)?;
+        let before = node.settled_rss()?;
+        let first = self.caxton.deploy(&workspace, &node.data)?;
+        let after = node.settled_rss()?;
         let disk = disk_bytes(&data)?;
-        stop(node)?;
+        node.stop()?;
         let (mut many, mut controls) = (Samples(Vec::new()), Samples(Vec::new()));
         let mut restarted = 0;
         for _ in 0..10 {
             controls.0.push(control(self.dir.path())?);
-            let node = self.start(&data)?;
+            let node = self.caxton.start(&data)?;
             many.0.push(node.ready_ms);
-            restarted = settled_rss(&node)?;
-            stop(node)?;
+            restarted = node.settled_rss()?;
+            node.stop()?;
         }
         let each = |bytes: u64| bytes as f64 / agents as f64 / 1e3;
         let note = format!(
@@ -201,69 +182,6 @@ impl Bench {
         row(&format!("start to /ready, {agents} agents"), &many, &controls, &note)
     }
 
-    fn command(&self, cwd: &Path, data: &Path) -> Command {
-        let mut command = Command::new(&self.caxton);
-        command.current_dir(cwd).stdin(Stdio::null()).arg("--data-dir").arg(data);
-        for name in ["CAXTON_SERVER", "CAXTON_TOKEN", "CAXTON_TOKEN_FILE", "CAXTON_WORKSPACE"] {
-            command.env_remove(name);
-        }
-        command
-    }
-
-    fn deploy(&self, workspace: &Path, data: &Path) -> Result<Value> {
-        let done = self.command(workspace, data).args(["deploy", "--yes", "--json"]).output()?;
-        let text = String::from_utf8_lossy(&done.stdout);
-        ensure!(done.status.success(), "the deployment failed: {text}{}", String::from_utf8_lossy(&done.stderr));
-        Ok(serde_json::from_str(&text)?)
-    }
-
-    /// Starts a node, and measures from its spawn to the first 200 of `/ready`.
-    fn start(&self, data: &Path) -> Result<Node> {
-        let home = data.parent().context("a parent")?;
-        fs::create_dir_all(home)?;
-        let log = File::create(home.join("serve.log"))?;
-        let file = data.join("server.json");
-        // The one of an earlier run names a port that is gone.
-        let _ = fs::remove_file(&file);
-        let mut command = self.command(home, data);
-        command.args(["serve", "--bind", "127.0.0.1:0"]).stdout(log.try_clone()?).stderr(log);
-        let start = Instant::now();
-        let mut node = Node { child: command.spawn()?, data: data.to_owned(), ready_ms: f64::NAN };
-        loop {
-            if let Some(ended) = node.child.try_wait()? {
-                bail!("the node ended ({ended}): {}", fs::read_to_string(home.join("serve.log"))?);
-            }
-            ensure!(start.elapsed() < READY_WITHIN, "the node is not ready after {READY_WITHIN:?}");
-            let known = fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
-            if let Some(url) = known.as_ref().and_then(|file| file["url"].as_str())
-                && is_ready(url)
-            {
-                node.ready_ms = ms(start);
-                return Ok(node);
-            }
-            std::thread::sleep(Duration::from_micros(200));
-        }
-    }
-}
-
-/// Asks `/ready` over a socket of its own, so that no client library's start is measured.
-fn is_ready(url: &str) -> bool {
-    let Some(address) = url.strip_prefix("http://") else { return false };
-    let ask = || -> std::io::Result<bool> {
-        let mut stream = std::net::TcpStream::connect(address)?;
-        stream.write_all(format!("GET /ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
-        let mut head = [0; 12];
-        std::io::Read::read_exact(&mut stream, &mut head)?;
-        Ok(&head[9..] == b"200")
-    };
-    ask().unwrap_or(false)
-}
-
-/// Stops a node as an operator would.
-fn stop(mut node: Node) -> Result<()> {
-    rustix::process::kill_process(rustix::process::Pid::from_child(&node.child), rustix::process::Signal::TERM)?;
-    node.child.wait()?;
-    Ok(())
 }
 
 /// One append with fdatasync, in milliseconds.
@@ -273,29 +191,6 @@ fn control(dir: &Path) -> Result<f64> {
     file.write_all(&[7; CONTROL_BYTES])?;
     file.sync_data()?;
     Ok(ms(start))
-}
-
-/// Resident memory once it stops changing, in bytes.
-fn settled_rss(node: &Node) -> Result<u64> {
-    let start = Instant::now();
-    let mut last = rss(node)?;
-    let mut same_since = Instant::now();
-    while same_since.elapsed() < Duration::from_millis(1500) && start.elapsed() < Duration::from_secs(30) {
-        std::thread::sleep(Duration::from_millis(50));
-        let now = rss(node)?;
-        if now.abs_diff(last) > 256 << 10 {
-            last = now;
-            same_since = Instant::now();
-        }
-    }
-    rss(node)
-}
-
-fn rss(node: &Node) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", node.child.id()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS in /proc")?;
-    let kb: u64 = line.trim().trim_end_matches(" kB").trim().parse()?;
-    Ok(kb << 10)
 }
 
 fn disk_bytes(dir: &Path) -> Result<u64> {

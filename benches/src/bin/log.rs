@@ -15,19 +15,18 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::serve::ListenerExt;
 use bytes::Bytes;
+use caxton_benches::figures::{Figures, drive};
+use caxton_benches::http::Pool;
 use caxton_proto::NodeId;
 use caxton_raft::{Alone, Birth, Entry, Frozen, Group, GroupId, Groups, Machine, MachineError, Store, Timers};
 use clap::Parser;
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
 
@@ -95,17 +94,17 @@ async fn main() -> anyhow::Result<()> {
         let here = dir.path().join(clients.to_string());
         std::fs::create_dir_all(&here)?;
         let control = bare_fdatasync(&here, seconds)?;
-        control.print("fdatasync, one after another", 1)?;
+        print("fdatasync, one after another", 1, &control)?;
         let direct = direct(&here.join("direct"), clients, seconds, bytes).await?;
-        direct.print("caxton, called directly", clients)?;
+        print("caxton, called directly", clients, &direct)?;
         let http = over_http(&here.join("http"), clients, seconds, bytes).await?;
-        http.print("caxton, over HTTP", clients)?;
+        print("caxton, over HTTP", clients, &http)?;
         let grpc = over_grpc(&here.join("grpc"), clients, seconds, bytes).await?;
-        grpc.print("caxton, over gRPC", clients)?;
+        print("caxton, over gRPC", clients, &grpc)?;
         if !args.etcd.is_empty() {
             let node = Etcd::start(&args.etcd, &here.join("etcd"))?;
             let etcd = put_over_grpc(&node.address, clients, seconds, bytes).await?;
-            etcd.print("etcd, over gRPC", clients)?;
+            print("etcd, over gRPC", clients, &etcd)?;
             writeln!(out, "{:<28} {:>7} {:>10.2}", "  caxton over HTTP / etcd", clients, http.rate / etcd.rate)?;
             writeln!(out, "{:<28} {:>7} {:>10.2}", "  caxton over gRPC / etcd", clients, grpc.rate / etcd.rate)?;
         }
@@ -114,26 +113,9 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a measurement found.
-struct Figures {
-    rate: f64,
-    p50: Duration,
-    p99: Duration,
-}
-
-impl Figures {
-    fn of(mut times: Vec<Duration>, took: Duration) -> anyhow::Result<Figures> {
-        ensure!(!times.is_empty(), "nothing was measured");
-        times.sort_unstable();
-        let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
-        Ok(Figures { rate: times.len() as f64 / took.as_secs_f64(), p50: at(0.5), p99: at(0.99) })
-    }
-
-    fn print(&self, what: &str, clients: usize) -> std::io::Result<()> {
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        let (p50, p99) = (ms(self.p50), ms(self.p99));
-        writeln!(std::io::stdout(), "{what:<28} {clients:>7} {:>10.0} {p50:>9.3} {p99:>9.3}", self.rate)
-    }
+fn print(what: &str, clients: usize, figures: &Figures) -> std::io::Result<()> {
+    let (p50, p99) = figures.ms();
+    writeln!(std::io::stdout(), "{what:<28} {clients:>7} {:>10.0} {p50:>9.3} {p99:>9.3}", figures.rate)
 }
 
 /// The control: what the disk alone allows to somebody who syncs each append.
@@ -251,39 +233,13 @@ async fn over_grpc(dir: &Path, clients: usize, seconds: Duration, bytes: usize) 
 async fn over_http(dir: &Path, clients: usize, seconds: Duration, bytes: usize) -> anyhow::Result<Figures> {
     let port = free_port()?;
     let _node = start(dir, port, "http")?;
-    let mut connections = Vec::new();
-    for _ in 0..clients {
-        connections.push(Arc::new(tokio::sync::Mutex::new(http_connection(port).await?)));
-    }
+    let pool = Pool::open(&format!("127.0.0.1:{port}"), clients, "").await?;
     drive(clients, seconds, move |client, put| {
-        let connection = Arc::clone(&connections[client]);
-        let body = Full::from([key(client, put).as_slice(), &vec![b'x'; bytes]].concat());
-        async move {
-            let request = hyper::Request::post("/put").header("host", "localhost").body(body)?;
-            let mut connection = connection.lock().await;
-            let answer = connection.send_request(request).await?;
-            ensure!(answer.status().is_success(), "the server says {}", answer.status());
-            answer.into_body().collect().await?;
-            Ok(())
-        }
+        let pool = pool.clone();
+        let body = [key(client, put).as_slice(), &vec![b'x'; bytes]].concat();
+        async move { pool.post(client, "/put", body).await.map(drop) }
     })
     .await
-}
-
-/// A connection to a server that may be about to start.
-async fn http_connection(port: u16) -> anyhow::Result<http1::SendRequest<Full<Bytes>>> {
-    let deadline = Instant::now() + ETCD_START;
-    let stream = loop {
-        match tokio::net::TcpStream::connect(("127.0.0.1", port)).await {
-            Ok(stream) => break stream,
-            Err(error) if Instant::now() > deadline => return Err(error).context("the server does not answer"),
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    };
-    stream.set_nodelay(true)?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    Ok(sender)
 }
 
 /// A server's process, which ends with this value.
@@ -356,30 +312,4 @@ async fn ready(endpoint: &Endpoint) -> anyhow::Result<KvClient<Channel>> {
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
-}
-
-/// Lets `clients` put for a while, each waiting for its answer before it puts again.
-async fn drive<F, P>(clients: usize, seconds: Duration, put: F) -> anyhow::Result<Figures>
-where
-    F: Fn(usize, u64) -> P + Clone + Send + 'static,
-    P: Future<Output = anyhow::Result<()>> + Send,
-{
-    let start = Instant::now();
-    let tasks = (0..clients).map(|client| {
-        let put = put.clone();
-        tokio::spawn(async move {
-            let mut times = Vec::new();
-            while start.elapsed() < seconds {
-                let before = Instant::now();
-                put(client, times.len() as u64).await?;
-                times.push(before.elapsed());
-            }
-            anyhow::Ok(times)
-        })
-    });
-    let mut times = Vec::new();
-    for task in tasks.collect::<Vec<_>>() {
-        times.extend(task.await??);
-    }
-    Figures::of(times, start.elapsed())
 }

@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 pub use space::{DiskFull, Space};
 
 /// What RocksDB gathers in memory before it writes a table, in bytes.
-const WRITE_BUFFER_BYTES: usize = 8 << 20;
+const WRITE_BUFFER_BYTES: usize = 2 << 20;
 /// RocksDB's cache of blocks, in bytes.
 const CACHE_BYTES: usize = 8 << 20;
 /// Values from this size on live in blob files, which compactions do not rewrite.

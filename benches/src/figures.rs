@@ -1,0 +1,79 @@
+//! How many in a second, and how long each took.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+/// What a measurement found.
+#[derive(Debug, Clone, Copy)]
+pub struct Figures {
+    /// How many in a second.
+    pub rate: f64,
+    /// The median.
+    pub p50: Duration,
+    /// 99 of 100 took no longer.
+    pub p99: Duration,
+}
+
+impl Figures {
+    /// The figures of what took `times`, all of it within `took`.
+    pub fn of(mut times: Vec<Duration>, took: Duration) -> Result<Figures> {
+        ensure!(!times.is_empty(), "nothing was measured");
+        times.sort_unstable();
+        let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
+        Ok(Figures { rate: times.len() as f64 / took.as_secs_f64(), p50: at(0.5), p99: at(0.99) })
+    }
+
+    /// The median and the 99th percentile in milliseconds.
+    pub fn ms(&self) -> (f64, f64) {
+        (self.p50.as_secs_f64() * 1e3, self.p99.as_secs_f64() * 1e3)
+    }
+}
+
+/// Lets `clients` do `call` for a while, each waiting for its answer before it calls again.
+pub async fn drive<F, P>(clients: usize, seconds: Duration, call: F) -> Result<Figures>
+where
+    F: Fn(usize, u64) -> P + Clone + Send + 'static,
+    P: Future<Output = Result<()>> + Send,
+{
+    let start = Instant::now();
+    let tasks = (0..clients).map(|client| {
+        let call = call.clone();
+        tokio::spawn(async move {
+            let mut times = Vec::new();
+            while start.elapsed() < seconds {
+                let before = Instant::now();
+                call(client, times.len() as u64).await?;
+                times.push(before.elapsed());
+            }
+            anyhow::Ok(times)
+        })
+    });
+    let mut times = Vec::new();
+    for task in tasks.collect::<Vec<_>>() {
+        times.extend(task.await??);
+    }
+    Figures::of(times, start.elapsed())
+}
+
+/// Makes `rate` calls a second by the clock, whether earlier ones were answered or not, and counts each from when it was
+/// due: a server that stalls cannot hide it by being asked less.
+pub async fn drive_at<F, P>(rate: f64, seconds: Duration, call: F) -> Result<Figures>
+where
+    F: Fn(u64) -> P,
+    P: Future<Output = Result<()>> + Send + 'static,
+{
+    let start = Instant::now();
+    let mut tasks = Vec::new();
+    for number in 0..(rate * seconds.as_secs_f64()) as u64 {
+        let due = start + Duration::from_secs_f64(number as f64 / rate);
+        tokio::time::sleep_until(due.into()).await;
+        let answered = call(number);
+        tasks.push(tokio::spawn(async move { answered.await.map(|()| due.elapsed()) }));
+    }
+    let mut times = Vec::new();
+    for task in tasks {
+        times.push(task.await??);
+    }
+    Figures::of(times, start.elapsed())
+}

@@ -1,0 +1,77 @@
+//! A pool of HTTP/1.1 connections to one server: as little client as there can be.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::sync::Mutex;
+
+/// How long a server may take to listen.
+const LISTEN_WITHIN: Duration = Duration::from_secs(20);
+
+type Sender = http1::SendRequest<Full<Bytes>>;
+
+/// Connections to one server, each of which carries one request at a time.
+#[derive(Clone)]
+pub struct Pool {
+    connections: Arc<[Mutex<Sender>]>,
+    authorization: Arc<str>,
+}
+
+impl Pool {
+    /// Opens `connections` to a server at `address` (`HOST:PORT`) that may be about to start; `token` is sent along.
+    pub async fn open(address: &str, connections: usize, token: &str) -> Result<Pool> {
+        let mut opened = Vec::new();
+        for _ in 0..connections {
+            opened.push(Mutex::new(connect(address).await?));
+        }
+        Ok(Pool { connections: opened.into(), authorization: format!("Bearer {token}").into() })
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Posts `body` over a connection of the pool and returns the body of the answer, which must be a success.
+    pub async fn post(&self, connection: usize, path: &str, body: impl Into<Bytes>) -> Result<Bytes> {
+        self.send(connection, hyper::Method::POST, path, body.into()).await
+    }
+
+    /// Gets `path`; as [`Pool::post`].
+    pub async fn get(&self, connection: usize, path: &str) -> Result<Bytes> {
+        self.send(connection, hyper::Method::GET, path, Bytes::new()).await
+    }
+
+    async fn send(&self, connection: usize, method: hyper::Method, path: &str, body: Bytes) -> Result<Bytes> {
+        let request = hyper::Request::builder().method(method).uri(path).header("host", "localhost");
+        let request = request.header("authorization", &*self.authorization).header("content-type", "application/json");
+        let request = request.body(Full::new(body))?;
+        let mut connection = self.connections[connection % self.connections.len()].lock().await;
+        connection.ready().await?;
+        let answer = connection.send_request(request).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        ensure!(status.is_success(), "{path}: {status}: {}", String::from_utf8_lossy(&body));
+        Ok(body)
+    }
+}
+
+async fn connect(address: &str) -> Result<Sender> {
+    let deadline = Instant::now() + LISTEN_WITHIN;
+    let stream = loop {
+        match tokio::net::TcpStream::connect(address).await {
+            Ok(stream) => break stream,
+            Err(error) if Instant::now() > deadline => return Err(error).context("the server does not listen"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    stream.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
