@@ -244,6 +244,14 @@ async fn the_protocol_of_openai_is_spoken() {
         let (found, body) = read(ask(json!({ "model": model, "messages": said }))).await;
         assert_eq!((found, body["error"]["message"].is_string()), (status, true), "{model}: {body}");
     }
+    for (found, body) in [
+        read(bench.request_as("wrong", Method::GET, "/v1/models")).await,
+        read(bench.request_as("wrong", Method::POST, "/v1/chat/completions").json(&json!({ "model": "auto" }))).await,
+    ] {
+        assert_eq!((found, body["error"]["type"].as_str()), (401, Some("authentication_error")), "{body}");
+    }
+    let (found, body) = read(ask(json!({ "model": 7 }))).await;
+    assert_eq!((found, body["error"]["type"].as_str()), (400, Some("invalid_request_error")), "{body}");
     bench.stop().await;
 }
 

@@ -15,7 +15,8 @@ fn python() -> Option<PathBuf> {
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/caxton")))?;
     let venv = cache.join("openai-venv");
     let python = venv.join("bin/python");
-    if fs::read_to_string(venv.join("wanted")).is_ok_and(|had| had == WANTED) && runs(&python, &["-c", "import openai"]) {
+    if fs::read_to_string(venv.join("wanted")).is_ok_and(|had| had == WANTED) && runs(&python, &["-c", "import openai"])
+    {
         return Some(python);
     }
     let _ = fs::remove_dir_all(&venv);

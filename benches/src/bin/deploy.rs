@@ -181,7 +181,6 @@ impl Bench {
         );
         row(&format!("start to /ready, {agents} agents"), &many, &controls, &note)
     }
-
 }
 
 /// One append with fdatasync, in milliseconds.

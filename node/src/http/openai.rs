@@ -143,10 +143,12 @@ impl IntoResponse for Refusal {
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", request_body = Value,
     responses((status = 200, description = "A `chat.completion`; with `stream`, `chat.completion.chunk`s as `text/event-stream`.", body = Value)))]
 async fn complete(
-    access: Access,
+    access: Result<Access, Problem>,
     State(services): State<Services>,
-    Json(completion): Json<Completion>,
+    completion: Result<Json<Completion>, Problem>,
 ) -> Result<Response, Refusal> {
+    // Unpacked here, so that a refusal is one that this protocol's clients can read.
+    let (access, Json(completion)) = (access?, completion?);
     let (workspace, agent) = model_of(&access, &services, &completion.model)?;
     let with_usage = completion.stream_options.as_ref().is_some_and(|options| options.include_usage);
     let head = Head {
@@ -423,7 +425,8 @@ fn usage_body(usage: Usage) -> Value {
 /// The agents that the token may ask, as models.
 #[utoipa::path(get, path = "/v1/models", tag = "openai",
     responses((status = 200, description = "A `list` of models.", body = Value)))]
-async fn models(access: Access, State(services): State<Services>) -> Result<Response, Refusal> {
+async fn models(access: Result<Access, Problem>, State(services): State<Services>) -> Result<Response, Refusal> {
+    let access = access?;
     let mut data = vec![model_body(AUTO)];
     for catalog in services.invoker.catalogs().all() {
         if access.require(Role::Caller, &catalog.workspace).is_err() {
@@ -439,10 +442,11 @@ async fn models(access: Access, State(services): State<Services>) -> Result<Resp
 #[utoipa::path(get, path = "/v1/models/{id}", tag = "openai", params(("id" = String, Path, description = "`WORKSPACE/AGENT`.")),
     responses((status = 200, description = "The model.", body = Value)))]
 async fn model(
-    access: Access,
+    access: Result<Access, Problem>,
     State(services): State<Services>,
     super::extract::Path(id): super::extract::Path<String>,
 ) -> Result<Response, Refusal> {
+    let access = access?;
     let (workspace, agent) = model_of(&access, &services, &id)?;
     let catalog = services.invoker.catalogs().get(&workspace);
     let there = catalog.is_some_and(|catalog| agent.is_none_or(|agent| catalog.agents().contains_key(&agent)));
