@@ -19,6 +19,8 @@ use crate::node::{Binary, Node, State};
 
 /// How long a cluster may take to form or to come together again. Machines that test are busy.
 pub const SETTLE_WAIT: Duration = Duration::from_secs(150);
+/// How many entries a node may be behind under load.
+const LAG_UNDER_LOAD: u64 = 100;
 /// The most deployments on a page of the history.
 const PAGE: usize = 1_000;
 
@@ -108,6 +110,15 @@ impl Cluster {
 
     /// Waits until every member is ready, every group has a leader and the voters that it should have, and nobody lags.
     pub fn settle(&self, wait: Duration) -> Result<()> {
+        self.come_together(wait, 0)
+    }
+
+    /// The same under load, when somebody is always a little behind.
+    pub fn settle_under_load(&self, wait: Duration) -> Result<()> {
+        self.come_together(wait, LAG_UNDER_LOAD)
+    }
+
+    fn come_together(&self, wait: Duration, lag_max: u64) -> Result<()> {
         let deadline = Instant::now() + wait;
         let members = self.members();
         let voters = match members.len() {
@@ -117,7 +128,7 @@ impl Cluster {
         let (mut good, mut last) = (0, String::new());
         while Instant::now() < deadline {
             // Seen twice in a row: voters change in two steps, and right after the first nobody lags either.
-            match self.whole(&members, voters) {
+            match self.whole(&members, voters, lag_max) {
                 Ok(()) if good == 1 => return Ok(()),
                 Ok(()) => good += 1,
                 Err(why) => (good, last) = (0, why.to_string()),
@@ -127,7 +138,7 @@ impl Cluster {
         bail!("the cluster did not come together within {wait:?}: {last}")
     }
 
-    fn whole(&self, members: &[usize], voters: usize) -> Result<()> {
+    fn whole(&self, members: &[usize], voters: usize, lag_max: u64) -> Result<()> {
         for index in members {
             let node = &self.nodes[*index];
             if let Some(ended) = node.reap() {
@@ -149,15 +160,16 @@ impl Cluster {
                 bail!("group {} has no leader", group["group"]);
             }
         }
-        let applied: Vec<Option<u64>> = members.iter().map(|index| self.applied(*index)).collect();
-        if applied.iter().any(|other| *other != applied[0] || other.is_none()) {
-            bail!("the deploy log is applied up to {applied:?}");
+        let views = members.iter().map(|index| self.nodes[*index].status(self.host(*index)));
+        let views = views.collect::<Option<Vec<_>>>().context("a node does not tell its view")?;
+        for group in 0..groups.len() {
+            let applied: Vec<u64> = views.iter().filter_map(|view| view["groups"][group]["applied"].as_u64()).collect();
+            let (least, most) = (applied.iter().min().copied(), applied.iter().max().copied());
+            if applied.len() != members.len() || most.zip(least).is_none_or(|(most, least)| most - least > lag_max) {
+                bail!("group {group} is applied up to {applied:?}");
+            }
         }
         Ok(())
-    }
-
-    fn applied(&self, index: usize) -> Option<u64> {
-        self.nodes[index].status(self.host(index))?["groups"][0]["applied"].as_u64()
     }
 
     /// Which node leads the deploy log, by the word of the one with the highest term that runs.
@@ -185,12 +197,17 @@ impl Cluster {
     }
 
     /// What every member shows now, and where its own state differs from what it shows.
-    pub fn see(&self, workspaces: &[String], roots: &HashMap<u64, String>) -> Result<(Seen, Vec<Finding>)> {
+    pub fn see(&self, workspaces: &[String], roots: &HashMap<u64, String>) -> (Seen, Vec<Finding>) {
         let mut seen = Seen { nodes: Vec::new(), roots: roots.clone() };
         let mut findings = Vec::new();
         for index in self.members() {
-            let what = || format!("what node {index} shows in the end");
-            let node = self.see_one(index, workspaces).with_context(what)?;
+            let node = match self.see_one(index, workspaces) {
+                Ok(node) => node,
+                Err(error) => {
+                    findings.push(Finding::new("look", format!("node {index} does not show what it has: {error:#}")));
+                    continue;
+                }
+            };
             if let Err(error) = self.own_state(&node) {
                 findings.push(Finding::new("own-state", format!("{error:#}")));
             }
@@ -199,7 +216,7 @@ impl Cluster {
             }
             seen.nodes.push(node);
         }
-        Ok((seen, findings))
+        (seen, findings)
     }
 
     fn see_one(&self, index: usize, workspaces: &[String]) -> Result<NodeSeen> {

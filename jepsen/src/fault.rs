@@ -71,6 +71,14 @@ pub enum Fault {
         /// Whom.
         who: Who,
     },
+    /// Every sync from now on says that it is done, and does nothing: a lie that a control puts in.
+    SyncLies {
+        /// Whom.
+        who: Who,
+    },
+    /// A node comes back with an older copy of its data directory, as the same node, and elects a leader with one that
+    /// had been cut off: it has forgotten what it voted for and what it acknowledged. A control puts this in.
+    Forget,
     /// Starts what is down and wakes what is frozen.
     Revive,
     /// SIGSTOP.

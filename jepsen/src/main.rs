@@ -8,6 +8,8 @@ mod fault;
 
 mod scenarios;
 
+mod controls;
+
 mod run;
 
 mod nemesis;
@@ -84,6 +86,17 @@ enum Command {
         /// With how many seeds each, from 1
         #[arg(long, default_value_t = 3)]
         seeds: u64,
+    },
+    /// Put defects in, into recorded histories and into real runs, and see that every one is found
+    Controls {
+        #[command(flatten)]
+        common: Common,
+        /// As for `run`
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Only those whose name has this in it
+        #[arg(long, default_value = "")]
+        only: String,
     },
     /// Check the evidence of an earlier run again
     Check {
@@ -167,6 +180,7 @@ fn command(command: Command) -> Result<bool> {
             let seeds: Vec<u64> = (1..=seeds).collect();
             several(scenarios::ALL.iter(), &seeds, &options)
         }
+        Command::Controls { common, seed, only } => controls::run(&common.options(seed)?, &only),
         Command::Check { file } => {
             let evidence = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
             let evidence = serde_json::from_slice(&evidence).context("this is no evidence of a run")?;

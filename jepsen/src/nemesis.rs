@@ -130,6 +130,13 @@ impl Nemesis {
             })?,
             Fault::KillAtSync { who, nth } => self.kill_at_sync(*who, *nth)?,
             Fault::SyncFails { who } => self.sync_fails(*who)?,
+            Fault::SyncLies { who } => {
+                self.each(*who, "syncs do nothing and say that they are done at", |nemesis, index| {
+                    nemesis.trace(index, "retval=0")?;
+                    Ok(())
+                })?
+            }
+            Fault::Forget => self.forget()?,
             Fault::Revive => {
                 self.untrace();
                 self.revive()?;

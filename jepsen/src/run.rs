@@ -226,21 +226,14 @@ fn harm(
     report.settled_ns = shared.recorder.now();
     std::thread::sleep(CALM);
     running.stop_clients();
-    // What was proposed last may still be on its way to somebody.
-    if let Err(error) = cluster.settle(SETTLE_WAIT) {
+    // What was proposed last may still be on its way to somebody. Who did not come together before will not now.
+    let whole = !report.findings.iter().any(|finding| finding.code == "converge");
+    if let Err(error) = cluster.settle(if whole { SETTLE_WAIT } else { CALM }) {
         report.findings.push(Finding::new("converge", format!("{error:#}")));
     }
     let roots = lock(&shared.roots).clone();
-    let seen = match cluster.see(&shared.workspaces(), &roots) {
-        Ok((seen, findings)) => {
-            report.findings.extend(findings);
-            seen
-        }
-        Err(error) => {
-            report.findings.push(Finding::new("look", format!("{error:#}")));
-            check::Seen { nodes: Vec::new(), roots }
-        }
-    };
+    let (seen, found) = cluster.see(&shared.workspaces(), &roots);
+    report.findings.extend(found);
     let last = seen.nodes.iter().flat_map(|node| node.logs.values().flatten()).map(|entry| entry.event).max();
     running.stop_followers(last.unwrap_or(0), Duration::from_secs(60));
     let followers = lock(&shared.followed).clone();

@@ -41,7 +41,8 @@ pub struct Scenario {
     pub load: fn(&mut Load),
 }
 
-const PLAIN: Scenario =
+/// Three nodes on which nothing is done.
+pub const PLAIN: Scenario =
     Scenario { name: "", number: 0, about: "", needs: &[], nodes: (3, 3), settings: &[], plan: |_| {}, load: |_| {} };
 
 /// All of them.
@@ -203,25 +204,31 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "snapshot-race",
         number: 6,
-        about: "a node comes back after the log was purged, and is killed in the middle of the install",
+        about: "a node comes back after the log was purged, and it or its leader is killed in the middle of the install",
         settings: &["raft.snapshot_entries=20"],
         plan: |plan| {
             while plan.goes_on() {
-                plan.then(Fault::Kill { who: Who::Follower(0) });
-                plan.wait(5_000, 8_000);
+                // Long enough for more entries than are kept beside a snapshot.
+                plan.then(Fault::Kill { who: Who::Node(2) });
+                plan.wait(16_000, 20_000);
                 plan.then(Fault::Revive);
-                plan.wait(100, 1_500);
-                plan.then(Fault::Kill { who: Who::Follower(1) });
+                plan.wait(50, 1_200);
+                let who = if plan.random.bool() { Who::Node(2) } else { Who::Leader };
+                plan.then(Fault::Kill { who });
                 plan.wait(50, 400);
                 plan.then(Fault::Revive);
-                plan.wait(100, 1_500);
-                plan.then(Fault::Kill { who: Who::Leader });
+                plan.wait(50, 800);
+                plan.then(Fault::Kill { who: Who::Node(2) });
                 plan.wait(50, 400);
                 plan.then(Fault::Revive);
                 plan.wait(2_000, 4_000);
             }
         },
-        load: |load| load.think = Duration::from_millis(40),
+        load: |load| {
+            load.clients = 12;
+            load.workspaces = 8;
+            load.think = Duration::from_millis(20);
+        },
         ..PLAIN
     },
     Scenario {

@@ -18,7 +18,7 @@ use crate::http::{self, Events, Request};
 use crate::{lock, model};
 
 /// How long one request may take.
-const REQUEST_WAIT: Duration = Duration::from_secs(8);
+const REQUEST_WAIT: Duration = Duration::from_secs(5);
 /// How long a client tries one deployment.
 const OPERATION_WAIT: Duration = Duration::from_secs(25);
 /// Processes that end with `info` are followed by ones whose number is this much higher.
@@ -59,7 +59,7 @@ pub struct Load {
 impl Default for Load {
     fn default() -> Load {
         Load {
-            clients: 6,
+            clients: 8,
             workspaces: 3,
             followers: 2,
             think: Duration::from_millis(120),

@@ -54,6 +54,7 @@ impl Nemesis {
         }
         let reason = said.lines().find(|line| line.contains("error")).unwrap_or("").trim().to_owned();
         self.start_over(index)?;
+        self.redundant();
         Ok(format!("{what}: refused with {status} ({reason}); its disk is wiped and it comes back as a new node"))
     }
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Nemesis, START_WAIT};
 use crate::check::Finding;
+use crate::cluster::SETTLE_WAIT;
 use crate::fault::Who;
 use crate::net::run;
 use crate::node::State;
@@ -78,9 +79,18 @@ impl Nemesis {
         Ok(())
     }
 
+    /// Waits until what is on a majority is on a majority of nodes that still have their disks: no cluster survives the
+    /// loss of a second disk before that.
+    pub(super) fn redundant(&mut self) {
+        if let Err(error) = self.cluster.settle_under_load(SETTLE_WAIT) {
+            self.findings.push(Finding::new("converge", format!("after a disk was lost: {error:#}")));
+        }
+    }
+
     pub(super) fn wipe(&mut self, who: Who) -> Result<String> {
         let Some(index) = self.who(who).first().copied() else { return Ok("nobody to wipe".to_owned()) };
         self.start_over(index)?;
+        self.redundant();
         Ok(format!("node {index} lost its disk and came back as a new node; the old one is removed"))
     }
 
@@ -103,6 +113,36 @@ impl Nemesis {
         let ended = copy.ended(Duration::from_secs(10));
         let how = ended.map_or_else(|| "it runs".to_owned(), |status| format!("it ended with {status}"));
         Ok(format!("a copy of node {index}'s data directory is started on host {spare}: {how}"))
+    }
+
+    /// Three nodes: the leader, the one that forgets, and the one that is cut off meanwhile.
+    pub(super) fn forget(&mut self) -> Result<String> {
+        let cluster = Arc::clone(&self.cluster);
+        let (leader, followers) = (self.who(Who::Leader), self.who(Who::Followers));
+        let (&[leader], &[forgets, away]) = (&leader[..], &followers[..]) else { bail!("there are not three nodes") };
+        let (node, kept) = (&cluster.nodes[forgets], cluster.nodes[forgets].home.join("kept"));
+        node.kill();
+        run(std::process::Command::new("cp").arg("-a").arg(node.data()).arg(&kept))?;
+        cluster.start(forgets)?;
+        let deadline = Instant::now() + START_WAIT;
+        while !node.is_ready(cluster.host(forgets)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        for other in [leader, forgets] {
+            cluster.hosts.cut(away, other)?;
+            cluster.hosts.cut(other, away)?;
+        }
+        // The two that are left acknowledge.
+        std::thread::sleep(Duration::from_secs(5));
+        cluster.nodes[leader].kill();
+        node.kill();
+        self.down.extend([leader, forgets]);
+        std::fs::remove_dir_all(node.data())?;
+        std::fs::rename(&kept, node.data())?;
+        cluster.hosts.heal()?;
+        cluster.start(forgets)?;
+        std::thread::sleep(Duration::from_secs(6));
+        Ok(format!("node {forgets} came back with an older data directory and met node {away}; node {leader} is down"))
     }
 
     pub(super) fn found_again(&mut self) -> Result<String> {

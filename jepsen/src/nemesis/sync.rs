@@ -16,7 +16,7 @@ const ATTACH_WAIT: Duration = Duration::from_secs(20);
 
 impl Nemesis {
     /// Attaches to a node and says what is to happen at its syncs. Nothing when the node does not run.
-    fn trace(&mut self, index: usize, inject: &str) -> Result<bool> {
+    pub(super) fn trace(&mut self, index: usize, inject: &str) -> Result<bool> {
         let node = &self.cluster.nodes[index];
         let Some(pid) = node.pid().filter(|_| node.state() == State::Up) else { return Ok(false) };
         let said = node.home.join("strace.log");
