@@ -219,7 +219,8 @@ impl Cluster {
         (seen, findings)
     }
 
-    fn see_one(&self, index: usize, workspaces: &[String]) -> Result<NodeSeen> {
+    /// What one node shows now.
+    pub fn see_one(&self, index: usize, workspaces: &[String]) -> Result<NodeSeen> {
         let mut logs = BTreeMap::new();
         let mut conversations = BTreeMap::new();
         for workspace in workspaces {

@@ -172,6 +172,8 @@ pub enum Fault {
     },
     /// Leadership is handed over.
     Transfer,
+    /// A backup is taken through a follower.
+    Backup,
     /// Packets that no node sent arrive at every node's port for gossip.
     Forge {
         /// How many.

@@ -131,6 +131,11 @@ impl Recorder {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// When the run began.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Takes one down.
     pub fn add(&self, op: Op) {
         crate::lock(&self.ops).push(op);

@@ -14,6 +14,8 @@ mod run;
 
 mod nemesis;
 
+mod drill;
+
 mod work;
 
 mod cluster;

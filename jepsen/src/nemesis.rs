@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::check::Finding;
 use crate::cluster::Cluster;
 use crate::disk::Disk;
+use crate::drill::Backup;
 use crate::fault::{Cut, Fault, Step, Who};
 use crate::node::State;
 
@@ -47,6 +48,8 @@ pub struct Nemesis {
     /// Nodes that were killed, or that were made to end.
     down: BTreeSet<usize>,
     began: Instant,
+    /// The last backup that was taken.
+    pub backup: Option<Backup>,
     /// What was done, in order.
     pub timeline: Vec<Done>,
     /// What nodes did that they must not.
@@ -63,6 +66,7 @@ impl Nemesis {
             tracers: Vec::new(),
             down: BTreeSet::new(),
             began: Instant::now(),
+            backup: None,
             timeline: Vec::new(),
             findings: Vec::new(),
         }
@@ -179,6 +183,7 @@ impl Nemesis {
             Fault::Leave { who } => self.leave(*who)?,
             Fault::Replace { who } => self.replace(*who)?,
             Fault::Transfer => self.transfer(),
+            Fault::Backup => self.take_backup()?,
             Fault::Forge { packets, seed } => self.forge(*packets, *seed)?,
         };
         self.note(what, from);

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use crate::check::{self, Evidence, Finding};
 use crate::cluster::{Cluster, SETTLE_WAIT, Shape};
 use crate::disk::{self, Disk, Kind};
+use crate::drill;
 use crate::fault::{Plan, Step};
 use crate::lock;
 use crate::nemesis::Nemesis;
@@ -57,6 +58,7 @@ pub fn lacks(scenario: &Scenario, options: &Options) -> Option<String> {
         Need::Disk(kind) => disk::cannot(*kind, &options.out),
         Need::Strace => no_strace(),
         Need::Faketime => faketime().is_none().then(|| "libfaketime is not installed".to_owned()),
+        Need::Backup => drill::cannot(&options.binary.caxton),
         Need::Other => options.binary.old.is_none().then(|| "no other version was given (--other PATH)".to_owned()),
     };
     scenario.needs.iter().find_map(missing)
@@ -237,7 +239,14 @@ fn harm(
     let last = seen.nodes.iter().flat_map(|node| node.logs.values().flatten()).map(|entry| entry.event).max();
     running.stop_followers(last.unwrap_or(0), Duration::from_secs(60));
     let followers = lock(&shared.followed).clone();
-    Ok(Evidence { history: shared.recorder.history(), followers, seen })
+    let history = shared.recorder.history();
+    if let (Some(backup), Some(last)) = (&nemesis.backup, seen.nodes.first()) {
+        match drill::both(cluster, backup, shared.recorder.began(), &history, last) {
+            Ok(findings) => report.findings.extend(findings),
+            Err(error) => report.findings.push(Finding::new("drill", format!("{error:#}"))),
+        }
+    }
+    Ok(Evidence { history, followers, seen })
 }
 
 fn judge(evidence: &Evidence, report: &mut Report) {

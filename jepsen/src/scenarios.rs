@@ -17,6 +17,8 @@ pub enum Need {
     Strace,
     /// libfaketime.
     Faketime,
+    /// A program that knows backups.
+    Backup,
     /// Another version of the program.
     Other,
 }
@@ -438,10 +440,27 @@ pub const ALL: &[Scenario] = &[
         },
         ..PLAIN
     },
+    Scenario {
+        name: "backup-recover",
+        number: 18,
+        about: "a backup under load and a crash is restored elsewhere; then all disks but one are lost, and that node goes on",
+        needs: &[Need::Backup],
+        nodes: (3, 4),
+        plan: |plan| {
+            plan.wait(2_000, 4_000);
+            let who = plan.anyone();
+            plan.then(Fault::Kill { who });
+            plan.wait(500, 2_000);
+            plan.then(Fault::Backup);
+            plan.wait(500, 1_000);
+            plan.then(Fault::Revive);
+        },
+        ..PLAIN
+    },
 ];
 
 /// The handful for every change.
-pub const SHORT: &[&str] = &["kill", "partition", "power-cut", "ambiguous"];
+pub const SHORT: &[&str] = &["kill", "partition", "power-cut", "sync-fails", "ambiguous"];
 
 /// A scenario by its name.
 pub fn named(name: &str) -> Option<&'static Scenario> {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::{Nemesis, START_WAIT};
 use crate::check::Finding;
 use crate::cluster::SETTLE_WAIT;
+use crate::drill::Backup;
 use crate::fault::Who;
 use crate::net::run;
 use crate::node::State;
@@ -92,6 +93,21 @@ impl Nemesis {
         self.start_over(index)?;
         self.redundant();
         Ok(format!("node {index} lost its disk and came back as a new node; the old one is removed"))
+    }
+
+    pub(super) fn take_backup(&mut self) -> Result<String> {
+        let by = self.who(Who::Follower(0)).first().copied().context("no follower")?;
+        let file = self.cluster.nodes[by].home.join("backup.archive");
+        let asked = Instant::now();
+        // Through a follower first, and through anybody while the cluster elects.
+        let text = file.display().to_string();
+        let (node, host) = (&self.cluster.nodes[by], self.cluster.host(by));
+        let args = ["backup", &text, "--force"];
+        if node.cli(&self.cluster.binary.caxton, host, &args).is_err() {
+            self.operator(None, &args)?;
+        }
+        self.backup = Some(Backup { file, asked });
+        Ok(format!("a backup was taken through node {by}"))
     }
 
     /// The first host that has no member.
