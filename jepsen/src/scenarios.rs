@@ -212,7 +212,7 @@ pub const ALL: &[Scenario] = &[
             while plan.goes_on() {
                 // Long enough for more entries than are kept beside a snapshot.
                 plan.then(Fault::Kill { who: Who::Node(2) });
-                plan.wait(16_000, 20_000);
+                plan.wait(20_000, 24_000);
                 plan.then(Fault::Revive);
                 plan.wait(50, 1_200);
                 let who = if plan.random.bool() { Who::Node(2) } else { Who::Leader };
@@ -228,7 +228,7 @@ pub const ALL: &[Scenario] = &[
         },
         load: |load| {
             load.clients = 12;
-            load.workspaces = 8;
+            load.workspaces = 24;
             load.think = Duration::from_millis(20);
         },
         ..PLAIN
