@@ -63,12 +63,19 @@ pub fn next(view: &View) -> Option<Step> {
 }
 
 /// Who should vote: those who do first, the leader before the others, then learners that are ready.
+///
+/// While a node that belongs has not caught up, no voter that stays loses its vote: with one voter fewer than before, an
+/// acknowledged write would be on one disk alone, and that disk's node may be the next to go.
 fn target(view: &View, own: NodeId) -> BTreeSet<NodeId> {
     let stays = |node: &&NodeId| !view.departed.contains(node);
     let voters = view.voters.iter().filter(|node| **node != own).filter(stays);
+    let stay = 1 + voters.clone().count();
     let ready = view.learners.iter().filter(|node| view.ready.contains(node) && view.belongs.contains(node));
     let candidates: Vec<NodeId> = std::iter::once(&own).chain(voters).chain(ready.filter(stays)).copied().collect();
-    candidates.iter().take(odd(candidates.len().min(view.voters_max))).copied().collect()
+    let comes = view.belongs.iter().filter(stays).any(|node| !candidates.contains(node));
+    let most = candidates.len().min(view.voters_max);
+    let count = if comes { odd(most).max(stay.min(view.voters_max)) } else { odd(most) };
+    candidates.iter().take(count).copied().collect()
 }
 
 /// The largest odd number up to `count`, and 1 at least.
@@ -123,6 +130,9 @@ mod tests {
         gone.departed = nodes(&[3]);
         assert_eq!(next(&gone), Some(Step::SetVoters(nodes(&[1, 2, 4]))), "a learner takes its place");
         gone.ready = nodes(&[]);
+        assert_eq!(next(&gone), Some(Step::SetVoters(nodes(&[1, 2]))), "its place is kept until the learner is ready");
+        gone.belongs = nodes(&[1, 2]);
+        gone.learners = nodes(&[]);
         assert_eq!(next(&gone), Some(Step::SetVoters(nodes(&[1]))), "two voters are no better than one");
         gone.departed = nodes(&[1]);
         gone.ready = nodes(&[3, 4]);

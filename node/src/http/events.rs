@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -15,6 +16,7 @@ use axum::response::sse::{Event, KeepAlive};
 use axum::routing::get;
 use caxton_proto::WorkspaceId;
 use caxton_proto::log::{Deployment, Role};
+use caxton_raft::ReadError;
 use caxton_raft::deploy_log::State as LogState;
 use futures::Stream;
 use serde::Deserialize;
@@ -29,6 +31,8 @@ use crate::problem::{Code, Problem};
 
 /// How many deployments are looked at in one go, so that the log's state is never held for long.
 const BATCH: usize = 256;
+/// How long a stream waits for a node that is behind to reach the event after which it begins.
+const REACH_WAIT: Duration = Duration::from_secs(5);
 
 /// This part of the API's description.
 #[derive(OpenApi)]
@@ -110,9 +114,14 @@ async fn open(
             .retry_after(5)
     })?;
     let scope = Scope { workspace, access };
-    // A node that is behind must not take an id that it has not reached for one that does not exist.
-    let (applied, gap) =
-        services.log.current(|state| (state.applied(), after.is_some_and(|after| scope.is_gap(state, after)))).await?;
+    let current =
+        services.log.current(|state| (state.applied(), after.is_some_and(|after| scope.is_gap(state, after)))).await;
+    let (applied, gap) = match current {
+        Ok(current) => current,
+        // Any node streams what it has itself: that is in order and without a gap, only later.
+        Err(ReadError::NotLeader { .. } | ReadError::Unavailable) => behind(&services, &scope, after).await?,
+        Err(error @ ReadError::Fatal { .. }) => return Err(error.into()),
+    };
     if gap {
         return Err(compacted());
     }
@@ -135,6 +144,23 @@ async fn open(
         Some((Ok(event), follow))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(heartbeat).text("still here")))
+}
+
+/// What a node that does not lead knows, once it has reached `after`. One that is behind must not take an id that it
+/// has not reached for one that does not exist.
+async fn behind(services: &Services, scope: &Scope, after: Option<u64>) -> Result<(u64, bool), Problem> {
+    let mut applied = services.log.applied();
+    let reached = applied.wait_for(|applied| after.is_none_or(|after| *applied >= after));
+    match tokio::time::timeout(REACH_WAIT, reached).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(_)) => return Err(stopping()),
+        Err(_) => {
+            let detail = format!("this node has not got as far as event {}", after.unwrap_or_default());
+            let problem = Problem::new(Code::Unavailable, detail);
+            return Err(problem.help("try again in a moment, or on another node").retry_after(1));
+        }
+    }
+    Ok(services.log.read(|state| (state.applied(), after.is_some_and(|after| scope.is_gap(state, after)))))
 }
 
 fn compacted() -> Problem {

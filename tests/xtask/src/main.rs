@@ -18,6 +18,7 @@ usage: cargo xtask COMMAND [ARGS]
   test        install what the build needs, then run every test
   setup       only install what the build needs
   containers  build caxton, put it into an image, and test three nodes in containers (wants Docker)
+  jepsen      build caxton and the fault harness, and run it: `short` unless told (see jepsen/README.md)
   charts      render, validate and test the Helm chart, the alerts and the dashboard (wants Python)
 ";
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Some("setup") => needs::meet(),
         Some("containers") => needs::meet().and_then(|()| containers()),
         Some("charts") => run(Command::new(repository().join("tests/charts.sh")).args(&args[1..])),
+        Some("jepsen") => needs::meet().and_then(|()| jepsen(&args[1..])),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             Ok(())
@@ -71,6 +73,18 @@ fn containers() -> Result<(), String> {
     say("building caxton");
     run(cargo().args(["build", "--package", "caxton"]))?;
     run(Command::new(repository().join("tests/containers.sh")).arg(target_folder()?.join("debug/caxton")))
+}
+
+/// Builds the binary and the harness, which is a workspace of its own, and runs real nodes under real faults.
+fn jepsen(args: &[String]) -> Result<(), String> {
+    say("building caxton");
+    run(cargo().args(["build", "--package", "caxton"]))?;
+    say("building the fault harness");
+    let (harness, built) = (repository().join("jepsen"), target_folder()?.join("jepsen"));
+    run(cargo().current_dir(&harness).args(["build", "--locked", "--target-dir"]).arg(&built))?;
+    let short = ["short".to_owned()];
+    let args = if args.is_empty() { &short } else { args };
+    run(Command::new(built.join("debug/jepsen")).args(args).arg("--caxton").arg(target_folder()?.join("debug/caxton")))
 }
 
 fn cargo() -> Command {
