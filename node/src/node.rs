@@ -381,7 +381,7 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
     let dir = config.data.dir.clone();
     let reserve = config.disk.reserve_bytes.0;
     let credentials = Credentials::open(dir.join("tls"), Certified { cluster: identity.cluster, node: identity.node })?;
-    let peers = Peers::new(credentials.clone(), Book::open(&dir));
+    let peers = Peers::new(credentials, Book::open(&dir));
     let (artifacts, store) = open_stores(&dir, reserve).await?;
     let groups = Groups::new(store, identity.node, timers(&config), Arc::new(peers.clone()));
     let (catalogs, pins) = (Catalogs::default(), Pins::default());
@@ -403,7 +403,7 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
             let at = (port.address, port.gossip_address().await?);
             // Open before the log: its messages are what a node starts with that is behind.
             let routes = peer_port::routes(service.clone(), Arc::clone(&api));
-            door.spawn("peers", Door::new(port.listener, credentials, routes)?.run(door.stop_token()));
+            door.spawn("peers", Door::new(port.listener, peers.clone(), routes)?.run(door.stop_token()));
             Some(at)
         }
     };

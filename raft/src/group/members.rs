@@ -100,7 +100,7 @@ impl Group {
         self.inner.raft.change_membership(change, false).await.map(drop).map_err(change_error)
     }
 
-    /// Lets the voter `to` lead. Returns once it does.
+    /// Lets the voter `to` lead. Returns once it does. Commands wait meanwhile, so that none is lost on the way.
     pub async fn hand_over(&self, to: NodeId) -> Result<(), ChangeError> {
         let (raft, links) = (&self.inner.raft, &self.inner.links);
         let metrics = raft.metrics().borrow().clone();
@@ -110,6 +110,9 @@ impl Group {
         if !metrics.membership_config.membership().voter_ids().any(|voter| voter == to.0) {
             return Err(ChangeError::Unknown { node: to });
         }
+        let held = tokio::time::timeout(TAKE_OVER_WAIT, self.inner.proposer.hold()).await;
+        let _held = held.map_err(|_| ChangeError::Unavailable)?;
+        let metrics = raft.metrics().borrow().clone();
         let message = wire::take_over(links.group, &metrics.vote, metrics.last_applied.as_ref());
         let answer = links.transport.call(to, message, TAKE_OVER_WAIT).await;
         let answer = answer.map_err(|_| ChangeError::Unavailable)?;
