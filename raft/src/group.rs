@@ -91,15 +91,15 @@ pub struct Groups {
 /// One group on this node. A handle: clones share the group.
 #[derive(Clone)]
 pub struct Group {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    raft: Raft,
+pub(crate) struct Inner {
+    pub(crate) raft: Raft,
     proposer: Proposer,
     status: watch::Receiver<Status>,
     members: watch::Receiver<Members>,
-    links: Arc<Links>,
+    pub(crate) links: Arc<Links>,
     applied: watch::Receiver<u64>,
     follow: JoinHandle<()>,
     suspect: Option<JoinHandle<()>>,

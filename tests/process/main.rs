@@ -18,3 +18,5 @@ mod crashes;
 mod corruption;
 
 mod disk_full;
+
+mod backup;

@@ -58,7 +58,9 @@ fn group_of(method: &Method, uri: &Uri) -> Option<GroupId> {
         ("cluster", ..) | ("workspaces", Some(_), None) => {
             (method != Method::GET || !stale).then_some(deploy_log::GROUP)
         }
-        ("workspaces", Some(_), Some("deployments" | "rollback" | "artifacts" | "tree")) => Some(deploy_log::GROUP),
+        ("workspaces", Some(_), Some("deployments" | "rollback" | "artifacts" | "tree" | "secrets")) => {
+            Some(deploy_log::GROUP)
+        }
         ("workspaces", Some(name), Some("messages" | "conversations" | "approvals")) => {
             // What is no name is refused by whoever answers.
             Some(name.parse::<WorkspaceId>().map_or(GroupId(1), |workspace| owner_of(&workspace, SHARDS)))
@@ -274,6 +276,8 @@ mod tests {
             (Method::PUT, "/api/v1/workspaces/demo/artifacts", zero),
             (Method::POST, "/api/v1/workspaces/demo/tree/nodes", zero),
             (Method::POST, "/api/v1/workspaces/demo/rollback", zero),
+            (Method::PUT, "/api/v1/workspaces/demo/secrets/KEY", zero),
+            (Method::POST, "/api/v1/cluster/backup", zero),
             (Method::POST, "/api/v1/tokens", zero),
             (Method::DELETE, "/api/v1/tokens/x", zero),
             (Method::GET, "/api/v1/cluster", zero),

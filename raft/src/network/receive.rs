@@ -120,6 +120,11 @@ impl Receiver {
                 leads(from, &vote).map_err(nonsense)?;
                 Ok(wire::take_over_answer(self.take_over(vote, last).await?))
             }
+            Request::Read => {
+                // A node that does not lead, or cannot reach a majority, says so.
+                let upto = self.raft.ensure_linearizable().await.ok().flatten();
+                Ok(wire::read_answer(upto.map(|upto| upto.index)))
+            }
         }
     }
 
