@@ -48,6 +48,8 @@ pub mod affinity;
 
 pub mod cluster;
 
+pub mod backup;
+
 pub mod catalog;
 
 pub mod tools;

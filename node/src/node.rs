@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use caxton_proto::log::Token;
 use caxton_proto::log::cluster::NodeFacts;
 use caxton_raft::deploy_log::{self, DeployLog};
-use caxton_raft::{Birth, Group, GroupId, Groups, NodeIdentity, OpenError, OpenGroupError, Origin, Store, Timers};
+use caxton_raft::{
+    Birth, ClaimError, Group, GroupId, Groups, NodeIdentity, OpenError, OpenGroupError, Origin, Store, Timers,
+};
 use peer_port::PeerPort;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +25,7 @@ use tracing::{info, warn};
 use crate::activity::Activity;
 use crate::artifacts::{Artifacts, Space};
 use crate::auth::{self, Auth, KnownTokens, SecretError, private_dir, write_private};
+use crate::backup::audit;
 use crate::capability::{Router, RouterLimits, Vectors};
 use crate::catalog::Catalogs;
 use crate::cluster::hearsay::{Hearsay, HearsayError, Manner};
@@ -106,6 +109,9 @@ pub enum StartError {
     /// The log's store.
     #[error("the log's store cannot be opened")]
     Store(#[from] OpenError),
+    /// The log is not the one that the node had.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
     /// The deploy log.
     #[error("the deploy log cannot be opened")]
     Log(#[from] OpenGroupError),
@@ -179,6 +185,10 @@ impl StartError {
             | StartError::Spent(_) => {
                 "if it is damaged, restore the data directory from a backup: docs/OPERATIONS.md".to_owned()
             }
+            StartError::Claim(ClaimError::Lost { .. }) => {
+                "put the folder back; or restore a backup with `caxton restore FILE --data-dir NEW_DIR`; or, when other nodes of the cluster are alive, take this node out with `caxton cluster remove`, empty its data directory and let it join again".to_owned()
+            }
+            StartError::Claim(_) => "restore the data directory from a backup: docs/OPERATIONS.md".to_owned(),
             StartError::Enter(error) => return error.help().map(str::to_owned),
             StartError::Gossip(_) => "check `cluster.bind`, and the folder keys/ of the data directory".to_owned(),
             StartError::Advertise { .. } => {
@@ -219,6 +229,9 @@ impl Node {
         let port = PeerPort::open(&config, &dir).await?;
         let own = introduction(addr, &url, port.as_ref());
         let identity = enter(&dir, &config, &own, port.as_ref()).await?;
+        if let Some(last) = audit::last(&dir) {
+            warn!(target: "caxton::audit", what = last.what, time = last.time, actor = last.actor, before = last.cluster_before, detail = last.detail, "this data directory was changed while no node ran on it");
+        }
         let failure = Failure::default();
         let (edges, workers) = (Tasks::new(failure.clone()), Tasks::new(failure.clone()));
         let door = Tasks::new(failure.clone());
@@ -328,8 +341,8 @@ async fn enter(
     })
 }
 
-/// Takes the data directory for this process.
-fn lock(dir: &Path) -> Result<File, StartError> {
+/// Takes the data directory for this process, until the file is dropped.
+pub fn lock(dir: &Path) -> Result<File, StartError> {
     let unusable =
         |source: Box<dyn std::error::Error + Send + Sync>| StartError::DataDir { dir: dir.to_owned(), source };
     private_dir(dir).map_err(|source| unusable(source.into()))?;
@@ -381,8 +394,9 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
     let dir = config.data.dir.clone();
     let reserve = config.disk.reserve_bytes.0;
     let credentials = Credentials::open(dir.join("tls"), Certified { cluster: identity.cluster, node: identity.node })?;
-    let peers = Peers::new(credentials.clone(), Book::open(&dir));
+    let peers = Peers::new(credentials, Book::open(&dir));
     let (artifacts, store) = open_stores(&dir, reserve).await?;
+    store.claim(&dir.join(cluster::LOG_MARK_FILE)).await?;
     let groups = Groups::new(store, identity.node, timers(&config), Arc::new(peers.clone()));
     let (catalogs, pins) = (Catalogs::default(), Pins::default());
     let replicas = Replicas::new(artifacts.clone(), catalogs.clone(), peers.clone());
@@ -403,7 +417,7 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
             let at = (port.address, port.gossip_address().await?);
             // Open before the log: its messages are what a node starts with that is behind.
             let routes = peer_port::routes(service.clone(), Arc::clone(&api));
-            door.spawn("peers", Door::new(port.listener, credentials, routes)?.run(door.stop_token()));
+            door.spawn("peers", Door::new(port.listener, peers.clone(), routes)?.run(door.stop_token()));
             Some(at)
         }
     };
@@ -450,6 +464,7 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         replicas.clone(),
         rules(&config),
     );
+    let backup_replicas = replicas.clone();
     let uploads = Arc::new(Semaphore::new(config.deploy.uploads_max as usize));
     let event_streams = Arc::new(Semaphore::new(config.http.event_streams_max as usize));
     let routing = Router::new(Vectors::at(&dir.join("cache")), RouterLimits::default());
@@ -482,6 +497,7 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         tools,
         secrets,
         artifacts,
+        replicas: backup_replicas,
         deployer,
         routing,
         metrics: crate::telemetry::metrics(),

@@ -24,6 +24,8 @@ use crate::config::{Config, TlsMode};
 pub const CA_KEY_FILE: &str = "ca.key";
 /// The file of the folder `tls` with the authority's certificate.
 pub const CA_FILE: &str = "ca.pem";
+/// What an authority is called, before the id of the cluster that made it.
+const CA_NAME: &str = "Caxton CA ";
 /// How long the authority's certificate is valid, in days.
 const CA_DAYS: i64 = 3650;
 /// How long a server's certificate is valid, in days.
@@ -211,7 +213,9 @@ pub fn authority(dir: &Path, cluster: &str) -> Result<Authority, TlsError> {
     let key = KeyPair::from_pem(&String::from_utf8_lossy(&key)).map_err(damaged)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, format!("Caxton CA {cluster}"));
+    // An authority keeps its name: a cluster that was restored under a new id has the same one, and the same clients.
+    let name = name_of(&path).unwrap_or_else(|| format!("{CA_NAME}{cluster}"));
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     valid_for(&mut params, CA_DAYS);
@@ -224,6 +228,17 @@ pub fn authority(dir: &Path, cluster: &str) -> Result<Authority, TlsError> {
     let wrong = |source| TlsError::Pem { path: path.clone(), setting: "tls/ca.pem", source };
     let certificate = CertificateDer::from_pem_file(&path).map_err(wrong)?;
     Ok(Authority { issuer: Issuer::new(params, key), certificate })
+}
+
+/// The common name of the authority whose certificate is in a file. Its names are all of one length, which is why they
+/// can be found without reading the whole certificate.
+fn name_of(path: &Path) -> Option<String> {
+    let certificate = CertificateDer::from_pem_file(path).ok()?;
+    let anchor = webpki::anchor_from_trusted_cert(&certificate).ok()?;
+    let subject = String::from_utf8_lossy(&anchor.subject).into_owned();
+    let name = &subject[subject.find(CA_NAME)?..];
+    let id = name[CA_NAME.len()..].get(..uuid::fmt::Hyphenated::LENGTH)?;
+    id.parse::<uuid::Uuid>().ok().map(|id| format!("{CA_NAME}{id}"))
 }
 
 fn issue(authority: &Issuer<'static, KeyPair>, names: &[String]) -> Result<(Chain, PrivateKeyDer<'static>), TlsError> {

@@ -5,6 +5,8 @@ mod members;
 
 mod proposer;
 
+mod suspect;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,6 +18,7 @@ use openraft::error::{CheckIsLeaderError, RaftError};
 use openraft::{BasicNode, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 pub use self::members::{ChangeError, Lag, Members};
 use self::proposer::Proposer;
@@ -30,6 +33,9 @@ use crate::types::{Raft, chain};
 
 /// The most bytes of one command.
 pub const COMMAND_BYTES_MAX: usize = 1 << 20;
+
+/// How long to wait for a word of who leads before asking again.
+const MOVED_WAIT: Duration = Duration::from_millis(20);
 
 /// Names a group within a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,9 +55,10 @@ pub enum Birth {
 pub struct Timers {
     /// How often a leader says that it is there.
     pub heartbeat: Duration,
-    /// How long a voter waits at least before it thinks that there is no leader.
+    /// How long a leader is silent at least before a voter stands for election.
     pub election_min: Duration,
-    /// How long it waits at most; each wait is drawn between the two.
+    /// How long at most; each node draws its own between the two. It looks as often as every one and a half heartbeats.
+    /// For half of this time a voter that has heard a leader votes for nobody else.
     pub election_max: Duration,
     /// After how many entries of the log the next snapshot is made.
     pub snapshot_entries: u64,
@@ -62,9 +69,9 @@ pub struct Timers {
 impl Default for Timers {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(250),
+            heartbeat: Duration::from_millis(200),
             election_min: Duration::from_secs(1),
-            election_max: Duration::from_secs(2),
+            election_max: Duration::from_millis(1300),
             snapshot_entries: 5_000,
             kept_entries: 500,
         }
@@ -84,17 +91,18 @@ pub struct Groups {
 /// One group on this node. A handle: clones share the group.
 #[derive(Clone)]
 pub struct Group {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    raft: Raft,
+pub(crate) struct Inner {
+    pub(crate) raft: Raft,
     proposer: Proposer,
     status: watch::Receiver<Status>,
     members: watch::Receiver<Members>,
-    links: Arc<Links>,
+    pub(crate) links: Arc<Links>,
     applied: watch::Receiver<u64>,
     follow: JoinHandle<()>,
+    suspect: Option<JoinHandle<()>>,
     /// How long a caller waits for a group that has no leader.
     leader_wait: Duration,
 }
@@ -197,7 +205,7 @@ pub enum ProposeError {
         /// How long it is.
         bytes: usize,
     },
-    /// Another node leads; it was not proposed.
+    /// Another node leads, or none; it was not proposed.
     #[error("this node does not lead the group")]
     NotLeader {
         /// Who does, if that is known.
@@ -274,8 +282,9 @@ impl Groups {
         let (status, members, follow) = follow(&raft);
         let leader_wait = self.timers.election_max * 2;
         let proposer = Proposer::start(raft.clone());
-        let group =
-            Group { inner: Arc::new(Inner { raft, proposer, status, members, applied, follow, leader_wait, links }) };
+        let suspect = suspect::start(&raft, &links, self.timers.heartbeat);
+        let inner = Inner { raft, proposer, status, members, applied, follow, suspect, leader_wait, links };
+        let group = Group { inner: Arc::new(inner) };
         // Not an error: whoever needs a leader finds out.
         group.led().await;
         Ok(group)
@@ -305,11 +314,20 @@ impl Groups {
     fn config(&self) -> Result<openraft::Config, OpenGroupError> {
         let Timers { heartbeat, election_min, election_max, snapshot_entries, kept_entries } = self.timers;
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        // openraft waits for a lease, which is its longest wait, and then for a wait between its shortest and its longest.
+        let lease = ms(election_max) / 2;
+        let shortest = ms(election_min).saturating_sub(lease).max(ms(heartbeat).saturating_add(1));
+        if election_min > election_max || shortest >= lease {
+            let why = format!(
+                "the longest silence of a leader ({election_max:?}) has to be more than twice the heartbeat                  ({heartbeat:?}), and more than the shortest ({election_min:?})"
+            );
+            return Err(OpenGroupError::Timers { why });
+        }
         let config = openraft::Config {
             cluster_name: "caxton".into(),
             heartbeat_interval: ms(heartbeat),
-            election_timeout_min: ms(election_min),
-            election_timeout_max: ms(election_max),
+            election_timeout_min: shortest,
+            election_timeout_max: lease,
             install_snapshot_timeout: ms(election_max * 10),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_entries.max(1)),
             max_in_snapshot_log_to_keep: kept_entries,
@@ -327,14 +345,31 @@ impl Group {
         if command.len() > COMMAND_BYTES_MAX {
             return Err(ProposeError::TooLong { bytes: command.len() });
         }
-        self.led().await;
-        self.inner.proposer.propose(command).await
+        let until = Instant::now() + self.inner.leader_wait;
+        loop {
+            self.led().await;
+            match self.inner.proposer.propose(command.clone()).await {
+                // Between two leaders. Nothing was proposed, so it can be again.
+                Err(ProposeError::NotLeader { leader: None }) if Instant::now() < until => self.moved().await,
+                answer => return answer,
+            }
+        }
     }
 
     /// Waits until this node has applied every command that was acknowledged before the call, and returns the index of
     /// the last.
     pub async fn read_index(&self) -> Result<u64, ReadError> {
-        self.led().await;
+        let until = Instant::now() + self.inner.leader_wait;
+        loop {
+            self.led().await;
+            match self.linearizable().await {
+                Err(ReadError::Unavailable) if Instant::now() < until => self.moved().await,
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn linearizable(&self) -> Result<u64, ReadError> {
         match self.inner.raft.ensure_linearizable().await {
             Ok(_) => Ok(*self.inner.applied.borrow()),
             Err(RaftError::Fatal(fatal)) => Err(ReadError::Fatal { why: chain(&fatal).into() }),
@@ -367,6 +402,13 @@ impl Group {
         let _ = self.inner.raft.shutdown().await;
     }
 
+    /// Waits for a word of who leads, or a moment.
+    async fn moved(&self) {
+        let mut status = self.inner.status.clone();
+        status.mark_unchanged();
+        let _ = tokio::time::timeout(MOVED_WAIT, status.changed()).await;
+    }
+
     /// Waits a while for a leader. With one there is nothing to wait for.
     async fn led(&self) {
         let mut status = self.inner.status.clone();
@@ -378,6 +420,9 @@ impl Group {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.follow.abort();
+        if let Some(suspect) = &self.suspect {
+            suspect.abort();
+        }
     }
 }
 

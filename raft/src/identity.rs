@@ -93,6 +93,15 @@ pub fn adopt_identity(dir: &Path, node: NodeId, cluster: Uuid) -> Result<NodeIde
     Ok(joined)
 }
 
+/// Makes `dir` the data directory of a new node that is the first of a new cluster, whatever it was before. Only for a
+/// node that does not run, and whose log was made that node's too.
+pub fn begin_again(dir: &Path, node: NodeId, cluster: Uuid) -> Result<NodeIdentity, IdentityError> {
+    let file = dir.join(IDENTITY_FILE);
+    let again = NodeIdentity { node, cluster, origin: Origin::Founded };
+    write(dir, &file, &again).map_err(|source| IdentityError::Write { file, source })?;
+    Ok(again)
+}
+
 /// The identity of the node whose data directory is `dir`: read, or minted when there is none yet.
 pub fn identity(dir: &Path) -> Result<NodeIdentity, IdentityError> {
     if let Some(known) = known_identity(dir)? {

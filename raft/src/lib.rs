@@ -11,6 +11,8 @@ pub mod deploy_log;
 
 pub mod identity;
 
+pub mod archive;
+
 mod store;
 
 mod log;
@@ -26,12 +28,15 @@ mod types;
 #[cfg(test)]
 mod suite;
 
+pub use archive::{ArchiveError, Archived, GroupState};
 pub use group::{
     Applied, Birth, ChangeError, Group, GroupId, Groups, Lag, Members, OpenGroupError, ProposeError, ReadError, Role,
     Status, Timers,
 };
-pub use identity::{IdentityError, NodeIdentity, Origin, adopt_identity, identity, known_identity, mint_node};
+pub use identity::{
+    IdentityError, NodeIdentity, Origin, adopt_identity, begin_again, identity, known_identity, mint_node,
+};
 pub use machine::{Entry, Frozen, Machine, MachineError};
 pub use network::receive::AnswerError;
 pub use network::{Alone, Transport, TransportError};
-pub use store::{OpenError, Store};
+pub use store::{ClaimError, OpenError, Store};

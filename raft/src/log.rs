@@ -13,7 +13,7 @@ use rocksdb::WriteBatch;
 use crate::group::GroupId;
 use crate::store::codec::{self, Damage};
 use crate::store::{Scan, Store, StoreError};
-use crate::types::{LogId, RaftEntry, StorageError, TypeConfig, Vote, storage_error};
+use crate::types::{LogId, Membership, RaftEntry, StorageError, TypeConfig, Vote, storage_error};
 
 const COMMITTED: u8 = b'c';
 const ENTRY: u8 = b'e';
@@ -121,6 +121,65 @@ impl LogStore {
         Ok(entries)
     }
 
+    /// The groups that have something in the store.
+    pub fn groups(store: &Store) -> Result<Vec<GroupId>, StoreError> {
+        let (mut groups, mut from) = (Vec::new(), Some(0u32));
+        while let Some(group) = from {
+            from = None;
+            store.scan(&group.to_be_bytes(), &[0xff; 4], |key, _| {
+                let number = key.first_chunk().copied().map(u32::from_be_bytes).ok_or(Damage::Shape)?;
+                groups.push(GroupId(number));
+                from = number.checked_add(1);
+                Ok(Scan::Enough)
+            })?;
+        }
+        Ok(groups)
+    }
+
+    /// Says that the log begins after `last`, which a snapshot covers.
+    pub fn begin_after(&self, batch: &mut WriteBatch, last: &LogId) {
+        self.put_log_id(batch, PURGED, Some(last));
+    }
+
+    /// Puts an entry in its place.
+    pub fn put(&self, batch: &mut WriteBatch, entry: &RaftEntry) {
+        let key = self.entry_key(entry.log_id.index);
+        batch.put(key, codec::seal(&key, |out| codec::put_entry(out, entry)));
+    }
+
+    /// Puts a vote in the place of the one before.
+    pub fn put_vote(&self, batch: &mut WriteBatch, vote: &Vote) {
+        let key = self.key(VOTE);
+        batch.put(key, codec::seal(&key, |out| codec::put_vote(out, vote)));
+    }
+
+    /// The last entry that there is, or was.
+    pub fn last_entry(&self) -> Result<Option<LogId>, StoreError> {
+        self.last()
+    }
+
+    /// The last entry that is known to be on a majority.
+    pub fn committed(&self) -> Result<Option<LogId>, StoreError> {
+        self.log_id(COMMITTED)
+    }
+
+    /// The term of the last vote.
+    pub fn term(&self) -> Result<u64, StoreError> {
+        Ok(self.vote()?.map_or(0, |vote| vote.leader_id.term))
+    }
+
+    /// The members that the newest entry about them names.
+    pub fn members(&self) -> Result<Option<Membership>, StoreError> {
+        let mut members = None;
+        self.scan(0, u64::MAX, |entry, _| {
+            if let openraft::EntryPayload::Membership(found) = entry.payload {
+                members = Some(found);
+            }
+            Ok(Scan::On)
+        })?;
+        Ok(members)
+    }
+
     async fn write_synced(&self, batch: WriteBatch) -> Result<(), StoreError> {
         self.store.write(batch)?;
         self.store.synced().await
@@ -172,9 +231,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        let key = self.key(VOTE);
         let mut batch = WriteBatch::default();
-        batch.put(key, codec::seal(&key, |out| codec::put_vote(out, vote)));
+        self.put_vote(&mut batch, vote);
         let saved = self.write_synced(batch).await;
         saved.map_err(|error| storage_error(ErrorSubject::Vote, ErrorVerb::Write, &error))
     }
@@ -201,8 +259,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let mut batch = WriteBatch::default();
         for entry in entries {
-            let key = self.entry_key(entry.log_id.index);
-            batch.put(key, codec::seal(&key, |out| codec::put_entry(out, &entry)));
+            self.put(&mut batch, &entry);
         }
         self.store.write(batch).map_err(write_error)?;
         self.store.synced_then(move |result| callback.log_io_completed(result));

@@ -23,6 +23,7 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, OptionalSend, Snapshot};
+use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use self::wire::{MESSAGE_BYTES_MAX, WireError};
@@ -43,6 +44,12 @@ pub trait Transport: Send + Sync + 'static {
     /// [`Groups::answer`](crate::Groups::answer) and sends back what that returns; its error becomes
     /// [`TransportError::Refused`]. A message has at most [`MESSAGE_BYTES_MAX`] bytes.
     async fn call(&self, to: NodeId, message: Bytes, within: Duration) -> Result<Bytes, TransportError>;
+
+    /// Names nodes whose process has ended, as far as the transport can see: their connections were closed, and nobody
+    /// listens where they were. A hint: a group that is led by one of them looks for another leader sooner.
+    fn gone(&self) -> Option<broadcast::Receiver<NodeId>> {
+        None
+    }
 }
 
 /// Why a message got no answer.
@@ -89,13 +96,39 @@ pub struct Links {
     pub transport: Arc<dyn Transport>,
     /// The vote of the leader that gave this node leave to stand while its own lease still holds.
     leave: Mutex<Option<Vote>>,
+    /// The vote of a leader whose process has ended: its lease holds nobody back.
+    given_up: Mutex<Option<Vote>>,
+    /// When a leader last sent something.
+    led: Mutex<Option<Instant>>,
     /// When each node last answered.
     heard: Mutex<BTreeMap<u64, Instant>>,
 }
 
 impl Links {
     pub fn new(group: GroupId, node: NodeId, transport: Arc<dyn Transport>) -> Links {
-        Links { group, node, transport, leave: Mutex::default(), heard: Mutex::default() }
+        let (leave, given_up, led) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Links { group, node, transport, leave, given_up, led, heard: Mutex::default() }
+    }
+
+    /// The leader with `vote` is gone.
+    pub fn give_up(&self, vote: Vote) {
+        *self.given_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(vote);
+    }
+
+    /// Whether the leader with `vote` is gone.
+    pub fn is_given_up(&self, vote: &Vote) -> bool {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(vote)
+    }
+
+    /// A leader sent something: whatever was thought of it, it is there.
+    pub fn is_led(&self) {
+        *self.led.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.given_up.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// How long ago a leader last sent something, if one ever did.
+    pub fn unled(&self) -> Option<Duration> {
+        self.led.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
     }
 
     /// The leader with `vote` wants this node to lead after it.

@@ -117,6 +117,15 @@ impl Snapshots {
         file.map(received).map_err(|source| self.write_error(source))
     }
 
+    /// Writes down a snapshot that comes from an archive, checks all of it and gives it its name.
+    pub fn import(&self, from: &mut dyn Read) -> Result<Saved, SnapshotError> {
+        let unfinished = Unfinished(self.dir.join(format!("{}.{UNFINISHED_SUFFIX}", uuid::Uuid::new_v4())));
+        let mut write = || io::copy(from, &mut File::create(&unfinished.0)?).map(drop);
+        write().map_err(|source| self.write_error(source))?;
+        let (_, header) = self.reader(&unfinished.0)?;
+        self.accept(&unfinished.0, &header.meta())
+    }
+
     /// Checks all of a snapshot that has arrived and should be `meta`, and gives it its name.
     fn accept(&self, path: &Path, meta: &SnapshotMeta) -> Result<Saved, SnapshotError> {
         let (reader, header) = self.reader(path)?;
@@ -226,6 +235,11 @@ impl SnapshotFile {
             Ok(file) => Ok(SnapshotFile { file, content: Content::Whole(saved.clone()) }),
             Err(source) => Err(SnapshotError::Read { file: saved.file.clone(), source }),
         }
+    }
+
+    /// The file itself, at its beginning.
+    pub async fn into_file(self) -> std::fs::File {
+        self.file.into_std().await
     }
 
     /// The file once all of it was checked, is the snapshot that `meta` says, and has its name.

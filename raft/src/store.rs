@@ -1,6 +1,7 @@
 //! One RocksDB for all groups of a node: one write-ahead log, so that they share fsyncs. Nothing is on disk before
 //! [`Store::synced`] says so, and what was damaged on disk is refused, with the file's name, instead of half read.
 
+mod claim;
 pub mod codec;
 mod records;
 mod syncer;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, LogLevel, Options, WriteBatch};
 use tokio::sync::{oneshot, watch};
 
+pub use self::claim::ClaimError;
 use self::codec::Damage;
 use self::syncer::Syncer;
 

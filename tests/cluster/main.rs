@@ -3,6 +3,7 @@
 
 mod join;
 mod life;
+mod operate;
 mod secret;
 mod strangers;
 mod support;

@@ -20,3 +20,5 @@ mod corruption;
 mod disk_full;
 
 mod openai;
+
+mod backup;

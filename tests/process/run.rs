@@ -115,7 +115,8 @@ pub fn agent(name: &str, version: &str) -> String {
 pub struct Workspace {
     /// The folder.
     pub root: PathBuf,
-    data: PathBuf,
+    /// The data directory of the node that is asked.
+    pub data: PathBuf,
 }
 
 impl Workspace {

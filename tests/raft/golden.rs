@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use caxton_proto::log::cluster::{self, AdmitNode, AnnounceNode, Credential, IssueJoinToken, NodeFacts, RemoveNode};
+use caxton_proto::log::cluster::{
+    self, AdmitNode, AnnounceNode, BeginAgain, Credential, IssueJoinToken, NodeFacts, RemoveNode,
+};
 use caxton_proto::log::{
     Author, Command, DecodeError, Deploy, Git, IssueToken, Kind, Outcome, RemoveSecret, RevokeToken, Role, SetSecret,
 };
@@ -188,6 +190,28 @@ fn the_commands_about_nodes_mean_what_they_meant() {
     let nodes: Vec<u64> = read.cluster().members().map(|member| member.facts.node.0).collect();
     assert_eq!((nodes, read.cluster().is_departed(NodeId(2))), (vec![3, u64::MAX], true));
     assert_eq!(read.cluster().tokens().next().unwrap().used_by, [NodeId(2)]);
+}
+
+#[test]
+fn the_command_of_a_cluster_that_begins_again_means_what_it_meant() {
+    let again = |from| {
+        Command::Cluster(cluster::Command::BeginAgain(BeginAgain {
+            node: NodeId(7),
+            before: "11111111-2222-4333-8444-555555555555".into(),
+            now: "66666666-7777-4888-9999-000000000000".into(),
+            from,
+            time_ms: 1_700_000_000_123,
+            actor: "local:root".into(),
+        }))
+    };
+    for (name, command) in [
+        ("begin-again-backup.bin", again(cluster::Origin::Backup)),
+        ("begin-again-one-node.bin", again(cluster::Origin::OneNode)),
+    ] {
+        assert_eq!(Command::decode(&golden(name, || command.encode())).unwrap(), command, "{name}");
+    }
+    let outcome = Outcome::Cluster(cluster::Outcome::BegunAgain);
+    assert_eq!(Outcome::decode(&outcome.encode()).unwrap(), outcome);
 }
 
 #[test]

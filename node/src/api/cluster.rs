@@ -115,3 +115,16 @@ pub struct ClusterChanged {
     /// What happened, in a sentence.
     pub done: String,
 }
+
+/// `POST /api/v1/cluster/backup`.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct BackupRequest {
+    /// The recovery key that the cluster's keys are sealed with in the archive: 64 hexadecimal digits.
+    pub key: String,
+}
+
+impl std::fmt::Debug for BackupRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BackupRequest { .. }")
+    }
+}

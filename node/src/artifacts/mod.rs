@@ -8,7 +8,7 @@ pub mod space;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::SystemTime;
 
@@ -108,6 +108,16 @@ pub struct Collected {
     pub bytes: u64,
 }
 
+/// While it lives, nothing is removed from the store.
+#[must_use]
+pub struct Held(Artifacts);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.0.held.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// A handle on the store; clones are handles on the same one.
 #[derive(Clone)]
 pub struct Artifacts(Arc<Inner>);
@@ -122,6 +132,8 @@ struct Inner {
     /// Held shared while blobs are put, and alone while a batch is removed: a blob that is found present during a put
     /// must not be removed before its row is renewed. Locked after `db`, always.
     removing: RwLock<()>,
+    /// How many keep everything that is there.
+    held: AtomicUsize,
     /// Dropped last: tells that the store is closed.
     closed: watch::Sender<()>,
 }
@@ -136,6 +148,7 @@ impl Artifacts {
             db: RwLock::new(Some(db)),
             stuck: AtomicBool::new(false),
             removing: RwLock::new(()),
+            held: AtomicUsize::new(0),
             closed: watch::Sender::default(),
         })))
     }
@@ -253,6 +266,10 @@ impl Artifacts {
         let mut collected = Collected::default();
         for names in dead.chunks(COLLECT_BATCH) {
             let _alone = self.0.removing.write().unwrap_or_else(PoisonError::into_inner);
+            if self.0.held.load(Ordering::Acquire) > 0 {
+                // The next collection finds them again.
+                return Ok(collected);
+            }
             // Read again under the lock: a put may have renewed some of them meanwhile.
             let rows = rows(db, workspace, names).map_err(GetError::Store)?;
             let mut batch = WriteBatch::default();
@@ -272,6 +289,34 @@ impl Artifacts {
             db.compact_range(Some(prefix(BLOB, workspace)), Some(prefix_end(BLOB, workspace)));
         }
         Ok(collected)
+    }
+
+    /// Keeps everything that is there until the answer is dropped. Waits while a collection removes a batch.
+    pub fn hold(&self) -> Held {
+        let _alone = self.0.removing.write().unwrap_or_else(PoisonError::into_inner);
+        self.0.held.fetch_add(1, Ordering::AcqRel);
+        Held(self.clone())
+    }
+
+    /// The names of all blobs of a workspace that are whole as far as is known.
+    pub fn names(&self, workspace: &WorkspaceId) -> Result<Vec<Digest>, GetError> {
+        let guard = self.db();
+        let db = guard.as_ref().ok_or(GetError::Closed)?;
+        let prefix = prefix(ROW, workspace);
+        let mut rows = db.raw_iterator();
+        let mut names = Vec::new();
+        rows.seek(&prefix);
+        while let Some((key, row)) = rows.item() {
+            let Some(digest) = key.strip_prefix(&*prefix) else { break };
+            if let (Ok(digest), Some(row)) = (Digest::try_from(digest), Row::decode(row))
+                && !row.damaged
+            {
+                names.push(digest);
+            }
+            rows.next();
+        }
+        rows.status().map_err(GetError::Store)?;
+        Ok(names)
     }
 
     /// The workspaces that have blobs.

@@ -60,6 +60,13 @@ mod serve;
 mod token;
 
 mod cluster;
+
+mod backup;
+
+mod restore;
+
+mod recover;
+
 mod secrets;
 
 mod version;
@@ -146,6 +153,12 @@ enum Command {
     Secrets(secrets::Args),
     /// Grow, show and shrink the cluster.
     Cluster(cluster::Args),
+    /// Write the whole cluster to an archive, or check one.
+    Backup(backup::Args),
+    /// Make a data directory from a backup.
+    Restore(restore::Args),
+    /// Go on with one node when a majority is lost for good.
+    Recover(recover::Args),
     /// Print the version of this program and of the server.
     Version(version::Args),
     /// Print a script that completes commands in a shell.
@@ -176,6 +189,9 @@ impl Command {
             Command::Token(args) => token::run(args, context),
             Command::Secrets(args) => secrets::run(args, context),
             Command::Cluster(args) => cluster::run(args, context),
+            Command::Backup(args) => backup::run(args, context),
+            Command::Restore(args) => restore::run(args, context),
+            Command::Recover(args) => recover::run(args, context),
             Command::Version(args) => version::run(args, context),
             Command::Completions(args) => completions::run(args, context),
         }

@@ -1,18 +1,20 @@
 //! The keys that every node of a cluster holds: whoever is let in gets them, because any node may come to lead, and then
-//! lets nodes in, signs tokens and certifies by itself.
+//! lets nodes in, signs tokens, certifies and opens secrets by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use bytes::Bytes;
 use caxton_gossip::Key;
 
 use crate::auth::{ADMIN_TOKEN_FILE, SecretError, random, read_or_create, write_private};
+use crate::secrets::DATA_KEY_FILE;
 
 /// The key that gossip is sealed with.
 const GOSSIP_KEY_FILE: &str = "keys/gossip.key";
 /// The files, relative to the data directory. No other file is taken from a peer.
-const FILES: [&str; 5] = ["tls/ca.key", "tls/ca.pem", "keys/tokens.key", GOSSIP_KEY_FILE, ADMIN_TOKEN_FILE];
+pub const FILES: [&str; 6] =
+    ["tls/ca.key", "tls/ca.pem", "keys/tokens.key", GOSSIP_KEY_FILE, DATA_KEY_FILE, ADMIN_TOKEN_FILE];
 /// The largest of them, in bytes.
 const FILE_BYTES_MAX: usize = 64 << 10;
 
@@ -35,8 +37,14 @@ pub fn collect(dir: &Path) -> std::io::Result<BTreeMap<String, Bytes>> {
     FILES.into_iter().map(|file| Ok((file.to_owned(), Bytes::from(std::fs::read(dir.join(file))?)))).collect()
 }
 
+/// Reads the keys that a backup carries. A node that stands alone and never gossiped has no key for that yet.
+pub fn collect_for_backup(dir: &Path) -> Result<BTreeMap<String, Bytes>, SecretError> {
+    gossip(dir)?;
+    collect(dir).map_err(|source| SecretError::Io { path: dir.to_owned(), what: "lacks a key", source })
+}
+
 /// Writes the keys of a cluster that has let this node in.
-pub fn adopt(dir: &Path, keys: &std::collections::HashMap<String, Bytes>) -> Result<(), KeysError> {
+pub fn adopt(dir: &Path, keys: &HashMap<String, Bytes>) -> Result<(), KeysError> {
     for file in FILES {
         let bytes = keys.get(file).filter(|bytes| (1..=FILE_BYTES_MAX).contains(&bytes.len()));
         write_private(&dir.join(file), bytes.ok_or(KeysError::Missing { file })?)?;
@@ -63,8 +71,7 @@ mod tests {
         for file in FILES {
             write_private(&one.path().join(file), file.as_bytes()).expect("written");
         }
-        let mut keys: std::collections::HashMap<_, _> =
-            collect(one.path()).expect("all are there").into_iter().collect();
+        let mut keys: HashMap<_, _> = collect(one.path()).expect("all are there").into_iter().collect();
         keys.insert("../evil".to_owned(), Bytes::from_static(b"x"));
         adopt(two.path(), &keys).expect("taken");
         assert_eq!(collect(two.path()).expect("all are there"), collect(one.path()).expect("all are there"));

@@ -43,6 +43,8 @@ use crate::conversations::rfc3339;
 use crate::peers::Peers;
 use crate::tasks::chain;
 
+/// The file that names the log of this node, so that another one, or none, is noticed.
+pub const LOG_MARK_FILE: &str = "raft-id";
 /// How long a node that stops tries to hand over what it leads.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a node that is to lead may take to get its last entries.

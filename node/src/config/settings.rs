@@ -153,10 +153,11 @@ settings! {
     raft: Raft {
         /// How often a leader says that it is there.
         heartbeat: Duration = "200ms" in "10ms".."10s";
-        /// The shortest silence of the leader that starts an election.
+        /// The shortest silence of the leader that starts an election. A leader whose process ended is missed sooner.
         election_min: Duration = "1s" in "50ms".."60s";
-        /// The longest silence of the leader that starts an election; each is drawn between the two.
-        election_max: Duration = "2s" in "100ms".."120s";
+        /// The longest silence of the leader that starts an election; each node draws its own between the two. More than
+        /// twice the heartbeat.
+        election_max: Duration = "1300ms" in "100ms".."120s";
         /// How many entries of the log are kept before a snapshot stands in for them.
         snapshot_entries: u64 = "5000" in "10".."10000000";
     }

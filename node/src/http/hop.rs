@@ -277,6 +277,7 @@ mod tests {
             (Method::POST, "/api/v1/workspaces/demo/tree/nodes", zero),
             (Method::POST, "/api/v1/workspaces/demo/rollback", zero),
             (Method::PUT, "/api/v1/workspaces/demo/secrets/KEY", zero),
+            (Method::POST, "/api/v1/cluster/backup", zero),
             (Method::POST, "/api/v1/tokens", zero),
             (Method::DELETE, "/api/v1/tokens/x", zero),
             (Method::GET, "/api/v1/cluster", zero),

@@ -27,6 +27,8 @@ pub mod route;
 
 pub mod cluster;
 
+pub mod backup;
+
 pub mod hop;
 
 pub mod deployments;
@@ -85,6 +87,8 @@ pub struct Services {
     pub secrets: SecretStore,
     /// Stored content.
     pub artifacts: Artifacts,
+    /// Brings content here that only other nodes have.
+    pub replicas: crate::replicas::Replicas,
     /// Takes deployments.
     pub deployer: Deployer,
     /// Finds the agent that a message is for.
@@ -118,6 +122,7 @@ fn routes() -> Router<Services> {
         .merge(secrets::routes())
         .merge(route::routes())
         .merge(cluster::routes())
+        .merge(backup::routes())
         .merge(deployments::routes())
         .merge(agents::routes())
         .merge(messages::routes())

@@ -71,6 +71,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         super::messages::Doc::openapi(),
         super::openai::Doc::openapi(),
         super::cluster::Doc::openapi(),
+        super::backup::Doc::openapi(),
     ];
     parts.into_iter().fold(Base::openapi(), |document, part| document.merge_from(part))
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use super::Credentials;
+use super::Peers;
 use super::credentials::Certified;
 use super::dial::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use crate::tls::TlsError;
@@ -34,6 +34,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const STRANGER_STAY: Duration = Duration::from_secs(60);
 /// How many requests of one peer are answered at once.
 const STREAMS_MAX: u32 = 4_096;
+/// How long a node that stops may take for the answers that it still owes its peers.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How long to wait when the operating system cannot accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -50,23 +52,23 @@ pub struct Caller {
 pub struct Door {
     listener: TcpListener,
     acceptor: TlsAcceptor,
-    credentials: Credentials,
+    peers: Peers,
     routes: Router,
 }
 
 impl Door {
     /// A door that leads to `routes`.
-    pub fn new(listener: TcpListener, credentials: Credentials, routes: Router) -> Result<Door, TlsError> {
-        let acceptor = TlsAcceptor::from(Arc::new(credentials.server()?));
-        Ok(Door { listener, acceptor, credentials, routes })
+    pub fn new(listener: TcpListener, peers: Peers, routes: Router) -> Result<Door, TlsError> {
+        let acceptor = TlsAcceptor::from(Arc::new(peers.credentials().server()?));
+        Ok(Door { listener, acceptor, peers, routes })
     }
 
-    /// Lets peers in until it is stopped; then all connections are closed.
+    /// Lets peers in until it is stopped; then what is under way is answered, and all connections are closed.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
-        let Door { listener, acceptor, credentials, routes } = self;
-        let inside = Arc::new(Inside { acceptor, credentials, routes, strangers, stop: stop.clone() });
+        let Door { listener, acceptor, peers, routes } = self;
+        let inside = Arc::new(Inside { acceptor, peers, routes, strangers, stop: stop.clone() });
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -95,7 +97,7 @@ impl Door {
 
 struct Inside {
     acceptor: TlsAcceptor,
-    credentials: Credentials,
+    peers: Peers,
     routes: Router,
     strangers: Arc<Semaphore>,
     stop: CancellationToken,
@@ -115,8 +117,12 @@ impl Inside {
             Ok(certified) => certified,
             Err(why) => return warn!(%from, why, "a peer with a certificate that is not a node's of this cluster"),
         };
-        if certified.is_some() {
-            return self.serve(stream, certified).await;
+        if let Some(node) = certified {
+            self.serve(stream, certified).await;
+            if !self.stop.is_cancelled() {
+                self.peers.lost(node);
+            }
+            return;
         }
         let Ok(_place) = self.strangers.try_acquire() else {
             return warn!(%from, "as many strangers are connected as may be; a connection is refused");
@@ -132,7 +138,7 @@ impl Inside {
             return Ok(None);
         };
         let found = Certified::of(shown).ok_or("it names no node")?;
-        if found.cluster != self.credentials.cluster() {
+        if found.cluster != self.peers.credentials().cluster() {
             return Err("it is of another cluster");
         }
         Ok(Some(found.node))
@@ -151,11 +157,17 @@ impl Inside {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .serve_connection(TokioIo::new(stream), service);
-        tokio::select! {
-            ended = connection => if let Err(error) = ended {
-                debug!(error = %crate::tasks::chain(&error), "a peer's connection broke");
-            },
-            () = self.stop.cancelled() => {}
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.stop.cancelled() => {
+                // What was passed on to this node and is under way is answered.
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(LAST_ANSWERS, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = ended {
+            debug!(error = %crate::tasks::chain(&error), "a peer's connection broke");
         }
     }
 }

@@ -18,19 +18,22 @@ mod transport;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::body::Body;
 use caxton_proto::NodeId;
 use caxton_proto::peer::pb::peer_client::PeerClient;
 use http::{HeaderName, HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
-use tokio::sync::watch;
+use tokio::net::TcpStream;
+use tokio::sync::{broadcast, watch};
 
 pub use book::Book;
 pub use credentials::Credentials;
 pub use dial::{Channel, DialError, dial_stranger};
 use dial::{Dialer, ORIGIN};
 use link::Link;
+use tracing::debug;
 
 /// The version that this binary says to its peers.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -38,6 +41,14 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const REMOVED: &str = "this node was removed from the cluster";
 /// The largest message between peers, in bytes: a batch of the log's entries, or a piece of a snapshot.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// How many nodes that have ended wait to be heard of.
+const GONE_QUEUE: usize = 64;
+/// How often a node that closed its connection is looked for.
+const PROBES: u32 = 3;
+/// The pause between two looks.
+const PROBE_PAUSE: Duration = Duration::from_millis(20);
+/// How long one look may take.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
 /// Marks a request that another node passes on, with that node's id. On any but the peers' port it means nothing.
 pub const FORWARDED: HeaderName = HeaderName::from_static("caxton-forwarded");
 /// In the answer to a request that was passed on to the wrong node: who it should have gone to, as far as that is known.
@@ -48,6 +59,7 @@ pub const OWNER: HeaderName = HeaderName::from_static("caxton-owner");
 pub struct Peers {
     dialer: Arc<Dialer>,
     links: Arc<Mutex<HashMap<NodeId, Arc<Link>>>>,
+    gone: broadcast::Sender<NodeId>,
 }
 
 /// Why a request was not passed on. It may have reached the other node unless the connection could not be made.
@@ -74,7 +86,36 @@ impl Peers {
     /// The way to the nodes whose addresses are in `book`, as the node that `credentials` certify.
     pub fn new(credentials: Credentials, book: Book) -> Peers {
         let removed = watch::Sender::new(false);
-        Peers { dialer: Arc::new(Dialer { credentials, book, removed }), links: Arc::default() }
+        let dialer = Arc::new(Dialer { credentials, book, removed });
+        Peers { dialer, links: Arc::default(), gone: broadcast::Sender::new(GONE_QUEUE) }
+    }
+
+    /// Names nodes whose process has ended: their connection was closed, and nobody listens where they were.
+    pub fn gone(&self) -> broadcast::Receiver<NodeId> {
+        self.gone.subscribe()
+    }
+
+    /// The node has closed its connection to this one: looks whether it is still there.
+    pub(crate) fn lost(&self, node: NodeId) {
+        let Some(address) = self.book().address(node) else { return };
+        let gone = self.gone.clone();
+        tokio::spawn(async move {
+            for _ in 0..PROBES {
+                let probe = tokio::time::timeout(PROBE_TIMEOUT, TcpStream::connect(&address)).await;
+                match probe {
+                    Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                        debug!(peer = %node, address, "nobody listens where the peer was");
+                        // Nobody may want to know.
+                        _ = gone.send(node);
+                        return;
+                    }
+                    // It takes a process a moment to close all that it had.
+                    Ok(Ok(_)) => tokio::time::sleep(PROBE_PAUSE).await,
+                    // No answer says nothing.
+                    Ok(Err(_)) | Err(_) => return,
+                }
+            }
+        });
     }
 
     /// Where the nodes are.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use caxton_proto::NodeId;
 use caxton_proto::peer::pb::{RaftReply, RaftRequest};
 use caxton_raft::{Transport, TransportError};
+use tokio::sync::broadcast;
 
 use super::{Peers, is_refusal};
 
@@ -40,5 +41,9 @@ impl Transport for Peers {
             Ok(answered) => answered,
             Err(_) => Err(unreachable(TooLate { within }.into())),
         }
+    }
+
+    fn gone(&self) -> Option<broadcast::Receiver<NodeId>> {
+        Some(Peers::gone(self))
     }
 }

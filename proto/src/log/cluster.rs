@@ -18,6 +18,8 @@ pub enum Command {
     AnnounceNode(AnnounceNode),
     /// Take a node out for good.
     RemoveNode(RemoveNode),
+    /// Begin the cluster again with one node. Never proposed: a restore or a recovery writes it into the log.
+    BeginAgain(BeginAgain),
 }
 
 /// Makes a join token known. The log holds the digest of its secret only.
@@ -95,6 +97,32 @@ pub struct RemoveNode {
     pub actor: String,
 }
 
+/// Begins the cluster again with one node: all others are out, and no join token is good any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BeginAgain {
+    /// The node.
+    pub node: NodeId,
+    /// The cluster's id before.
+    pub before: String,
+    /// The cluster's id from now on.
+    pub now: String,
+    /// Where the log came from.
+    pub from: Origin,
+    /// When, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// Who did it.
+    pub actor: String,
+}
+
+/// Where the log of a cluster that began again came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A backup.
+    Backup,
+    /// The disk of one node, after a majority was lost.
+    OneNode,
+}
+
 /// A join token that the log knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinToken {
@@ -134,6 +162,8 @@ pub enum Outcome {
     NoSuchNode,
     /// It is the only node, and stays.
     LastNode,
+    /// The cluster has begun again.
+    BegunAgain,
 }
 
 /// Why a node was not let in.

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use caxton_proto::NodeId;
 use caxton_proto::log::SnapshotRecord;
 use caxton_proto::log::cluster::{
-    AdmitNode, AnnounceNode, Command, Credential, IssueJoinToken, JoinRefusal, JoinToken, Member, NodeFacts, Outcome,
-    RemoveNode,
+    AdmitNode, AnnounceNode, BeginAgain, Command, Credential, IssueJoinToken, JoinRefusal, JoinToken, Member,
+    NodeFacts, Outcome, RemoveNode,
 };
 
 /// How many join tokens there can be.
@@ -58,6 +58,7 @@ impl Cluster {
             },
             Command::AnnounceNode(announce) => self.announce(announce),
             Command::RemoveNode(remove) => self.remove(remove),
+            Command::BeginAgain(again) => self.begin_again(again),
         }
     }
 
@@ -127,13 +128,26 @@ impl Cluster {
             return Outcome::LastNode;
         }
         self.members.remove(&remove.node);
+        self.depart(remove.node, remove.time_ms);
+        Outcome::NodeRemoved
+    }
+
+    /// The nodes from before are strangers, and the one that is left says of itself where it is when it starts.
+    fn begin_again(&mut self, again: &BeginAgain) -> Outcome {
+        self.tokens.clear();
+        for node in std::mem::take(&mut self.members).into_keys().filter(|node| *node != again.node) {
+            self.depart(node, again.time_ms);
+        }
+        Outcome::BegunAgain
+    }
+
+    fn depart(&mut self, node: NodeId, time_ms: u64) {
         if self.departed.len() >= DEPARTED_MAX
             && let Some((&oldest, _)) = self.departed.iter().min_by_key(|(node, time_ms)| (**time_ms, **node))
         {
             self.departed.remove(&oldest);
         }
-        self.departed.insert(remove.node, remove.time_ms);
-        Outcome::NodeRemoved
+        self.departed.insert(node, time_ms);
     }
 
     pub(super) fn records(&self) -> impl Iterator<Item = SnapshotRecord> {
@@ -243,6 +257,27 @@ mod tests {
         let secret = AdmitNode { facts: facts(2), credential: Credential::Secret, time_ms: 3 };
         assert_eq!(cluster.apply(&Command::AdmitNode(secret)), Outcome::JoinRefused(JoinRefusal::Removed));
         assert!(cluster.is_departed(NodeId(2)) && cluster.member(NodeId(2)).is_none());
+    }
+
+    #[test]
+    fn a_cluster_that_begins_again_has_one_node_and_no_tokens() {
+        let mut cluster = Cluster::default();
+        cluster.apply(&announce(1));
+        cluster.apply(&issue("a", 9, 100));
+        cluster.apply(&admit(2, "a", "a", 1));
+        let again = BeginAgain {
+            node: NodeId(3),
+            before: "x".into(),
+            now: "y".into(),
+            from: caxton_proto::log::cluster::Origin::Backup,
+            time_ms: 7,
+            actor: "root".into(),
+        };
+        assert_eq!(cluster.apply(&Command::BeginAgain(again)), Outcome::BegunAgain);
+        assert_eq!((cluster.members().len(), cluster.tokens().len()), (0, 0));
+        assert!(cluster.is_departed(NodeId(1)) && cluster.is_departed(NodeId(2)));
+        assert_eq!(cluster.apply(&announce(3)), Outcome::NodeAnnounced, "the node that is left comes by itself");
+        assert_eq!(cluster.apply(&announce(2)), Outcome::NoSuchNode);
     }
 
     #[test]

@@ -7,13 +7,18 @@ use std::time::Duration;
 use caxton_proto::NodeId;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
+use tokio::time::Instant;
 
-use super::Group;
+use super::{Group, ReadError};
 use crate::network::wire::{self, TakeOverAnswer};
 use crate::types::chain;
 
 /// How long a voter may take to answer that it stands for election.
 const TAKE_OVER_WAIT: Duration = Duration::from_secs(2);
+/// How long a leader may take to say up to where its log counts.
+const READ_WAIT: Duration = Duration::from_secs(1);
+/// The pause before it is asked again.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// Who belongs to a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,7 +105,33 @@ impl Group {
         self.inner.raft.change_membership(change, false).await.map(drop).map_err(change_error)
     }
 
-    /// Lets the voter `to` lead. Returns once it does.
+    /// Waits until this node has applied all that was acknowledged before the call, whoever leads.
+    pub async fn catch_up(&self) -> Result<(), ReadError> {
+        let (raft, links) = (&self.inner.raft, &self.inner.links);
+        let until = Instant::now() + self.inner.leader_wait;
+        loop {
+            let leader = self.inner.status.borrow().leader;
+            let upto = match leader {
+                Some(leader) if leader == links.node => return self.read_index().await.map(drop),
+                Some(leader) => links.transport.call(leader, wire::read(links.group), READ_WAIT).await.ok(),
+                None => None,
+            };
+            match upto.and_then(|answer| wire::take_read_answer(&answer).ok().flatten()) {
+                Some(upto) => {
+                    let mut metrics = raft.metrics();
+                    let applied = metrics.wait_for(|now| now.last_applied.is_some_and(|last| last.index >= upto));
+                    return match tokio::time::timeout(self.inner.leader_wait, applied).await {
+                        Ok(Ok(_)) => Ok(()),
+                        Ok(Err(_)) | Err(_) => Err(ReadError::Unavailable),
+                    };
+                }
+                None if Instant::now() < until => tokio::time::sleep(RETRY).await,
+                None => return Err(ReadError::Unavailable),
+            }
+        }
+    }
+
+    /// Lets the voter `to` lead. Returns once it does. Commands wait meanwhile, so that none is lost on the way.
     pub async fn hand_over(&self, to: NodeId) -> Result<(), ChangeError> {
         let (raft, links) = (&self.inner.raft, &self.inner.links);
         let metrics = raft.metrics().borrow().clone();
@@ -110,6 +141,9 @@ impl Group {
         if !metrics.membership_config.membership().voter_ids().any(|voter| voter == to.0) {
             return Err(ChangeError::Unknown { node: to });
         }
+        let held = tokio::time::timeout(TAKE_OVER_WAIT, self.inner.proposer.hold()).await;
+        let _held = held.map_err(|_| ChangeError::Unavailable)?;
+        let metrics = raft.metrics().borrow().clone();
         let message = wire::take_over(links.group, &metrics.vote, metrics.last_applied.as_ref());
         let answer = links.transport.call(to, message, TAKE_OVER_WAIT).await;
         let answer = answer.map_err(|_| ChangeError::Unavailable)?;

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use caxton_proto::NodeId;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use openraft::ServerState;
 use openraft::error::{ClientWriteError, RaftError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Applied, ProposeError};
 use crate::types::{Batch, Raft, Replies, chain};
@@ -29,6 +30,17 @@ type Answer = Result<Applied, ProposeError>;
 /// Takes commands and puts them into the log. Its task ends when it is dropped, once the commands under way are answered.
 pub struct Proposer {
     waiting: mpsc::Sender<Proposal>,
+    held: watch::Sender<bool>,
+    idle: watch::Receiver<bool>,
+}
+
+/// While it lives, commands wait and none goes into the log.
+pub struct Hold<'a>(&'a Proposer);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.held.send_replace(false);
+    }
 }
 
 struct Proposal {
@@ -39,8 +51,19 @@ struct Proposal {
 impl Proposer {
     pub fn start(raft: Raft) -> Proposer {
         let (waiting, proposals) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(run(raft, proposals));
-        Proposer { waiting }
+        let (held, hold) = watch::channel(false);
+        let (told, idle) = watch::channel(false);
+        tokio::spawn(run(raft, proposals, hold, told));
+        Proposer { waiting, held, idle }
+    }
+
+    /// Lets commands wait until the hold is dropped, and waits until those under way are answered. One at a time.
+    pub async fn hold(&self) -> Hold<'_> {
+        self.held.send_replace(true);
+        let hold = Hold(self);
+        // Its task ends with the group, and then nothing is under way either.
+        _ = self.idle.clone().wait_for(|idle| *idle).await;
+        hold
     }
 
     pub async fn propose(&self, command: Bytes) -> Answer {
@@ -51,12 +74,23 @@ impl Proposer {
     }
 }
 
-async fn run(raft: Raft, mut proposals: mpsc::Receiver<Proposal>) {
+async fn run(
+    raft: Raft,
+    mut proposals: mpsc::Receiver<Proposal>,
+    mut hold: watch::Receiver<bool>,
+    idle: watch::Sender<bool>,
+) {
     let mut under_way = FuturesUnordered::new();
     loop {
+        let held = *hold.borrow_and_update();
+        let now = held && under_way.is_empty();
+        idle.send_if_modified(|idle| std::mem::replace(idle, now) != now);
         tokio::select! {
             Some(()) = under_way.next() => (),
-            proposal = proposals.recv(), if under_way.len() < IN_FLIGHT_MAX => match proposal {
+            changed = hold.changed() => if changed.is_err() {
+                break;
+            },
+            proposal = proposals.recv(), if under_way.len() < IN_FLIGHT_MAX && !held => match proposal {
                 Some(first) => under_way.push(write(raft.clone(), batch(first, &mut proposals))),
                 None => break,
             },
@@ -79,6 +113,7 @@ fn batch(first: Proposal, proposals: &mut mpsc::Receiver<Proposal>) -> Vec<Propo
 
 async fn write(raft: Raft, batch: Vec<Proposal>) {
     let (commands, waiting): (Vec<_>, Vec<_>) = batch.into_iter().map(|it| (it.command, it.answer)).unzip();
+    let led = raft.metrics().borrow().state == ServerState::Leader;
     match raft.client_write(Batch(commands)).await {
         Ok(written) => {
             let Replies { first, replies } = written.data;
@@ -88,7 +123,7 @@ async fn write(raft: Raft, batch: Vec<Proposal>) {
             }
         }
         Err(error) => {
-            let error = propose_error(error);
+            let error = propose_error(error, led);
             for answer in waiting {
                 let _ = answer.send(Err(error.clone()));
             }
@@ -96,12 +131,13 @@ async fn write(raft: Raft, batch: Vec<Proposal>) {
     }
 }
 
-fn propose_error(error: RaftError<u64, ClientWriteError<u64, openraft::BasicNode>>) -> ProposeError {
+/// `led` says that this node led when it proposed: then another node may have the command and bring it back.
+fn propose_error(error: RaftError<u64, ClientWriteError<u64, openraft::BasicNode>>, led: bool) -> ProposeError {
     match error {
-        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => match forward.leader_id {
-            Some(leader) => ProposeError::NotLeader { leader: Some(NodeId(leader)) },
-            None => ProposeError::Unavailable,
-        },
+        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) if led => ProposeError::Unavailable,
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+            ProposeError::NotLeader { leader: forward.leader_id.map(NodeId) }
+        }
         // No command changes who the voters are.
         RaftError::APIError(ClientWriteError::ChangeMembershipError(_)) => ProposeError::Unavailable,
         RaftError::Fatal(fatal) => ProposeError::Fatal { why: Arc::from(chain(&fatal)) },

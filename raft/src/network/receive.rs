@@ -102,6 +102,7 @@ impl Receiver {
         match request {
             Request::Append(request) => {
                 leads(from, &request.vote).and_then(|()| follows(&request)).map_err(nonsense)?;
+                self.links.is_led();
                 Ok(wire::append_answer(&self.raft.append_entries(request).await?))
             }
             Request::Vote { request, leave } => {
@@ -112,21 +113,28 @@ impl Receiver {
             }
             Request::Chunk(chunk) => {
                 leads(from, &chunk.vote).and_then(|()| fits(&chunk)).map_err(nonsense)?;
+                self.links.is_led();
                 Ok(wire::chunk_answer(&self.chunk(chunk).await?))
             }
             Request::TakeOver { vote, last } => {
                 leads(from, &vote).map_err(nonsense)?;
                 Ok(wire::take_over_answer(self.take_over(vote, last).await?))
             }
+            Request::Read => {
+                // A node that does not lead, or cannot reach a majority, says so.
+                let upto = self.raft.ensure_linearizable().await.ok().flatten();
+                Ok(wire::read_answer(upto.map(|upto| upto.index)))
+            }
         }
     }
 
     /// Votes, unless this node has heard from a leader a moment ago. A candidate that has that leader's leave is heard
-    /// nevertheless: its term is taken over as a message of that term would have it, which forgets the leader and
+    /// nevertheless, and so is any candidate when this node has seen that the leader's process has ended: its term is taken over as a message of that term would have it, which forgets the leader and
     /// promises nothing, and then it is asked for like any other vote.
     async fn vote(&self, request: VoteRequest<u64>, leave: Option<Vote>) -> Result<VoteResponse<u64>, AnswerError> {
         let mine = self.raft.metrics().borrow().vote;
-        if leave.is_some_and(|leave| leave == mine && request.vote > mine) {
+        let free = leave.is_some_and(|leave| leave == mine) || self.links.is_given_up(&mine);
+        if free && request.vote > mine {
             // The entry before is one that nobody has: openraft takes the term over, and ends there with a conflict.
             let (term, node) = (request.vote.leader_id.term, request.vote.leader_id.node_id);
             let nowhere = LogId::new(openraft::CommittedLeaderId::new(term, node), u64::MAX >> 1);

@@ -17,6 +17,7 @@ const APPEND: u8 = 1;
 const VOTE: u8 = 2;
 const CHUNK: u8 = 3;
 const TAKE_OVER: u8 = 4;
+const READ: u8 = 5;
 
 const SUCCESS: u8 = 0;
 const PARTIAL: u8 = 1;
@@ -59,6 +60,8 @@ pub enum Request {
     Chunk(Chunk),
     /// The leader with this vote asks the receiver to lead, once it has the log up to there.
     TakeOver { vote: Vote, last: Option<LogId> },
+    /// A follower asks up to where it has to apply to know all that was acknowledged.
+    Read,
 }
 
 /// A part of a snapshot.
@@ -172,6 +175,10 @@ pub fn take_over(group: GroupId, vote: &Vote, last: Option<&LogId>) -> Bytes {
     })
 }
 
+pub fn read(group: GroupId) -> Bytes {
+    request_to(group, READ, |_| {})
+}
+
 /// What a message asks, and of which group.
 pub fn request(message: &[u8]) -> Result<(GroupId, Request), WireError> {
     let (kind, mut fields) = opened(message)?;
@@ -193,6 +200,7 @@ pub fn request(message: &[u8]) -> Result<(GroupId, Request), WireError> {
             let vote = codec::next_vote(&mut fields)?;
             Request::TakeOver { vote, last: codec::take_optional_log_id(&mut fields)? }
         }
+        READ => Request::Read,
         _ => return Err(WireError::Shape),
     };
     fields.end()?;
@@ -298,4 +306,23 @@ pub fn take_take_over_answer(message: &[u8]) -> Result<TakeOverAnswer, WireError
     let found = fields.u8()?;
     fields.end()?;
     all.into_iter().find(|answer| *answer as u8 == found).ok_or(WireError::Shape)
+}
+
+/// Up to where a follower has to apply; nothing from a node that does not lead.
+pub fn read_answer(upto: Option<u64>) -> Bytes {
+    sealed(READ, |out| {
+        out.push(u8::from(upto.is_some()));
+        out.extend(upto.unwrap_or(0).to_le_bytes());
+    })
+}
+
+pub fn take_read_answer(message: &[u8]) -> Result<Option<u64>, WireError> {
+    let mut fields = answer_of(READ, message)?;
+    let (leads, upto) = (fields.u8()?, fields.u64()?);
+    fields.end()?;
+    match leads {
+        0 => Ok(None),
+        1 => Ok(Some(upto)),
+        _ => Err(WireError::Shape),
+    }
 }

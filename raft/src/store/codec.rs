@@ -93,6 +93,11 @@ impl<'a> Fields<'a> {
         Ok(first)
     }
 
+    /// All that is left.
+    pub fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
     /// Nothing is left.
     pub fn end(self) -> Result<(), Damage> {
         if self.0.is_empty() { Ok(()) } else { Err(Damage::Shape) }

@@ -5,8 +5,8 @@ use super::pb::{self, cluster_command as command, cluster_outcome as outcome};
 use super::{DecodeError, field};
 use crate::NodeId;
 use crate::log::cluster::{
-    AdmitNode, AnnounceNode, Command, Credential, IssueJoinToken, JoinRefusal, JoinToken, Member, NodeFacts, Outcome,
-    RemoveNode,
+    AdmitNode, AnnounceNode, BeginAgain, Command, Credential, IssueJoinToken, JoinRefusal, JoinToken, Member,
+    NodeFacts, Origin, Outcome, RemoveNode,
 };
 
 impl From<&Command> for pb::ClusterCommand {
@@ -25,6 +25,16 @@ impl From<&Command> for pb::ClusterCommand {
             }
             Command::RemoveNode(RemoveNode { node, time_ms, actor }) => {
                 command::Body::RemoveNode(pb::RemoveNode { node: node.0, time_ms: *time_ms, actor: actor.clone() })
+            }
+            Command::BeginAgain(BeginAgain { node, before, now, from, time_ms, actor }) => {
+                command::Body::BeginAgain(pb::BeginAgain {
+                    node: node.0,
+                    before: before.clone(),
+                    now: now.clone(),
+                    restored: matches!(from, Origin::Backup),
+                    time_ms: *time_ms,
+                    actor: actor.clone(),
+                })
             }
         };
         Self { body: Some(body) }
@@ -48,6 +58,10 @@ impl TryFrom<pb::ClusterCommand> for Command {
             }
             command::Body::RemoveNode(pb::RemoveNode { node, time_ms, actor }) => {
                 Command::RemoveNode(RemoveNode { node: NodeId(node), time_ms, actor })
+            }
+            command::Body::BeginAgain(pb::BeginAgain { node, before, now, restored, time_ms, actor }) => {
+                let from = if restored { Origin::Backup } else { Origin::OneNode };
+                Command::BeginAgain(BeginAgain { node: NodeId(node), before, now, from, time_ms, actor })
             }
         })
     }
@@ -136,6 +150,7 @@ impl From<Outcome> for pb::ClusterOutcome {
                 Outcome::NodeRemoved => outcome::Body::NodeRemoved(empty),
                 Outcome::NoSuchNode => outcome::Body::NoSuchNode(empty),
                 Outcome::LastNode => outcome::Body::LastNode(empty),
+                Outcome::BegunAgain => outcome::Body::BegunAgain(empty),
             }),
         }
     }
@@ -155,6 +170,7 @@ impl TryFrom<pb::ClusterOutcome> for Outcome {
             Body::NodeRemoved(pb::Empty {}) => Self::NodeRemoved,
             Body::NoSuchNode(pb::Empty {}) => Self::NoSuchNode,
             Body::LastNode(pb::Empty {}) => Self::LastNode,
+            Body::BegunAgain(pb::Empty {}) => Self::BegunAgain,
         })
     }
 }

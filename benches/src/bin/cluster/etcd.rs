@@ -1,0 +1,159 @@
+//! Three etcd processes with their own default timers, on the same disk.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use tonic::transport::{Channel, Endpoint};
+
+use self::pb::PutRequest;
+use self::pb::kv_client::KvClient;
+use super::PATIENCE;
+
+#[allow(missing_docs, clippy::all, unused_qualifications)]
+mod pb {
+    tonic::include_proto!("etcdserverpb");
+}
+
+const CONNECTIONS_MAX: usize = 16;
+const VALUE_BYTES: usize = 256;
+const KEYS_PER_CLIENT: u64 = 1000;
+const POLL: Duration = Duration::from_millis(10);
+/// How long one put may take while there is no leader.
+const PUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Three processes, which end with this value.
+pub struct Etcd {
+    program: String,
+    dir: PathBuf,
+    peers: Vec<String>,
+    clients: Vec<String>,
+    processes: Vec<Child>,
+}
+
+/// Puts over one connection.
+#[derive(Clone)]
+pub struct Putter(KvClient<Channel>);
+
+impl Putter {
+    pub async fn put(&mut self, client: usize, number: u64) -> anyhow::Result<()> {
+        let key = format!("{client:08}{:08}", number % KEYS_PER_CLIENT).into_bytes();
+        self.0.put(PutRequest { key, value: vec![b'x'; VALUE_BYTES] }).await?;
+        Ok(())
+    }
+}
+
+impl Etcd {
+    pub async fn start(program: &str, dir: &Path) -> anyhow::Result<Etcd> {
+        let urls = || (0..3).map(|_| url()).collect::<anyhow::Result<Vec<_>>>();
+        let (peers, clients) = (urls()?, urls()?);
+        let mut etcd = Etcd { program: program.to_owned(), dir: dir.to_owned(), peers, clients, processes: Vec::new() };
+        for number in 0..3 {
+            let process = etcd.run(number)?;
+            etcd.processes.push(process);
+        }
+        etcd.leader().await?;
+        Ok(etcd)
+    }
+
+    fn run(&self, number: usize) -> anyhow::Result<Child> {
+        let name = format!("n{number}");
+        let all: Vec<String> = self.peers.iter().enumerate().map(|(at, peer)| format!("n{at}={peer}")).collect();
+        let (peer, client) = (&self.peers[number], &self.clients[number]);
+        Command::new(&self.program)
+            .arg("--data-dir")
+            .arg(self.dir.join(&name))
+            .args(["--name", &name, "--initial-cluster", &all.join(","), "--log-level", "error"])
+            .args(["--listen-client-urls", client, "--advertise-client-urls", client])
+            .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| {
+                format!("cannot run {}; install etcd-server, or leave it out with --etcd ''", self.program)
+            })
+    }
+
+    /// Who leads.
+    async fn leader(&self) -> anyhow::Result<usize> {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let began = Instant::now();
+        loop {
+            for (number, client) in self.clients.iter().enumerate() {
+                let asked = http.post(format!("{client}/v3/maintenance/status")).body("{}").send().await;
+                let Ok(answer) = asked else { continue };
+                let status: Value = serde_json::from_slice(&answer.bytes().await?).unwrap_or_default();
+                let leads = status["leader"].as_str().is_some_and(|leader| leader != "0");
+                if leads && status["leader"] == status["header"]["member_id"] {
+                    return Ok(number);
+                }
+            }
+            ensure!(began.elapsed() < PATIENCE, "etcd has no leader");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn putter(&self, number: usize) -> anyhow::Result<Putter> {
+        let endpoint = Endpoint::from_shared(self.clients[number].clone())?.timeout(PUT_TIMEOUT);
+        let mut putter = Putter(KvClient::new(endpoint.connect().await?));
+        let began = Instant::now();
+        while let Err(error) = putter.put(0, 0).await {
+            ensure!(began.elapsed() < PATIENCE, "etcd takes no put: {error:#}");
+        }
+        Ok(putter)
+    }
+
+    /// Connections to the leader.
+    pub async fn putters(&self, clients: usize) -> anyhow::Result<Vec<Putter>> {
+        let leader = self.leader().await?;
+        let mut putters = Vec::new();
+        for _ in 0..clients.min(CONNECTIONS_MAX) {
+            putters.push(self.putter(leader).await?);
+        }
+        Ok(putters)
+    }
+
+    /// Kills the leader, and says how long the rest took for the next put; then brings it back.
+    pub async fn failover(&mut self, number: u64) -> anyhow::Result<Duration> {
+        let leader = self.leader().await?;
+        let mut putters = [self.putter((leader + 1) % 3).await?, self.putter((leader + 2) % 3).await?];
+        let killed = Instant::now();
+        // Nothing is left to do when it has ended by itself.
+        let _ = self.processes[leader].kill();
+        let _ = self.processes[leader].wait();
+        let mut tries = 0;
+        while putters[tries % 2].put(0, number).await.is_err() {
+            tries += 1;
+            ensure!(killed.elapsed() < PATIENCE, "etcd took no put after its leader was killed");
+        }
+        let took = killed.elapsed();
+        self.processes[leader] = self.run(leader)?;
+        let back = self.putter(leader).await;
+        let began = Instant::now();
+        let mut back = back;
+        while back.is_err() {
+            ensure!(began.elapsed() < PATIENCE, "etcd did not come back");
+            tokio::time::sleep(POLL).await;
+            back = self.putter(leader).await;
+        }
+        Ok(took)
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            // It may have ended already.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+fn url() -> anyhow::Result<String> {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    Ok(format!("http://127.0.0.1:{port}"))
+}

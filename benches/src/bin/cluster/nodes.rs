@@ -1,0 +1,231 @@
+//! Three nodes as processes, and what is asked of them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
+
+use super::PATIENCE;
+
+/// The bytes of a value, so that its command has 256 with what stands around it.
+const VALUE_BYTES: usize = 180;
+/// How often something that is waited for is looked at.
+const POLL: Duration = Duration::from_millis(2);
+/// How many names the values of one client have in turn.
+const NAMES: u64 = 4;
+
+/// Three nodes. They end with this value.
+pub struct Cluster {
+    program: PathBuf,
+    dir: PathBuf,
+    nodes: Vec<Node>,
+    token: String,
+    http: reqwest::Client,
+}
+
+struct Node {
+    data: PathBuf,
+    process: Child,
+    url: String,
+    id: String,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Writes to one node.
+#[derive(Clone)]
+pub struct Putter {
+    http: reqwest::Client,
+    url: String,
+    token: String,
+}
+
+impl Putter {
+    pub async fn put(&self, client: usize, number: u64) -> anyhow::Result<()> {
+        let url = format!("{}/api/v1/workspaces/bench{client}/secrets/KEY{}", self.url, number % NAMES);
+        let value = format!("{number:0>VALUE_BYTES$}");
+        let answer = self.http.put(url).bearer_auth(&self.token).json(&json!({ "value": value })).send().await?;
+        let status = answer.status();
+        let body = answer.bytes().await?;
+        ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body));
+        Ok(())
+    }
+}
+
+impl Cluster {
+    pub async fn start(program: &Path, dir: &Path) -> anyhow::Result<Cluster> {
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(1024).build()?;
+        let mut cluster =
+            Cluster { program: program.to_owned(), dir: dir.to_owned(), nodes: Vec::new(), token: String::new(), http };
+        cluster.nodes.push(cluster.run(0, &[]).await?);
+        cluster.token = std::fs::read_to_string(cluster.nodes[0].data.join("admin-token"))?.trim().to_owned();
+        let issued = cluster.post(0, "/api/v1/cluster/tokens", &json!({ "uses": 2 })).await?;
+        let file = dir.join("join.token");
+        std::fs::write(&file, issued["token"].as_str().context("a token")?)?;
+        let join = issued["join"][0].as_str().context("an address")?.to_owned();
+        for number in [1, 2] {
+            let args = ["--join", &join, "--token-file", file.to_str().context("UTF-8")?];
+            let node = cluster.run(number, &args).await?;
+            cluster.nodes.push(node);
+        }
+        let began = Instant::now();
+        while !cluster.whole().await.unwrap_or(false) {
+            ensure!(began.elapsed() < PATIENCE, "three nodes did not become three voters");
+            tokio::time::sleep(POLL).await;
+        }
+        cluster.write_workspace(0)?;
+        Ok(cluster)
+    }
+
+    async fn run(&self, number: usize, args: &[&str]) -> anyhow::Result<Node> {
+        let data = self.dir.join(format!("node{number}"));
+        let announced = data.join("server.json");
+        let _ = std::fs::remove_file(&announced);
+        let log =
+            std::fs::File::options().create(true).append(true).open(self.dir.join(format!("node{number}.log")))?;
+        let process = Command::new(&self.program)
+            .args(["serve", "--bind", "127.0.0.1:0", "--peers", "127.0.0.1:0", "--log", "warn", "--data-dir"])
+            .arg(&data)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot run {}", self.program.display()))?;
+        let mut node = Node { data, process, url: String::new(), id: String::new() };
+        let began = Instant::now();
+        loop {
+            if let Some(ended) = node.process.try_wait()? {
+                bail!("node {number} ended with {ended}; see {}", self.dir.join(format!("node{number}.log")).display());
+            }
+            if let Ok(file) = std::fs::read(&announced)
+                && let Ok(file) = serde_json::from_slice::<Value>(&file)
+                && let Some(url) = file["url"].as_str()
+                && self.http.get(format!("{url}/ready")).send().await.is_ok_and(|it| it.status().is_success())
+            {
+                node.url = url.to_owned();
+                break;
+            }
+            ensure!(began.elapsed() < PATIENCE, "node {number} is not ready");
+            tokio::time::sleep(POLL).await;
+        }
+        let identity = std::fs::read_to_string(node.data.join("identity"))?;
+        let id = identity.lines().find_map(|line| line.strip_prefix("node ")).context("a node's id")?;
+        node.id = format!("{:x}", u64::from_str_radix(id, 16)?);
+        Ok(node)
+    }
+
+    pub async fn get(&self, node: usize, path: &str) -> anyhow::Result<Value> {
+        let request = self.http.get(format!("{}{path}", self.nodes[node].url)).bearer_auth(&self.token);
+        let answer = request.timeout(PATIENCE).send().await?.error_for_status()?;
+        Ok(serde_json::from_slice(&answer.bytes().await?)?)
+    }
+
+    async fn post(&self, node: usize, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = self.http.post(format!("{}{path}", self.nodes[node].url)).bearer_auth(&self.token).json(body);
+        let answer = request.timeout(PATIENCE).send().await?.error_for_status()?;
+        Ok(serde_json::from_slice(&answer.bytes().await?)?)
+    }
+
+    /// Everybody votes in every group, and nobody lacks anything.
+    async fn whole(&self) -> anyhow::Result<bool> {
+        let status = self.get(0, "/api/v1/cluster").await?;
+        let whole = |group: &Value| {
+            group["voters"].as_array().is_some_and(|voters| voters.len() == 3)
+                && group["leader"].is_string()
+                && group["lag"].as_array().is_none_or(|lag| lag.iter().all(|lag| lag["entries"] == 0))
+        };
+        Ok(status["groups"].as_array().is_some_and(|groups| groups.iter().all(whole)))
+    }
+
+    /// Who leads the deploy log.
+    pub async fn leader(&self) -> anyhow::Result<usize> {
+        let began = Instant::now();
+        loop {
+            for node in 0..self.nodes.len() {
+                let status = self.get(node, "/api/v1/cluster?stale=true").await?;
+                let leader = status["groups"][0]["leader"].as_str().map(str::to_owned);
+                if let Some(found) = self.nodes.iter().position(|node| Some(&node.id) == leader.as_ref())
+                    && found == node
+                {
+                    return Ok(found);
+                }
+            }
+            ensure!(began.elapsed() < PATIENCE, "nobody leads");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    pub fn putter(&self, node: usize) -> anyhow::Result<Putter> {
+        let url = self.nodes.get(node).context("a node")?.url.clone();
+        Ok(Putter { http: self.http.clone(), url, token: self.token.clone() })
+    }
+
+    pub async fn hand_over(&self, leader: usize) -> anyhow::Result<()> {
+        self.post(leader, "/api/v1/cluster/transfer", &json!({ "group": 0 })).await.map(drop)
+    }
+
+    /// Kills a node as a power cut would, and says when.
+    pub fn kill(&mut self, node: usize) -> Instant {
+        let killed = Instant::now();
+        // Nothing is left to do when it has ended by itself.
+        let _ = self.nodes[node].process.kill();
+        let _ = self.nodes[node].process.wait();
+        killed
+    }
+
+    /// Brings a node back and waits until it has caught up.
+    pub async fn start_again(&mut self, node: usize) -> anyhow::Result<()> {
+        self.nodes[node] = self.run(node, &[]).await?;
+        let began = Instant::now();
+        while !self.whole().await.unwrap_or(false) {
+            ensure!(began.elapsed() < PATIENCE, "the node that was killed did not catch up");
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    fn write_workspace(&self, number: usize) -> anyhow::Result<()> {
+        let folder = self.dir.join("workspace");
+        std::fs::create_dir_all(folder.join("agents"))?;
+        std::fs::write(folder.join("caxton.toml"), "[workspace]\nname = \"bench\"\n")?;
+        let agent = format!(
+            "[agent]\nname = \"greeter\"\nversion = \"1.0.{number}\"\ndescription = \"Greets people\"\n\n\
+             [capabilities]\npatterns = [\"say hello to someone\"]\n\n[prompts]\nsystem = \"You greet people.\"\n"
+        );
+        Ok(std::fs::write(folder.join("agents/greeter.toml"), agent)?)
+    }
+
+    /// Deploys another version of one agent; says the revision.
+    pub async fn deploy(&self, node: usize, number: usize) -> anyhow::Result<u64> {
+        self.write_workspace(number)?;
+        let mut command = Command::new(&self.program);
+        command.current_dir(self.dir.join("workspace")).arg("--data-dir").arg(&self.nodes[node].data);
+        command.args(["deploy", "--yes", "--json"]).env("HOME", &self.dir).stdin(Stdio::null());
+        let ran = tokio::task::spawn_blocking(move || command.output()).await??;
+        ensure!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
+        let document: Value = serde_json::from_slice(&ran.stdout)?;
+        document["revision"].as_u64().context("a revision")
+    }
+
+    /// Waits until a node serves a revision, by its own word.
+    pub async fn live(&self, node: usize, revision: u64) -> anyhow::Result<()> {
+        let began = Instant::now();
+        loop {
+            let status = self.get(node, "/api/v1/workspaces/bench?stale=true").await;
+            if status.is_ok_and(|it| it["serving"]["state"] == "live" && it["serving"]["revision"] == revision) {
+                return Ok(());
+            }
+            ensure!(began.elapsed() < PATIENCE, "node {node} does not serve r{revision}");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}

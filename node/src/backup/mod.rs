@@ -1,0 +1,72 @@
+//! Backups: one tar archive of all that a cluster is, which can be checked by itself and become a new cluster.
+//!
+//! The archive holds every group's state, every artifact, and the cluster's keys. The keys are sealed with a key of
+//! their own, the recovery key, which never is in the archive: whoever finds an archive can read what was deployed and
+//! said in it, and opens no secret, signs no token and lets no node in.
+//!
+//! ```text
+//! caxton-backup.json           what it is of; first
+//! groups/N.snapshot            the state of group N, with checksums of its own
+//! artifacts/WORKSPACE/DIGEST   content, named by its SHA-256
+//! keys.sealed                  the cluster's keys, sealed with the recovery key
+//! SHA256SUMS                   the digest of each file above, and of all bytes before this file; last
+//! ```
+
+pub mod key;
+
+pub mod write;
+
+pub mod verify;
+
+pub mod restore;
+
+pub mod recover;
+
+pub mod audit;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the archive that this program writes.
+pub const FORMAT: u32 = 1;
+/// What the archive is of.
+pub const HEADER_FILE: &str = "caxton-backup.json";
+/// The cluster's keys.
+pub const KEYS_FILE: &str = "keys.sealed";
+/// The digests of all other files.
+pub const SUMS_FILE: &str = "SHA256SUMS";
+/// What the line with the digest of all bytes before the digests begins with. A comment to `sha256sum --check`.
+pub const WHOLE: &str = "# all bytes before this file: ";
+/// The media type of an archive.
+pub const MEDIA_TYPE: &str = "application/x-tar";
+
+/// What an archive is of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// The version of the archive.
+    pub format: u32,
+    /// The version of the program that wrote it.
+    pub version: String,
+    /// The cluster.
+    pub cluster: String,
+    /// The node that wrote it.
+    pub node: String,
+    /// When, RFC 3339.
+    pub created: String,
+    /// The id of the recovery key.
+    pub key: String,
+    /// The groups, in the order of their numbers.
+    pub groups: Vec<GroupHeader>,
+}
+
+/// A group of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupHeader {
+    /// Its number.
+    pub group: u32,
+    /// The index of its last command.
+    pub commands: u64,
+}
+
+fn group_file(group: u32) -> String {
+    format!("groups/{group}.snapshot")
+}

@@ -1,0 +1,261 @@
+//! Makes a data directory from an archive: a new node that is the first of a new cluster, with all that the old one knew.
+//!
+//! Everything is checked before anything is written, and the directory gets its name last: it is whole or not there.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use caxton_proto::log::cluster::{BeginAgain, Command, Origin};
+use caxton_proto::{Digest, WorkspaceId, log};
+use caxton_raft::archive::Beginning;
+use caxton_raft::{ArchiveError, ClaimError, IdentityError, NodeIdentity, mint_node};
+use uuid::Uuid;
+
+use super::audit::{self, Entry};
+use super::key::{KeyError, RecoveryKey};
+use super::verify::{Part, Verified, VerifyError, verify};
+use crate::artifacts::{Artifacts, PutError, Space};
+use crate::auth::{SecretError, now_ms, private_dir, write_private};
+use crate::cluster::keys;
+use crate::conversations::rfc3339;
+
+/// How much content is written at once, in bytes.
+const WRITE_BYTES: usize = 8 << 20;
+
+/// Why nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The archive.
+    #[error(transparent)]
+    Archive(#[from] VerifyError),
+    /// The recovery key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// There is something already.
+    #[error("{} is not empty", .dir.display())]
+    NotEmpty {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A folder or a file of it.
+    #[error("{} cannot be used", .dir.display())]
+    Folder {
+        /// The folder.
+        dir: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// The archive could not be read a second time.
+    #[error("the archive cannot be read any more")]
+    Read(#[source] io::Error),
+    /// The keys that are in it.
+    #[error("the archive does not have the key file {file}")]
+    KeyMissing {
+        /// Which.
+        file: &'static str,
+    },
+    /// A file with a key.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] ArchiveError),
+    /// The log's mark.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The content's store.
+    #[error(transparent)]
+    Artifacts(#[from] crate::artifacts::OpenError),
+    /// Content.
+    #[error("content cannot be written")]
+    Put(#[from] PutError),
+    /// The node's identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+impl RestoreError {
+    /// What to do.
+    pub fn help(&self) -> Option<&'static str> {
+        Some(match self {
+            RestoreError::Archive(error) => error.help(),
+            RestoreError::Key(KeyError::Another { .. }) => {
+                "pass the key file that this backup was made with: --key-file FILE"
+            }
+            RestoreError::Key(_) => "pass the key file that `caxton backup` made beside the archive: --key-file FILE",
+            RestoreError::NotEmpty { .. } => {
+                "a restore never writes over anything: name a folder that is empty, or not there, with --data-dir DIR"
+            }
+            RestoreError::Folder { .. } => "check that the folder above it can be written",
+            RestoreError::Put(_) | RestoreError::Read(_) | RestoreError::Log(_) | RestoreError::KeyMissing { .. } => {
+                "nothing was left behind: look at the cause and try again"
+            }
+            RestoreError::Secret(_)
+            | RestoreError::Claim(_)
+            | RestoreError::Artifacts(_)
+            | RestoreError::Identity(_) => return None,
+        })
+    }
+}
+
+/// What was restored.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    /// What the archive is of.
+    pub archive: Verified,
+    /// Who the new node is.
+    pub identity: NodeIdentity,
+}
+
+/// Makes `dir` from the archive at `path`.
+pub async fn restore(path: &Path, key_file: &Path, dir: &Path) -> Result<Restored, RestoreError> {
+    let archive = verify(path)?;
+    let key = RecoveryKey::read(key_file)?;
+    if key.id() != archive.header.key {
+        return Err(KeyError::Another { wanted: archive.header.key, given: key.id() }.into());
+    }
+    let keys = key.open(&archive.header_bytes, &archive.sealed)?;
+    for file in keys::FILES {
+        if !keys.contains_key(file) {
+            return Err(RestoreError::KeyMissing { file });
+        }
+    }
+    free(dir)?;
+    let staging = Staging::beside(dir)?;
+    for file in keys::FILES {
+        write_private(&staging.0.join(file), keys.get(file).map(Vec::as_slice).unwrap_or_default())?;
+    }
+    let identity = fill(path, &staging.0, &archive).await?;
+    staging.name(dir)?;
+    Ok(Restored { archive, identity })
+}
+
+/// Refuses a folder with something in it.
+fn free(dir: &Path) -> Result<(), RestoreError> {
+    let folder = |source| RestoreError::Folder { dir: dir.to_owned(), source };
+    match std::fs::read_dir(dir) {
+        Ok(mut entries) => match entries.next() {
+            Some(_) => Err(RestoreError::NotEmpty { dir: dir.to_owned() }),
+            None => Ok(()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(folder(source)),
+    }
+}
+
+/// A folder beside the one that is meant, which goes unless it gets that name.
+struct Staging(PathBuf);
+
+impl Staging {
+    fn beside(dir: &Path) -> Result<Staging, RestoreError> {
+        let dir = std::path::absolute(dir).map_err(|source| RestoreError::Folder { dir: dir.to_owned(), source })?;
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        let staging = dir.with_file_name(format!(".{name}.restoring-{}", std::process::id()));
+        private_dir(&staging)?;
+        Ok(Staging(staging))
+    }
+
+    fn name(self, dir: &Path) -> Result<(), RestoreError> {
+        let name = || {
+            std::fs::rename(&self.0, dir)?;
+            let above = std::path::absolute(dir)?;
+            File::open(above.parent().unwrap_or(Path::new("/")))?.sync_all()
+        };
+        name().map_err(|source| RestoreError::Folder { dir: dir.to_owned(), source })
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // It is not there once it has its name.
+        _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Writes the log, the content and the identity.
+async fn fill(path: &Path, dir: &Path, archive: &Verified) -> Result<NodeIdentity, RestoreError> {
+    let mut beginning = Beginning::empty(&dir.join("raft"))?;
+    let artifacts = Artifacts::open(&dir.join("artifacts"), Space::new(dir, 0))?;
+    copy(path, &mut beginning, &artifacts)?;
+    artifacts.flush();
+    let closed = artifacts.closed();
+    drop(artifacts);
+    closed.await;
+    let (node, cluster, time_ms, actor) = (mint_node(), Uuid::new_v4(), now_ms(), audit::actor());
+    let before = archive.header.cluster.clone();
+    let again = BeginAgain {
+        node,
+        before: before.clone(),
+        now: cluster.to_string(),
+        from: Origin::Backup,
+        time_ms,
+        actor: actor.clone(),
+    };
+    let store = beginning.with(node, log::Command::Cluster(Command::BeginAgain(again)).encode().into()).await?;
+    store.claim(&dir.join(crate::cluster::LOG_MARK_FILE)).await?;
+    let closed = store.closed();
+    drop(store);
+    closed.await;
+    let entry = Entry {
+        time: rfc3339(time_ms),
+        what: "restored".to_owned(),
+        actor,
+        cluster_before: before,
+        cluster: cluster.to_string(),
+        node: node.to_string(),
+        detail: format!("from {}, which was made {}", path.display(), archive.header.created),
+    };
+    audit::append(dir, &entry).map_err(|source| RestoreError::Folder { dir: dir.to_owned(), source })?;
+    Ok(caxton_raft::begin_again(dir, node, cluster)?)
+}
+
+fn copy(path: &Path, beginning: &mut Beginning, artifacts: &Artifacts) -> Result<(), RestoreError> {
+    let file = File::open(path).map_err(RestoreError::Read)?;
+    let mut tar = tar::Archive::new(BufReader::new(file));
+    let mut blobs = Blobs { artifacts, workspace: None, waiting: Vec::new(), bytes: 0 };
+    for entry in tar.entries().map_err(RestoreError::Read)? {
+        let mut entry = entry.map_err(RestoreError::Read)?;
+        match Part::of(&String::from_utf8_lossy(&entry.path_bytes())) {
+            Some(Part::Group(group)) => beginning.take(group, &mut entry)?,
+            Some(Part::Artifact(workspace, digest)) => {
+                let mut content = Vec::new();
+                entry.read_to_end(&mut content).map_err(RestoreError::Read)?;
+                blobs.push(workspace, digest, content.into())?;
+            }
+            Some(Part::Header | Part::Keys | Part::Sums) | None => {}
+        }
+    }
+    blobs.write()
+}
+
+/// Content of one workspace that waits to be written together.
+struct Blobs<'a> {
+    artifacts: &'a Artifacts,
+    workspace: Option<WorkspaceId>,
+    waiting: Vec<(Digest, Bytes)>,
+    bytes: usize,
+}
+
+impl Blobs<'_> {
+    fn push(&mut self, workspace: WorkspaceId, digest: Digest, content: Bytes) -> Result<(), RestoreError> {
+        if self.workspace.as_ref() != Some(&workspace) || self.bytes >= WRITE_BYTES {
+            self.write()?;
+            self.workspace = Some(workspace);
+        }
+        self.bytes += content.len();
+        self.waiting.push((digest, content));
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), RestoreError> {
+        self.bytes = 0;
+        let waiting = std::mem::take(&mut self.waiting);
+        match &self.workspace {
+            Some(workspace) => Ok(self.artifacts.put(workspace, waiting)?),
+            None => Ok(()),
+        }
+    }
+}
