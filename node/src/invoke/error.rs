@@ -1,6 +1,6 @@
 //! Why a message was not answered.
 
-use caxton_proto::{AgentName, WorkspaceId};
+use caxton_proto::{AgentName, NodeId, WorkspaceId};
 
 use crate::agent::turn::Failure;
 use crate::agent::world::{AgentProblem, NotFound};
@@ -31,6 +31,12 @@ pub enum InvokeError {
     /// Nobody can do what was asked.
     #[error(transparent)]
     Nobody(#[from] NotFound),
+    /// Another node leads the workspace's shard, or nobody does; nothing was done.
+    #[error("this node does not lead the workspace's shard")]
+    Elsewhere {
+        /// Who does, if that is known.
+        leader: Option<NodeId>,
+    },
     /// Too many turns at once.
     #[error("{turns_max} turns are under way, and no more fit")]
     Busy {
@@ -79,6 +85,7 @@ impl InvokeError {
             | InvokeError::NoWorkspace { .. }
             | InvokeError::Agent(_)
             | InvokeError::Nobody(_)
+            | InvokeError::Elsewhere { .. }
             | InvokeError::Busy { .. }
             | InvokeError::Turn { .. }
             | InvokeError::NoApproval { .. } => false,

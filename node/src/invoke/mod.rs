@@ -12,13 +12,15 @@ mod world;
 
 pub mod seams;
 
+pub mod takeover;
+
 mod bind;
 
 mod chat_tool;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use caxton_proto::log::Role;
 use caxton_proto::{AgentName, WorkspaceId};
@@ -40,8 +42,8 @@ use crate::api::messages::{ApprovalInfo, MessageAnswer, MessageRequest, Route, T
 use crate::auth::Access;
 use crate::capability::Load;
 use crate::catalog::{Catalog, Catalogs};
-use crate::conversations::Conversations;
 use crate::conversations::log::Turn as TurnRecord;
+use crate::conversations::{Conversations, NotHere, Shard};
 use crate::llm::models::Models;
 use crate::llm::{ToolCall, reasons};
 use waiting::PutDown;
@@ -49,6 +51,8 @@ use world::CatalogWorld;
 
 /// What earlier turns of a conversation may add to a request, in bytes.
 pub const HISTORY_BYTES_MAX: usize = 96 << 10;
+/// How long a message waits for the shard of its workspace to be led.
+const LEAD_WAIT: Duration = Duration::from_secs(3);
 /// Turns at the same time; more are refused.
 pub const TURNS_MAX: usize = 1_024;
 
@@ -128,6 +132,8 @@ struct Underway {
     /// The files that came with the message.
     brought: Visible,
     ledger: Ledger,
+    /// The term under which this node leads the workspace's shard.
+    term: u64,
     began: Instant,
     /// Milliseconds before it was put down, if it was.
     before_ms: u64,
@@ -158,6 +164,7 @@ impl Invoker {
         access.require(Role::Caller, workspace)?;
         let checked = check::check(request)?;
         let _permit = self.admit()?;
+        let term = self.lead(workspace).await?;
         let _alone = self.alone(workspace, &checked.conversation).await;
         let world = self.world(workspace)?;
         let history = self.history(workspace, &checked, &client).await?;
@@ -167,7 +174,7 @@ impl Invoker {
         let (agent, route) = routed.inspect_err(|error| log.refused(reasons(error)))?;
 
         let events = events.noted(Arc::clone(&log));
-        let mut underway = underway(workspace, &checked, route.clone(), log);
+        let mut underway = underway(workspace, &checked, route.clone(), log, term);
         let opening = checked.into_opening(&mut underway.shelf, client, history)?;
         underway.brought.clone_from(&opening.visible);
         let (conversation, turn) = (underway.conversation.clone(), underway.turn.clone());
@@ -232,8 +239,10 @@ impl Invoker {
             duration_ms,
             revision: agent.revision,
             failure: failure.as_ref().map(ToString::to_string),
+            ending: None,
+            term: underway.term,
         };
-        self.shared.parts.conversations.record(record).await?;
+        self.shard(&underway.workspace).record(record).await?;
         let turn = underway.turn.as_str();
         let why = failure.as_ref().map(ToString::to_string);
         underway.log.ended(run.agent.as_str(), why, spent.usage.total(), duration_ms);
@@ -349,14 +358,13 @@ impl Invoker {
         &self.shared.parts.catalogs
     }
 
-    /// Takes up what the store knows of today's use, so that a restart gives no budget twice.
-    pub async fn remember_spent(&self) -> Result<(), InvokeError> {
-        let day = crate::llm::models::today();
-        let rows = self.conversations().read(move |state| state.spent(day)).await?;
-        for (workspace, agent, spent) in rows {
-            self.models().budgets().remember(day, &workspace, &agent, spent);
-        }
-        Ok(())
+    fn shard(&self, workspace: &WorkspaceId) -> &Shard {
+        self.shared.parts.conversations.of(workspace)
+    }
+
+    /// The term under which this node answers for the workspace.
+    pub async fn lead(&self, workspace: &WorkspaceId) -> Result<u64, InvokeError> {
+        self.shard(workspace).lead(LEAD_WAIT).await.map_err(|NotHere { leader }| InvokeError::Elsewhere { leader })
     }
 
     async fn put_down(&self, underway: &Underway, run: Run) -> Result<Ended, InvokeError> {
@@ -366,17 +374,21 @@ impl Invoker {
         let waiting = crate::conversations::log::Waiting {
             workspace: underway.workspace.clone(),
             turn: underway.turn.clone(),
-            parts: 0,
+            conversation: underway.conversation.clone(),
+            term: underway.term,
             approvals: approvals.clone(),
         };
-        self.shared.parts.conversations.put_down(waiting, &text).await?;
+        let (turn, workspace, kind) = (&underway.turn, &underway.workspace, crate::conversations::log::Kept::Journal);
+        let keeping = crate::conversations::Keeping { workspace, turn, term: underway.term, kind };
+        self.shard(workspace).keep(&keeping, &[text], 0).await?;
+        self.shard(workspace).wait(waiting).await?;
         let (conversation, turn) = (underway.conversation.clone(), underway.turn.clone());
         underway.log.waits(&approvals);
         Ok(Ended::Waiting { conversation, turn, approvals })
     }
 }
 
-fn underway(workspace: &WorkspaceId, checked: &check::Checked, route: Route, log: Arc<TurnLog>) -> Underway {
+fn underway(workspace: &WorkspaceId, checked: &check::Checked, route: Route, log: Arc<TurnLog>, term: u64) -> Underway {
     Underway {
         workspace: workspace.clone(),
         conversation: checked.conversation.clone(),
@@ -387,6 +399,7 @@ fn underway(workspace: &WorkspaceId, checked: &check::Checked, route: Route, log
         log,
         brought: Visible::new(),
         ledger: Ledger::default(),
+        term,
         began: Instant::now(),
         before_ms: 0,
     }

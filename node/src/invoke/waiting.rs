@@ -15,6 +15,8 @@ use crate::agent::turn::{Action, Decision};
 use crate::agent::world::World;
 use crate::api::messages::{ApprovalInfo, Attachment, Route};
 use crate::auth::Access;
+use crate::conversations::State;
+use crate::conversations::log::Kept;
 use crate::llm::budget::Spent;
 
 /// A turn that was put down: all that is needed to go on with it.
@@ -72,7 +74,7 @@ impl PutDown {
         self.run.pending().into_iter().map(info).collect()
     }
 
-    fn take_up(self, log: Arc<TurnLog>) -> Result<(Underway, Run), InvokeError> {
+    fn take_up(self, log: Arc<TurnLog>, term: u64) -> Result<(Underway, Run), InvokeError> {
         let shelf = Shelf::default();
         for file in self.files {
             shelf.add(file).map_err(|full| InvokeError::Invalid { problems: vec![full.to_string()] })?;
@@ -87,6 +89,7 @@ impl PutDown {
             log,
             brought: self.brought,
             ledger: Ledger::of(self.spent),
+            term,
             began: Instant::now(),
             before_ms: self.spent_ms,
         };
@@ -99,7 +102,7 @@ impl Invoker {
     pub async fn approvals(&self, access: &Access, workspace: &WorkspaceId) -> Result<Vec<ApprovalInfo>, InvokeError> {
         access.require(Role::Viewer, workspace)?;
         let name = workspace.clone();
-        let waiting = self.conversations().read(move |state| state.waiting(&name)).await?;
+        let waiting = self.conversations().read(workspace, move |state| state.waiting(&name)).await?;
         Ok(waiting.into_iter().flat_map(|waiting| waiting.approvals).collect())
     }
 
@@ -119,14 +122,19 @@ impl Invoker {
         // One decision on a turn at a time: the second finds what the first left.
         let _alone = self.alone(workspace, &format!("turn {turn}")).await;
         let name = workspace.clone();
-        let text = self.conversations().read(move |state| state.put_down(&name, &turn)).await?.ok_or_else(none)?;
+        let kept = move |state: &State| match state.waits(&name, &turn)? {
+            Some(_) => state.kept(&name, &turn, Kept::Journal).map(|kept| kept.whole.into_iter().next()),
+            None => Ok(None),
+        };
+        let term = self.lead(workspace).await?;
+        let text = self.conversations().read(workspace, kept).await?.ok_or_else(none)?;
         let mut put_down: PutDown = serde_json::from_str(&text).map_err(InvokeError::PutDown)?;
         let way = put_down.run.pending().into_iter().map(|pending| pending.way);
         let way = way.into_iter().find(|way| approval_id(&put_down.turn, way) == id).ok_or_else(none)?;
         put_down.run.decided(&way, decision).map_err(|_| none())?;
         let log = self.log(workspace, &put_down.conversation, &put_down.turn, &put_down.subject);
         let events = events.noted(Arc::clone(&log));
-        let (underway, run) = put_down.take_up(log)?;
+        let (underway, run) = put_down.take_up(log, term)?;
         let world = self.world(workspace)?;
         let agent = world.agent(&run.agent).await?;
         self.finish(underway, world, agent, run, events).await

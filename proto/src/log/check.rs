@@ -1,6 +1,6 @@
 //! The limits of a command, which the proposer checks: a command in the log is applied as it is.
 
-use super::cluster::{self, AdmitNode, AnnounceNode, IssueJoinToken, NodeFacts, RemoveNode};
+use super::cluster::{self, AdmitNode, AnnounceNode, FixShards, IssueJoinToken, NodeFacts, RemoveNode, SHARDS_MAX};
 use super::{CHANGES_MAX, Command, Deploy, IssueToken, RemoveSecret, RevokeToken, SetSecret};
 use crate::plan::Item;
 
@@ -104,6 +104,9 @@ fn check_cluster(command: &cluster::Command) -> Result<(), CheckError> {
         cluster::Command::AdmitNode(AdmitNode { facts, .. })
         | cluster::Command::AnnounceNode(AnnounceNode { facts, .. }) => check_facts(facts),
         cluster::Command::RemoveNode(RemoveNode { actor, .. }) => text("the actor", actor, TEXT_BYTES_MAX),
+        cluster::Command::FixShards(FixShards { count: shards }) => {
+            count("the number of shards", shards.get() as usize, SHARDS_MAX as usize, "shards")
+        }
     }
 }
 

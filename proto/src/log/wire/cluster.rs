@@ -1,12 +1,14 @@
 //! Between the types about the cluster's nodes and the messages of the .proto file.
 
+use std::num::NonZeroU32;
+
 use super::convert::digest;
 use super::pb::{self, cluster_command as command, cluster_outcome as outcome};
 use super::{DecodeError, field};
 use crate::NodeId;
 use crate::log::cluster::{
-    AdmitNode, AnnounceNode, Command, Credential, IssueJoinToken, JoinRefusal, JoinToken, Member, NodeFacts, Outcome,
-    RemoveNode,
+    AdmitNode, AnnounceNode, Command, Credential, FixShards, IssueJoinToken, JoinRefusal, JoinToken, Member, NodeFacts,
+    Outcome, RemoveNode, SHARDS_MAX,
 };
 
 impl From<&Command> for pb::ClusterCommand {
@@ -26,6 +28,7 @@ impl From<&Command> for pb::ClusterCommand {
             Command::RemoveNode(RemoveNode { node, time_ms, actor }) => {
                 command::Body::RemoveNode(pb::RemoveNode { node: node.0, time_ms: *time_ms, actor: actor.clone() })
             }
+            Command::FixShards(FixShards { count }) => command::Body::FixShards(pb::Shards { count: count.get() }),
         };
         Self { body: Some(body) }
     }
@@ -49,6 +52,7 @@ impl TryFrom<pb::ClusterCommand> for Command {
             command::Body::RemoveNode(pb::RemoveNode { node, time_ms, actor }) => {
                 Command::RemoveNode(RemoveNode { node: NodeId(node), time_ms, actor })
             }
+            command::Body::FixShards(shards) => Command::FixShards(FixShards { count: count(shards)? }),
         })
     }
 }
@@ -136,6 +140,7 @@ impl From<Outcome> for pb::ClusterOutcome {
                 Outcome::NodeRemoved => outcome::Body::NodeRemoved(empty),
                 Outcome::NoSuchNode => outcome::Body::NoSuchNode(empty),
                 Outcome::LastNode => outcome::Body::LastNode(empty),
+                Outcome::ShardsAre(count) => outcome::Body::ShardsAre(pb::Shards { count: count.get() }),
             }),
         }
     }
@@ -155,8 +160,14 @@ impl TryFrom<pb::ClusterOutcome> for Outcome {
             Body::NodeRemoved(pb::Empty {}) => Self::NodeRemoved,
             Body::NoSuchNode(pb::Empty {}) => Self::NoSuchNode,
             Body::LastNode(pb::Empty {}) => Self::LastNode,
+            Body::ShardsAre(shards) => Self::ShardsAre(count(shards)?),
         })
     }
+}
+
+/// A number of shards that a cluster can have.
+pub(super) fn count(shards: pb::Shards) -> Result<NonZeroU32, DecodeError> {
+    NonZeroU32::new(shards.count).filter(|count| count.get() <= SHARDS_MAX).ok_or(field("count"))
 }
 
 impl From<JoinRefusal> for pb::JoinRefusal {
