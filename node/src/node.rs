@@ -31,6 +31,7 @@ use crate::cluster::join::{self, EnterError, Introduction};
 use crate::cluster::reconcile::Voters;
 use crate::cluster::secret::{SecretFileError, SharedSecret};
 use crate::cluster::service::{self, Service};
+use crate::cluster::spread::Spread;
 use crate::cluster::watch::Watch;
 use crate::cluster::{self, Cluster};
 use crate::config::Config;
@@ -662,13 +663,20 @@ fn start_cluster(workers: &Tasks, services: &Services, service: Service, facts: 
             Ok::<_, std::convert::Infallible>(())
         });
     }
+    let voters_max = services.config.cluster.voters_max as usize;
+    let spread = Spread { cluster: cluster.clone(), log: log.clone(), voters_max };
+    let spread_stop = stop.clone();
+    workers.spawn("spread", async move {
+        spread.run(spread_stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
     let peers = cluster.peers().clone();
     let watch = Watch { log: log.clone(), peers: peers.clone(), service, own: facts };
     workers.spawn("cluster watch", watch.run(stop.clone()));
     if let Some(hearsay) = hearsay {
-        let (invoker, stop) = (services.invoker.clone(), stop.clone());
+        let (invoker, catalogs, stop) = (services.invoker.clone(), services.catalogs.clone(), stop.clone());
         workers.spawn("gossip", async move {
-            hearsay.run(groups, move || invoker.load(), stop).await;
+            hearsay.run(groups, &catalogs, move || invoker.load(), stop).await;
             Ok::<_, std::convert::Infallible>(())
         });
     }

@@ -4,6 +4,7 @@
 mod join;
 mod life;
 mod secret;
+mod shards;
 mod strangers;
 mod support;
 

@@ -8,6 +8,8 @@ pub mod policy;
 
 pub mod reconcile;
 
+pub mod spread;
+
 pub mod ticket;
 
 pub mod secret;

@@ -39,7 +39,7 @@ const TURNS_SHOWN_MAX: usize = 1_000;
 
 /// This part of the API's description.
 #[derive(OpenApi)]
-#[openapi(paths(message, list, show, forget, approvals, decide), components(schemas(TurnEvent)))]
+#[openapi(paths(message, turn, list, show, forget, approvals, decide), components(schemas(TurnEvent)))]
 pub struct Doc;
 
 /// This part's routes.
@@ -47,6 +47,7 @@ pub fn routes() -> Router<Services> {
     let limit = DefaultBodyLimit::max(MESSAGE_BYTES_MAX);
     Router::new()
         .route("/api/v1/workspaces/{workspace}/messages", post(message).layer(limit))
+        .route("/api/v1/workspaces/{workspace}/turns/{id}", get(turn))
         .route("/api/v1/workspaces/{workspace}/conversations", get(list))
         .route("/api/v1/workspaces/{workspace}/conversations/{id}", get(show).delete(forget))
         .route("/api/v1/workspaces/{workspace}/approvals", get(approvals))
@@ -89,6 +90,28 @@ async fn message(
         return Ok(sse(heard).into_response());
     }
     answer(spawned(walk(Events::none())).await?)
+}
+
+/// How a turn ended, for a client that lost its connection; waits up to 30 seconds for one that is under way. Needs the
+/// role viewer.
+#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/turns/{id}", tag = "messages",
+    params(("workspace" = String, Path, description = "The workspace."), ("id" = String, Path, description = "The turn: `turn` of the first event."), Current),
+    responses(
+    (status = 200, description = "The answer.", body = MessageAnswer),
+    (status = 202, description = "The turn waits for a person's decision.", body = TurnEvent),
+    (status = 404, description = "There is none of that name: `not_found`.", body = api::Problem, content_type = "application/problem+json"),
+    (status = 502, description = "The turn ended without an answer: `turn_failed`.", body = api::Problem, content_type = "application/problem+json"),
+    (status = 503, description = "It is still under way: `unavailable`.", body = api::Problem, content_type = "application/problem+json"),
+))]
+async fn turn(
+    access: Access,
+    State(services): State<Services>,
+    Path((workspace, id)): Path<(WorkspaceId, String)>,
+    Query(current): Query<Current>,
+) -> Result<Response, Problem> {
+    access.require(Role::Viewer, &workspace)?;
+    current.wait(&services, &workspace).await?;
+    answer(services.invoker.turn(&access, &workspace, &id).await?)
 }
 
 /// Runs to its end also when the client goes away.
@@ -343,13 +366,22 @@ impl From<InvokeError> for Problem {
             InvokeError::NoApproval { .. } => {
                 Problem::new(Code::NotFound, detail).help("`caxton approvals list` shows what waits")
             }
+            InvokeError::KeyReused { .. } => {
+                Problem::new(Code::Conflict, detail).help("draw a new idempotency key for another message")
+            }
+            InvokeError::NoTurn { .. } => Problem::new(Code::NotFound, detail)
+                .help("if it never began to be kept, nothing was done: send the message again"),
+            InvokeError::Underway { .. } | InvokeError::Adrift { .. } => Problem::new(Code::Unavailable, detail)
+                .help("ask for the turn in a moment, or send the message again with its idempotency key")
+                .retry_after(1),
             InvokeError::Record(source) => {
                 tracing::error!(reason = %crate::llm::reasons(&source), "a turn could not be recorded");
                 Problem::new(Code::Unavailable, detail).help("try again in a moment").retry_after(1)
             }
-            error @ (InvokeError::PutDown(_) | InvokeError::History(_) | InvokeError::Unfinished) => {
-                Problem::internal(&error)
-            }
+            error @ (InvokeError::PutDown(_)
+            | InvokeError::Replay(_)
+            | InvokeError::History(_)
+            | InvokeError::Unfinished) => Problem::internal(&error),
         }
     }
 }
