@@ -2,10 +2,10 @@
 
 mod peer_port;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::activity::Activity;
+use crate::affinity::{self, ShardsError};
 use crate::artifacts::{Artifacts, Space};
 use crate::auth::{self, Auth, KnownTokens, SecretError, private_dir, write_private};
 use crate::backup::audit;
@@ -33,17 +34,19 @@ use crate::cluster::join::{self, EnterError, Introduction};
 use crate::cluster::reconcile::Voters;
 use crate::cluster::secret::{SecretFileError, SharedSecret};
 use crate::cluster::service::{self, Service};
+use crate::cluster::spread::Spread;
 use crate::cluster::watch::Watch;
 use crate::cluster::{self, Cluster};
 use crate::config::Config;
-use crate::conversations::{self, Conversations};
+use crate::conversations::Conversations;
 use crate::deploy::collect::Collector;
 use crate::deploy::pins::Pins;
 use crate::deploy::reconcile::Reconciler;
 use crate::deploy::{Deployer, Limits, Rules};
 use crate::http::listen::{self, BindError, Edge};
 use crate::http::{self, Services};
-use crate::invoke::{self, InvokeError, Invoker};
+use crate::invoke::takeover::Takeover;
+use crate::invoke::{self, Invoker};
 use crate::llm::Tape;
 use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings as ProviderSettings};
@@ -124,9 +127,9 @@ pub enum StartError {
     /// The language models' providers.
     #[error("the language models' providers cannot be set up")]
     Models(#[from] crate::llm::Error),
-    /// What was used today.
-    #[error("what was used today cannot be read")]
-    Spent(#[from] InvokeError),
+    /// How many shards there are.
+    #[error(transparent)]
+    Shards(#[from] ShardsError),
     /// Tokens and keys.
     #[error("authentication cannot be set up")]
     Auth(#[from] auth::OpenError),
@@ -182,7 +185,7 @@ impl StartError {
             | StartError::Log(_)
             | StartError::Artifacts(_)
             | StartError::Conversations(_)
-            | StartError::Spent(_) => {
+            | StartError::Shards(_) => {
                 "if it is damaged, restore the data directory from a backup: docs/OPERATIONS.md".to_owned()
             }
             StartError::Claim(ClaimError::Lost { .. }) => {
@@ -268,11 +271,14 @@ impl Node {
 
     /// Waits until `/ready` would say yes, for at most `wait`; says whether it does.
     pub async fn ready(&self, wait: Duration) -> bool {
-        let (mut status, mut settled) = (self.services.log.status(), self.services.catalogs.settled());
+        let mut settled = self.services.catalogs.settled();
         let mut members = self.services.log.group().members();
         let own = self.services.identity.node;
         let all = async {
-            let leads = status.wait_for(|status| status.leader.is_some()).await.is_ok();
+            let mut leads = true;
+            for group in self.services.cluster.groups().values() {
+                leads &= group.status().wait_for(|status| status.leader.is_some()).await.is_ok();
+            }
             let belongs =
                 members.wait_for(|members| members.voters.contains(&own) || members.learners.contains(&own)).await;
             leads && belongs.is_ok() && settled.wait_for(|settled| *settled).await.is_ok()
@@ -298,7 +304,7 @@ impl Node {
         workers.stop(TASKS_GRACE).await;
         door.stop(TASKS_GRACE).await;
         services.log.shutdown().await;
-        services.invoker.conversations().group().shutdown().await;
+        services.invoker.conversations().shutdown().await;
         let artifacts = services.artifacts.clone();
         _ = tokio::task::spawn_blocking(move || artifacts.flush()).await;
         // A connection or a job on a blocking thread may hold a store for a moment longer. Whoever opens the data
@@ -421,7 +427,7 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
             Some(at)
         }
     };
-    let (log, conversations) = open_log(&dir, &groups, identity.origin).await?;
+    let (log, conversations) = open_logs(&config, &groups, identity.origin).await?;
     service.opened(log.clone());
     let manner = gossip_at.map(|(listen, advertise)| Manner {
         dir: &dir,
@@ -442,12 +448,13 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         client_url: own.client_url.clone(),
         version: VERSION.to_owned(),
     };
-    let own_groups = [(deploy_log::GROUP, log.group().clone()), (conversations::GROUP, conversations.group().clone())];
+    let shards = conversations.all().iter().map(|shard| (shard.id(), shard.group().clone()));
+    let own_groups = shards.chain([(deploy_log::GROUP, log.group().clone())]);
     let cluster = Cluster::new(cluster::Parts {
         identity: identity.clone(),
         facts: facts.clone(),
         log: log.clone(),
-        groups: BTreeMap::from(own_groups),
+        groups: own_groups.collect(),
         peers,
         heard: hearsay.as_ref().map(Hearsay::members),
         open: gossip_at.is_some(),
@@ -484,7 +491,6 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         activity: activity.clone(),
         load: routing.load().clone(),
     });
-    invoker.remember_spent().await?;
     let services = Services {
         cluster,
         invoker,
@@ -531,15 +537,18 @@ fn timers(config: &Config) -> Timers {
     }
 }
 
-async fn open_log(dir: &Path, groups: &Groups, origin: Origin) -> Result<(DeployLog, Conversations), StartError> {
+/// The deploy log first: it says how many shards there are.
+async fn open_logs(config: &Config, groups: &Groups, origin: Origin) -> Result<(DeployLog, Conversations), StartError> {
+    let dir = &config.data.dir;
     let birth = match origin {
         Origin::Founded => Birth::Founded,
         Origin::Joined => Birth::Joined,
     };
-    let conversations_dir = dir.join("conversations");
-    let (log, conversations) =
-        tokio::join!(DeployLog::open(groups, birth), Conversations::open(&conversations_dir, groups, birth));
-    Ok((log?, conversations?))
+    let log = DeployLog::open(groups, birth).await?;
+    let wanted = u32::try_from(config.cluster.shards).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+    let shards = affinity::shards(dir, &log, birth, wanted).await?;
+    let conversations = Conversations::open(&dir.join("conversations"), groups, birth, shards).await?;
+    Ok((log, conversations))
 }
 
 fn tool_settings(dir: &Path, config: &Config) -> ToolSettings {
@@ -631,6 +640,20 @@ fn start_workers(workers: &Tasks, services: &Services, pins: Pins, replicas: Rep
         }
         Ok::<_, std::convert::Infallible>(())
     });
+    let shards = services.invoker.conversations().shards();
+    let (deploy_log, shards_stop) = (log.clone(), stop.clone());
+    workers.spawn("shards watch", async move {
+        let contradicted = affinity::contradicted(deploy_log, shards);
+        shards_stop.run_until_cancelled(contradicted).await.map_or(Ok(()), Err)
+    });
+    for shard in services.invoker.conversations().all() {
+        let takeover = Takeover::new(services.invoker.clone(), shard.clone());
+        let stop = stop.clone();
+        workers.spawn("takeover", async move {
+            takeover.run(stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
     let mut status = log.status();
     workers.spawn("log watch", async move {
         tokio::select! {
@@ -656,13 +679,20 @@ fn start_cluster(workers: &Tasks, services: &Services, service: Service, facts: 
             Ok::<_, std::convert::Infallible>(())
         });
     }
+    let voters_max = services.config.cluster.voters_max as usize;
+    let spread = Spread { cluster: cluster.clone(), log: log.clone(), voters_max };
+    let spread_stop = stop.clone();
+    workers.spawn("spread", async move {
+        spread.run(spread_stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
     let peers = cluster.peers().clone();
     let watch = Watch { log: log.clone(), peers: peers.clone(), service, own: facts };
     workers.spawn("cluster watch", watch.run(stop.clone()));
     if let Some(hearsay) = hearsay {
-        let (invoker, stop) = (services.invoker.clone(), stop.clone());
+        let (invoker, catalogs, stop) = (services.invoker.clone(), services.catalogs.clone(), stop.clone());
         workers.spawn("gossip", async move {
-            hearsay.run(groups, move || invoker.load(), stop).await;
+            hearsay.run(groups, &catalogs, move || invoker.load(), stop).await;
             Ok::<_, std::convert::Infallible>(())
         });
     }

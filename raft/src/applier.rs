@@ -61,7 +61,31 @@ impl Applier {
     }
 
     /// Takes entries and answers each.
-    fn take(&mut self, entries: impl IntoIterator<Item = RaftEntry>) -> Result<Vec<Replies>, MachineError> {
+    async fn take(&mut self, entries: impl IntoIterator<Item = RaftEntry>) -> Result<Vec<Replies>, MachineError> {
+        let (mut answers, commands) = self.number(entries);
+        if commands.is_empty() {
+            return Ok(answers);
+        }
+        let count = commands.len();
+        let replies = if self.machine.blocks() {
+            let machine = Arc::clone(&self.machine);
+            let applied = spawn_blocking(move || machine.apply(&commands)).await;
+            applied.map_err(|panic| MachineError::new("the machine of this group panicked", panic))??
+        } else {
+            self.machine.apply(&commands)?
+        };
+        if replies.len() != count {
+            let what = format!("{} answers to {count} commands", replies.len());
+            return Err(MachineError::new("the machine of this group is wrong", what));
+        }
+        // The commands that were skipped are the first ones: nobody waits for their answers.
+        let all = answers.iter_mut().flat_map(|answer| answer.replies.iter_mut());
+        all.rev().zip(replies.into_iter().rev()).for_each(|(place, reply)| *place = reply);
+        Ok(answers)
+    }
+
+    /// Numbers the commands and leaves out those that the machine has.
+    fn number(&mut self, entries: impl IntoIterator<Item = RaftEntry>) -> (Vec<Replies>, Vec<Entry>) {
         let had = self.machine.applied();
         let (mut answers, mut commands) = (Vec::new(), Vec::new());
         for entry in entries {
@@ -84,18 +108,7 @@ impl Applier {
             answers.push(answer);
         }
         commands.retain(|command| command.index > had);
-        if commands.is_empty() {
-            return Ok(answers);
-        }
-        let replies = self.machine.apply(&commands)?;
-        if replies.len() != commands.len() {
-            let what = format!("{} answers to {} commands", replies.len(), commands.len());
-            return Err(MachineError::new("the machine of this group is wrong", what));
-        }
-        // The commands that were skipped are the first ones: nobody waits for their answers.
-        let all = answers.iter_mut().flat_map(|answer| answer.replies.iter_mut());
-        all.rev().zip(replies.into_iter().rev()).for_each(|(place, reply)| *place = reply);
-        Ok(answers)
+        (answers, commands)
     }
 
     fn current(&self) -> Option<Saved> {
@@ -123,7 +136,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
         I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let answers = self.take(entries).map_err(|error| self.write_error(&error))?;
+        let answers = self.take(entries).await.map_err(|error| self.write_error(&error))?;
         self.applied.send_if_modified(|applied| std::mem::replace(applied, self.commands) != self.commands);
         Ok(answers)
     }

@@ -39,8 +39,14 @@ pub type Frozen = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 /// A state that commands change. A machine may keep its state on disk together with [`Machine::applied`], and is then
 /// given no command twice; one that keeps it in memory is rebuilt from the newest snapshot and the log after it.
 pub trait Machine: Send + Sync + 'static {
-    /// Takes commands in order and answers each of them. Short: it runs on the group's task.
+    /// Takes commands in order and answers each of them. Short: it runs on the group's task, unless it
+    /// [blocks](Machine::blocks).
     fn apply(&self, entries: &[Entry]) -> Result<Vec<Bytes>, MachineError>;
+
+    /// Whether it writes to disk when it applies: then it does so on a thread for that.
+    fn blocks(&self) -> bool {
+        false
+    }
 
     /// The state as it is now, to be written while further commands are applied. Quick: commands wait for it.
     fn freeze(&self) -> Result<Frozen, MachineError>;

@@ -5,6 +5,7 @@ mod join;
 mod life;
 mod operate;
 mod secret;
+mod shards;
 mod strangers;
 mod support;
 

@@ -115,6 +115,11 @@ impl Member {
         format!("{:x}", u64::from_str_radix(line, 16).expect("a number"))
     }
 
+    /// Its process.
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(self.child.as_ref().expect("runs"))
+    }
+
     /// Kills it, as a power cut would.
     pub fn kill(&mut self) {
         let mut child = self.child.take().expect("runs");
@@ -171,6 +176,58 @@ fn get(address: &str, path: &str, token: &str) -> Option<Value> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+}
+
+/// Sends a JSON document; gives the status and the answer, or nothing when there is none.
+pub fn post(member: &Member, path: &str, body: &Value) -> Option<(u16, Value)> {
+    use std::io::{Read, Write};
+    let token = fs::read_to_string(member.data.join("admin-token")).ok()?;
+    let address = member.url()?.strip_prefix("http://")?.to_owned();
+    let mut stream = std::net::TcpStream::connect(&address).ok()?;
+    let body = body.to_string();
+    let head = format!(
+        "POST {path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        token.trim(),
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, serde_json::from_str(body).unwrap_or(Value::String(body.to_owned()))))
+}
+
+/// Reads a document from one member, whoever leads.
+pub fn read(member: &Member, path: &str) -> Option<Value> {
+    let token = fs::read_to_string(member.data.join("admin-token")).ok()?;
+    get(member.url()?.strip_prefix("http://")?, path, token.trim())
+}
+
+/// Three members that are settled, with the leaders of shards spread over them.
+pub fn three(home: &std::path::Path) -> Vec<Member> {
+    let (one, address) = founder(home);
+    let file = token(&one, &["--uses", "2"]);
+    let mut members = vec![one, Member::new(home, "two"), Member::new(home, "three")];
+    for member in &mut members[1..] {
+        member.spawn(&["--peers", "127.0.0.1:0", "--join", &address, "--token-file", text(&file)]);
+    }
+    members[1..].iter_mut().for_each(Member::ready);
+    settled(&members[2], 3);
+    members
+}
+
+/// Waits until no member leads two shards more than another; says who leads each group.
+pub fn spread(members: &[&Member]) -> Vec<String> {
+    wait_for("leaders to be spread", || {
+        let status = members[0].status()?;
+        let leaders = status["groups"].as_array()?.iter().map(|group| group["leader"].as_str().map(str::to_owned));
+        let leaders: Vec<String> = leaders.collect::<Option<_>>()?;
+        let count = |member: &&Member| leaders[1..].iter().filter(|leader| **leader == member.id()).count();
+        let counts: Vec<usize> = members.iter().map(count).collect();
+        (counts.iter().max()? - counts.iter().min()? <= 1).then_some(leaders)
+    })
 }
 
 /// Waits until the cluster has `voters` voters and a leader in every group, and nobody lacks anything.

@@ -277,3 +277,33 @@ async fn the_senders_own_tools_come_back_as_calls() {
     assert_eq!(second["choices"][0]["message"]["content"], "In Oslo it is 4 degrees.", "{second}");
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn a_message_that_is_sent_again_with_its_key_gets_the_one_answer() {
+    let bench = with(&example()).await;
+    let mut message = chart();
+    message["idempotency_key"] = json!("k-1");
+    let (status, first) = read(bench.post("/messages", &message)).await;
+    assert_eq!(status, 200, "{first}");
+    // Also after a restart, and while others send the same.
+    let bench = Bench::on(bench.stop().await, &[]).await;
+    let (again, more) = tokio::join!(read(bench.post("/messages", &message)), read(bench.post("/messages", &message)));
+    assert_eq!((again, more), ((200, first.clone()), (200, first.clone())));
+    let events = stream(&bench, message.clone()).await;
+    let [TurnEvent::Answered(streamed)] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!(serde_json::to_value(streamed).expect("JSON"), first);
+    let turn = first["turn"].as_str().expect("a turn");
+    assert_eq!(read(bench.request(Method::GET, &at(&format!("/turns/{turn}")))).await, (200, first.clone()));
+    refused(bench.request(Method::GET, &at("/turns/none")), 404, "not_found").await;
+    let (_, listed) = read(bench.request(Method::GET, &at("/conversations"))).await;
+    let turns: Vec<u64> =
+        listed["conversations"].as_array().expect("rows").iter().filter_map(|row| row["turns"].as_u64()).collect();
+    assert_eq!(turns, [1], "{listed}");
+    // What it was asked goes with the key.
+    message["text"] = json!("Draw another one");
+    refused(bench.post("/messages", &message), 409, "conflict").await;
+    message["idempotency_key"] = json!("k-2");
+    let (status, other) = read(bench.post("/messages", &message)).await;
+    assert!(status == 200 && other["turn"] != first["turn"], "{other}");
+    bench.stop().await;
+}

@@ -2,10 +2,11 @@
 //! version, put its commands below and run this once with CAXTON_WRITE_GOLDEN=1, which writes only files that are missing.
 
 use std::fs;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use caxton_proto::log::cluster::{
-    self, AdmitNode, AnnounceNode, BeginAgain, Credential, IssueJoinToken, NodeFacts, RemoveNode,
+    self, AdmitNode, AnnounceNode, BeginAgain, Credential, FixShards, IssueJoinToken, NodeFacts, RemoveNode,
 };
 use caxton_proto::log::{
     Author, Command, DecodeError, Deploy, Git, IssueToken, Kind, Outcome, RemoveSecret, RevokeToken, Role, SetSecret,
@@ -190,6 +191,32 @@ fn the_commands_about_nodes_mean_what_they_meant() {
     let nodes: Vec<u64> = read.cluster().members().map(|member| member.facts.node.0).collect();
     assert_eq!((nodes, read.cluster().is_departed(NodeId(2))), (vec![3, u64::MAX], true));
     assert_eq!(read.cluster().tokens().next().unwrap().used_by, [NodeId(2)]);
+}
+
+/// The first command of a log says how many shards its cluster has; a log that begins with another one means 1.
+#[test]
+fn the_number_of_shards_is_fixed_by_the_first_command_of_a_log_and_by_no_other() {
+    let shards = |count| NonZeroU32::new(count).expect("not zero");
+    let fix = |count| Command::Cluster(cluster::Command::FixShards(FixShards { count: shards(count) }));
+    let are = |count| Outcome::Cluster(cluster::Outcome::ShardsAre(shards(count)));
+    let read = Command::decode(&golden("fix-shards.bin", || fix(8).encode())).unwrap();
+    assert_eq!(read, fix(8));
+    let mut found = State::default();
+    assert_eq!(found.apply(1, &read), are(8));
+    assert_eq!(found.apply(2, &fix(9)), are(8));
+    assert_eq!(Outcome::decode(&are(8).encode()).unwrap(), are(8));
+    let snapshot = golden("snapshot-shards.bin", || {
+        let mut bytes = Vec::new();
+        write_snapshot(&found, &mut bytes).unwrap();
+        bytes
+    });
+    let read = read_snapshot(&mut snapshot.as_slice()).unwrap();
+    assert_eq!((read.cluster().shards(), &read), (shards(8), &found));
+
+    let old = fs::read(file("snapshot-nodes.bin")).unwrap();
+    let mut old = read_snapshot(&mut old.as_slice()).unwrap();
+    assert_eq!(old.cluster().shards(), shards(1));
+    assert_eq!(old.apply(old.applied() + 1, &fix(8)), are(1), "an old log has one shard for ever");
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub struct AgentTool {
     pub server: ToolName,
     /// The function of it.
     pub function: String,
+    /// Calling it once more does no harm.
+    pub repeatable: bool,
 }
 
 /// One function that a tool offers.
@@ -63,6 +65,8 @@ pub struct Offered {
     pub parameters: Arc<Value>,
     /// It stays as it is as long as the revision does; a server outside may change its mind.
     pub fixed: bool,
+    /// Its tool.toml says that a call can be repeated: `idempotent = true`.
+    pub repeatable: bool,
 }
 
 /// What an agent is made of.
@@ -157,9 +161,9 @@ fn name_tools(offered: Vec<Offered>, gate: impl Fn(&ToolName) -> Gate) -> Vec<Ag
             true => format!("{}__{}", tool.server, tool.function),
             false => tool.function.clone(),
         };
-        let Offered { server, function, description, parameters, fixed: _ } = tool;
+        let Offered { server, function, description, parameters, fixed: _, repeatable } = tool;
         let definition = ToolDefinition { name, description, parameters };
-        AgentTool { definition, gate: gate(&server), server, function }
+        AgentTool { definition, gate: gate(&server), server, function, repeatable }
     });
     named.collect()
 }

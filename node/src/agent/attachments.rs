@@ -60,6 +60,19 @@ impl Shelf {
         Ok(name)
     }
 
+    /// Puts files back that were on the shelf before, under the names that they have.
+    pub fn put_back(&self, files: impl IntoIterator<Item = Arc<Attachment>>) {
+        let mut held = self.files();
+        for file in files {
+            held.insert(file.name.clone(), file);
+        }
+    }
+
+    /// All files, as the shelf holds them.
+    pub fn shared(&self) -> Vec<Arc<Attachment>> {
+        self.files().values().cloned().collect()
+    }
+
     /// The file of this name.
     pub fn get(&self, name: &str) -> Option<Arc<Attachment>> {
         self.files().get(name).cloned()

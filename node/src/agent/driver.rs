@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use caxton_proto::AgentName;
 use futures::future::{BoxFuture, join_all};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tracing::{Instrument, debug, field, info_span};
 
 use super::attachments::{PREFIX, Shelf, Visible};
 use super::builtin::AskCapability;
-use super::turn::{Action, Brief, Call, Decision, Gate, Next, Outcome, Returned, Turn, Unasked};
+use super::journal::{Journal, Lost, Step};
+pub use super::run::{Opening, Pending, Progress, Run};
+use super::turn::{Action, Call, Next, Outcome, Returned, Unasked};
 use super::world::{Found, Invocation, ToolOutput, World};
 use super::{Agent, AgentTool};
 use crate::activity::TurnLog;
@@ -25,7 +26,7 @@ use crate::capability::Load;
 use crate::llm::breaker::Breaker;
 use crate::llm::budget::Spent;
 use crate::llm::models::{Answered, Ask, Models};
-use crate::llm::{ChatRequest, Delta, Deltas, Message, Part, ToolDefinition};
+use crate::llm::{ChatRequest, Delta, Deltas};
 
 /// How many events wait for a slow reader before the turn waits for it.
 pub const EVENTS_WAITING_MAX: usize = 256;
@@ -75,134 +76,6 @@ impl Events {
     }
 }
 
-/// One agent's part in answering a message: its turn, and those of the agents that it waits for. Plain data: it can be
-/// stored while it waits for a person.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Run {
-    /// Whose turn.
-    pub agent: AgentName,
-    /// The turn.
-    pub turn: Turn,
-    /// The agents that asked one another to get here, this one last.
-    path: Vec<AgentName>,
-    /// Where among the turn's messages the request stands.
-    asked_at: usize,
-    /// The files that it sees.
-    pub visible: Visible,
-    /// Agents that were asked and wait for a person, by the call that asked them.
-    waiting: BTreeMap<String, Run>,
-}
-
-/// What a run begins with.
-#[derive(Debug, Default)]
-pub struct Opening {
-    /// What is wanted.
-    pub request: String,
-    /// Images for models that see.
-    pub images: Vec<String>,
-    /// What the conversation held before.
-    pub history: Vec<Message>,
-    /// Calls that the sender made for the request already, with their results.
-    pub after: Vec<Message>,
-    /// The files that came with it.
-    pub visible: Visible,
-    /// Tools that the sender calls by itself.
-    pub sender_tools: Vec<ToolDefinition>,
-}
-
-/// How far a run has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// It is over.
-    Over,
-    /// It waits for a person.
-    Waiting,
-}
-
-/// A call that waits for a person, and the way to it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pending {
-    /// Calls from the outermost run to this one; the last is the call itself.
-    pub way: Vec<String>,
-    /// Whose turn.
-    pub agent: AgentName,
-    /// The call.
-    pub call: Call,
-}
-
-impl Run {
-    /// Prepares a run; nothing happens yet.
-    pub fn begin(agent: &Agent, opening: Opening, shelf: &Shelf) -> Run {
-        Run::begin_below(agent, opening, shelf, None)
-    }
-
-    fn begin_below(agent: &Agent, opening: Opening, shelf: &Shelf, asked_by: Option<&Run>) -> Run {
-        let (system, user) = agent.prompts(&opening.request, &shelf.describe(&opening.visible));
-        let mut parts = vec![Part::Text { text: user }];
-        parts.extend(opening.images.into_iter().map(|url| Part::Image { url }));
-        let mut messages: Vec<Message> = system.map(Message::system).into_iter().collect();
-        messages.extend(opening.history);
-        let asked_at = messages.len();
-        messages.push(Message::User { parts });
-        messages.extend(opening.after);
-        let own = agent.tools.iter().map(|tool| (tool.definition.clone(), tool.gate));
-        let theirs = opening.sender_tools.into_iter().map(|tool| (tool, Gate::Sender));
-        let mut limits = agent.limits();
-        let (mut depth, mut path) = (0, Vec::new());
-        if let Some(asker) = asked_by {
-            depth = asker.turn.depth() + 1;
-            path.clone_from(&asker.path);
-            limits.depth_max = limits.depth_max.min(asker.turn.limits().depth_max);
-            limits.wall_ms_max = limits.wall_ms_max.min(asker.turn.time_left_ms());
-            let tokens_left = asker.turn.limits().tokens_max.saturating_sub(asker.turn.spent().usage.total());
-            limits.tokens_max = limits.tokens_max.min(tokens_left);
-        }
-        path.push(agent.manifest.name.clone());
-        let turn = Turn::begin(Brief { limits, depth, tools: own.chain(theirs).collect(), messages });
-        Run {
-            agent: agent.manifest.name.clone(),
-            turn,
-            path,
-            asked_at,
-            visible: opening.visible,
-            waiting: BTreeMap::new(),
-        }
-    }
-
-    /// The request and everything that was said since.
-    pub fn said(&self) -> Vec<Message> {
-        self.turn.messages().get(self.asked_at..).unwrap_or_default().to_vec()
-    }
-
-    /// All calls that wait for a person, in this run and in those that it waits for.
-    pub fn pending(&self) -> Vec<Pending> {
-        let own = self.turn.awaiting_approval().into_iter().map(|call| Pending {
-            way: vec![call.id.clone()],
-            agent: self.agent.clone(),
-            call: call.clone(),
-        });
-        let below = self.waiting.iter().flat_map(|(call, run)| {
-            run.pending().into_iter().map(|mut pending| {
-                pending.way.insert(0, call.clone());
-                pending
-            })
-        });
-        own.chain(below).collect()
-    }
-
-    /// Takes a person's word on the call at the end of `way`.
-    pub fn decided(&mut self, way: &[String], decision: Decision) -> Result<(), Unasked> {
-        match way {
-            [call] => self.turn.decided(call, decision),
-            [call, rest @ ..] => match self.waiting.get_mut(call) {
-                Some(run) => run.decided(rest, decision),
-                None => Err(Unasked { what: format!("a decision below call {call:?}") }),
-            },
-            [] => Err(Unasked { what: "a decision on no call".to_owned() }),
-        }
-    }
-}
-
 /// Drives runs in one workspace.
 #[derive(Clone)]
 pub struct Driver {
@@ -222,6 +95,8 @@ pub struct Driver {
     pub turn_id: Arc<str>,
     /// Where turns are counted while they are under way.
     pub load: Load,
+    /// Where steps are kept.
+    pub journal: Arc<dyn Journal>,
 }
 
 /// What each agent used of its models, in one message and all that it led to.
@@ -234,11 +109,11 @@ impl Ledger {
         Ledger(Arc::new(Mutex::new(spent.into_iter().collect())))
     }
 
-    fn add(&self, agent: &AgentName, spent: Spent) {
+    /// Adds what an agent used.
+    pub fn add(&self, agent: &AgentName, spent: Spent) {
         let mut ledger = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let held = ledger.entry(agent.clone()).or_default();
-        held.tokens = held.tokens.saturating_add(spent.tokens);
-        held.cost = held.cost.saturating_add(spent.cost);
+        *held = held.and(spent);
     }
 
     /// Every agent with what it used.
@@ -252,6 +127,7 @@ impl Ledger {
 enum Came {
     Returned(Returned, Visible),
     Waits(Box<Run>),
+    Lost,
 }
 
 impl Driver {
@@ -287,15 +163,13 @@ impl Driver {
                     return Progress::Over;
                 }
                 Next::AwaitApproval(_) => return Progress::Waiting,
-                Next::AskModel { tokens_max } => {
-                    self.ask_model(run, agent, tokens_max).await;
-                    false
-                }
+                Next::AskModel { tokens_max } => self.ask_model(run, agent, tokens_max).await.map(|()| false),
                 Next::Call(calls) => {
                     let calls: Vec<Call> = calls.into_iter().cloned().collect();
                     self.make_calls(run, agent, calls).await
                 }
             };
+            let Ok(waits) = waits else { return Progress::Lost };
             run.turn.passed(elapsed_ms(began));
             if waits && !run.turn.is_over() {
                 return Progress::Waiting;
@@ -303,7 +177,7 @@ impl Driver {
         }
     }
 
-    async fn ask_model(&self, run: &mut Run, agent: &Agent, tokens_left: u64) {
+    async fn ask_model(&self, run: &mut Run, agent: &Agent, tokens_left: u64) -> Result<(), Lost> {
         let (name, depth) = (run.agent.clone(), run.turn.depth());
         self.events.emit(|| TurnEvent::ModelAsked { agent: name.clone(), depth }).await;
         let left = u32::try_from(tokens_left).unwrap_or(u32::MAX);
@@ -325,6 +199,14 @@ impl Driver {
                 let Answered { reply, provider, model, spent, tries: _ } = answered;
                 self.ledger.add(&name, spent);
                 let (usage, calls, duration_ms) = (reply.usage, reply.calls.len(), elapsed_ms(began));
+                let elapsed_ms = run.turn.spent().elapsed_ms.saturating_add(duration_ms);
+                // The answer to a person is kept by the turn's record.
+                let kept = (calls > 0 || !run.way.is_empty()).then(|| Step::Answered {
+                    way: run.way.clone(),
+                    reply: reply.clone(),
+                    spent,
+                    elapsed_ms,
+                });
                 self.events
                     .emit(|| TurnEvent::ModelAnswered {
                         agent: name,
@@ -337,8 +219,14 @@ impl Driver {
                     })
                     .await;
                 self.report(run.turn.answered(reply));
+                match kept {
+                    Some(step) if !run.turn.is_over() => self.journal.now(step).await?,
+                    Some(step) if !run.way.is_empty() => self.journal.later(step),
+                    Some(_) | None => {}
+                }
             }
         }
+        Ok(())
     }
 
     async fn chat(
@@ -369,7 +257,7 @@ impl Driver {
     }
 
     /// Makes all calls at the same time; true when one of them now waits for a person.
-    async fn make_calls(&self, run: &mut Run, agent: &Agent, calls: Vec<Call>) -> bool {
+    async fn make_calls(&self, run: &mut Run, agent: &Agent, calls: Vec<Call>) -> Result<bool, Lost> {
         let mut resumed: BTreeMap<String, Run> = BTreeMap::new();
         for call in &calls {
             if let Some(below) = run.waiting.remove(&call.id) {
@@ -382,7 +270,7 @@ impl Driver {
             self.make_call(asker, agent, call, below)
         });
         let came = join_all(each).await;
-        let mut waits = false;
+        let (mut waits, mut lost) = (false, false);
         for (call, came) in calls.into_iter().zip(came) {
             match came {
                 Came::Returned(returned, files) => {
@@ -393,9 +281,10 @@ impl Driver {
                     run.waiting.insert(call.id, *below);
                     waits = true;
                 }
+                Came::Lost => lost = true,
             }
         }
-        waits
+        if lost { Err(Lost) } else { Ok(waits) }
     }
 
     async fn make_call(&self, run: &Run, agent: &Agent, call: &Call, below: Option<Run>) -> Came {
@@ -417,10 +306,37 @@ impl Driver {
                 }
             }
         };
-        match tokio::time::timeout(limit, doing).await {
+        let came = match tokio::time::timeout(limit, doing).await {
             Ok(came) => came,
             Err(_) => Came::Returned(Returned::failed("the turn's time was used up"), Visible::new()),
+        };
+        match came {
+            Came::Returned(returned, files) => self.keep(run, agent, call, returned, files).await,
+            Came::Waits(_) | Came::Lost => came,
         }
+    }
+
+    /// Keeps what came of a call: before anything else where it must not be made again.
+    async fn keep(&self, run: &Run, agent: &Agent, call: &Call, returned: Returned, visible: Visible) -> Came {
+        let returned = run.turn.cut(returned);
+        let (files, again) = match &call.action {
+            Action::Tool { tool, .. } => {
+                let files = visible.iter().filter_map(|name| self.shelf.get(name));
+                let again = agent.tool(tool).is_none_or(|tool| tool.repeatable);
+                (files.map(|file| (*file).clone()).collect(), again)
+            }
+            // What it made was kept with its own calls.
+            Action::AskCapability(_) => (Vec::new(), false),
+            Action::ListCapabilities(_) | Action::Refuse { .. } => (Vec::new(), true),
+        };
+        let (way, id) = (run.way.clone(), call.id.clone());
+        let step = Step::Returned { way, call: id, returned: returned.clone(), files, visible: visible.clone() };
+        if again {
+            self.journal.later(step);
+        } else if self.journal.now(step).await.is_err() {
+            return Came::Lost;
+        }
+        Came::Returned(returned, visible)
     }
 
     async fn call_tool(
@@ -482,7 +398,7 @@ impl Driver {
             server: &tool.server,
             function: &tool.function,
             arguments,
-            step_key: format!("{}/{}/{}/{}", self.turn_id, run.turn.depth(), run.turn.said().len(), call.id),
+            step_key: format!("{}/{}/{}/{}", self.turn_id, run.way.join("/"), run.turn.said().len(), call.id),
             deadline: Instant::now() + Duration::from_millis(run.turn.time_left_ms()),
         }
     }
@@ -541,8 +457,10 @@ impl Driver {
         if let Err(rest) = self.health.admit(&key) {
             return refuse(format!("the agent `{}` failed again and again; try it in {} s", key.1, rest.as_secs() + 1));
         }
-        if self.drive(&mut below, &agent).await == Progress::Waiting {
-            return Came::Waits(Box::new(below));
+        match self.drive(&mut below, &agent).await {
+            Progress::Waiting => return Came::Waits(Box::new(below)),
+            Progress::Lost => return Came::Lost,
+            Progress::Over => {}
         }
         let returned = self.answer_of(&below, run);
         self.health.learn(&key, returned.0.failed);
@@ -570,7 +488,10 @@ impl Driver {
             .await;
         let visible = self.shelf.named_in(&ask.request, &run.visible);
         let opening = Opening { request: ask.request.clone(), visible, ..Opening::default() };
-        Ok((Run::begin_below(&agent, opening, &self.shelf, Some(run)), agent))
+        let below = Run::begin_below(&agent, opening, &self.shelf, Some((run, &call.id)));
+        let (way, call) = (run.way.clone(), call.id.clone());
+        self.journal.later(Step::Delegated { way, call, run: Box::new(below.clone()) });
+        Ok((below, agent))
     }
 
     /// What the one that asked reads of a run that is over, and the files that it gets to see.
@@ -591,7 +512,7 @@ impl Driver {
             Outcome::Failed { failure } => (format!("the agent `{}` could not do it: {failure}", below.agent), true),
             Outcome::SenderCalls { .. } => ("the agent called a tool that only a sender has".to_owned(), true),
         };
-        (Returned { text, failed, usage }, files)
+        (Returned { text, failed, usage, cut: false }, files)
     }
 
     /// The turn refuses only what the driver should not have reported; it goes on as if nothing was said.

@@ -9,11 +9,13 @@ use caxton_proto::tree::TreePath;
 use caxton_proto::{Revision, ToolName, WorkspaceId};
 use serde_json::json;
 
-use super::super::turn::Failure;
+use super::super::journal::{Step, Unkept};
+use super::super::turn::{Decision, Failure};
 use super::super::world::{AgentProblem, NotFound};
 use super::super::{Offered, Parts};
 use super::*;
 use crate::api::messages::{Attachment, Content};
+use crate::llm::Message;
 use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings};
 
@@ -109,6 +111,7 @@ fn world(agents: &[(&str, &str, &[&str], &str, &str)]) -> SmallWorld {
             description: String::new(),
             parameters: Arc::new(json!({ "type": "object" })),
             fixed: true,
+            repeatable: *tool == "count",
         });
         let read = |_: &TreePath| Ok((*script).to_owned());
         let agent = Agent::assemble(Parts {
@@ -127,6 +130,10 @@ fn world(agents: &[(&str, &str, &[&str], &str, &str)]) -> SmallWorld {
 }
 
 fn driver(world: SmallWorld, events: Events) -> Driver {
+    kept(world, events, Arc::new(Unkept))
+}
+
+fn kept(world: SmallWorld, events: Events, journal: Arc<dyn Journal>) -> Driver {
     let providers = Providers::new(Settings::default()).expect("no settings");
     Driver {
         models: Arc::new(Models::new(providers)),
@@ -137,6 +144,7 @@ fn driver(world: SmallWorld, events: Events) -> Driver {
         ledger: Ledger::default(),
         turn_id: "turn".into(),
         load: Load::default(),
+        journal,
     }
 }
 
@@ -319,4 +327,99 @@ async fn a_conversation_goes_on_where_it_was() {
         .collect();
     assert_eq!(roles, ["system", "user", "assistant", "user", "assistant"]);
     assert_eq!(answer(&run).as_deref(), Ok("again it is"));
+}
+
+/// Keeps every step in memory, in the form in which it is stored.
+#[derive(Default)]
+struct Memory(Mutex<Vec<String>>);
+
+impl Journal for Memory {
+    fn later(&self, step: Step) {
+        self.0.lock().expect("no panic").push(serde_json::to_string(&step).expect("plain data"));
+    }
+
+    fn now(&self, step: Step) -> BoxFuture<'_, Result<(), super::super::journal::Lost>> {
+        self.later(step);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// A driver in the world of two agents with one file.
+fn two_agents(journal: Arc<dyn Journal>, approval: &str) -> (Driver, Arc<AtomicUsize>) {
+    let agents = [("a", "drawing", ["draw"].as_slice(), ASKS, approval), ("b", "counting", &["count"], COUNTS, "")];
+    let world = world(&agents);
+    let calls = Arc::clone(&world.calls);
+    let driver = kept(world, Events::none(), journal);
+    let content = Content::Text("1\n2\n3".into());
+    driver.shelf.put_back([Arc::new(Attachment { name: "x.csv".into(), media_type: "text/csv".into(), content })]);
+    (driver, calls)
+}
+
+#[tokio::test]
+async fn a_turn_that_stops_after_any_step_goes_on_from_there() {
+    let memory = Arc::new(Memory::default());
+    let (driver, calls) = two_agents(Arc::clone(&memory) as Arc<dyn Journal>, "");
+    let agent = driver.world.agent(&"a".parse().expect("a name")).await.expect("there");
+    let visible: Visible = driver.shelf.all().into_iter().map(|file| file.name).collect();
+    let opening = Opening { request: "draw the file".into(), visible, ..Opening::default() };
+    let begun = Run::begin(&agent, opening, &driver.shelf);
+    let mut whole = begun.clone();
+    assert_eq!(driver.drive(&mut whole, &agent).await, Progress::Over);
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+    let steps = memory.0.lock().expect("no panic").clone();
+    let names = steps.iter().map(|step| serde_json::from_str::<Value>(step).expect("JSON")["step"].clone());
+    let expected = ["answered", "delegated", "answered", "returned", "answered", "returned", "answered", "returned"];
+    assert_eq!(names.collect::<Vec<_>>(), expected);
+
+    for stopped in 0..=steps.len() {
+        let (driver, calls) = two_agents(Arc::new(Unkept), "");
+        let mut run = begun.clone();
+        let read = steps[..stopped].iter().map(|step| serde_json::from_str(step).expect("a step"));
+        let read: Vec<Step> = read.collect();
+        run.replay(read, &driver.shelf, &driver.ledger).expect("it fits");
+        let doubts: Vec<String> = run.doubts().iter().map(|doubt| doubt.call.action.tool().to_owned()).collect();
+        let in_doubt: &[&str] = match stopped {
+            3 => &["count"],
+            7 => &["draw"],
+            _ => &[],
+        };
+        assert_eq!(doubts, in_doubt, "after step {stopped}");
+        assert_eq!(driver.drive(&mut run, &agent).await, Progress::Over, "after step {stopped}");
+        assert_eq!(answer(&run), answer(&whole), "after step {stopped}");
+        assert_eq!((run.said(), run.turn.spent().usage), (whole.said(), whole.turn.spent().usage));
+        let made = [4, 8].iter().filter(|returned| stopped < **returned).count();
+        assert_eq!(calls.load(Ordering::SeqCst), made, "nothing that returned is called again, after step {stopped}");
+        let tokens = |driver: &Driver| driver.ledger.all().iter().map(|(_, spent)| spent.tokens).sum::<u64>();
+        assert_eq!(
+            tokens(&driver),
+            whole.turn.spent().usage.total(),
+            "what was used counts once, after step {stopped}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_call_in_doubt_is_settled_with_what_the_model_is_told() {
+    let memory = Arc::new(Memory::default());
+    let (driver, _) = two_agents(Arc::clone(&memory) as Arc<dyn Journal>, "");
+    let agent = driver.world.agent(&"a".parse().expect("a name")).await.expect("there");
+    let visible: Visible = driver.shelf.all().into_iter().map(|file| file.name).collect();
+    let begun =
+        Run::begin(&agent, Opening { request: "draw the file".into(), visible, ..Opening::default() }, &driver.shelf);
+    driver.drive(&mut begun.clone(), &agent).await;
+    let steps = memory.0.lock().expect("no panic").clone();
+    let read = |count: usize| steps[..count].iter().map(|step| serde_json::from_str(step).expect("a step"));
+    let (shelf, ledger) = (Shelf::default(), Ledger::default());
+    let mut run = begun.clone();
+    run.replay(read(7), &shelf, &ledger).expect("it fits");
+    let [doubt] = run.doubts().try_into().expect("one");
+    let step = run.settle(&doubt, Returned::failed("perhaps")).expect("it is asked for");
+    assert!(run.doubts().is_empty() && run.settle(&doubt, Returned::failed("again")).is_err());
+    // Whoever takes it up next reads the same.
+    let mut next = begun.clone();
+    let steps = read(7).chain([Step::TakenUp { term: 4 }, step, Step::TakenUp { term: 5 }]);
+    assert_eq!(next.replay(steps, &Shelf::default(), &Ledger::default()), Ok(2));
+    assert_eq!(next, run);
+    let lost = Step::Decided { way: vec!["nothing".into()], decision: Decision::Approved };
+    assert!(next.replay([lost], &shelf, &ledger).is_err(), "what does not fit is not guessed at");
 }

@@ -4,6 +4,10 @@ pub mod turn;
 
 pub mod builtin;
 
+pub mod run;
+
+pub mod journal;
+
 pub mod driver;
 
 pub mod world;

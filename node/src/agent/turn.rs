@@ -186,17 +186,20 @@ pub struct Returned {
     /// What an agent that was asked used for it.
     #[serde(default)]
     pub usage: Usage,
+    /// The text was cut to what a model reads, and says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
 }
 
 impl Returned {
     /// A result.
     pub fn good(text: impl Into<String>) -> Returned {
-        Returned { text: text.into(), failed: false, usage: Usage::default() }
+        Returned { text: text.into(), failed: false, usage: Usage::default(), cut: false }
     }
 
     /// A failure that the model can read and act on.
     pub fn failed(text: impl Into<String>) -> Returned {
-        Returned { text: text.into(), failed: true, usage: Usage::default() }
+        Returned { text: text.into(), failed: true, usage: Usage::default(), cut: false }
     }
 }
 
@@ -303,6 +306,12 @@ pub enum Failure {
     /// Nobody waits for the answer any more.
     #[error("the turn was stopped")]
     Stopped,
+    /// A node that went on with the turn of another one could not finish it either.
+    #[error("the turn could not be finished: {reason}")]
+    GivenUp {
+        /// Why not.
+        reason: String,
+    },
 }
 
 impl Failure {
@@ -317,6 +326,7 @@ impl Failure {
             Failure::Withheld => "answer_withheld",
             Failure::Model { .. } => "model_failed",
             Failure::Stopped => "stopped",
+            Failure::GivenUp { .. } => "given_up",
         }
     }
 }
@@ -446,6 +456,18 @@ impl Turn {
     /// No model answered.
     pub fn model_failed(&mut self, reason: String) {
         self.fail(Failure::Model { reason });
+    }
+
+    /// Nothing can be done any more.
+    pub fn give_up(&mut self, reason: String) {
+        if !self.is_over() {
+            self.fail(Failure::GivenUp { reason });
+        }
+    }
+
+    /// A result as the model reads it.
+    pub fn cut(&self, returned: Returned) -> Returned {
+        cut(returned, self.limits.result_bytes_max)
     }
 
     /// Nobody waits for the answer any more.
@@ -629,7 +651,7 @@ fn canonical(arguments: &str) -> String {
 /// Cuts a result where a character ends, and says so to the model.
 fn cut(mut returned: Returned, bytes_max: usize) -> Returned {
     let bytes = returned.text.len();
-    if bytes > bytes_max {
+    if bytes > bytes_max && !std::mem::replace(&mut returned.cut, true) {
         let mut end = bytes_max;
         while !returned.text.is_char_boundary(end) {
             end -= 1;

@@ -12,6 +12,8 @@ pub const TEXT_BYTES_MAX: usize = 256 << 10;
 pub const ATTACHMENTS_MAX: usize = 16;
 /// The largest attachment, in bytes.
 pub const ATTACHMENT_BYTES_MAX: usize = 4 << 20;
+/// The longest idempotency key of a message, in bytes.
+pub const KEY_BYTES_MAX: usize = 128;
 /// How much of a call's arguments and result an event shows, in bytes.
 pub const PREVIEW_BYTES_MAX: usize = 600;
 
@@ -36,6 +38,9 @@ pub struct MessageRequest {
     /// Addresses of images for models that see: of the scheme `https`, or `data:image/...;base64,`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<String>,
+    /// Drawn at random by the sender: a message that is sent again with the same key, to any node, gets the one answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
     /// Answer with `text/event-stream`: one [`TurnEvent`] an event, the last one `answered`, `waiting` or `failed`.
     #[serde(default)]
     pub stream: bool,
@@ -102,6 +107,9 @@ pub struct MessageAnswer {
     /// Files that came of the turn.
     #[serde(default)]
     pub attachments: Vec<Attachment>,
+    /// How many files of the turn are too large to be kept, and came with the first answer only.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attachments_omitted: u32,
     /// Tokens that it took, those of agents that were asked among them.
     pub usage: Usage,
     /// Model answers and calls that it took.
@@ -111,6 +119,10 @@ pub struct MessageAnswer {
     /// The revision of the workspace that answered.
     #[schema(value_type = u64)]
     pub revision: Revision,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// How a message found its agent.

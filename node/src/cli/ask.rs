@@ -84,9 +84,11 @@ fn send(context: &Context, mut request: MessageRequest, more: More) -> Result<()
     request.attachments = more.file.iter().map(|path| steps::read_file(path)).collect::<Result<_, _>>()?;
     request.images = more.image;
     request.conversation = more.conversation;
+    // Whichever node gets it first, there is one answer.
+    request.idempotency_key = Some(uuid::Uuid::new_v4().simple().to_string());
     if context.out.is_json() {
         let answer: serde_json::Value =
-            context.block_on(async { Ok(client.post(&remote.path("/messages"), &request, Retry::Never).await?) })?;
+            context.block_on(async { Ok(client.post(&remote.path("/messages"), &request, Retry::Once).await?) })?;
         return context.out.json(&answer);
     }
     let show = if more.quiet { Show::Answer } else { Show::Steps };

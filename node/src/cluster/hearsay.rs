@@ -1,6 +1,7 @@
 //! Gossip: this node says where it is, what it leads and how busy it is, and hears the same of the others. Hints: they
 //! say where to look first, and nothing is decided by them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -13,12 +14,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::keys;
 use crate::auth::{SecretError, now_ms};
+use crate::catalog::Catalogs;
 use crate::peers::{Peers, VERSION};
 
 /// The file with the generation of the last start.
 const GENERATION_FILE: &str = "gossip-generation";
 /// How often the load is said anew.
 const LOAD_EVERY: Duration = Duration::from_secs(1);
+/// Catalogs that are spoken of; a node with more says nothing of the others.
+const CATALOGS_MAX: usize = 500;
 /// A change of the load below this is not worth a word.
 const LOAD_CHANGE_MIN: f64 = 0.05;
 
@@ -88,7 +92,14 @@ impl Hearsay {
     }
 
     /// Says what this node leads and how busy it is, and notes where the others are; says goodbye when it is stopped.
-    pub async fn run(self, groups: Vec<(GroupId, Group)>, load: impl Fn() -> f64 + Send, stop: CancellationToken) {
+    pub async fn run(
+        self,
+        groups: Vec<(GroupId, Group)>,
+        catalogs: &Catalogs,
+        load: impl Fn() -> f64 + Send,
+        stop: CancellationToken,
+    ) {
+        let mut serving = BTreeMap::new();
         let mut members = self.gossip.members();
         let mut said = None;
         let mut ticks = tokio::time::interval(LOAD_EVERY);
@@ -106,6 +117,7 @@ impl Hearsay {
                     }
                 }
             }
+            self.say_catalogs(catalogs, &mut serving).await;
             let now = load();
             if said.is_none_or(|said: f64| (said - now).abs() >= LOAD_CHANGE_MIN) {
                 said = Some(now);
@@ -119,6 +131,20 @@ impl Hearsay {
             self.note(&members.borrow_and_update());
         }
         self.gossip.leave().await;
+    }
+
+    /// Says which catalogs this node serves: two nodes with the same one have the same capabilities.
+    async fn say_catalogs(&self, catalogs: &Catalogs, said: &mut BTreeMap<String, String>) {
+        let all = catalogs.all();
+        let now = all.iter().take(CATALOGS_MAX).map(|it| (it.workspace.to_string(), it.tree.root().to_string()));
+        let now: BTreeMap<String, String> = now.collect();
+        for gone in said.keys().filter(|workspace| !now.contains_key(*workspace)) {
+            self.gossip.withdraw(&Fact::Catalog(gone.clone())).await;
+        }
+        for (workspace, root) in now.iter().filter(|(workspace, root)| said.get(*workspace) != Some(*root)) {
+            self.gossip.announce(&Fact::Catalog(workspace.clone()), root).await;
+        }
+        *said = now;
     }
 
     /// A node that is heard of somewhere else than the book says, or again, is tried there at once.

@@ -4,6 +4,7 @@
 //! none of the nodes that it was told of answers for a cluster; whoever answers, even to say "not now", is joined.
 //! The identity is written last: a node that was cut off on the way asks again with the same id, which uses a token once.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tracing::{info, warn};
 use super::keys::{self, KeysError};
 use super::secret::{SecretFileError, SharedSecret};
 use super::ticket::{InvalidTicket, Ticket};
+use crate::affinity;
 use crate::auth::{SecretError, read_or_create, write_private};
 use crate::config::Cluster;
 use crate::peers::book::Book;
@@ -308,6 +310,7 @@ impl Joining<'_> {
         let members = reply.members.iter().map(|facts| (NodeId(facts.node), facts.peer_address.clone()));
         Book::open(self.dir).replace(members.collect());
         debug_assert!(self.dir.join("tls").join(CA_FILE).exists());
+        affinity::note_shards(self.dir, NonZeroU32::new(reply.shards).unwrap_or(NonZeroU32::MIN))?;
         let identity = adopt_identity(self.dir, node, cluster)?;
         // It has done its work; one that stays does no harm.
         _ = std::fs::remove_file(self.dir.join(PENDING_FILE));

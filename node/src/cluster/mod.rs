@@ -8,6 +8,8 @@ pub mod policy;
 
 pub mod reconcile;
 
+pub mod spread;
+
 pub mod ticket;
 
 pub mod secret;
@@ -24,6 +26,7 @@ pub mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use caxton_gossip::{Fact, Members as Heard};
@@ -66,6 +69,8 @@ struct Inner {
     heard: Option<Receiver<Heard>>,
     /// Whether peers can come in.
     open: bool,
+    /// Every group has had a leader since this node started.
+    met: AtomicBool,
 }
 
 /// What a cluster is made of.
@@ -134,7 +139,7 @@ impl Cluster {
     /// A cluster of these parts.
     pub fn new(parts: Parts) -> Cluster {
         let Parts { identity, facts, log, groups, peers, heard, open } = parts;
-        Cluster(Arc::new(Inner { identity, facts, log, groups, peers, heard, open }))
+        Cluster(Arc::new(Inner { identity, facts, log, groups, peers, heard, open, met: AtomicBool::new(false) }))
     }
 
     /// This node.
@@ -164,6 +169,15 @@ impl Cluster {
         let Some(group) = self.0.groups.get(&deploy_log::GROUP) else { return false };
         let members = group.members().borrow().clone();
         members.voters.contains(&self.own()) || members.learners.contains(&self.own())
+    }
+
+    /// Whether every group has had a leader since this node started. One that lost its leader later is no reason to
+    /// turn away what concerns the others.
+    pub fn shards_met(&self) -> bool {
+        let met = || self.0.groups.values().all(|group| group.status().borrow().leader.is_some());
+        let now = self.0.met.load(Ordering::Relaxed) || met();
+        self.0.met.store(now, Ordering::Relaxed);
+        now
     }
 
     /// Makes a join token.

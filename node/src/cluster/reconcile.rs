@@ -69,7 +69,8 @@ impl Voters {
         }
     }
 
-    fn view(&self) -> View {
+    /// What this node sees of the group.
+    pub fn view(&self) -> View {
         let members = self.group.members().borrow().clone();
         let (belongs, departed) = self.log.read(|state| {
             let cluster = state.cluster();

@@ -189,7 +189,8 @@ impl Service {
         let keys = keys.map_err(|error| Status::internal(format!("the cluster's keys cannot be read: {error}")))?;
         let members = self.log()?.read(|state| state.cluster().members().map(|it| message(&it.facts)).collect());
         let cluster = self.0.peers.credentials().cluster().to_string();
-        Ok(JoinReply { cluster, members, keys: keys.into_iter().collect() })
+        let shards = self.log()?.read(|state| state.cluster().shards().get());
+        Ok(JoinReply { cluster, members, keys: keys.into_iter().collect(), shards })
     }
 }
 

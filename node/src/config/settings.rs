@@ -180,6 +180,9 @@ settings! {
         found: bool = "false";
         /// How long to try to join.
         join_timeout: Duration = "10m" in "1s".."1d";
+        /// How many shards a cluster has that this node founds; fixed for its life. Each workspace belongs to one, and each
+        /// shard is led by one node at a time.
+        shards: u64 = "8" in "1".."1024";
         /// How many nodes vote at most; an odd number of them does, and the rest follow and serve.
         voters_max: u64 = "5" in "1".."7";
         /// Time between two rounds of gossip. A node that falls silent is suspected after about eight.

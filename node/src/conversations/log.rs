@@ -1,11 +1,15 @@
 //! What the log of conversations says. Written as JSON with a version, because what it carries is JSON already; a
 //! version that this program does not know stops the group instead of being guessed at.
+//!
+//! What a turn writes carries the term under which it runs, and counts for nothing in another one: a node that lost the
+//! shard's lead, and even one that got it back, records nothing of a turn that the next leader took up.
 
 use bytes::Bytes;
 use caxton_proto::{AgentName, Revision, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
-use crate::api::messages::{ApprovalInfo, AttachmentInfo};
+use crate::agent::turn::Failure;
+use crate::api::messages::{ApprovalInfo, Attachment, AttachmentInfo, Route};
 use crate::llm::budget::Spent;
 use crate::llm::{Message, Usage};
 
@@ -18,19 +22,12 @@ const VERSION: u32 = 1;
 pub enum Command {
     /// A turn is over.
     Record(Box<Turn>),
-    /// A piece of a turn that is to wait.
-    Part {
-        /// Where.
-        workspace: WorkspaceId,
-        /// The turn.
-        turn: String,
-        /// Its place among the pieces.
-        part: u32,
-        /// The piece.
-        text: String,
-    },
-    /// A turn waits for a person; all its pieces came before.
+    /// Pieces of what a turn that is under way keeps.
+    Keep(Keep),
+    /// A turn waits for a person; all that it needs was kept before.
     Wait(Box<Waiting>),
+    /// A turn ended without anything to record: what it kept can go.
+    Abandon(Abandon),
     /// A conversation is to be forgotten.
     Forget {
         /// Where.
@@ -69,6 +66,72 @@ pub struct Turn {
     pub revision: Revision,
     /// Why there is no answer.
     pub failure: Option<String>,
+    /// How it ended, for whoever asks again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
+    /// The term under which it ran; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub term: u64,
+}
+
+/// What the answer of a turn says beyond what was said in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ending {
+    /// Why that agent.
+    pub route: Route,
+    /// The answer stops where the longest reply allowed ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
+    /// Model answers and calls.
+    pub steps: u32,
+    /// Why there is no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// The files that came of it, unless they are among the pieces that were kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<Attachment>,
+    /// How many files came of it that are too large to be kept.
+    #[serde(default, skip_serializing_if = "is_zero_32")]
+    pub files_omitted: u32,
+    /// A digest of what was asked, where the sender gave it a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+}
+
+/// What pieces belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kept {
+    /// The journal of a turn that is under way; gone when it is recorded.
+    Journal,
+    /// The files of its answer; there as long as the turn is.
+    Files,
+}
+
+/// Pieces of what a turn keeps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Keep {
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// The turn.
+    pub turn: String,
+    /// The term under which it runs.
+    pub term: u64,
+    /// Of what.
+    pub of: Kept,
+    /// They, without a gap.
+    pub pieces: Vec<Piece>,
+}
+
+/// A piece of a document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// Its place among all pieces of its turn.
+    pub number: u32,
+    /// The document ends with it.
+    pub ends: bool,
+    /// It.
+    pub text: String,
 }
 
 /// A turn that waits for a person.
@@ -78,10 +141,62 @@ pub struct Waiting {
     pub workspace: WorkspaceId,
     /// The turn.
     pub turn: String,
-    /// In how many pieces it is stored.
-    pub parts: u32,
+    /// The conversation.
+    pub conversation: String,
+    /// The term under which it ran.
+    pub term: u64,
     /// What there is to decide.
     pub approvals: Vec<ApprovalInfo>,
+}
+
+/// A turn that leaves nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abandon {
+    /// Where.
+    pub workspace: WorkspaceId,
+    /// The turn.
+    pub turn: String,
+    /// The term under which it ran.
+    pub term: u64,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is applied.
+    Applied,
+    /// It was applied before.
+    Repeated,
+    /// Another leader came between the turn's beginning and this entry: nothing was changed.
+    Fenced,
+}
+
+impl Taken {
+    /// The machine's answer.
+    pub fn encode(self) -> Bytes {
+        Bytes::from_static(match self {
+            Taken::Applied => b"",
+            Taken::Repeated => b"repeated",
+            Taken::Fenced => b"fenced",
+        })
+    }
+
+    /// Reads the machine's answer.
+    pub fn decode(bytes: &[u8]) -> Taken {
+        match bytes {
+            b"repeated" => Taken::Repeated,
+            b"fenced" => Taken::Fenced,
+            _ => Taken::Applied,
+        }
+    }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn is_zero_32(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Why an entry cannot be read.
@@ -124,6 +239,18 @@ impl Command {
         }
         Ok(serde_json::from_slice(bytes)?)
     }
+
+    /// The term without which it counts for nothing, if there is one.
+    pub fn term(&self) -> Option<u64> {
+        let term = match self {
+            Command::Record(turn) => turn.term,
+            Command::Keep(keep) => keep.term,
+            Command::Wait(waiting) => waiting.term,
+            Command::Abandon(abandon) => abandon.term,
+            Command::Forget { .. } => 0,
+        };
+        (term != 0).then_some(term)
+    }
 }
 
 #[cfg(test)]
@@ -132,12 +259,21 @@ mod tests {
 
     /// What version 1 wrote has to be readable for ever.
     const GOLDEN: &str = r#"{"v":1,"command":"record","workspace":"team","conversation":"c","turn":"t","agent":"a","subject":"admin","time_ms":5,"messages":[{"role":"user","parts":[{"type":"text","text":"hi"}]},{"role":"assistant","text":"hello"}],"attachments":[{"name":"x.svg","media_type":"image/svg+xml","bytes":3}],"usage":{"input":1,"output":2},"spent":[["a",{"tokens":3,"cost":4}]],"duration_ms":6,"revision":7,"failure":null}"#;
+    const GOLDEN_ENDING: &str = r#","ending":{"route":{"by":"address"},"steps":1,"files":[{"name":"x.svg","media_type":"image/svg+xml","text":"<s>"}],"asked":"0a"},"term":9}"#;
+    const GOLDEN_KEEP: &str = r#"{"v":1,"command":"keep","workspace":"team","turn":"t","term":9,"of":"journal","pieces":[{"number":0,"ends":true,"text":"{}"}]}"#;
+    const GOLDEN_WAIT: &str =
+        r#"{"v":1,"command":"wait","workspace":"team","turn":"t","conversation":"c","term":9,"approvals":[]}"#;
+    const GOLDEN_ABANDON: &str = r#"{"v":1,"command":"abandon","workspace":"team","turn":"t","term":9}"#;
 
     #[test]
     fn what_version_1_wrote_is_read_and_written_the_same() {
-        let command = Command::decode(GOLDEN.as_bytes()).expect("version 1");
-        assert_eq!(command.encode().expect("JSON"), GOLDEN);
-        let Command::Record(turn) = command else { panic!("a record") };
+        let ended = format!("{}{GOLDEN_ENDING}", GOLDEN.strip_suffix('}').expect("an object"));
+        for golden in [GOLDEN, &ended, GOLDEN_KEEP, GOLDEN_WAIT, GOLDEN_ABANDON] {
+            let command = Command::decode(golden.as_bytes()).expect("version 1");
+            assert_eq!(command.encode().expect("JSON"), golden);
+            assert_eq!(command.term(), (golden != GOLDEN).then_some(9));
+        }
+        let Ok(Command::Record(turn)) = Command::decode(GOLDEN.as_bytes()) else { panic!("a record") };
         assert_eq!((turn.agent.as_str(), turn.revision, turn.messages.len()), ("a", Revision(7), 2));
     }
 
@@ -146,5 +282,12 @@ mod tests {
         let newer = GOLDEN.replacen("\"v\":1", "\"v\":2", 1);
         assert!(matches!(Command::decode(newer.as_bytes()), Err(DecodeError::Version { found: 2 })));
         assert!(matches!(Command::decode(b"{}"), Err(DecodeError::Form(_))));
+    }
+
+    #[test]
+    fn what_became_of_an_entry_reads_back() {
+        for taken in [Taken::Applied, Taken::Repeated, Taken::Fenced] {
+            assert_eq!(Taken::decode(&taken.encode()), taken);
+        }
     }
 }

@@ -1,150 +1,102 @@
-//! What was said: conversations, turns that wait for a person, and what each day used, as a replicated log (group 1)
-//! and the state that it makes.
+//! What was said: conversations, turns that are under way or wait for a person, and what each day used. Each shard is a
+//! replicated log (a group of its own) and the state that it makes, which every node that follows the group has.
 //!
 //! A turn is recorded before its answer is given: whoever got an answer finds it again, also after a power cut.
 
 pub mod log;
 
+mod db;
+
 mod machine;
 
+mod frozen;
+
+mod read;
+
+mod shard;
+
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
 use caxton_proto::WorkspaceId;
-use caxton_raft::{Birth, Group, GroupId, Groups, OpenGroupError, ProposeError};
+use caxton_raft::{Birth, Groups, OpenGroupError};
+use futures::future::{join_all, try_join_all};
 
+use self::log::Turn;
+use crate::affinity;
 use crate::llm::Message;
-pub use machine::{ReadError, State, Summary};
+pub use db::OpenError as DatabaseError;
+pub use machine::State;
+pub use read::{Documents, ReadError, Summary};
+pub use shard::{Keeping, NotHere, RecordError, Shard};
 
-use self::log::{Command, Turn, Waiting};
-
-/// The group of the conversations' log.
-pub const GROUP: GroupId = GroupId(1);
-/// An entry of the log is at most this long; the log itself takes 1 MiB.
-const ENTRY_BYTES_MAX: usize = 900 << 10;
-/// A stored result of a call is cut to this, when a turn's record would be too long otherwise.
-const RESULT_BYTES_KEPT: usize = 2 << 10;
-/// A piece of a turn that waits; JSON may double what is in it.
-const PART_BYTES: usize = 256 << 10;
 /// The longest id of a conversation, in bytes.
 pub const ID_BYTES_MAX: usize = 64;
-
-/// Why something was not recorded.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// The log did not take it.
-    #[error("the turn could not be recorded")]
-    Propose(#[from] ProposeError),
-    /// It cannot be written down.
-    #[error("the turn cannot be written down")]
-    Encode(#[from] serde_json::Error),
-    /// Even without its calls' results it is too long.
-    #[error("the turn's record has {bytes} bytes, and {ENTRY_BYTES_MAX} is the most; ask for less at once")]
-    TooLong {
-        /// How long it is.
-        bytes: usize,
-    },
-    /// The state could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-}
 
 /// Why the conversations cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Their state.
-    #[error("the conversations in {dir} cannot be opened")]
-    State {
-        /// Where.
-        dir: String,
-        /// Why not.
-        #[source]
-        source: rocksdb::Error,
-    },
+    #[error(transparent)]
+    State(#[from] DatabaseError),
     /// Their log.
-    #[error("the log of conversations cannot be opened")]
+    #[error("the log of a shard's conversations cannot be opened")]
     Group(#[from] OpenGroupError),
 }
 
-/// A handle; clones share the log and the state.
+/// A handle; clones share the shards.
 #[derive(Clone)]
-pub struct Conversations {
-    state: Arc<State>,
-    group: Group,
-}
+pub struct Conversations(Arc<[Shard]>);
 
 impl Conversations {
-    /// Opens them in `dir`.
-    pub async fn open(dir: &Path, groups: &Groups, birth: Birth) -> Result<Conversations, OpenError> {
-        let at = dir.to_owned();
-        let opened = tokio::task::spawn_blocking(move || {
-            State::open(&at).map_err(|source| OpenError::State { dir: at.display().to_string(), source })
-        });
-        let state = match opened.await {
-            Ok(opened) => opened?,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
-        let group = groups.open(GROUP, Arc::clone(&state) as Arc<dyn caxton_raft::Machine>, birth).await?;
-        Ok(Conversations { state, group })
+    /// Opens them in `dir`, all shards at once.
+    pub async fn open(
+        dir: &Path,
+        groups: &Groups,
+        birth: Birth,
+        shards: NonZeroU32,
+    ) -> Result<Conversations, OpenError> {
+        let open = affinity::groups(shards).map(|id| Shard::open(dir, groups, id, birth));
+        Ok(Conversations(try_join_all(open).await?.into()))
     }
 
-    /// The group, for its status and its end.
-    pub fn group(&self) -> &Group {
-        &self.group
+    /// How many shards there are.
+    pub fn shards(&self) -> NonZeroU32 {
+        let count = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN)
     }
 
-    /// Ends once the last handle is gone and the state is closed.
+    /// Every shard.
+    pub fn all(&self) -> &[Shard] {
+        &self.0
+    }
+
+    /// The shard of a workspace.
+    pub fn of(&self, workspace: &WorkspaceId) -> &Shard {
+        let group = affinity::owner_of(workspace, self.shards());
+        // The shards are opened in the order of their groups, from 1.
+        &self.0[group.0 as usize - 1]
+    }
+
+    /// Stops taking part in every shard's log.
+    pub async fn shutdown(&self) {
+        join_all(self.0.iter().map(|shard| shard.group().shutdown())).await;
+    }
+
+    /// Ends once the last handle is gone and every state is closed.
     pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.state.closed()
+        let all = join_all(self.0.iter().map(Shard::closed).collect::<Vec<_>>());
+        async move { _ = all.await }
     }
 
-    /// Records a turn that is over; on disk on a majority when this returns.
-    pub async fn record(&self, turn: Turn) -> Result<(), RecordError> {
-        let mut command = Command::Record(Box::new(turn));
-        let mut bytes = command.encode()?;
-        if bytes.len() > ENTRY_BYTES_MAX {
-            if let Command::Record(turn) = &mut command {
-                turn.messages.iter_mut().for_each(shorten);
-            }
-            bytes = command.encode()?;
-        }
-        if bytes.len() > ENTRY_BYTES_MAX {
-            return Err(RecordError::TooLong { bytes: bytes.len() });
-        }
-        self.group.propose(bytes).await?;
-        Ok(())
-    }
-
-    /// Puts a turn down until a person has decided; on disk on a majority when this returns.
-    pub async fn put_down(&self, mut waiting: Waiting, text: &str) -> Result<(), RecordError> {
-        let pieces = pieces(text);
-        waiting.parts = u32::try_from(pieces.len()).unwrap_or(u32::MAX);
-        for (part, piece) in (0..).zip(pieces) {
-            let (workspace, turn) = (waiting.workspace.clone(), waiting.turn.clone());
-            let command = Command::Part { workspace, turn, part, text: piece.to_owned() };
-            self.group.propose(command.encode()?).await?;
-        }
-        self.group.propose(Command::Wait(Box::new(waiting)).encode()?).await?;
-        Ok(())
-    }
-
-    /// Forgets a conversation.
-    pub async fn forget(&self, workspace: &WorkspaceId, conversation: &str) -> Result<(), RecordError> {
-        let command = Command::Forget { workspace: workspace.clone(), conversation: conversation.to_owned() };
-        self.group.propose(command.encode()?).await?;
-        Ok(())
-    }
-
-    /// Reads from the state, away from the threads that serve.
+    /// Reads from the state of a workspace's shard, away from the threads that serve.
     pub async fn read<R: Send + 'static>(
         &self,
+        workspace: &WorkspaceId,
         read: impl FnOnce(&State) -> Result<R, ReadError> + Send + 'static,
     ) -> Result<R, ReadError> {
-        let state = Arc::clone(&self.state);
-        match tokio::task::spawn_blocking(move || read(&state)).await {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+        self.of(workspace).read(read).await
     }
 
     /// What was said before, for a model: requests and answers without the steps between them, the newest of at most
@@ -155,10 +107,10 @@ impl Conversations {
         conversation: &str,
         bytes_max: usize,
     ) -> Result<Vec<Message>, ReadError> {
-        let (workspace, conversation) = (workspace.clone(), conversation.to_owned());
-        self.read(move |state| {
+        let (name, conversation) = (workspace.clone(), conversation.to_owned());
+        self.read(workspace, move |state| {
             let mut bytes = 0;
-            let turns = state.turns(&workspace, &conversation, |turn| {
+            let turns = state.turns(&name, &conversation, |turn| {
                 bytes += exchange(turn).map_or(0, |(asked, answered)| asked.text().len() + answered.text().len());
                 bytes > bytes_max
             })?;
@@ -196,48 +148,9 @@ fn exchange(turn: &Turn) -> Option<(Message, Message)> {
     }
 }
 
-/// Cuts what a model was told by a tool, and says so.
-fn shorten(message: &mut Message) {
-    if let Message::Tool { text, .. } = message
-        && text.len() > RESULT_BYTES_KEPT
-    {
-        let bytes = text.len();
-        let mut end = RESULT_BYTES_KEPT;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text.push_str(&format!("\n[{end} of {bytes} bytes kept]"));
-    }
-}
-
-fn pieces(text: &str) -> Vec<&str> {
-    let mut pieces = Vec::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let mut end = rest.len().min(PART_BYTES);
-        while !rest.is_char_boundary(end) {
-            end -= 1;
-        }
-        let (piece, after) = rest.split_at(end);
-        pieces.push(piece);
-        rest = after;
-    }
-    pieces
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pieces_put_together_are_the_text() {
-        let text = format!("x{}", "é".repeat(PART_BYTES));
-        let cut = pieces(&text);
-        assert!(cut.len() > 2 && cut.iter().all(|piece| piece.len() <= PART_BYTES));
-        assert_eq!(cut.concat(), text);
-        assert!(pieces("").is_empty());
-    }
 
     #[test]
     fn an_id_is_a_plain_word() {

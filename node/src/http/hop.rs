@@ -5,6 +5,7 @@
 //! because another node leads, can be sent again without harm; anything else is not.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -23,7 +24,7 @@ use futures::{Stream, StreamExt};
 use tracing::debug;
 
 use super::Services;
-use crate::affinity::{SHARDS, owner_of};
+use crate::affinity::owner_of;
 use crate::peers::{FORWARDED, ForwardError, OWNER};
 use crate::problem::{Code, Problem, chain};
 
@@ -34,9 +35,6 @@ const LEADER_WAIT: Duration = Duration::from_secs(6);
 /// How much of a body is kept to be sent again, in bytes; a larger one is sent once.
 const REPLAY_BYTES_MAX: usize = 8 << 20;
 
-// Completions name their workspace in the body: with more shards they have to be looked into here.
-const _: () = assert!(SHARDS.get() == 1);
-
 /// In the extensions of a request that a peer passed on.
 #[derive(Debug, Clone, Copy)]
 pub struct Forwarded {
@@ -44,12 +42,32 @@ pub struct Forwarded {
     pub from: NodeId,
 }
 
-/// Which group's leader has to answer a request; nothing when any node can.
-fn group_of(method: &Method, uri: &Uri) -> Option<GroupId> {
+/// Who has to answer a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    /// Any node.
+    Anyone,
+    /// The leader of a group.
+    LeaderOf(GroupId),
+    /// Whoever the handler says: what the request is about is in its body.
+    WhoeverIsNamed,
+}
+
+/// Who has to answer a request.
+fn who_answers(method: &Method, uri: &Uri, shards: NonZeroU32) -> Answers {
+    let group = match group_of(method, uri, shards) {
+        Some(group) => group,
+        None if uri.path() == "/v1/chat/completions" => return Answers::WhoeverIsNamed,
+        None => return Answers::Anyone,
+    };
+    Answers::LeaderOf(group)
+}
+
+/// Which group's leader has to answer a request, if its address says so.
+fn group_of(method: &Method, uri: &Uri, shards: NonZeroU32) -> Option<GroupId> {
     let mut parts = uri.path().trim_start_matches('/').split('/');
     let stale = uri.query().unwrap_or_default().split('&').any(|pair| pair == "stale=true");
     match (parts.next()?, parts.next()?) {
-        ("v1", "chat") => return Some(GroupId(1)),
         ("api", "v1") => {}
         _ => return None,
     }
@@ -61,9 +79,10 @@ fn group_of(method: &Method, uri: &Uri) -> Option<GroupId> {
         ("workspaces", Some(_), Some("deployments" | "rollback" | "artifacts" | "tree" | "secrets")) => {
             Some(deploy_log::GROUP)
         }
-        ("workspaces", Some(name), Some("messages" | "conversations" | "approvals")) => {
-            // What is no name is refused by whoever answers.
-            Some(name.parse::<WorkspaceId>().map_or(GroupId(1), |workspace| owner_of(&workspace, SHARDS)))
+        ("workspaces", Some(name), Some("messages" | "conversations" | "approvals" | "turns" | "logs")) => {
+            // Whoever asks for a state that may be behind gets it anywhere. What is no name is refused by whoever answers.
+            let workspace = name.parse::<WorkspaceId>().ok().filter(|_| method != Method::GET || !stale)?;
+            Some(owner_of(&workspace, shards))
         }
         _ => None,
     }
@@ -71,7 +90,12 @@ fn group_of(method: &Method, uri: &Uri) -> Option<GroupId> {
 
 /// Answers here, or has the node answer that has to.
 pub async fn to_owner(State(services): State<Services>, request: Request, next: Next) -> Response {
-    let Some(group) = group_of(request.method(), request.uri()) else { return next.run(request).await };
+    let shards = services.invoker.conversations().shards();
+    let group = match who_answers(request.method(), request.uri(), shards) {
+        Answers::Anyone => return next.run(request).await,
+        Answers::LeaderOf(group) => Some(group),
+        Answers::WhoeverIsNamed => None,
+    };
     let forwarded = request.extensions().get::<Forwarded>().is_some();
     let (own, cluster) = (services.cluster.own(), &services.cluster);
     let (parts, body) = request.into_parts();
@@ -79,9 +103,11 @@ pub async fn to_owner(State(services): State<Services>, request: Request, next: 
     let (mut hint, mut failed) = (None, None);
     let mut last = None;
     for _ in 0..ATTEMPTS_MAX {
-        let leader = match hint.take() {
-            Some(hint) => Some(hint),
-            None => cluster.leader(group, failed, LEADER_WAIT).await,
+        let leader = match (hint.take(), group) {
+            (Some(hint), _) => Some(hint),
+            (None, Some(group)) => cluster.leader(group, failed, LEADER_WAIT).await,
+            // The handler looks into the request, and says who leads its group.
+            (None, None) => None,
         };
         let Some(body) = replay.again() else { break };
         let again = Request::from_parts(parts.clone(), body);
@@ -261,17 +287,19 @@ mod tests {
 
     #[test]
     fn every_route_has_its_place() {
-        let zero = Some(GroupId(0));
-        let one = Some(GroupId(1));
+        use Answers::{Anyone, LeaderOf, WhoeverIsNamed};
+        let shards = NonZeroU32::new(8).expect("not zero");
+        let (zero, demo) = (LeaderOf(GroupId(0)), LeaderOf(owner_of(&"demo".parse().expect("a name"), shards)));
+        assert_ne!(demo, LeaderOf(GroupId(1)), "or the rows below show nothing");
         for (method, uri, expected) in [
-            (Method::GET, "/health", None),
-            (Method::GET, "/", None),
-            (Method::GET, "/api/v1/server", None),
-            (Method::GET, "/api/v1/workspaces", None),
+            (Method::GET, "/health", Anyone),
+            (Method::GET, "/", Anyone),
+            (Method::GET, "/api/v1/server", Anyone),
+            (Method::GET, "/api/v1/workspaces", Anyone),
             (Method::GET, "/api/v1/workspaces/demo", zero),
-            (Method::GET, "/api/v1/workspaces/demo?stale=true", None),
-            (Method::GET, "/api/v1/workspaces/demo/events", None),
-            (Method::GET, "/api/v1/workspaces/demo/agents/a", None),
+            (Method::GET, "/api/v1/workspaces/demo?stale=true", Anyone),
+            (Method::GET, "/api/v1/workspaces/demo/events", Anyone),
+            (Method::GET, "/api/v1/workspaces/demo/agents/a", Anyone),
             (Method::POST, "/api/v1/workspaces/demo/deployments", zero),
             (Method::PUT, "/api/v1/workspaces/demo/artifacts", zero),
             (Method::POST, "/api/v1/workspaces/demo/tree/nodes", zero),
@@ -281,15 +309,20 @@ mod tests {
             (Method::POST, "/api/v1/tokens", zero),
             (Method::DELETE, "/api/v1/tokens/x", zero),
             (Method::GET, "/api/v1/cluster", zero),
-            (Method::GET, "/api/v1/cluster?stale=true", None),
+            (Method::GET, "/api/v1/cluster?stale=true", Anyone),
             (Method::POST, "/api/v1/cluster/tokens?stale=true", zero),
-            (Method::POST, "/api/v1/workspaces/demo/messages", one),
-            (Method::GET, "/api/v1/workspaces/demo/conversations/c", one),
-            (Method::POST, "/api/v1/workspaces/demo/approvals/a", one),
-            (Method::POST, "/v1/chat/completions", one),
-            (Method::GET, "/v1/models", None),
+            (Method::POST, "/api/v1/workspaces/demo/messages", demo),
+            (Method::GET, "/api/v1/workspaces/demo/conversations/c", demo),
+            (Method::POST, "/api/v1/workspaces/demo/approvals/a", demo),
+            (Method::GET, "/api/v1/workspaces/demo/conversations?limit=3&stale=true", Anyone),
+            (Method::GET, "/api/v1/workspaces/demo/turns/t", demo),
+            (Method::GET, "/api/v1/workspaces/demo/logs?follow=true", demo),
+            (Method::POST, "/api/v1/workspaces/demo/messages?stale=true", demo),
+            (Method::GET, "/api/v1/workspaces/No%20name/conversations", Anyone),
+            (Method::POST, "/v1/chat/completions", WhoeverIsNamed),
+            (Method::GET, "/v1/models", Anyone),
         ] {
-            assert_eq!(group_of(&method, &uri.parse().expect("a URI")), expected, "{method} {uri}");
+            assert_eq!(who_answers(&method, &uri.parse().expect("a URI"), shards), expected, "{method} {uri}");
         }
     }
 

@@ -39,7 +39,7 @@ const TURNS_SHOWN_MAX: usize = 1_000;
 
 /// This part of the API's description.
 #[derive(OpenApi)]
-#[openapi(paths(message, list, show, forget, approvals, decide), components(schemas(TurnEvent)))]
+#[openapi(paths(message, turn, list, show, forget, approvals, decide), components(schemas(TurnEvent)))]
 pub struct Doc;
 
 /// This part's routes.
@@ -47,6 +47,7 @@ pub fn routes() -> Router<Services> {
     let limit = DefaultBodyLimit::max(MESSAGE_BYTES_MAX);
     Router::new()
         .route("/api/v1/workspaces/{workspace}/messages", post(message).layer(limit))
+        .route("/api/v1/workspaces/{workspace}/turns/{id}", get(turn))
         .route("/api/v1/workspaces/{workspace}/conversations", get(list))
         .route("/api/v1/workspaces/{workspace}/conversations/{id}", get(show).delete(forget))
         .route("/api/v1/workspaces/{workspace}/approvals", get(approvals))
@@ -70,6 +71,9 @@ async fn message(
     Path(workspace): Path<WorkspaceId>,
     Json(request): Json<MessageRequest>,
 ) -> Result<Response, Problem> {
+    // Before the answer begins: another node may have to give it.
+    access.require(Role::Caller, &workspace)?;
+    services.invoker.lead(&workspace).await?;
     let stream = request.stream;
     let invoker = services.invoker.clone();
     let walk = |events: Events| async move {
@@ -86,6 +90,28 @@ async fn message(
         return Ok(sse(heard).into_response());
     }
     answer(spawned(walk(Events::none())).await?)
+}
+
+/// How a turn ended, for a client that lost its connection; waits up to 30 seconds for one that is under way. Needs the
+/// role viewer.
+#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/turns/{id}", tag = "messages",
+    params(("workspace" = String, Path, description = "The workspace."), ("id" = String, Path, description = "The turn: `turn` of the first event."), Current),
+    responses(
+    (status = 200, description = "The answer.", body = MessageAnswer),
+    (status = 202, description = "The turn waits for a person's decision.", body = TurnEvent),
+    (status = 404, description = "There is none of that name: `not_found`.", body = api::Problem, content_type = "application/problem+json"),
+    (status = 502, description = "The turn ended without an answer: `turn_failed`.", body = api::Problem, content_type = "application/problem+json"),
+    (status = 503, description = "It is still under way: `unavailable`.", body = api::Problem, content_type = "application/problem+json"),
+))]
+async fn turn(
+    access: Access,
+    State(services): State<Services>,
+    Path((workspace, id)): Path<(WorkspaceId, String)>,
+    Query(current): Query<Current>,
+) -> Result<Response, Problem> {
+    access.require(Role::Viewer, &workspace)?;
+    current.wait(&services, &workspace).await?;
+    answer(services.invoker.turn(&access, &workspace, &id).await?)
 }
 
 /// Runs to its end also when the client goes away.
@@ -129,6 +155,28 @@ struct Page {
     before: Option<String>,
     /// How many at most: 50 unless told, 500 at most.
     limit: Option<usize>,
+    /// Answer from what this node has, which may be behind.
+    #[serde(default)]
+    stale: bool,
+}
+
+/// How current an answer has to be.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Current {
+    /// Answer from what this node has, which may be behind.
+    #[serde(default)]
+    stale: bool,
+}
+
+impl Current {
+    /// Waits until this node has all that was acknowledged, unless it need not.
+    async fn wait(self, services: &Services, workspace: &WorkspaceId) -> Result<(), Problem> {
+        if !self.stale {
+            services.invoker.conversations().of(workspace).group().read_index().await?;
+        }
+        Ok(())
+    }
 }
 
 /// The conversations, the newest first. Needs the role viewer.
@@ -144,12 +192,15 @@ async fn list(
     Query(page): Query<Page>,
 ) -> Result<Json<Conversations>, Problem> {
     access.require(Role::Viewer, &workspace)?;
+    Current { stale: page.stale }.wait(&services, &workspace).await?;
     let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
     let cursor = page.before.map(hex::decode).transpose().map_err(|_| {
         Problem::new(Code::InvalidRequest, "`before` is not the `next` of a page").help("leave it out for the newest")
     })?;
+    let name = workspace.clone();
     let read = move |state: &crate::conversations::State| state.list(&workspace, cursor.as_deref(), limit + 1);
-    let mut rows = services.invoker.conversations().read(read).await.map_err(|error| Problem::internal(&error))?;
+    let mut rows =
+        services.invoker.conversations().read(&name, read).await.map_err(|error| Problem::internal(&error))?;
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next = rows.last().filter(|_| more).map(|(cursor, _, _)| hex::encode(cursor));
@@ -159,7 +210,7 @@ async fn list(
 
 /// A conversation with its newest turns, 1,000 at most. Needs the role viewer.
 #[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/conversations/{id}", tag = "messages",
-    params(("workspace" = String, Path, description = "The workspace."), ("id" = String, Path, description = "The conversation.")),
+    params(("workspace" = String, Path, description = "The workspace."), ("id" = String, Path, description = "The conversation."), Current),
     responses(
     (status = 200, description = "It, with its turns.", body = ConversationDetail),
     (status = 404, description = "There is none of that name: `not_found`.", body = api::Problem, content_type = "application/problem+json"),
@@ -168,11 +219,13 @@ async fn show(
     access: Access,
     State(services): State<Services>,
     Path((workspace, id)): Path<(WorkspaceId, String)>,
+    Query(current): Query<Current>,
 ) -> Result<Json<ConversationDetail>, Problem> {
     access.require(Role::Viewer, &workspace)?;
     let none = no_conversation(&workspace, &id);
     check_id(&id).map_err(|_| none.clone())?;
-    let wanted = id.clone();
+    current.wait(&services, &workspace).await?;
+    let (name, wanted) = (workspace.clone(), id.clone());
     let read = move |state: &crate::conversations::State| {
         let mut left = TURNS_SHOWN_MAX;
         let turns = state.turns(&workspace, &wanted, |_| {
@@ -181,7 +234,7 @@ async fn show(
         })?;
         Ok(state.summary(&workspace, &wanted)?.map(|summary| (summary, turns)))
     };
-    let found = services.invoker.conversations().read(read).await.map_err(|error| Problem::internal(&error))?;
+    let found = services.invoker.conversations().read(&name, read).await.map_err(|error| Problem::internal(&error))?;
     let (summary, turns) = found.ok_or(none)?;
     let turns_detail = turns.into_iter().rev().map(record_of).collect();
     Ok(Json(ConversationDetail { summary: summary_of(id, summary), turns_detail }))
@@ -204,15 +257,15 @@ async fn forget(
     check_id(&id).map_err(|_| none.clone())?;
     let conversations = services.invoker.conversations();
     let (name, wanted) = (workspace.clone(), id.clone());
-    let found = conversations.read(move |state| state.summary(&name, &wanted)).await;
+    let found = conversations.read(&workspace, move |state| state.summary(&name, &wanted)).await;
     let summary = found.map_err(|error| Problem::internal(&error))?.ok_or(none)?;
-    conversations.forget(&workspace, &id).await.map_err(InvokeError::from)?;
+    conversations.of(&workspace).forget(&workspace, &id).await.map_err(InvokeError::from)?;
     Ok(Json(summary_of(id, summary)))
 }
 
 /// The calls that wait for a person's decision. Needs the role viewer.
 #[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/approvals", tag = "messages",
-    params(("workspace" = String, Path, description = "The workspace.")),
+    params(("workspace" = String, Path, description = "The workspace."), Current),
     responses(
     (status = 200, description = "The oldest first.", body = Approvals),
 ))]
@@ -220,7 +273,10 @@ async fn approvals(
     access: Access,
     State(services): State<Services>,
     Path(workspace): Path<WorkspaceId>,
+    Query(current): Query<Current>,
 ) -> Result<Json<Approvals>, Problem> {
+    access.require(Role::Viewer, &workspace)?;
+    current.wait(&services, &workspace).await?;
     Ok(Json(Approvals { approvals: services.invoker.approvals(&access, &workspace).await? }))
 }
 
@@ -296,6 +352,10 @@ impl From<InvokeError> for Problem {
                     .with("nearest", nearest)
                     .help("`caxton route \"...\" --explain` shows why; name an agent to ask it anyway")
             }
+            InvokeError::Elsewhere { leader } => Problem::new(Code::Unavailable, detail)
+                .help("nothing was done: try again in a moment")
+                .retry_after(1)
+                .led_by(leader),
             InvokeError::Busy { .. } => {
                 Problem::new(Code::TooManyRequests, detail).help("try again in a moment").retry_after(1)
             }
@@ -306,13 +366,22 @@ impl From<InvokeError> for Problem {
             InvokeError::NoApproval { .. } => {
                 Problem::new(Code::NotFound, detail).help("`caxton approvals list` shows what waits")
             }
+            InvokeError::KeyReused { .. } => {
+                Problem::new(Code::Conflict, detail).help("draw a new idempotency key for another message")
+            }
+            InvokeError::NoTurn { .. } => Problem::new(Code::NotFound, detail)
+                .help("if it never began to be kept, nothing was done: send the message again"),
+            InvokeError::Underway { .. } | InvokeError::Adrift { .. } => Problem::new(Code::Unavailable, detail)
+                .help("ask for the turn in a moment, or send the message again with its idempotency key")
+                .retry_after(1),
             InvokeError::Record(source) => {
                 tracing::error!(reason = %crate::llm::reasons(&source), "a turn could not be recorded");
                 Problem::new(Code::Unavailable, detail).help("try again in a moment").retry_after(1)
             }
-            error @ (InvokeError::PutDown(_) | InvokeError::History(_) | InvokeError::Unfinished) => {
-                Problem::internal(&error)
-            }
+            error @ (InvokeError::PutDown(_)
+            | InvokeError::Replay(_)
+            | InvokeError::History(_)
+            | InvokeError::Unfinished) => Problem::internal(&error),
         }
     }
 }

@@ -150,6 +150,8 @@ async fn complete(
     // Unpacked here, so that a refusal is one that this protocol's clients can read.
     let (access, Json(completion)) = (access?, completion?);
     let (workspace, agent) = model_of(&access, &services, &completion.model)?;
+    // Before the answer begins: another node may have to give it.
+    services.invoker.lead(&workspace).await?;
     let with_usage = completion.stream_options.as_ref().is_some_and(|options| options.include_usage);
     let head = Head {
         id: format!("chatcmpl-{}", uuid::Uuid::now_v7().simple()),

@@ -63,6 +63,9 @@ async fn ready(State(services): State<Services>) -> Result<Json<Health>, Problem
     if services.log.status().borrow().leader.is_none() {
         return Err(not_yet("the deploy log has no leader yet"));
     }
+    if !services.cluster.shards_met() {
+        return Err(not_yet("a shard has had no leader yet"));
+    }
     if !services.cluster.belongs() {
         return Err(not_yet("the cluster has not brought this node up to date yet"));
     }

@@ -71,12 +71,15 @@ impl Toolbox for Tools {
     ) -> BoxFuture<'a, Result<Vec<Offered>, String>> {
         Box::pin(async move {
             let loaded = self.get(catalog, tool).await.map_err(|error| error.to_string())?;
+            let manifest = catalog.tools().get(tool).and_then(|entry| entry.manifest().ok());
+            let repeatable = manifest.is_some_and(|manifest| manifest.idempotent);
             let offered = loaded.definitions().iter().map(|definition| Offered {
                 server: tool.clone(),
                 function: definition.name.clone(),
                 description: definition.description.clone(),
                 parameters: Arc::new(definition.input_schema.clone()),
                 fixed: loaded.kind().is_sandboxed(),
+                repeatable,
             });
             Ok(offered.collect())
         })

@@ -1,12 +1,12 @@
 //! A message from outside becomes one that can be walked with, or is refused with everything that is wrong with it.
 
-use caxton_proto::AgentName;
+use caxton_proto::{AgentName, Digest, WorkspaceId};
 
 use super::InvokeError;
 use crate::agent::attachments::{Shelf, Visible, from_base64};
 use crate::agent::driver::Opening;
 use crate::api::messages::{
-    ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, Attachment, Content, MessageRequest, TEXT_BYTES_MAX,
+    ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, Attachment, Content, KEY_BYTES_MAX, MessageRequest, TEXT_BYTES_MAX,
 };
 use crate::conversations::check_id;
 use crate::llm::{Message, ToolDefinition};
@@ -26,6 +26,25 @@ pub(super) struct Checked {
     pub continues: bool,
     attachments: Vec<Attachment>,
     images: Vec<String>,
+}
+
+/// What the key of a message says: which turn it is, whoever asks for it again, and what was asked.
+pub(super) struct Keyed {
+    pub turn: String,
+    pub asked: String,
+}
+
+impl Keyed {
+    pub(super) fn of(workspace: &WorkspaceId, subject: &str, request: &MessageRequest) -> Option<Keyed> {
+        let key = request.idempotency_key.as_deref()?;
+        // Somebody else's key is another one.
+        let whose = [workspace.as_str(), subject, key].map(|part| Digest::of(part.as_bytes()));
+        let id = Digest::of_parts(whose.iter().map(|part| part.as_bytes().as_slice()));
+        let same = MessageRequest { idempotency_key: None, stream: false, ..request.clone() };
+        let asked = Digest::of(&serde_json::to_vec(&same).unwrap_or_default());
+        let short = |digest: Digest| hex::encode(&digest.as_bytes()[..16]);
+        Some(Keyed { turn: short(id), asked: short(asked) })
+    }
 }
 
 /// What a sender that keeps the conversation by itself brings along; nothing, for one that does not.
@@ -54,6 +73,9 @@ pub(super) fn check(request: MessageRequest) -> Result<Checked, InvokeError> {
     }
     if let Some(Err(problem)) = request.conversation.as_deref().map(check_id) {
         problems.push(format!("`conversation`: {problem}"));
+    }
+    if request.idempotency_key.as_ref().is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
+        problems.push(format!("`idempotency_key` has 1 to {KEY_BYTES_MAX} bytes"));
     }
     if request.attachments.len() > ATTACHMENTS_MAX {
         problems.push(format!("{} attachments, and {ATTACHMENTS_MAX} are the most", request.attachments.len()));
@@ -97,7 +119,7 @@ pub(super) fn check(request: MessageRequest) -> Result<Checked, InvokeError> {
 impl Checked {
     pub(super) fn into_opening(
         self,
-        shelf: &mut Shelf,
+        shelf: &Shelf,
         client: ClientTurn,
         history: Vec<Message>,
     ) -> Result<Opening, InvokeError> {
@@ -117,6 +139,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_key_names_the_same_turn_for_the_same_sender_whatever_is_asked() {
+        let of = |workspace: &str, subject: &str, text: &str, stream: bool| {
+            let key = Some("k".to_owned());
+            let request =
+                MessageRequest { text: text.into(), idempotency_key: key, stream, ..MessageRequest::default() };
+            Keyed::of(&workspace.parse().expect("a name"), subject, &request)
+                .map(|it| (it.turn, it.asked))
+                .expect("a key")
+        };
+        let first = of("team", "ada", "hi", false);
+        assert_eq!(first, of("team", "ada", "hi", true));
+        let other = of("team", "ada", "ho", false);
+        assert_eq!((&other.0, other.1 == first.1), (&first.0, false));
+        assert_ne!(first.0, of("team", "bob", "hi", false).0);
+        assert_ne!(first.0, of("other", "ada", "hi", false).0);
+        let none = MessageRequest::default();
+        assert!(Keyed::of(&"team".parse().expect("a name"), "ada", &none).is_none());
+    }
+
+    #[test]
     fn everything_that_is_wrong_is_said_at_once() {
         let request = MessageRequest {
             text: " ".into(),
@@ -129,10 +171,11 @@ mod tests {
                 content: Content::Base64("not base64!".into()),
             }],
             images: vec!["file:///etc/passwd".into()],
+            idempotency_key: Some(String::new()),
             stream: false,
         };
         let Err(InvokeError::Invalid { problems }) = check(request) else { panic!("it is wrong") };
-        assert_eq!(problems.len(), 5, "{problems:?}");
+        assert_eq!(problems.len(), 6, "{problems:?}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Why a message was not answered.
 
-use caxton_proto::{AgentName, WorkspaceId};
+use caxton_proto::{AgentName, NodeId, WorkspaceId};
 
-use crate::agent::turn::Failure;
+use crate::agent::turn::{Failure, Unasked};
 use crate::agent::world::{AgentProblem, NotFound};
 use crate::auth::Denied;
 use crate::conversations::{ReadError, RecordError};
@@ -31,6 +31,12 @@ pub enum InvokeError {
     /// Nobody can do what was asked.
     #[error(transparent)]
     Nobody(#[from] NotFound),
+    /// Another node leads the workspace's shard, or nobody does; nothing was done.
+    #[error("this node does not lead the workspace's shard")]
+    Elsewhere {
+        /// Who does, if that is known.
+        leader: Option<NodeId>,
+    },
     /// Too many turns at once.
     #[error("{turns_max} turns are under way, and no more fit")]
     Busy {
@@ -53,6 +59,38 @@ pub enum InvokeError {
         /// Its id.
         id: String,
     },
+    /// Another message had the same key.
+    #[error("the idempotency key belongs to turn {turn}, which was asked something else")]
+    KeyReused {
+        /// Its turn.
+        turn: String,
+    },
+    /// There is no such turn.
+    #[error("there is no turn `{turn}` in workspace `{workspace}`")]
+    NoTurn {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Its id.
+        turn: String,
+    },
+    /// The turn is not over.
+    #[error("the turn {turn} is under way")]
+    Underway {
+        /// Its id.
+        turn: String,
+    },
+    /// Another node goes on with the turn, or has ended it.
+    #[error("another node goes on with turn {turn}")]
+    Adrift {
+        /// Its id.
+        turn: String,
+        /// What the log said, if it said something.
+        #[source]
+        why: Option<Box<RecordError>>,
+    },
+    /// What was kept of the turn does not fit together: a defect, or damage.
+    #[error("the turn cannot be taken up again")]
+    Replay(#[source] Unasked),
     /// The turn was put down by a version that this one cannot read.
     #[error("the turn cannot be taken up again")]
     PutDown(#[source] serde_json::Error),
@@ -71,14 +109,21 @@ impl InvokeError {
     /// Whether the node is at fault, and not the message, the agent or a model.
     pub fn is_ours(&self) -> bool {
         match self {
-            InvokeError::PutDown(_) | InvokeError::Record(_) | InvokeError::History(_) | InvokeError::Unfinished => {
-                true
-            }
+            InvokeError::PutDown(_)
+            | InvokeError::Replay(_)
+            | InvokeError::Record(_)
+            | InvokeError::History(_)
+            | InvokeError::Unfinished => true,
             InvokeError::Denied(_)
             | InvokeError::Invalid { .. }
             | InvokeError::NoWorkspace { .. }
             | InvokeError::Agent(_)
             | InvokeError::Nobody(_)
+            | InvokeError::Elsewhere { .. }
+            | InvokeError::KeyReused { .. }
+            | InvokeError::NoTurn { .. }
+            | InvokeError::Underway { .. }
+            | InvokeError::Adrift { .. }
             | InvokeError::Busy { .. }
             | InvokeError::Turn { .. }
             | InvokeError::NoApproval { .. } => false,

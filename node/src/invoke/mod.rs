@@ -6,11 +6,17 @@ mod check;
 
 mod error;
 
+mod journal;
+
+mod ending;
+
 mod waiting;
 
 mod world;
 
 pub mod seams;
+
+pub mod takeover;
 
 mod bind;
 
@@ -18,14 +24,15 @@ mod chat_tool;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use caxton_proto::log::Role;
 use caxton_proto::{AgentName, WorkspaceId};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
-use tracing::{info, warn};
+use tracing::warn;
 
 pub use check::ClientTurn;
+use check::Keyed;
 pub use error::InvokeError;
 pub use seams::{Routes, Toolbox};
 pub use world::AgentsCache;
@@ -34,21 +41,23 @@ use crate::activity::{Activity, TurnLog};
 use crate::agent::Agent;
 use crate::agent::attachments::{Shelf, Visible};
 use crate::agent::driver::{AgentHealth, Driver, Events, Ledger, Progress, Run};
-use crate::agent::turn::{Next, Outcome};
+use crate::agent::journal::Journal;
 use crate::agent::world::World;
 use crate::api::messages::{ApprovalInfo, MessageAnswer, MessageRequest, Route, TurnEvent};
 use crate::auth::Access;
 use crate::capability::Load;
 use crate::catalog::{Catalog, Catalogs};
-use crate::conversations::Conversations;
-use crate::conversations::log::Turn as TurnRecord;
+use crate::conversations::{Conversations, NotHere, Shard};
 use crate::llm::models::Models;
 use crate::llm::{ToolCall, reasons};
-use waiting::PutDown;
+use journal::{BEGIN_AFTER, TurnJournal};
+use waiting::{Beginning, Known};
 use world::CatalogWorld;
 
 /// What earlier turns of a conversation may add to a request, in bytes.
 pub const HISTORY_BYTES_MAX: usize = 96 << 10;
+/// How long a message waits for the shard of its workspace to be led.
+const LEAD_WAIT: Duration = Duration::from_secs(3);
 /// Turns at the same time; more are refused.
 pub const TURNS_MAX: usize = 1_024;
 
@@ -127,7 +136,12 @@ struct Underway {
     log: Arc<TurnLog>,
     /// The files that came with the message.
     brought: Visible,
+    /// A digest of what was asked, where the sender gave it a key.
+    asked: Option<String>,
     ledger: Ledger,
+    journal: Arc<TurnJournal>,
+    /// The term under which this node leads the workspace's shard.
+    term: u64,
     began: Instant,
     /// Milliseconds before it was put down, if it was.
     before_ms: u64,
@@ -146,7 +160,7 @@ impl Invoker {
         Invoker { shared: Arc::new(shared) }
     }
 
-    /// Answers a message.
+    /// Answers a message. One that is sent again with the key of an earlier one gets the answer of that.
     pub async fn message(
         &self,
         access: &Access,
@@ -156,26 +170,84 @@ impl Invoker {
         events: Events,
     ) -> Result<Ended, InvokeError> {
         access.require(Role::Caller, workspace)?;
+        let ended = self.message_here(access, workspace, request, client, events).await;
+        self.or_follow(workspace, ended).await
+    }
+
+    async fn message_here(
+        &self,
+        access: &Access,
+        workspace: &WorkspaceId,
+        request: MessageRequest,
+        client: ClientTurn,
+        events: Events,
+    ) -> Result<Ended, InvokeError> {
+        let keyed = Keyed::of(workspace, access.subject(), &request);
         let checked = check::check(request)?;
         let _permit = self.admit()?;
-        let _alone = self.alone(workspace, &checked.conversation).await;
+        let term = self.lead(workspace).await?;
+        let turn = keyed.as_ref().map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), |it| it.turn.clone());
+        let _alone = self.alone_with(workspace, &turn).await;
+        if let Some(keyed) = &keyed
+            && let Some(ended) = self.earlier(workspace, keyed, term, &events).await
+        {
+            return ended;
+        }
+        let _in_turn = self.alone(workspace, &checked.conversation).await;
         let world = self.world(workspace)?;
         let history = self.history(workspace, &checked, &client).await?;
-        let turn = uuid::Uuid::now_v7().simple().to_string();
         let log = self.log(workspace, &checked.conversation, &turn, access.subject());
         let routed = self.route(&world, &checked).await;
         let (agent, route) = routed.inspect_err(|error| log.refused(reasons(error)))?;
 
         let events = events.noted(Arc::clone(&log));
-        let mut underway = underway(workspace, &checked, route.clone(), log);
-        let opening = checked.into_opening(&mut underway.shelf, client, history)?;
-        underway.brought.clone_from(&opening.visible);
-        let (conversation, turn) = (underway.conversation.clone(), underway.turn.clone());
-        let name = agent.manifest.name.clone();
-        events.emit(|| TurnEvent::Routed { conversation, turn, agent: name, route }).await;
-
-        let run = Run::begin(&agent, opening, &underway.shelf);
+        let (conversation, shelf) = (checked.conversation.clone(), Shelf::default());
+        let opening = checked.into_opening(&shelf, client, history)?;
+        let brought = opening.visible.clone();
+        let run = Run::begin(&agent, opening, &shelf);
+        let beginning = Beginning {
+            workspace: workspace.clone(),
+            conversation,
+            turn,
+            subject: access.subject().to_owned(),
+            route,
+            brought,
+            files: shelf.shared(),
+            time_ms: crate::auth::now_ms(),
+            asked: keyed.map(|keyed| keyed.asked),
+            run: run.clone(),
+        };
+        let underway = self.begun(beginning, shelf, log, term);
+        let routed = || TurnEvent::Routed {
+            conversation: underway.conversation.clone(),
+            turn: underway.turn.clone(),
+            agent: agent.manifest.name.clone(),
+            route: underway.route.clone(),
+        };
+        events.emit(routed).await;
         self.finish(underway, world, agent, run, events).await
+    }
+
+    /// What became of a message that was sent before with the same key; nothing where none was, or nothing is known of it.
+    async fn earlier(
+        &self,
+        workspace: &WorkspaceId,
+        keyed: &Keyed,
+        term: u64,
+        events: &Events,
+    ) -> Option<Result<Ended, InvokeError>> {
+        let same = |asked: Option<&str>| asked.is_none_or(|asked| asked == keyed.asked);
+        let reused = || Some(Err(InvokeError::KeyReused { turn: keyed.turn.clone() }));
+        match self.known(workspace, &keyed.turn).await {
+            Err(error) => Some(Err(error)),
+            Ok(Known::Nothing) => None,
+            Ok(Known::Over(record)) => {
+                let asked = record.ending.as_ref().and_then(|ending| ending.asked.as_deref());
+                if same(asked) { Some(self.again(workspace, *record).await) } else { reused() }
+            }
+            Ok(Known::Waits(waiting)) => Some(Ok(waiting::waits(*waiting))),
+            Ok(Known::Begun(documents)) => Some(self.go_on(documents, term, events.clone()).await),
+        }
     }
 
     /// Drives a run as far as it goes, records what came of it, and only then tells.
@@ -196,67 +268,25 @@ impl Invoker {
             ledger: underway.ledger.clone(),
             turn_id: underway.turn.as_str().into(),
             load: self.shared.parts.load.clone(),
+            journal: Arc::clone(&underway.journal) as Arc<dyn Journal>,
         };
-        match driver.drive(&mut run, &agent).await {
-            Progress::Waiting => self.put_down(&underway, run).await,
-            Progress::Over => self.record(&underway, &agent, run).await,
-        }
-    }
-
-    /// Records a run that is over.
-    async fn record(&self, underway: &Underway, agent: &Agent, run: Run) -> Result<Ended, InvokeError> {
-        let Next::Over(outcome) = run.turn.next() else { return Err(InvokeError::Unfinished) };
-        let spent = run.turn.spent();
-        let duration_ms = underway.before_ms.saturating_add(underway.began.elapsed().as_millis() as u64);
-        let failure = match outcome {
-            Outcome::Answered { .. } => None,
-            Outcome::Failed { failure } => Some(failure.clone()),
-            Outcome::SenderCalls { text, calls } => {
-                let (agent, text, calls) = (run.agent.clone(), text.clone(), calls.clone());
-                return Ok(Ended::SenderCalls(Box::new(SenderCalls { agent, text, calls, usage: spent.usage })));
-            }
+        let journal = Arc::clone(&underway.journal);
+        // A turn that takes its time is kept from its beginning on, whatever its steps are.
+        let begins = async move {
+            tokio::time::sleep(BEGIN_AFTER).await;
+            // Where this fails, the next step or the record does too, and says why.
+            _ = journal.all().await;
+            std::future::pending::<std::convert::Infallible>().await
         };
-        let outcome_name = failure.as_ref().map_or("answered", |failure| failure.code());
-        metrics::histogram!("caxton_turn_duration_seconds", "outcome" => outcome_name).record(duration_ms as f64 / 1e3);
-        let record = TurnRecord {
-            workspace: underway.workspace.clone(),
-            conversation: underway.conversation.clone(),
-            turn: underway.turn.clone(),
-            agent: run.agent.clone(),
-            subject: underway.subject.clone(),
-            time_ms: crate::auth::now_ms(),
-            messages: run.said(),
-            attachments: underway.shelf.infos(&run.visible),
-            usage: spent.usage,
-            spent: underway.ledger.all(),
-            duration_ms,
-            revision: agent.revision,
-            failure: failure.as_ref().map(ToString::to_string),
+        let progress = tokio::select! {
+            biased;
+            progress = driver.drive(&mut run, &agent) => progress,
+            never = begins => match never {},
         };
-        self.shared.parts.conversations.record(record).await?;
-        let turn = underway.turn.as_str();
-        let why = failure.as_ref().map(ToString::to_string);
-        underway.log.ended(run.agent.as_str(), why, spent.usage.total(), duration_ms);
-        info!(workspace = %underway.workspace, agent = %run.agent, turn, outcome = outcome_name, duration_ms, "turn over");
-        match (failure, outcome) {
-            (Some(failure), _) => Err(InvokeError::Turn { agent: run.agent.clone(), failure }),
-            (None, Outcome::Answered { text, cut }) => {
-                let made = run.visible.difference(&underway.brought).filter_map(|name| underway.shelf.get(name));
-                Ok(Ended::Answered(Box::new(MessageAnswer {
-                    conversation: underway.conversation.clone(),
-                    turn: underway.turn.clone(),
-                    agent: run.agent.clone(),
-                    route: underway.route.clone(),
-                    text: text.clone(),
-                    cut: *cut,
-                    attachments: made.map(|file| (*file).clone()).collect(),
-                    usage: spent.usage,
-                    steps: spent.steps,
-                    duration_ms,
-                    revision: agent.revision,
-                })))
-            }
-            (None, _) => Err(InvokeError::Unfinished),
+        match progress {
+            Progress::Waiting => self.put_down(&underway, &run).await,
+            Progress::Over => self.record(&underway, agent.revision, run).await,
+            Progress::Lost => Err(self.lost(&underway).await),
         }
     }
 
@@ -309,11 +339,23 @@ impl Invoker {
         Arc::clone(&self.shared.turns).try_acquire_owned().map_err(|_| InvokeError::Busy { turns_max: TURNS_MAX })
     }
 
+    fn begun(&self, beginning: Beginning, shelf: Shelf, log: Arc<TurnLog>, term: u64) -> Underway {
+        let shard = self.shard(&beginning.workspace).clone();
+        let journal = |beginning| Arc::new(TurnJournal::new(shard, beginning, term));
+        underway(beginning, (shelf, Ledger::default()), log, term, journal)
+    }
+
+    /// Waits until nobody else goes on with the turn.
+    async fn alone_with(&self, workspace: &WorkspaceId, turn: &str) -> OwnedMutexGuard<()> {
+        // No conversation has such an id.
+        self.alone(workspace, &format!("turn {turn}")).await
+    }
+
     /// Waits until no other turn of the conversation is under way.
     async fn alone(&self, workspace: &WorkspaceId, conversation: &str) -> OwnedMutexGuard<()> {
         let lock = {
             let mut held = self.shared.conversations.lock().unwrap_or_else(PoisonError::into_inner);
-            if held.len() > 2 * TURNS_MAX {
+            if held.len() > 8 * TURNS_MAX {
                 held.retain(|_, lock| lock.strong_count() > 0);
             }
             let key = (workspace.clone(), conversation.to_owned());
@@ -349,44 +391,36 @@ impl Invoker {
         &self.shared.parts.catalogs
     }
 
-    /// Takes up what the store knows of today's use, so that a restart gives no budget twice.
-    pub async fn remember_spent(&self) -> Result<(), InvokeError> {
-        let day = crate::llm::models::today();
-        let rows = self.conversations().read(move |state| state.spent(day)).await?;
-        for (workspace, agent, spent) in rows {
-            self.models().budgets().remember(day, &workspace, &agent, spent);
-        }
-        Ok(())
+    fn shard(&self, workspace: &WorkspaceId) -> &Shard {
+        self.shared.parts.conversations.of(workspace)
     }
 
-    async fn put_down(&self, underway: &Underway, run: Run) -> Result<Ended, InvokeError> {
-        let put_down = PutDown::of(underway, run);
-        let approvals = put_down.approvals();
-        let text = serde_json::to_string(&put_down).map_err(crate::conversations::RecordError::from)?;
-        let waiting = crate::conversations::log::Waiting {
-            workspace: underway.workspace.clone(),
-            turn: underway.turn.clone(),
-            parts: 0,
-            approvals: approvals.clone(),
-        };
-        self.shared.parts.conversations.put_down(waiting, &text).await?;
-        let (conversation, turn) = (underway.conversation.clone(), underway.turn.clone());
-        underway.log.waits(&approvals);
-        Ok(Ended::Waiting { conversation, turn, approvals })
+    /// The term under which this node answers for the workspace.
+    pub async fn lead(&self, workspace: &WorkspaceId) -> Result<u64, InvokeError> {
+        self.shard(workspace).lead(LEAD_WAIT).await.map_err(|NotHere { leader }| InvokeError::Elsewhere { leader })
     }
 }
 
-fn underway(workspace: &WorkspaceId, checked: &check::Checked, route: Route, log: Arc<TurnLog>) -> Underway {
+fn underway(
+    beginning: Beginning,
+    (shelf, ledger): (Shelf, Ledger),
+    log: Arc<TurnLog>,
+    term: u64,
+    journal: impl FnOnce(Beginning) -> Arc<TurnJournal>,
+) -> Underway {
     Underway {
-        workspace: workspace.clone(),
-        conversation: checked.conversation.clone(),
-        turn: log.turn().to_owned(),
-        subject: log.subject().to_owned(),
-        route,
-        shelf: Shelf::default(),
+        workspace: beginning.workspace.clone(),
+        conversation: beginning.conversation.clone(),
+        turn: beginning.turn.clone(),
+        subject: beginning.subject.clone(),
+        route: beginning.route.clone(),
+        asked: beginning.asked.clone(),
+        brought: beginning.brought.clone(),
+        shelf,
         log,
-        brought: Visible::new(),
-        ledger: Ledger::default(),
+        ledger,
+        term,
+        journal: journal(beginning),
         began: Instant::now(),
         before_ms: 0,
     }

@@ -1,105 +1,182 @@
-//! Turns that wait for a person: put down as plain data, listed, decided on, and taken up again.
+//! Turns as they are kept in the shard's log: how one begins, how one that waits for a person goes on, and how one goes on
+//! that another node began.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use caxton_proto::log::Role;
-use caxton_proto::{Digest, WorkspaceId};
+use caxton_proto::{Digest, NodeId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
+use super::journal::TurnJournal;
 use super::{Ended, InvokeError, Invoker, Underway};
-use crate::activity::TurnLog;
 use crate::agent::attachments::{Shelf, Visible};
 use crate::agent::driver::{Events, Ledger, Pending, Run};
-use crate::agent::turn::{Action, Decision};
+use crate::agent::journal::{Doubt, Journal, Step};
+use crate::agent::turn::{Action, Decision, Returned};
 use crate::agent::world::World;
 use crate::api::messages::{ApprovalInfo, Attachment, Route};
 use crate::auth::Access;
-use crate::llm::budget::Spent;
+use crate::conversations::log::{Kept, Turn as TurnRecord, Waiting};
+use crate::conversations::{Documents, ReadError, State};
 
-/// A turn that was put down: all that is needed to go on with it.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct PutDown {
-    workspace: WorkspaceId,
-    conversation: String,
-    turn: String,
-    subject: String,
-    route: Route,
-    brought: Visible,
-    files: Vec<Attachment>,
-    spent: Vec<(caxton_proto::AgentName, Spent)>,
-    spent_ms: u64,
-    since_ms: u64,
-    run: Run,
+/// How often a turn is taken up by another leader before it is given up: it may be what ends the nodes.
+const TAKE_UPS_MAX: u32 = 3;
+/// How long a turn that goes on here waits for what is deployed to be loaded.
+const SETTLE_WAIT: Duration = Duration::from_secs(60);
+/// How long whoever asks for a turn waits for its end.
+const TURN_WAIT: Duration = Duration::from_secs(30);
+/// How long the client of a turn that another leader goes on with waits for its end, at least.
+const FOLLOW_WAIT_MIN: Duration = Duration::from_secs(10);
+
+/// How a turn began: with the steps that came after it, all that is needed to go on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Beginning {
+    pub(super) workspace: WorkspaceId,
+    pub(super) conversation: String,
+    pub(super) turn: String,
+    pub(super) subject: String,
+    pub(super) route: Route,
+    pub(super) brought: Visible,
+    pub(super) files: Vec<Arc<Attachment>>,
+    /// When, in milliseconds since 1970.
+    pub(super) time_ms: u64,
+    /// A digest of what was asked, where the sender gave it a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) asked: Option<String>,
+    pub(super) run: Run,
 }
 
-impl PutDown {
-    pub(super) fn of(underway: &Underway, run: Run) -> PutDown {
-        PutDown {
-            workspace: underway.workspace.clone(),
-            conversation: underway.conversation.clone(),
-            turn: underway.turn.clone(),
-            subject: underway.subject.clone(),
-            route: underway.route.clone(),
-            brought: underway.brought.clone(),
-            files: underway.shelf.all(),
-            spent: underway.ledger.all(),
-            spent_ms: underway.before_ms.saturating_add(underway.began.elapsed().as_millis() as u64),
-            since_ms: crate::auth::now_ms(),
-            run,
-        }
-    }
+/// What a shard's state knows of a turn.
+pub(super) enum Known {
+    Nothing,
+    Over(Box<TurnRecord>),
+    Waits(Box<Waiting>),
+    /// It began, and is not over.
+    Begun(Documents),
+}
 
-    /// What there is to decide.
-    pub(super) fn approvals(&self) -> Vec<ApprovalInfo> {
-        let info = |pending: Pending| {
-            let arguments = match &pending.call.action {
-                Action::Tool { arguments, .. } => serde_json::Value::Object(arguments.clone()),
-                Action::AskCapability(_) | Action::ListCapabilities(_) | Action::Refuse { .. } => {
-                    serde_json::Value::Null
-                }
-            };
-            ApprovalInfo {
-                id: approval_id(&self.turn, &pending.way),
-                workspace: self.workspace.clone(),
-                conversation: self.conversation.clone(),
-                agent: pending.agent,
-                tool: pending.call.action.tool().to_owned(),
-                arguments,
-                since: crate::conversations::rfc3339(self.since_ms),
-            }
-        };
-        self.run.pending().into_iter().map(info).collect()
-    }
+/// A turn as it was when its last step was kept.
+struct Replayed {
+    beginning: Beginning,
+    run: Run,
+    shelf: Shelf,
+    ledger: Ledger,
+    taken_up: u32,
+    /// The number of the journal's next piece.
+    next: u32,
+}
 
-    fn take_up(self, log: Arc<TurnLog>) -> Result<(Underway, Run), InvokeError> {
-        let shelf = Shelf::default();
-        for file in self.files {
-            shelf.add(file).map_err(|full| InvokeError::Invalid { problems: vec![full.to_string()] })?;
-        }
-        let underway = Underway {
-            workspace: self.workspace,
-            conversation: self.conversation,
-            turn: self.turn,
-            subject: self.subject,
-            route: self.route,
-            shelf,
-            log,
-            brought: self.brought,
-            ledger: Ledger::of(self.spent),
-            began: Instant::now(),
-            before_ms: self.spent_ms,
-        };
-        Ok((underway, self.run))
+impl Underway {
+    /// Another node goes on with the turn, if it knows of it.
+    pub(super) fn adrift(&self, why: Option<crate::conversations::RecordError>) -> InvokeError {
+        InvokeError::Adrift { turn: self.turn.clone(), why: why.map(Box::new) }
     }
 }
 
 impl Invoker {
+    pub(super) async fn known(&self, workspace: &WorkspaceId, turn: &str) -> Result<Known, InvokeError> {
+        let (name, turn) = (workspace.clone(), turn.to_owned());
+        let known = move |state: &State| -> Result<Known, ReadError> {
+            if let Some(record) = state.turn(&name, &turn)? {
+                return Ok(Known::Over(Box::new(record)));
+            }
+            if let Some(waiting) = state.waits(&name, &turn)? {
+                return Ok(Known::Waits(Box::new(waiting)));
+            }
+            let documents = state.kept(&name, &turn, Kept::Journal)?;
+            Ok(if documents.whole.is_empty() { Known::Nothing } else { Known::Begun(documents) })
+        };
+        Ok(self.conversations().read(workspace, known).await?)
+    }
+
+    /// How a turn ended, or what it waits for; waits a while for one that is under way.
+    pub async fn turn(&self, access: &Access, workspace: &WorkspaceId, turn: &str) -> Result<Ended, InvokeError> {
+        access.require(Role::Viewer, workspace)?;
+        let underway = || InvokeError::Underway { turn: turn.to_owned() };
+        let alone = tokio::time::timeout(TURN_WAIT, self.alone_with(workspace, turn)).await;
+        let _alone = alone.map_err(|_| underway())?;
+        match self.known(workspace, turn).await? {
+            Known::Nothing => Err(InvokeError::NoTurn { workspace: workspace.clone(), turn: turn.to_owned() }),
+            Known::Over(record) => self.again(workspace, *record).await,
+            Known::Waits(waiting) => Ok(waits(*waiting)),
+            // Whoever leads the shard is about to take it up.
+            Known::Begun(_) => Err(underway()),
+        }
+    }
+
+    /// Waits until the state shows how a turn ended that another leader goes on with.
+    pub(super) async fn follow(&self, workspace: &WorkspaceId, turn: &str) -> Result<Ended, InvokeError> {
+        let mut applied = self.shard(workspace).group().applied();
+        let until = tokio::time::Instant::now() + FOLLOW_WAIT_MIN.max(TURN_WAIT);
+        loop {
+            applied.borrow_and_update();
+            match self.known(workspace, turn).await? {
+                Known::Over(record) => return self.again(workspace, *record).await,
+                Known::Waits(waiting) => return Ok(waits(*waiting)),
+                Known::Nothing | Known::Begun(_) => {}
+            }
+            if !matches!(tokio::time::timeout_at(until, applied.changed()).await, Ok(Ok(()))) {
+                return Err(InvokeError::Underway { turn: turn.to_owned() });
+            }
+        }
+    }
+
+    /// Goes on with a turn that another leader of the shard began.
+    pub(super) async fn resume(&self, workspace: &WorkspaceId, turn: &str, term: u64) -> Result<(), InvokeError> {
+        let _alone = self.alone_with(workspace, turn).await;
+        match self.known(workspace, turn).await? {
+            Known::Begun(documents) => self.go_on(documents, term, Events::none()).await.map(drop),
+            Known::Nothing | Known::Over(_) | Known::Waits(_) => Ok(()),
+        }
+    }
+
+    /// The same, for whoever is alone with the turn.
+    pub(super) async fn go_on(&self, documents: Documents, term: u64, events: Events) -> Result<Ended, InvokeError> {
+        let Replayed { beginning, mut run, shelf, ledger, taken_up, next } = replay(documents)?;
+        let workspace = beginning.workspace.clone();
+        let _in_turn = self.alone(&workspace, &beginning.conversation).await;
+        let mut settled = self.catalogs().settled();
+        // What is not loaded by then fails below.
+        _ = tokio::time::timeout(SETTLE_WAIT, settled.wait_for(|settled| *settled)).await;
+        let world = self.world(&workspace)?;
+        self.models().budgets().take_over(crate::llm::models::today(), &workspace, &ledger.all());
+        let underway = self.taken_up(beginning, shelf, ledger, term, next);
+        let log = Arc::clone(&underway.log);
+        underway.journal.later(Step::TakenUp { term });
+        if taken_up >= TAKE_UPS_MAX {
+            run.turn.give_up(format!("{taken_up} nodes began to go on with it, and none of them came to its end"));
+        }
+        for doubt in run.doubts() {
+            if let Some(returned) = unknown(&*world, &doubt).await {
+                underway.journal.later(run.settle(&doubt, returned).map_err(InvokeError::Replay)?);
+            }
+        }
+        // Before anything is done: a turn that ends one node after the other is given up in the end.
+        if underway.journal.all().await.is_err() {
+            return Err(self.lost(&underway).await);
+        }
+        match world.agent(&run.agent).await {
+            Ok(agent) => self.finish(underway, world, agent, run, events.noted(log)).await,
+            Err(problem) => {
+                run.turn.give_up(problem.to_string());
+                self.record(&underway, world.revision(), run).await
+            }
+        }
+    }
+
+    fn taken_up(&self, beginning: Beginning, shelf: Shelf, ledger: Ledger, term: u64, next: u32) -> Underway {
+        let log = self.log(&beginning.workspace, &beginning.conversation, &beginning.turn, &beginning.subject);
+        let shard = self.shard(&beginning.workspace).clone();
+        let journal = |beginning| Arc::new(TurnJournal::resumed(shard, beginning, term, next));
+        super::underway(beginning, (shelf, ledger), log, term, journal)
+    }
+
     /// What waits for a person in a workspace, the oldest first.
     pub async fn approvals(&self, access: &Access, workspace: &WorkspaceId) -> Result<Vec<ApprovalInfo>, InvokeError> {
         access.require(Role::Viewer, workspace)?;
         let name = workspace.clone();
-        let waiting = self.conversations().read(move |state| state.waiting(&name)).await?;
+        let waiting = self.conversations().read(workspace, move |state| state.waiting(&name)).await?;
         Ok(waiting.into_iter().flat_map(|waiting| waiting.approvals).collect())
     }
 
@@ -113,24 +190,143 @@ impl Invoker {
         events: Events,
     ) -> Result<Ended, InvokeError> {
         access.require(Role::Deployer, workspace)?;
+        let decided = self.decide_here(workspace, id, decision, events).await;
+        self.or_follow(workspace, decided).await
+    }
+
+    async fn decide_here(
+        &self,
+        workspace: &WorkspaceId,
+        id: &str,
+        decision: Decision,
+        events: Events,
+    ) -> Result<Ended, InvokeError> {
         let _permit = self.admit()?;
+        let term = self.lead(workspace).await?;
         let none = || InvokeError::NoApproval { workspace: workspace.clone(), id: id.to_owned() };
         let turn = id.split_once('.').map(|(turn, _)| turn.to_owned()).ok_or_else(none)?;
         // One decision on a turn at a time: the second finds what the first left.
-        let _alone = self.alone(workspace, &format!("turn {turn}")).await;
+        let _alone = self.alone_with(workspace, &turn).await;
         let name = workspace.clone();
-        let text = self.conversations().read(move |state| state.put_down(&name, &turn)).await?.ok_or_else(none)?;
-        let mut put_down: PutDown = serde_json::from_str(&text).map_err(InvokeError::PutDown)?;
-        let way = put_down.run.pending().into_iter().map(|pending| pending.way);
-        let way = way.into_iter().find(|way| approval_id(&put_down.turn, way) == id).ok_or_else(none)?;
-        put_down.run.decided(&way, decision).map_err(|_| none())?;
-        let log = self.log(workspace, &put_down.conversation, &put_down.turn, &put_down.subject);
-        let events = events.noted(Arc::clone(&log));
-        let (underway, run) = put_down.take_up(log)?;
+        let kept = move |state: &State| match state.waits(&name, &turn)? {
+            Some(_) => state.kept(&name, &turn, Kept::Journal).map(Some),
+            None => Ok(None),
+        };
+        let documents = self.conversations().read(workspace, kept).await?.ok_or_else(none)?;
+        let Replayed { beginning, mut run, shelf, ledger, next, taken_up: _ } = replay(documents)?;
+        let way = run.pending().into_iter().map(|pending| pending.way);
+        let way = way.into_iter().find(|way| approval_id(&beginning.turn, way) == id).ok_or_else(none)?;
+        run.decided(&way, decision.clone()).map_err(|_| none())?;
         let world = self.world(workspace)?;
         let agent = world.agent(&run.agent).await?;
+        let underway = self.taken_up(beginning, shelf, ledger, term, next);
+        if underway.journal.now(Step::Decided { way, decision }).await.is_err() {
+            return Err(self.lost(&underway).await);
+        }
+        let events = events.noted(Arc::clone(&underway.log));
         self.finish(underway, world, agent, run, events).await
     }
+
+    /// Lets a run wait for a person.
+    pub(super) async fn put_down(&self, underway: &Underway, run: &Run) -> Result<Ended, InvokeError> {
+        if underway.journal.all().await.is_err() {
+            return Err(self.lost(underway).await);
+        }
+        let approvals = approvals_of(underway, run);
+        let waiting = Waiting {
+            workspace: underway.workspace.clone(),
+            turn: underway.turn.clone(),
+            conversation: underway.conversation.clone(),
+            term: underway.term,
+            approvals: approvals.clone(),
+        };
+        self.taken(underway, self.shard(&underway.workspace).wait(waiting).await).await?;
+        let (conversation, turn) = (underway.conversation.clone(), underway.turn.clone());
+        underway.log.waits(&approvals);
+        Ok(Ended::Waiting { conversation, turn, approvals })
+    }
+
+    /// This node must not go on with the turn. Where nobody else knows of it, nothing was done.
+    pub(super) async fn lost(&self, underway: &Underway) -> InvokeError {
+        let leader = self.shard(&underway.workspace).group().status().borrow().leader;
+        let why = match underway.journal.trouble() {
+            Some(super::journal::Trouble::Log(error)) => Some(error),
+            Some(super::journal::Trouble::Overtaken) | None => None,
+        };
+        if underway.journal.is_known().await { underway.adrift(why) } else { elsewhere(leader) }
+    }
+
+    /// The answer of a turn that another node goes on with, if this one is told how it ended.
+    pub(super) async fn or_follow(
+        &self,
+        workspace: &WorkspaceId,
+        ended: Result<Ended, InvokeError>,
+    ) -> Result<Ended, InvokeError> {
+        match ended {
+            Err(InvokeError::Adrift { turn, why }) => {
+                let reason = why.as_deref().map(|why| crate::llm::reasons(why)).unwrap_or_default();
+                tracing::info!(%workspace, turn, reason, "another node goes on with a turn");
+                self.follow(workspace, &turn).await
+            }
+            ended => ended,
+        }
+    }
+}
+
+fn elsewhere(leader: Option<NodeId>) -> InvokeError {
+    InvokeError::Elsewhere { leader }
+}
+
+pub(super) fn waits(waiting: Waiting) -> Ended {
+    let Waiting { conversation, turn, approvals, .. } = waiting;
+    Ended::Waiting { conversation, turn, approvals }
+}
+
+fn replay(documents: Documents) -> Result<Replayed, InvokeError> {
+    let mut documents_of = documents.whole.into_iter();
+    let first = documents_of.next().ok_or(InvokeError::Unfinished)?;
+    let beginning: Beginning = serde_json::from_str(&first).map_err(InvokeError::PutDown)?;
+    let steps: Vec<Step> =
+        documents_of.map(|step| serde_json::from_str(&step)).collect::<Result<_, _>>().map_err(InvokeError::PutDown)?;
+    let (shelf, ledger) = (Shelf::default(), Ledger::default());
+    shelf.put_back(beginning.files.clone());
+    let mut run = beginning.run.clone();
+    let taken_up = run.replay(steps, &shelf, &ledger).map_err(InvokeError::Replay)?;
+    Ok(Replayed { beginning, run, shelf, ledger, taken_up, next: documents.next })
+}
+
+/// What a model is told of a call that was perhaps made; nothing where it can simply be made again.
+async fn unknown(world: &dyn World, doubt: &Doubt) -> Option<Returned> {
+    let agent = world.agent(&doubt.agent).await.ok()?;
+    let tool = doubt.call.action.tool();
+    if agent.tool(tool)?.repeatable {
+        return None;
+    }
+    Some(Returned::failed(format!(
+        "the node that called `{tool}` stopped before the call returned: it is not known whether the call was made. Do not \
+         assume either; look, if you can, or say so."
+    )))
+}
+
+/// What there is to decide.
+fn approvals_of(underway: &Underway, run: &Run) -> Vec<ApprovalInfo> {
+    let since = crate::conversations::rfc3339(crate::auth::now_ms());
+    let info = |pending: Pending| {
+        let arguments = match &pending.call.action {
+            Action::Tool { arguments, .. } => serde_json::Value::Object(arguments.clone()),
+            Action::AskCapability(_) | Action::ListCapabilities(_) | Action::Refuse { .. } => serde_json::Value::Null,
+        };
+        ApprovalInfo {
+            id: approval_id(&underway.turn, &pending.way),
+            workspace: underway.workspace.clone(),
+            conversation: underway.conversation.clone(),
+            agent: pending.agent,
+            tool: pending.call.action.tool().to_owned(),
+            arguments,
+            since: since.clone(),
+        }
+    };
+    run.pending().into_iter().map(info).collect()
 }
 
 /// Calls have ids that models wrote; what a person types is a digest of them.

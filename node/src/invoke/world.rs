@@ -50,6 +50,11 @@ impl CatalogWorld {
         CatalogWorld { catalog, shared }
     }
 
+    /// Which revision.
+    pub(super) fn revision(&self) -> Revision {
+        self.catalog.revision
+    }
+
     async fn assemble(&self, name: &AgentName) -> Result<Arc<Agent>, AgentProblem> {
         if let Some(agent) = self.shared.agents.get(&self.catalog, name) {
             return Ok(agent);

@@ -22,6 +22,19 @@ pub struct Spent {
     pub cost: u64,
 }
 
+impl Spent {
+    /// This and more.
+    pub fn and(self, more: Spent) -> Spent {
+        let (tokens, cost) = (self.tokens.saturating_add(more.tokens), self.cost.saturating_add(more.cost));
+        Spent { tokens, cost }
+    }
+
+    /// The larger of two counts of the same.
+    fn or(self, other: Spent) -> Spent {
+        Spent { tokens: self.tokens.max(other.tokens), cost: self.cost.max(other.cost) }
+    }
+}
+
 /// What costs nothing.
 pub const FREE: Price = Price { input: MicroUsd(0), output: MicroUsd(0) };
 
@@ -81,13 +94,28 @@ impl Budgets {
         ledger
     }
 
-    /// Puts back what the store remembers of `day` (days since 1970), at the start of a node.
-    pub fn remember(&self, day: u64, workspace: &WorkspaceId, agent: &AgentName, spent: Spent) {
+    /// Puts back what the store remembers of `day` (days since 1970) for a workspace, when this node begins to answer for
+    /// it. What this node knows to have been used already is not forgotten, and not counted twice.
+    pub fn remember(&self, day: u64, workspace: &WorkspaceId, agents: &[(AgentName, Spent)]) {
         let mut ledger = self.ledger(day);
-        for purse in [Purse::Workspace(workspace.clone()), Purse::Agent(workspace.clone(), agent.clone())] {
-            let held = ledger.spent.entry(purse).or_default();
-            held.tokens = held.tokens.saturating_add(spent.tokens);
-            held.cost = held.cost.saturating_add(spent.cost);
+        let mut whole = Spent::default();
+        for (agent, spent) in agents {
+            whole = whole.and(*spent);
+            let held = ledger.spent.entry(Purse::Agent(workspace.clone(), agent.clone())).or_default();
+            *held = held.or(*spent);
+        }
+        let held = ledger.spent.entry(Purse::Workspace(workspace.clone())).or_default();
+        *held = held.or(whole);
+    }
+
+    /// Adds what another node used for a turn that goes on here.
+    pub fn take_over(&self, day: u64, workspace: &WorkspaceId, agents: &[(AgentName, Spent)]) {
+        let mut ledger = self.ledger(day);
+        for (agent, spent) in agents {
+            for purse in [Purse::Workspace(workspace.clone()), Purse::Agent(workspace.clone(), agent.clone())] {
+                let held = ledger.spent.entry(purse).or_default();
+                *held = held.and(*spent);
+            }
         }
     }
 
@@ -201,6 +229,20 @@ mod tests {
         let refused = budgets.reserve(1, &account, FREE, 1, None).expect_err("spent");
         assert!(refused.to_string().contains("agent `worker`"), "{refused}");
         assert!(budgets.reserve(2, &account, FREE, 1, None).is_ok());
+    }
+
+    #[test]
+    fn what_is_remembered_counts_once_and_what_is_taken_over_counts_on_top() {
+        let budgets = Budgets::default();
+        let account = account(None, None);
+        let spent = |tokens| Spent { tokens, cost: 0 };
+        let known = [(account.agent.clone(), spent(10)), ("other".parse().expect("a name"), spent(5))];
+        budgets.remember(1, &account.workspace, &known);
+        budgets.remember(1, &account.workspace, &known);
+        assert_eq!(budgets.spent(1, &account.workspace), spent(15));
+        budgets.take_over(1, &account.workspace, &known[..1]);
+        budgets.remember(1, &account.workspace, &known);
+        assert_eq!(budgets.spent(1, &account.workspace), spent(25));
     }
 
     #[test]

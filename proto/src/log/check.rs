@@ -1,6 +1,8 @@
 //! The limits of a command, which the proposer checks: a command in the log is applied as it is.
 
-use super::cluster::{self, AdmitNode, AnnounceNode, BeginAgain, IssueJoinToken, NodeFacts, RemoveNode};
+use super::cluster::{
+    self, AdmitNode, AnnounceNode, BeginAgain, FixShards, IssueJoinToken, NodeFacts, RemoveNode, SHARDS_MAX,
+};
 use super::{CHANGES_MAX, Command, Deploy, IssueToken, RemoveSecret, RevokeToken, SetSecret};
 use crate::plan::Item;
 
@@ -108,6 +110,9 @@ fn check_cluster(command: &cluster::Command) -> Result<(), CheckError> {
             text("the cluster's id before", before, TEXT_BYTES_MAX)?;
             text("the cluster's id", now, TEXT_BYTES_MAX)?;
             text("the actor", actor, TEXT_BYTES_MAX)
+        }
+        cluster::Command::FixShards(FixShards { count: shards }) => {
+            count("the number of shards", shards.get() as usize, SHARDS_MAX as usize, "shards")
         }
     }
 }

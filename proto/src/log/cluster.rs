@@ -4,6 +4,7 @@
 //! them.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use crate::{Digest, NodeId};
 
@@ -20,7 +21,20 @@ pub enum Command {
     RemoveNode(RemoveNode),
     /// Begin the cluster again with one node. Never proposed: a restore or a recovery writes it into the log.
     BeginAgain(BeginAgain),
+    /// Say how many shards the cluster has. Only the first command of a log can: with another number a workspace would
+    /// belong to a group that knows nothing of it.
+    FixShards(FixShards),
 }
+
+/// Says how many shards the cluster has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FixShards {
+    /// How many, at most [`SHARDS_MAX`].
+    pub count: NonZeroU32,
+}
+
+/// The most shards of a cluster.
+pub const SHARDS_MAX: u32 = 1_024;
 
 /// Makes a join token known. The log holds the digest of its secret only.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,6 +178,8 @@ pub enum Outcome {
     LastNode,
     /// The cluster has begun again.
     BegunAgain,
+    /// The cluster has so many shards, now or since it began.
+    ShardsAre(NonZeroU32),
 }
 
 /// Why a node was not let in.

@@ -2,12 +2,13 @@
 //! come back. As pure as the rest of the state: "now" is the time that the proposer stamped.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use caxton_proto::NodeId;
 use caxton_proto::log::SnapshotRecord;
 use caxton_proto::log::cluster::{
-    AdmitNode, AnnounceNode, BeginAgain, Command, Credential, IssueJoinToken, JoinRefusal, JoinToken, Member,
-    NodeFacts, Outcome, RemoveNode,
+    AdmitNode, AnnounceNode, BeginAgain, Command, Credential, FixShards, IssueJoinToken, JoinRefusal, JoinToken,
+    Member, NodeFacts, Outcome, RemoveNode,
 };
 
 /// How many join tokens there can be.
@@ -26,6 +27,8 @@ pub struct Cluster {
     members: BTreeMap<NodeId, Member>,
     /// When each node that was removed was.
     departed: BTreeMap<NodeId, u64>,
+    /// Nothing where nobody ever said so, which means 1.
+    shards: Option<NonZeroU32>,
 }
 
 impl Cluster {
@@ -49,6 +52,19 @@ impl Cluster {
         self.tokens.values()
     }
 
+    /// How many shards the cluster has. One whose log does not say so is as old as when there was one.
+    pub fn shards(&self) -> NonZeroU32 {
+        self.shards.unwrap_or(NonZeroU32::MIN)
+    }
+
+    /// Takes the log's first command.
+    pub(super) fn apply_first(&mut self, command: &Command) -> Outcome {
+        if let Command::FixShards(FixShards { count }) = command {
+            self.shards = Some(*count);
+        }
+        self.apply(command)
+    }
+
     pub(super) fn apply(&mut self, command: &Command) -> Outcome {
         match command {
             Command::IssueJoinToken(issue) => self.issue(issue),
@@ -59,6 +75,7 @@ impl Cluster {
             Command::AnnounceNode(announce) => self.announce(announce),
             Command::RemoveNode(remove) => self.remove(remove),
             Command::BeginAgain(again) => self.begin_again(again),
+            Command::FixShards(_) => Outcome::ShardsAre(self.shards()),
         }
     }
 
@@ -154,7 +171,11 @@ impl Cluster {
         let tokens = self.tokens.values().cloned().map(SnapshotRecord::JoinToken);
         let members = self.members.values().cloned().map(SnapshotRecord::Member);
         let departed = self.departed.iter().map(|(&node, &time_ms)| SnapshotRecord::Departed { node, time_ms });
-        tokens.chain(members).chain(departed)
+        tokens.chain(members).chain(departed).chain(self.shards.map(SnapshotRecord::Shards))
+    }
+
+    pub(super) fn put_shards(&mut self, shards: NonZeroU32) {
+        self.shards = Some(shards);
     }
 
     pub(super) fn put_token(&mut self, token: JoinToken) {

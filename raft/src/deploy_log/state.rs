@@ -65,7 +65,10 @@ impl State {
             Command::RevokeToken(revoke) => self.revoke_token(revoke),
             Command::SetSecret(set) => self.secrets.set(index, set),
             Command::RemoveSecret(remove) => self.secrets.remove(remove),
-            Command::Cluster(command) => Outcome::Cluster(Arc::make_mut(&mut self.cluster).apply(command)),
+            Command::Cluster(command) => {
+                let cluster = Arc::make_mut(&mut self.cluster);
+                Outcome::Cluster(if index == 1 { cluster.apply_first(command) } else { cluster.apply(command) })
+            }
         }
     }
 
@@ -213,6 +216,10 @@ impl State {
             }
             SnapshotRecord::Departed { node, time_ms } => {
                 Arc::make_mut(&mut self.cluster).put_departed(node, time_ms);
+                Ok(())
+            }
+            SnapshotRecord::Shards(count) => {
+                Arc::make_mut(&mut self.cluster).put_shards(count);
                 Ok(())
             }
         }

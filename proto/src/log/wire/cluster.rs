@@ -1,12 +1,14 @@
 //! Between the types about the cluster's nodes and the messages of the .proto file.
 
+use std::num::NonZeroU32;
+
 use super::convert::digest;
 use super::pb::{self, cluster_command as command, cluster_outcome as outcome};
 use super::{DecodeError, field};
 use crate::NodeId;
 use crate::log::cluster::{
-    AdmitNode, AnnounceNode, BeginAgain, Command, Credential, IssueJoinToken, JoinRefusal, JoinToken, Member,
-    NodeFacts, Origin, Outcome, RemoveNode,
+    AdmitNode, AnnounceNode, BeginAgain, Command, Credential, FixShards, IssueJoinToken, JoinRefusal, JoinToken,
+    Member, NodeFacts, Origin, Outcome, RemoveNode, SHARDS_MAX,
 };
 
 impl From<&Command> for pb::ClusterCommand {
@@ -36,6 +38,7 @@ impl From<&Command> for pb::ClusterCommand {
                     actor: actor.clone(),
                 })
             }
+            Command::FixShards(FixShards { count }) => command::Body::FixShards(pb::Shards { count: count.get() }),
         };
         Self { body: Some(body) }
     }
@@ -63,6 +66,7 @@ impl TryFrom<pb::ClusterCommand> for Command {
                 let from = if restored { Origin::Backup } else { Origin::OneNode };
                 Command::BeginAgain(BeginAgain { node: NodeId(node), before, now, from, time_ms, actor })
             }
+            command::Body::FixShards(shards) => Command::FixShards(FixShards { count: count(shards)? }),
         })
     }
 }
@@ -151,6 +155,7 @@ impl From<Outcome> for pb::ClusterOutcome {
                 Outcome::NoSuchNode => outcome::Body::NoSuchNode(empty),
                 Outcome::LastNode => outcome::Body::LastNode(empty),
                 Outcome::BegunAgain => outcome::Body::BegunAgain(empty),
+                Outcome::ShardsAre(count) => outcome::Body::ShardsAre(pb::Shards { count: count.get() }),
             }),
         }
     }
@@ -171,8 +176,14 @@ impl TryFrom<pb::ClusterOutcome> for Outcome {
             Body::NoSuchNode(pb::Empty {}) => Self::NoSuchNode,
             Body::LastNode(pb::Empty {}) => Self::LastNode,
             Body::BegunAgain(pb::Empty {}) => Self::BegunAgain,
+            Body::ShardsAre(shards) => Self::ShardsAre(count(shards)?),
         })
     }
+}
+
+/// A number of shards that a cluster can have.
+pub(super) fn count(shards: pb::Shards) -> Result<NonZeroU32, DecodeError> {
+    NonZeroU32::new(shards.count).filter(|count| count.get() <= SHARDS_MAX).ok_or(field("count"))
 }
 
 impl From<JoinRefusal> for pb::JoinRefusal {

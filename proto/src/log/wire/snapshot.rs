@@ -1,10 +1,12 @@
 //! A snapshot of the deploy log's state as a series of records, so that neither side ever holds it whole.
 
 use std::io::{self, Read, Write};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use prost::Message;
 
+use super::cluster::count;
 use super::convert::workspace;
 use super::pb::{self, snapshot_record::Body};
 use super::{DecodeError, FORMAT, field, known};
@@ -46,6 +48,8 @@ pub enum SnapshotRecord {
         /// When it was removed, in milliseconds since 1970.
         time_ms: u64,
     },
+    /// How many shards the cluster has; absent where nobody ever said so.
+    Shards(NonZeroU32),
 }
 
 /// Writes a snapshot.
@@ -81,6 +85,7 @@ impl<'a> SnapshotWriter<'a> {
             SnapshotRecord::Departed { node, time_ms } => {
                 Body::Departed(pb::Departed { node: node.0, time_ms: *time_ms })
             }
+            SnapshotRecord::Shards(count) => Body::Shards(pb::Shards { count: count.get() }),
         })
     }
 
@@ -149,6 +154,7 @@ impl<'a> SnapshotReader<'a> {
             Body::JoinToken(token) => SnapshotRecord::JoinToken(token.try_into()?),
             Body::Member(member) => SnapshotRecord::Member(member.try_into()?),
             Body::Departed(pb::Departed { node, time_ms }) => SnapshotRecord::Departed { node: NodeId(node), time_ms },
+            Body::Shards(shards) => SnapshotRecord::Shards(count(shards)?),
             Body::End(pb::SnapshotEnd { records }) if records == before => return Ok(None),
             Body::End(_) => return Err(DecodeError::Order { what: "the end counts other records" }),
         }))

@@ -1,0 +1,147 @@
+//! A run: one agent's turn with all that it waits for, as plain data that can be stored and taken up again.
+
+use std::collections::BTreeMap;
+
+use caxton_proto::AgentName;
+use serde::{Deserialize, Serialize};
+
+use super::Agent;
+use super::attachments::{Shelf, Visible};
+use super::turn::{Brief, Call, Decision, Gate, Turn, Unasked};
+use crate::llm::{Message, Part, ToolDefinition};
+
+/// One agent's part in answering a message: its turn, and those of the agents that it waits for. Plain data: it can be
+/// stored while it waits for a person.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Whose turn.
+    pub agent: AgentName,
+    /// The turn.
+    pub turn: Turn,
+    /// The agents that asked one another to get here, this one last.
+    pub(super) path: Vec<AgentName>,
+    /// Where among the turn's messages the request stands.
+    asked_at: usize,
+    /// The calls that asked for one another to get here; none for the outermost run.
+    #[serde(default)]
+    pub way: Vec<String>,
+    /// The files that it sees.
+    pub visible: Visible,
+    /// Agents that were asked and wait for a person, by the call that asked them.
+    pub(super) waiting: BTreeMap<String, Run>,
+}
+
+/// What a run begins with.
+#[derive(Debug, Default)]
+pub struct Opening {
+    /// What is wanted.
+    pub request: String,
+    /// Images for models that see.
+    pub images: Vec<String>,
+    /// What the conversation held before.
+    pub history: Vec<Message>,
+    /// Calls that the sender made for the request already, with their results.
+    pub after: Vec<Message>,
+    /// The files that came with it.
+    pub visible: Visible,
+    /// Tools that the sender calls by itself.
+    pub sender_tools: Vec<ToolDefinition>,
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It is over.
+    Over,
+    /// It waits for a person.
+    Waiting,
+    /// Its steps can be kept no more: another node goes on with it.
+    Lost,
+}
+
+/// A call that waits for a person, and the way to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pending {
+    /// Calls from the outermost run to this one; the last is the call itself.
+    pub way: Vec<String>,
+    /// Whose turn.
+    pub agent: AgentName,
+    /// The call.
+    pub call: Call,
+}
+
+impl Run {
+    /// Prepares a run; nothing happens yet.
+    pub fn begin(agent: &Agent, opening: Opening, shelf: &Shelf) -> Run {
+        Run::begin_below(agent, opening, shelf, None)
+    }
+
+    pub(super) fn begin_below(agent: &Agent, opening: Opening, shelf: &Shelf, asked_by: Option<(&Run, &str)>) -> Run {
+        let (system, user) = agent.prompts(&opening.request, &shelf.describe(&opening.visible));
+        let mut parts = vec![Part::Text { text: user }];
+        parts.extend(opening.images.into_iter().map(|url| Part::Image { url }));
+        let mut messages: Vec<Message> = system.map(Message::system).into_iter().collect();
+        messages.extend(opening.history);
+        let asked_at = messages.len();
+        messages.push(Message::User { parts });
+        messages.extend(opening.after);
+        let own = agent.tools.iter().map(|tool| (tool.definition.clone(), tool.gate));
+        let theirs = opening.sender_tools.into_iter().map(|tool| (tool, Gate::Sender));
+        let mut limits = agent.limits();
+        let (mut depth, mut path, mut way) = (0, Vec::new(), Vec::new());
+        if let Some((asker, call)) = asked_by {
+            way.clone_from(&asker.way);
+            way.push(call.to_owned());
+            depth = asker.turn.depth() + 1;
+            path.clone_from(&asker.path);
+            limits.depth_max = limits.depth_max.min(asker.turn.limits().depth_max);
+            limits.wall_ms_max = limits.wall_ms_max.min(asker.turn.time_left_ms());
+            let tokens_left = asker.turn.limits().tokens_max.saturating_sub(asker.turn.spent().usage.total());
+            limits.tokens_max = limits.tokens_max.min(tokens_left);
+        }
+        path.push(agent.manifest.name.clone());
+        let turn = Turn::begin(Brief { limits, depth, tools: own.chain(theirs).collect(), messages });
+        Run {
+            agent: agent.manifest.name.clone(),
+            turn,
+            path,
+            asked_at,
+            way,
+            visible: opening.visible,
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    /// The request and everything that was said since.
+    pub fn said(&self) -> Vec<Message> {
+        self.turn.messages().get(self.asked_at..).unwrap_or_default().to_vec()
+    }
+
+    /// All calls that wait for a person, in this run and in those that it waits for.
+    pub fn pending(&self) -> Vec<Pending> {
+        let own = self.turn.awaiting_approval().into_iter().map(|call| Pending {
+            way: vec![call.id.clone()],
+            agent: self.agent.clone(),
+            call: call.clone(),
+        });
+        let below = self.waiting.iter().flat_map(|(call, run)| {
+            run.pending().into_iter().map(|mut pending| {
+                pending.way.insert(0, call.clone());
+                pending
+            })
+        });
+        own.chain(below).collect()
+    }
+
+    /// Takes a person's word on the call at the end of `way`.
+    pub fn decided(&mut self, way: &[String], decision: Decision) -> Result<(), Unasked> {
+        match way {
+            [call] => self.turn.decided(call, decision),
+            [call, rest @ ..] => match self.waiting.get_mut(call) {
+                Some(run) => run.decided(rest, decision),
+                None => Err(Unasked { what: format!("a decision below call {call:?}") }),
+            },
+            [] => Err(Unasked { what: "a decision on no call".to_owned() }),
+        }
+    }
+}

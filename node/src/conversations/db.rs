@@ -1,0 +1,182 @@
+//! The SQLite file of one shard: how it is opened, who writes and who reads.
+//!
+//! One connection writes, a batch of the log in one transaction together with the batch's index; any number read beside
+//! it. Nothing here is synced by itself: what a power cut takes away, the log gives back.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tracing::warn;
+
+/// Connections for readers that are kept open.
+const READERS_KEPT: usize = 4;
+/// The layout that this program writes.
+const SCHEMA: i64 = 1;
+/// Statements that a connection keeps ready.
+const STATEMENTS_KEPT: usize = 32;
+
+const TABLES: &str = "
+CREATE TABLE applied (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL);
+INSERT INTO applied VALUES (1, 0);
+CREATE TABLE conversation (
+    workspace TEXT NOT NULL, id TEXT NOT NULL, title TEXT NOT NULL, agent TEXT NOT NULL, turns INTEGER NOT NULL,
+    input INTEGER NOT NULL, output INTEGER NOT NULL, created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL,
+    PRIMARY KEY (workspace, id)) WITHOUT ROWID;
+CREATE INDEX conversation_by_time ON conversation (workspace, updated_ms DESC, id);
+CREATE TABLE turn (
+    workspace TEXT NOT NULL, conversation TEXT NOT NULL, number INTEGER NOT NULL, turn TEXT NOT NULL,
+    body BLOB NOT NULL, PRIMARY KEY (workspace, conversation, number)) WITHOUT ROWID;
+CREATE UNIQUE INDEX turn_by_id ON turn (workspace, turn);
+CREATE TABLE waiting (
+    workspace TEXT NOT NULL, turn TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (workspace, turn)) WITHOUT ROWID;
+CREATE TABLE piece (
+    workspace TEXT NOT NULL, turn TEXT NOT NULL, kind INTEGER NOT NULL, number INTEGER NOT NULL,
+    ends INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (workspace, turn, kind, number)) WITHOUT ROWID;
+CREATE TABLE day (
+    day INTEGER NOT NULL, workspace TEXT NOT NULL, agent TEXT NOT NULL, tokens INTEGER NOT NULL, cost INTEGER NOT NULL,
+    PRIMARY KEY (day, workspace, agent)) WITHOUT ROWID;
+";
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// SQLite says no.
+    #[error("the database {} cannot be opened", file.display())]
+    Database {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The folder, or a damaged file that was to be put aside.
+    #[error("{} cannot be used", file.display())]
+    File {
+        /// It.
+        file: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A newer program wrote it.
+    #[error("the database {} has layout {found}, and this program knows {SCHEMA}; upgrade it", file.display())]
+    Newer {
+        /// The file.
+        file: PathBuf,
+        /// Its layout.
+        found: i64,
+    },
+}
+
+/// An open file.
+pub struct Database {
+    file: PathBuf,
+    writer: Mutex<Connection>,
+    readers: Mutex<Vec<Connection>>,
+}
+
+impl Database {
+    /// Opens, or creates, the file. One that is damaged is put aside: the group's snapshot and its log make it anew.
+    pub fn open(file: &Path) -> Result<Database, OpenError> {
+        let at = |source| OpenError::File { file: file.to_owned(), source };
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder).map_err(at)?;
+        }
+        let database = |source| OpenError::Database { file: file.to_owned(), source };
+        let writer = match prepare(file) {
+            Err(error) if is_damaged(&error) => {
+                let aside = file.with_extension("damaged");
+                warn!(file = %file.display(), aside = %aside.display(), %error, "a damaged database is put aside and made anew from the log");
+                std::fs::rename(file, aside).map_err(at)?;
+                for end in ["db-wal", "db-shm"] {
+                    match std::fs::remove_file(file.with_extension(end)) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
+                        Ok(()) | Err(_) => {}
+                    }
+                }
+                prepare(file).map_err(database)?
+            }
+            prepared => prepared.map_err(database)?,
+        };
+        let found: i64 = writer.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(database)?;
+        if found != SCHEMA {
+            return Err(OpenError::Newer { file: file.to_owned(), found });
+        }
+        Ok(Database { file: file.to_owned(), writer: Mutex::new(writer), readers: Mutex::default() })
+    }
+
+    /// The connection that writes.
+    pub fn writer(&self) -> MutexGuard<'_, Connection> {
+        // A transaction that a panic left is rolled back before the next begins.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection that only reads, of its own.
+    pub fn connection(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.file, flags)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+        connection.pragma_update(None, "cache_size", -1024)?;
+        Ok(connection)
+    }
+
+    /// Reads with a connection that is kept for the next reader.
+    pub fn read<R, E: From<rusqlite::Error>>(&self, read: impl FnOnce(&Connection) -> Result<R, E>) -> Result<R, E> {
+        let kept = self.readers().pop();
+        let connection = match kept {
+            Some(connection) => connection,
+            None => self.connection()?,
+        };
+        let result = read(&connection);
+        let mut readers = self.readers();
+        if readers.len() < READERS_KEPT {
+            readers.push(connection);
+        }
+        result
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn prepare(file: &Path) -> rusqlite::Result<Connection> {
+    let is_new = !file.exists();
+    let connection = Connection::open(file)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    // A file that a power cut leaves half made is damaged, and made anew.
+    connection.pragma_update(None, "synchronous", if is_new { "OFF" } else { "NORMAL" })?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+    connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
+    connection.pragma_update(None, "cache_size", -4096)?;
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found == 0 {
+        connection.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;"))?;
+    }
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    Ok(connection)
+}
+
+fn is_damaged(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_file_is_put_aside_and_a_newer_one_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("shard-1.db");
+        std::fs::write(&file, [7; 8_192]).expect("written");
+        let database = Database::open(&file).expect("made anew");
+        assert!(file.with_extension("damaged").exists());
+        database.writer().pragma_update(None, "user_version", SCHEMA + 1).expect("written");
+        drop(database);
+        assert!(matches!(Database::open(&file), Err(OpenError::Newer { found, .. }) if found == SCHEMA + 1));
+    }
+}

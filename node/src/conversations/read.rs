@@ -1,0 +1,239 @@
+//! What can be read of a shard's state, on any node that follows it.
+
+use caxton_proto::{AgentName, WorkspaceId};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::log::{Kept, Turn, Waiting};
+use super::machine::{State, number_of};
+use crate::llm::Usage;
+use crate::llm::budget::Spent;
+
+/// What is known of a conversation without its turns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// How it began.
+    pub title: String,
+    /// Who answered last.
+    pub agent: AgentName,
+    /// How many turns it has.
+    pub turns: u64,
+    /// What they took.
+    pub usage: Usage,
+    /// When it began.
+    pub created_ms: u64,
+    /// When it was last answered.
+    pub updated_ms: u64,
+}
+
+/// The documents that a turn keeps, and where the next piece goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Documents {
+    /// The whole ones, in their order.
+    pub whole: Vec<String>,
+    /// The number of the next piece: after those of the last whole document.
+    pub next: u32,
+}
+
+/// The state could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The database failed.
+    #[error("the conversations cannot be read")]
+    Database(#[from] rusqlite::Error),
+    /// A row is not what it should be.
+    #[error("a stored conversation is damaged; restore the data directory from a backup")]
+    Damaged(#[from] serde_json::Error),
+    /// A name is not what it should be.
+    #[error("a stored conversation has a damaged name; restore the data directory from a backup")]
+    Name(#[from] caxton_proto::InvalidId),
+}
+
+impl State {
+    /// A conversation without its turns.
+    pub fn summary(&self, workspace: &WorkspaceId, conversation: &str) -> Result<Option<Summary>, ReadError> {
+        self.database().read(|db| Ok(conversation_of(db, workspace.as_str(), conversation)?))
+    }
+
+    /// The turns of a conversation, the newest first, until `enough` says so.
+    pub fn turns(
+        &self,
+        workspace: &WorkspaceId,
+        conversation: &str,
+        mut enough: impl FnMut(&Turn) -> bool,
+    ) -> Result<Vec<Turn>, ReadError> {
+        self.database().read(|db| {
+            let newest_first = "SELECT body FROM turn WHERE workspace = ?1 AND conversation = ?2 ORDER BY number DESC";
+            let mut statement = db.prepare_cached(newest_first)?;
+            let mut rows = statement.query([workspace.as_str(), conversation])?;
+            let mut turns = Vec::new();
+            while let Some(row) = rows.next()? {
+                let turn: Turn = json(row)?;
+                let stop = enough(&turn);
+                turns.push(turn);
+                if stop {
+                    break;
+                }
+            }
+            Ok(turns)
+        })
+    }
+
+    /// A turn that is over.
+    pub fn turn(&self, workspace: &WorkspaceId, turn: &str) -> Result<Option<Turn>, ReadError> {
+        self.database()
+            .read(|db| one(db, "SELECT body FROM turn WHERE workspace = ?1 AND turn = ?2", [workspace.as_str(), turn]))
+    }
+
+    /// Conversations, the newest first, from after `cursor`; with the cursor of each.
+    pub fn list(
+        &self,
+        workspace: &WorkspaceId,
+        cursor: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, String, Summary)>, ReadError> {
+        let (time, id) = cursor.and_then(read_cursor).unwrap_or((i64::MAX, String::new()));
+        self.database().read(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT title, agent, turns, input, output, created_ms, updated_ms, id FROM conversation \
+                 WHERE workspace = ?1 AND (updated_ms < ?2 OR (updated_ms = ?2 AND id > ?3)) \
+                 ORDER BY updated_ms DESC, id LIMIT ?4",
+            )?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let mut rows = statement.query(params![workspace.as_str(), time, id, limit])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (summary, id) = (summary(row)?, row.get::<_, String>(7)?);
+                found.push((cursor_of(&summary, &id), id, summary));
+            }
+            Ok(found)
+        })
+    }
+
+    /// Turns that wait for a person, the oldest first.
+    pub fn waiting(&self, workspace: &WorkspaceId) -> Result<Vec<Waiting>, ReadError> {
+        self.database().read(|db| {
+            let mut statement = db.prepare_cached("SELECT body FROM waiting WHERE workspace = ?1 ORDER BY turn")?;
+            let mut rows = statement.query([workspace.as_str()])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                found.push(json(row)?);
+            }
+            Ok(found)
+        })
+    }
+
+    /// A turn that waits for a person.
+    pub fn waits(&self, workspace: &WorkspaceId, turn: &str) -> Result<Option<Waiting>, ReadError> {
+        self.database().read(|db| {
+            one(db, "SELECT body FROM waiting WHERE workspace = ?1 AND turn = ?2", [workspace.as_str(), turn])
+        })
+    }
+
+    /// What a turn keeps.
+    pub fn kept(&self, workspace: &WorkspaceId, turn: &str, of: Kept) -> Result<Documents, ReadError> {
+        self.database().read(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT number, ends, text FROM piece WHERE workspace = ?1 AND turn = ?2 AND kind = ?3 ORDER BY number",
+            )?;
+            let mut rows = statement.query(params![workspace.as_str(), turn, number_of(of)])?;
+            let (mut documents, mut text, mut expected) = (Documents::default(), String::new(), 0_u32);
+            while let Some(row) = rows.next()? {
+                // What comes after a gap was never said to be there.
+                if row.get::<_, u32>(0)? != expected {
+                    break;
+                }
+                expected += 1;
+                text.push_str(row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?);
+                if row.get(1)? {
+                    documents.whole.push(std::mem::take(&mut text));
+                    documents.next = expected;
+                }
+            }
+            Ok(documents)
+        })
+    }
+
+    /// Turns that began, are not over, and wait for nobody.
+    pub fn underway(&self) -> Result<Vec<(WorkspaceId, String)>, ReadError> {
+        self.database().read(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT DISTINCT workspace, turn FROM piece AS p WHERE kind = ?1 AND NOT EXISTS \
+                 (SELECT 1 FROM waiting AS w WHERE w.workspace = p.workspace AND w.turn = p.turn)",
+            )?;
+            let mut rows = statement.query([number_of(Kept::Journal)])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                found.push((row.get::<_, String>(0)?.parse()?, row.get(1)?));
+            }
+            Ok(found)
+        })
+    }
+
+    /// What was used on a day (counted from 1970).
+    pub fn spent(&self, day: u64) -> Result<Vec<(WorkspaceId, AgentName, Spent)>, ReadError> {
+        self.database().read(|db| {
+            let mut statement = db.prepare_cached("SELECT workspace, agent, tokens, cost FROM day WHERE day = ?1")?;
+            let mut rows = statement.query([day.cast_signed()])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let spent = Spent { tokens: number(row, 2)?, cost: number(row, 3)? };
+                found.push((row.get::<_, String>(0)?.parse()?, row.get::<_, String>(1)?.parse()?, spent));
+            }
+            Ok(found)
+        })
+    }
+}
+
+/// A conversation's row.
+pub(super) fn conversation_of(
+    db: &Connection,
+    workspace: &str,
+    conversation: &str,
+) -> Result<Option<Summary>, rusqlite::Error> {
+    db.prepare_cached(
+        "SELECT title, agent, turns, input, output, created_ms, updated_ms FROM conversation \
+         WHERE workspace = ?1 AND id = ?2",
+    )?
+    .query_row([workspace, conversation], summary)
+    .optional()
+}
+
+fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
+    let agent: String = row.get(1)?;
+    let agent = agent.parse().map_err(|error: caxton_proto::InvalidId| {
+        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into())
+    })?;
+    Ok(Summary {
+        title: row.get(0)?,
+        agent,
+        turns: number(row, 2)?,
+        usage: Usage { input: number(row, 3)?, output: number(row, 4)? },
+        created_ms: number(row, 5)?,
+        updated_ms: number(row, 6)?,
+    })
+}
+
+fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(column)?.cast_unsigned())
+}
+
+fn json<T: DeserializeOwned>(row: &Row<'_>) -> Result<T, ReadError> {
+    Ok(serde_json::from_slice(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?)
+}
+
+fn one<T: DeserializeOwned>(db: &Connection, sql: &str, of: [&str; 2]) -> Result<Option<T>, ReadError> {
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(of)?;
+    rows.next()?.map(json).transpose()
+}
+
+fn cursor_of(summary: &Summary, id: &str) -> Vec<u8> {
+    [summary.updated_ms.to_be_bytes().as_slice(), id.as_bytes()].concat()
+}
+
+fn read_cursor(cursor: &[u8]) -> Option<(i64, String)> {
+    let (time, id) = cursor.split_first_chunk::<8>()?;
+    Some((i64::from_be_bytes(*time), String::from_utf8_lossy(id).into_owned()))
+}

@@ -1,0 +1,168 @@
+//! How a turn ends: its record, and the same answer again for whoever asks for it later.
+
+use caxton_proto::{Revision, WorkspaceId};
+use caxton_raft::ProposeError;
+use tracing::info;
+
+use super::{Ended, InvokeError, Invoker, SenderCalls, Underway};
+use crate::agent::driver::Run;
+use crate::agent::turn::{Next, Outcome};
+use crate::api::messages::{Attachment, MessageAnswer, Route};
+use crate::conversations::log::{Abandon, Ending, Kept, Taken, Turn as TurnRecord};
+use crate::conversations::{Documents, Keeping, RecordError};
+use crate::llm::Message;
+
+/// Files of an answer that are kept in its record itself, in bytes together; larger ones get entries of their own.
+const FILES_INLINE_BYTES_MAX: usize = 64 << 10;
+/// Files of an answer that are kept at all, in bytes together; beyond that only the first answer has them.
+const FILES_KEPT_BYTES_MAX: usize = 8 << 20;
+
+impl Invoker {
+    /// Records a run that is over, and only then tells.
+    pub(super) async fn record(&self, underway: &Underway, revision: Revision, run: Run) -> Result<Ended, InvokeError> {
+        let Next::Over(outcome) = run.turn.next() else { return Err(InvokeError::Unfinished) };
+        let spent = run.turn.spent();
+        let duration_ms = underway.before_ms.saturating_add(underway.began.elapsed().as_millis() as u64);
+        let (failure, cut) = match outcome {
+            Outcome::Answered { cut, .. } => (None, *cut),
+            Outcome::Failed { failure } => (Some(failure.clone()), false),
+            Outcome::SenderCalls { text, calls } => {
+                let (agent, text, calls) = (run.agent.clone(), text.clone(), calls.clone());
+                self.abandon(underway).await?;
+                return Ok(Ended::SenderCalls(Box::new(SenderCalls { agent, text, calls, usage: spent.usage })));
+            }
+        };
+        let made = run.visible.difference(&underway.brought).filter_map(|name| underway.shelf.get(name));
+        let made: Vec<Attachment> = made.map(|file| (*file).clone()).collect();
+        let (files, files_omitted) = self.keep_files(underway, &made).await?;
+        let outcome_name = failure.as_ref().map_or("answered", |failure| failure.code());
+        let ending = Ending {
+            route: underway.route.clone(),
+            cut,
+            steps: spent.steps,
+            failure: failure.clone(),
+            files,
+            files_omitted,
+            asked: underway.asked.clone(),
+        };
+        let record = TurnRecord {
+            workspace: underway.workspace.clone(),
+            conversation: underway.conversation.clone(),
+            turn: underway.turn.clone(),
+            agent: run.agent.clone(),
+            subject: underway.subject.clone(),
+            time_ms: crate::auth::now_ms(),
+            messages: run.said(),
+            attachments: underway.shelf.infos(&run.visible),
+            usage: spent.usage,
+            spent: underway.ledger.all(),
+            duration_ms,
+            revision,
+            failure: failure.as_ref().map(ToString::to_string),
+            ending: Some(ending),
+            term: underway.term,
+        };
+        let answer = answer_of(&record, made, 0);
+        self.taken(underway, self.shard(&underway.workspace).record(record).await).await?;
+        let why = failure.as_ref().map(ToString::to_string);
+        metrics::histogram!("caxton_turn_duration_seconds", "outcome" => outcome_name).record(duration_ms as f64 / 1e3);
+        let turn = underway.turn.as_str();
+        underway.log.ended(run.agent.as_str(), why, spent.usage.total(), duration_ms);
+        info!(workspace = %underway.workspace, agent = %run.agent, turn, outcome = outcome_name, duration_ms, "turn over");
+        answer
+    }
+
+    /// What the log's word on an entry means for the turn.
+    pub(super) async fn taken(
+        &self,
+        underway: &Underway,
+        taken: Result<Taken, RecordError>,
+    ) -> Result<(), InvokeError> {
+        let (why, nothing_done) = match taken {
+            Ok(Taken::Applied) => return Ok(()),
+            Ok(Taken::Repeated) => (None, false),
+            Ok(Taken::Fenced) => (None, true),
+            Err(error @ RecordError::Propose(ProposeError::NotLeader { .. })) => (Some(error), true),
+            Err(error @ RecordError::Propose(ProposeError::Unavailable | ProposeError::Fatal { .. })) => {
+                (Some(error), false)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if nothing_done && !underway.journal.is_known().await {
+            let leader = self.shard(&underway.workspace).group().status().borrow().leader;
+            return Err(InvokeError::Elsewhere { leader });
+        }
+        Err(underway.adrift(why))
+    }
+
+    /// Nothing is to be recorded: what was kept goes.
+    async fn abandon(&self, underway: &Underway) -> Result<(), InvokeError> {
+        if !underway.journal.is_known().await {
+            return Ok(());
+        }
+        let (workspace, turn) = (underway.workspace.clone(), underway.turn.clone());
+        let abandon = Abandon { workspace, turn, term: underway.term };
+        self.taken(underway, self.shard(&underway.workspace).abandon(abandon).await).await
+    }
+
+    /// Keeps the files of an answer. Gives those that go into the record, and how many are too large to be kept.
+    async fn keep_files(
+        &self,
+        underway: &Underway,
+        made: &[Attachment],
+    ) -> Result<(Vec<Attachment>, u32), InvokeError> {
+        let bytes: usize = made.iter().map(|file| file.content.len()).sum();
+        if bytes <= FILES_INLINE_BYTES_MAX {
+            return Ok((made.to_vec(), 0));
+        }
+        if bytes > FILES_KEPT_BYTES_MAX {
+            return Ok((Vec::new(), u32::try_from(made.len()).unwrap_or(u32::MAX)));
+        }
+        let documents: Vec<String> =
+            made.iter().map(serde_json::to_string).collect::<Result<_, _>>().map_err(RecordError::from)?;
+        let (workspace, turn) = (&underway.workspace, underway.turn.as_str());
+        let keeping = Keeping { workspace, turn, term: underway.term, kind: Kept::Files };
+        let kept = self.shard(workspace).keep(&keeping, &documents, 0).await;
+        self.taken(underway, kept.map(|(taken, _)| taken)).await?;
+        Ok((Vec::new(), 0))
+    }
+
+    /// What a turn that is over answered, once more.
+    pub(super) async fn again(&self, workspace: &WorkspaceId, record: TurnRecord) -> Result<Ended, InvokeError> {
+        let (name, turn) = (workspace.clone(), record.turn.clone());
+        let kept = move |state: &crate::conversations::State| state.kept(&name, &turn, Kept::Files);
+        let Documents { whole, .. } = self.conversations().read(workspace, kept).await?;
+        let mut files: Vec<Attachment> = record.ending.as_ref().map(|ending| ending.files.clone()).unwrap_or_default();
+        for document in whole {
+            files.push(serde_json::from_str(&document).map_err(InvokeError::PutDown)?);
+        }
+        let omitted = record.ending.as_ref().map_or(0, |ending| ending.files_omitted);
+        answer_of(&record, files, omitted)
+    }
+}
+
+/// The answer that a record stands for.
+fn answer_of(record: &TurnRecord, files: Vec<Attachment>, files_omitted: u32) -> Result<Ended, InvokeError> {
+    let ending = record.ending.as_ref();
+    if let Some(failure) = ending.and_then(|ending| ending.failure.clone()) {
+        return Err(InvokeError::Turn { agent: record.agent.clone(), failure });
+    }
+    let text = match record.messages.last() {
+        Some(Message::Assistant { text, .. }) => text.clone(),
+        Some(_) | None => return Err(InvokeError::Unfinished),
+    };
+    Ok(Ended::Answered(Box::new(MessageAnswer {
+        conversation: record.conversation.clone(),
+        turn: record.turn.clone(),
+        agent: record.agent.clone(),
+        route: ending.map_or(Route::Address, |ending| ending.route.clone()),
+        text,
+        cut: ending.is_some_and(|ending| ending.cut),
+        attachments: files,
+        attachments_omitted: files_omitted,
+        usage: record.usage,
+        steps: ending.map_or(0, |ending| ending.steps),
+        duration_ms: record.duration_ms,
+        revision: record.revision,
+    })))
+}
