@@ -197,7 +197,8 @@ const BUGS: &[Bug] = &[
         },
     },
     Bug {
-        found_as: &["log-lost"],
+        // A node that notices what its disk forgot refuses to start, and the cluster does not come together.
+        found_as: &["log-lost", "converge"],
         quirk: Quirk::Sound,
         scenario: Scenario {
             name: "control-no-sync",
