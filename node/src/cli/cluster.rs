@@ -168,6 +168,7 @@ fn status(context: &Context) -> Result<(), CliError> {
     let out = &context.out;
     out.line(format_args!("{} {}", paint(BOLD, "cluster"), cluster.cluster))?;
     out.line(summary(&cluster))?;
+    out.line(format_args!("{} {}", paint(DIM, "versions"), versions(&cluster)))?;
     let mut table = Table::new(["GROUP", "LEADER", "TERM", "VOTERS", "LEARNERS", "APPLIED", "FURTHEST BEHIND"]);
     for group in &cluster.groups {
         let name = if group.group == 0 { "0 deploy log".to_owned() } else { format!("{} shard", group.group) };
@@ -184,6 +185,16 @@ fn status(context: &Context) -> Result<(), CliError> {
     }
     out.line(table)?;
     out.json(&cluster)
+}
+
+/// Which versions run, and on how many nodes.
+fn versions(cluster: &ClusterStatus) -> String {
+    let mut found = std::collections::BTreeMap::new();
+    for member in &cluster.members {
+        *found.entry(member.version.as_str()).or_insert(0u64) += 1;
+    }
+    let each = found.into_iter().map(|(version, nodes)| format!("{version} ({})", count(nodes, "node")));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 fn furthest(group: &ClusterGroup) -> String {

@@ -21,10 +21,10 @@ pub struct Global {
     /// Print one JSON document instead of text, also for an error.
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
-    /// The server's address, or several of one cluster with commas between [default: `[server] url` of caxton.toml, else
-    /// the node on this machine].
+    /// The server's address, or several of one cluster, repeated or with commas between [default: `[server] url` of
+    /// caxton.toml, else the node on this machine].
     #[arg(long, global = true, value_name = "URL", env = "CAXTON_SERVER", help_heading = "Global options")]
-    pub server: Option<String>,
+    pub server: Vec<String>,
     /// The workspace's name [default: the one in caxton.toml].
     #[arg(long, global = true, value_name = "NAME", env = "CAXTON_WORKSPACE", help_heading = "Global options")]
     pub workspace: Option<WorkspaceId>,
@@ -87,7 +87,7 @@ impl Context {
     /// The same flags in another folder, for the node at `server` with its data in `data_dir`.
     pub(crate) fn within(&self, cwd: &Path, server: &str, data_dir: &Path) -> Context {
         let global = Global {
-            server: Some(server.to_owned()),
+            server: vec![server.to_owned()],
             data_dir: Some(data_dir.to_owned()),
             workspace: None,
             token_file: None,
@@ -113,8 +113,8 @@ impl Context {
 
     /// The server's address: `--server`, then the node of `--data-dir`, then caxton.toml, then the local node.
     pub fn server_url(&self) -> Result<String, CliError> {
-        if let Some(url) = &self.global.server {
-            return Ok(url.clone());
+        if !self.global.server.is_empty() {
+            return Ok(self.global.server.join(","));
         }
         if self.global.data_dir.is_some()
             && let Some(file) = self.server_file()

@@ -9,7 +9,7 @@ pub mod error;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -22,8 +22,10 @@ pub use error::ClientError;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a whole exchange may take, unless the call says otherwise.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long to wait before the one retry.
+/// How long to wait before the one retry, and before several servers are asked once more.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// How long several servers are asked in turn, when none answers: an election ends within that.
+const FAILOVER_WAIT: Duration = Duration::from_secs(10);
 
 /// May a request be sent a second time when the first got no answer?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,15 +217,26 @@ impl Client {
 
     /// Sends a request and gives the answer, whose body the caller reads or streams, unless it is a refusal.
     ///
-    /// A server that is not there has done nothing, so the next one is asked whatever the request is.
+    /// A server that is not there has done nothing, so the next one is asked whatever the request is. What can be sent
+    /// again goes round several servers for a while, because a cluster that elects a leader answers in a moment.
     pub async fn send(&self, request: reqwest::RequestBuilder, retry: Retry) -> Result<reqwest::Response, ClientError> {
         let (http, request) = request.build_split();
         let mut request = request.map_err(|error| self.failed(error))?;
         let mut again = retry == Retry::Once;
+        let (several, until) = (self.urls.len() > 1, Instant::now() + FAILOVER_WAIT);
         let mut left = self.urls.len() - 1;
         let answer = loop {
             let next = request.try_clone();
-            let error = match http.execute(request).await {
+            let answered = http.execute(request).await;
+            if left == 0 && several && again && Instant::now() < until {
+                let refused =
+                    answered.as_ref().map_or(true, |answer| answer.status() == http::StatusCode::SERVICE_UNAVAILABLE);
+                if refused && next.is_some() {
+                    tokio::time::sleep(RETRY_AFTER).await;
+                    left = self.urls.len();
+                }
+            }
+            let error = match answered {
                 Ok(answer) if left > 0 && again && answer.status() == http::StatusCode::SERVICE_UNAVAILABLE => {
                     let Some(next) = next else { break answer };
                     // It is stopping, or cut off: the others may know better.
