@@ -295,6 +295,7 @@ async fn a_message_that_is_sent_again_with_its_key_gets_the_one_answer() {
     // What it was asked goes with the key.
     message["text"] = json!("Draw another one");
     refused(bench.post("/messages", &message), 409, "conflict").await;
+    let mut message = chart();
     message["idempotency_key"] = json!("k-2");
     let (status, other) = read(bench.post("/messages", &message)).await;
     assert!(status == 200 && other["turn"] != first["turn"], "{other}");
