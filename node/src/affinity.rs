@@ -50,19 +50,16 @@ pub enum ShardsError {
     },
 }
 
-/// How many shards the cluster has. The node that founds it says so: `wanted`.
+/// How many shards the cluster has, on a node without a copy, which gets one. The node that founds the cluster says so:
+/// `wanted`.
 pub async fn shards(dir: &Path, log: &DeployLog, birth: Birth, wanted: NonZeroU32) -> Result<NonZeroU32, ShardsError> {
-    let copy = known(dir);
-    let said = || (*log.applied().borrow() > 0).then(|| log.read(|state| state.cluster().shards()));
-    let shards = match (said(), copy, birth) {
-        (Some(said), ..) => said,
-        (None, Some(copy), _) => return Ok(copy),
-        (None, None, Birth::Founded) => fix(log, wanted).await?,
-        (None, None, Birth::Joined) => heard(log).await,
+    let said = (*log.applied().borrow() > 0).then(|| log.read(|state| state.cluster().shards()));
+    let shards = match (said, birth) {
+        (Some(said), _) => said,
+        (None, Birth::Founded) => fix(log, wanted).await?,
+        (None, Birth::Joined) => heard(log).await,
     };
-    if copy != Some(shards) {
-        note_shards(dir, shards)?;
-    }
+    note_shards(dir, shards)?;
     Ok(shards)
 }
 
@@ -103,7 +100,7 @@ pub fn note_shards(dir: &Path, shards: NonZeroU32) -> Result<(), SecretError> {
 }
 
 /// The copy, if there is one that can be read.
-fn known(dir: &Path) -> Option<NonZeroU32> {
+pub fn known(dir: &Path) -> Option<NonZeroU32> {
     std::fs::read_to_string(dir.join(FILE)).ok()?.trim().parse().ok()
 }
 

@@ -537,17 +537,22 @@ fn timers(config: &Config) -> Timers {
     }
 }
 
-/// The deploy log first: it says how many shards there are.
+/// The deploy log comes first where nobody has noted how many shards there are: it says so.
 async fn open_logs(config: &Config, groups: &Groups, origin: Origin) -> Result<(DeployLog, Conversations), StartError> {
     let dir = &config.data.dir;
     let birth = match origin {
         Origin::Founded => Birth::Founded,
         Origin::Joined => Birth::Joined,
     };
+    let folder = dir.join("conversations");
+    if let Some(copy) = affinity::known(dir) {
+        let both = tokio::join!(DeployLog::open(groups, birth), Conversations::open(&folder, groups, birth, copy));
+        return Ok((both.0?, both.1?));
+    }
     let log = DeployLog::open(groups, birth).await?;
     let wanted = u32::try_from(config.cluster.shards).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
     let shards = affinity::shards(dir, &log, birth, wanted).await?;
-    let conversations = Conversations::open(&dir.join("conversations"), groups, birth, shards).await?;
+    let conversations = Conversations::open(&folder, groups, birth, shards).await?;
     Ok((log, conversations))
 }
 

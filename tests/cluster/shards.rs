@@ -220,3 +220,30 @@ fn a_turn_whose_node_is_killed_is_finished_by_the_next_leader_and_answered_once(
         assert_eq!(shown["turns"], 1, "{shown}");
     }
 }
+
+#[test]
+fn a_node_that_stands_alone_goes_on_with_its_turns_after_a_power_cut() {
+    let place = Place::new();
+    let model = SlowModel::start();
+    let mut one = Member::new(place.dir.path(), "one");
+    one.start(&[]);
+    let provider = format!("kind = \"openai\"\nbase_url = \"{}\"\nmodel = \"m\"\ntimeout = \"60s\"", model.url);
+    deploy(&one, &workspace(&place, "slow", &provider));
+    model.hold.store(true, Ordering::SeqCst);
+    let message = json!({ "agent": "thinker", "text": "go", "conversation": "c", "idempotency_key": "once" });
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| post(&one, "/api/v1/workspaces/slow/messages", &message));
+        wait_for("the turn's second step", || (model.second.load(Ordering::SeqCst) == 1).then_some(()));
+        rustix::process::kill_process(one.pid(), rustix::process::Signal::KILL).expect("killed");
+        assert_eq!(asking.join().expect("no panic"), None);
+    });
+    one.ended();
+    model.hold.store(false, Ordering::SeqCst);
+    one.start(&[]);
+    // Nobody asks again: the node goes on by itself.
+    let path = "/api/v1/workspaces/slow/conversations/c";
+    let shown = wait_for("the turn to end", || read(&one, path).filter(|it| it["turns"].is_u64()));
+    assert_eq!(shown["turns"], 1, "{shown}");
+    assert_eq!(ask(&one, "slow", &message)["text"], "done");
+    assert_eq!(model.first.load(Ordering::SeqCst), 1, "the step that was kept is not paid for again");
+}

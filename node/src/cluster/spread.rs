@@ -19,9 +19,9 @@ use super::policy;
 use super::reconcile::{Voters, ready};
 use crate::tasks::chain;
 
-/// How often a node looks, and so the pause between two hand-overs.
+/// How often a node looks.
 const EVERY: Duration = Duration::from_millis(500);
-/// How long every group must have had its leader.
+/// How long every group must have had its leader: the pause between two hand-overs, too.
 const QUIET: Duration = Duration::from_secs(2);
 
 /// A group as a node sees it.

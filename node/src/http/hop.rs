@@ -42,6 +42,10 @@ pub struct Forwarded {
     pub from: NodeId,
 }
 
+/// In the extensions of a response that is no problem document, but says the same: nothing was done, this node leads.
+#[derive(Debug, Clone, Copy)]
+pub struct LedBy(pub NodeId);
+
 /// Who has to answer a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answers {
@@ -154,7 +158,9 @@ pub async fn to_owner(State(services): State<Services>, request: Request, next: 
 
 /// Who has to answer instead, when the log did not take what was asked for because another node leads.
 fn moved(response: &Response, own: NodeId) -> Option<NodeId> {
-    response.extensions().get::<Problem>()?.leader().filter(|leader| *leader != own)
+    let extensions = response.extensions();
+    let by_problem = || extensions.get::<Problem>()?.leader();
+    extensions.get::<LedBy>().map(|led_by| led_by.0).or_else(by_problem).filter(|leader| *leader != own)
 }
 
 /// Whether the other node says that it is the wrong one, and who is right if it knows.

@@ -24,6 +24,7 @@ use utoipa::OpenApi;
 
 use super::Services;
 use super::extract::Json;
+use super::hop::LedBy;
 use super::messages::MESSAGE_BYTES_MAX;
 use crate::agent::driver::{EVENTS_WAITING_MAX, Events};
 use crate::api::messages::{MessageRequest, TurnEvent};
@@ -135,7 +136,11 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = self.0.code().status();
-        (status, axum::Json(self.body())).into_response()
+        let mut response = (status, axum::Json(self.body())).into_response();
+        if let Some(leader) = self.0.leader() {
+            response.extensions_mut().insert(LedBy(leader));
+        }
+        response
     }
 }
 
