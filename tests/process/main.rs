@@ -21,4 +21,6 @@ mod disk_full;
 
 mod openai;
 
+mod terminal;
+
 mod backup;
