@@ -5,6 +5,7 @@ mod claim;
 pub mod codec;
 mod records;
 mod syncer;
+mod tail;
 
 use std::fs;
 use std::io;
@@ -17,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 pub use self::claim::ClaimError;
 use self::codec::Damage;
 use self::syncer::Syncer;
+use self::tail::Tail;
 
 /// The folder of the database within the store's folder.
 const DB_DIR: &str = "log";
@@ -122,8 +124,10 @@ impl Store {
         fs::create_dir_all(&db_dir).map_err(folder)?;
         check_records(&db_dir)?;
         let db = DB::open(&options(), &db_dir).map_err(|error| open_error(&db_dir, error))?;
+        let tail = Tail::open(dir).map_err(folder)?;
+        check_end(&db, &db_dir, &tail)?;
         let db = Arc::new(db);
-        let syncer = Syncer::start(Arc::clone(&db)).map_err(folder)?;
+        let syncer = Syncer::start(Arc::clone(&db), tail).map_err(folder)?;
         Ok(Store { inner: Arc::new(Inner { db, syncer, dir: dir.to_owned(), closed: watch::Sender::default() }) })
     }
 
@@ -285,6 +289,16 @@ fn check_records(dir: &Path) -> Result<(), OpenError> {
         }
     }
     Ok(())
+}
+
+/// A log that ends before what was on disk was cut off: no crash does that.
+fn check_end(db: &DB, dir: &Path, tail: &Tail) -> Result<(), OpenError> {
+    let (found, marked) = (db.latest_sequence_number(), tail.last().unwrap_or_default());
+    if found >= marked {
+        return Ok(());
+    }
+    let what = format!("it ends at write {found}, and {marked} were on disk: its end was cut off");
+    Err(OpenError::Damaged { files: vec![dir.to_owned()], what })
 }
 
 /// The files of which one is damaged. RocksDB never names a write-ahead log, and names the manifest when it cannot open a

@@ -99,6 +99,26 @@ async fn a_torn_end_of_the_write_ahead_log_is_accepted() {
 }
 
 #[tokio::test]
+async fn a_write_ahead_log_whose_end_was_cut_off_is_refused_by_name_wherever_it_was_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = fill(dir.path()).await;
+    let bytes = fs::read(&wal).unwrap().len() as u64;
+    // The very last record says how far the log is committed, and nobody waits for its sync.
+    for left in [0, 1, bytes / 3, bytes / 2] {
+        let copied = tempfile::tempdir().unwrap();
+        copy(dir.path(), copied.path());
+        let cut = copied.path().join(wal.strip_prefix(dir.path()).unwrap());
+        OpenOptions::new().write(true).open(&cut).unwrap().set_len(left).unwrap();
+        for _ in 0..2 {
+            let Err(error) = start(copied.path()).await else { panic!("{left} of {bytes} bytes were opened") };
+            let said = chain(&error);
+            assert!(said.contains("its end was cut off") && said.contains("log"), "{left} of {bytes}: {said}");
+        }
+    }
+    assert_eq!(start(dir.path()).await.unwrap(), COMMANDS, "the control");
+}
+
+#[tokio::test]
 async fn a_store_that_is_in_use_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let _open = Store::open(dir.path()).unwrap();

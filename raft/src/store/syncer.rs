@@ -8,6 +8,8 @@ use std::thread::JoinHandle;
 
 use rocksdb::DB;
 
+use super::tail::Tail;
+
 /// How many callers can wait for the next fsync. Each group has at most a few.
 const WAITING_MAX: usize = 4096;
 
@@ -22,12 +24,17 @@ pub struct Syncer {
 }
 
 impl Syncer {
-    /// Starts the thread.
-    pub fn start(db: Arc<DB>) -> io::Result<Syncer> {
+    /// Starts the thread, which marks in `tail` how far it came.
+    pub fn start(db: Arc<DB>, tail: Tail) -> io::Result<Syncer> {
         let (queue, waiting) = mpsc::sync_channel(WAITING_MAX);
         let failed = Arc::new(OnceLock::new());
         let failure = Arc::clone(&failed);
-        let sync = move || db.flush_wal(true).map_err(|error| error.to_string());
+        let sync = move || {
+            let number = db.latest_sequence_number();
+            db.flush_wal(true).map_err(|error| error.to_string())?;
+            tail.mark(number);
+            Ok(())
+        };
         let thread =
             std::thread::Builder::new().name("raft-sync".into()).spawn(move || run(&waiting, &failure, sync))?;
         Ok(Syncer { queue: Some(queue), thread: Some(thread), failed })
