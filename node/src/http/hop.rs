@@ -47,7 +47,8 @@ pub struct Forwarded {
 /// Which group's leader has to answer a request; nothing when any node can.
 fn group_of(method: &Method, uri: &Uri) -> Option<GroupId> {
     let mut parts = uri.path().trim_start_matches('/').split('/');
-    let stale = uri.query().unwrap_or_default().split('&').any(|pair| pair == "stale=true");
+    let mut pairs = uri.query().unwrap_or_default().split('&');
+    let stale = pairs.clone().any(|pair| pair == "stale=true");
     match (parts.next()?, parts.next()?) {
         ("v1", "chat") => return Some(GroupId(1)),
         ("api", "v1") => {}
@@ -55,6 +56,10 @@ fn group_of(method: &Method, uri: &Uri) -> Option<GroupId> {
     }
     match (parts.next()?, parts.next(), parts.next()) {
         ("tokens", ..) => Some(deploy_log::GROUP),
+        ("cluster", Some("transfer"), None) => {
+            let named = pairs.find_map(|pair| pair.strip_prefix("group=")?.parse().ok());
+            Some(named.map_or(deploy_log::GROUP, GroupId))
+        }
         ("cluster", ..) | ("workspaces", Some(_), None) => {
             (method != Method::GET || !stale).then_some(deploy_log::GROUP)
         }
@@ -282,6 +287,8 @@ mod tests {
             (Method::DELETE, "/api/v1/tokens/x", zero),
             (Method::GET, "/api/v1/cluster", zero),
             (Method::GET, "/api/v1/cluster?stale=true", None),
+            (Method::POST, "/api/v1/cluster/transfer", zero),
+            (Method::POST, "/api/v1/cluster/transfer?group=1", one),
             (Method::POST, "/api/v1/cluster/tokens?stale=true", zero),
             (Method::POST, "/api/v1/workspaces/demo/messages", one),
             (Method::GET, "/api/v1/workspaces/demo/conversations/c", one),
