@@ -78,7 +78,8 @@ pub fn read_or_create(
 
 /// Puts a file in place whole, with mode 0600: a crash leaves the old one or the new one.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    // A name alone has an empty parent: the current folder.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     private_dir(parent)?;
     let temporary = path.with_extension("new");
     _ = fs::remove_file(&temporary);

@@ -241,9 +241,13 @@ fn leave(context: &Context) -> Result<(), CliError> {
 
 fn transfer(transfer: Transfer, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
+    // In the address as well, so that whoever is asked can tell whose leader has to do it.
+    let path = match transfer.group {
+        Some(group) => format!("/api/v1/cluster/transfer?group={group}"),
+        None => "/api/v1/cluster/transfer".to_owned(),
+    };
     let request = TransferRequest { group: transfer.group, to: transfer.to };
-    let changed: ClusterChanged =
-        context.block_on(async { Ok(client.post("/api/v1/cluster/transfer", &request, Retry::Never).await?) })?;
+    let changed: ClusterChanged = context.block_on(async { Ok(client.post(&path, &request, Retry::Never).await?) })?;
     context.out.line(&changed.done)?;
     context.out.json(&changed)
 }

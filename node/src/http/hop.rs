@@ -70,13 +70,18 @@ fn who_answers(method: &Method, uri: &Uri, shards: NonZeroU32) -> Answers {
 /// Which group's leader has to answer a request, if its address says so.
 fn group_of(method: &Method, uri: &Uri, shards: NonZeroU32) -> Option<GroupId> {
     let mut parts = uri.path().trim_start_matches('/').split('/');
-    let stale = uri.query().unwrap_or_default().split('&').any(|pair| pair == "stale=true");
+    let mut pairs = uri.query().unwrap_or_default().split('&');
+    let stale = pairs.clone().any(|pair| pair == "stale=true");
     match (parts.next()?, parts.next()?) {
         ("api", "v1") => {}
         _ => return None,
     }
     match (parts.next()?, parts.next(), parts.next()) {
         ("tokens", ..) => Some(deploy_log::GROUP),
+        ("cluster", Some("transfer"), None) => {
+            let named = pairs.find_map(|pair| pair.strip_prefix("group=")?.parse().ok());
+            Some(named.map_or(deploy_log::GROUP, GroupId))
+        }
         ("cluster", ..) | ("workspaces", Some(_), None) => {
             (method != Method::GET || !stale).then_some(deploy_log::GROUP)
         }
@@ -316,6 +321,8 @@ mod tests {
             (Method::DELETE, "/api/v1/tokens/x", zero),
             (Method::GET, "/api/v1/cluster", zero),
             (Method::GET, "/api/v1/cluster?stale=true", Anyone),
+            (Method::POST, "/api/v1/cluster/transfer", zero),
+            (Method::POST, "/api/v1/cluster/transfer?group=1", LeaderOf(GroupId(1))),
             (Method::POST, "/api/v1/cluster/tokens?stale=true", zero),
             (Method::POST, "/api/v1/workspaces/demo/messages", demo),
             (Method::GET, "/api/v1/workspaces/demo/conversations/c", demo),

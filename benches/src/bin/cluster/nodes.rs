@@ -170,7 +170,7 @@ impl Cluster {
     }
 
     pub async fn hand_over(&self, leader: usize) -> anyhow::Result<()> {
-        self.post(leader, "/api/v1/cluster/transfer", &json!({ "group": 0 })).await.map(drop)
+        self.post(leader, "/api/v1/cluster/transfer?group=0", &json!({ "group": 0 })).await.map(drop)
     }
 
     /// Kills a node as a power cut would, and says when.
