@@ -279,9 +279,12 @@ impl Node {
             for group in self.services.cluster.groups().values() {
                 leads &= group.status().wait_for(|status| status.leader.is_some()).await.is_ok();
             }
-            let belongs =
-                members.wait_for(|members| members.voters.contains(&own) || members.learners.contains(&own)).await;
-            leads && belongs.is_ok() && settled.wait_for(|settled| *settled).await.is_ok()
+            // Nothing that was borrowed is held on to while something else is waited for: its writer would wait as well.
+            let belongs = members
+                .wait_for(|members| members.voters.contains(&own) || members.learners.contains(&own))
+                .await
+                .is_ok();
+            leads && belongs && settled.wait_for(|settled| *settled).await.is_ok()
         };
         tokio::time::timeout(wait, all).await.unwrap_or(false)
     }

@@ -180,6 +180,14 @@ impl Artifacts {
         }
         let wanted = blobs.iter().map(|(_, blob)| blob.len() as u64).sum();
         self.0.space.check(wanted)?;
+        match self.write(workspace, &blobs, wanted) {
+            // Met by something in the background some time ago, and there is room now.
+            Err(PutError::Full(_)) if self.0.space.check(wanted).is_ok() => self.write(workspace, &blobs, wanted),
+            written => written,
+        }
+    }
+
+    fn write(&self, workspace: &WorkspaceId, blobs: &[(Digest, Bytes)], wanted: u64) -> Result<(), PutError> {
         self.unstick()?;
         let guard = self.db();
         let db = guard.as_ref().ok_or(PutError::Closed)?;

@@ -1,3 +1,5 @@
+//! The state of a shard, entry by entry: what each does, what none does twice, and that snapshots bring it back.
+
 use caxton_proto::{Revision, WorkspaceId};
 
 use super::super::log::Piece;
