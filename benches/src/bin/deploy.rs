@@ -157,6 +157,11 @@ impl Bench {
         let workspace = place.join("work");
         write_workspace(&workspace, agents)?;
         let node = self.caxton.start(&data)?;
+        // One agent has the node read its sentence model, which is no agent's weight.
+        let one = place.join("one");
+        write_workspace(&one, 1)?;
+        fs::write(one.join("caxton.toml"), "[workspace]\nname = \"one\"\n")?;
+        self.caxton.deploy(&one, &node.data)?;
         let before = node.settled_rss()?;
         let first = self.caxton.deploy(&workspace, &node.data)?;
         let after = node.settled_rss()?;
@@ -173,7 +178,8 @@ impl Bench {
         }
         let each = |bytes: u64| bytes as f64 / agents as f64 / 1e3;
         let note = format!(
-            "first deployment {:.1} s; per agent {:.1} KB of memory after it, {:.1} KB after a start, {:.1} KB on disk",
+            "a node with one agent weighs {:.1} MB with the sentence model; first deployment of all {:.1} s; per agent {:.1} KB of memory after it, {:.1} KB after a start, {:.1} KB on disk",
+            mb(before),
             first["ms"].as_f64().unwrap_or(f64::NAN) / 1e3,
             each(after.saturating_sub(before)),
             each(restarted.saturating_sub(idle)),
