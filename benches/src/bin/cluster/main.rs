@@ -60,6 +60,7 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    caxton::tls::install_provider();
     let args = Args::parse();
     let beside = std::env::current_exe()?.with_file_name("caxton");
     let program = args.caxton.clone().unwrap_or(beside);
