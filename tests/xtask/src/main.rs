@@ -47,10 +47,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Builds the binary, runs the demo, and then the server: on a terminal until Ctrl-C.
+/// Builds the binary (with the features that the tests build it with, so that nothing is built twice), runs the demo, and then the server: on a terminal until Ctrl-C.
 fn demo(args: &[String]) -> Result<(), String> {
     say("building caxton (the first build compiles RocksDB and the sentence model: 10 to 30 minutes)");
-    run(cargo().args(["build", "--package", "caxton"]))?;
+    run(cargo().args(["build", "--workspace", "--bin", "caxton"]))?;
     let caxton = target_folder()?.join("debug/caxton");
     say("caxton demo");
     run(Command::new(&caxton).arg("demo").args(args))?;
@@ -71,14 +71,14 @@ fn test(args: &[String]) -> Result<(), String> {
 /// Builds the binary and hands it to the script that puts it into containers; the script says what it lacks.
 fn containers() -> Result<(), String> {
     say("building caxton");
-    run(cargo().args(["build", "--package", "caxton"]))?;
+    run(cargo().args(["build", "--workspace", "--bin", "caxton"]))?;
     run(Command::new(repository().join("tests/containers.sh")).arg(target_folder()?.join("debug/caxton")))
 }
 
 /// Builds the binary and the harness, which is a workspace of its own, and runs real nodes under real faults.
 fn jepsen(args: &[String]) -> Result<(), String> {
     say("building caxton");
-    run(cargo().args(["build", "--package", "caxton"]))?;
+    run(cargo().args(["build", "--workspace", "--bin", "caxton"]))?;
     say("building the fault harness");
     let (harness, built) = (repository().join("jepsen"), target_folder()?.join("jepsen"));
     run(cargo().current_dir(&harness).args(["build", "--locked", "--target-dir"]).arg(&built))?;
