@@ -1,8 +1,14 @@
 //! How many in a second, and how long each took.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+
+/// What an entry of 256 bytes comes to with its headers.
+const CONTROL_BYTES: usize = 350;
 
 /// What a measurement found.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +34,19 @@ impl Figures {
     pub fn ms(&self) -> (f64, f64) {
         (self.p50.as_secs_f64() * 1e3, self.p99.as_secs_f64() * 1e3)
     }
+}
+
+/// The control: how long each append with fdatasync takes somebody who does nothing else in `dir`.
+pub fn bare_fdatasync(dir: &Path, seconds: Duration) -> Result<Vec<Duration>> {
+    let mut file = File::create(dir.join("control"))?;
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while start.elapsed() < seconds {
+        let before = Instant::now();
+        file.write_all(&[b'x'; CONTROL_BYTES])?;
+        file.sync_data()?;
+        times.push(before.elapsed());
+    }
+    Ok(times)
 }
 
 /// Lets `clients` do `call` for a while, each waiting for its answer before it calls again.

@@ -7,7 +7,6 @@
 //! the same client drives it that drives etcd.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -22,7 +21,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::serve::ListenerExt;
 use bytes::Bytes;
-use caxton_benches::figures::{Figures, drive};
+use caxton_benches::figures::{Figures, bare_fdatasync, drive};
 use caxton_benches::http::Pool;
 use caxton_proto::NodeId;
 use caxton_raft::{Alone, Birth, Entry, Frozen, Group, GroupId, Groups, Machine, MachineError, Store, Timers};
@@ -41,8 +40,6 @@ mod etcd {
 
 const KEY_BYTES: usize = 16;
 const KEYS_PER_CLIENT: u64 = 1000;
-/// What an entry of 256 bytes comes to with its headers.
-const CONTROL_BYTES: usize = 350;
 const CONNECTIONS_MAX: usize = 16;
 const ETCD_START: Duration = Duration::from_secs(20);
 
@@ -93,7 +90,7 @@ async fn main() -> anyhow::Result<()> {
         let bytes = args.value_bytes;
         let here = dir.path().join(clients.to_string());
         std::fs::create_dir_all(&here)?;
-        let control = bare_fdatasync(&here, seconds)?;
+        let control = Figures::of(bare_fdatasync(&here, seconds)?, seconds)?;
         print("fdatasync, one after another", 1, &control)?;
         let direct = direct(&here.join("direct"), clients, seconds, bytes).await?;
         print("caxton, called directly", clients, &direct)?;
@@ -116,19 +113,6 @@ async fn main() -> anyhow::Result<()> {
 fn print(what: &str, clients: usize, figures: &Figures) -> std::io::Result<()> {
     let (p50, p99) = figures.ms();
     writeln!(std::io::stdout(), "{what:<28} {clients:>7} {:>10.0} {p50:>9.3} {p99:>9.3}", figures.rate)
-}
-
-/// The control: what the disk alone allows to somebody who syncs each append.
-fn bare_fdatasync(dir: &Path, seconds: Duration) -> anyhow::Result<Figures> {
-    let mut file = File::create(dir.join("control"))?;
-    let (start, mut times) = (Instant::now(), Vec::new());
-    while start.elapsed() < seconds {
-        let before = Instant::now();
-        file.write_all(&[b'x'; CONTROL_BYTES])?;
-        rustix::fs::fdatasync(&file)?;
-        times.push(before.elapsed());
-    }
-    Figures::of(times, start.elapsed())
 }
 
 /// A map, as etcd has one.

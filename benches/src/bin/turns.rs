@@ -8,20 +8,19 @@
 //! in the replicated log with its fsync, the answer. The controls, in the same run: an append with fdatasync, and the same
 //! client getting `/health`, which is HTTP alone.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
-use caxton_benches::figures::{Figures, drive, drive_at};
+use caxton_benches::figures::{Figures, bare_fdatasync, drive, drive_at};
 use caxton_benches::http::Pool;
 use caxton_benches::node::Caxton;
 use clap::Parser;
 use serde_json::json;
 
 const MESSAGES: &str = "/api/v1/workspaces/bench/messages";
-const CONTROL_BYTES: usize = 350;
 /// Different messages, so that finding an agent is not always a matter of the cache.
 const TEXTS: u64 = 1_000;
 const SCRIPT: &str = "[[rule]]\nsay = \"That is all that there is to say about it.\"\n";
@@ -71,7 +70,7 @@ async fn run(args: &Args, caxton: &Caxton, home: &Path, agents: usize) -> Result
     caxton.deploy(&workspace, &node.data)?;
     let pool = Pool::open(&node.address, args.clients, &node.token()?).await?;
     let seconds = Duration::from_secs_f64(args.seconds);
-    print("control: fdatasync, one after another", agents, &bare_fdatasync(home, seconds)?)?;
+    print("control: fdatasync, one after another", agents, &Figures::of(bare_fdatasync(home, seconds)?, seconds)?)?;
     let health = {
         let pool = pool.clone();
         move |client, _| {
@@ -127,19 +126,6 @@ fn write_workspace(root: &Path, agents: usize) -> Result<()> {
         fs::write(root.join(format!("agents/agent-{agent}.toml")), text)?;
     }
     Ok(())
-}
-
-/// The control: what the disk alone allows to somebody who syncs each append.
-fn bare_fdatasync(dir: &Path, seconds: Duration) -> Result<Figures> {
-    let mut file = File::create(dir.join("control"))?;
-    let (start, mut times) = (Instant::now(), Vec::new());
-    while start.elapsed() < seconds {
-        let before = Instant::now();
-        file.write_all(&[7; CONTROL_BYTES])?;
-        file.sync_data()?;
-        times.push(before.elapsed());
-    }
-    Figures::of(times, start.elapsed())
 }
 
 fn print(what: &str, agents: usize, figures: &Figures) -> Result<()> {

@@ -8,22 +8,20 @@
 mod etcd;
 mod nodes;
 
-use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use caxton_benches::figures::bare_fdatasync;
 use clap::Parser;
 use tokio::task::JoinSet;
 
 use self::etcd::Etcd;
 use self::nodes::Cluster;
 
-/// What a command of 256 bytes comes to with its headers.
-const CONTROL_BYTES: usize = 350;
 /// How long the cluster may take for anything before the bench gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Time between two requests while leadership is handed over: 100 in a second.
@@ -72,7 +70,8 @@ async fn main() -> anyhow::Result<()> {
         "" => None,
         program => Some(Etcd::start(program, &dir.path().join("etcd")).await?),
     };
-    control(dir.path(), Duration::from_secs_f64(args.seconds.min(2.0)))?;
+    let appends = bare_fdatasync(dir.path(), Duration::from_secs_f64(args.seconds.min(2.0)))?;
+    row("control: append and fdatasync", appends, "")?;
     hops(&cluster).await?;
     deployments(&mut cluster, args.deployments).await?;
     puts(&cluster, etcd.as_ref(), &args).await?;
@@ -92,19 +91,6 @@ fn row(what: &str, mut times: Vec<Duration>, more: &str) -> anyhow::Result<()> {
         "{what:<44} {count:>7} times: median {median:>9.3} ms, least {least:>9.3}, p99 {p99:>9.3}, most {most:>9.3}{more}"
     )?;
     Ok(())
-}
-
-/// The control: what the disk alone takes for an append.
-fn control(dir: &Path, seconds: Duration) -> anyhow::Result<()> {
-    let mut file = File::create(dir.join("control"))?;
-    let (start, mut times) = (Instant::now(), Vec::new());
-    while start.elapsed() < seconds {
-        let before = Instant::now();
-        file.write_all(&[b'x'; CONTROL_BYTES])?;
-        rustix::fs::fdatasync(&file)?;
-        times.push(before.elapsed());
-    }
-    row("control: append and fdatasync", times, "")
 }
 
 /// The same read at the leader and at a follower, one after the other, so that both meet the same machine.
