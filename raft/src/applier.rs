@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use crate::group::GroupId;
 use crate::machine::{Entry, Frozen, Machine, MachineError};
 use crate::snapshot::format::Header;
-use crate::snapshot::{Saved, SnapshotError, SnapshotFile, Snapshots};
+use crate::snapshot::{Newest, Saved, SnapshotError, SnapshotFile, Snapshots};
 use crate::types::{
     Batch, LogId, RaftEntry, Replies, SnapshotMeta, StorageError, StoredMembership, TypeConfig, storage_error,
 };
@@ -22,16 +22,14 @@ pub struct Applier {
     group: GroupId,
     machine: Arc<dyn Machine>,
     snapshots: Snapshots,
-    newest: Newest,
+    /// The builder replaces it while commands are applied.
+    newest: Arc<Newest>,
     last: Option<LogId>,
     membership: StoredMembership,
     /// The index of the last command.
     commands: u64,
     applied: watch::Sender<u64>,
 }
-
-/// The newest snapshot, which the builder replaces while commands are applied.
-type Newest = Arc<Mutex<Option<Saved>>>;
 
 impl Applier {
     /// Restores the newest snapshot, unless the machine kept a newer state itself.
@@ -45,7 +43,7 @@ impl Applier {
             membership = saved.header.membership.clone();
             commands = saved.header.commands;
         }
-        let newest = Arc::new(Mutex::new(newest));
+        let newest = Arc::new(Newest::new(snapshots.clone(), newest));
         let (applied, _) = watch::channel(commands);
         Ok(Applier { group, machine, snapshots, newest, last, membership, commands, applied })
     }
@@ -111,10 +109,6 @@ impl Applier {
         (answers, commands)
     }
 
-    fn current(&self) -> Option<Saved> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
     fn read_error(&self, error: &(dyn std::error::Error + 'static)) -> StorageError {
         storage_error(ErrorSubject::StateMachine, ErrorVerb::Read, error)
     }
@@ -165,8 +159,10 @@ impl RaftStateMachine<TypeConfig> for Applier {
         let saved = file.saved(&self.snapshots, meta).await;
         let saved = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
         let (machine, snapshots) = (Arc::clone(&self.machine), self.snapshots.clone());
+        let newest = Arc::clone(&self.newest);
         let install = spawn_blocking(move || {
             snapshots.load(&saved, |state| machine.restore(state))?;
+            newest.replace(saved.clone())?;
             Ok::<_, SnapshotError>(saved)
         });
         let saved = install.await.map_err(|error| self.write_error(&error))?;
@@ -175,14 +171,13 @@ impl RaftStateMachine<TypeConfig> for Applier {
         self.membership = saved.header.membership.clone();
         self.commands = saved.header.commands;
         self.applied.send_replace(self.commands);
-        replace(&self.newest, saved);
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
-        match self.current() {
-            Some(saved) => snapshot(&saved).await.map(Some).map_err(|error| self.read_error(&error)),
-            None => Ok(None),
+        match self.newest.open() {
+            Ok(newest) => Ok(newest.map(snapshot)),
+            Err(error) => Err(self.read_error(&error)),
         }
     }
 }
@@ -190,7 +185,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
 /// Writes a snapshot while further commands are applied.
 pub struct Builder {
     snapshots: Snapshots,
-    newest: Newest,
+    newest: Arc<Newest>,
     header: Header,
     /// Never locked: it makes the builder `Sync`, which openraft asks for, whatever the machine froze.
     state: Mutex<Option<Result<Frozen, MachineError>>>,
@@ -201,27 +196,15 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let spent = || Err(MachineError::new("a snapshot is built once", "it was asked for again"));
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_else(spent);
         let state = state.map_err(|error| snapshot_error(ErrorVerb::Read, &error))?;
-        let (snapshots, header) = (self.snapshots.clone(), self.header.clone());
-        let saved = spawn_blocking(move || snapshots.save(header, state)).await;
+        let (snapshots, newest, header) = (self.snapshots.clone(), Arc::clone(&self.newest), self.header.clone());
+        let saved = spawn_blocking(move || newest.replace(snapshots.save(header, state)?)).await;
         let saved = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
-        let saved = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
-        let file = snapshot(&saved).await.map_err(|error| snapshot_error(ErrorVerb::Read, &error))?;
-        replace(&self.newest, saved);
-        Ok(file)
+        saved.map(snapshot).map_err(|error| snapshot_error(ErrorVerb::Write, &error))
     }
 }
 
-/// Makes `saved` the newest snapshot, unless a newer one was installed while it was written.
-fn replace(newest: &Newest, saved: Saved) {
-    let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
-    if newest.as_ref().is_none_or(|newest| newest.header.last <= saved.header.last) {
-        *newest = Some(saved);
-    }
-}
-
-async fn snapshot(saved: &Saved) -> Result<Snapshot<TypeConfig>, SnapshotError> {
-    let file = SnapshotFile::open(saved).await?;
-    Ok(Snapshot { meta: saved.header.meta(), snapshot: Box::new(file) })
+fn snapshot((saved, file): (Saved, SnapshotFile)) -> Snapshot<TypeConfig> {
+    Snapshot { meta: saved.header.meta(), snapshot: Box::new(file) }
 }
 
 fn snapshot_error(verb: ErrorVerb, error: &(dyn std::error::Error + 'static)) -> StorageError {

@@ -74,21 +74,41 @@ pub struct Archived {
 impl Group {
     /// Writes all that is applied here to a snapshot, which checks itself when it is read.
     pub async fn archive(&self) -> Result<Archived, ArchiveError> {
-        let (raft, group) = (&self.inner.raft, self.inner.links.group);
-        let failed = |why: String| ArchiveError::Snapshot { group, why };
+        match tokio::time::timeout(SNAPSHOT_WAIT, self.archived()).await {
+            Ok(archived) => archived,
+            Err(_) => Err(self.no_snapshot(format!("it took longer than {SNAPSHOT_WAIT:?}"))),
+        }
+    }
+
+    async fn archived(&self) -> Result<Archived, ArchiveError> {
+        let raft = &self.inner.raft;
+        let stopped = |_| self.no_snapshot("the group has stopped".to_owned());
+        let commands = *self.applied().borrow();
         let mut metrics = raft.metrics();
-        let wanted = metrics.borrow().last_applied;
-        let made = async {
-            // One that was under way when this began may be older.
-            while metrics.borrow_and_update().snapshot < wanted {
-                raft.trigger().snapshot().await.map_err(|error| failed(chain(&error)))?;
-                metrics.changed().await.map_err(|_| failed("the group has stopped".to_owned()))?;
+        loop {
+            let wanted = metrics.wait_for(|now| now.last_applied.is_some()).await.map_err(stopped)?.last_applied;
+            loop {
+                let had = metrics.borrow_and_update().snapshot;
+                if had >= wanted {
+                    break;
+                }
+                raft.trigger().snapshot().await.map_err(|error| self.no_snapshot(chain(&error)))?;
+                // One that was under way when this began may be older.
+                metrics.wait_for(|now| now.snapshot != had).await.map_err(stopped)?;
             }
-            raft.get_snapshot().await.map_err(|error| failed(chain(&error)))
-        };
-        let made = tokio::time::timeout(SNAPSHOT_WAIT, made).await;
-        let made = made.map_err(|_| failed(format!("it took longer than {SNAPSHOT_WAIT:?}")))??;
-        let snapshot = made.ok_or_else(|| failed("it has nothing to write".to_owned()))?;
+            let archived = self.newest_snapshot().await?;
+            if archived.commands >= commands {
+                return Ok(archived);
+            }
+            // The metrics were a step behind what is applied.
+            metrics.changed().await.map_err(stopped)?;
+        }
+    }
+
+    async fn newest_snapshot(&self) -> Result<Archived, ArchiveError> {
+        let group = self.inner.links.group;
+        let made = self.inner.raft.get_snapshot().await.map_err(|error| self.no_snapshot(chain(&error)))?;
+        let snapshot = made.ok_or_else(|| self.no_snapshot("it has nothing to write".to_owned()))?;
         let mut file = snapshot.snapshot.into_file().await;
         let opened = tokio::task::spawn_blocking(move || {
             let (_, header) = Reader::new(io::BufReader::new(&file))?;
@@ -96,8 +116,12 @@ impl Group {
             file.seek(SeekFrom::Start(0))?;
             io::Result::Ok(Archived { group, commands: header.commands, bytes, file })
         });
-        let opened = opened.await.map_err(|error| failed(error.to_string()))?;
-        opened.map_err(|error| failed(error.to_string()))
+        let opened = opened.await.map_err(|error| self.no_snapshot(error.to_string()))?;
+        opened.map_err(|error| self.no_snapshot(error.to_string()))
+    }
+
+    fn no_snapshot(&self, why: String) -> ArchiveError {
+        ArchiveError::Snapshot { group: self.inner.links.group, why }
     }
 }
 

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncSeek, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -92,7 +93,7 @@ impl Snapshots {
         Ok(Some(Saved { header, file }))
     }
 
-    /// Writes a snapshot and takes away those before.
+    /// Writes a snapshot.
     pub fn save(&self, header: Header, state: Frozen) -> Result<Saved, SnapshotError> {
         let file = self.file_of(&header);
         let unfinished = file.with_extension(UNFINISHED_SUFFIX);
@@ -170,15 +171,22 @@ impl Snapshots {
         self.dir.join(format!("{index:016x}-{}.{SUFFIX}", header.id))
     }
 
-    /// Gives a written file its name, for good, and takes away the snapshots before it.
+    /// Gives a written file its name, for good.
     fn name(&self, unfinished: &Path, file: &Path) -> Result<(), SnapshotError> {
         let name = || {
             fs::rename(unfinished, file)?;
-            File::open(&self.dir)?.sync_all()?;
+            File::open(&self.dir)?.sync_all()
+        };
+        name().map_err(|source| self.write_error(source))
+    }
+
+    /// Takes away the snapshots before `file`.
+    fn remove_before(&self, file: &Path) -> Result<(), SnapshotError> {
+        let remove = || {
             let older = self.files(SUFFIX)?.into_iter().filter(|other| other.as_path() < file);
             older.into_iter().try_for_each(fs::remove_file)
         };
-        name().map_err(|source| self.write_error(source))
+        remove().map_err(|source| self.write_error(source))
     }
 
     fn files(&self, suffix: &str) -> io::Result<Vec<PathBuf>> {
@@ -198,6 +206,39 @@ fn read_error(file: &Path, source: io::Error) -> SnapshotError {
     match source.kind() {
         io::ErrorKind::InvalidData => SnapshotError::Damaged { file, source },
         _ => SnapshotError::Read { file, source },
+    }
+}
+
+/// The newest snapshot of a running group. Older ones are taken away under its lock alone, so that none goes between the
+/// moment in which it is the newest and the moment in which it is opened.
+#[derive(Debug)]
+pub struct Newest {
+    snapshots: Snapshots,
+    saved: Mutex<Option<Saved>>,
+}
+
+impl Newest {
+    pub fn new(snapshots: Snapshots, saved: Option<Saved>) -> Newest {
+        Newest { snapshots, saved: Mutex::new(saved) }
+    }
+
+    /// Makes `saved` the newest, unless a newer one came while it was written, and opens the one that is the newest.
+    pub fn replace(&self, saved: Saved) -> Result<(Saved, SnapshotFile), SnapshotError> {
+        let mut newest = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = match &mut *newest {
+            Some(newer) if newer.header.last > saved.header.last => newer,
+            older => {
+                self.snapshots.remove_before(&saved.file)?;
+                older.insert(saved)
+            }
+        };
+        Ok((newest.clone(), SnapshotFile::open(newest)?))
+    }
+
+    /// Opens the newest, if there is one.
+    pub fn open(&self) -> Result<Option<(Saved, SnapshotFile)>, SnapshotError> {
+        let newest = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.as_ref().map(|saved| Ok((saved.clone(), SnapshotFile::open(saved)?))).transpose()
     }
 }
 
@@ -230,9 +271,9 @@ impl Drop for Unfinished {
 
 impl SnapshotFile {
     /// Opens a saved snapshot to be sent.
-    pub async fn open(saved: &Saved) -> Result<SnapshotFile, SnapshotError> {
-        match tokio::fs::File::open(&saved.file).await {
-            Ok(file) => Ok(SnapshotFile { file, content: Content::Whole(saved.clone()) }),
+    fn open(saved: &Saved) -> Result<SnapshotFile, SnapshotError> {
+        match File::open(&saved.file) {
+            Ok(file) => Ok(SnapshotFile { file: file.into(), content: Content::Whole(saved.clone()) }),
             Err(source) => Err(SnapshotError::Read { file: saved.file.clone(), source }),
         }
     }
@@ -245,7 +286,7 @@ impl SnapshotFile {
     /// The file once all of it was checked, is the snapshot that `meta` says, and has its name.
     pub async fn accepted(self, snapshots: &Snapshots, meta: &SnapshotMeta) -> Result<SnapshotFile, SnapshotError> {
         let saved = self.saved(snapshots, meta).await?;
-        SnapshotFile::open(&saved).await
+        SnapshotFile::open(&saved)
     }
 
     /// The snapshot that has arrived in the file, checked and under its name.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use caxton_raft::MachineError;
+
 use crate::support::{chain, files, flip, groups, numbers, open_journal, propose, snapshots_every, until};
 
 const EVERY: u64 = 40;
@@ -82,4 +84,29 @@ async fn what_a_crash_left_unfinished_is_taken_away() {
     let (group, _) = open_journal(&groups, 1).await.unwrap();
     assert_eq!(group.read_index().await, Ok(2 * EVERY));
     assert!(!unfinished.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn archives_are_made_beside_each_other_and_have_all_that_was_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let groups = groups(dir.path(), snapshots_every(EVERY)).unwrap();
+    // A snapshot of a small state is made so fast that two archives have it replaced while the other opens it.
+    for id in 1..=100 {
+        let (group, _) = open_journal(&groups, id).await.unwrap();
+        for had in [0, 5] {
+            group.read_index().await.unwrap();
+            let (first, second, rest) = tokio::join!(group.archive(), group.archive(), propose(&group, had, had + 5));
+            rest.unwrap();
+            for archived in [first, second] {
+                let archived = archived.unwrap();
+                assert!(archived.commands >= had, "{archived:?} after {had} commands");
+                let whole = caxton_raft::archive::check(&mut &archived.file, |_, state| {
+                    let read = std::io::copy(state, &mut std::io::sink());
+                    read.map(drop).map_err(|error| MachineError::new("cannot read", error))
+                });
+                assert_eq!(whole.unwrap(), (archived.group, archived.commands));
+            }
+        }
+        group.shutdown().await;
+    }
 }
