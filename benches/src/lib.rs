@@ -1,5 +1,12 @@
-//! What the benchmarks share: nodes as processes of their own, clients of HTTP, and figures.
+//! What the benchmarks share: nodes as processes of their own, clients of HTTP, the map that puts go into, and figures.
 
 pub mod figures;
 pub mod http;
+pub mod map;
 pub mod node;
+
+/// The part of etcd's protocol that puts need.
+#[expect(missing_docs, clippy::all, unused_qualifications, reason = "tonic wrote it")]
+pub mod etcd {
+    tonic::include_proto!("etcdserverpb");
+}

@@ -6,12 +6,11 @@
 //! HTTP, which is how Caxton's clients reach it; and so behind the part of etcd's own gRPC protocol that puts need, where
 //! the same client drives it that drives etcd.
 
-use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -21,25 +20,17 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use axum::serve::ListenerExt;
 use bytes::Bytes;
+use caxton_benches::etcd::PutRequest;
+use caxton_benches::etcd::kv_client::KvClient;
+use caxton_benches::etcd::kv_server::KvServer;
 use caxton_benches::figures::{Figures, bare_fdatasync, drive};
 use caxton_benches::http::Pool;
+use caxton_benches::map::{Front, KEY_BYTES, Map, key};
 use caxton_proto::NodeId;
-use caxton_raft::{Alone, Birth, Entry, Frozen, Group, GroupId, Groups, Machine, MachineError, Store, Timers};
+use caxton_raft::{Alone, Birth, Group, GroupId, Groups, Store, Timers};
 use clap::Parser;
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Request, Response, Status};
 
-use self::etcd::kv_client::KvClient;
-use self::etcd::kv_server::{Kv, KvServer};
-use self::etcd::{PutRequest, PutResponse};
-
-#[allow(missing_docs, clippy::all, unused_qualifications)]
-mod etcd {
-    tonic::include_proto!("etcdserverpb");
-}
-
-const KEY_BYTES: usize = 16;
-const KEYS_PER_CLIENT: u64 = 1000;
 const CONNECTIONS_MAX: usize = 16;
 const ETCD_START: Duration = Duration::from_secs(20);
 
@@ -115,46 +106,9 @@ fn print(what: &str, clients: usize, figures: &Figures) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{what:<28} {clients:>7} {:>10.0} {p50:>9.3} {p99:>9.3}", figures.rate)
 }
 
-/// A map, as etcd has one.
-#[derive(Default)]
-struct Map(Mutex<(HashMap<Bytes, Bytes>, u64)>);
-
-impl Machine for Map {
-    fn apply(&self, entries: &[Entry]) -> Result<Vec<Bytes>, MachineError> {
-        let mut map = self.0.lock().map_err(|_| MachineError::new("the map is of no use", "a put panicked"))?;
-        for entry in entries {
-            map.0.insert(entry.command.slice(..KEY_BYTES), entry.command.slice(KEY_BYTES..));
-            map.1 = entry.index;
-        }
-        Ok(vec![Bytes::new(); entries.len()])
-    }
-
-    fn freeze(&self) -> Result<Frozen, MachineError> {
-        let map = self.0.lock().map_err(|_| MachineError::new("the map is of no use", "a put panicked"))?.0.clone();
-        Ok(Box::new(move |out| {
-            map.into_iter().try_for_each(|(key, value)| out.write_all(&key).and_then(|()| out.write_all(&value)))
-        }))
-    }
-
-    fn restore(&self, _: &mut dyn Read) -> Result<(), MachineError> {
-        Err(MachineError::new("each measurement has a store of its own", "this one was used before"))
-    }
-
-    fn applied(&self) -> u64 {
-        self.0.lock().map_or(0, |map| map.1)
-    }
-}
-
 async fn open(dir: &Path) -> anyhow::Result<Group> {
     let groups = Groups::new(Store::open(dir)?, NodeId(1), Timers::default(), Arc::new(Alone));
     Ok(groups.open(GroupId(1), Arc::new(Map::default()), Birth::Founded).await?)
-}
-
-fn key(client: usize, put: u64) -> [u8; KEY_BYTES] {
-    let mut key = [b'0'; KEY_BYTES];
-    key[..8].copy_from_slice(&(client as u64).to_be_bytes());
-    key[8..].copy_from_slice(&(put % KEYS_PER_CLIENT).to_be_bytes());
-    key
 }
 
 async fn direct(dir: &Path, clients: usize, seconds: Duration, bytes: usize) -> anyhow::Result<Figures> {
@@ -168,19 +122,6 @@ async fn direct(dir: &Path, clients: usize, seconds: Duration, bytes: usize) -> 
     .await;
     group.shutdown().await;
     figures
-}
-
-/// A group behind etcd's protocol.
-struct Front(Group);
-
-#[tonic::async_trait]
-impl Kv for Front {
-    async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let PutRequest { key, value } = request.into_inner();
-        let proposed = self.0.propose([key, value].concat().into()).await;
-        proposed.map_err(|error| Status::unavailable(error.to_string()))?;
-        Ok(Response::new(PutResponse {}))
-    }
 }
 
 async fn serve(dir: &Path, port: u16, speak: Protocol) -> anyhow::Result<()> {

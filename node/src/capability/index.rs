@@ -63,7 +63,7 @@ pub(super) struct Prepared {
     /// Of the name and the description.
     pub summary: Arc<Packed>,
     /// The direction in the middle of the phrases.
-    pub centre: Vector,
+    pub centre: Arc<Packed>,
     /// Which of [`Index::agents`] it belongs to.
     pub agent: usize,
 }
@@ -73,7 +73,7 @@ pub(super) struct Prepared {
 pub struct Index {
     pub(super) offers: Vec<Prepared>,
     /// The direction in the middle of each agent's capabilities.
-    pub(super) agents: Vec<Vector>,
+    pub(super) agents: Vec<Arc<Packed>>,
     pub(super) keywords: Keywords,
 }
 
@@ -82,24 +82,30 @@ impl Index {
     /// millisecond a phrase.
     pub fn build(offers: impl IntoIterator<Item = Offer>, vectors: &Vectors) -> Self {
         let mut prepared: Vec<Prepared> = Vec::new();
-        let mut agents: Vec<[f32; DIMENSIONS]> = Vec::new();
+        let mut agents: Vec<Arc<Packed>> = Vec::new();
+        let mut centres: Vec<Arc<Packed>> = Vec::new();
         for offer in offers {
             let summary = vectors.of(&offer.summary());
             let mut phrases: Vec<_> = offer.phrases.iter().map(|phrase| vectors.of(phrase)).collect();
             if phrases.is_empty() {
                 phrases.push(summary.clone());
             }
-            let centre = middle(phrases.iter().map(|phrase| phrase.unpacked()));
-            if prepared.last().is_none_or(|last| last.offer.agent != offer.agent) {
-                agents.push([0.0; DIMENSIONS]);
+            if prepared.last().is_some_and(|last| last.offer.agent != offer.agent) {
+                agents.push(middle(&centres));
+                centres.clear();
             }
-            let agent = agents.len() - 1;
-            agents[agent].iter_mut().zip(centre.as_slice()).for_each(|(sum, value)| *sum += value);
-            prepared.push(Prepared { offer, phrases, summary, centre, agent });
+            let centre = middle(&phrases);
+            centres.push(centre.clone());
+            prepared.push(Prepared { offer, phrases, summary, centre, agent: agents.len() });
         }
+        if !centres.is_empty() {
+            agents.push(middle(&centres));
+        }
+        prepared.shrink_to_fit();
+        agents.shrink_to_fit();
         let documents: Vec<Vec<String>> = prepared.iter().map(|prepared| texts(&prepared.offer)).collect();
         let keywords = Keywords::build(documents.iter().map(|texts| texts.iter().map(String::as_str)));
-        Self { offers: prepared, agents: agents.into_iter().map(Vector::new).collect(), keywords }
+        Self { offers: prepared, agents, keywords }
     }
 
     /// How many capabilities there are.
@@ -121,10 +127,14 @@ fn texts(offer: &Offer) -> Vec<String> {
     texts
 }
 
-fn middle(vectors: impl Iterator<Item = Vector>) -> Vector {
+/// The direction in the middle of at least one; one that stands alone is shared.
+fn middle(vectors: &[Arc<Packed>]) -> Arc<Packed> {
+    if let [only] = vectors {
+        return only.clone();
+    }
     let mut sum = [0.0; DIMENSIONS];
     for vector in vectors {
-        sum.iter_mut().zip(vector.as_slice()).for_each(|(sum, value)| *sum += value);
+        sum.iter_mut().zip(vector.unpacked().as_slice()).for_each(|(sum, value)| *sum += value);
     }
-    Vector::new(sum)
+    Arc::new(Packed::from(&Vector::new(sum)))
 }

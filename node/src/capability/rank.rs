@@ -150,9 +150,9 @@ impl Index {
 
     fn shortlist(&self, meaning: &Vector, hits: &Hits<'_>) -> Vec<Scored> {
         let packed = Packed::from(meaning);
-        let agents: Vec<f32> = self.agents.iter().map(|agent| agent.similarity(meaning)).collect();
+        let agents: Vec<f32> = self.agents.iter().map(|agent| agent.similarity(&packed)).collect();
         let rough = |(at, prepared): (usize, &Prepared)| {
-            let centre = prepared.centre.similarity(meaning);
+            let centre = prepared.centre.similarity(&packed);
             let parts = Parts {
                 centre,
                 nearest: centre,

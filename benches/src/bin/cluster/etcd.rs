@@ -6,21 +6,16 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use caxton_benches::etcd::PutRequest;
+use caxton_benches::etcd::kv_client::KvClient;
+use caxton_benches::map::key;
 use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};
 
-use self::pb::PutRequest;
-use self::pb::kv_client::KvClient;
 use super::PATIENCE;
-
-#[allow(missing_docs, clippy::all, unused_qualifications)]
-mod pb {
-    tonic::include_proto!("etcdserverpb");
-}
 
 const CONNECTIONS_MAX: usize = 16;
 const VALUE_BYTES: usize = 256;
-const KEYS_PER_CLIENT: u64 = 1000;
 const POLL: Duration = Duration::from_millis(10);
 /// How long one put may take while there is no leader.
 const PUT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,9 +34,35 @@ pub struct Etcd {
 pub struct Putter(KvClient<Channel>);
 
 impl Putter {
+    /// Connections for `clients` clients to the node at `url`.
+    pub async fn connect(url: &str, clients: usize) -> anyhow::Result<Vec<Putter>> {
+        let mut putters = Vec::new();
+        for _ in 0..clients.min(CONNECTIONS_MAX) {
+            putters.push(Putter::open(url).await?);
+        }
+        Ok(putters)
+    }
+
+    /// A connection that has taken a put.
+    async fn open(url: &str) -> anyhow::Result<Putter> {
+        let endpoint = Endpoint::from_shared(url.to_owned())?.timeout(PUT_TIMEOUT);
+        let began = Instant::now();
+        loop {
+            let tried = async {
+                let mut putter = Putter(KvClient::new(endpoint.connect().await?));
+                putter.put(0, 0).await?;
+                anyhow::Ok(putter)
+            };
+            match tried.await {
+                Ok(putter) => return Ok(putter),
+                Err(error) => ensure!(began.elapsed() < PATIENCE, "{url} takes no put: {error:#}"),
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     pub async fn put(&mut self, client: usize, number: u64) -> anyhow::Result<()> {
-        let key = format!("{client:08}{:08}", number % KEYS_PER_CLIENT).into_bytes();
-        self.0.put(PutRequest { key, value: vec![b'x'; VALUE_BYTES] }).await?;
+        self.0.put(PutRequest { key: key(client, number).to_vec(), value: vec![b'x'; VALUE_BYTES] }).await?;
         Ok(())
     }
 }
@@ -97,23 +118,13 @@ impl Etcd {
     }
 
     async fn putter(&self, number: usize) -> anyhow::Result<Putter> {
-        let endpoint = Endpoint::from_shared(self.clients[number].clone())?.timeout(PUT_TIMEOUT);
-        let mut putter = Putter(KvClient::new(endpoint.connect().await?));
-        let began = Instant::now();
-        while let Err(error) = putter.put(0, 0).await {
-            ensure!(began.elapsed() < PATIENCE, "etcd takes no put: {error:#}");
-        }
-        Ok(putter)
+        Putter::open(&self.clients[number]).await
     }
 
     /// Connections to the leader.
     pub async fn putters(&self, clients: usize) -> anyhow::Result<Vec<Putter>> {
         let leader = self.leader().await?;
-        let mut putters = Vec::new();
-        for _ in 0..clients.min(CONNECTIONS_MAX) {
-            putters.push(self.putter(leader).await?);
-        }
-        Ok(putters)
+        Putter::connect(&self.clients[leader], clients).await
     }
 
     /// Kills the leader, and says how long the rest took for the next put; then brings it back.

@@ -6,10 +6,11 @@
 //! the disk that is meant. The machine has to be quiet: on a busy one every figure is the scheduler's.
 
 mod etcd;
+mod log;
 mod nodes;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,7 +20,8 @@ use caxton_benches::figures::bare_fdatasync;
 use clap::Parser;
 use tokio::task::JoinSet;
 
-use self::etcd::Etcd;
+use self::etcd::{Etcd, Putter};
+use self::log::Voters;
 use self::nodes::Cluster;
 
 /// How long the cluster may take for anything before the bench gives up.
@@ -54,12 +56,20 @@ struct Args {
     /// How many clients put at once, each waiting for its answer.
     #[arg(long, value_delimiter = ',', default_value = "1,64,256")]
     clients: Vec<usize>,
+    /// Measure puts only.
+    #[arg(long)]
+    puts_only: bool,
+    #[command(flatten)]
+    serve: log::Serve,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     caxton::tls::install_provider();
     let args = Args::parse();
+    if args.serve.voter.is_some() {
+        return log::serve(&args.dir, args.serve).await;
+    }
     let beside = std::env::current_exe()?.with_file_name("caxton");
     let program = args.caxton.clone().unwrap_or(beside);
     ensure!(program.exists(), "{} is not there: build it with `cargo build --release -p caxton`", program.display());
@@ -72,9 +82,12 @@ async fn main() -> anyhow::Result<()> {
     };
     let appends = bare_fdatasync(dir.path(), Duration::from_secs_f64(args.seconds.min(2.0)))?;
     row("control: append and fdatasync", appends, "")?;
+    if args.puts_only {
+        return puts(&cluster, etcd.as_ref(), dir.path(), &args).await;
+    }
     hops(&cluster).await?;
     deployments(&mut cluster, args.deployments).await?;
-    puts(&cluster, etcd.as_ref(), &args).await?;
+    puts(&cluster, etcd.as_ref(), dir.path(), &args).await?;
     hand_overs(&cluster, args.moves).await?;
     failovers(&mut cluster, etcd.as_mut(), args.kills).await
 }
@@ -124,27 +137,36 @@ async fn deployments(cluster: &mut Cluster, count: usize) -> anyhow::Result<()> 
     row("deploy at any node to live on all", times, "")
 }
 
-/// Commands of about 256 bytes: the API's secrets, each sealed, checked and replicated; and etcd's puts.
-async fn puts(cluster: &Cluster, etcd: Option<&Etcd>, args: &Args) -> anyhow::Result<()> {
+/// Commands of 256 bytes: the replicated log's own behind etcd's protocol, etcd's, and the API's secrets of about that
+/// length, each sealed, checked and replicated.
+async fn puts(cluster: &Cluster, etcd: Option<&Etcd>, dir: &Path, args: &Args) -> anyhow::Result<()> {
     let seconds = Duration::from_secs_f64(args.seconds);
     let leader = cluster.leader().await?;
     for clients in args.clients.iter().copied() {
+        let voters = Voters::start(&dir.join(format!("log-{clients}"))).await?;
+        let putters = voters.putters(clients).await?;
+        rate(&format!("caxton's log, gRPC at the leader, c={clients}"), by(putters, clients, seconds).await?, seconds)?;
+        drop(voters);
+        if let Some(etcd) = etcd {
+            let putters = etcd.putters(clients).await?;
+            rate(&format!("etcd, gRPC at the leader, c={clients}"), by(putters, clients, seconds).await?, seconds)?;
+        }
         let putter = cluster.putter(leader)?;
-        let ours = drive(clients, seconds, move |client, number| {
+        let api = drive(clients, seconds, move |client, number| {
             let putter = putter.clone();
             async move { putter.put(client, number).await }
         });
-        rate(&format!("caxton, API at the leader, c={clients}"), ours.await?, seconds)?;
-        if let Some(etcd) = etcd {
-            let putters = etcd.putters(clients).await?;
-            let theirs = drive(clients, seconds, move |client, number| {
-                let mut putter = putters[client % putters.len()].clone();
-                async move { putter.put(client, number).await }
-            });
-            rate(&format!("etcd, gRPC at the leader, c={clients}"), theirs.await?, seconds)?;
-        }
+        rate(&format!("caxton, API at the leader, c={clients}"), api.await?, seconds)?;
     }
     Ok(())
+}
+
+async fn by(putters: Vec<Putter>, clients: usize, seconds: Duration) -> anyhow::Result<Vec<Duration>> {
+    drive(clients, seconds, move |client, number| {
+        let mut putter = putters[client % putters.len()].clone();
+        async move { putter.put(client, number).await }
+    })
+    .await
 }
 
 fn rate(what: &str, times: Vec<Duration>, seconds: Duration) -> anyhow::Result<()> {

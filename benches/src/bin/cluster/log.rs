@@ -1,0 +1,174 @@
+//! The replicated log alone: three processes with one group among them, over the connections that nodes have, behind the
+//! part of etcd's protocol that puts need. The same client drives them and etcd.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::pin::Pin;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::ensure;
+use axum::Router;
+use caxton::peers::credentials::Certified;
+use caxton::peers::door::{Caller, Door};
+use caxton::peers::{Book, Credentials, MESSAGE_BYTES_MAX, Peers, VERSION};
+use caxton_benches::etcd::kv_server::KvServer;
+use caxton_benches::map::{Front, Map};
+use caxton_proto::NodeId;
+use caxton_proto::peer::pb::peer_server::{Peer, PeerServer};
+use caxton_proto::peer::pb::{
+    AnnounceReply, AnnounceRequest, Blob, FetchRequest, HelloReply, HelloRequest, HoldReply, HoldRequest, JoinReply,
+    JoinRequest, RaftReply, RaftRequest,
+};
+use caxton_raft::{Birth, GroupId, Groups, Store, Timers};
+use futures::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::PATIENCE;
+use super::etcd::Putter;
+
+const GROUP: GroupId = GroupId(1);
+const CLUSTER: Uuid = Uuid::from_u128(0x6361_7874_6f6e);
+
+/// Three processes, which end with this value. The first leads.
+pub struct Voters {
+    processes: Vec<Child>,
+    url: String,
+}
+
+impl Drop for Voters {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            // It may have ended already.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// What one of the processes is told.
+#[derive(clap::Args)]
+pub struct Serve {
+    /// Be one of the three that are measured, by its number from 1.
+    #[arg(long, hide = true)]
+    pub voter: Option<u64>,
+    /// Where the three hear each other.
+    #[arg(long, hide = true, value_delimiter = ',')]
+    peers: Vec<SocketAddr>,
+    /// Where this one takes puts.
+    #[arg(long, hide = true)]
+    front: Option<SocketAddr>,
+}
+
+impl Voters {
+    pub async fn start(dir: &Path) -> anyhow::Result<Voters> {
+        let free = || anyhow::Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string());
+        let (peers, fronts) = ([free()?, free()?, free()?], [free()?, free()?, free()?]);
+        let first = dir.join("voter-1");
+        // The authority that all three share.
+        Credentials::open(first.clone(), Certified { cluster: CLUSTER, node: NodeId(1) })?;
+        let mut voters = Voters { processes: Vec::new(), url: format!("http://{}", fronts[0]) };
+        for (number, front) in (1..).zip(&fronts) {
+            let own = dir.join(format!("voter-{number}"));
+            if number > 1 {
+                std::fs::create_dir_all(&own)?;
+                for file in ["ca.key", "ca.pem"] {
+                    std::fs::copy(first.join(file), own.join(file))?;
+                }
+            }
+            let mut process = Command::new(std::env::current_exe()?);
+            process.arg("--dir").arg(own).args(["--voter", &number.to_string(), "--front", front]);
+            voters.processes.push(process.args(["--peers", &peers.join(",")]).spawn()?);
+        }
+        Ok(voters)
+    }
+
+    /// Connections to the leader, once it takes puts.
+    pub async fn putters(&self, clients: usize) -> anyhow::Result<Vec<Putter>> {
+        Putter::connect(&self.url, clients).await
+    }
+}
+
+/// Is one of the three.
+pub async fn serve(dir: &Path, args: Serve) -> anyhow::Result<()> {
+    let (Some(number), Some(front)) = (args.voter, args.front) else {
+        anyhow::bail!("a voter needs --voter and --front");
+    };
+    let book = Book::open(dir);
+    for (node, address) in (1..).zip(&args.peers) {
+        book.note(NodeId(node), &address.to_string());
+    }
+    let own = NodeId(number);
+    let peers = Peers::new(Credentials::open(dir.to_owned(), Certified { cluster: CLUSTER, node: own })?, book);
+    let groups = Groups::new(Store::open(&dir.join("raft"))?, own, Timers::default(), Arc::new(peers.clone()));
+    let service = PeerServer::new(Service { groups: groups.clone(), own })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let routes = Router::new().route_service("/caxton.peer.v1.Peer/{call}", service);
+    let listener = tokio::net::TcpListener::bind(args.peers[number as usize - 1]).await?;
+    tokio::spawn(Door::new(listener, peers, routes)?.run(CancellationToken::new()));
+    let birth = if number == 1 { Birth::Founded } else { Birth::Joined };
+    let group = groups.open(GROUP, Arc::new(Map::default()), birth).await?;
+    if number == 1 {
+        group.read_index().await?;
+        group.add_learner(NodeId(2)).await?;
+        group.add_learner(NodeId(3)).await?;
+        let began = Instant::now();
+        while let Err(error) = group.set_voters([1, 2, 3].map(NodeId).into()).await {
+            ensure!(began.elapsed() < PATIENCE, "the others do not come: {error}");
+        }
+    }
+    Ok(tonic::transport::Server::builder().add_service(KvServer::new(Front(group))).serve(front).await?)
+}
+
+/// The part of a node's service that the log needs.
+struct Service {
+    groups: Groups,
+    own: NodeId,
+}
+
+fn caller<T>(request: &Request<T>) -> Result<NodeId, Status> {
+    let certified = request.extensions().get::<Caller>().and_then(|caller| caller.certified);
+    certified.ok_or_else(|| Status::unauthenticated("no certificate"))
+}
+
+fn left_out<T>() -> Result<T, Status> {
+    Err(Status::unimplemented("the log alone does without"))
+}
+
+#[tonic::async_trait]
+impl Peer for Service {
+    async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        caller(&request)?;
+        let (cluster, node) = (CLUSTER.to_string(), self.own.0);
+        Ok(Response::new(HelloReply { cluster, node, version: VERSION.to_owned() }))
+    }
+
+    async fn raft(&self, request: Request<RaftRequest>) -> Result<Response<RaftReply>, Status> {
+        let from = caller(&request)?;
+        let answer = self.groups.answer(from, request.into_inner().message).await;
+        let answer = answer.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(RaftReply { answer }))
+    }
+
+    type FetchStream = Pin<Box<dyn Stream<Item = Result<Blob, Status>> + Send>>;
+
+    async fn fetch(&self, _: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
+        left_out()
+    }
+
+    async fn hold(&self, _: Request<HoldRequest>) -> Result<Response<HoldReply>, Status> {
+        left_out()
+    }
+
+    async fn announce(&self, _: Request<AnnounceRequest>) -> Result<Response<AnnounceReply>, Status> {
+        left_out()
+    }
+
+    async fn join(&self, _: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
+        left_out()
+    }
+}
