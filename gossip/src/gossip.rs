@@ -1,5 +1,6 @@
 //! Joining, announcing and leaving.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -65,6 +66,16 @@ impl Drop for Gossip {
 impl Gossip {
     /// Starts to gossip with `facts` as the first announcement. Returns at once: members turn up in [`Gossip::members`].
     pub async fn join(settings: Settings, facts: &[(Fact, String)]) -> Result<Gossip, JoinError> {
+        Gossip::join_among(settings, facts, watch::Sender::default().subscribe()).await
+    }
+
+    /// The same, where `lives` says which process a node is ([`Fact::Life`], in hexadecimal digits): of a node that is in it,
+    /// no other process is a member.
+    pub async fn join_among(
+        settings: Settings,
+        facts: &[(Fact, String)],
+        mut lives: watch::Receiver<BTreeMap<NodeId, u64>>,
+    ) -> Result<Gossip, JoinError> {
         let listen = settings.listen;
         let transport = Sealed { keys: settings.keys, cluster: settings.cluster.clone() };
         let failures = FailureDetectorConfig {
@@ -92,15 +103,19 @@ impl Gossip {
         let (seen, members) = watch::channel(Members::new());
         let view = tokio::spawn(async move {
             loop {
-                let now: Members =
-                    live.borrow_and_update().iter().filter_map(|(id, state)| member(id, state)).collect();
+                let known = lives.borrow_and_update().clone();
+                let now =
+                    live.borrow_and_update().iter().filter_map(|(id, state)| member(id, state)).collect::<Vec<_>>();
+                let now: Members = now.into_iter().filter(|(_, member)| counts(member, &known)).collect();
                 seen.send_if_modified(|before| {
                     let changed = *before != now;
                     *before = now;
                     changed
                 });
-                if live.changed().await.is_err() {
-                    return;
+                tokio::select! {
+                    changed = live.changed() => if changed.is_err() { return },
+                    // Whoever says so may have ended; what was said last stands.
+                    Ok(()) = lives.changed() => {}
                 }
             }
         });
@@ -131,6 +146,12 @@ impl Gossip {
             warn!(%error, "gossip did not end well");
         }
     }
+}
+
+/// Whether a member is the process that counts. One that says nothing of that is of a build that does not know of it.
+fn counts(member: &Member, lives: &BTreeMap<NodeId, u64>) -> bool {
+    let said = member.fact(&Fact::Life);
+    lives.get(&member.node).zip(said).is_none_or(|(life, said)| format!("{life:x}") == said)
 }
 
 /// Nothing for a node whose id is not ours: only members can seal, so it is a newer version's.
@@ -199,6 +220,25 @@ mod tests {
         wait(&one, "who leaves is gone", |members| !members.contains_key(&NodeId(2))).await;
         assert!(!one.members().borrow().contains_key(&NodeId(3)), "a stranger is no member");
         assert_eq!(stranger.members().borrow().len(), 1, "a stranger sees no member");
+    }
+
+    #[tokio::test]
+    async fn of_two_processes_of_one_node_only_the_one_that_counts_is_a_member() {
+        let (a, b, c) = (free_port(), free_port(), free_port());
+        let (says, lives) = watch::channel(BTreeMap::from([(NodeId(2), 0xb)]));
+        let one = Gossip::join_among(settings(1, a, b, 7), &[], lives).await.expect("joined");
+        let life = |life: &str| [(Fact::Life, life.to_owned())];
+        let _first = Gossip::join(settings(2, b, a, 7), &life("b")).await.expect("joined");
+        let copy = Settings { generation: Generation(2), ..settings(2, c, a, 7) };
+        let copy = Gossip::join(copy, &life("c")).await.expect("joined");
+        let at = |members: &Members| members.get(&NodeId(2)).map(|two| two.address);
+        wait(&one, "the one that counts", |members| at(members) == Some(b)).await;
+        // The copy has heard of this node, so this one has heard of the copy.
+        wait(&copy, "the copy hears", |members| members.contains_key(&NodeId(1))).await;
+        copy.announce(&Fact::Load, "0.9").await;
+        assert_eq!(at(&one.members().borrow()), Some(b));
+        says.send_replace(BTreeMap::from([(NodeId(2), 0xc)]));
+        wait(&one, "the other counts now", |members| at(members) == Some(c)).await;
     }
 
     #[tokio::test]

@@ -14,6 +14,8 @@ pub enum Fact {
     PeerAddress,
     /// Where clients reach it, a URL.
     ClientAddress,
+    /// Which process it is: the number of its start, as its peers know it.
+    Life,
     /// The version of its binary.
     Version,
     /// How busy it is: requests under way over the most it takes, 0.0 to 1.0.
@@ -30,6 +32,7 @@ impl Fact {
         match self {
             Fact::PeerAddress => "peer".to_owned(),
             Fact::ClientAddress => "client".to_owned(),
+            Fact::Life => "life".to_owned(),
             Fact::Version => "version".to_owned(),
             Fact::Load => "load".to_owned(),
             Fact::Catalog(workspace) => format!("catalog/{workspace}"),

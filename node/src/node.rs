@@ -35,7 +35,7 @@ use crate::cluster::reconcile::Voters;
 use crate::cluster::secret::{SecretFileError, SharedSecret};
 use crate::cluster::service::{self, Service};
 use crate::cluster::spread::Spread;
-use crate::cluster::watch::Watch;
+use crate::cluster::watch::{self, Watch};
 use crate::cluster::{self, Cluster};
 use crate::config::Config;
 use crate::conversations::Conversations;
@@ -52,7 +52,8 @@ use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings as ProviderSettings};
 use crate::peers::credentials::Certified;
 use crate::peers::door::Door;
-use crate::peers::{Book, Credentials, Peers, VERSION};
+use crate::peers::lives::LivesError;
+use crate::peers::{Book, Copied, Credentials, Lives, Peers, VERSION};
 use crate::replicas::Replicas;
 use crate::secrets::{KeyError, SecretStore};
 use crate::tasks::{Failure, TaskFailed, Tasks};
@@ -97,6 +98,12 @@ pub enum StartError {
     /// The secret that all nodes of the cluster share.
     #[error(transparent)]
     Secret(#[from] SecretFileError),
+    /// Which start of the data directory this is.
+    #[error(transparent)]
+    Lives(#[from] LivesError),
+    /// The data directory is a copy of a node's that runs.
+    #[error(transparent)]
+    Copied(#[from] Copied),
     /// Gossip.
     #[error("the node cannot gossip")]
     Gossip(#[from] HearsayError),
@@ -198,6 +205,10 @@ impl StartError {
                 "name the address of this machine that the other nodes use, as in `--advertise 10.0.0.1:7412`"
                     .to_owned()
             }
+            StartError::Lives(_) => {
+                "check that the data directory can be written; if the file is damaged, take this node out with `caxton cluster remove`, empty its data directory and let it join again".to_owned()
+            }
+            StartError::Copied(_) => watch::COPY_HELP.to_owned(),
             StartError::Secret(_) => return None,
         })
     }
@@ -403,7 +414,7 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
     let dir = config.data.dir.clone();
     let reserve = config.disk.reserve_bytes.0;
     let credentials = Credentials::open(dir.join("tls"), Certified { cluster: identity.cluster, node: identity.node })?;
-    let peers = Peers::new(credentials, Book::open(&dir));
+    let peers = Peers::new(credentials, Book::open(&dir), Lives::begin(&dir, identity.node)?);
     let (artifacts, store) = open_stores(&dir, reserve).await?;
     store.claim(&dir.join(cluster::LOG_MARK_FILE)).await?;
     let groups = Groups::new(store, identity.node, timers(&config), Arc::new(peers.clone()));
@@ -427,6 +438,8 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
             // Open before the log: its messages are what a node starts with that is behind.
             let routes = peer_port::routes(service.clone(), Arc::clone(&api));
             door.spawn("peers", Door::new(port.listener, peers.clone(), routes)?.run(door.stop_token()));
+            // Before the log is open, so that a copy of another node's directory never leads anything.
+            peers.introduce().await?;
             Some(at)
         }
     };

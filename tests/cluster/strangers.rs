@@ -1,7 +1,7 @@
 //! Who does not get in at the peers' port, whatever it claims.
 
 use caxton::peers::credentials::Certified;
-use caxton::peers::{Book, Credentials, DialError, Peers, dial_stranger};
+use caxton::peers::{Book, Credentials, DialError, Lives, Peers, dial_stranger};
 use caxton_proto::NodeId;
 use caxton_proto::peer::pb::{AnnounceRequest, Facts, HelloRequest, HoldRequest, RaftRequest};
 use tonic::Code;
@@ -16,8 +16,9 @@ fn peers(bench: &Bench, tls: &std::path::Path, id: NodeId) -> (Peers, NodeId) {
     let own = Certified { cluster: identity.cluster, node: id };
     let credentials = Credentials::open(tls.to_owned(), own).expect("a certificate");
     let book = Book::open(tls);
+    let lives = Lives::begin(tls, id).expect("a life");
     book.note(identity.node, bench.node.peer_address().expect("an address"));
-    (Peers::new(credentials, book), identity.node)
+    (Peers::new(credentials, book, lives), identity.node)
 }
 
 #[tokio::test]
@@ -31,6 +32,7 @@ async fn a_node_cannot_speak_for_another_and_nobody_without_a_certificate_for_an
         node,
         to,
         version: version.to_owned(),
+        lives: vec![1],
     };
     let ours = env!("CARGO_PKG_VERSION");
     for (wrong, code) in [

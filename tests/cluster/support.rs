@@ -141,6 +141,15 @@ impl Member {
         wait_for("the node to end", || child.try_wait().expect("its status"))
     }
 
+    /// How it ended, if it has.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        let ended = self.child.as_mut()?.try_wait().expect("its status");
+        if ended.is_some() {
+            self.child = None;
+        }
+        ended
+    }
+
     /// What it serves of the workspace `demo` by its own word: the newest revision that it knows, and whether it is live.
     pub fn serves(&self, revision: u64) -> bool {
         let Some(url) = self.url() else { return false };

@@ -15,6 +15,8 @@ use crate::node::State;
 
 /// How long a command of the operator is tried again while the cluster elects.
 const OPERATOR_WAIT: Duration = Duration::from_secs(90);
+/// How long two copies of a data directory may run beside each other.
+const COPIES_WAIT: Duration = Duration::from_secs(20);
 
 impl Nemesis {
     /// A command line, on any member but `not`, until one does it.
@@ -126,9 +128,47 @@ impl Nemesis {
         run(std::process::Command::new("cp").arg("-a").arg(node.data()).arg(copy.data()))?;
         cluster.start(index)?;
         cluster.start(spare)?;
-        let ended = copy.ended(Duration::from_secs(10));
-        let how = ended.map_or_else(|| "it runs".to_owned(), |status| format!("it ended with {status}"));
-        Ok(format!("a copy of node {index}'s data directory is started on host {spare}: {how}"))
+        let deadline = Instant::now() + COPIES_WAIT;
+        let (mut first, mut second) = (None, None);
+        while Instant::now() < deadline && first.is_none() && second.is_none() {
+            (first, second) = (node.reap(), copy.reap());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let how = match (first, second) {
+            (None, Some(status)) => {
+                self.is_told(spare, status);
+                format!("the copy ended with {status}")
+            }
+            (Some(status), None) => {
+                self.is_told(index, status);
+                // The node is the copy now: it moves to the host where it is expected, as one process.
+                copy.kill();
+                std::fs::remove_dir_all(node.data())?;
+                std::fs::rename(copy.data(), node.data())?;
+                cluster.start(index)?;
+                format!("the one before ended with {status}, and the copy takes its place")
+            }
+            (None, None) => {
+                self.findings.push(Finding::new("copies-both", format!("node {index} and its copy both run")));
+                "both run".to_owned()
+            }
+            (Some(first), Some(second)) => {
+                let text = format!("node {index} ended with {first}, and its copy with {second}");
+                self.findings.push(Finding::new("copies-none", text));
+                "both ended".to_owned()
+            }
+        };
+        Ok(format!("node {index} and a copy of its data directory on host {spare} are started: {how}"))
+    }
+
+    /// A process that may not take part says why, and what to do.
+    fn is_told(&mut self, index: usize, status: std::process::ExitStatus) {
+        let node = &self.cluster.nodes[index];
+        let said = node.said_last(15);
+        if status.success() || !said.contains("is a copy of a node") || !said.contains("never start this data directory") {
+            let text = format!("node {index} ended with {status} and does not say why:\n{said}");
+            self.findings.push(Finding::new("copies-unsaid", text));
+        }
     }
 
     /// Three nodes: the leader, the one that forgets, and the one that is cut off meanwhile.
@@ -153,6 +193,8 @@ impl Nemesis {
         cluster.nodes[leader].kill();
         node.kill();
         self.down.extend([leader, forgets]);
+        // What it forgot is to be noticed by nobody: an older list of its starts would be.
+        std::fs::copy(node.data().join("lives"), kept.join("lives"))?;
         std::fs::remove_dir_all(node.data())?;
         std::fs::rename(&kept, node.data())?;
         cluster.hosts.heal()?;

@@ -82,8 +82,9 @@ impl Hearsay {
             (Fact::PeerAddress, manner.peer_address.to_owned()),
             (Fact::ClientAddress, manner.client_url.to_owned()),
             (Fact::Version, VERSION.to_owned()),
+            (Fact::Life, format!("{:x}", peers.lives().own().life().unwrap_or_default())),
         ];
-        Ok(Hearsay { gossip: Gossip::join(settings, &facts).await?, peers })
+        Ok(Hearsay { gossip: Gossip::join_among(settings, &facts, peers.lives().counts()).await?, peers })
     }
 
     /// Who is alive as far as is heard.

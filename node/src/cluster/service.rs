@@ -12,7 +12,7 @@ use caxton_proto::peer::can_speak;
 use caxton_proto::peer::pb::peer_server::Peer;
 use caxton_proto::peer::pb::{
     AnnounceReply, AnnounceRequest, Blob, Facts, FetchRequest, HelloReply, HelloRequest, HoldReply, HoldRequest,
-    JoinReply, JoinRequest, RaftReply, RaftRequest,
+    JoinReply, JoinRequest, RaftReply, RaftRequest, Verdict, VouchReply, VouchRequest,
 };
 use caxton_proto::{Digest, NodeId, WorkspaceId};
 use caxton_raft::deploy_log::{self, DeployLog};
@@ -26,8 +26,9 @@ use tracing::{info, warn};
 use super::keys;
 use crate::artifacts::Artifacts;
 use crate::auth::now_ms;
-use crate::peers::door::Caller;
-use crate::peers::{Peers, REMOVED, VERSION};
+use crate::peers::door::{Caller, NotHeard};
+use crate::peers::lives::Lineage;
+use crate::peers::{Copied, Peers, REMOVED, VERSION};
 use crate::replicas::{FETCH_BLOBS_MAX, Replicas};
 use crate::tasks::chain;
 
@@ -84,14 +85,18 @@ impl Service {
     }
 
     /// The node at the other end, which has said who it is and still belongs to the cluster.
-    fn caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
-        let node = certified(request)?;
-        let greeted = request.extensions().get::<Caller>().is_some_and(|caller| caller.greeted.get().is_some());
-        if !greeted {
-            return Err(Status::unauthenticated("the first call of a connection says who calls"));
-        }
-        self.belongs(node)?;
-        Ok(node)
+    async fn caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        let caller = request.extensions().get::<Caller>().cloned();
+        self.belongs(certified(request)?)?;
+        let node = caller.ok_or(NotHeard::Stranger).map(|caller| async move { caller.node().await });
+        let node = match node {
+            Ok(node) => node.await,
+            Err(stranger) => Err(stranger),
+        };
+        node.map_err(|why| match why {
+            NotHeard::Stranger | NotHeard::Ungreeted => Status::unauthenticated(why.to_string()),
+            NotHeard::Copied(copied) => copied.status(),
+        })
     }
 
     /// Refuses a node that was removed. One that this node has not heard of yet may have just been let in elsewhere.
@@ -134,7 +139,7 @@ impl Service {
             Err(Proposed::Elsewhere(leader)) if !forwarded => {
                 let request = AnnounceRequest { facts: Some(message(&facts)), forwarded: true };
                 let mut client = self.client(leader).await?;
-                client.announce(request).await.map(drop)
+                client.announce(request).await.map(drop).inspect_err(|status| self.0.peers.hear(status))
             }
             Err(proposed) => Err(proposed.status()),
         }
@@ -265,14 +270,33 @@ impl Peer for Service {
         self.belongs(node)?;
         if let Some(greeted) = greeted {
             // It may say so twice.
-            _ = greeted.set(());
+            _ = greeted.set(Lineage::of(&hello.lives));
         }
         self.0.peers.heard_from(node);
-        Ok(Response::new(HelloReply { cluster, node: own.node().0, version: VERSION.to_owned() }))
+        let lives = self.0.peers.lives().own().lives().to_vec();
+        Ok(Response::new(HelloReply { cluster, node: own.node().0, version: VERSION.to_owned(), lives }))
+    }
+
+    async fn vouch(&self, request: Request<VouchRequest>) -> Result<Response<VouchReply>, Status> {
+        let from = certified(&request)?;
+        // Who asks need not have been let in: two nodes that start at once vouch for each other.
+        self.belongs(from)?;
+        let VouchRequest { node, lives, follow } = request.into_inner();
+        let (node, lineage) = (NodeId(node), Lineage::of(&lives));
+        let peers = &self.0.peers;
+        let said =
+            if from == node { peers.admit(node, &lineage).await } else { peers.vouch(node, &lineage, follow).await };
+        let verdict = match said {
+            Ok(()) => Verdict::Good,
+            Err(Copied::Alive) => Verdict::Alive,
+            Err(Copied::Forked) => Verdict::Forked,
+            Err(why @ Copied::Unwritten) => return Err(why.status()),
+        };
+        Ok(Response::new(VouchReply { verdict: verdict.into() }))
     }
 
     async fn raft(&self, request: Request<RaftRequest>) -> Result<Response<RaftReply>, Status> {
-        let from = self.caller(&request)?;
+        let from = self.caller(&request).await?;
         let RaftRequest { message } = request.into_inner();
         match self.0.groups.answer(from, message).await {
             Ok(answer) => Ok(Response::new(RaftReply { answer })),
@@ -285,7 +309,7 @@ impl Peer for Service {
     type FetchStream = Pin<Box<dyn Stream<Item = Result<Blob, Status>> + Send>>;
 
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
-        self.caller(&request)?;
+        self.caller(&request).await?;
         let FetchRequest { workspace, digests } = request.into_inner();
         let workspace = workspace_of(&workspace)?;
         if digests.len() > FETCH_BLOBS_MAX {
@@ -314,7 +338,7 @@ impl Peer for Service {
     }
 
     async fn hold(&self, request: Request<HoldRequest>) -> Result<Response<HoldReply>, Status> {
-        let from = self.caller(&request)?;
+        let from = self.caller(&request).await?;
         let HoldRequest { workspace, root } = request.into_inner();
         let (workspace, root) = (workspace_of(&workspace)?, digest_of(&root)?);
         let fetched = self.0.replicas.ensure(&workspace, root, &[from]).await;
@@ -323,7 +347,7 @@ impl Peer for Service {
     }
 
     async fn announce(&self, request: Request<AnnounceRequest>) -> Result<Response<AnnounceReply>, Status> {
-        let from = self.caller(&request)?;
+        let from = self.caller(&request).await?;
         let AnnounceRequest { facts, forwarded } = request.into_inner();
         let facts = facts_of(facts)?;
         if facts.node != from && !forwarded {
@@ -336,7 +360,7 @@ impl Peer for Service {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
         // Whoever says that it passes on what another asked has to be a node of the cluster.
         if request.get_ref().forwarded {
-            self.caller(&request)?;
+            self.caller(&request).await?;
         }
         let mut request = request.into_inner();
         let facts = facts_of(request.facts.take())?;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::service::Service;
-use crate::peers::Peers;
+use crate::peers::{Copied, Peers};
 
 /// The pause after an announcement that nobody took.
 const RETRY: Duration = Duration::from_millis(500);
@@ -22,6 +22,20 @@ const RETRY: Duration = Duration::from_millis(500);
     "this node was removed from the cluster; a node that was removed comes back as a new one, with an empty data directory"
 )]
 pub struct Removed;
+
+/// Why a node stops by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Dismissed {
+    /// It was removed.
+    #[error(transparent)]
+    Removed(#[from] Removed),
+    /// It is not the process that counts.
+    #[error("{0}; {COPY_HELP}")]
+    Copied(Copied),
+}
+
+/// What to do when two processes have one identity.
+pub const COPY_HELP: &str = "the other one goes on as the node: never start this data directory again. For one node more, start with an empty data directory and a join token; if the wrong copy goes on, stop that one, take the node out with `caxton cluster remove`, and join with an empty data directory";
 
 /// Follows what the log says of the nodes.
 pub struct Watch {
@@ -36,9 +50,11 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Follows the log until it is stopped, or until it says that this node was removed.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), Removed> {
+    /// Follows the log until it is stopped, or until it says that this node was removed, or a node says that
+    /// this process is a copy of it.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Dismissed> {
         let (mut applied, mut removed) = (self.log.applied(), self.peers.removed());
+        let mut copied = self.peers.copied();
         let mut known = BTreeMap::new();
         loop {
             applied.borrow_and_update();
@@ -55,7 +71,7 @@ impl Watch {
                 ((cluster.members().len() > 0).then_some(rows), cluster.is_departed(self.own.node), said)
             });
             if departed {
-                return Err(Removed);
+                return Err(Removed.into());
             }
             if let Some(rows) = rows.filter(|rows| *rows != known) {
                 self.note(&known, &rows).await;
@@ -73,7 +89,14 @@ impl Watch {
             };
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                told = removed.wait_for(|removed| *removed) => return if told.is_ok() { Err(Removed) } else { Ok(()) },
+                told = removed.wait_for(|removed| *removed) => {
+                    return if told.is_ok() { Err(Removed.into()) } else { Ok(()) };
+                }
+                told = copied.wait_for(Option::is_some) => {
+                    let Some(why) = told.ok().and_then(|told| *told) else { return Ok(()) };
+                    self.peers.lives().disown();
+                    return Err(Dismissed::Copied(why));
+                }
                 changed = applied.changed() => if changed.is_err() { return Ok(()) },
                 () = announce => {}
             }

@@ -208,7 +208,10 @@ fn changing() -> Response {
 pub async fn from_peer(api: axum::Router, mut request: Request) -> Response {
     use tower::ServiceExt;
     let caller = request.extensions_mut().remove::<crate::peers::door::Caller>();
-    let from = caller.filter(|caller| caller.greeted.get().is_some()).and_then(|caller| caller.certified);
+    let from = match caller {
+        Some(caller) => caller.node().await.ok(),
+        None => None,
+    };
     let named = request.headers_mut().remove(FORWARDED);
     let (Some(from), Some(_)) = (from, named) else {
         return Problem::new(Code::Unauthorized, "only nodes of the cluster pass requests on").into_response();

@@ -23,7 +23,8 @@ use tokio_rustls::TlsConnector;
 use tracing::debug;
 
 use super::credentials::{self, CertificateRefused};
-use super::{Book, Credentials, MESSAGE_BYTES_MAX, REMOVED, VERSION};
+use super::lives::Lineage;
+use super::{Book, Copied, Credentials, Lives, MESSAGE_BYTES_MAX, REMOVED, VERSION};
 use crate::tls::TlsError;
 
 /// How long it may take to make a connection, the first call included.
@@ -89,6 +90,15 @@ pub enum DialError {
         /// The node.
         node: NodeId,
     },
+    /// The process there is not the one that counts.
+    #[error("the process that answers for node {node} is not the one that counts")]
+    Copied {
+        /// The node.
+        node: NodeId,
+        /// Why not.
+        #[source]
+        why: Copied,
+    },
     /// This node's own certificate cannot be used.
     #[error("this node's certificate cannot be used")]
     Own(#[from] TlsError),
@@ -96,17 +106,21 @@ pub enum DialError {
 
 /// A connection to a node. A clone is a handle on the same.
 #[derive(Clone)]
-pub struct Channel(SendRequest<Body>);
+pub struct Channel {
+    sender: SendRequest<Body>,
+    /// The lives of the process at the other end, as it says.
+    pub(super) lineage: Lineage,
+}
 
 impl Channel {
     /// The other side has closed it, or it broke.
     pub(super) fn is_closed(&self) -> bool {
-        self.0.is_closed()
+        self.sender.is_closed()
     }
 
     pub(super) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, hyper::Error> {
-        self.0.ready().await?;
-        self.0.send_request(request).await
+        self.sender.ready().await?;
+        self.sender.send_request(request).await
     }
 }
 
@@ -116,11 +130,11 @@ impl tower::Service<Request<tonic::body::Body>> for Channel {
     type Future = BoxFuture<'static, Result<Response<Incoming>, hyper::Error>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
-        self.0.poll_ready(context)
+        self.sender.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<tonic::body::Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request.map(Body::new)))
+        Box::pin(self.sender.send_request(request.map(Body::new)))
     }
 }
 
@@ -136,21 +150,25 @@ pub(super) fn client(channel: Channel) -> PeerClient<Channel> {
 pub(super) struct Dialer {
     pub credentials: Credentials,
     pub book: Book,
+    pub lives: Lives,
     /// Whether a node of the cluster said that this one was removed.
     pub removed: watch::Sender<bool>,
+    /// Why this process is not the one that counts, as a node of the cluster said.
+    pub copied: watch::Sender<Option<Copied>>,
 }
 
 impl Dialer {
     /// Connects to `node`, and lets it say who it is.
     pub async fn dial(&self, node: NodeId) -> Result<Channel, DialError> {
         let address = self.book.address(node).ok_or(DialError::NoAddress { node })?;
-        let channel = connect(&address, self.credentials.client(node)?).await?;
+        let mut channel = connect(&address, self.credentials.client(node)?).await?;
         let cluster = self.credentials.cluster().to_string();
         let hello = HelloRequest {
             cluster: cluster.clone(),
             node: self.credentials.node().0,
             to: node.0,
             version: VERSION.to_owned(),
+            lives: self.lives.own().lives().to_vec(),
         };
         let refused = |why: String| DialError::Hello { address: address.clone(), why };
         let answer = client(channel.clone()).hello(hello).await;
@@ -171,6 +189,7 @@ impl Dialer {
             )));
         }
         debug!(peer = %node, address, version = answer.version, "connected");
+        channel.lineage = Lineage::of(&answer.lives);
         Ok(channel)
     }
 }
@@ -207,7 +226,7 @@ async fn connect(address: &str, config: ClientConfig) -> Result<Channel, DialErr
             debug!(error = %crate::tasks::chain(&error), "a connection to a peer ended");
         }
     });
-    Ok(Channel(sender))
+    Ok(Channel { sender, lineage: Lineage::default() })
 }
 
 /// Why a certificate was refused, when that is what went wrong.

@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use super::Peers;
 use super::credentials::Certified;
 use super::dial::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use super::lives::Lineage;
+use super::{Copied, Peers};
 use crate::tls::TlsError;
 
 /// How many connections are open at once.
@@ -40,12 +41,36 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who is at the other end of the connection that a request came on. In every request's extensions.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Caller {
     /// The node that its certificate names; nothing for a stranger.
     pub certified: Option<NodeId>,
-    /// Set by the first call, in which it says the same.
-    pub greeted: Arc<OnceLock<()>>,
+    /// Set by the first call, in which it says the same, and which process it is.
+    pub greeted: Arc<OnceLock<Lineage>>,
+    peers: Peers,
+}
+
+/// Why a caller is not heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotHeard {
+    /// It has no certificate of a node.
+    #[error("a node's certificate is needed")]
+    Stranger,
+    /// It has not said who it is.
+    #[error("the first call of a connection says who calls")]
+    Ungreeted,
+    /// It is not the process that counts.
+    #[error(transparent)]
+    Copied(#[from] Copied),
+}
+
+impl Caller {
+    /// The node that calls, in the process that counts.
+    pub async fn node(&self) -> Result<NodeId, NotHeard> {
+        let node = self.certified.ok_or(NotHeard::Stranger)?;
+        self.peers.admit(node, self.greeted.get().ok_or(NotHeard::Ungreeted)?).await?;
+        Ok(node)
+    }
 }
 
 /// The port of one node.
@@ -145,7 +170,7 @@ impl Inside {
     }
 
     async fn serve(&self, stream: TlsStream<TcpStream>, certified: Option<NodeId>) {
-        let caller = Caller { certified, greeted: Arc::default() };
+        let caller = Caller { certified, greeted: Arc::default(), peers: self.peers.clone() };
         let routes = self.routes.clone();
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(caller.clone());

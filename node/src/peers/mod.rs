@@ -10,6 +10,10 @@ pub mod book;
 
 pub mod door;
 
+pub mod lives;
+
+pub mod admission;
+
 mod dial;
 
 mod link;
@@ -28,11 +32,13 @@ use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio::sync::{broadcast, watch};
 
+pub use admission::Copied;
 pub use book::Book;
 pub use credentials::Credentials;
 pub use dial::{Channel, DialError, dial_stranger};
 use dial::{Dialer, ORIGIN};
 use link::Link;
+pub use lives::Lives;
 use tracing::debug;
 
 /// The version that this binary says to its peers.
@@ -83,10 +89,11 @@ pub enum ForwardError {
 }
 
 impl Peers {
-    /// The way to the nodes whose addresses are in `book`, as the node that `credentials` certify.
-    pub fn new(credentials: Credentials, book: Book) -> Peers {
-        let removed = watch::Sender::new(false);
-        let dialer = Arc::new(Dialer { credentials, book, removed });
+    /// The way to the nodes whose addresses are in `book`, as the node that `credentials` certify, in the life that `lives`
+    /// began.
+    pub fn new(credentials: Credentials, book: Book, lives: Lives) -> Peers {
+        let (removed, copied) = (watch::Sender::new(false), watch::Sender::new(None));
+        let dialer = Arc::new(Dialer { credentials, book, lives, removed, copied });
         Peers { dialer, links: Arc::default(), gone: broadcast::Sender::new(GONE_QUEUE) }
     }
 
@@ -123,6 +130,11 @@ impl Peers {
         &self.dialer.book
     }
 
+    /// Which processes count.
+    pub fn lives(&self) -> &Lives {
+        &self.dialer.lives
+    }
+
     /// What this node shows to others.
     pub fn credentials(&self) -> &Credentials {
         &self.dialer.credentials
@@ -130,7 +142,7 @@ impl Peers {
 
     /// A client of the node's services, over the one connection to it.
     pub async fn client(&self, node: NodeId) -> Result<PeerClient<Channel>, Arc<DialError>> {
-        let channel = self.channel(node).await?;
+        let channel = self.counted(node).await?;
         Ok(dial::client(channel))
     }
 
@@ -145,8 +157,16 @@ impl Peers {
         self.dialer.removed.subscribe()
     }
 
+    /// Is set when a node of the cluster says that this process is not the one that counts.
+    pub fn copied(&self) -> watch::Receiver<Option<Copied>> {
+        self.dialer.copied.subscribe()
+    }
+
     /// Takes note of what a peer refused with.
-    fn hear(&self, status: &tonic::Status) {
+    pub fn hear(&self, status: &tonic::Status) {
+        if let Some(copied) = Copied::heard(status) {
+            self.dialer.copied.send_replace(Some(copied));
+        }
         if status.code() == tonic::Code::PermissionDenied && status.message() == REMOVED {
             self.dialer.removed.send_replace(true);
         }
@@ -159,7 +179,7 @@ impl Peers {
 
     /// Passes a client's request on to the node that has to answer it. Neither body is held here.
     pub async fn forward(&self, node: NodeId, mut request: Request<Body>) -> Result<Response<Incoming>, ForwardError> {
-        let mut channel = self.channel(node).await.map_err(ForwardError::Dial)?;
+        let mut channel = self.counted(node).await.map_err(ForwardError::Dial)?;
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         *request.uri_mut() = Uri::builder().scheme("https").authority(ORIGIN).path_and_query(path).build()?;
         *request.version_mut() = http::Version::HTTP_2;
@@ -175,8 +195,12 @@ impl Peers {
         channel.send(request).await.map_err(|source| ForwardError::Broken { node, source })
     }
 
-    async fn channel(&self, node: NodeId) -> Result<Channel, Arc<DialError>> {
-        self.link(node).channel(&self.dialer).await
+    /// Drops the connection to a node, unless there is another one by now.
+    fn drop_link(&self, node: NodeId, link: &Arc<Link>) {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if links.get(&node).is_some_and(|known| Arc::ptr_eq(known, link)) {
+            links.remove(&node);
+        }
     }
 
     fn link(&self, node: NodeId) -> Arc<Link> {

@@ -9,7 +9,8 @@ use caxton_proto::peer::pb::{RaftReply, RaftRequest};
 use caxton_raft::{Transport, TransportError};
 use tokio::sync::broadcast;
 
-use super::{Peers, is_refusal};
+use super::lives::Standing;
+use super::{Copied, DialError, Peers, dial, is_refusal};
 
 /// No answer came in the time that the log gave it.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +25,13 @@ impl Transport for Peers {
         let unreachable =
             |source: Box<dyn std::error::Error + Send + Sync>| TransportError::Unreachable { node: to, source };
         let exchange = async {
-            let mut client = self.client(to).await.map_err(|error| unreachable(error.into()))?;
-            match client.raft(RaftRequest { message }).await {
+            let channel = self.counted(to).await.map_err(|error| unreachable(error.into()))?;
+            let lineage = channel.lineage.clone();
+            match dial::client(channel).raft(RaftRequest { message }).await {
+                // A vote or an acknowledgement of a process that no longer counts is nobody's.
+                Ok(_) if self.lives().standing(to, &lineage) != Standing::Counts => {
+                    Err(unreachable(DialError::Copied { node: to, why: Copied::Forked }.into()))
+                }
                 Ok(answer) => {
                     let RaftReply { answer } = answer.into_inner();
                     Ok(answer)

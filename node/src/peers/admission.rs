@@ -1,0 +1,198 @@
+//! Letting a process take part as a node: once, in one process at a time, and by all who can be reached.
+//!
+//! Nothing that a process sends counts before it was let in, neither its votes nor its answers; and nothing of the process
+//! that counted before does after it. Two copies of a data directory that start at once are told apart by the first node, in
+//! the order of ids, of all that can reach each other: whom it lets in first counts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use caxton_proto::NodeId;
+use caxton_proto::peer::pb::{Verdict, VouchRequest};
+use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream::FuturesUnordered;
+use tonic::Status;
+use tracing::{info, warn};
+
+use super::lives::{Lineage, Standing};
+use super::{DialError, Peers, dial};
+use crate::tasks::chain;
+
+/// How long a process may take to say that it is alive. For so long a node that was frozen keeps the next one out.
+const ALIVE_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long another node may take to vouch: longer than it waits itself.
+const VOUCH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a node that starts waits for somebody to let it in, when somebody is there.
+const INTRODUCE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a process hears that may not take part begins with this.
+const COPY: &str = "this process is a copy of a node";
+
+/// A process may not take part as the node that it says it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Copied {
+    /// The node is there and answers.
+    #[error("{COPY} that runs: another process has its identity, and answers")]
+    Alive,
+    /// The node has gone on without it.
+    #[error(
+        "{COPY}, or of an older state of it: the node has gone on in another process, of which this one's data directory knows nothing"
+    )]
+    Forked,
+    /// It could not be written down, and so does not hold.
+    #[error("the node is not let in: that it is there could not be written down")]
+    Unwritten,
+}
+
+impl Copied {
+    /// What a node of the cluster answers to such a process.
+    pub fn status(self) -> Status {
+        match self {
+            Copied::Alive | Copied::Forked => Status::permission_denied(self.to_string()),
+            Copied::Unwritten => Status::unavailable(self.to_string()),
+        }
+    }
+
+    /// What the answer of another node means for this process.
+    pub fn heard(status: &Status) -> Option<Copied> {
+        if status.code() != tonic::Code::PermissionDenied || !status.message().starts_with(COPY) {
+            return None;
+        }
+        let alive = status.message() == Copied::Alive.to_string();
+        Some(if alive { Copied::Alive } else { Copied::Forked })
+    }
+}
+
+impl Peers {
+    /// Lets a process take part as `node`, if it may: its data directory is the one that the node had, and the process
+    /// before has ended.
+    pub async fn admit(&self, node: NodeId, lineage: &Lineage) -> Result<(), Copied> {
+        match self.lives().standing(node, lineage) {
+            Standing::Counts => return Ok(()),
+            Standing::Forked => return Err(Copied::Forked),
+            Standing::Later { .. } => {}
+        }
+        let _turn = self.lives().turn().await;
+        self.could_follow(node, lineage).await?;
+        let own = self.credentials().node();
+        let others: Vec<NodeId> = self.book().all().into_keys().filter(|it| *it != own && *it != node).collect();
+        let asked = others.iter().map(|other| self.ask(*other, node, lineage, false));
+        let mut order = vec![own];
+        for (other, said) in others.iter().zip(join_all(asked).await) {
+            match said {
+                Some(said) => {
+                    said?;
+                    order.push(*other);
+                }
+                None => {
+                    info!(peer = %other, of = %node, "a node that starts is let in without this one, which cannot be asked")
+                }
+            }
+        }
+        order.sort();
+        for member in order {
+            if member == own {
+                self.follow(node, lineage).await?;
+            } else if let Some(said) = self.ask(member, node, lineage, true).await {
+                said?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers another node that asks whether `lineage` may be `node`, and with `follow` says that from now on it is.
+    pub async fn vouch(&self, node: NodeId, lineage: &Lineage, follow: bool) -> Result<(), Copied> {
+        if follow { self.follow(node, lineage).await } else { self.could_follow(node, lineage).await }
+    }
+
+    /// Asks the other nodes to let this one in, before it opens its log. When nobody is there, there is nobody to ask.
+    pub async fn introduce(&self) -> Result<(), Copied> {
+        let own = self.credentials().node();
+        let others = self.book().all().into_keys().filter(|other| *other != own);
+        let mut asked: FuturesUnordered<_> =
+            others.map(|other| async move { self.ask(other, own, self.lives().own(), false).await }).collect();
+        let first = async {
+            while let Some(said) = asked.next().await {
+                match said {
+                    // It has asked all the others that are there.
+                    Some(Ok(())) => return Ok(()),
+                    Some(Err(copied @ (Copied::Alive | Copied::Forked))) => return Err(copied),
+                    Some(Err(Copied::Unwritten)) | None => {}
+                }
+            }
+            Ok(())
+        };
+        let introduced = tokio::time::timeout(INTRODUCE_TIMEOUT, first).await.unwrap_or(Ok(()));
+        if introduced.is_err() {
+            self.lives().disown();
+        }
+        introduced
+    }
+
+    async fn could_follow(&self, node: NodeId, lineage: &Lineage) -> Result<(), Copied> {
+        match self.lives().standing(node, lineage) {
+            Standing::Later { before: Some(before) } if self.is_alive(node, before).await => {
+                warn!(%node, "a second process of a node wants to take part, and is refused: the first one is alive");
+                Err(Copied::Alive)
+            }
+            Standing::Counts | Standing::Later { .. } => Ok(()),
+            Standing::Forked => {
+                warn!(%node, "a process with a copy or an older state of a node's data directory is refused");
+                Err(Copied::Forked)
+            }
+        }
+    }
+
+    async fn follow(&self, node: NodeId, lineage: &Lineage) -> Result<(), Copied> {
+        let (lives, of) = (self.lives().clone(), lineage.clone());
+        let followed = tokio::task::spawn_blocking(move || lives.follow(node, &of)).await;
+        match followed {
+            Ok(Ok(Standing::Forked)) => Err(Copied::Forked),
+            Ok(Ok(Standing::Counts | Standing::Later { .. })) => Ok(()),
+            Ok(Err(error)) => {
+                warn!(%node, error = chain(&error), "a node is not let in");
+                Err(Copied::Unwritten)
+            }
+            // The runtime is shutting down.
+            Err(_) => Err(Copied::Unwritten),
+        }
+    }
+
+    /// Whether the process of the node's life `life` answers where the node was last.
+    async fn is_alive(&self, node: NodeId, life: u64) -> bool {
+        let dialed = tokio::time::timeout(ALIVE_TIMEOUT, self.dialer.dial(node)).await;
+        matches!(dialed, Ok(Ok(channel)) if channel.lineage.life() == Some(life))
+    }
+
+    /// Nothing when the other node cannot be asked.
+    async fn ask(&self, other: NodeId, node: NodeId, lineage: &Lineage, follow: bool) -> Option<Result<(), Copied>> {
+        let asked = async {
+            // It may have come back a moment ago.
+            self.heard_from(other);
+            let channel = self.link(other).channel(&self.dialer).await.ok()?;
+            let request = VouchRequest { node: node.0, lives: lineage.lives().to_vec(), follow };
+            let reply = dial::client(channel).vouch(request).await.ok()?.into_inner();
+            match reply.verdict() {
+                Verdict::Good => Some(Ok(())),
+                Verdict::Alive => Some(Err(Copied::Alive)),
+                Verdict::Forked => Some(Err(Copied::Forked)),
+                Verdict::Unspecified => None,
+            }
+        };
+        tokio::time::timeout(VOUCH_TIMEOUT, asked).await.ok().flatten()
+    }
+
+    /// The connection to `node`, if the process at its other end is the one that counts.
+    pub(super) async fn counted(&self, node: NodeId) -> Result<dial::Channel, Arc<DialError>> {
+        let link = self.link(node);
+        let channel = Arc::clone(&link).channel(&self.dialer).await?;
+        match self.admit(node, &channel.lineage).await {
+            Ok(()) => Ok(channel),
+            Err(why) => {
+                // The node may have gone on in another process since the connection was made.
+                self.drop_link(node, &link);
+                Err(Arc::new(DialError::Copied { node, why }))
+            }
+        }
+    }
+}
