@@ -10,9 +10,10 @@ use caxton_proto::log::cluster::{AdmitNode, AnnounceNode, Command, Credential, N
 use caxton_proto::log::{self};
 use caxton_proto::peer::can_speak;
 use caxton_proto::peer::pb::peer_server::Peer;
+use caxton_proto::peer::pb::raft_answer;
 use caxton_proto::peer::pb::{
     AnnounceReply, AnnounceRequest, Blob, Facts, FetchRequest, HelloReply, HelloRequest, HoldReply, HoldRequest,
-    JoinReply, JoinRequest, RaftReply, RaftRequest, Verdict, VouchReply, VouchRequest,
+    JoinReply, JoinRequest, RaftAnswer, RaftCall, RaftReply, RaftRequest, Verdict, VouchReply, VouchRequest,
 };
 use caxton_proto::{Digest, NodeId, WorkspaceId};
 use caxton_raft::deploy_log::{self, DeployLog};
@@ -20,7 +21,7 @@ use caxton_raft::{AnswerError, Groups, ProposeError};
 use futures::Stream;
 use subtle::ConstantTimeEq;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
 use super::keys;
@@ -28,7 +29,7 @@ use crate::artifacts::Artifacts;
 use crate::auth::now_ms;
 use crate::peers::door::{Caller, NotHeard};
 use crate::peers::lives::Lineage;
-use crate::peers::{Copied, Peers, REMOVED, VERSION};
+use crate::peers::{Copied, Peers, REMOVED, VERSION, line};
 use crate::replicas::{FETCH_BLOBS_MAX, Replicas};
 use crate::tasks::chain;
 
@@ -85,15 +86,16 @@ impl Service {
     }
 
     /// The node at the other end, which has said who it is and still belongs to the cluster.
-    async fn caller<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
-        let caller = request.extensions().get::<Caller>().cloned();
-        self.belongs(certified(request)?)?;
-        let node = caller.ok_or(NotHeard::Stranger).map(|caller| async move { caller.node().await });
-        let node = match node {
-            Ok(node) => node.await,
-            Err(stranger) => Err(stranger),
-        };
-        node.map_err(|why| match why {
+    async fn caller<T: Sync>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        let caller = request.extensions().get::<Caller>();
+        self.heard(caller.ok_or_else(|| Status::unauthenticated(NotHeard::Stranger.to_string()))?).await
+    }
+
+    async fn heard(&self, caller: &Caller) -> Result<NodeId, Status> {
+        if let Some(node) = caller.certified {
+            self.belongs(node)?;
+        }
+        caller.node().await.map_err(|why| match why {
             NotHeard::Stranger | NotHeard::Ungreeted => Status::unauthenticated(why.to_string()),
             NotHeard::Copied(copied) => copied.status(),
         })
@@ -304,6 +306,30 @@ impl Peer for Service {
             Err(error @ AnswerError::UnknownGroup { .. }) => Err(Status::unavailable(error.to_string())),
             Err(error) => Err(Status::failed_precondition(chain(&error))),
         }
+    }
+
+    type RaftLineStream = Pin<Box<dyn Stream<Item = Result<RaftAnswer, Status>> + Send>>;
+
+    async fn raft_line(&self, request: Request<Streaming<RaftCall>>) -> Result<Response<Self::RaftLineStream>, Status> {
+        let caller = request.extensions().get::<Caller>().cloned();
+        let caller = caller.ok_or_else(|| Status::unauthenticated(NotHeard::Stranger.to_string()))?;
+        self.heard(&caller).await?;
+        let (service, leaving) = (self.clone(), caller.leaving.clone());
+        let answers = line::answers(request.into_inner(), leaving, move |message| {
+            let (service, caller) = (service.clone(), caller.clone());
+            async move {
+                // The node may have been removed since, or have gone on in another process.
+                let from = service.heard(&caller).await?;
+                Ok(match service.0.groups.answer(from, message).await {
+                    Ok(answer) => raft_answer::Outcome::Answer(answer),
+                    Err(error @ AnswerError::UnknownGroup { .. }) => {
+                        raft_answer::Outcome::Unavailable(error.to_string())
+                    }
+                    Err(error) => raft_answer::Outcome::Refused(chain(&error)),
+                })
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     type FetchStream = Pin<Box<dyn Stream<Item = Result<Blob, Status>> + Send>>;

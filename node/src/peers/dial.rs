@@ -1,6 +1,6 @@
 //! Making a connection to another node: TCP, TLS, HTTP/2, and the first call, in which both say who they are.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use tokio_rustls::TlsConnector;
 use tracing::debug;
 
 use super::credentials::{self, CertificateRefused};
+use super::line::Line;
 use super::lives::Lineage;
 use super::{Book, Copied, Credentials, Lives, MESSAGE_BYTES_MAX, REMOVED, VERSION};
 use crate::tls::TlsError;
@@ -110,12 +111,27 @@ pub struct Channel {
     sender: SendRequest<Body>,
     /// The lives of the process at the other end, as it says.
     pub(super) lineage: Lineage,
+    /// The stream for the log's short messages, once there was one.
+    line: Arc<Mutex<Option<Arc<Line>>>>,
 }
 
 impl Channel {
     /// The other side has closed it, or it broke.
     pub(super) fn is_closed(&self) -> bool {
         self.sender.is_closed()
+    }
+
+    /// The stream for the log's short messages; a new one when the last has ended.
+    pub(super) fn line(&self) -> Arc<Line> {
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*line {
+            Some(line) if !line.has_ended() => Arc::clone(line),
+            // It gets a handle without a line: one that held itself would never end.
+            Some(_) | None => {
+                let bare = Channel { line: Arc::default(), ..self.clone() };
+                Arc::clone(line.insert(Arc::new(Line::open(client(bare)))))
+            }
+        }
     }
 
     pub(super) async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, hyper::Error> {
@@ -226,7 +242,7 @@ async fn connect(address: &str, config: ClientConfig) -> Result<Channel, DialErr
             debug!(error = %crate::tasks::chain(&error), "a connection to a peer ended");
         }
     });
-    Ok(Channel { sender, lineage: Lineage::default() })
+    Ok(Channel { sender, lineage: Lineage::default(), line: Arc::default() })
 }
 
 /// Why a certificate was refused, when that is what went wrong.

@@ -47,6 +47,8 @@ pub struct Caller {
     pub certified: Option<NodeId>,
     /// Set by the first call, in which it says the same, and which process it is.
     pub greeted: Arc<OnceLock<Lineage>>,
+    /// Cancelled when this node stops: what lasts has to end then.
+    pub leaving: CancellationToken,
     peers: Peers,
 }
 
@@ -170,7 +172,8 @@ impl Inside {
     }
 
     async fn serve(&self, stream: TlsStream<TcpStream>, certified: Option<NodeId>) {
-        let caller = Caller { certified, greeted: Arc::default(), peers: self.peers.clone() };
+        let (leaving, peers) = (self.stop.clone(), self.peers.clone());
+        let caller = Caller { certified, greeted: Arc::default(), leaving, peers };
         let routes = self.routes.clone();
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(caller.clone());

@@ -16,6 +16,8 @@ pub mod admission;
 
 mod dial;
 
+pub mod line;
+
 mod link;
 
 mod transport;

@@ -5,12 +5,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use caxton_proto::NodeId;
-use caxton_proto::peer::pb::{RaftReply, RaftRequest};
+use caxton_proto::peer::pb::RaftRequest;
 use caxton_raft::{Transport, TransportError};
 use tokio::sync::broadcast;
 
 use super::lives::Standing;
-use super::{Copied, DialError, Peers, dial, is_refusal};
+use super::{Copied, DialError, Peers, dial, is_refusal, line};
 
 /// No answer came in the time that the log gave it.
 #[derive(Debug, thiserror::Error)]
@@ -27,15 +27,18 @@ impl Transport for Peers {
         let exchange = async {
             let channel = self.counted(to).await.map_err(|error| unreachable(error.into()))?;
             let lineage = channel.lineage.clone();
-            match dial::client(channel).raft(RaftRequest { message }).await {
+            let answered = if message.len() <= line::MESSAGE_BYTES_MAX {
+                channel.line().call(message).await
+            } else {
+                let answered = dial::client(channel).raft(RaftRequest { message }).await;
+                answered.map(|reply| reply.into_inner().answer)
+            };
+            match answered {
                 // A vote or an acknowledgement of a process that no longer counts is nobody's.
                 Ok(_) if self.lives().standing(to, &lineage) != Standing::Counts => {
                     Err(unreachable(DialError::Copied { node: to, why: Copied::Forked }.into()))
                 }
-                Ok(answer) => {
-                    let RaftReply { answer } = answer.into_inner();
-                    Ok(answer)
-                }
+                Ok(answer) => Ok(answer),
                 Err(status) if is_refusal(&status) => {
                     self.hear(&status);
                     Err(TransportError::Refused { why: status.message().to_owned() })

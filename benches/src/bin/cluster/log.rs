@@ -12,19 +12,21 @@ use anyhow::ensure;
 use axum::Router;
 use caxton::peers::credentials::Certified;
 use caxton::peers::door::{Caller, Door};
-use caxton::peers::{Book, Credentials, MESSAGE_BYTES_MAX, Peers, VERSION};
+use caxton::peers::lives::Lineage;
+use caxton::peers::{Book, Credentials, Lives, MESSAGE_BYTES_MAX, Peers, VERSION, line};
 use caxton_benches::etcd::kv_server::KvServer;
 use caxton_benches::map::{Front, Map};
 use caxton_proto::NodeId;
 use caxton_proto::peer::pb::peer_server::{Peer, PeerServer};
+use caxton_proto::peer::pb::raft_answer::Outcome;
 use caxton_proto::peer::pb::{
     AnnounceReply, AnnounceRequest, Blob, FetchRequest, HelloReply, HelloRequest, HoldReply, HoldRequest, JoinReply,
-    JoinRequest, RaftReply, RaftRequest,
+    JoinRequest, RaftAnswer, RaftCall, RaftReply, RaftRequest, Verdict, VouchReply, VouchRequest,
 };
 use caxton_raft::{Birth, GroupId, Groups, Store, Timers};
 use futures::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use super::PATIENCE;
@@ -102,9 +104,10 @@ pub async fn serve(dir: &Path, args: Serve) -> anyhow::Result<()> {
         book.note(NodeId(node), &address.to_string());
     }
     let own = NodeId(number);
-    let peers = Peers::new(Credentials::open(dir.to_owned(), Certified { cluster: CLUSTER, node: own })?, book);
+    let credentials = Credentials::open(dir.to_owned(), Certified { cluster: CLUSTER, node: own })?;
+    let peers = Peers::new(credentials, book, Lives::begin(dir, own)?);
     let groups = Groups::new(Store::open(&dir.join("raft"))?, own, Timers::default(), Arc::new(peers.clone()));
-    let service = PeerServer::new(Service { groups: groups.clone(), own })
+    let service = PeerServer::new(Service { groups: groups.clone(), peers: peers.clone() })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let routes = Router::new().route_service("/caxton.peer.v1.Peer/{call}", service);
@@ -125,14 +128,21 @@ pub async fn serve(dir: &Path, args: Serve) -> anyhow::Result<()> {
 }
 
 /// The part of a node's service that the log needs.
+#[derive(Clone)]
 struct Service {
     groups: Groups,
-    own: NodeId,
+    peers: Peers,
 }
 
-fn caller<T>(request: &Request<T>) -> Result<NodeId, Status> {
-    let certified = request.extensions().get::<Caller>().and_then(|caller| caller.certified);
-    certified.ok_or_else(|| Status::unauthenticated("no certificate"))
+impl Service {
+    async fn heard(&self, caller: &Caller) -> Result<NodeId, Status> {
+        caller.node().await.map_err(|why| Status::unauthenticated(why.to_string()))
+    }
+}
+
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| Status::unauthenticated("not on the peers' port"))
 }
 
 fn left_out<T>() -> Result<T, Status> {
@@ -142,16 +152,39 @@ fn left_out<T>() -> Result<T, Status> {
 #[tonic::async_trait]
 impl Peer for Service {
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-        caller(&request)?;
-        let (cluster, node) = (CLUSTER.to_string(), self.own.0);
-        Ok(Response::new(HelloReply { cluster, node, version: VERSION.to_owned() }))
+        let caller = caller(&request)?;
+        // It may say so twice.
+        _ = caller.greeted.set(Lineage::of(&request.into_inner().lives));
+        let (cluster, node) = (CLUSTER.to_string(), self.peers.credentials().node().0);
+        let lives = self.peers.lives().own().lives().to_vec();
+        Ok(Response::new(HelloReply { cluster, node, version: VERSION.to_owned(), lives }))
+    }
+
+    async fn vouch(&self, _: Request<VouchRequest>) -> Result<Response<VouchReply>, Status> {
+        Ok(Response::new(VouchReply { verdict: Verdict::Good.into() }))
     }
 
     async fn raft(&self, request: Request<RaftRequest>) -> Result<Response<RaftReply>, Status> {
-        let from = caller(&request)?;
+        let from = self.heard(&caller(&request)?).await?;
         let answer = self.groups.answer(from, request.into_inner().message).await;
         let answer = answer.map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(Response::new(RaftReply { answer }))
+    }
+
+    type RaftLineStream = Pin<Box<dyn Stream<Item = Result<RaftAnswer, Status>> + Send>>;
+
+    async fn raft_line(&self, request: Request<Streaming<RaftCall>>) -> Result<Response<Self::RaftLineStream>, Status> {
+        let caller = caller(&request)?;
+        let (service, leaving) = (self.clone(), caller.leaving.clone());
+        let answers = line::answers(request.into_inner(), leaving, move |message| {
+            let (service, caller) = (service.clone(), caller.clone());
+            async move {
+                let from = service.heard(&caller).await?;
+                let answer = service.groups.answer(from, message).await;
+                Ok(answer.map_or_else(|error| Outcome::Unavailable(error.to_string()), Outcome::Answer))
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     type FetchStream = Pin<Box<dyn Stream<Item = Result<Blob, Status>> + Send>>;
