@@ -2,6 +2,7 @@
 //! node by its id. Who a node is and where it listens is the transport's business, and so is that a sender is who it
 //! says: a message is believed as far as [`receive`] can check it against that.
 
+mod commit;
 pub mod receive;
 pub mod send;
 pub mod wire;
@@ -26,6 +27,7 @@ use openraft::{BasicNode, OptionalSend, Snapshot};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
+use self::commit::Commits;
 use self::wire::{MESSAGE_BYTES_MAX, WireError};
 use crate::group::GroupId;
 use crate::types::{TypeConfig, Vote};
@@ -160,7 +162,7 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, _node: &BasicNode) -> Peer {
-        Peer { links: Arc::clone(&self.0), node: target }
+        Peer { links: Arc::clone(&self.0), node: target, commits: Commits::default() }
     }
 }
 
@@ -168,6 +170,7 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
 pub struct Peer {
     links: Arc<Links>,
     node: u64,
+    commits: Commits,
 }
 
 /// Why a request got no answer that can be used.
@@ -217,6 +220,10 @@ impl RaftNetwork<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError> {
+        if self.commits.is_only(&rpc) {
+            self.commits.tell_later(&self.links, self.node, rpc, option.hard_ttl());
+            return Ok(AppendEntriesResponse::Success);
+        }
         let message = wire::append(self.links.group, &rpc);
         if message.len() > MESSAGE_BYTES_MAX && rpc.entries.len() > 1 {
             return Err(RPCError::PayloadTooLarge(PayloadTooLarge::new_entries_hint(rpc.entries.len() as u64 / 2)));
@@ -229,7 +236,10 @@ impl RaftNetwork<TypeConfig> for Peer {
             AppendEntriesResponse::Conflict => rpc.prev_log_id.is_some(),
             AppendEntriesResponse::HigherVote(vote) => *vote > rpc.vote,
         };
-        Ok(self.call(message, option.hard_ttl(), wire::take_append_answer, useful).await?)
+        self.commits.carried_by(&rpc);
+        let answer = self.call(message, option.hard_ttl(), wire::take_append_answer, useful).await?;
+        self.commits.answered(rpc.vote, sent, &answer);
+        Ok(answer)
     }
 
     /// Never called: [`RaftNetwork::full_snapshot`] sends snapshots in chunks of our own.
