@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use caxton_embed::{DIMENSIONS, Vector};
+use caxton_embed::Vector;
 use caxton_proto::manifest::AgentManifest;
 use caxton_proto::{AgentName, CapabilityName};
 use semver::Version;
@@ -64,6 +64,8 @@ pub(super) struct Prepared {
     pub summary: Arc<Packed>,
     /// The direction in the middle of the phrases.
     pub centre: Vector,
+    /// The same, seen from the middle of all that the workspace's agents offer.
+    pub apart: Vector,
     /// Which of [`Index::agents`] it belongs to.
     pub agent: usize,
 }
@@ -74,15 +76,21 @@ pub struct Index {
     pub(super) offers: Vec<Prepared>,
     /// The direction in the middle of each agent's capabilities.
     pub(super) agents: Vec<Vector>,
+    /// The middle of all capabilities: what is common to them, which tells none from another. Short of 1, because few
+    /// phrases say little of it.
+    middle: Vec<f32>,
     pub(super) keywords: Keywords,
 }
+
+/// So many phrases halve the doubt about what is common to a workspace's capabilities.
+const MIDDLE_DOUBT: f32 = 100.0;
 
 impl Index {
     /// Prepares offers; those of one agent must follow one another. Embeds what `vectors` does not know: about a
     /// millisecond a phrase.
     pub fn build(offers: impl IntoIterator<Item = Offer>, vectors: &Vectors) -> Self {
         let mut prepared: Vec<Prepared> = Vec::new();
-        let mut agents: Vec<[f32; DIMENSIONS]> = Vec::new();
+        let mut agents: Vec<Sum> = Vec::new();
         for offer in offers {
             let summary = vectors.of(&offer.summary());
             let mut phrases: Vec<_> = offer.phrases.iter().map(|phrase| vectors.of(phrase)).collect();
@@ -91,15 +99,24 @@ impl Index {
             }
             let centre = middle(phrases.iter().map(|phrase| phrase.unpacked()));
             if prepared.last().is_none_or(|last| last.offer.agent != offer.agent) {
-                agents.push([0.0; DIMENSIONS]);
+                agents.push(Sum::default());
             }
             let agent = agents.len() - 1;
-            agents[agent].iter_mut().zip(centre.as_slice()).for_each(|(sum, value)| *sum += value);
-            prepared.push(Prepared { offer, phrases, summary, centre, agent });
+            agents[agent].add(&centre);
+            prepared.push(Prepared { offer, phrases, summary, apart: Vector::ZERO, centre, agent });
+        }
+        let middle = common(&prepared);
+        for prepared in &mut prepared {
+            prepared.apart = seen_from(&middle, &prepared.centre);
         }
         let documents: Vec<Vec<String>> = prepared.iter().map(|prepared| texts(&prepared.offer)).collect();
         let keywords = Keywords::build(documents.iter().map(|texts| texts.iter().map(String::as_str)));
-        Self { offers: prepared, agents: agents.into_iter().map(Vector::new).collect(), keywords }
+        Self { offers: prepared, agents: agents.into_iter().map(|sum| Vector::new(sum.0)).collect(), middle, keywords }
+    }
+
+    /// A direction as it looks from the middle of all capabilities.
+    pub(super) fn apart(&self, meaning: &Vector) -> Vector {
+        seen_from(&self.middle, meaning)
     }
 
     /// How many capabilities there are.
@@ -113,6 +130,19 @@ impl Index {
     }
 }
 
+/// The mean of the capabilities' directions, the nearer to nothing the fewer phrases there are.
+fn common(offers: &[Prepared]) -> Vec<f32> {
+    let mut sum = Sum::default();
+    offers.iter().for_each(|prepared| sum.add(&prepared.centre));
+    let phrases = offers.iter().map(|prepared| prepared.phrases.len()).sum::<usize>() as f32;
+    let factor = phrases / (phrases + MIDDLE_DOUBT) / offers.len().max(1) as f32;
+    sum.0.iter().map(|value| value * factor).collect()
+}
+
+fn seen_from(middle: &[f32], direction: &Vector) -> Vector {
+    Vector::new(direction.as_slice().iter().zip(middle).map(|(value, middle)| value - middle).collect::<Vec<_>>())
+}
+
 /// What keywords are taken from; the name counts twice.
 fn texts(offer: &Offer) -> Vec<String> {
     let title = offer.title();
@@ -122,9 +152,21 @@ fn texts(offer: &Offer) -> Vec<String> {
 }
 
 fn middle(vectors: impl Iterator<Item = Vector>) -> Vector {
-    let mut sum = [0.0; DIMENSIONS];
-    for vector in vectors {
-        sum.iter_mut().zip(vector.as_slice()).for_each(|(sum, value)| *sum += value);
+    let mut sum = Sum::default();
+    vectors.for_each(|vector| sum.add(&vector));
+    Vector::new(sum.0)
+}
+
+/// Directions added up.
+#[derive(Default)]
+struct Sum(Vec<f32>);
+
+impl Sum {
+    fn add(&mut self, vector: &Vector) {
+        if self.0.is_empty() {
+            self.0.extend_from_slice(vector.as_slice());
+        } else {
+            self.0.iter_mut().zip(vector.as_slice()).for_each(|(sum, value)| *sum += value);
+        }
     }
-    Vector::new(sum)
 }
