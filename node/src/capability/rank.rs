@@ -39,6 +39,8 @@ const WEIGHTS: Parts = Parts { centre: 0.306, nearest: 0.182, keywords: 0.225, s
 /// and how much of the message their phrases explain beside those of the others.
 const APART: f32 = 0.4;
 const EXPLAINED: f32 = 0.3;
+/// Orders are told apart to this part of 1.
+const ORDERS: f32 = 10_000.0;
 
 /// What makes a score.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -193,6 +195,8 @@ impl Index {
         for (place, share) in neighbours::explain(neighbours) {
             scored[place].order += EXPLAINED * share;
         }
+        // Those that are equal stay so, whatever the last bits of their sums are.
+        scored.iter_mut().for_each(|scored| scored.order = (scored.order * ORDERS).round() / ORDERS);
         scored
     }
 

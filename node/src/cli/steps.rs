@@ -63,7 +63,7 @@ pub async fn watch(
             screen.close_line()?;
             return Err(error);
         }
-        screen.broken_off()?;
+        screen.broken_off();
         tokio::time::sleep(RECONNECT_AFTER).await;
     }
 }
@@ -256,12 +256,15 @@ impl Screen<'_> {
     }
 
     /// The stream ended before the turn did.
-    fn broken_off(&mut self) -> Result<(), CliError> {
+    fn broken_off(&mut self) {
         if !std::mem::replace(&mut self.was_broken, true) && self.show == Show::Steps {
-            self.note(0, paint(WARN, "the connection broke off; asking again").to_string())?;
+            // The answer's line goes on where it ended: only the other stream begins a new one.
+            if self.line_open {
+                self.context.out.note("");
+            }
+            self.context.out.note(format_args!("  {}", paint(WARN, "the connection broke off; asking again")));
         }
         self.said.broken_off();
-        Ok(())
     }
 
     fn note(&mut self, depth: u32, line: String) -> Result<(), CliError> {
