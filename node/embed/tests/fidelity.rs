@@ -93,7 +93,7 @@ fn threads_share_one_model() {
 #[test]
 fn vectors_survive_being_written_down() {
     let vector = Embedder::shared().embed("a vector");
-    assert_eq!(Vector::from_bytes(&vector.to_bytes()), Some(vector));
+    assert_eq!(Vector::from_bytes(&vector.to_bytes()), Some(vector.clone()));
     assert!((vector.similarity(&vector) - 1.0).abs() < 1e-5);
     assert_eq!(Vector::from_bytes(&vector.to_bytes()[1..]), None);
     assert_eq!(Vector::from_bytes(&[0xff; 384 * 4]), None, "not a number");
