@@ -75,24 +75,44 @@ where
     Figures::of(times, start.elapsed())
 }
 
-/// Makes `rate` calls a second by the clock, whether earlier ones were answered or not, and counts each from when it was
-/// due: a server that stalls cannot hide it by being asked less.
-pub async fn drive_at<F, P>(rate: f64, seconds: Duration, call: F) -> Result<Figures>
+/// What calls by the clock took.
+#[derive(Debug, Clone, Copy)]
+pub struct ByTheClock {
+    /// From the moment at which each call was due: a server that stalls cannot hide it by being asked less, and neither
+    /// can a client that comes late.
+    pub due: Figures,
+    /// From the moment at which each call was made.
+    pub made: Figures,
+}
+
+/// Makes `rate` calls a second by the clock, from threads that take turns and sleep in between: an asynchronous timer
+/// ticks in milliseconds. A thread whose answer is late makes its next call late, and that counts from when it was due.
+pub fn drive_at<C>(rate: f64, seconds: Duration, callers: Vec<C>) -> Result<ByTheClock>
 where
-    F: Fn(u64) -> P,
-    P: Future<Output = Result<()>> + Send + 'static,
+    C: FnMut(u64) -> Result<()> + Send + 'static,
 {
-    let start = Instant::now();
-    let mut tasks = Vec::new();
-    for number in 0..(rate * seconds.as_secs_f64()) as u64 {
-        let due = start + Duration::from_secs_f64(number as f64 / rate);
-        tokio::time::sleep_until(due.into()).await;
-        let answered = call(number);
-        tasks.push(tokio::spawn(async move { answered.await.map(|()| due.elapsed()) }));
+    let start = Instant::now() + Duration::from_millis(20);
+    let (threads, calls) = (callers.len() as u64, (rate * seconds.as_secs_f64()) as u64);
+    let running = callers.into_iter().enumerate().map(|(thread, mut call)| {
+        std::thread::spawn(move || {
+            let (mut due_times, mut made_times) = (Vec::new(), Vec::new());
+            for number in (thread as u64..calls).step_by(threads as usize) {
+                let due = start + Duration::from_secs_f64(number as f64 / rate);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                let made = Instant::now();
+                call(number)?;
+                made_times.push(made.elapsed());
+                due_times.push(due.elapsed());
+            }
+            anyhow::Ok((due_times, made_times))
+        })
+    });
+    let (mut due, mut made) = (Vec::new(), Vec::new());
+    for thread in running.collect::<Vec<_>>() {
+        let times = thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
+        due.extend(times.0);
+        made.extend(times.1);
     }
-    let mut times = Vec::new();
-    for task in tasks {
-        times.push(task.await??);
-    }
-    Figures::of(times, start.elapsed())
+    let took = start.elapsed();
+    Ok(ByTheClock { due: Figures::of(due, took)?, made: Figures::of(made, took)? })
 }

@@ -1,9 +1,12 @@
-//! A pool of HTTP/1.1 connections to one server: as little client as there can be.
+//! HTTP/1.1 connections to one server: as little client as there can be. [`Pool`] for many that wait at once, [`Wire`] for
+//! a thread of its own, whose times have no runtime in them.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
@@ -30,11 +33,6 @@ impl Pool {
             opened.push(Mutex::new(connect(address).await?));
         }
         Ok(Pool { connections: opened.into(), authorization: format!("Bearer {token}").into() })
-    }
-
-    /// How many connections there are.
-    pub fn connections(&self) -> usize {
-        self.connections.len()
     }
 
     /// Posts `body` over a connection of the pool and returns the body of the answer, which must be a success.
@@ -74,4 +72,66 @@ async fn connect(address: &str) -> Result<Sender> {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     Ok(sender)
+}
+
+/// One connection that is written and read by the thread that has it.
+pub struct Wire {
+    reader: BufReader<TcpStream>,
+    token: String,
+    request: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl Wire {
+    /// Connects to a server at `address` (`HOST:PORT`) that listens; `token` is sent along.
+    pub fn open(address: &str, token: &str) -> Result<Wire> {
+        let stream = TcpStream::connect(address).with_context(|| format!("no server at {address}"))?;
+        stream.set_nodelay(true)?;
+        let reader = BufReader::with_capacity(16 << 10, stream);
+        Ok(Wire { reader, token: token.to_owned(), request: Vec::new(), body: Vec::new() })
+    }
+
+    /// Posts `body` and gives the body of the answer, which must be a success with a length.
+    pub fn post(&mut self, path: &str, body: &str) -> Result<&[u8]> {
+        self.exchange("POST", path, body)
+    }
+
+    /// Gets `path`; as [`Wire::post`].
+    pub fn get(&mut self, path: &str) -> Result<&[u8]> {
+        self.exchange("GET", path, "")
+    }
+
+    fn exchange(&mut self, method: &str, path: &str, body: &str) -> Result<&[u8]> {
+        self.request.clear();
+        write!(
+            self.request,
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            self.token,
+            body.len()
+        )?;
+        self.reader.get_mut().write_all(&self.request)?;
+        let (mut line, mut length, mut first) = (String::new(), None, true);
+        let mut status = String::new();
+        loop {
+            line.clear();
+            ensure!(self.reader.read_line(&mut line)? > 0, "{path}: the server closed the connection");
+            let text = line.trim_end();
+            if text.is_empty() {
+                break;
+            }
+            if std::mem::take(&mut first) {
+                text.clone_into(&mut status);
+            } else if let Some((name, value)) = text.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = Some(value.trim().parse::<usize>()?);
+            }
+        }
+        let Some(length) = length else { bail!("{path}: an answer without a length") };
+        self.body.resize(length, 0);
+        self.reader.read_exact(&mut self.body)?;
+        ensure!(status.contains(" 200 "), "{path}: {status}: {}", String::from_utf8_lossy(&self.body));
+        Ok(&self.body)
+    }
 }

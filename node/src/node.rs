@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use caxton_embed::Model;
 use caxton_proto::log::Token;
 use caxton_proto::log::cluster::NodeFacts;
 use caxton_raft::deploy_log::{self, DeployLog};
@@ -134,6 +135,15 @@ pub enum StartError {
     /// The language models' providers.
     #[error("the language models' providers cannot be set up")]
     Models(#[from] crate::llm::Error),
+    /// The sentence model that the settings name.
+    #[error("the sentence model in {} (`embed.model`) cannot be used", .dir.display())]
+    Sentences {
+        /// There.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// How many shards there are.
     #[error(transparent)]
     Shards(#[from] ShardsError),
@@ -178,6 +188,9 @@ impl StartError {
             ),
             StartError::Bind(BindError::Io { .. }) => {
                 "choose an address of this machine, as in `caxton serve --bind 127.0.0.1:7411`".to_owned()
+            }
+            StartError::Sentences { .. } => {
+                "put the model's files there, or leave `embed.model` out to use the built-in one".to_owned()
             }
             StartError::Tls(_) => {
                 "check the settings below [tls], and the folder tls/ of the data directory".to_owned()
@@ -240,6 +253,7 @@ impl Node {
         let listener = listen::bind(config.http.bind).await?;
         let addr = listener.local_addr().map_err(|source| BindError::Io { address: config.http.bind, source })?;
         let url = url(addr, tls::is_wanted(&config));
+        let sentences = sentence_model(config.embed.model.clone()).await?;
         let port = PeerPort::open(&config, &dir).await?;
         let own = introduction(addr, &url, port.as_ref());
         let identity = enter(&dir, &config, &own, port.as_ref()).await?;
@@ -249,7 +263,7 @@ impl Node {
         let failure = Failure::default();
         let (edges, workers) = (Tasks::new(failure.clone()), Tasks::new(failure.clone()));
         let door = Tasks::new(failure.clone());
-        let start = Start { config, started, stop: edges.stop_token(), identity, own, port };
+        let start = Start { config, started, stop: edges.stop_token(), identity, own, port, sentences };
         let Opened { services, groups, pins, replicas, service, facts, hearsay, api } = open(start, &door).await?;
         start_workers(&workers, &services, pins, replicas);
         start_cluster(&workers, &services, service, facts, hearsay);
@@ -393,6 +407,7 @@ struct Start {
     identity: NodeIdentity,
     own: Introduction,
     port: Option<PeerPort>,
+    sentences: Model,
 }
 
 /// What is open.
@@ -410,7 +425,7 @@ struct Opened {
 
 /// Opens the stores and wires what works on them.
 async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
-    let Start { config, started, stop, identity, own, port } = start;
+    let Start { config, started, stop, identity, own, port, sentences } = start;
     let dir = config.data.dir.clone();
     let reserve = config.disk.reserve_bytes.0;
     let credentials = Credentials::open(dir.join("tls"), Certified { cluster: identity.cluster, node: identity.node })?;
@@ -490,7 +505,7 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
     let backup_replicas = replicas.clone();
     let uploads = Arc::new(Semaphore::new(config.deploy.uploads_max as usize));
     let event_streams = Arc::new(Semaphore::new(config.http.event_streams_max as usize));
-    let routing = Router::new(Vectors::at(&dir.join("cache")), RouterLimits::default());
+    let routing = Router::new(Vectors::at(&dir.join("cache"), sentences), RouterLimits::default());
     let providers =
         Providers::new(ProviderSettings::from_env(utf8_variables()))?.with_secrets(Arc::new(secrets.clone()));
     let mut models = Models::new(providers);
@@ -584,6 +599,21 @@ fn tool_settings(dir: &Path, config: &Config) -> ToolSettings {
         queue: usize::try_from(tools.queue_max).unwrap_or(usize::MAX),
         processes: tools.processes.then(|| utf8_variables().filter(named).collect()),
     }
+}
+
+/// The model that the settings name, or the built-in one, which is not read before it is needed.
+async fn sentence_model(dir: PathBuf) -> Result<Model, StartError> {
+    if dir.as_os_str().is_empty() {
+        return Ok(Model::built_in());
+    }
+    let folder = dir.clone();
+    let model = match tokio::task::spawn_blocking(move || Model::open(&folder)).await {
+        Ok(Ok(model)) => model,
+        Ok(Err(error)) => return Err(StartError::Sentences { dir, source: error.into() }),
+        Err(panic) => return Err(StartError::Sentences { dir, source: panic.into() }),
+    };
+    info!(dir = %dir.display(), dimensions = model.dimensions(), "the sentence model was read");
+    Ok(model)
 }
 
 /// Where models' answers are recorded.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use caxton_proto::manifest::ToolManifest;
 use caxton_proto::manifest::secret::{GivenValue, SecretName};
 use caxton_proto::manifest::tool::ToolKind;
@@ -76,6 +77,15 @@ pub enum Unusable {
         /// The name.
         tool: String,
     },
+}
+
+/// Why a node cannot take a tool that is being deployed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// Its module does not load; this is why.
+    Broken(String),
+    /// It is a process, and the node's operator has not switched those on.
+    ProcessesOff,
 }
 
 /// A handle on the loaded tools; clones are handles on the same.
@@ -158,17 +168,21 @@ impl Tools {
     }
 
     /// Loads a tool for a trial, with its grants but without the values of its secrets, which a deployment does not
-    /// bring. What was compiled stays in the cache for the first call. Takes as long as compiling does.
-    pub fn prove(&self, manifest: &ToolManifest, wasm: &[u8]) -> Result<(), String> {
+    /// bring, and gives the names of its functions. What was compiled stays in the cache for the first call. Takes as
+    /// long as compiling does. A server outside is not asked: it may be elsewhere for a while.
+    pub fn prove(&self, manifest: &ToolManifest, wasm: Option<Bytes>) -> Result<Vec<String>, Unfit> {
         let kind = match manifest.kind {
             ToolKind::Component { .. } => Kind::Component,
             ToolKind::Command { .. } => Kind::Command,
             ToolKind::Core { .. } => Kind::Core,
-            ToolKind::McpHttp { .. } | ToolKind::McpStdio { .. } => return Ok(()),
+            ToolKind::McpStdio { .. } if self.0.processes.is_none() => return Err(Unfit::ProcessesOff),
+            ToolKind::McpHttp { .. } | ToolKind::McpStdio { .. } => return Ok(Vec::new()),
         };
         let grants = grants(manifest, |_| Ok::<_, std::convert::Infallible>(String::new())).unwrap_or_default();
         let spec = Spec { name: manifest.name.to_string(), kind, grants, limits: limits(manifest) };
-        self.0.sandbox.load(spec, wasm).map(drop).map_err(|error| crate::tasks::chain(&error))
+        let loaded = self.0.sandbox.load(spec, &wasm.unwrap_or_default());
+        let loaded = loaded.map_err(|error| Unfit::Broken(crate::tasks::chain(&error)))?;
+        Ok(loaded.definitions().iter().map(|definition| definition.name.clone()).collect())
     }
 
     /// The place of a tool whose files are these, emptied when they changed or when it failed a while ago.

@@ -50,6 +50,10 @@ pub mod code {
     pub const MISSING_FILE: &str = "missing_file";
     /// A tool that cannot be loaded: it does not compile, or wants what it is not given.
     pub const TOOL_BROKEN: &str = "tool_broken";
+    /// A tool in the place of a language model that has no function `chat`.
+    pub const NO_CHAT: &str = "no_chat";
+    /// A tool that is a process, on a node whose operator has not switched those on.
+    pub const PROCESSES_OFF: &str = "processes_off";
     /// A text file that is not UTF-8.
     pub const NOT_UTF8: &str = "not_utf8";
     /// A file that is too large.

@@ -10,4 +10,5 @@ mod mcp;
 mod messages;
 mod models;
 mod secrets;
+mod sentences;
 mod tls;

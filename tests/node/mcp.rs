@@ -297,11 +297,19 @@ async fn a_process_runs_only_where_the_operator_allows_it_and_ends_with_the_node
     let content = process(place.path());
     let bench = Bench::new(&[]).await;
     bench.set_secret("LAB_TOKEN", TOKEN).await;
-    bench.deploy(&content, 0, &Content::default(), "first").await;
-    let problem = refused(bench.post("/tools/shell/calls", &json!({ "function": "env" })), 503, "unavailable").await;
-    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("tools.processes=true")), "{problem}");
+    bench.send(&content).await;
+    let request = content.request(0, &Content::default(), "first");
+    let problem = refused(bench.post("/deployments", &request), 422, "check_failed").await;
+    let found = &problem["diagnostics"][0];
+    assert_eq!(
+        (&found["code"], &found["path"], &found["place"]["line"]),
+        (&json!("processes_off"), &json!("tools/shell/tool.toml"), &json!(3)),
+        "{problem}"
+    );
+    assert!(found["help"].as_str().is_some_and(|help| help.contains("tools.processes=true")), "{problem}");
 
     let bench = Bench::on(bench.stop().await, &["tools.processes=true"]).await;
+    bench.deploy(&content, 0, &Content::default(), "first").await;
     let (status, called) = bench.call("shell", "env", json!({})).await;
     assert_eq!(status, 200, "{called}");
     let said = text(&called).to_owned();
@@ -317,7 +325,13 @@ async fn a_process_runs_only_where_the_operator_allows_it_and_ends_with_the_node
     let (status, called) = bench.call("shell", "env", json!({})).await;
     let second = pid(text(&called)).expect("a process");
     assert!(status == 200 && second != first, "{called}");
-    bench.stop().await;
+    let dir = bench.stop().await;
     let gone = || async { !Path::new("/proc").join(&second).exists() };
     eventually("the process ends with the node", gone).await;
+
+    // Switched off again, what is live stays, and says at a call what to do.
+    let bench = Bench::on(dir, &[]).await;
+    let problem = refused(bench.post("/tools/shell/calls", &json!({ "function": "env" })), 503, "unavailable").await;
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("tools.processes=true")), "{problem}");
+    bench.stop().await;
 }

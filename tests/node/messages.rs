@@ -186,10 +186,15 @@ async fn an_approval_waits_over_a_restart() {
     let bench = with(&gated).await;
     let mut message = chart();
     message["conversation"] = json!("c-1");
+    message["idempotency_key"] = json!("k-1");
     let (status, waiting) = read(bench.post("/messages", &message)).await;
     assert_eq!((status, waiting["event"].as_str()), (202, Some("waiting")), "{waiting}");
 
     let bench = Bench::on(bench.stop().await, &[]).await;
+    // The same message is the same turn, which still waits; another one with its key is refused.
+    assert_eq!(read(bench.post("/messages", &message)).await, (202, waiting));
+    message["text"] = json!("Draw another one");
+    refused(bench.post("/messages", &message), 409, "conflict").await;
     let (_, listed) = read(bench.request(Method::GET, &at("/approvals"))).await;
     let [approval] = listed["approvals"].as_array().expect("a list").as_slice() else { panic!("{listed}") };
     assert_eq!((approval["agent"].as_str(), approval["tool"].as_str()), (Some("data-fetcher"), Some("csv-reader")));

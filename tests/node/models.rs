@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, read};
+use crate::bench::{Bench, read, refused};
 use crate::deploy::{Content, at};
 use crate::secrets::{VALUE, provider};
 
@@ -77,13 +77,55 @@ async fn a_tool_that_exports_chat_is_a_model_that_calls_tools() {
     let (status, called) = read(bench.post("/tools/plain-model/calls", &json!({ "arguments": chat }))).await;
     assert_eq!((status, called["result"]["structured"]["text"].as_str()), (200, Some("You said: hi")), "{called}");
 
-    // Without the function, its error says which tool and which provider.
+    // Without the function it is no model, and what is live stays.
     let other = content.clone().file("tools/plain-model/plain-model.wasm", caxton_tools::examples::CSV_READER);
-    bench.deploy(&other, 1, &content, "second").await;
-    let (status, failed) = bench.ask("hi").await;
-    assert_eq!(status, 502, "{failed}");
-    let said = failed.to_string();
-    assert!(said.contains("plain-model") && said.contains("`lab`") && said.contains("has no tool `chat`"), "{said}");
+    bench.send(&other).await;
+    let request = other.request(1, &content, "second");
+    let problem = refused(bench.post("/deployments", &request), 422, "check_failed").await;
+    let found = &problem["diagnostics"][0];
+    assert_eq!(
+        (&found["code"], &found["path"], &found["place"]["line"]),
+        (&json!("no_chat"), &json!("caxton.toml"), &json!(5)),
+        "{problem}"
+    );
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_names_a_tool_as_its_model_without_a_provider_of_its_own() {
+    let bench = Bench::new(&[]).await;
+    let tool = "[tool]\nname = \"plain-model\"\nkind = \"component\"\nmodule = \"m.wasm\"\n";
+    let agent = |llm: &str| format!("[agent]\nname = \"greeter\"\n[capabilities]\npatterns = [\"greet\"]\n{llm}");
+    let first = Content::default()
+        .file("tools/plain-model/tool.toml", tool)
+        .file("tools/plain-model/m.wasm", caxton_tools::examples::PLAIN_MODEL)
+        .file("agents/greeter.toml", agent("[llm]\nprovider = \"tool:plain-model\"\n"));
+    bench.deploy(&first, 0, &Content::default(), "first").await;
+    let (status, answer) = bench.ask("good morning").await;
+    assert_eq!((status, answer["text"].as_str()), (200, Some("You said: good morning")), "{answer}");
+
+    // Where a whole workspace asks it, and where it stands in for a provider that is not there.
+    let url = "http://127.0.0.1:1/v1";
+    let settings = format!(
+        "[workspace]\nname = \"demo\"\n[llm]\nprovider = \"tool:plain-model\"\n\
+         [providers.lab]\nkind = \"openai\"\nbase_url = \"{url}\"\nmodel = \"m\"\n"
+    );
+    let second = first.clone().file("caxton.toml", settings.clone()).file("agents/greeter.toml", agent(""));
+    bench.deploy(&second, 1, &first, "second").await;
+    let (status, answer) = bench.ask("again").await;
+    assert_eq!((status, answer["text"].as_str()), (200, Some("You said: again")), "{answer}");
+    let fallback = "[llm]\nprovider = \"lab\"\nfallback = [\"tool:plain-model\"]\n";
+    let third = second.clone().file("agents/greeter.toml", agent(fallback));
+    bench.deploy(&third, 2, &second, "third").await;
+    let (status, answer) = bench.ask("once more").await;
+    assert_eq!((status, answer["text"].as_str()), (200, Some("You said: once more")), "{answer}");
+
+    // A tool that is not there, or has no `chat`, is refused where it is named.
+    let absent = third.clone().file("agents/greeter.toml", agent("[llm]\nprovider = \"tool:plain-modell\"\n"));
+    bench.send(&absent).await;
+    let problem = refused(bench.post("/deployments", &absent.request(3, &third, "absent")), 422, "check_failed").await;
+    let found = &problem["diagnostics"][0];
+    assert_eq!((&found["code"], &found["place"]["line"]), (&json!("unknown_tool"), &json!(6)), "{problem}");
     bench.stop().await;
 }
 

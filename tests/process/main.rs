@@ -23,4 +23,5 @@ mod openai;
 
 mod terminal;
 
+mod asking;
 mod backup;

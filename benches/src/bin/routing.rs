@@ -181,7 +181,7 @@ fn controls(offers: &[Offer], messages: &[&Message]) {
 }
 
 fn middle(vectors: &[Vector]) -> Vector {
-    let mut sum = [0.0; caxton_embed::DIMENSIONS];
+    let mut sum = vec![0.0_f32; caxton_embed::DIMENSIONS];
     for vector in vectors {
         sum.iter_mut().zip(vector.as_slice()).for_each(|(sum, value)| *sum += value);
     }

@@ -6,7 +6,8 @@
 //!
 //! A turn is everything: HTTP, the token, the agent (named, or found by what it can do), the model's script, the record
 //! in the replicated log with its fsync, the answer. The controls, in the same run: an append with fdatasync, and the same
-//! client getting `/health`, which is HTTP alone.
+//! client getting `/health`, which is HTTP alone. Where messages come by the clock, each is timed twice: from when it was due,
+//! which has the client's own lateness in it, and from when it was sent.
 
 use std::fs;
 use std::io::Write;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use caxton_benches::figures::{Figures, bare_fdatasync, drive, drive_at};
-use caxton_benches::http::Pool;
+use caxton_benches::http::{Pool, Wire};
 use caxton_benches::node::Caxton;
 use clap::Parser;
 use serde_json::json;
@@ -43,6 +44,9 @@ struct Args {
     /// Messages in a second, where the time of each is wanted.
     #[arg(long, default_value_t = 1_000.0)]
     rate: f64,
+    /// Connections that take turns in sending those.
+    #[arg(long, default_value_t = 16)]
+    connections: usize,
     /// How many agents are deployed, one run each.
     #[arg(long, value_delimiter = ',', default_value = "10,10000")]
     agents: Vec<usize>,
@@ -80,6 +84,14 @@ async fn run(args: &Args, caxton: &Caxton, home: &Path, agents: usize) -> Result
     };
     print("control: GET /health, one client", agents, &drive(1, seconds, health.clone()).await?)?;
     print("control: GET /health, all clients", agents, &drive(args.clients, seconds, health).await?)?;
+    let clock = Clock {
+        rate: args.rate,
+        seconds,
+        connections: args.connections,
+        address: &node.address,
+        token: &node.token()?,
+    };
+    clock.measure("control: GET /health", agents, |wire, _| wire.get("/health").map(drop))?;
     for (how, named) in [("to a named agent", true), ("found by capability", false)] {
         let turn = {
             let pool = pool.clone();
@@ -93,11 +105,34 @@ async fn run(args: &Args, caxton: &Caxton, home: &Path, agents: usize) -> Result
         drive(args.clients, seconds / 2, turn.clone()).await?;
         print(&format!("{how}, one client"), agents, &drive(1, seconds, turn.clone()).await?)?;
         print(&format!("{how}, {} clients", args.clients), agents, &drive(args.clients, seconds, turn.clone()).await?)?;
-        let connections = pool.connections() as u64;
-        let at_rate = drive_at(args.rate, seconds, |number| turn((number % connections) as usize, number)).await?;
-        print(&format!("{how}, {} in a second by the clock", args.rate), agents, &at_rate)?;
+        clock
+            .measure(how, agents, move |wire, number| wire.post(MESSAGES, &message(named, agents, number)).map(drop))?;
     }
     node.stop()
+}
+
+/// How calls are made by the clock.
+struct Clock<'a> {
+    rate: f64,
+    seconds: Duration,
+    connections: usize,
+    address: &'a str,
+    token: &'a str,
+}
+
+impl Clock<'_> {
+    fn measure<F>(&self, how: &str, agents: usize, call: F) -> Result<()>
+    where
+        F: Fn(&mut Wire, u64) -> Result<()> + Clone + Send + 'static,
+    {
+        let callers = (0..self.connections).map(|_| {
+            let (mut wire, call) = (Wire::open(self.address, self.token)?, call.clone());
+            anyhow::Ok(move |number| call(&mut wire, number))
+        });
+        let times = drive_at(self.rate, self.seconds, callers.collect::<Result<_>>()?)?;
+        print(&format!("{how}, {} in a second, from when each was due", self.rate), agents, &times.due)?;
+        print(&format!("{how}, {} in a second, from when each was sent", self.rate), agents, &times.made)
+    }
 }
 
 fn message(named: bool, agents: usize, number: u64) -> String {

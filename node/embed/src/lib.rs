@@ -1,16 +1,23 @@
-//! The sentence model inside the binary: a text to a vector whose direction is its meaning.
+//! A sentence model: a text to a vector whose direction is its meaning.
 //!
-//! It is all-MiniLM-L6-v2 in eight bits, run by kernels of our own that are chosen for the processor at run time.
-//! Nothing is fetched, read or allocated at run time but a thread's scratch. Texts are cut at [`TOKENS_MAX`] pieces.
+//! The one inside the binary is all-MiniLM-L6-v2 in eight bits, run by kernels of our own that are chosen for the
+//! processor at run time. Nothing of it is fetched, read or allocated at run time but a thread's scratch. Texts are cut
+//! at [`TOKENS_MAX`] pieces. [`Model`] is that one or another out of a folder, which candle runs; vectors of different
+//! models are never compared.
 
+mod folder;
 mod forward;
 mod kernel;
 mod layout;
+mod model;
 mod tokens;
+mod transformer;
 mod weights;
 
+pub use folder::{Found, OpenError};
 pub use kernel::Choice as Kernel;
 pub use layout::{HIDDEN as DIMENSIONS, TOKENS_MAX};
+pub use model::Model;
 pub use tokens::Vocabulary;
 
 use forward::Scratch;
@@ -22,24 +29,23 @@ thread_local! {
     static SCRATCH: RefCell<(Vec<u32>, Scratch)> = RefCell::default();
 }
 
-/// A text's meaning: a direction, so its length is 1 (or 0 for [`Vector::ZERO`]).
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[repr(C, align(64))]
-pub struct Vector([f32; DIMENSIONS]);
+/// A text's meaning: a direction, so its length is 1 (or 0 for [`Vector::ZERO`]). How many numbers it has depends on the
+/// model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vector(Vec<f32>);
 
 impl Vector {
-    /// No direction; similar to nothing.
-    pub const ZERO: Self = Self([0.0; DIMENSIONS]);
+    /// No direction and no numbers; similar to nothing.
+    pub const ZERO: Self = Self(Vec::new());
 
-    /// Scales numbers to length 1; all zeros stay so, and so does what is not finite.
-    pub fn new(mut values: [f32; DIMENSIONS]) -> Self {
+    /// Scales numbers to length 1. All zeros, and what is not finite, have no direction.
+    pub fn new(values: impl Into<Vec<f32>>) -> Self {
+        let mut values = values.into();
         let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
-        if !length.is_finite() {
+        if !length.is_finite() || length == 0.0 {
             return Self::ZERO;
         }
-        if length > 0.0 {
-            values.iter_mut().for_each(|value| *value /= length);
-        }
+        values.iter_mut().for_each(|value| *value /= length);
         Self(values)
     }
 
@@ -61,8 +67,7 @@ impl Vector {
     /// What [`Vector::to_bytes`] wrote; nothing if it did not.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (words, []) = bytes.as_chunks::<4>() else { return None };
-        let values: [f32; DIMENSIONS] =
-            words.iter().map(|word| f32::from_le_bytes(*word)).collect::<Vec<_>>().try_into().ok()?;
+        let values: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
         values.iter().all(|value| value.is_finite()).then_some(Self(values))
     }
 }
@@ -134,7 +139,7 @@ impl Embedder {
 
     fn embed_ids(&self, ids: &[u32], scratch: &mut Scratch) -> Vector {
         self.kernel.run(&self.model, ids, scratch);
-        let mut sum = [0.0; DIMENSIONS];
+        let mut sum = [0.0_f32; DIMENSIONS];
         for row in scratch.x[..ids.len() * DIMENSIONS].chunks_exact(DIMENSIONS) {
             sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
         }

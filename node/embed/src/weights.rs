@@ -13,6 +13,11 @@ pub struct Aligned<B> {
 
 /// The model file that the build script made. Its length is part of the type: another layout does not compile.
 pub static MODEL: Aligned<[u8; LEN]> = Aligned { bytes: *include_bytes!(concat!(env!("OUT_DIR"), "/model.bin")) };
+/// The model file's own checksum, its last bytes.
+pub fn checksum() -> [u8; CHECKSUM] {
+    *MODEL.bytes.last_chunk().unwrap_or(&[0; CHECKSUM])
+}
+
 /// The published vocabulary.
 pub static VOCABULARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vocab.txt"));
 

@@ -1,15 +1,15 @@
 //! An agent as turns use it: its file, its prompts, its tools' definitions and the chain of its models.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use caxton_proto::manifest::agent::AgentManifest;
 use caxton_proto::manifest::prompt::{Prompt, Template, Values};
-use caxton_proto::manifest::provider::{Fallback, ProviderKind};
+use caxton_proto::manifest::provider::{Fallback, Price, ProviderKind, ProviderRef, TIMEOUT};
 use caxton_proto::manifest::workspace::WorkspaceManifest;
 use caxton_proto::tree::TreePath;
-use caxton_proto::{ProviderName, Revision, ToolName, WorkspaceId};
+use caxton_proto::{Revision, ToolName, WorkspaceId};
 use serde_json::Value;
 
 use super::turn::{Gate, Limits};
@@ -86,7 +86,7 @@ pub struct Parts<'a> {
     /// The node's providers.
     pub providers: &'a Providers,
     /// A tool of the workspace in the place of a provider, which may take so long.
-    pub chat_tool: &'a dyn Fn(&ProviderName, &ToolName, Duration) -> Arc<dyn Provider>,
+    pub chat_tool: &'a dyn Fn(&ProviderRef, &ToolName, Duration) -> Arc<dyn Provider>,
 }
 
 impl Agent {
@@ -172,20 +172,28 @@ fn name_tools(offered: Vec<Offered>, gate: impl Fn(&ToolName) -> Gate) -> Vec<Ag
 fn chain(parts: &Parts<'_>) -> Vec<Target> {
     let llm = &parts.manifest.llm;
     let settings = parts.settings;
-    let Some(first) = llm.provider.as_ref().or_else(|| settings.default_provider()) else { return Vec::new() };
+    let Some(first) = llm.provider.clone().or_else(|| settings.default_provider()) else { return Vec::new() };
     let model = llm.model.clone().or_else(|| {
         let workspace_default = llm.provider.is_none() || llm.provider == settings.llm.provider;
         settings.llm.model.clone().filter(|_| workspace_default)
     });
-    let mut targets = vec![target(first, model.as_deref(), parts)];
-    let after = settings.providers.get(first).map(|provider| provider.fallback.as_slice()).unwrap_or_default();
+    let mut targets = vec![target(&first, model.as_deref(), parts)];
+    let declared = first.named().and_then(|name| settings.providers.get(name));
+    let after = declared.map(|provider| provider.fallback.as_slice()).unwrap_or_default();
     for Fallback { provider, model } in llm.fallback.iter().chain(after).take(TARGETS_MAX - 1) {
         targets.push(target(provider, model.as_deref(), parts));
     }
     targets
 }
 
-fn target(name: &ProviderName, model: Option<&str>, parts: &Parts<'_>) -> Target {
+fn target(asked: &ProviderRef, model: Option<&str>, parts: &Parts<'_>) -> Target {
+    let name = match asked {
+        ProviderRef::Named(name) => name,
+        ProviderRef::Tool(tool) => {
+            let provider = (parts.chat_tool)(asked, tool, TIMEOUT);
+            return tool_target(asked, model.unwrap_or(tool.as_str()), provider, BTreeMap::new());
+        }
+    };
     let declared = parts.settings.providers.get(name);
     let model = model.or_else(|| declared.and_then(|provider| provider.model.as_deref()));
     let unusable = |problem: String| Voice::Unusable(problem.into());
@@ -206,9 +214,8 @@ fn target(name: &ProviderName, model: Option<&str>, parts: &Parts<'_>) -> Target
             target(script.as_str(), read.map_or_else(unusable, Voice::Speech))
         }
         ProviderKind::Wasm { tool } => {
-            let provider = (parts.chat_tool)(name, tool, declared.timeout);
-            let backend = Backend::new(name.as_str(), provider, declared.prices.clone());
-            target(model.unwrap_or(tool.as_str()), Voice::Backend(Arc::new(backend)))
+            let provider = (parts.chat_tool)(asked, tool, declared.timeout);
+            tool_target(asked, model.unwrap_or(tool.as_str()), provider, declared.prices.clone())
         }
         ProviderKind::OpenAi { .. } | ProviderKind::Anthropic { .. } => {
             let backend = parts.providers.of_workspace(parts.workspace, name, declared);
@@ -219,4 +226,16 @@ fn target(name: &ProviderName, model: Option<&str>, parts: &Parts<'_>) -> Target
             }
         }
     }
+}
+
+/// A tool that is asked as a model.
+fn tool_target(
+    asked: &ProviderRef,
+    model: &str,
+    provider: Arc<dyn Provider>,
+    prices: BTreeMap<String, Price>,
+) -> Target {
+    let provider_name = asked.to_string();
+    let backend = Backend::new(&provider_name, provider, prices);
+    Target { provider: provider_name, model: model.to_owned(), voice: Voice::Backend(Arc::new(backend)) }
 }

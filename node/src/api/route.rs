@@ -65,6 +65,9 @@ pub struct RouteCandidate {
     pub score: f32,
     /// The score that it needs to be taken.
     pub threshold: f32,
+    /// By what the candidates are ordered: the score, and how much it stands out among the others.
+    #[serde(default)]
+    pub order: f32,
     /// What the score is made of.
     pub parts: RouteParts,
     /// Its phrase that is most like the message.

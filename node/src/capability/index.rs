@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use caxton_embed::{DIMENSIONS, Vector};
+use caxton_embed::{Vector, dot};
 use caxton_proto::manifest::AgentManifest;
 use caxton_proto::{AgentName, CapabilityName};
 use semver::Version;
@@ -64,6 +64,8 @@ pub(super) struct Prepared {
     pub summary: Arc<Packed>,
     /// The direction in the middle of the phrases.
     pub centre: Arc<Packed>,
+    /// The same, as it stands to the middle of all that the workspace's agents offer.
+    pub from_middle: FromMiddle,
     /// Which of [`Index::agents`] it belongs to.
     pub agent: usize,
 }
@@ -74,8 +76,32 @@ pub struct Index {
     pub(super) offers: Vec<Prepared>,
     /// The direction in the middle of each agent's capabilities.
     pub(super) agents: Vec<Arc<Packed>>,
+    /// The middle of all capabilities: what is common to them, which tells none from another. Short of 1, because few
+    /// phrases say little of it.
+    middle: Vec<f32>,
     pub(super) keywords: Keywords,
 }
+
+/// How a direction stands to the middle of all capabilities. With the cosine of two directions, it gives the cosine of the
+/// two as they look from there.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct FromMiddle {
+    /// The product of the direction and the middle.
+    along: f32,
+    /// How far apart they are.
+    away: f32,
+}
+
+impl FromMiddle {
+    fn of(direction: &Vector, middle: &[f32]) -> FromMiddle {
+        let along = dot(direction.as_slice(), middle);
+        let squared = dot(direction.as_slice(), direction.as_slice()) - 2.0 * along + dot(middle, middle);
+        FromMiddle { along, away: squared.max(0.0).sqrt() }
+    }
+}
+
+/// So many phrases halve the doubt about what is common to a workspace's capabilities.
+const MIDDLE_DOUBT: f32 = 100.0;
 
 impl Index {
     /// Prepares offers; those of one agent must follow one another. Embeds what `vectors` does not know: about a
@@ -96,16 +122,33 @@ impl Index {
             }
             let centre = middle(&phrases);
             centres.push(centre.clone());
-            prepared.push(Prepared { offer, phrases, summary, centre, agent: agents.len() });
+            let from_middle = FromMiddle::default();
+            prepared.push(Prepared { offer, phrases, summary, centre, from_middle, agent: agents.len() });
         }
         if !centres.is_empty() {
             agents.push(middle(&centres));
         }
         prepared.shrink_to_fit();
         agents.shrink_to_fit();
+        let middle = common(&prepared);
+        for prepared in &mut prepared {
+            prepared.from_middle = FromMiddle::of(&prepared.centre.unpacked(), &middle);
+        }
         let documents: Vec<Vec<String>> = prepared.iter().map(|prepared| texts(&prepared.offer)).collect();
         let keywords = Keywords::build(documents.iter().map(|texts| texts.iter().map(String::as_str)));
-        Self { offers: prepared, agents, keywords }
+        Self { offers: prepared, agents, middle, keywords }
+    }
+
+    /// How a direction stands to the middle of all capabilities.
+    pub(super) fn from_middle(&self, meaning: &Vector) -> FromMiddle {
+        FromMiddle::of(meaning, &self.middle)
+    }
+
+    /// The cosine of two directions as they look from the middle of all capabilities, where `cosine` is their own.
+    pub(super) fn apart(&self, cosine: f32, one: FromMiddle, other: FromMiddle) -> f32 {
+        let product = cosine - one.along - other.along + dot(&self.middle, &self.middle);
+        let lengths = one.away * other.away;
+        if lengths > 0.0 { product / lengths } else { 0.0 }
     }
 
     /// How many capabilities there are.
@@ -117,6 +160,15 @@ impl Index {
     pub fn is_empty(&self) -> bool {
         self.offers.is_empty()
     }
+}
+
+/// The mean of the capabilities' directions, the nearer to nothing the fewer phrases there are.
+fn common(offers: &[Prepared]) -> Vec<f32> {
+    let mut sum = Sum::default();
+    offers.iter().for_each(|prepared| sum.add(&prepared.centre.unpacked()));
+    let phrases = offers.iter().map(|prepared| prepared.phrases.len()).sum::<usize>() as f32;
+    let factor = phrases / (phrases + MIDDLE_DOUBT) / offers.len().max(1) as f32;
+    sum.0.iter().map(|value| value * factor).collect()
 }
 
 /// What keywords are taken from; the name counts twice.
@@ -132,9 +184,21 @@ fn middle(vectors: &[Arc<Packed>]) -> Arc<Packed> {
     if let [only] = vectors {
         return only.clone();
     }
-    let mut sum = [0.0; DIMENSIONS];
-    for vector in vectors {
-        sum.iter_mut().zip(vector.unpacked().as_slice()).for_each(|(sum, value)| *sum += value);
+    let mut sum = Sum::default();
+    vectors.iter().for_each(|vector| sum.add(&vector.unpacked()));
+    Arc::new(Packed::from(&Vector::new(sum.0)))
+}
+
+/// Directions added up.
+#[derive(Default)]
+struct Sum(Vec<f32>);
+
+impl Sum {
+    fn add(&mut self, vector: &Vector) {
+        if self.0.is_empty() {
+            self.0.extend_from_slice(vector.as_slice());
+        } else {
+            self.0.iter_mut().zip(vector.as_slice()).for_each(|(sum, value)| *sum += value);
+        }
     }
-    Arc::new(Packed::from(&Vector::new(sum)))
 }

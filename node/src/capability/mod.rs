@@ -8,6 +8,7 @@
 mod index;
 mod keywords;
 mod load;
+mod neighbours;
 mod rank;
 mod router;
 mod vectors;

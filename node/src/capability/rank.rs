@@ -4,10 +4,11 @@
 //! which nobody is the answer, were fitted to the even lines of a public set of messages (CLINC150) and measured on
 //! the odd ones: docs/benchmarks.md has the figures, and how to repeat them.
 //!
-//! The odd lines are no clean test of the whole: which parts a score has, and how a word counts that no capability
-//! uses, were chosen among about a dozen variants while the odd lines' figures were in view. Two-fold cross-validation
-//! inside the even lines picks the same variant out of 24 (capability 0.869, agent 0.952, AUROC 0.979 there). Whoever
-//! changes a part, a weight or a threshold fits on even lines, chooses inside them too, and looks at the odd ones once.
+//! The odd lines are no clean test of the score: which parts it has, and how a word counts that no capability uses, were
+//! chosen among about a dozen variants while the odd lines' figures were in view. Two-fold cross-validation inside the
+//! even lines picks the same variant out of 24. What orders the candidates beside it ([`APART`], [`EXPLAINED`]) was chosen
+//! on even lines alone, from the middle of a plateau. Whoever changes a part, a weight or a threshold fits on even lines,
+//! chooses inside them too, and looks at the odd ones once.
 
 use std::cmp::Reverse;
 
@@ -17,6 +18,7 @@ use semver::{Version, VersionReq};
 
 use super::index::{Index, Prepared};
 use super::keywords::Hits;
+use super::neighbours::{self, Neighbour};
 use super::vectors::Packed;
 
 /// Candidates whose phrases are compared one by one; the others are far behind without that.
@@ -32,6 +34,13 @@ const THRESHOLD_PER_TENFOLD: f32 = 0.13;
 
 /// How much each part counts; they sum to 1.
 const WEIGHTS: Parts = Parts { centre: 0.306, nearest: 0.182, keywords: 0.225, summary: 0.182, agent: 0.105 };
+
+/// What is added to the score to order the candidates: how similar they are as seen from the middle of all capabilities,
+/// and how much of the message their phrases explain beside those of the others.
+const APART: f32 = 0.4;
+const EXPLAINED: f32 = 0.3;
+/// Orders are told apart to this part of 1.
+const ORDERS: f32 = 10_000.0;
 
 /// What makes a score.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,6 +96,8 @@ pub struct Candidate {
     pub score: f32,
     /// The score that it needs.
     pub threshold: f32,
+    /// By what the candidates are ordered: the score, and how it stands out among the others.
+    pub order: f32,
     /// What the score is made of.
     pub parts: Parts,
     /// The phrase of the capability that is most like the message.
@@ -133,9 +144,9 @@ impl Index {
         let mut scored = match self.called(text) {
             named if named.is_empty() => self.shortlist(meaning, &hits),
             // A capability's own name is an address, and leaves nothing to be guessed.
-            named => named.into_iter().map(|at| Scored { at, parts: ONE, nearest: 0, threshold: 0.0 }).collect(),
+            named => named.into_iter().map(|at| Scored::new(at, ONE, 0.0)).collect(),
         };
-        scored.sort_by(|a, b| b.parts.score().total_cmp(&a.parts.score()).then(a.at.cmp(&b.at)));
+        scored.sort_by(|a, b| b.order.total_cmp(&a.order).then(a.at.cmp(&b.at)));
         let choice = self.choose(&mut scored, requirements);
         let candidates = scored.iter().take(CANDIDATES_MAX.max(equals_of(&choice)));
         Ranking { candidates: candidates.map(|scored| self.explain(scored, &hits, requirements)).collect(), choice }
@@ -160,22 +171,37 @@ impl Index {
                 summary: prepared.summary.similarity(&packed),
                 agent: agents[prepared.agent],
             };
-            Scored { at, parts, nearest: 0, threshold: threshold(prepared.phrases.len()) }
+            Scored::new(at, parts, threshold(prepared.phrases.len()))
         };
         let mut scored: Vec<Scored> = self.offers.iter().enumerate().map(rough).collect();
         if scored.len() > SHORTLIST {
             scored.select_nth_unstable_by(SHORTLIST, |a, b| b.parts.score().total_cmp(&a.parts.score()));
             scored.truncate(SHORTLIST);
         }
-        for scored in &mut scored {
-            let phrases = self.offers[scored.at].phrases.iter().map(|phrase| phrase.similarity(&packed)).enumerate();
-            let nearest = phrases.max_by(|(_, a), (_, b)| a.total_cmp(b));
+        let mut neighbours = Vec::new();
+        for (place, scored) in scored.iter_mut().enumerate() {
+            let phrases = &self.offers[scored.at].phrases;
+            let near = phrases.iter().map(|phrase| (phrase.similarity(&packed), &**phrase));
+            let first = neighbours.len();
+            neighbours.extend(near.map(|(similarity, phrase)| Neighbour { offer: place, phrase, similarity }));
+            let similarities = neighbours[first..].iter().map(|near| near.similarity).enumerate();
+            let nearest = similarities.max_by(|(_, a), (_, b)| a.total_cmp(b));
             (scored.nearest, scored.parts.nearest) = nearest.unwrap_or((0, scored.parts.centre));
         }
+        let from_middle = self.from_middle(meaning);
+        for scored in &mut scored {
+            let apart = self.apart(scored.parts.centre, self.offers[scored.at].from_middle, from_middle);
+            scored.order = scored.parts.score() + APART * apart;
+        }
+        for (place, share) in neighbours::explain(neighbours) {
+            scored[place].order += EXPLAINED * share;
+        }
+        // Those that are equal stay so, whatever the last bits of their sums are.
+        scored.iter_mut().for_each(|scored| scored.order = (scored.order * ORDERS).round() / ORDERS);
         scored
     }
 
-    /// Finds the equals of the best, and moves those with the version asked for, or the nearest to it, to the front.
+    /// Finds the equals of the best, which come first by their order, and moves those with the version asked for, or the nearest to it, to the front.
     fn choose(&self, scored: &mut [Scored], requirements: &Requirements) -> Choice {
         let Some(best) = scored.first().filter(|best| best.parts.score() >= best.threshold) else {
             return Choice::Nobody;
@@ -210,6 +236,7 @@ impl Index {
             version: offer.version.clone(),
             score: scored.parts.score(),
             threshold: scored.threshold,
+            order: scored.order,
             parts: scored.parts,
             nearest_phrase: offer.phrases.get(scored.nearest).unwrap_or(&offer.description).clone(),
             words: hits.of(scored.at).take(CANDIDATES_MAX).map(str::to_owned).collect(),
@@ -228,11 +255,19 @@ struct Scored {
     /// Which of its phrases is nearest.
     nearest: usize,
     threshold: f32,
+    order: f32,
 }
 
+impl Scored {
+    fn new(at: usize, parts: Parts, threshold: f32) -> Scored {
+        Scored { at, parts, nearest: 0, threshold, order: parts.score() }
+    }
+}
+
+/// How many candidates there have to be for all equals to be among them.
 fn equals_of(choice: &Choice) -> usize {
     match choice {
-        Choice::Equals(equals) => equals.len(),
+        Choice::Equals(equals) => equals.iter().max().map_or(0, |last| last + 1),
         Choice::Nobody => 0,
     }
 }

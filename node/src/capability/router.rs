@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use caxton_embed::Embedder;
 use caxton_proto::{AgentName, Revision, WorkspaceId};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -199,8 +198,9 @@ impl Router {
         }
         let _core = self.0.cores.acquire().await.map_err(|_| RouteError::Stopped)?;
         let (used, text, wanted) = (ready.clone(), text.to_owned(), wanted.clone());
+        let model = self.0.vectors.model().clone();
         let ranking = tokio::task::spawn_blocking(move || {
-            let meaning = Embedder::shared().embed_start(&text, MESSAGE_TOKENS_MAX);
+            let meaning = model.embed_start(&text, MESSAGE_TOKENS_MAX);
             Arc::new(used.index.rank(&meaning, &text, &wanted))
         });
         let ranking = ranking.await.map_err(|_| RouteError::Stopped)?;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use bytes::Bytes;
+use caxton_embed::Model;
 use caxton_proto::Digest;
 use caxton_proto::tree::{File, Tree};
 
@@ -40,7 +41,7 @@ impl Store {
 }
 
 fn router(dir: &Path) -> Router {
-    Router::new(Vectors::at(dir), RouterLimits::default())
+    Router::new(Vectors::at(dir, Model::built_in()), RouterLimits::default())
 }
 
 async fn route(router: &Router, catalog: &Arc<Catalog>, text: &str) -> Routed {
@@ -90,7 +91,7 @@ async fn of_equals_the_one_with_the_fewest_turns_is_taken() {
 async fn an_agent_that_went_away_is_not_picked_from_an_older_index() {
     let (store, dir) = (Store::new(), tempfile::tempdir().unwrap());
     let limits = RouterLimits { newer_index_wait: Duration::ZERO, ..RouterLimits::default() };
-    let router = Router::new(Vectors::at(dir.path()), limits);
+    let router = Router::new(Vectors::at(dir.path(), Model::built_in()), limits);
     let first = store.catalog(1, &[("linguist", &["translate-text"])], None);
     assert_eq!(agent(&route(&router, &first, "translate this letter").await).as_deref(), Some("linguist"));
     // Nothing waits for the new index, so the older one may well answer: it must not name who is gone.

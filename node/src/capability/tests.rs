@@ -106,8 +106,8 @@ fn an_explanation_names_the_nearest_phrase_and_the_words() {
     let ranking = ask(&office(), "draw a histogram of the ages", None);
     assert_eq!(ranking.candidates[0].nearest_phrase, "draw a histogram");
     assert!(ranking.candidates[0].words.contains(&"histogram".to_owned()), "{:?}", ranking.candidates[0].words);
-    let scores: Vec<f32> = ranking.candidates.iter().map(|candidate| candidate.score).collect();
-    assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+    let orders: Vec<f32> = ranking.candidates.iter().map(|candidate| candidate.order).collect();
+    assert!(orders.is_sorted_by(|a, b| a >= b), "{orders:?}");
 }
 
 #[test]

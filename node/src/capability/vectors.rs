@@ -1,21 +1,23 @@
 //! Vectors of phrases, by the phrase: what a deployment did not change is not embedded again.
 //!
 //! They are kept in memory and, if a folder is given, in a file that a restart reads. The file is derived data: one
-//! that is missing, cut off, or of another model is made anew, and losing it costs time only.
+//! that is missing, cut off, or of another model is made anew, and losing it costs time only. No vector leaves its node:
+//! each embeds for itself, so that nodes with different models never mix theirs.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use caxton_embed::{DIMENSIONS, Embedder, Vector};
+use caxton_embed::{Model, Vector};
 use caxton_proto::Digest;
 
 use super::MESSAGE_TOKENS_MAX;
 
-/// Opens the file; changes whenever the model or the form does.
-const MAGIC: &[u8; 16] = b"caxton-vectors-1";
-const RECORD_BYTES: usize = 32 + 4 + DIMENSIONS;
+/// Opens the file, before the model's id; changes whenever the form does.
+const MAGIC: &[u8; 16] = b"caxton-vectors-2";
+/// What stands before a record's numbers: the phrase's digest and the scale.
+const RECORD_HEAD_BYTES: usize = 32 + 4;
 /// The most that are kept: 200 MB of memory.
 const VECTORS_MAX: usize = 500_000;
 
@@ -23,23 +25,20 @@ const VECTORS_MAX: usize = 500_000;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Packed {
     scale: f32,
-    values: [i8; DIMENSIONS],
+    values: Box<[i8]>,
 }
 
 impl Packed {
     fn new(vector: &Vector) -> Self {
         let most = vector.as_slice().iter().fold(0.0_f32, |most, value| most.max(value.abs()));
         let scale = if most > 0.0 { most / 127.0 } else { 1.0 };
-        let mut values = [0; DIMENSIONS];
-        values.iter_mut().zip(vector.as_slice()).for_each(|(to, from)| *to = (from / scale).round() as i8);
-        Self { scale, values }
+        let values = vector.as_slice().iter().map(|value| (value / scale).round() as i8);
+        Self { scale, values: values.collect() }
     }
 
     /// In floats again.
     pub fn unpacked(&self) -> Vector {
-        let mut values = [0.0; DIMENSIONS];
-        values.iter_mut().zip(&self.values).for_each(|(to, from)| *to = f32::from(*from));
-        Vector::new(values)
+        Vector::new(self.values.iter().map(|value| f32::from(*value)).collect::<Vec<f32>>())
     }
 
     /// The cosine of the angle to another.
@@ -58,7 +57,13 @@ impl From<&Vector> for Packed {
 
 /// A handle on the vectors that a process knows; clones share them.
 #[derive(Clone, Default)]
-pub struct Vectors(Arc<Mutex<Known>>);
+pub struct Vectors(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    model: Model,
+    known: Mutex<Known>,
+}
 
 #[derive(Default)]
 struct Known {
@@ -71,9 +76,16 @@ struct Known {
 }
 
 impl Vectors {
-    /// Those in `dir`'s `vectors.bin`, which is read when the first one is wanted: a start does not wait for it.
-    pub fn at(dir: &Path) -> Self {
-        Self(Arc::new(Mutex::new(Known { file: Some(dir.join("vectors.bin")), ..Known::default() })))
+    /// Those of a model in `dir`'s `vectors.bin`, which is read when the first one is wanted: a start does not wait for
+    /// it.
+    pub fn at(dir: &Path, model: Model) -> Self {
+        let known = Known { file: Some(dir.join("vectors.bin")), ..Known::default() };
+        Self(Arc::new(Shared { model, known: Mutex::new(known) }))
+    }
+
+    /// The model that they are of.
+    pub fn model(&self) -> &Model {
+        &self.0.model
     }
 
     /// The vector of a phrase, computed if it is new. Takes about a millisecond then.
@@ -83,7 +95,7 @@ impl Vectors {
             return known.clone();
         }
         // Not under the lock: others need not wait for the model.
-        let packed = Arc::new(Packed::new(&Embedder::shared().embed_start(phrase, MESSAGE_TOKENS_MAX)));
+        let packed = Arc::new(Packed::new(&self.model().embed_start(phrase, MESSAGE_TOKENS_MAX)));
         let mut known = self.known();
         if known.by_phrase.len() >= VECTORS_MAX {
             // Those of live revisions are held by their indexes.
@@ -110,7 +122,7 @@ impl Vectors {
             if known.by_phrase.len() == known.written {
                 return Ok(());
             }
-            (file, encode(&known.by_phrase), known.by_phrase.len())
+            (file, encode(self.model(), &known.by_phrase), known.by_phrase.len())
         };
         if let Some(dir) = file.parent() {
             std::fs::create_dir_all(dir)?;
@@ -125,9 +137,10 @@ impl Vectors {
 
     /// What is known, read from the file by the first who asks. Blocks on the disk.
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = known.file.as_ref().filter(|_| !known.read) {
-            known.by_phrase = std::fs::read(file).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
+            let bytes = std::fs::read(file).ok();
+            known.by_phrase = bytes.and_then(|bytes| decode(self.model(), &bytes)).unwrap_or_default();
             known.written = known.by_phrase.len();
             known.read = true;
         }
@@ -135,31 +148,37 @@ impl Vectors {
     }
 }
 
-fn encode(vectors: &HashMap<Digest, Arc<Packed>>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(MAGIC.len() + vectors.len() * RECORD_BYTES + 32);
+fn encode(model: &Model, vectors: &HashMap<Digest, Arc<Packed>>) -> Vec<u8> {
+    let record_bytes = RECORD_HEAD_BYTES + model.dimensions();
+    let mut bytes = Vec::with_capacity(MAGIC.len() + 32 + vectors.len() * record_bytes + 32);
     bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&model.id());
     for (digest, vector) in vectors {
         bytes.extend_from_slice(digest.as_bytes());
         bytes.extend_from_slice(&vector.scale.to_le_bytes());
+        // A phrase without a meaning has no numbers, and is written down as zeros.
+        let end = bytes.len() + model.dimensions();
         bytes.extend(vector.values.iter().map(|value| value.cast_unsigned()));
+        bytes.resize(end, 0);
     }
     let checksum = Digest::of(&bytes);
     bytes.extend_from_slice(checksum.as_bytes());
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<HashMap<Digest, Arc<Packed>>> {
+fn decode(model: &Model, bytes: &[u8]) -> Option<HashMap<Digest, Arc<Packed>>> {
     let (content, checksum) = bytes.split_last_chunk::<32>()?;
     if Digest::of(content).as_bytes() != checksum {
         return None;
     }
-    let records = content.strip_prefix(MAGIC)?.chunks_exact(RECORD_BYTES);
+    let records = content.strip_prefix(MAGIC)?.strip_prefix(&model.id())?;
+    let records = records.chunks_exact(RECORD_HEAD_BYTES + model.dimensions());
     let mut seen = HashSet::new();
     let vectors = records.map(|record| {
         let (digest, rest) = record.split_first_chunk::<32>()?;
         let (scale, values) = rest.split_first_chunk::<4>()?;
-        let values: [u8; DIMENSIONS] = values.try_into().ok()?;
-        let packed = Packed { scale: f32::from_le_bytes(*scale), values: values.map(u8::cast_signed) };
+        let values = values.iter().map(|value| value.cast_signed()).collect();
+        let packed = Packed { scale: f32::from_le_bytes(*scale), values };
         seen.insert(*digest).then(|| (Digest::from_bytes(*digest), Arc::new(packed)))
     });
     vectors.collect()
@@ -172,10 +191,10 @@ mod tests {
     #[test]
     fn a_restart_finds_what_was_embedded() {
         let dir = tempfile::tempdir().unwrap();
-        let vectors = Vectors::at(dir.path());
+        let vectors = Vectors::at(dir.path(), Model::built_in());
         let first = vectors.of("plot a chart");
         vectors.save().unwrap();
-        let again = Vectors::at(dir.path());
+        let again = Vectors::at(dir.path(), Model::built_in());
         assert_eq!(again.len(), 1);
         assert_eq!(again.of("plot a chart"), first);
     }
@@ -183,21 +202,34 @@ mod tests {
     #[test]
     fn a_damaged_file_is_made_anew() {
         let dir = tempfile::tempdir().unwrap();
-        let vectors = Vectors::at(dir.path());
+        let vectors = Vectors::at(dir.path(), Model::built_in());
         vectors.of("plot a chart");
         vectors.save().unwrap();
         let file = dir.path().join("vectors.bin");
         let mut bytes = std::fs::read(&file).unwrap();
         bytes[60] ^= 1;
         std::fs::write(&file, &bytes).unwrap();
-        assert!(Vectors::at(dir.path()).is_empty());
+        assert!(Vectors::at(dir.path(), Model::built_in()).is_empty());
         std::fs::write(&file, &bytes[..20]).unwrap();
-        assert!(Vectors::at(dir.path()).is_empty());
+        assert!(Vectors::at(dir.path(), Model::built_in()).is_empty());
+    }
+
+    #[test]
+    fn a_phrase_without_a_meaning_is_similar_to_nothing_and_survives_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let vectors = Vectors::at(dir.path(), Model::built_in());
+        let chart = vectors.of("plot a chart");
+        let none = Packed::new(&Vector::ZERO);
+        vectors.known().by_phrase.insert(Digest::of(b"nothing"), Arc::new(none));
+        vectors.save().unwrap();
+        let again = Vectors::at(dir.path(), Model::built_in());
+        assert_eq!((again.len(), again.of("nothing").similarity(&chart)), (2, 0.0));
+        assert_eq!(again.of("nothing").unpacked(), Vector::ZERO);
     }
 
     #[test]
     fn packing_hardly_turns_a_vector() {
-        let vector = Embedder::shared().embed("plot a chart of the temperatures");
+        let vector = Model::built_in().embed("plot a chart of the temperatures");
         let packed = Packed::new(&vector);
         assert!(packed.unpacked().similarity(&vector) > 0.999);
         assert!((packed.similarity(&packed) - 1.0).abs() < 0.01);

@@ -81,11 +81,23 @@ fn summary(answer: &RouteResponse) -> Vec<String> {
 }
 
 fn table(candidates: &[RouteCandidate]) -> Table {
-    let mut table =
-        Table::new(["AGENT", "CAPABILITY", "SCORE", "NEEDS", "MIDDLE", "NEAREST", "WORDS", "NAME", "AGENT", "TURNS"]);
+    let mut table = Table::new([
+        "AGENT",
+        "CAPABILITY",
+        "ORDER",
+        "SCORE",
+        "NEEDS",
+        "MIDDLE",
+        "NEAREST",
+        "WORDS",
+        "NAME",
+        "AGENT",
+        "TURNS",
+    ]);
     for candidate in candidates {
         let parts = &candidate.parts;
         let numbers = [
+            candidate.order,
             candidate.score,
             candidate.threshold,
             parts.centre,

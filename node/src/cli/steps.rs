@@ -1,8 +1,13 @@
 //! A message's way to its answer, as a person watches it: steps on stderr as they happen, the answer on stdout.
+//!
+//! A stream that breaks off is taken up again, at another server if there is one: the message's key makes it the same turn,
+//! and what was printed of the answer already is not printed twice.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use crate::api::messages::{Attachment, Content, MessageAnswer, MessageRequest, Route, TurnEvent};
+use crate::api::Problem;
+use crate::api::messages::{ApprovalInfo, Attachment, Content, MessageAnswer, MessageRequest, Route, TurnEvent};
 use crate::cli::live::Remote;
 use crate::cli::output::{BAD, BOLD, DIM, GOOD, WARN, paint, size};
 use crate::cli::{CliError, Context, text};
@@ -12,7 +17,11 @@ use crate::llm::sse::Reader;
 /// The longest event that is read: an answer with its files.
 const EVENT_BYTES_MAX: usize = 128 << 20;
 /// A whole turn may take this long; the server has limits of its own.
-const TURN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3_600);
+const TURN_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// How long a broken stream is taken up again, without an event in between.
+const RECONNECT_WITHIN: Duration = Duration::from_secs(60);
+/// The pause before it.
+const RECONNECT_AFTER: Duration = Duration::from_millis(200);
 /// How much of a call's arguments or result a step shows.
 const SHOWN_CHARS: usize = 72;
 
@@ -26,50 +35,120 @@ pub async fn watch(
     request.stream = true;
     let body = serde_json::to_vec(&request)
         .map_err(|error| CliError::new("internal", "the message cannot be written").source(error))?;
+    // Without a key a message that is asked twice is answered twice.
+    let retry = if request.idempotency_key.is_some() { Retry::Once } else { Retry::Never };
+    let mut screen = Screen { context, show, line_open: false, said: Said::default(), began: false, was_broken: false };
+    let mut broken: Option<Instant> = None;
+    loop {
+        let error = match hear(remote, &body, retry, &mut screen, &mut broken).await? {
+            Heard::Answered(answer) => {
+                screen.rest_of(&answer.text)?;
+                screen.close_line()?;
+                return Ok(Some(*answer));
+            }
+            Heard::Waiting { conversation, approvals } => {
+                screen.close_line()?;
+                wait_for_person(context, &conversation, approvals)?;
+                return Ok(None);
+            }
+            Heard::Failed(problem) if !(screen.began && is_passing(&problem)) => {
+                screen.close_line()?;
+                return Err(ClientError::Problem(problem).into());
+            }
+            Heard::Failed(problem) => ClientError::Problem(problem).into(),
+            Heard::BrokenOff(error) => error,
+        };
+        let since = *broken.get_or_insert_with(Instant::now);
+        if retry == Retry::Never || since.elapsed() > RECONNECT_WITHIN {
+            screen.close_line()?;
+            return Err(error);
+        }
+        screen.broken_off();
+        tokio::time::sleep(RECONNECT_AFTER).await;
+    }
+}
+
+/// How one stream of a turn's events ended.
+enum Heard {
+    Answered(Box<MessageAnswer>),
+    Waiting {
+        conversation: String,
+        approvals: Vec<ApprovalInfo>,
+    },
+    Failed(Box<Problem>),
+    /// Before the turn was over; this is what is said if it is not taken up again.
+    BrokenOff(CliError),
+}
+
+/// Sends the message and shows what comes; `broken` is over once something does.
+async fn hear(
+    remote: &Remote<'_>,
+    body: &[u8],
+    retry: Retry,
+    screen: &mut Screen<'_>,
+    broken: &mut Option<Instant>,
+) -> Result<Heard, CliError> {
     let post = remote
         .client
         .request(http::Method::POST, &remote.path("/messages"))
         .timeout(TURN_TIMEOUT)
         .header(http::header::CONTENT_TYPE, "application/json")
         .header(http::header::ACCEPT, "text/event-stream")
-        .body(body);
-    // Asked twice, it would be answered twice.
-    let mut response = remote.client.send(post, Retry::Never).await?;
+        .body(body.to_vec());
+    let mut response = match remote.client.send(post, retry).await {
+        Ok(response) => response,
+        // The first time there is nothing to take up again.
+        Err(error) if broken.is_none() => return Err(error.into()),
+        Err(ClientError::Problem(problem)) => return Ok(Heard::Failed(problem)),
+        Err(error) => return Ok(Heard::BrokenOff(error.into())),
+    };
     let mut reader = Reader::new(EVENT_BYTES_MAX);
-    let mut screen = Screen { context, show, line_open: false };
-    while let Some(chunk) = response.chunk().await.map_err(|error| remote.client.failed(error))? {
+    loop {
+        let chunk = match response.chunk().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
+            Err(error) => return Ok(Heard::BrokenOff(remote.client.failed(error).into())),
+        };
         reader.feed(&chunk);
         loop {
             let event = reader.next().map_err(|_| CliError::new("bad_answer", "an event of the server is too long"))?;
             let Some(event) = event else { break };
             let Ok(event) = serde_json::from_str::<TurnEvent>(&event.data) else { continue }; // Of a newer server.
             match event {
-                TurnEvent::Answered(answer) => {
-                    screen.close_line()?;
-                    return Ok(Some(*answer));
-                }
+                TurnEvent::Answered(answer) => return Ok(Heard::Answered(answer)),
                 TurnEvent::Waiting { conversation, approvals, .. } => {
-                    screen.close_line()?;
-                    for approval in approvals {
-                        let arguments = text::one_line(&approval.arguments.to_string());
-                        let call = format!("{} wants to call {} with {arguments}", approval.agent, approval.tool);
-                        context.out.line(format_args!("{} {call}", paint(WARN.bold(), "waits for you:")))?;
-                        context.out.line(format_args!("  caxton approvals approve {}", approval.id))?;
-                        context.out.line(format_args!("  caxton approvals deny {} --reason \"...\"", approval.id))?;
-                    }
-                    context.out.note(paint(DIM, format!("conversation {conversation}")));
-                    return Ok(None);
+                    return Ok(Heard::Waiting { conversation, approvals });
                 }
-                TurnEvent::Failed(problem) => {
-                    screen.close_line()?;
-                    return Err(ClientError::Problem(problem).into());
+                TurnEvent::Failed(problem) => return Ok(Heard::Failed(problem)),
+                step => {
+                    *broken = None;
+                    screen.began = true;
+                    screen.step(&step)?;
                 }
-                step => screen.step(&step)?,
             }
         }
     }
-    Err(CliError::new("broken_off", "the server's answer broke off")
-        .help("`caxton conversations list` shows whether it was answered"))
+    Ok(Heard::BrokenOff(
+        CliError::new("broken_off", "the server's answer broke off")
+            .help("`caxton conversations list` shows whether it was answered"),
+    ))
+}
+
+/// The cluster is between two leaders, or the turn between two nodes.
+fn is_passing(problem: &Problem) -> bool {
+    problem.status == http::StatusCode::SERVICE_UNAVAILABLE.as_u16()
+}
+
+fn wait_for_person(context: &Context, conversation: &str, approvals: Vec<ApprovalInfo>) -> Result<(), CliError> {
+    for approval in approvals {
+        let arguments = text::one_line(&approval.arguments.to_string());
+        let call = format!("{} wants to call {} with {arguments}", approval.agent, approval.tool);
+        context.out.line(format_args!("{} {call}", paint(WARN.bold(), "waits for you:")))?;
+        context.out.line(format_args!("  caxton approvals approve {}", approval.id))?;
+        context.out.line(format_args!("  caxton approvals deny {} --reason \"...\"", approval.id))?;
+    }
+    context.out.note(paint(DIM, format!("conversation {conversation}")));
+    Ok(())
 }
 
 /// What is shown besides the answer.
@@ -86,6 +165,60 @@ struct Screen<'a> {
     show: Show,
     /// The answer has begun and its line has not ended.
     line_open: bool,
+    said: Said,
+    /// There was a step: the turn is under way.
+    began: bool,
+    /// The stream broke off at least once.
+    was_broken: bool,
+}
+
+/// What was printed of a model's reply.
+#[derive(Debug, Default)]
+struct Said {
+    /// The reply that is being printed, as far as it is.
+    text: String,
+    /// How much of it has come again since the stream broke off, in bytes: up to there, nothing is printed.
+    again: usize,
+}
+
+/// What is to be printed of a piece of text.
+#[derive(Debug, PartialEq, Eq)]
+enum Piece<'t> {
+    /// This, which goes on where the printed text ends.
+    More(&'t str),
+    /// All of this: it is not what was printed before.
+    Anew(String),
+}
+
+impl Said {
+    /// A piece of a reply came.
+    fn hear<'t>(&mut self, piece: &'t str) -> Piece<'t> {
+        let before = &self.text[self.again..];
+        if let Some(rest) = piece.strip_prefix(before) {
+            self.text.push_str(rest);
+            self.again = self.text.len();
+            return Piece::More(rest);
+        }
+        if before.starts_with(piece) {
+            self.again += piece.len();
+            return Piece::More("");
+        }
+        // Another reply than the one that broke off.
+        self.text.truncate(self.again);
+        self.text.push_str(piece);
+        self.again = self.text.len();
+        Piece::Anew(self.text.clone())
+    }
+
+    /// The stream broke off: the reply may come again from its beginning.
+    fn broken_off(&mut self) {
+        self.again = 0;
+    }
+
+    /// A reply is over or withdrawn; the next one begins.
+    fn over(&mut self) {
+        *self = Said::default();
+    }
 }
 
 impl Screen<'_> {
@@ -94,6 +227,44 @@ impl Screen<'_> {
             self.context.out.text("\n")?;
         }
         Ok(())
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), CliError> {
+        match self.said.hear(text) {
+            Piece::More("") => Ok(()),
+            Piece::More(rest) => {
+                let rest = printable(rest);
+                self.line_open = !rest.ends_with('\n');
+                self.context.out.text(rest)
+            }
+            Piece::Anew(whole) => {
+                self.note(0, paint(WARN, "the model begins anew").to_string())?;
+                let whole = printable(&whole);
+                self.line_open = !whole.ends_with('\n');
+                self.context.out.text(whole)
+            }
+        }
+    }
+
+    /// What is not printed yet of an answer, where its stream broke off.
+    fn rest_of(&mut self, answer: &str) -> Result<(), CliError> {
+        if self.said.again < self.said.text.len() || (self.said.text.is_empty() && self.was_broken) {
+            self.said.broken_off();
+            return self.text(answer);
+        }
+        Ok(())
+    }
+
+    /// The stream ended before the turn did.
+    fn broken_off(&mut self) {
+        if !std::mem::replace(&mut self.was_broken, true) && self.show == Show::Steps {
+            // The answer's line goes on where it ended: only the other stream begins a new one.
+            if self.line_open {
+                self.context.out.note("");
+            }
+            self.context.out.note(format_args!("  {}", paint(WARN, "the connection broke off; asking again")));
+        }
+        self.said.broken_off();
     }
 
     fn note(&mut self, depth: u32, line: String) -> Result<(), CliError> {
@@ -123,15 +294,17 @@ impl Screen<'_> {
                 }
                 Ok(())
             }
-            TurnEvent::Text { depth: 0, text, .. } => {
-                let text = printable(text);
-                self.line_open = !text.ends_with('\n');
-                self.context.out.text(text)
-            }
+            TurnEvent::Text { depth: 0, text, .. } => self.text(text),
             TurnEvent::TextWithdrawn { depth, .. } => {
+                if *depth == 0 {
+                    self.said.over();
+                }
                 self.note(*depth, paint(WARN, "the model begins anew").to_string())
             }
             TurnEvent::ModelAnswered { depth, provider, model, usage, calls, duration_ms, .. } => {
+                if *depth == 0 && *calls > 0 {
+                    self.said.over();
+                }
                 let asks = match calls {
                     0 => "answers".to_owned(),
                     1 => "asks for 1 call".to_owned(),
@@ -287,6 +460,23 @@ mod tests {
         assert_eq!(save("chart.svg", "a"), folder.path().join("chart.svg"), "the same content is the same file");
         assert_eq!(save("chart.svg", "b"), folder.path().join("chart-2.svg"));
         assert_eq!(save("../../x", "c"), folder.path().join("x.out"));
+    }
+
+    #[test]
+    fn what_was_printed_before_a_break_is_not_printed_again() {
+        let mut said = Said::default();
+        assert_eq!((said.hear("The ans"), said.hear("wer")), (Piece::More("The ans"), Piece::More("wer")));
+        said.broken_off();
+        assert_eq!((said.hear("The "), said.hear("answ")), (Piece::More(""), Piece::More("")));
+        assert_eq!((said.hear("er is 4"), said.hear("2.")), (Piece::More(" is 4"), Piece::More("2.")));
+        said.broken_off();
+        assert_eq!(
+            (said.hear("The answer"), said.hear(" was 41.")),
+            (Piece::More(""), Piece::Anew("The answer was 41.".into()))
+        );
+        assert_eq!(said.hear(" No."), Piece::More(" No."));
+        said.over();
+        assert_eq!(said.hear("The"), Piece::More("The"));
     }
 
     #[test]

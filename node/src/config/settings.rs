@@ -144,6 +144,11 @@ settings! {
         /// A directory into which real providers' answers are recorded, for `scripted` providers to play back; empty for none. The answers are in it as they came, keys never are.
         record: PathBuf = "";
     }
+    /// The sentence model, by which messages find their agents.
+    embed: Embed {
+        /// A directory with a BERT or DistilBERT to use in the place of the built-in all-MiniLM-L6-v2: `config.json`, `tokenizer.json` and `model.safetensors`, as `sentence-transformers` saves them; empty for the built-in one. It is read at the start. Give all nodes of a cluster the same.
+        model: PathBuf = "";
+    }
     /// The disk below the data directory.
     disk: Disk {
         /// Writes that a person can repeat are refused while less than this is free, so that the log can go on.

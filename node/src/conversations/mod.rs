@@ -7,6 +7,8 @@ pub mod log;
 
 mod db;
 
+mod wal;
+
 mod machine;
 
 mod frozen;

@@ -24,6 +24,7 @@ use caxton_proto::manifest::{AgentManifest, TEXT_BYTES_MAX, ToolManifest, Worksp
 use caxton_proto::tree::{File, Tree, TreePath};
 use caxton_proto::{AgentName, Digest, ToolName};
 
+use crate::tools::Unfit;
 use layout::Layout;
 
 /// The most problems that one check reports.
@@ -37,8 +38,9 @@ pub type ReadError = Box<dyn Error + Send + Sync>;
 /// Gives a file's content.
 pub type Read<'a> = &'a dyn Fn(&TreePath, &File) -> Result<Bytes, ReadError>;
 
-/// Loads a tool for a trial and says why it cannot be used, if it cannot.
-pub type Prove<'a> = &'a dyn Fn(&ToolManifest, Bytes) -> Result<(), String>;
+/// Loads a tool for a trial and gives the names of its functions. A tool without a module has no bytes; of one that runs
+/// elsewhere the functions are not known.
+pub type Prove<'a> = &'a dyn Fn(&ToolManifest, Option<Bytes>) -> Result<Vec<String>, Unfit>;
 
 /// What is checked.
 #[derive(Clone, Copy)]
@@ -49,7 +51,8 @@ pub struct Workspace<'a> {
     pub read: Read<'a>,
     /// A tree of the same workspace that passed this check before.
     pub before: Option<Before<'a>>,
-    /// Tries the sandboxed tools that are new or changed; nothing where tools do not run.
+    /// Tries the sandboxed tools that are new or changed, and all those that are processes; nothing where tools do not
+    /// run.
     pub prove: Option<Prove<'a>>,
 }
 
@@ -105,13 +108,29 @@ pub enum CheckError {
 
 /// Checks everything.
 pub fn check(input: Workspace<'_>) -> Result<Checked, CheckError> {
-    let mut check = Check { input, workspace: None, found: Vec::new(), checked: Checked::default() };
+    let mut check = Check {
+        input,
+        workspace: None,
+        found: Vec::new(),
+        functions: BTreeMap::new(),
+        models: Vec::new(),
+        checked: Checked::default(),
+    };
     let layout = Layout::of(input.tree, &mut check.found);
     check.workspace()?;
     check.tools(&layout)?;
     check.providers()?;
     check.agents(&layout)?;
+    check.models()?;
     check.finish()
+}
+
+/// A tool in the place of a language model, and the key that names it.
+struct ToolModel {
+    tool: ToolName,
+    path: TreePath,
+    keys: Vec<String>,
+    item: Option<String>,
 }
 
 /// A check under way.
@@ -120,6 +139,10 @@ struct Check<'a> {
     /// The workspace's own file; nothing when it is wrong, so that its mistakes are not blamed on others.
     workspace: Option<Arc<WorkspaceManifest>>,
     found: Vec<Diagnostic>,
+    /// What the tools have that were tried.
+    functions: BTreeMap<ToolName, Vec<String>>,
+    /// The tools that are asked as language models, and where.
+    models: Vec<ToolModel>,
     checked: Checked,
 }
 

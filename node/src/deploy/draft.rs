@@ -112,7 +112,7 @@ impl Deployer {
         };
         let read = |_: &TreePath, file: &File| Ok(self.artifacts.read_file(workspace, file)?);
         let before = check::Before { tree: parent, agent: &agent };
-        let prove = |manifest: &ToolManifest, wasm: Bytes| self.tools.prove(manifest, &wasm);
+        let prove = |manifest: &ToolManifest, wasm: Option<Bytes>| self.tools.prove(manifest, wasm);
         check::check(check::Workspace { tree, read: &read, before: Some(before), prove: Some(&prove) })?;
         Ok(())
     }

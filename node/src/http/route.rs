@@ -88,6 +88,7 @@ fn shown(candidate: &Candidate, underway: u32) -> RouteCandidate {
         version: candidate.version.clone(),
         score: candidate.score,
         threshold: candidate.threshold,
+        order: candidate.order,
         parts: RouteParts {
             centre: parts.centre,
             nearest: parts.nearest,

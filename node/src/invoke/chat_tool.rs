@@ -1,4 +1,4 @@
-//! A tool that answers `chat` as a language model's provider: `kind = "wasm"` in caxton.toml.
+//! A tool that answers `chat` as a language model's provider: `tool:NAME`, or `kind = "wasm"` in caxton.toml.
 //!
 //! It gets no more than any other tool: its own grants and limits hold, and what it answers is read like any provider's
 //! reply, as a stranger's.
@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use caxton_proto::{AgentName, ProviderName, ToolName};
+use caxton_proto::manifest::provider::{CHAT_FUNCTION, ProviderRef};
+use caxton_proto::{AgentName, ToolName};
 use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,15 +17,13 @@ use crate::agent::world::{Invocation, ToolOutput};
 use crate::catalog::Catalog;
 use crate::llm::{ChatRequest, Deltas, Error, Finish, Provider, REPLY_BYTES_MAX, Reply, ToolCall, Usage, usage_guess};
 
-/// The function that such a tool has.
-const FUNCTION: &str = "chat";
 /// Calls that one reply may ask for.
 const CALLS_MAX: usize = 64;
 
 /// A tool in the place of a model.
 pub(super) struct ChatTool {
-    /// The provider, as caxton.toml names it.
-    pub provider: ProviderName,
+    /// The provider, as the agent's file or caxton.toml names it.
+    pub provider: ProviderRef,
     /// The tool.
     pub tool: ToolName,
     /// Whose model it is, for the audit.
@@ -69,7 +68,7 @@ impl ChatTool {
         let call = Invocation {
             agent: &self.agent,
             server: &self.tool,
-            function: FUNCTION,
+            function: CHAT_FUNCTION,
             arguments,
             step_key: uuid::Uuid::new_v4().simple().to_string(),
             deadline: Instant::now() + self.timeout,

@@ -4,6 +4,8 @@
 
 mod check;
 
+mod asked;
+
 mod error;
 
 mod journal;
@@ -31,6 +33,7 @@ use caxton_proto::{AgentName, WorkspaceId};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use tracing::warn;
 
+use asked::Asked;
 pub use check::ClientTurn;
 use check::Keyed;
 pub use error::InvokeError;
@@ -90,6 +93,7 @@ struct Shared {
     agents: AgentsCache,
     health: Arc<AgentHealth>,
     turns: Arc<Semaphore>,
+    asked: Asked,
     /// One turn at a time in a conversation.
     conversations: Mutex<HashMap<(WorkspaceId, String), Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -155,6 +159,7 @@ impl Invoker {
             agents: AgentsCache::default(),
             health: Arc::default(),
             turns: Arc::new(Semaphore::new(TURNS_MAX)),
+            asked: Asked::default(),
             conversations: Mutex::default(),
         };
         Invoker { shared: Arc::new(shared) }
@@ -187,6 +192,7 @@ impl Invoker {
         let _permit = self.admit()?;
         let term = self.lead(workspace).await?;
         let turn = keyed.as_ref().map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), |it| it.turn.clone());
+        let _asker = keyed.as_ref().map(|keyed| self.shared.asked.ask(keyed)).transpose()?;
         let _alone = self.alone_with(workspace, &turn).await;
         if let Some(keyed) = &keyed
             && let Some(ended) = self.earlier(workspace, keyed, term, &events).await
@@ -245,8 +251,16 @@ impl Invoker {
                 let asked = record.ending.as_ref().and_then(|ending| ending.asked.as_deref());
                 if same(asked) { Some(self.again(workspace, *record).await) } else { reused() }
             }
-            Ok(Known::Waits(waiting)) => Some(Ok(waiting::waits(*waiting))),
-            Ok(Known::Begun(documents)) => Some(self.go_on(documents, term, events.clone()).await),
+            Ok(Known::Waits(waiting, documents)) => match waiting::asked(&documents) {
+                Ok(asked) if same(asked.as_deref()) => Some(Ok(waiting::waits(*waiting))),
+                Ok(_) => reused(),
+                Err(error) => Some(Err(error)),
+            },
+            Ok(Known::Begun(documents)) => match waiting::asked(&documents) {
+                Ok(asked) if same(asked.as_deref()) => Some(self.go_on(documents, term, events.clone()).await),
+                Ok(_) => reused(),
+                Err(error) => Some(Err(error)),
+            },
         }
     }
 

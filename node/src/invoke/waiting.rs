@@ -51,7 +51,8 @@ pub(super) struct Beginning {
 pub(super) enum Known {
     Nothing,
     Over(Box<TurnRecord>),
-    Waits(Box<Waiting>),
+    /// It waits for a person, with its journal.
+    Waits(Box<Waiting>, Documents),
     /// It began, and is not over.
     Begun(Documents),
 }
@@ -81,10 +82,11 @@ impl Invoker {
             if let Some(record) = state.turn(&name, &turn)? {
                 return Ok(Known::Over(Box::new(record)));
             }
-            if let Some(waiting) = state.waits(&name, &turn)? {
-                return Ok(Known::Waits(Box::new(waiting)));
-            }
+            let waiting = state.waits(&name, &turn)?;
             let documents = state.kept(&name, &turn, Kept::Journal)?;
+            if let Some(waiting) = waiting {
+                return Ok(Known::Waits(Box::new(waiting), documents));
+            }
             Ok(if documents.whole.is_empty() { Known::Nothing } else { Known::Begun(documents) })
         };
         Ok(self.conversations().read(workspace, known).await?)
@@ -99,7 +101,7 @@ impl Invoker {
         match self.known(workspace, turn).await? {
             Known::Nothing => Err(InvokeError::NoTurn { workspace: workspace.clone(), turn: turn.to_owned() }),
             Known::Over(record) => self.again(workspace, *record).await,
-            Known::Waits(waiting) => Ok(waits(*waiting)),
+            Known::Waits(waiting, _) => Ok(waits(*waiting)),
             // Whoever leads the shard is about to take it up.
             Known::Begun(_) => Err(underway()),
         }
@@ -113,7 +115,7 @@ impl Invoker {
             applied.borrow_and_update();
             match self.known(workspace, turn).await? {
                 Known::Over(record) => return self.again(workspace, *record).await,
-                Known::Waits(waiting) => return Ok(waits(*waiting)),
+                Known::Waits(waiting, _) => return Ok(waits(*waiting)),
                 Known::Nothing | Known::Begun(_) => {}
             }
             if !matches!(tokio::time::timeout_at(until, applied.changed()).await, Ok(Ok(()))) {
@@ -127,7 +129,7 @@ impl Invoker {
         let _alone = self.alone_with(workspace, turn).await;
         match self.known(workspace, turn).await? {
             Known::Begun(documents) => self.go_on(documents, term, Events::none()).await.map(drop),
-            Known::Nothing | Known::Over(_) | Known::Waits(_) => Ok(()),
+            Known::Nothing | Known::Over(_) | Known::Waits(..) => Ok(()),
         }
     }
 
@@ -280,6 +282,13 @@ fn elsewhere(leader: Option<NodeId>) -> InvokeError {
 pub(super) fn waits(waiting: Waiting) -> Ended {
     let Waiting { conversation, turn, approvals, .. } = waiting;
     Ended::Waiting { conversation, turn, approvals }
+}
+
+/// A digest of what a turn was asked that is not over, where its sender gave it a key.
+pub(super) fn asked(documents: &Documents) -> Result<Option<String>, InvokeError> {
+    let Some(first) = documents.whole.first() else { return Ok(None) };
+    let beginning: Beginning = serde_json::from_str(first).map_err(InvokeError::PutDown)?;
+    Ok(beginning.asked)
 }
 
 fn replay(documents: Documents) -> Result<Replayed, InvokeError> {

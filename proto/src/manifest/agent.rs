@@ -12,12 +12,12 @@ use semver::Version;
 use serde::Serialize;
 
 use super::prompt::{Parameters, Prompt};
-use super::provider::{Budget, Fallback};
+use super::provider::{Budget, Fallback, ProviderRef};
 use super::read::Document;
 use super::units::serialize_duration;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::tree::TreePath;
-use crate::{AgentName, CapabilityName, ProviderName, ToolName};
+use crate::{AgentName, CapabilityName, ToolName};
 
 /// Tools that every node has: they reach other agents and need no folder under `tools/`.
 pub const BUILT_IN_TOOLS: [&str; 2] = ["ask_capability", "list_capabilities"];
@@ -120,8 +120,8 @@ impl Tools {
 /// Which model an agent asks, and how. What it leaves open, the workspace's `[llm]` and `[providers]` say.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Llm {
-    /// One of the workspace's providers.
-    pub provider: Option<ProviderName>,
+    /// One of the workspace's providers, or a tool in the place of one.
+    pub provider: Option<ProviderRef>,
     /// A model of that provider.
     pub model: Option<String>,
     /// How freely it answers, 0 to 2.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -14,7 +15,7 @@ use super::tool::note_secret;
 use super::units::serialize_duration;
 use crate::diagnostic::code;
 use crate::tree::TreePath;
-use crate::{ProviderName, ToolName};
+use crate::{InvalidId, ProviderName, ToolName};
 
 /// A language model provider.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -64,11 +65,62 @@ pub enum ProviderKind {
     },
 }
 
+/// What stands before a tool's name where it takes the place of a provider: `tool:NAME`.
+const TOOL_PREFIX: &str = "tool:";
+/// The function of a tool that answers as a language model.
+pub const CHAT_FUNCTION: &str = "chat";
+/// Time for a whole answer of a provider that does not say.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Who is asked, as an agent's file or `[llm]` names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProviderRef {
+    /// One of the workspace's `[providers.NAME]`.
+    Named(ProviderName),
+    /// A tool of the workspace that exports `chat`: `tool:NAME`, without a `[providers.NAME]` of its own.
+    Tool(ToolName),
+}
+
+impl ProviderRef {
+    /// The provider's name, where it has one.
+    pub fn named(&self) -> Option<&ProviderName> {
+        match self {
+            ProviderRef::Named(name) => Some(name),
+            ProviderRef::Tool(_) => None,
+        }
+    }
+}
+
+impl FromStr for ProviderRef {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<ProviderRef, InvalidId> {
+        match text.strip_prefix(TOOL_PREFIX) {
+            Some(tool) => tool.parse().map(ProviderRef::Tool),
+            None => text.parse().map(ProviderRef::Named),
+        }
+    }
+}
+
+impl fmt::Display for ProviderRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProviderRef::Named(name) => name.fmt(f),
+            ProviderRef::Tool(tool) => write!(f, "{TOOL_PREFIX}{tool}"),
+        }
+    }
+}
+
+impl Serialize for ProviderRef {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
 /// A provider that stands in for another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fallback {
     /// The provider.
-    pub provider: ProviderName,
+    pub provider: ProviderRef,
     /// Its model; the provider's own default when there is none.
     pub model: Option<String>,
 }
@@ -183,7 +235,7 @@ impl Provider {
         let fallback = section.get("fallback").map(|value| read_fallback(&value)).unwrap_or_default();
         let prices = section.section("prices").map(read_prices).unwrap_or_default();
         section.finish(&[("key", "`api_key`"), ("url", "`base_url`")]);
-        let timeout = timeout.unwrap_or(Duration::from_secs(60));
+        let timeout = timeout.unwrap_or(TIMEOUT);
         Some(Provider { kind: kind?, model: model.map(str::to_owned), timeout, fallback, prices })
     }
 }
@@ -259,5 +311,16 @@ mod tests {
         assert_eq!(price.of(u64::MAX, u64::MAX), MicroUsd(u64::MAX));
         assert_eq!(MicroUsd(3_500_000).to_string(), "$3.50");
         assert_eq!(MicroUsd(1).to_string(), "$0.000001");
+    }
+
+    #[test]
+    fn a_provider_is_named_or_is_a_tool() {
+        for text in ["main", "tool:plain-model"] {
+            assert_eq!(text.parse::<ProviderRef>().expect(text).to_string(), text);
+        }
+        assert_eq!("tool:m".parse(), Ok(ProviderRef::Tool("m".parse().expect("a name"))));
+        for bad in ["", "tool:", "tool:M", "tools:m", "tool:a:b"] {
+            assert!(bad.parse::<ProviderRef>().is_err(), "{bad}");
+        }
     }
 }

@@ -543,7 +543,7 @@ fn a_whole_workspace_file_is_read() {
         revisions_kept = 10
     "#;
     let manifest = WorkspaceManifest::parse(&path("caxton.toml"), text).expect("a manifest");
-    assert_eq!(manifest.default_provider().map(|name| name.as_str()), Some("main"));
+    assert_eq!(manifest.default_provider().map(|name| name.to_string()).as_deref(), Some("main"));
     assert_snapshot!(serde_json::to_string_pretty(&manifest).expect("json"), @r#"
     {
       "name": "team",

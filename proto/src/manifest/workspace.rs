@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::address::{HostPattern, HttpUrl};
 use super::agent::{LINE_BYTES_MAX, WORD_BYTES_MAX};
-use super::provider::{Budget, Provider, ProviderKind};
+use super::provider::{Budget, Provider, ProviderRef};
 use super::read::{Document, Section};
 use super::secret::SecretName;
 use super::tool::{Grants, ToolKind, ToolManifest, read_hosts};
@@ -43,8 +43,8 @@ pub struct WorkspaceManifest {
 /// The provider and model of agents that name none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct DefaultLlm {
-    /// The provider.
-    pub provider: Option<ProviderName>,
+    /// The provider, or a tool in the place of one.
+    pub provider: Option<ProviderRef>,
     /// The model.
     pub model: Option<String>,
 }
@@ -182,17 +182,9 @@ impl WorkspaceManifest {
     }
 
     /// The provider of agents that name none: the one of `[llm]`, or the only one there is.
-    pub fn default_provider(&self) -> Option<&ProviderName> {
+    pub fn default_provider(&self) -> Option<ProviderRef> {
         let only = || self.providers.keys().next().filter(|_| self.providers.len() == 1);
-        self.llm.provider.as_ref().or_else(only)
-    }
-
-    /// The tools that stand in for a language model.
-    pub fn chat_tools(&self) -> impl Iterator<Item = (&ProviderName, &crate::ToolName)> {
-        self.providers.iter().filter_map(|(name, provider)| match &provider.kind {
-            ProviderKind::Wasm { tool } => Some((name, tool)),
-            ProviderKind::OpenAi { .. } | ProviderKind::Anthropic { .. } | ProviderKind::Scripted { .. } => None,
-        })
+        self.llm.provider.clone().or_else(|| only().cloned().map(ProviderRef::Named))
     }
 }
 

@@ -3,11 +3,7 @@
 use anyhow::{Context, Result};
 use candle_core::{D, Device, Tensor};
 use std::collections::HashMap;
-use std::path::PathBuf;
-
-const WIDTH: usize = 384;
-const HEADS: usize = 12;
-const LAYERS: usize = 6;
+use std::path::{Path, PathBuf};
 
 /// The folder where the build left what was published; `CAXTON_MODEL_SOURCE` names another.
 pub fn source() -> Result<PathBuf> {
@@ -25,12 +21,18 @@ pub fn source() -> Result<PathBuf> {
 /// BERT in f32.
 pub struct Reference {
     tensors: HashMap<String, Tensor>,
+    layers: usize,
+    heads: usize,
 }
 
 impl Reference {
     pub fn load() -> Result<Self> {
-        let tensors = candle_core::safetensors::load(source()?.join("model.safetensors"), &Device::Cpu)?;
-        Ok(Self { tensors })
+        Self::read(&source()?.join("model.safetensors"), 6, 12)
+    }
+
+    /// Any BERT of so many layers and heads.
+    pub fn read(file: &Path, layers: usize, heads: usize) -> Result<Self> {
+        Ok(Self { tensors: candle_core::safetensors::load(file, &Device::Cpu)?, layers, heads })
     }
 
     /// The mean of the last layer's rows, of length 1.
@@ -41,17 +43,18 @@ impl Reference {
         let places = self.tensor("embeddings.position_embeddings.weight")?.narrow(0, 0, tokens)?;
         let kind = self.tensor("embeddings.token_type_embeddings.weight")?.narrow(0, 0, 1)?;
         let mut x = self.norm(&(pieces + places)?.broadcast_add(&kind)?, "embeddings.LayerNorm")?;
-        for layer in 0..LAYERS {
+        let (width, heads_all) = (x.dim(1)?, self.heads);
+        for layer in 0..self.layers {
             let name = |part: &str| format!("encoder.layer.{layer}.{part}");
             let heads = |part: &str| -> Result<Tensor> {
                 let rows = self.linear(&x, &name(&format!("attention.self.{part}")))?;
-                Ok(rows.reshape((tokens, HEADS, WIDTH / HEADS))?.transpose(0, 1)?.contiguous()?)
+                Ok(rows.reshape((tokens, heads_all, width / heads_all))?.transpose(0, 1)?.contiguous()?)
             };
             let (queries, keys, values) = (heads("query")?, heads("key")?, heads("value")?);
-            let scores = (queries.matmul(&keys.t()?.contiguous()?)? / ((WIDTH / HEADS) as f64).sqrt())?;
+            let scores = (queries.matmul(&keys.t()?.contiguous()?)? / ((width / heads_all) as f64).sqrt())?;
             let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
             let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
-            let attended = weights.matmul(&values)?.transpose(0, 1)?.reshape((tokens, WIDTH))?;
+            let attended = weights.matmul(&values)?.transpose(0, 1)?.reshape((tokens, width))?;
             let mixed = (self.linear(&attended, &name("attention.output.dense"))? + &x)?;
             x = self.norm(&mixed, &name("attention.output.LayerNorm"))?;
             let inner = self.linear(&x, &name("intermediate.dense"))?.gelu_erf()?;

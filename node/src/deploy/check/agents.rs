@@ -100,11 +100,11 @@ impl Check<'_> {
         if let Some(provider) = &manifest.llm.provider {
             self.known_provider(&workspace, provider, path, &["llm", "provider"], None);
         }
-        let asked = manifest.llm.provider.as_ref().or(workspace.default_provider());
+        let asked = manifest.llm.provider.clone().or_else(|| workspace.default_provider());
         for next in &manifest.llm.fallback {
             let written = written(next);
             self.known_provider(&workspace, &next.provider, path, &["llm", "fallback"], Some(&written));
-            if Some(&next.provider) == asked && (next.model.is_none() || next.model == manifest.llm.model) {
+            if Some(&next.provider) == asked.as_ref() && (next.model.is_none() || next.model == manifest.llm.model) {
                 let message = format!("the agent `{}` falls back on what has just failed", manifest.name);
                 let problem = Diagnostic::error(code::FALLBACK_CYCLE, path, message)
                     .help("name another provider, or another model as \"provider/model\"");

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use caxton_proto::diagnostic::{Diagnostic, closest, code};
 use caxton_proto::manifest::WorkspaceManifest;
-use caxton_proto::manifest::provider::ProviderKind;
+use caxton_proto::manifest::provider::{CHAT_FUNCTION, Fallback, ProviderKind, ProviderRef};
 use caxton_proto::manifest::workspace::WORKSPACE_FILE;
 use caxton_proto::tree::TreePath;
 use caxton_proto::{ProviderName, ToolName};
 
-use super::{Check, CheckError};
+use super::{Check, CheckError, ToolModel};
 
 impl Check<'_> {
     /// Checks the workspace's providers.
@@ -31,17 +31,8 @@ impl Check<'_> {
                         self.note_at(problem, path, &section("script"), None, "there is no such file".to_owned());
                     }
                 },
-                ProviderKind::Wasm { tool } if !self.checked.tools.contains_key(tool) => {
-                    let message = format!("the provider `{name}` is the tool `{tool}`, which is not there");
-                    let label = match closest(tool.as_str(), self.checked.tools.keys().map(ToolName::as_str)) {
-                        Some(near) => format!("did you mean \"{near}\"?"),
-                        None => "there is no such tool".to_owned(),
-                    };
-                    let help = format!("add it as tools/{tool}/tool.toml");
-                    let problem = Diagnostic::error(code::UNKNOWN_TOOL, path, message).help(help);
-                    self.note_at(problem, path, &section("tool"), None, label);
-                }
-                ProviderKind::Wasm { .. } | ProviderKind::OpenAi { .. } | ProviderKind::Anthropic { .. } => {}
+                ProviderKind::Wasm { tool } => self.known_model(tool, path, &section("tool"), None),
+                ProviderKind::OpenAi { .. } | ProviderKind::Anthropic { .. } => {}
             }
             for next in &provider.fallback {
                 let written = written(next);
@@ -52,15 +43,19 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Notes a provider that the workspace does not have.
+    /// Notes a provider, or a tool in the place of one, that the workspace does not have.
     pub(super) fn known_provider(
         &mut self,
         workspace: &WorkspaceManifest,
-        wanted: &ProviderName,
+        wanted: &ProviderRef,
         path: &TreePath,
         keys: &[&str],
         item: Option<&str>,
     ) {
+        let wanted = match wanted {
+            ProviderRef::Named(name) => name,
+            ProviderRef::Tool(tool) => return self.known_model(tool, path, keys, item),
+        };
         if workspace.providers.contains_key(wanted) {
             return;
         }
@@ -74,6 +69,53 @@ impl Check<'_> {
         );
         let problem = Diagnostic::error(code::UNKNOWN_PROVIDER, path, message).help(help);
         self.note_at(problem, path, keys, item, label);
+    }
+
+    /// Notes a tool in the place of a language model that is not there; of one that is, [`Check::models`] asks for more.
+    fn known_model(&mut self, tool: &ToolName, path: &TreePath, keys: &[&str], item: Option<&str>) {
+        if self.checked.tools.contains_key(tool) {
+            let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+            let (tool, path, item) = (tool.clone(), path.clone(), item.map(str::to_owned));
+            return self.models.push(ToolModel { tool, path, keys, item });
+        }
+        // The tool's own file is wrong: one problem is enough.
+        if self.input.tree.files().contains_key(format!("tools/{tool}/tool.toml").as_str()) {
+            return;
+        }
+        let label = match closest(tool.as_str(), self.checked.tools.keys().map(ToolName::as_str)) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => "there is no such tool".to_owned(),
+        };
+        let message = format!("a language model is the tool `{tool}`, which is not there");
+        let problem =
+            Diagnostic::error(code::UNKNOWN_TOOL, path, message).help(format!("add it as tools/{tool}/tool.toml"));
+        self.note_at(problem, path, keys, item, label);
+    }
+
+    /// Every tool in the place of a language model has the function that is asked. Where neither the tool nor the file
+    /// that names it changed, this was found out before.
+    pub(super) fn models(&mut self) -> Result<(), CheckError> {
+        for ToolModel { tool, path, keys, item } in std::mem::take(&mut self.models) {
+            let Some(entry) = self.checked.tools.get(&tool) else { continue };
+            let (tool_path, manifest) = (entry.path.clone(), entry.manifest.clone());
+            let unchanged = self.input.tree.files().get(&path).is_some_and(|file| self.unchanged(&path, file));
+            let functions = match self.functions.get(&tool) {
+                Some(functions) => Some(functions.as_slice()),
+                None if unchanged || self.found.iter().any(|problem| problem.path == tool_path.as_str()) => None,
+                None => self.try_out(&tool_path, &manifest)?,
+            };
+            if functions.is_none_or(|functions| functions.iter().any(|name| name == CHAT_FUNCTION)) {
+                continue;
+            }
+            let message =
+                format!("the tool `{tool}` has no function `{CHAT_FUNCTION}`, so it cannot be a language model");
+            let help =
+                "docs/tools.md says what such a tool is asked and answers; `caxton tools inspect` shows what it has";
+            let problem = Diagnostic::error(code::NO_CHAT, &path, message).help(help);
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            self.note_at(problem, &path, &keys, item.as_deref(), format!("this needs a `{CHAT_FUNCTION}`"));
+        }
+        Ok(())
     }
 
     /// Notes each circle of fallbacks once, at the first of its providers.
@@ -96,7 +138,7 @@ impl Check<'_> {
 }
 
 /// An entry of a fallback list as its author wrote it.
-pub(super) fn written(fallback: &caxton_proto::manifest::provider::Fallback) -> String {
+pub(super) fn written(fallback: &Fallback) -> String {
     match &fallback.model {
         Some(model) => format!("{}/{model}", fallback.provider),
         None => fallback.provider.to_string(),
@@ -109,11 +151,12 @@ fn circle<'w>(workspace: &'w WorkspaceManifest, start: &'w ProviderName) -> Opti
     let mut ways = vec![vec![start]];
     while let Some(way) = ways.pop() {
         let provider = way.last().and_then(|name| workspace.providers.get(*name));
-        for next in provider.into_iter().flat_map(|provider| &provider.fallback) {
-            if next.provider == *start {
+        let fallbacks = provider.into_iter().flat_map(|provider| &provider.fallback);
+        for next in fallbacks.filter_map(|fallback| fallback.provider.named()) {
+            if next == start {
                 return Some(way);
             }
-            let known = workspace.providers.get_key_value(&next.provider);
+            let known = workspace.providers.get_key_value(next);
             if let Some((name, _)) = known.filter(|(name, _)| seen.insert(name)) {
                 ways.push(way.iter().copied().chain([name]).collect());
             }

@@ -14,6 +14,7 @@ use insta::assert_snapshot;
 
 use super::{Before, CheckError, Checked, Workspace, check};
 use crate::templates;
+use crate::tools::Unfit;
 
 type Files = BTreeMap<TreePath, Vec<u8>>;
 
@@ -48,10 +49,14 @@ fn shown<'a>(given: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
 
 /// A line for each problem.
 fn short<'a>(given: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    lines(&problems(&files(given)))
+}
+
+fn lines(found: &[Diagnostic]) -> String {
     let mut out = String::new();
-    for problem in problems(&files(given)) {
+    for problem in found {
         let (line, label) = problem.place.as_ref().map(|p| (p.line, p.label.as_str())).unwrap_or_default();
-        let Diagnostic { path, code, message, .. } = &problem;
+        let Diagnostic { path, code, message, .. } = problem;
         let _ = writeln!(out, "{path}:{line} {code}: {message} ({label})");
     }
     out
@@ -209,7 +214,7 @@ fallback = ["gone"]
     agents/a.toml:7 fallback_cycle: the agent `a` falls back on what has just failed (this is asked first)
     agents/a.toml:7 unknown_provider: the workspace has no language model provider `spore` (did you mean "spare"?)
     caxton.toml:5 unknown_provider: the workspace has no language model provider `man` (did you mean "main"?)
-    caxton.toml:14 unknown_tool: the provider `last` is the tool `chat`, which is not there (there is no such tool)
+    caxton.toml:14 unknown_tool: a language model is the tool `chat`, which is not there (there is no such tool)
     caxton.toml:15 fallback_cycle: providers fall back on each other in a circle: last -> main -> spare -> last (the circle begins here)
     caxton.toml:18 missing_file: the script of provider `demo` is missing: prompts/demo.toml (there is no such file)
     caxton.toml:19 unknown_provider: the workspace has no language model provider `gone` (not in caxton.toml)
@@ -345,9 +350,9 @@ fn only_tools_that_are_new_or_changed_are_tried_and_a_broken_one_is_named() {
     given.extend(files([("tools/new/tool.toml", new.as_str()), ("tools/new/t.wasm", "y")]));
     let read = |path: &TreePath, _: &File| Ok(Bytes::from(given[path].clone()));
     let tried = RefCell::new(Vec::new());
-    let prove = |manifest: &ToolManifest, wasm: Bytes| {
-        tried.borrow_mut().push((manifest.name.to_string(), wasm));
-        Err("it does not compile".to_owned())
+    let prove = |manifest: &ToolManifest, wasm: Option<Bytes>| {
+        tried.borrow_mut().push((manifest.name.to_string(), wasm.expect("a module")));
+        Err(Unfit::Broken("it does not compile".to_owned()))
     };
     let before = Before { tree: &before, agent: &|_, _| None };
     let input = Workspace { tree: &tree(&given), read: &read, before: Some(before), prove: Some(&prove) };
@@ -357,6 +362,73 @@ fn only_tools_that_are_new_or_changed_are_tried_and_a_broken_one_is_named() {
     assert_eq!(broken.len(), 1, "{found:?}");
     assert_eq!(broken[0].message, "it does not compile");
     assert_eq!(broken[0].place.as_ref().map(|place| place.line), Some(4));
+}
+
+/// What a node finds that gives each tool these functions.
+fn tried(given: &Files, before: Option<&Tree>, outcome: Result<&[&str], Unfit>) -> Vec<Diagnostic> {
+    let read = |path: &TreePath, _: &File| Ok(Bytes::from(given[path].clone()));
+    let prove = |_: &ToolManifest, _: Option<Bytes>| match &outcome {
+        Ok(functions) => Ok(functions.iter().map(|name| (*name).to_owned()).collect()),
+        Err(unfit) => Err(unfit.clone()),
+    };
+    let before = before.map(|tree| Before { tree, agent: &|_, _| None });
+    match check(Workspace { tree: &tree(given), read: &read, before, prove: Some(&prove) }) {
+        Ok(checked) => checked.warnings,
+        Err(CheckError::Problems(problems)) => problems,
+        Err(CheckError::Read { path, .. }) => panic!("{path} was not read"),
+    }
+}
+
+#[test]
+fn a_tool_that_is_asked_as_a_model_has_to_be_there_and_to_answer_chat() {
+    let tool = "[tool]\nname = \"m\"\nkind = \"core\"\nmodule = \"m.wasm\"\n";
+    let agent = format!("{AGENT}[llm]\nprovider = \"tool:m\"\nfallback = [\"tool:n/small\", \"tool:M\"]\n");
+    let mut given = files([("agents/a.toml", agent.as_str()), ("tools/m/tool.toml", tool), ("tools/m/m.wasm", "x")]);
+    assert_eq!(
+        lines(&tried(&given, None, Ok(&["chat"]))),
+        "agents/a.toml:7 bad_value: an entry of `fallback` is \"provider\" or \"provider/model\" (the tool name `M` has \
+         'M' in it; use lower-case letters, digits and `-`, and start with a letter or digit)\n"
+    );
+    let agent = agent.replace(", \"tool:M\"", "");
+    given.extend(files([("agents/a.toml", agent.as_str())]));
+    assert_eq!(
+        lines(&tried(&given, None, Ok(&["chat"]))),
+        "agents/a.toml:7 unknown_tool: a language model is the tool `n`, which is not there (did you mean \"m\"?)\n"
+    );
+    let agent = agent.replace("fallback = [\"tool:n/small\"]", "fallback = [\"tool:m\"]");
+    given.extend(files([("agents/a.toml", agent.as_str())]));
+    assert_eq!(
+        lines(&tried(&given, None, Ok(&["chat"]))),
+        "agents/a.toml:7 fallback_cycle: the agent `a` falls back on what has just failed (this is asked first)\n"
+    );
+    let agent = agent.replace("fallback = [\"tool:m\"]", "");
+    given.extend(files([("agents/a.toml", agent.as_str())]));
+    assert_eq!(tried(&given, None, Ok(&["other", "chat"])), []);
+    assert_eq!(
+        lines(&tried(&given, None, Ok(&["other"]))),
+        "agents/a.toml:6 no_chat: the tool `m` has no function `chat`, so it cannot be a language model (this needs a `chat`)\n"
+    );
+    // Named by a new file, a tool that was there before is asked what it has.
+    let mut before = given.clone();
+    before.retain(|path, _| path.as_str().starts_with("tools/"));
+    assert_eq!(tried(&given, Some(&tree(&before)), Ok(&["other"])).len(), 1);
+    assert_eq!(tried(&given, Some(&tree(&given)), Ok(&["other"])), [], "nothing changed");
+}
+
+#[test]
+fn a_process_is_refused_where_the_operator_has_not_switched_them_on() {
+    let tool = "[tool]\nname = \"t\"\nkind = \"mcp-stdio\"\ncommand = \"server\"\n";
+    let settings = "[workspace]\nname = \"w\"\n[grants]\nprocesses = true\n";
+    let given = files([("caxton.toml", settings), ("tools/t/tool.toml", tool)]);
+    let found = tried(&given, Some(&tree(&given)), Err(Unfit::ProcessesOff));
+    assert_eq!(
+        lines(&found),
+        "tools/t/tool.toml:3 processes_off: the tool `t` is a process of the node, and the node's operator has not \
+         switched those on (switched off on this node)\n"
+    );
+    assert!(found[0].help.as_ref().is_some_and(|help| help.contains("--set tools.processes=true")), "{found:?}");
+    assert_eq!(tried(&given, None, Ok(&[])), []);
+    assert_eq!(problems(&given), [], "a person's own machine cannot know");
 }
 
 /// A new workspace with every template in it under its own name.

@@ -10,6 +10,7 @@ use caxton_proto::tree::{File, TreePath};
 
 use super::layout::Layout;
 use super::{Check, CheckError, CheckedFile, MODULE_BYTES_MAX};
+use crate::tools::Unfit;
 
 impl Check<'_> {
     /// Reads and checks every tool.
@@ -66,22 +67,49 @@ impl Check<'_> {
         }
     }
 
-    /// Loads a tool that is new or changed, so that one which cannot be loaded never gets live.
+    /// Tries a tool that is new or changed, so that one which cannot be loaded never gets live. A process is looked at
+    /// each time, because its operator may have changed their mind.
     fn prove(&mut self, path: &TreePath, file: &File, manifest: &ToolManifest) -> Result<(), CheckError> {
-        let Some(prove) = self.input.prove else { return Ok(()) };
+        let module = manifest.kind.module().and_then(|module| self.input.tree.files().get_key_value(module));
+        match module {
+            Some((module, wasm)) if self.unchanged(path, file) && self.unchanged(module, wasm) => Ok(()),
+            Some(_) | None => self.try_out(path, manifest).map(drop),
+        }
+    }
+
+    /// Tries a tool and notes why it cannot be used; gives its functions when they are known.
+    pub(super) fn try_out(
+        &mut self,
+        path: &TreePath,
+        manifest: &ToolManifest,
+    ) -> Result<Option<&[String]>, CheckError> {
+        let Some(prove) = self.input.prove else { return Ok(None) };
         let files = self.input.tree.files();
-        let Some((module, wasm)) = manifest.kind.module().and_then(|module| files.get_key_value(module)) else {
-            return Ok(());
-        };
-        if self.unchanged(path, file) && self.unchanged(module, wasm) {
-            return Ok(());
+        let module = manifest.kind.module().and_then(|module| files.get_key_value(module));
+        let wasm = module.map(|(module, wasm)| self.read(module, wasm)).transpose()?;
+        match prove(manifest, wasm) {
+            Ok(functions) if manifest.kind.module().is_some() => {
+                return Ok(Some(self.functions.entry(manifest.name.clone()).or_insert(functions)));
+            }
+            Ok(_) => {}
+            Err(Unfit::Broken(why)) => {
+                let help =
+                    "`caxton tools inspect` shows what a tool gives and wants; docs/tools.md says how to build one";
+                let problem = Diagnostic::error(code::TOOL_BROKEN, path, why).help(help);
+                self.note_at(problem, path, &["tool", "module"], None, "this module".to_owned());
+            }
+            Err(Unfit::ProcessesOff) => {
+                let message = format!(
+                    "the tool `{}` is a process of the node, and the node's operator has not switched those on",
+                    manifest.name
+                );
+                let help = "on every node, set `processes = true` under [tools] of its settings, or start it with \
+                            --set tools.processes=true; or use a tool in WebAssembly, which needs no permission";
+                let problem = Diagnostic::error(code::PROCESSES_OFF, path, message).help(help);
+                self.note_at(problem, path, &["tool", "kind"], None, "switched off on this node".to_owned());
+            }
         }
-        if let Err(why) = prove(manifest, self.read(module, wasm)?) {
-            let help = "`caxton tools inspect` shows what a tool gives and wants; docs/tools.md says how to build one";
-            let problem = Diagnostic::error(code::TOOL_BROKEN, path, why).help(help);
-            self.note_at(problem, path, &["tool", "module"], None, "this module".to_owned());
-        }
-        Ok(())
+        Ok(None)
     }
 
     fn grants(&mut self, path: &TreePath, manifest: &ToolManifest) {

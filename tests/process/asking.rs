@@ -1,0 +1,125 @@
+//! `caxton ask` whose connection breaks off: it goes on at another server, and a person reads the answer once.
+//!
+//! The servers are a few lines here, because a real one does not break off at a given byte.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread::JoinHandle;
+
+use serde_json::{Value, json};
+
+use crate::run::{Place, Ran};
+
+/// What a server does with one message.
+struct Script {
+    events: Vec<Value>,
+    status: u16,
+}
+
+/// A server that answers one message after the other, and gives what it was asked.
+fn server(scripts: Vec<Script>) -> (String, JoinHandle<Vec<Value>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let asked = std::thread::spawn(move || {
+        scripts.into_iter().map(|script| answer(listener.accept().expect("a client").0, &script)).collect()
+    });
+    (url, asked)
+}
+
+/// Reads a request, writes the events, and closes without an end of the body.
+fn answer(stream: TcpStream, script: &Script) -> Value {
+    let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
+    let (mut length, mut line) = (0, String::new());
+    while reader.read_line(&mut line).expect("a line") > 2 {
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().expect("a length");
+        }
+        line.clear();
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).expect("a body");
+    let events: String = script
+        .events
+        .iter()
+        .map(|event| format!("event: {}\ndata: {event}\n\n", event["event"].as_str().unwrap_or("")))
+        .collect();
+    let mut stream = stream;
+    let head =
+        format!("HTTP/1.1 {} x\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n", script.status);
+    write!(stream, "{head}connection: close\r\n\r\n{:x}\r\n{events}\r\n", events.len()).expect("written");
+    serde_json::from_slice(&body).expect("JSON")
+}
+
+fn routed() -> Value {
+    json!({ "event": "routed", "conversation": "c", "turn": "t", "agent": "talker", "route": { "by": "address" } })
+}
+
+fn text(text: &str) -> Value {
+    json!({ "event": "text", "depth": 0, "agent": "talker", "text": text })
+}
+
+fn answered(text: &str) -> Value {
+    json!({
+        "event": "answered", "conversation": "c", "turn": "t", "agent": "talker", "route": { "by": "address" },
+        "text": text, "cut": false, "attachments": [], "attachments_omitted": 0, "usage": { "input": 1, "output": 1 },
+        "steps": 1, "duration_ms": 1, "revision": 1,
+    })
+}
+
+fn ok(events: Vec<Value>) -> Script {
+    Script { events, status: 200 }
+}
+
+fn ask(place: &Place, servers: &[&str]) -> Ran {
+    place.workspace("w").run(&["--server", &servers.join(","), "ask", "What is it?", "--agent", "talker"])
+}
+
+#[test]
+fn an_answer_that_breaks_off_goes_on_at_another_server_and_is_read_once() {
+    let place = Place::new();
+    // The first one dies in the middle; the second one is asked, and says it from the beginning.
+    let (first, first_asked) = server(vec![ok(vec![routed(), text("The ans"), text("wer is")])]);
+    let (second, second_asked) =
+        server(vec![ok(vec![routed(), text("The answ"), text("er is 42."), answered("The answer is 42.")])]);
+    let ran = ask(&place, &[&first, &second]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "The answer is 42.\n"), "{}", ran.shown());
+    assert!(ran.stderr.contains("asking again"), "{}", ran.shown());
+    let (first, second) = (first_asked.join().expect("asked"), second_asked.join().expect("asked"));
+    assert_eq!(first, second, "it is the same message, with the same key");
+    assert!(first[0]["idempotency_key"].as_str().is_some_and(|key| !key.is_empty()), "{first:?}");
+}
+
+#[test]
+fn the_record_of_a_turn_that_ended_meanwhile_says_the_rest() {
+    let place = Place::new();
+    let (first, first_asked) = server(vec![ok(vec![routed(), text("The ans")])]);
+    let (second, second_asked) = server(vec![
+        // Between two leaders, and then the answer at once.
+        ok(vec![
+            json!({ "event": "failed", "type": "/problems/unavailable", "title": "x", "status": 503, "code": "unavailable", "detail": "the turn t is under way" }),
+        ]),
+        ok(vec![answered("The answer is 42.")]),
+    ]);
+    let ran = ask(&place, &[&first, &second]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "The answer is 42.\n"), "{}", ran.shown());
+    first_asked.join().expect("asked");
+    assert_eq!(second_asked.join().expect("asked").len(), 2);
+}
+
+#[test]
+fn another_reply_than_the_one_that_broke_off_is_shown_as_such() {
+    let place = Place::new();
+    let (first, first_asked) = server(vec![ok(vec![routed(), text("The answer is 4")])]);
+    let (second, second_asked) =
+        server(vec![ok(vec![routed(), text("The answer was"), text(" lost."), answered("The answer was lost.")])]);
+    let ran = ask(&place, &[&first, &second]);
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (Some(0), "The answer is 4\nThe answer was lost.\n"),
+        "{}",
+        ran.shown()
+    );
+    assert!(ran.stderr.contains("the model begins anew"), "{}", ran.shown());
+    first_asked.join().expect("asked");
+    second_asked.join().expect("asked");
+}
