@@ -2,6 +2,7 @@
 //! in which a folder can be wrong.
 
 #[path = "support/mod.rs"]
+#[allow(dead_code)]
 mod support;
 
 use std::collections::HashMap;

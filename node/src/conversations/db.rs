@@ -10,8 +10,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tracing::warn;
 
-use super::wal::{Mover, PAGES_MAX};
-
 /// Connections for readers that are kept open.
 const READERS_KEPT: usize = 4;
 /// The layout that this program writes.
@@ -74,8 +72,6 @@ pub enum OpenError {
 
 /// An open file.
 pub struct Database {
-    // Dropped first: it has a connection of its own while it works.
-    mover: Mover,
     file: PathBuf,
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
@@ -108,17 +104,7 @@ impl Database {
         if found != SCHEMA {
             return Err(OpenError::Newer { file: file.to_owned(), found });
         }
-        Ok(Database {
-            mover: Mover::new(file),
-            file: file.to_owned(),
-            writer: Mutex::new(writer),
-            readers: Mutex::default(),
-        })
-    }
-
-    /// The writer committed; what it wrote is moved on to the database, sooner or later and elsewhere.
-    pub fn committed(&self) {
-        self.mover.committed();
+        Ok(Database { file: file.to_owned(), writer: Mutex::new(writer), readers: Mutex::default() })
     }
 
     /// The connection that writes.
@@ -163,7 +149,7 @@ fn prepare(file: &Path) -> rusqlite::Result<Connection> {
     // A file that a power cut leaves half made is damaged, and made anew.
     connection.pragma_update(None, "synchronous", if is_new { "OFF" } else { "NORMAL" })?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", PAGES_MAX)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
     connection.pragma_update(None, "cache_size", -4096)?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;

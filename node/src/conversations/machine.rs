@@ -70,7 +70,6 @@ impl State {
         let taken: Vec<Bytes> = taken.collect::<Result<_, _>>()?;
         batch.prepare_cached("UPDATE applied SET number = ?1")?.execute([last.index.cast_signed()])?;
         batch.commit()?;
-        self.database.committed();
         self.applied.store(last.index, Ordering::Release);
         Ok(taken)
     }

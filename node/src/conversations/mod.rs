@@ -7,8 +7,6 @@ pub mod log;
 
 mod db;
 
-mod wal;
-
 mod machine;
 
 mod frozen;
