@@ -51,6 +51,7 @@ async fn a_node_cannot_speak_for_another_and_nobody_without_a_certificate_for_an
         peer_address: "192.0.2.1:1".to_owned(),
         client_url: String::new(),
         version: ours.to_owned(),
+        holds: Vec::new(),
     };
     let status = client.announce(AnnounceRequest { facts: Some(facts), forwarded: false }).await;
     assert_eq!(status.expect_err("another node's facts").code(), Code::PermissionDenied);
@@ -85,7 +86,7 @@ async fn a_certificate_of_another_authority_is_not_let_in_even_when_it_knows_our
     let foreign = tempfile::tempdir().expect("a folder");
     let (stranger, node) = peers(&bench, foreign.path(), STRANGER);
     let error = stranger.client(node).await.err().expect("is refused");
-    assert!(matches!(*error, DialError::Handshake { .. }), "{error:?}");
+    assert!(matches!(*error, DialError::Authority { .. }), "{error:?}");
 
     // It means another node than the one that is there.
     let (lost, _) = peers(&bench, &bench.dir.path().join("tls"), STRANGER);

@@ -227,6 +227,17 @@ pub fn three(home: &std::path::Path) -> Vec<Member> {
     members
 }
 
+/// Kills whoever runs, and starts all again where they were, because nobody is left who could tell where the others are.
+pub fn restart_all(members: &mut [Member], addresses: &[String]) {
+    for member in members.iter_mut().filter(|member| member.child.is_some()) {
+        member.kill();
+    }
+    for (member, address) in members.iter_mut().zip(addresses) {
+        member.spawn(&["--peers", address]);
+    }
+    members.iter_mut().for_each(Member::ready);
+}
+
 /// Waits until no member leads two shards more than another; says who leads each group.
 pub fn spread(members: &[&Member]) -> Vec<String> {
     wait_for("leaders to be spread", || {
