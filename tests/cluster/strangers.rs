@@ -86,7 +86,7 @@ async fn a_certificate_of_another_authority_is_not_let_in_even_when_it_knows_our
     let foreign = tempfile::tempdir().expect("a folder");
     let (stranger, node) = peers(&bench, foreign.path(), STRANGER);
     let error = stranger.client(node).await.err().expect("is refused");
-    assert!(matches!(*error, DialError::Authority { .. }), "{error:?}");
+    assert!(matches!(*error, DialError::Handshake { .. }), "{error:?}");
 
     // It means another node than the one that is there.
     let (lost, _) = peers(&bench, &bench.dir.path().join("tls"), STRANGER);

@@ -105,7 +105,8 @@ impl Member {
 
     /// Where others reach it.
     pub fn peer_address(&self) -> String {
-        self.status().expect("its view")["peer_address"].as_str().expect("an address").to_owned()
+        let own = read(self, "/api/v1/cluster?stale=true").expect("its view");
+        own["peer_address"].as_str().expect("an address").to_owned()
     }
 
     /// Its id.
