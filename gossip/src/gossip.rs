@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::generation::Generation;
 use crate::member::{Fact, Member, Members};
-use crate::seal::{Keys, Sealed};
+use crate::seal::{Ciphers, Keys, Sealed};
 
 /// How a node gossips.
 #[derive(Debug, Clone)]
@@ -55,6 +55,21 @@ pub struct Gossip {
     chitchat: ChitchatHandle,
     members: watch::Receiver<Members>,
     view: AbortHandle,
+    ciphers: Ciphers,
+}
+
+/// Gives a gossip other keys while it goes on. A clone is a handle on the same.
+#[derive(Clone)]
+pub struct Rekeyer(Ciphers);
+
+impl Rekeyer {
+    /// Seals and opens with these from now on. Nothing that was said is said again.
+    pub fn rekey(&self, keys: &Keys) {
+        if let Err(error) = self.0.replace(keys) {
+            // A key has 32 bytes, so this cannot happen; the keys before go on.
+            warn!(%error, "gossip could not be given its new keys");
+        }
+    }
 }
 
 impl Drop for Gossip {
@@ -77,7 +92,9 @@ impl Gossip {
         mut lives: watch::Receiver<BTreeMap<NodeId, u64>>,
     ) -> Result<Gossip, JoinError> {
         let listen = settings.listen;
-        let transport = Sealed { keys: settings.keys, cluster: settings.cluster.clone() };
+        let unusable = |error: anyhow::Error| JoinError { listen, source: error.into() };
+        let ciphers = Ciphers::new(&settings.keys, &settings.cluster).map_err(unusable)?;
+        let transport = Sealed { ciphers: ciphers.clone() };
         let failures = FailureDetectorConfig {
             // The library's prior of several seconds makes the first detections take most of a minute.
             initial_interval: Duration::from_secs(1).min(settings.interval * 4),
@@ -119,12 +136,17 @@ impl Gossip {
                 }
             }
         });
-        Ok(Gossip { chitchat, members, view: view.abort_handle() })
+        Ok(Gossip { chitchat, members, view: view.abort_handle(), ciphers })
     }
 
     /// Says something of this node, in the place of what it said before.
     pub async fn announce(&self, fact: &Fact, value: &str) {
         self.chitchat.with_chitchat(|chitchat| chitchat.self_node_state().set(fact.key(), value)).await;
+    }
+
+    /// Gives this gossip other keys.
+    pub fn rekeyer(&self) -> Rekeyer {
+        Rekeyer(self.ciphers.clone())
     }
 
     /// Takes back what this node said.
@@ -220,6 +242,34 @@ mod tests {
         wait(&one, "who leaves is gone", |members| !members.contains_key(&NodeId(2))).await;
         assert!(!one.members().borrow().contains_key(&NodeId(3)), "a stranger is no member");
         assert_eq!(stranger.members().borrow().len(), 1, "a stranger sees no member");
+    }
+
+    #[tokio::test]
+    async fn a_key_is_replaced_while_members_gossip() {
+        let (a, b) = (free_port(), free_port());
+        let one = Gossip::join(settings(1, a, b, 7), &[]).await.expect("joined");
+        let two = Gossip::join(settings(2, b, a, 7), &[]).await.expect("joined");
+        let both = [&one, &two];
+        for keys in [(7, vec![8]), (8, vec![7]), (8, vec![])] {
+            let key = |byte: u8| Key([byte; 32]);
+            let keys = Keys { seal: key(keys.0), also_open: keys.1.into_iter().map(key).collect() };
+            both.iter().for_each(|gossip| gossip.rekeyer().rekey(&keys));
+            let said = format!("{keys:?} {:?}", keys.also_open.len());
+            two.announce(&Fact::Load, &said).await;
+            wait(&one, "what the other says", |members| {
+                members.get(&NodeId(2)).and_then(|two| two.fact(&Fact::Load)) == Some(&said)
+            })
+            .await;
+        }
+        // The control: with the key that was dropped, nothing comes through.
+        let late = Gossip::join(settings(3, free_port(), a, 7), &[]).await.expect("listens");
+        wait(&late, "it sees itself", |members| members.contains_key(&NodeId(3))).await;
+        two.announce(&Fact::Load, "once more").await;
+        wait(&one, "what the other says", |members| {
+            members.get(&NodeId(2)).and_then(|two| two.fact(&Fact::Load)) == Some("once more")
+        })
+        .await;
+        assert!(!one.members().borrow().contains_key(&NodeId(3)), "the old key still opens");
     }
 
     #[tokio::test]

@@ -15,6 +15,6 @@ mod seal;
 
 pub use change::Change;
 pub use generation::{Generation, GenerationError};
-pub use gossip::{Gossip, JoinError, Settings};
+pub use gossip::{Gossip, JoinError, Rekeyer, Settings};
 pub use member::{Fact, Member, Members};
 pub use seal::{Key, Keys};

@@ -5,7 +5,7 @@
 //! the associated data, so that two clusters which share a key by mistake still do not mix.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -41,6 +41,31 @@ pub struct Keys {
     pub seal: Key,
     /// What comes in may be sealed with one of these instead.
     pub also_open: Vec<Key>,
+}
+
+/// The ciphers of a node, which can be replaced while it gossips.
+#[derive(Clone)]
+pub(crate) struct Ciphers {
+    current: Arc<RwLock<Arc<Cipher>>>,
+    cluster: Arc<str>,
+}
+
+impl Ciphers {
+    pub fn new(keys: &Keys, cluster: &str) -> Result<Ciphers> {
+        let cipher = Arc::new(Cipher::new(keys, cluster)?);
+        Ok(Ciphers { current: Arc::new(RwLock::new(cipher)), cluster: cluster.into() })
+    }
+
+    /// From now on these keys seal and open.
+    pub fn replace(&self, keys: &Keys) -> Result<()> {
+        let cipher = Arc::new(Cipher::new(keys, &self.cluster)?);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = cipher;
+        Ok(())
+    }
+
+    fn get(&self) -> Arc<Cipher> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Seals and opens under one cluster's keys.
@@ -134,8 +159,7 @@ impl Codec {
 
 /// chitchat's transport over sealed datagrams.
 pub(crate) struct Sealed {
-    pub keys: Keys,
-    pub cluster: String,
+    pub ciphers: Ciphers,
 }
 
 #[async_trait]
@@ -143,21 +167,16 @@ impl Transport for Sealed {
     async fn open(&self, listen: SocketAddr) -> Result<Box<dyn Socket>> {
         let udp = tokio::net::UdpSocket::bind(listen).await;
         let udp = Arc::new(udp.with_context(|| format!("cannot listen for gossip on UDP {listen}"))?);
-        let cipher = Arc::new(Cipher::new(&self.keys, &self.cluster)?);
+        let ciphers = self.ciphers.clone();
         let (arrived, waiting) = mpsc::channel(WAITING_MAX);
         // chitchat drops the `recv` future at every round: opening and decoding live in a task of their own, or a
         // half-done decode would put the codec out of step.
-        let reader = tokio::spawn(read(udp.clone(), cipher.clone(), Codec::open().await?, arrived)).abort_handle();
-        Ok(Box::new(SealedSocket { udp, cipher, codec: Codec::open().await?, waiting, reader }))
+        let reader = tokio::spawn(read(udp.clone(), ciphers.clone(), Codec::open().await?, arrived)).abort_handle();
+        Ok(Box::new(SealedSocket { udp, ciphers, codec: Codec::open().await?, waiting, reader }))
     }
 }
 
-async fn read(
-    udp: Arc<tokio::net::UdpSocket>,
-    cipher: Arc<Cipher>,
-    mut codec: Codec,
-    arrived: mpsc::Sender<RecvOutcome>,
-) {
+async fn read(udp: Arc<tokio::net::UdpSocket>, ciphers: Ciphers, mut codec: Codec, arrived: mpsc::Sender<RecvOutcome>) {
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
         let (num_bytes_received, from_addr) = match udp.recv_from(&mut buffer).await {
@@ -168,7 +187,7 @@ async fn read(
                 continue;
             }
         };
-        let Some(plain) = cipher.open(&buffer[..num_bytes_received]) else {
+        let Some(plain) = ciphers.get().open(&buffer[..num_bytes_received]) else {
             debug!(%from_addr, bytes = num_bytes_received, "datagram of no member dropped");
             continue;
         };
@@ -188,7 +207,7 @@ async fn read(
 
 struct SealedSocket {
     udp: Arc<tokio::net::UdpSocket>,
-    cipher: Arc<Cipher>,
+    ciphers: Ciphers,
     codec: Codec,
     waiting: mpsc::Receiver<RecvOutcome>,
     reader: AbortHandle,
@@ -207,7 +226,7 @@ impl Socket for SealedSocket {
     }
 
     async fn send(&mut self, to: SocketAddr, envelope: ChitchatEnvelope) -> Result<SendOutcome> {
-        let datagram = self.cipher.seal(self.codec.encode(envelope).await?)?;
+        let datagram = self.ciphers.get().seal(self.codec.encode(envelope).await?)?;
         match self.udp.send_to(&datagram, to).await {
             Ok(num_bytes_sent) => Ok(SendOutcome { num_bytes_sent }),
             // One peer out of reach does not break the transport for the others.

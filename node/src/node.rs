@@ -32,11 +32,12 @@ use crate::capability::{Router, RouterLimits, Vectors};
 use crate::catalog::Catalogs;
 use crate::cluster::hearsay::{Hearsay, HearsayError, Manner};
 use crate::cluster::join::{self, EnterError, Introduction};
+use crate::cluster::keyring::{self, Keyring};
 use crate::cluster::reconcile::Voters;
 use crate::cluster::secret::{SecretFileError, SharedSecret};
 use crate::cluster::service::{self, Service};
 use crate::cluster::spread::Spread;
-use crate::cluster::watch::{self, Watch};
+use crate::cluster::watch::{COPY_HELP, Watch};
 use crate::cluster::{self, Cluster};
 use crate::config::Config;
 use crate::conversations::Conversations;
@@ -54,7 +55,7 @@ use crate::llm::providers::{Providers, Settings as ProviderSettings};
 use crate::peers::credentials::Certified;
 use crate::peers::door::Door;
 use crate::peers::lives::LivesError;
-use crate::peers::{Book, Copied, Credentials, Lives, Peers, VERSION};
+use crate::peers::{Book, Credentials, Lives, NotIntroduced, Peers, VERSION};
 use crate::replicas::Replicas;
 use crate::secrets::{KeyError, SecretStore};
 use crate::tasks::{Failure, TaskFailed, Tasks};
@@ -104,7 +105,7 @@ pub enum StartError {
     Lives(#[from] LivesError),
     /// The data directory is a copy of a node's that runs.
     #[error(transparent)]
-    Copied(#[from] Copied),
+    NotIntroduced(#[from] NotIntroduced),
     /// Gossip.
     #[error("the node cannot gossip")]
     Gossip(#[from] HearsayError),
@@ -221,7 +222,10 @@ impl StartError {
             StartError::Lives(_) => {
                 "check that the data directory can be written; if the file is damaged, take this node out with `caxton cluster remove`, empty its data directory and let it join again".to_owned()
             }
-            StartError::Copied(_) => watch::COPY_HELP.to_owned(),
+            StartError::NotIntroduced(NotIntroduced::Copied(_)) => COPY_HELP.to_owned(),
+            StartError::NotIntroduced(NotIntroduced::Authority { .. }) => {
+                "take this node out with `caxton cluster remove` on another one, empty its data directory and let it join again".to_owned()
+            }
             StartError::Secret(_) => return None,
         })
     }
@@ -428,22 +432,24 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
     let Start { config, started, stop, identity, own, port, sentences } = start;
     let dir = config.data.dir.clone();
     let reserve = config.disk.reserve_bytes.0;
-    let credentials = Credentials::open(dir.join("tls"), Certified { cluster: identity.cluster, node: identity.node })?;
+    let secret = &config.cluster.secret_file;
+    let secret = (!secret.as_os_str().is_empty()).then(|| SharedSecret::read(secret)).transpose()?;
+    let credential = secret.as_ref().map(|secret| *secret.credential());
+    let certified = Certified { cluster: identity.cluster, node: identity.node };
+    let credentials = Credentials::open_with(dir.join("tls"), certified, secret)?;
     let peers = Peers::new(credentials, Book::open(&dir), Lives::begin(&dir, identity.node)?);
     let (artifacts, store) = open_stores(&dir, reserve).await?;
     store.claim(&dir.join(cluster::LOG_MARK_FILE)).await?;
     let groups = Groups::new(store, identity.node, timers(&config), Arc::new(peers.clone()));
     let (catalogs, pins) = (Catalogs::default(), Pins::default());
     let replicas = Replicas::new(artifacts.clone(), catalogs.clone(), peers.clone());
-    let secret = &config.cluster.secret_file;
-    let secret = (!secret.as_os_str().is_empty()).then(|| SharedSecret::read(secret)).transpose()?;
     let service = Service::new(service::Parts {
         dir: dir.clone(),
         peers: peers.clone(),
         groups: groups.clone(),
         artifacts: artifacts.clone(),
         replicas: replicas.clone(),
-        credential: secret.map(|secret| *secret.credential()),
+        credential,
     });
     let api = Arc::new(OnceLock::new());
     let gossip_at = match port {
@@ -478,6 +484,7 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         peer_address: own.peer_address.clone(),
         client_url: own.client_url.clone(),
         version: VERSION.to_owned(),
+        holds: Vec::new(),
     };
     let shards = conversations.all().iter().map(|shard| (shard.id(), shard.group().clone()));
     let own_groups = shards.chain([(deploy_log::GROUP, log.group().clone())]);
@@ -490,8 +497,19 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         heard: hearsay.as_ref().map(Hearsay::members),
         open: gossip_at.is_some(),
     });
-    let auth = Auth::open(&dir, &identity.cluster.to_string(), TokensOf(log.clone()))?;
+    let auth = Arc::new(Auth::open(&dir, &identity.cluster.to_string(), TokensOf(log.clone()))?);
     let secrets = SecretStore::open(&dir, log.clone())?;
+    let keyring = Keyring::new(keyring::Parts {
+        dir: dir.clone(),
+        log: log.clone(),
+        peers: cluster.peers().clone(),
+        auth: Arc::clone(&auth),
+        secrets: secrets.clone(),
+        gossip: hearsay.as_ref().map(Hearsay::rekeyer),
+    });
+    let following = keyring.clone();
+    // What was rotated holds from the first request on. It has said what was wrong.
+    _ = tokio::task::spawn_blocking(move || following.follow()).await;
     let tools = Tools::new(tool_settings(&dir, &config), Arc::new(secrets.clone()));
     let deployer = Deployer::new(
         log.clone(),
@@ -527,7 +545,8 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         invoker,
         activity,
         config: Arc::new(config),
-        auth: Arc::new(auth),
+        auth,
+        keyring,
         identity: Arc::new(identity),
         log,
         catalogs,
@@ -738,7 +757,13 @@ fn start_cluster(workers: &Tasks, services: &Services, service: Service, facts: 
         Ok::<_, std::convert::Infallible>(())
     });
     let peers = cluster.peers().clone();
-    let watch = Watch { log: log.clone(), peers: peers.clone(), service, own: facts };
+    let holds = services.keyring.holds();
+    let watch = Watch { log: log.clone(), peers: peers.clone(), service, own: facts, holds };
+    let (keyring, keyring_stop) = (services.keyring.clone(), stop.clone());
+    workers.spawn("keyring", async move {
+        keyring.run(keyring_stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
     workers.spawn("cluster watch", watch.run(stop.clone()));
     if let Some(hearsay) = hearsay {
         let (invoker, catalogs, stop) = (services.invoker.clone(), services.catalogs.clone(), stop.clone());
@@ -780,8 +805,11 @@ fn start_edges(
     edges.spawn("http", edge.run(edges.stop_token()));
     if let Some(tls) = tls {
         let stop = edges.stop_token();
+        let credentials = services.cluster.peers().credentials().clone();
         edges.spawn("certificates", async move {
-            while stop.run_until_cancelled(tokio::time::sleep(tls::RENEW_EVERY)).await.is_some() {
+            let mut renewed = credentials.renewed();
+            // When the authority was rotated, or when it is time.
+            while stop.run_until_cancelled(tokio::time::timeout(tls::RENEW_EVERY, renewed.changed())).await.is_some() {
                 // The certificate that is there goes on serving, and the next attempt is half a day away.
                 if let Err(error) = tls.renew() {
                     warn!(error = %crate::tasks::chain(&error), "the certificate could not be renewed");

@@ -4,6 +4,8 @@
 //! long before it ends, so that it always fits the settings and never expires; an operator's files are read again when
 //! they change.
 
+pub mod succession;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -17,6 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use self::succession::Succession;
 use crate::auth::{SecretError, read_or_create, write_private};
 use crate::config::{Config, TlsMode};
 
@@ -62,6 +65,15 @@ pub enum TlsError {
         /// What is wrong with it.
         #[source]
         source: rcgen::Error,
+    },
+    /// What a rotation of the authority left is damaged.
+    #[error("{} is damaged; put it back from another node's data directory", .path.display())]
+    Succession {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
     },
     /// A file of the operator's.
     #[error("{} does not hold what `{setting}` promises, in PEM", .path.display())]
@@ -171,7 +183,13 @@ fn names(config: &Config) -> Vec<String> {
 impl From {
     fn certificate(&self) -> Result<CertifiedKey, TlsError> {
         let (chain, key) = match self {
-            From::Own { dir, cluster, names } => issue(&authority(dir, cluster)?.issuer, names)?,
+            From::Own { dir, cluster, names } => {
+                let authority = authority(dir, cluster)?;
+                let (mut chain, key) = issue(&authority.issuer, names)?;
+                // Clients that know the authority before this one only.
+                chain.extend(authority.before.map(|(cross, _)| cross));
+                (chain, key)
+            }
             From::Files { certificate, key } => read(certificate, key)?,
         };
         let provider = rustls::crypto::ring::default_provider();
@@ -198,10 +216,18 @@ pub struct Authority {
     pub issuer: Issuer<'static, KeyPair>,
     /// What clients and peers trust.
     pub certificate: CertificateDer<'static>,
+    /// Its name.
+    pub name: String,
+    /// While the one before it is good as well: how that one certifies this one, and its own certificate.
+    pub before: Option<(CertificateDer<'static>, CertificateDer<'static>)>,
 }
 
 /// The authority: its key and certificate are read from `dir`, and made when there are none.
 pub fn authority(dir: &Path, cluster: &str) -> Result<Authority, TlsError> {
+    let succession = Succession::read(dir)?;
+    if let Some(succession) = &succession {
+        succession.put(dir)?;
+    }
     let (key_path, path) = (dir.join(CA_KEY_FILE), dir.join(CA_FILE));
     if path.exists() && !key_path.exists() {
         return Err(TlsError::KeyMissing { path: key_path });
@@ -211,13 +237,9 @@ pub fn authority(dir: &Path, cluster: &str) -> Result<Authority, TlsError> {
     let key = read_or_create(&key_path, || Ok(new.serialize_pem().into_bytes()))?;
     let damaged = |source| TlsError::CaKey { path: key_path.clone(), source };
     let key = KeyPair::from_pem(&String::from_utf8_lossy(&key)).map_err(damaged)?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name = rcgen::DistinguishedName::new();
     // An authority keeps its name: a cluster that was restored under a new id has the same one, and the same clients.
     let name = name_of(&path).unwrap_or_else(|| format!("{CA_NAME}{cluster}"));
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let mut params = authority_params(&name);
     valid_for(&mut params, CA_DAYS);
     if !path.exists() {
         // The authority is its name and its key: a certificate of it that was made later, from the same key, vouches
@@ -227,7 +249,18 @@ pub fn authority(dir: &Path, cluster: &str) -> Result<Authority, TlsError> {
     }
     let wrong = |source| TlsError::Pem { path: path.clone(), setting: "tls/ca.pem", source };
     let certificate = CertificateDer::from_pem_file(&path).map_err(wrong)?;
-    Ok(Authority { issuer: Issuer::new(params, key), certificate })
+    let before = succession.map(|succession| succession.chain()).transpose()?.flatten();
+    Ok(Authority { issuer: Issuer::new(params, key), certificate, name, before })
+}
+
+/// What every authority's certificate says.
+fn authority_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
 }
 
 /// The common name of the authority whose certificate is in a file. Its names are all of one length, which is why they

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::run::{Place, wait_for};
-use crate::support::{Member, PEERS, settled, three};
+use crate::support::{Member, PEERS, restart_all, settled, three};
 
 /// Copies a data directory whose node may run.
 fn copy(of: &Member, home: &Path, name: &str) -> Member {
@@ -63,16 +63,17 @@ fn of_two_copies_that_start_at_once_one_stays_and_an_old_copy_never_comes_back()
     stays.ready();
     settled(&stays, 3);
     // Neither the one that was refused nor a third copy comes back, also when the one that counts is away.
+    let addresses: Vec<String> = others.iter().chain([&stays]).map(Member::peer_address).collect();
     stays.kill();
     for copy in [old, gone] {
         let mut copy = copy;
         is_told(&copy.refused(&PEERS));
     }
     // And not when the others have forgotten what they had in memory.
-    others.iter_mut().for_each(Member::kill);
-    others.iter_mut().for_each(|other| other.spawn(&PEERS));
-    others.iter_mut().for_each(Member::ready);
-    stays.start(&PEERS);
+    // All come back where they were: nobody is left who could tell where the others are.
+    others.push(stays);
+    restart_all(&mut others, &addresses);
+    let stays = others.pop().expect("there");
     settled(&stays, 3);
 }
 

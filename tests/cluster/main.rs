@@ -5,6 +5,7 @@ mod copies;
 mod join;
 mod life;
 mod operate;
+mod rotate;
 mod secret;
 mod shards;
 mod strangers;

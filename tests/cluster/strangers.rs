@@ -51,6 +51,7 @@ async fn a_node_cannot_speak_for_another_and_nobody_without_a_certificate_for_an
         peer_address: "192.0.2.1:1".to_owned(),
         client_url: String::new(),
         version: ours.to_owned(),
+        holds: Vec::new(),
     };
     let status = client.announce(AnnounceRequest { facts: Some(facts), forwarded: false }).await;
     assert_eq!(status.expect_err("another node's facts").code(), Code::PermissionDenied);

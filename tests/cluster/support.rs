@@ -105,7 +105,8 @@ impl Member {
 
     /// Where others reach it.
     pub fn peer_address(&self) -> String {
-        self.status().expect("its view")["peer_address"].as_str().expect("an address").to_owned()
+        let own = read(self, "/api/v1/cluster?stale=true").expect("its view");
+        own["peer_address"].as_str().expect("an address").to_owned()
     }
 
     /// Its id.
@@ -225,6 +226,17 @@ pub fn three(home: &std::path::Path) -> Vec<Member> {
     members[1..].iter_mut().for_each(Member::ready);
     settled(&members[2], 3);
     members
+}
+
+/// Kills whoever runs, and starts all again where they were, because nobody is left who could tell where the others are.
+pub fn restart_all(members: &mut [Member], addresses: &[String]) {
+    for member in members.iter_mut().filter(|member| member.child.is_some()) {
+        member.kill();
+    }
+    for (member, address) in members.iter_mut().zip(addresses) {
+        member.spawn(&["--peers", address]);
+    }
+    members.iter_mut().for_each(Member::ready);
 }
 
 /// Waits until no member leads two shards more than another; says who leads each group.

@@ -6,7 +6,8 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use caxton_proto::log::cluster::{
-    self, AdmitNode, AnnounceNode, BeginAgain, Credential, FixShards, IssueJoinToken, NodeFacts, RemoveNode,
+    self, AdmitNode, AnnounceNode, BeginAgain, Credential, FinishRotation, FixShards, IssueJoinToken, KeyKind,
+    NodeFacts, RemoveNode, RotateKey,
 };
 use caxton_proto::log::{
     Author, Command, DecodeError, Deploy, Git, IssueToken, Kind, Outcome, RemoveSecret, RevokeToken, Role, SetSecret,
@@ -152,6 +153,7 @@ fn node_commands() -> [(&'static str, cluster::Command, cluster::Outcome); 5] {
         peer_address: format!("node{node}.example.org:7412"),
         client_url: format!("https://node{node}.example.org:7411"),
         version: "0.1.0".into(),
+        holds: Vec::new(),
     };
     let (time_ms, actor) = (1_700_000_000_123, "admin".to_owned());
     let hash = Digest::of(b"secret");
@@ -217,6 +219,61 @@ fn the_number_of_shards_is_fixed_by_the_first_command_of_a_log_and_by_no_other()
     let mut old = read_snapshot(&mut old.as_slice()).unwrap();
     assert_eq!(old.cluster().shards(), shards(1));
     assert_eq!(old.apply(old.applied() + 1, &fix(8)), are(1), "an old log has one shard for ever");
+}
+
+/// The commands of keys that all nodes hold, which came after all the above.
+fn key_commands() -> [(&'static str, cluster::Command, cluster::Outcome); 5] {
+    let (time_ms, actor) = (1_700_000_000_123, "admin".to_owned());
+    let rotate = |kind, id| {
+        let (sealed_with, sealed) = ("0011223344556677".to_owned(), (0..44).collect());
+        let actor = actor.clone();
+        cluster::Command::RotateKey(RotateKey { kind, id, sealed_with, sealed, until_ms: time_ms + 1, time_ms, actor })
+    };
+    let finish = |kind, id, overdue| {
+        cluster::Command::FinishRotation(FinishRotation { kind, id, overdue, time_ms, actor: actor.clone() })
+    };
+    let facts = NodeFacts {
+        node: NodeId(1),
+        peer_address: "node1.example.org:7412".into(),
+        client_url: "https://node1.example.org:7411".into(),
+        version: "0.1.0".into(),
+        holds: vec![7, u64::MAX],
+    };
+    let announce = cluster::Command::AnnounceNode(AnnounceNode { facts, time_ms });
+    [
+        ("rotate-authority.bin", rotate(KeyKind::Authority, 7), cluster::Outcome::RotationStarted),
+        ("rotate-gossip.bin", rotate(KeyKind::Gossip, u64::MAX), cluster::Outcome::RotationStarted),
+        ("rotate-signing.bin", rotate(KeyKind::Signing, 9), cluster::Outcome::RotationStarted),
+        ("announce-node-keys.bin", announce, cluster::Outcome::NodeAnnounced),
+        ("finish-rotation.bin", finish(KeyKind::Authority, 7, true), cluster::Outcome::RotationFinished),
+    ]
+}
+
+#[test]
+fn the_commands_of_keys_mean_what_they_meant() {
+    let mut found = State::default();
+    for ((name, command, expected), index) in key_commands().into_iter().zip(1..) {
+        let command = Command::Cluster(command);
+        let read = Command::decode(&golden(name, || command.encode())).unwrap();
+        assert_eq!(read, command, "{name}");
+        let outcome = found.apply(index, &read);
+        assert_eq!(outcome, Outcome::Cluster(expected), "{name}");
+    }
+    use cluster::Outcome::{NoRotation, RotationFinished, RotationStarted, RotationUnderWay, RotationWaits};
+    for outcome in [RotationStarted, RotationUnderWay, RotationFinished, RotationWaits, NoRotation] {
+        let outcome = Outcome::Cluster(outcome);
+        assert_eq!(Outcome::decode(&outcome.encode()).unwrap(), outcome);
+    }
+    let snapshot = golden("snapshot-keys.bin", || {
+        let mut bytes = Vec::new();
+        write_snapshot(&found, &mut bytes).unwrap();
+        bytes
+    });
+    let read = read_snapshot(&mut snapshot.as_slice()).unwrap();
+    assert_eq!(read, found);
+    let finished: Vec<bool> = read.cluster().keys().map(|key| key.finished_ms.is_some()).collect();
+    assert_eq!(finished, [true, false, false]);
+    assert_eq!(read.cluster().lacking(9).collect::<Vec<_>>(), [NodeId(1)]);
 }
 
 #[test]

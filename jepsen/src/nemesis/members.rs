@@ -165,7 +165,10 @@ impl Nemesis {
     fn is_told(&mut self, index: usize, status: std::process::ExitStatus) {
         let node = &self.cluster.nodes[index];
         let said = node.said_last(15);
-        if status.success() || !said.contains("is a copy of a node") || !said.contains("never start this data directory") {
+        if status.success()
+            || !said.contains("is a copy of a node")
+            || !said.contains("never start this data directory")
+        {
             let text = format!("node {index} ended with {status} and does not say why:\n{said}");
             self.findings.push(Finding::new("copies-unsaid", text));
         }

@@ -17,6 +17,39 @@ pub struct ClusterStatus {
     pub members: Vec<ClusterMember>,
     /// The groups, in the order of their numbers.
     pub groups: Vec<ClusterGroup>,
+    /// The keys that were ever rotated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<ClusterKey>,
+}
+
+/// A key that all nodes hold, and that was rotated.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ClusterKey {
+    /// Which: `ca`, `gossip-key` or `signing-key`.
+    pub key: String,
+    /// Names the newest one.
+    pub id: String,
+    /// When it was made, RFC 3339.
+    pub rotated: String,
+    /// Until when the one before is good as well, unless the rotation is finished earlier, RFC 3339.
+    pub until: String,
+    /// When the one before stopped being good, RFC 3339; nothing while both are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<String>,
+    /// The nodes that do not have it yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacking: Vec<String>,
+}
+
+/// `POST /api/v1/cluster/keys/rotate` and `POST /api/v1/cluster/keys/finish`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct RotateRequest {
+    /// Which keys: `ca`, `gossip-key`, `signing-key`; unless told all, or all whose rotation is under way.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// For how many seconds the keys before are good as well; a day unless told, 90 days at most.
+    #[serde(default)]
+    pub overlap_s: Option<u64>,
 }
 
 /// A node of the cluster.

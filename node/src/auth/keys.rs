@@ -24,6 +24,9 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
+    /// There is none.
+    #[error("there is no key to sign with")]
+    NoKey,
     /// Signing failed.
     #[error("a token cannot be signed")]
     Sign(#[source] jsonwebtoken::errors::Error),
@@ -42,6 +45,15 @@ struct Claims {
     workspaces: Vec<WorkspaceId>,
 }
 
+/// The file of the folder `keys` with the signing key.
+pub(super) const TOKENS_KEY_FILE: &str = "tokens.key";
+
+/// A new key, in PKCS#8.
+pub(super) fn mint() -> Result<Vec<u8>, SecretError> {
+    let key = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new());
+    key.map(|key| key.as_ref().to_vec()).map_err(|_| SecretError::Random)
+}
+
 pub(super) struct Keys {
     cluster: String,
     signing: EncodingKey,
@@ -51,21 +63,22 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn open(dir: &Path, cluster: &str) -> Result<Keys, KeyError> {
-        let path = dir.join("tokens.key");
-        let mint = || {
-            let key = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new());
-            key.map(|key| key.as_ref().to_vec()).map_err(|_| SecretError::Random)
-        };
+        let path = dir.join(TOKENS_KEY_FILE);
         let pkcs8 = read_or_create(&path, mint)?;
-        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8).map_err(|_| KeyError::NotAKey { path })?;
+        Keys::of(&pkcs8, cluster).ok_or(KeyError::NotAKey { path })
+    }
+
+    /// Nothing when the bytes are no key.
+    pub(super) fn of(pkcs8: &[u8], cluster: &str) -> Option<Keys> {
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).ok()?;
         let mut rules = Validation::new(Algorithm::EdDSA);
         // Not the issuer: a cluster that was restored under a new id has the same key, and its log the same tokens.
         rules.set_required_spec_claims(&["iss", "exp", "sub"]);
         // The deploy log says when a token ends, to the millisecond and the same on every node.
         rules.validate_exp = false;
-        Ok(Keys {
+        Some(Keys {
             cluster: cluster.to_owned(),
-            signing: EncodingKey::from_ed_der(&pkcs8),
+            signing: EncodingKey::from_ed_der(pkcs8),
             verifying: DecodingKey::from_ed_der(pair.public_key().as_ref()),
             rules,
         })

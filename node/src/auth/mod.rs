@@ -6,9 +6,10 @@
 
 mod keys;
 mod secret;
+pub mod succession;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use caxton_proto::log::{IssueToken, Role, Token};
@@ -174,24 +175,49 @@ pub enum OpenError {
 
 /// Checks bearers and signs tokens.
 pub struct Auth {
-    admin: Digest,
-    keys: Keys,
+    data_dir: PathBuf,
+    cluster: String,
+    good: RwLock<Arc<Good>>,
     known: Box<dyn KnownTokens>,
+}
+
+/// What bearers are checked against.
+struct Good {
+    /// The digests of the admin tokens: two while they are rotated.
+    admins: Vec<Digest>,
+    /// The keys that tokens may be signed with; the first signs.
+    keys: Vec<Keys>,
+}
+
+impl Good {
+    fn is_admin(&self, digest: &Digest) -> bool {
+        // All of them are compared, whichever it is.
+        self.admins.iter().fold(false, |found, admin| found | same(digest, admin))
+    }
+
+    fn verify(&self, bearer: &str) -> Option<String> {
+        self.keys.iter().find_map(|keys| keys.verify(bearer))
+    }
 }
 
 impl Auth {
     /// Reads the admin token and the signing key of a data directory, and makes them when there are none.
     pub fn open(data_dir: &Path, cluster: &str, known: impl KnownTokens) -> Result<Auth, OpenError> {
         let path = data_dir.join(ADMIN_TOKEN_FILE);
-        let mint = || Ok(format!("caxton_admin_{}\n", hex::encode(secret::random::<32>()?)).into_bytes());
-        let bytes = read_or_create(&path, mint).map_err(OpenError::AdminToken)?;
+        let bytes = read_or_create(&path, || Ok(mint_admin()?.into_bytes())).map_err(OpenError::AdminToken)?;
         let token = std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default();
         const TOKEN_BYTES_MIN: usize = 32;
         if token.len() < TOKEN_BYTES_MIN || token.contains(char::is_whitespace) {
             return Err(OpenError::NotAToken { path });
         }
         let keys = Keys::open(&data_dir.join("keys"), cluster)?;
-        Ok(Auth { admin: Digest::of(token.as_bytes()), keys, known: Box::new(known) })
+        let good = Good { admins: vec![Digest::of(token.as_bytes())], keys: vec![keys] };
+        let (data_dir, cluster) = (data_dir.to_owned(), cluster.to_owned());
+        Ok(Auth { data_dir, cluster, good: RwLock::new(Arc::new(good)), known: Box::new(known) })
+    }
+
+    fn good(&self) -> Arc<Good> {
+        self.good.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Checks the value of an `Authorization` header at the time `now_ms`.
@@ -211,7 +237,7 @@ impl Auth {
         let bearer = bearer.trim();
         scheme.eq_ignore_ascii_case("bearer")
             && bearer.len() <= BEARER_BYTES_MAX
-            && (same(&Digest::of(bearer.as_bytes()), &self.admin) || self.keys.verify(bearer).is_some())
+            && (self.good().is_admin(&Digest::of(bearer.as_bytes())) || self.good().verify(bearer).is_some())
     }
 
     fn check(&self, bearer: &str, now_ms: u64) -> Result<Access, AuthError> {
@@ -220,11 +246,12 @@ impl Auth {
         }
         // Both sides are digests, so neither the time nor the length tells how much of a guess was right.
         let digest = Digest::of(bearer.as_bytes());
-        if same(&digest, &self.admin) {
+        let known = self.good();
+        if known.is_admin(&digest) {
             let subject = ADMIN_SUBJECT.into();
             return Ok(Access { subject, role: Role::Admin, workspaces: None, token: None, expires_ms: None });
         }
-        let id = self.keys.verify(bearer).ok_or(AuthError::Invalid)?;
+        let id = known.verify(bearer).ok_or(AuthError::Invalid)?;
         let token = self.known.token(&id).ok_or(AuthError::Invalid)?;
         if !same(&digest, &token.issued.hash) {
             return Err(AuthError::Invalid);
@@ -256,7 +283,9 @@ impl Auth {
     pub fn mint(&self, wanted: Wanted, now_ms: u64) -> Result<(String, IssueToken), KeyError> {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let expires_ms = now_ms.saturating_add(wanted.ttl.as_millis() as u64);
-        let token = self.keys.sign(&id, &wanted, now_ms / 1000, expires_ms / 1000)?;
+        let good = self.good();
+        let keys = good.keys.first().ok_or(KeyError::NoKey)?;
+        let token = keys.sign(&id, &wanted, now_ms / 1000, expires_ms / 1000)?;
         let command = IssueToken {
             id,
             hash: Digest::of(token.as_bytes()),
@@ -284,6 +313,10 @@ pub struct Wanted {
     pub ttl: Duration,
     /// Who makes it.
     pub actor: String,
+}
+
+fn mint_admin() -> Result<String, SecretError> {
+    Ok(format!("caxton_admin_{}\n", hex::encode(secret::random::<32>()?)))
 }
 
 fn same(a: &Digest, b: &Digest) -> bool {

@@ -128,6 +128,9 @@ pub async fn restore(path: &Path, key_file: &Path, dir: &Path) -> Result<Restore
     for file in keys::FILES {
         write_private(&staging.0.join(file), keys.get(file).map(Vec::as_slice).unwrap_or_default())?;
     }
+    for (file, bytes) in keys.iter().filter(|(file, _)| keys::LATER_FILES.contains(&file.as_str())) {
+        write_private(&staging.0.join(file), bytes)?;
+    }
     let identity = fill(path, &staging.0, &archive).await?;
     staging.name(dir)?;
     Ok(Restored { archive, identity })

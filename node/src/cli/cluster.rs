@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::api::ServerInfo;
 use crate::api::cluster::{
-    ClusterChanged, ClusterGroup, ClusterStatus, JoinTokenIssued, JoinTokenRequest, TransferRequest,
+    ClusterChanged, ClusterGroup, ClusterStatus, JoinTokenIssued, JoinTokenRequest, RotateRequest, TransferRequest,
 };
 use crate::cli::output::{BOLD, DIM, GOOD, Table, WARN, count, paint};
 use crate::cli::{CliError, Context};
@@ -44,6 +44,29 @@ Examples:
   caxton cluster transfer
   caxton cluster transfer --group 1 --to 3f2a9c01b5d4e6f7")]
     Transfer(Transfer),
+    /// Replace keys that all nodes hold; those before are good for a while longer.
+    ///
+    /// `ca` certifies the nodes and their servers, `gossip-key` seals what they tell each other of themselves, and
+    /// `signing-key` signs tokens; with it goes the admin token. Every node takes the new keys over by itself.
+    #[command(after_help = "\
+Examples:
+  caxton cluster rotate
+  caxton cluster rotate signing-key --overlap 1h
+  caxton cluster rotate --finish")]
+    Rotate(Rotate),
+}
+
+#[derive(Debug, clap::Args)]
+struct Rotate {
+    /// Which keys [default: all three].
+    #[arg(value_name = "KEY", value_parser = ["ca", "gossip-key", "signing-key"])]
+    keys: Vec<String>,
+    /// How long the keys before are good, as in 1h or 7d.
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = duration)]
+    overlap: Duration,
+    /// End the overlap now, if every node has the new keys [default: of all rotations that are under way].
+    #[arg(long, conflicts_with = "overlap")]
+    finish: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -102,6 +125,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
         Command::Remove(Remove { node }) => remove(&node, context),
         Command::Leave => leave(context),
         Command::Transfer(transfer) => self::transfer(transfer, context),
+        Command::Rotate(rotate) => self::rotate(rotate, context),
     }
 }
 
@@ -184,7 +208,25 @@ fn status(context: &Context) -> Result<(), CliError> {
         table.styled(cells.map(|cell| (anstyle::Style::new(), cell)));
     }
     out.line(table)?;
+    if !cluster.keys.is_empty() {
+        out.line(keys(&cluster))?;
+    }
     out.json(&cluster)
+}
+
+/// The keys that were rotated.
+fn keys(cluster: &ClusterStatus) -> Table {
+    let mut table = Table::new(["KEY", "ROTATED", "THE ONE BEFORE", "WAITS FOR"]);
+    for key in &cluster.keys {
+        let before = match &key.finished {
+            Some(finished) => format!("good until {finished}"),
+            None => format!("good, until {} at the latest", key.until),
+        };
+        let waits = if key.lacking.is_empty() { "-".to_owned() } else { key.lacking.join(", ") };
+        let cells = [key.key.clone(), key.rotated.clone(), before, waits];
+        table.styled(cells.map(|cell| (anstyle::Style::new(), cell)));
+    }
+    table
 }
 
 /// Which versions run, and on how many nodes.
@@ -237,6 +279,22 @@ fn leave(context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
     let server: ServerInfo = context.block_on(async { Ok(client.get("/api/v1/server").await?) })?;
     remove(&server.node, context)
+}
+
+fn rotate(rotate: Rotate, context: &Context) -> Result<(), CliError> {
+    let client = context.client()?;
+    let (path, overlap_s) = match rotate.finish {
+        true => ("/api/v1/cluster/keys/finish", None),
+        false => ("/api/v1/cluster/keys/rotate", Some(rotate.overlap.as_secs())),
+    };
+    let request = RotateRequest { keys: rotate.keys, overlap_s };
+    let changed: ClusterChanged = context.block_on(async { Ok(client.post(path, &request, Retry::Never).await?) })?;
+    context.out.line(&changed.done)?;
+    if !rotate.finish {
+        context.out.note(paint(DIM, "`caxton cluster status` shows which nodes lack a key; end it with"));
+        context.out.note("  caxton cluster rotate --finish");
+    }
+    context.out.json(&changed)
 }
 
 fn transfer(transfer: Transfer, context: &Context) -> Result<(), CliError> {

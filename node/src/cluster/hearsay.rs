@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use caxton_gossip::{Fact, Generation, GenerationError, Gossip, JoinError, Keys, Members, Settings};
+use caxton_gossip::{Fact, Generation, GenerationError, Gossip, JoinError, Keys, Members, Rekeyer, Settings};
 use caxton_proto::NodeId;
 use caxton_raft::{Group, GroupId, Role};
 use tokio::sync::watch;
@@ -85,6 +85,11 @@ impl Hearsay {
             (Fact::Life, format!("{:x}", peers.lives().own().life().unwrap_or_default())),
         ];
         Ok(Hearsay { gossip: Gossip::join_among(settings, &facts, peers.lives().counts()).await?, peers })
+    }
+
+    /// Gives it other keys.
+    pub fn rekeyer(&self) -> Rekeyer {
+        self.gossip.rekeyer()
     }
 
     /// Who is alive as far as is heard.

@@ -24,6 +24,7 @@ use crate::peers::book::Book;
 use crate::peers::credentials::CertificateRefused;
 use crate::peers::{DialError, VERSION, dial_stranger, is_refusal};
 use crate::tasks::chain;
+use crate::tls::succession::born;
 use crate::tls::{CA_FILE, CA_KEY_FILE};
 
 /// The file with the id of a node that is on its way into a cluster.
@@ -122,7 +123,9 @@ impl EnterError {
             EnterError::Refused { .. } => {
                 "make a new token with `caxton cluster token create` on a node of the cluster"
             }
-            EnterError::Foreign { .. } => "check the addresses after --join, and that the token was made there",
+            EnterError::Foreign { .. } => {
+                "check the addresses after --join, and that the token was made there; one that was made before the cluster's authority was rotated is good until the overlap ends: then make a new one"
+            }
             EnterError::TimedOut { .. } => {
                 "check that the addresses after --join are right and can be reached from here (TCP and UDP)"
             }
@@ -189,7 +192,9 @@ fn found(dir: &Path, secret: Option<&SharedSecret>) -> Result<NodeIdentity, Ente
 fn same_authority(dir: &Path, secret: &SharedSecret) -> Result<(), EnterError> {
     let tls = dir.join("tls");
     let known = std::fs::read_to_string(tls.join(CA_KEY_FILE)).unwrap_or_default();
-    if known == secret.authority_pem() { Ok(()) } else { Err(EnterError::OtherAuthority { dir: tls }) }
+    // One that was rotated has another key by now.
+    let ours = known == secret.authority_pem() || born(&tls) == Some(secret.pin());
+    if ours { Ok(()) } else { Err(EnterError::OtherAuthority { dir: tls }) }
 }
 
 /// What lets a node in.
@@ -272,6 +277,7 @@ impl Joining<'_> {
                 peer_address: self.own.peer_address.clone(),
                 client_url: self.own.client_url.clone(),
                 version: VERSION.to_owned(),
+                holds: Vec::new(),
             };
             let (token, secret) = (self.pass.token.clone(), self.pass.secret.clone().into());
             match client.join(JoinRequest { facts: Some(facts), token, secret, forwarded: false }).await {

@@ -11,10 +11,12 @@ use crate::auth::{ADMIN_TOKEN_FILE, SecretError, random, read_or_create, write_p
 use crate::secrets::DATA_KEY_FILE;
 
 /// The key that gossip is sealed with.
-const GOSSIP_KEY_FILE: &str = "keys/gossip.key";
+pub(super) const GOSSIP_KEY_FILE: &str = "keys/gossip.key";
 /// The files, relative to the data directory. No other file is taken from a peer.
 pub const FILES: [&str; 6] =
     ["tls/ca.key", "tls/ca.pem", "keys/tokens.key", GOSSIP_KEY_FILE, DATA_KEY_FILE, ADMIN_TOKEN_FILE];
+/// Files that are there after a rotation of the authority, or while there is one.
+pub const LATER_FILES: [&str; 2] = ["tls/ca-born.pin", "tls/succession.json"];
 /// The largest of them, in bytes.
 const FILE_BYTES_MAX: usize = 64 << 10;
 
@@ -34,7 +36,9 @@ pub enum KeysError {
 
 /// Reads all keys of a data directory.
 pub fn collect(dir: &Path) -> std::io::Result<BTreeMap<String, Bytes>> {
-    FILES.into_iter().map(|file| Ok((file.to_owned(), Bytes::from(std::fs::read(dir.join(file))?)))).collect()
+    let later = LATER_FILES.into_iter().filter(|file| dir.join(file).exists());
+    let all = FILES.into_iter().chain(later);
+    all.map(|file| Ok((file.to_owned(), Bytes::from(std::fs::read(dir.join(file))?)))).collect()
 }
 
 /// Reads the keys that a backup carries. A node that stands alone and never gossiped has no key for that yet.
@@ -48,6 +52,11 @@ pub fn adopt(dir: &Path, keys: &HashMap<String, Bytes>) -> Result<(), KeysError>
     for file in FILES {
         let bytes = keys.get(file).filter(|bytes| (1..=FILE_BYTES_MAX).contains(&bytes.len()));
         write_private(&dir.join(file), bytes.ok_or(KeysError::Missing { file })?)?;
+    }
+    for file in LATER_FILES {
+        if let Some(bytes) = keys.get(file).filter(|bytes| (1..=FILE_BYTES_MAX).contains(&bytes.len())) {
+            write_private(&dir.join(file), bytes)?;
+        }
     }
     Ok(())
 }

@@ -16,6 +16,8 @@ pub mod secret;
 
 pub mod keys;
 
+pub mod keyring;
+
 pub mod join;
 
 pub mod service;
@@ -25,8 +27,8 @@ pub mod hearsay;
 pub mod watch;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use caxton_gossip::{Fact, Members as Heard};
@@ -40,7 +42,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use self::ticket::Ticket;
-use crate::api::cluster::{ClusterGroup, ClusterLag, ClusterMember, ClusterStatus};
+use crate::api::cluster::{ClusterGroup, ClusterKey, ClusterLag, ClusterMember, ClusterStatus};
 use crate::auth::{SecretError, now_ms};
 use crate::conversations::rfc3339;
 use crate::peers::Peers;
@@ -50,6 +52,8 @@ use crate::tasks::chain;
 pub const LOG_MARK_FILE: &str = "raft-id";
 /// How long a node that stops tries to hand over what it leads.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a group may be without a leader before the node says that it cannot serve: several elections.
+const LEADERLESS_MAX: Duration = Duration::from_secs(10);
 /// How long a node that is to lead may take to get its last entries.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause before it is asked again.
@@ -71,6 +75,8 @@ struct Inner {
     open: bool,
     /// Every group has had a leader since this node started.
     met: AtomicBool,
+    /// Since when each group that has no leader was seen without.
+    unled: Mutex<BTreeMap<GroupId, Instant>>,
 }
 
 /// What a cluster is made of.
@@ -139,7 +145,17 @@ impl Cluster {
     /// A cluster of these parts.
     pub fn new(parts: Parts) -> Cluster {
         let Parts { identity, facts, log, groups, peers, heard, open } = parts;
-        Cluster(Arc::new(Inner { identity, facts, log, groups, peers, heard, open, met: AtomicBool::new(false) }))
+        Cluster(Arc::new(Inner {
+            identity,
+            facts,
+            log,
+            groups,
+            peers,
+            heard,
+            open,
+            met: AtomicBool::new(false),
+            unled: Mutex::default(),
+        }))
     }
 
     /// This node.
@@ -178,6 +194,14 @@ impl Cluster {
         let now = self.0.met.load(Ordering::Relaxed) || met();
         self.0.met.store(now, Ordering::Relaxed);
         now
+    }
+
+    /// A group that this node has seen without a leader for longer than any election takes: the node is cut off from those
+    /// who have one, or a part of it has stopped, and others serve the group better. To be asked every few seconds.
+    pub fn leaderless(&self) -> Option<GroupId> {
+        let led = self.0.groups.iter().map(|(id, group)| (*id, group.status().borrow().leader.is_some()));
+        let mut unled = self.0.unled.lock().unwrap_or_else(PoisonError::into_inner);
+        leaderless(&mut unled, led, Instant::now())
     }
 
     /// Makes a join token.
@@ -305,7 +329,37 @@ impl Cluster {
             peer_address: self.0.open.then(|| self.0.facts.peer_address.clone()),
             members: members.into_iter().map(member).collect(),
             groups: self.0.groups.iter().map(|(id, group)| group_of(*id, group)).collect(),
+            keys: self.0.log.read(|state| state.cluster().keys().map(|key| key_of(state.cluster(), key)).collect()),
         }
+    }
+}
+
+/// The first group that was without a leader at every look since `LEADERLESS_MAX` and more.
+fn leaderless(
+    unled: &mut BTreeMap<GroupId, Instant>,
+    led: impl Iterator<Item = (GroupId, bool)>,
+    now: Instant,
+) -> Option<GroupId> {
+    for (group, led) in led {
+        if led {
+            unled.remove(&group);
+        } else {
+            unled.entry(group).or_insert(now);
+        }
+    }
+    unled.iter().find(|(_, since)| now.duration_since(**since) > LEADERLESS_MAX).map(|(group, _)| *group)
+}
+
+fn key_of(cluster: &deploy_log::Cluster, key: &log::cluster::RotatedKey) -> ClusterKey {
+    let log::cluster::RotatedKey { rotated, finished_ms } = key;
+    let lacking = cluster.lacking(rotated.id).map(|node| node.to_string());
+    ClusterKey {
+        key: rotated.kind.to_string(),
+        id: format!("{:x}", rotated.id),
+        rotated: rfc3339(rotated.time_ms),
+        until: rfc3339(rotated.until_ms),
+        finished: finished_ms.map(rfc3339),
+        lacking: lacking.filter(|_| finished_ms.is_none()).collect(),
     }
 }
 
@@ -326,5 +380,25 @@ fn group_of(id: GroupId, group: &Group) -> ClusterGroup {
         learners: names(members.learners),
         applied: *group.applied().borrow(),
         lag: lag.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_is_without_a_leader_for_long_is_told_and_an_election_is_not() {
+        let (start, mut unled) = (Instant::now(), BTreeMap::new());
+        let mut look = |after_s: u64, led: [bool; 2]| {
+            let groups = led.into_iter().enumerate().map(|(group, led)| (GroupId(group as u32), led));
+            leaderless(&mut unled, groups, start + Duration::from_secs(after_s))
+        };
+        assert_eq!(look(0, [true, false]), None);
+        assert_eq!(look(9, [true, false]), None);
+        assert_eq!(look(11, [true, false]), Some(GroupId(1)));
+        assert_eq!(look(12, [true, true]), None, "it has one again");
+        assert_eq!(look(13, [false, false]), None);
+        assert_eq!(look(24, [false, true]), Some(GroupId(0)));
     }
 }

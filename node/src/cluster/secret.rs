@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use caxton_proto::Digest;
 use rcgen::{CertificateParams, KeyPair};
 use ring::hkdf::{HKDF_SHA256, Prk, Salt};
-use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 use crate::peers::credentials::pin_of;
+use crate::tls::Authority;
+use crate::tls::succession::certified_by;
 
 /// The least bytes of the secret, white space around it not counted.
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -20,6 +22,9 @@ const SECRET_BYTES_MAX: usize = 4_096;
 /// What stands before the seed of an Ed25519 key in PKCS#8 (RFC 8410).
 const ED25519_PKCS8: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+
+/// What the authority that was made from a secret is called where it vouches for its successor.
+const SECRET_AUTHORITY: &str = "Caxton CA of the cluster's secret";
 
 /// Why a cluster's secret cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +97,12 @@ impl SharedSecret {
     /// The key of the cluster's authority, in PEM.
     pub fn authority_pem(&self) -> String {
         self.authority.serialize_pem()
+    }
+
+    /// How the authority that was made from the secret certifies the one that took its place, and its own certificate:
+    /// nodes that join know the secret and nothing of rotations.
+    pub fn vouch_for(&self, authority: &Authority) -> Result<[CertificateDer<'static>; 2], rcgen::Error> {
+        certified_by(authority, &self.authority, SECRET_AUTHORITY)
     }
 
     /// By what the cluster is recognised.

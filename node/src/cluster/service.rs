@@ -230,11 +230,12 @@ pub fn message(facts: &NodeFacts) -> Facts {
         peer_address: facts.peer_address.clone(),
         client_url: facts.client_url.clone(),
         version: facts.version.clone(),
+        holds: facts.holds.clone(),
     }
 }
 
 fn facts_of(facts: Option<Facts>) -> Result<NodeFacts, Status> {
-    let Facts { node, peer_address, client_url, version } =
+    let Facts { node, peer_address, client_url, version, holds } =
         facts.ok_or_else(|| Status::invalid_argument("the node says nothing of itself"))?;
     if node == 0 || peer_address.is_empty() {
         return Err(Status::invalid_argument("a node has an id and an address"));
@@ -244,7 +245,7 @@ fn facts_of(facts: Option<Facts>) -> Result<NodeFacts, Status> {
             "it runs version {version}, and this node {VERSION}: at most one minor version may lie between them"
         )));
     }
-    Ok(NodeFacts { node: NodeId(node), peer_address, client_url, version })
+    Ok(NodeFacts { node: NodeId(node), peer_address, client_url, version, holds })
 }
 
 #[async_trait]

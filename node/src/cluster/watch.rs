@@ -7,6 +7,7 @@ use std::time::Duration;
 use caxton_proto::NodeId;
 use caxton_proto::log::cluster::NodeFacts;
 use caxton_raft::deploy_log::DeployLog;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -47,17 +48,20 @@ pub struct Watch {
     pub service: Service,
     /// What this node says of itself.
     pub own: NodeFacts,
+    /// The rotated keys that it has, which it says too.
+    pub holds: watch::Receiver<Vec<u64>>,
 }
 
 impl Watch {
     /// Follows the log until it is stopped, or until it says that this node was removed, or a node says that
     /// this process is a copy of it.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), Dismissed> {
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Dismissed> {
         let (mut applied, mut removed) = (self.log.applied(), self.peers.removed());
-        let mut copied = self.peers.copied();
+        let (mut copied, mut holds) = (self.peers.copied(), self.holds.clone());
         let mut known = BTreeMap::new();
         loop {
             applied.borrow_and_update();
+            self.own.holds.clone_from(&holds.borrow_and_update());
             let (rows, departed, said) = self.log.read(|state| {
                 let cluster = state.cluster();
                 let others = cluster
@@ -98,6 +102,8 @@ impl Watch {
                     return Err(Dismissed::Copied(why));
                 }
                 changed = applied.changed() => if changed.is_err() { return Ok(()) },
+                // Its other end lives as long as the node.
+                Ok(()) = holds.changed() => {}
                 () = announce => {}
             }
         }

@@ -107,6 +107,8 @@ pub struct Services {
     pub stop: CancellationToken,
     /// The nodes, and who leads what.
     pub cluster: Cluster,
+    /// The keys that all nodes hold.
+    pub keyring: crate::cluster::keyring::Keyring,
     /// Answers messages.
     pub invoker: crate::invoke::Invoker,
 }

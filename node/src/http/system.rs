@@ -48,7 +48,7 @@ async fn health() -> Json<Health> {
     Json(HEALTHY)
 }
 
-/// Can it serve? The log has a leader, and everything that was live when the node started is loaded. Open to all.
+/// Can it serve? The log has a leader, no shard has been without one for longer than elections take, and everything that was live when the node started is loaded. Open to all.
 #[utoipa::path(get, path = "/ready", tag = "node", security(()), responses(
     (status = 200, description = "It can.", body = Health),
     (status = 503, description = "Not yet, or not any more: `unavailable`.", body = crate::api::Problem,
@@ -65,6 +65,9 @@ async fn ready(State(services): State<Services>) -> Result<Json<Health>, Problem
     }
     if !services.cluster.shards_met() {
         return Err(not_yet("a shard has had no leader yet"));
+    }
+    if services.cluster.leaderless().is_some() {
+        return Err(not_yet("a shard has had no leader for longer than an election takes, as far as this node sees"));
     }
     if !services.cluster.belongs() {
         return Err(not_yet("the cluster has not brought this node up to date yet"));

@@ -44,6 +44,22 @@ pub enum Copied {
     Unwritten,
 }
 
+/// A node that starts is not let in by any other.
+#[derive(Debug, thiserror::Error)]
+pub enum NotIntroduced {
+    /// It is a copy.
+    #[error(transparent)]
+    Copied(#[from] Copied),
+    /// Nobody whom it could ask is certified by an authority that it knows.
+    #[error(
+        "{address} is certified by an authority that this node does not know: the cluster's was rotated, and the overlap ended, while this node was away"
+    )]
+    Authority {
+        /// Where one of them is.
+        address: String,
+    },
+}
+
 impl Copied {
     /// What a node of the cluster answers to such a process.
     pub fn status(self) -> Status {
@@ -106,27 +122,38 @@ impl Peers {
     }
 
     /// Asks the other nodes to let this one in, before it opens its log. When nobody is there, there is nobody to ask.
-    pub async fn introduce(&self) -> Result<(), Copied> {
+    pub async fn introduce(&self) -> Result<(), NotIntroduced> {
         let own = self.credentials().node();
         let others = self.book().all().into_keys().filter(|other| *other != own);
         let mut asked: FuturesUnordered<_> =
-            others.map(|other| async move { self.ask(other, own, self.lives().own(), false).await }).collect();
+            others.map(|other| async move { (other, self.ask(other, own, self.lives().own(), false).await) }).collect();
         let first = async {
-            while let Some(said) = asked.next().await {
+            let mut unknown = None;
+            while let Some((other, said)) = asked.next().await {
                 match said {
                     // It has asked all the others that are there.
                     Some(Ok(())) => return Ok(()),
-                    Some(Err(copied @ (Copied::Alive | Copied::Forked))) => return Err(copied),
-                    Some(Err(Copied::Unwritten)) | None => {}
+                    Some(Err(copied @ (Copied::Alive | Copied::Forked))) => return Err(copied.into()),
+                    Some(Err(Copied::Unwritten)) => {}
+                    None => unknown = unknown.or(self.unknown_authority(other).await),
                 }
             }
-            Ok(())
+            unknown.map_or(Ok(()), Err)
         };
         let introduced = tokio::time::timeout(INTRODUCE_TIMEOUT, first).await.unwrap_or(Ok(()));
-        if introduced.is_err() {
+        if matches!(introduced, Err(NotIntroduced::Copied(_))) {
             self.lives().disown();
         }
         introduced
+    }
+
+    /// Whether a node that cannot be asked is certified by an authority that this one does not know.
+    async fn unknown_authority(&self, other: NodeId) -> Option<NotIntroduced> {
+        let dialed = tokio::time::timeout(ALIVE_TIMEOUT, self.dialer.dial(other)).await.ok()?;
+        match dialed.err()? {
+            DialError::Authority { address } => Some(NotIntroduced::Authority { address }),
+            _ => None,
+        }
     }
 
     async fn could_follow(&self, node: NodeId, lineage: &Lineage) -> Result<(), Copied> {

@@ -4,7 +4,7 @@
 //! No name of the network is looked at: an address says where a node is, never who it is. Sessions are not resumed,
 //! because a resumed one is not checked again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use caxton_proto::{Digest, NodeId};
@@ -19,8 +19,10 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ClientConfig, OtherError, RootCertStore, ServerConfig, SignatureScheme};
+use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::cluster::secret::SharedSecret;
 use crate::tls::{self, TlsError};
 
 /// How long a node's certificate is valid, in days.
@@ -97,9 +99,32 @@ struct Inner {
     own: Certified,
     dir: PathBuf,
     current: Arc<Current>,
+    trust: RwLock<Trust>,
+    /// The secret that the cluster was founded with, if there is one.
+    secret: Option<SharedSecret>,
+    provider: Arc<CryptoProvider>,
+    /// Counts the certificates.
+    renewed: watch::Sender<u64>,
+}
+
+/// Whom a node believes.
+#[derive(Clone)]
+struct Trust {
     roots: Arc<RootCertStore>,
     pin: Digest,
-    provider: Arc<CryptoProvider>,
+}
+
+impl Trust {
+    /// The authority, and while it is being rotated the one before.
+    fn of(authority: &tls::Authority) -> Result<Trust, TlsError> {
+        let mut roots = RootCertStore::empty();
+        let before = authority.before.iter().map(|(_, before)| before);
+        for root in std::iter::once(&authority.certificate).chain(before) {
+            roots.add(root.clone()).map_err(TlsError::Unusable)?;
+        }
+        let pin = pin_of(&authority.certificate).ok_or(TlsError::Unusable(CertificateRefused::NoNode.into()))?;
+        Ok(Trust { roots: Arc::new(roots), pin })
+    }
 }
 
 /// The certificate that new connections see.
@@ -131,13 +156,37 @@ impl ResolvesClientCert for Current {
 impl Credentials {
     /// Makes a certificate for `own` with the authority in `dir`, which is made when there is none.
     pub fn open(dir: PathBuf, own: Certified) -> Result<Credentials, TlsError> {
+        Credentials::open_with(dir, own, None)
+    }
+
+    /// The same for a cluster that was founded with a secret: whoever knows that recognises the node by it.
+    pub fn open_with(dir: PathBuf, own: Certified, secret: Option<SharedSecret>) -> Result<Credentials, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let authority = tls::authority(&dir, &own.cluster.to_string())?;
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.certificate.clone()).map_err(TlsError::Unusable)?;
-        let pin = pin_of(&authority.certificate).ok_or(TlsError::Unusable(CertificateRefused::NoNode.into()))?;
-        let current = Arc::new(Current(RwLock::new(Arc::new(certify(&authority, own, &provider)?))));
-        Ok(Credentials(Arc::new(Inner { own, dir, current, roots: Arc::new(roots), pin, provider })))
+        let trust = RwLock::new(Trust::of(&authority)?);
+        let certificate = certify(&authority, own, secret.as_ref(), &provider)?;
+        let current = Arc::new(Current(RwLock::new(Arc::new(certificate))));
+        let renewed = watch::Sender::new(0);
+        Ok(Credentials(Arc::new(Inner { own, dir, current, trust, secret, provider, renewed })))
+    }
+
+    fn trust(&self) -> Trust {
+        self.0.trust.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes when the certificate was made again.
+    pub fn renewed(&self) -> watch::Receiver<u64> {
+        self.0.renewed.subscribe()
+    }
+
+    /// The authority whose files are in the folder now.
+    pub fn authority(&self) -> Result<tls::Authority, TlsError> {
+        tls::authority(&self.0.dir, &self.0.own.cluster.to_string())
+    }
+
+    /// The folder with the authority's files.
+    pub fn dir(&self) -> &Path {
+        &self.0.dir
     }
 
     /// This node.
@@ -152,24 +201,26 @@ impl Credentials {
 
     /// By what a node that is to join recognises this cluster.
     pub fn pin(&self) -> Digest {
-        self.0.pin
+        self.trust().pin
     }
 
-    /// Makes the certificate again; connections from now on see the new one.
+    /// Makes the certificate again, of the authority whose files are there now; connections from now on see the new one.
     pub fn renew(&self) -> Result<(), TlsError> {
-        let authority = tls::authority(&self.0.dir, &self.0.own.cluster.to_string())?;
-        let certificate = Arc::new(certify(&authority, self.0.own, &self.0.provider)?);
+        let authority = self.authority()?;
+        let trust = Trust::of(&authority)?;
+        let certificate = Arc::new(certify(&authority, self.0.own, self.0.secret.as_ref(), &self.0.provider)?);
+        *self.0.trust.write().unwrap_or_else(PoisonError::into_inner) = trust;
         *self.0.current.0.write().unwrap_or_else(PoisonError::into_inner) = certificate;
+        self.0.renewed.send_modify(|count| *count += 1);
         Ok(())
     }
 
     /// How connections are accepted: with a certificate of the cluster, or with none at all from whoever wants to join.
     pub fn server(&self) -> Result<ServerConfig, TlsError> {
-        let clients =
-            WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.0.roots), Arc::clone(&self.0.provider))
-                .allow_unauthenticated()
-                .build()
-                .map_err(|error| TlsError::Unusable(rustls::Error::General(error.to_string())))?;
+        let clients = WebPkiClientVerifier::builder_with_provider(self.trust().roots, Arc::clone(&self.0.provider))
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| TlsError::Unusable(rustls::Error::General(error.to_string())))?;
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.0.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(TlsError::Unusable)?
@@ -184,7 +235,7 @@ impl Credentials {
     /// How the node `to` is connected to.
     pub fn client(&self, to: NodeId) -> Result<ClientConfig, TlsError> {
         let meant = Certified { cluster: self.0.own.cluster, node: to };
-        let expected = Expected::Node { meant, roots: Arc::clone(&self.0.roots) };
+        let expected = Expected::Node { meant, roots: self.trust().roots };
         let config = client(&self.0.provider, expected)?;
         Ok(finished(config.with_client_cert_resolver(Arc::clone(&self.0.current) as Arc<dyn ResolvesClientCert>)))
     }
@@ -214,7 +265,12 @@ fn finished(mut config: ClientConfig) -> ClientConfig {
     config
 }
 
-fn certify(authority: &tls::Authority, own: Certified, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+fn certify(
+    authority: &tls::Authority,
+    own: Certified,
+    secret: Option<&SharedSecret>,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsError> {
     let make = |source| TlsError::Make { names: vec![own.uri()], source };
     let key = KeyPair::generate().map_err(make)?;
     let mut params = CertificateParams::default();
@@ -228,7 +284,13 @@ fn certify(authority: &tls::Authority, own: Certified, provider: &CryptoProvider
     let certificate = params.signed_by(&key, &authority.issuer).map_err(make)?;
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     // The authority goes along: a node that is to join knows nothing but the digest of its key.
-    let chain = vec![certificate.der().clone(), authority.certificate.clone()];
+    let mut chain = vec![certificate.der().clone(), authority.certificate.clone()];
+    if let Some((cross, before)) = &authority.before {
+        chain.extend([cross.clone(), before.clone()]);
+    }
+    if let Some(secret) = secret.filter(|secret| Some(secret.pin()) != pin_of(&authority.certificate)) {
+        chain.extend(secret.vouch_for(authority).map_err(make)?);
+    }
     CertifiedKey::from_der(chain, key, provider).map_err(TlsError::Unusable)
 }
 
@@ -305,6 +367,7 @@ impl ServerCertVerifier for PeerVerifier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tls::succession::Succession;
 
     #[test]
     fn a_certificate_names_one_node_of_one_cluster() {
@@ -332,6 +395,39 @@ mod tests {
     }
 
     #[test]
+    fn who_knows_the_authority_before_its_successor_trusts_both_until_the_rotation_is_finished() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let own = Certified { cluster: Uuid::from_u128(7), node: NodeId(1) };
+        let ours = Credentials::open(dir.path().to_owned(), own).expect("made");
+        let (old_pin, old_roots, old_shown) = (ours.pin(), ours.trust().roots, ours.0.current.get());
+        let node = |roots: &Arc<RootCertStore>| Expected::Node { meant: own, roots: Arc::clone(roots) };
+        let next = Succession::of(&ours.authority().expect("there")).expect("made");
+        next.begin(dir.path()).expect("begun");
+        ours.renew().expect("renewed");
+        let shown = ours.0.current.get();
+        assert_ne!(ours.pin(), old_pin);
+        for (expected, what) in [
+            (node(&ours.trust().roots), "a node that knows both"),
+            (node(&old_roots), "a node that was away"),
+            (Expected::Pinned { pin: old_pin }, "a token from before"),
+            (Expected::Pinned { pin: ours.pin() }, "a token from now"),
+        ] {
+            assert_eq!(verify(expected, &shown), Ok(()), "{what}");
+        }
+        assert_eq!(verify(node(&ours.trust().roots), &old_shown), Ok(()), "a node that was away shows the old one");
+        // The same from the files, after a restart.
+        let again = Credentials::open(dir.path().to_owned(), own).expect("read");
+        assert_eq!(verify(node(&old_roots), &again.0.current.get()), Ok(()));
+        next.end(dir.path()).expect("finished");
+        ours.renew().expect("renewed");
+        let shown = ours.0.current.get();
+        assert_eq!(verify(node(&ours.trust().roots), &shown), Ok(()));
+        assert!(verify(node(&old_roots), &shown).is_err(), "a node that never heard of it");
+        assert!(verify(Expected::Pinned { pin: old_pin }, &shown).is_err(), "a token from before");
+        assert!(verify(node(&ours.trust().roots), &old_shown).is_err(), "the old certificate");
+    }
+
+    #[test]
     fn another_node_another_cluster_and_another_authority_are_refused() {
         let (one, two) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         let cluster = Uuid::from_u128(7);
@@ -339,7 +435,7 @@ mod tests {
         let ours = Credentials::open(one.path().to_owned(), of(1)).expect("made");
         let theirs = Credentials::open(two.path().to_owned(), of(1)).expect("made");
         let shown = ours.0.current.get();
-        let node = |meant| Expected::Node { meant, roots: Arc::clone(&ours.0.roots) };
+        let node = |meant| Expected::Node { meant, roots: ours.trust().roots };
         assert!(verify(node(of(1)), &shown).is_ok());
         assert!(verify(Expected::Pinned { pin: ours.pin() }, &shown).is_ok());
         assert!(verify(node(of(2)), &shown).is_err(), "another node");

@@ -68,6 +68,14 @@ pub enum DialError {
         #[source]
         why: CertificateRefused,
     },
+    /// It is certified by an authority that this node does not know.
+    #[error(
+        "{address} is certified by an authority that this node does not know; if the cluster's was rotated while this node was away, take the node out with `caxton cluster remove`, empty its data directory and let it join again"
+    )]
+    Authority {
+        /// Where.
+        address: String,
+    },
     /// The handshake failed.
     #[error("no connection could be made with {address}")]
     Handshake {
@@ -226,6 +234,7 @@ async fn connect(address: &str, config: ClientConfig) -> Result<Channel, DialErr
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
     let stream = stream.map_err(|error| match refusal(&error) {
         Some(why) => DialError::Certificate { address: address(), why },
+        None if is_unknown(&error) => DialError::Authority { address: address() },
         None => broken(error.into()),
     })?;
     let handshake = http2::Builder::new(TokioExecutor::new())
@@ -243,6 +252,12 @@ async fn connect(address: &str, config: ClientConfig) -> Result<Channel, DialErr
         }
     });
     Ok(Channel { sender, lineage: Lineage::default(), line: Arc::default() })
+}
+
+/// Whether the other side's authority is not known here.
+fn is_unknown(error: &std::io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(error, Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)))
 }
 
 /// Why a certificate was refused, when that is what went wrong.

@@ -78,7 +78,6 @@ impl Caller {
 /// The port of one node.
 pub struct Door {
     listener: TcpListener,
-    acceptor: TlsAcceptor,
     peers: Peers,
     routes: Router,
 }
@@ -86,16 +85,17 @@ pub struct Door {
 impl Door {
     /// A door that leads to `routes`.
     pub fn new(listener: TcpListener, peers: Peers, routes: Router) -> Result<Door, TlsError> {
-        let acceptor = TlsAcceptor::from(Arc::new(peers.credentials().server()?));
-        Ok(Door { listener, acceptor, peers, routes })
+        // What cannot be accepted with is found now, and not at the first connection.
+        peers.credentials().server()?;
+        Ok(Door { listener, peers, routes })
     }
 
     /// Lets peers in until it is stopped; then what is under way is answered, and all connections are closed.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
-        let Door { listener, acceptor, peers, routes } = self;
-        let inside = Arc::new(Inside { acceptor, peers, routes, strangers, stop: stop.clone() });
+        let Door { listener, peers, routes } = self;
+        let inside = Arc::new(Inside { peers, routes, strangers, stop: stop.clone() });
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -123,7 +123,6 @@ impl Door {
 }
 
 struct Inside {
-    acceptor: TlsAcceptor,
     peers: Peers,
     routes: Router,
     strangers: Arc<Semaphore>,
@@ -135,7 +134,12 @@ impl Inside {
         if let Err(error) = stream.set_nodelay(true) {
             return debug!(%from, %error, "a peer's connection ended before it began");
         }
-        let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await {
+        // Whom to trust may have changed since the last connection.
+        let acceptor = match self.peers.credentials().server() {
+            Ok(config) => TlsAcceptor::from(Arc::new(config)),
+            Err(error) => return warn!(error = %crate::tasks::chain(&error), "a peer cannot be let in"),
+        };
+        let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return debug!(%from, %error, "a peer's TLS handshake failed"),
             Err(_) => return debug!(%from, "a peer's TLS handshake took too long"),

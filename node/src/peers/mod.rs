@@ -34,7 +34,7 @@ use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio::sync::{broadcast, watch};
 
-pub use admission::Copied;
+pub use admission::{Copied, NotIntroduced};
 pub use book::Book;
 pub use credentials::Credentials;
 pub use dial::{Channel, DialError, dial_stranger};

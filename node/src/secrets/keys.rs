@@ -93,12 +93,26 @@ impl DataKeys {
 
     /// The id of the key, and nonce, ciphertext and tag.
     pub(super) fn seal(&self, place: Place<'_>, value: &SecretValue) -> Result<(String, Vec<u8>), KeyError> {
+        self.seal_bytes(place.aad(), value.expose().as_bytes())
+    }
+
+    /// The same of bytes that are bound to `aad`.
+    pub(super) fn seal_bytes(&self, aad: Vec<u8>, plain: &[u8]) -> Result<(String, Vec<u8>), KeyError> {
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).map_err(|_| KeyError::Seal)?;
-        let mut bytes = value.expose().as_bytes().to_vec();
-        let (nonce_used, aad) = (Nonce::assume_unique_for_key(nonce), Aad::from(place.aad()));
+        let mut bytes = plain.to_vec();
+        let (nonce_used, aad) = (Nonce::assume_unique_for_key(nonce), Aad::from(aad));
         self.sealing.key.seal_in_place_append_tag(nonce_used, aad, &mut bytes).map_err(|_| KeyError::Seal)?;
         Ok((self.sealing.id.clone(), [nonce.as_slice(), &bytes].concat()))
+    }
+
+    /// Nothing when the key is another, or the bytes were changed.
+    pub(super) fn open_bytes(&self, aad: Vec<u8>, key: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+        let known = std::iter::once(&self.sealing).chain(&self.older).find(|known| known.id == key)?;
+        let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
+        let mut bytes = sealed.to_vec();
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        Some(known.key.open_in_place(nonce, Aad::from(aad), &mut bytes).ok()?.to_vec())
     }
 
     pub(super) fn open_sealed(&self, place: Place<'_>, key: &str, sealed: &[u8]) -> Result<SecretValue, NoSecret> {

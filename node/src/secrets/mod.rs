@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use caxton_proto::WorkspaceId;
+use caxton_proto::log::cluster::{KeyKind, RotateKey};
 use caxton_proto::log::{Secret, SetSecret};
 use caxton_proto::manifest::secret::SecretName;
 use caxton_raft::deploy_log::DeployLog;
@@ -153,9 +154,24 @@ impl SecretStore {
         })
     }
 
+    /// Seals a key of the cluster for the log: the data key's id, and the sealed bytes.
+    pub fn seal_key(&self, kind: KeyKind, id: u64, plain: &[u8]) -> Result<(String, Vec<u8>), KeyError> {
+        self.keys.seal_bytes(key_aad(kind, id), plain)
+    }
+
+    /// Opens one; nothing when it was sealed with a data key that this node does not have, or was changed.
+    pub fn open_key(&self, rotated: &RotateKey) -> Option<Vec<u8>> {
+        self.keys.open_bytes(key_aad(rotated.kind, rotated.id), &rotated.sealed_with, &rotated.sealed)
+    }
+
     fn get(&self, workspace: &WorkspaceId, name: &SecretName) -> Option<Arc<Secret>> {
         self.log.read(|state| state.secrets().get(workspace, name).cloned())
     }
+}
+
+/// A sealed key opens as what it is, and as no secret of a workspace.
+fn key_aad(kind: KeyKind, id: u64) -> Vec<u8> {
+    format!("caxton cluster key 1\0{kind}\0{id:016x}").into_bytes()
 }
 
 impl Secrets for SecretStore {

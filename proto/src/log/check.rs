@@ -1,7 +1,8 @@
 //! The limits of a command, which the proposer checks: a command in the log is applied as it is.
 
 use super::cluster::{
-    self, AdmitNode, AnnounceNode, BeginAgain, FixShards, IssueJoinToken, NodeFacts, RemoveNode, SHARDS_MAX,
+    self, AdmitNode, AnnounceNode, BeginAgain, FinishRotation, FixShards, HOLDS_MAX, IssueJoinToken, NodeFacts,
+    RemoveNode, RotateKey, SEALED_KEY_BYTES_MAX, SHARDS_MAX,
 };
 use super::{CHANGES_MAX, Command, Deploy, IssueToken, RemoveSecret, RevokeToken, SetSecret};
 use crate::plan::Item;
@@ -114,13 +115,20 @@ fn check_cluster(command: &cluster::Command) -> Result<(), CheckError> {
         cluster::Command::FixShards(FixShards { count: shards }) => {
             count("the number of shards", shards.get() as usize, SHARDS_MAX as usize, "shards")
         }
+        cluster::Command::RotateKey(RotateKey { sealed_with, sealed, actor, .. }) => {
+            required("the data key's id", sealed_with)?;
+            count("the sealed key", sealed.len(), SEALED_KEY_BYTES_MAX, "bytes")?;
+            text("the actor", actor, TEXT_BYTES_MAX)
+        }
+        cluster::Command::FinishRotation(FinishRotation { actor, .. }) => text("the actor", actor, TEXT_BYTES_MAX),
     }
 }
 
 fn check_facts(facts: &NodeFacts) -> Result<(), CheckError> {
     text("the node's address", &facts.peer_address, TEXT_BYTES_MAX)?;
     text("the node's URL", &facts.client_url, TEXT_BYTES_MAX)?;
-    text("the node's version", &facts.version, TEXT_BYTES_MAX)
+    text("the node's version", &facts.version, TEXT_BYTES_MAX)?;
+    count("the node's list of keys", facts.holds.len(), HOLDS_MAX, "keys")
 }
 
 fn required(field: &'static str, value: &str) -> Result<(), CheckError> {

@@ -24,6 +24,79 @@ pub enum Command {
     /// Say how many shards the cluster has. Only the first command of a log can: with another number a workspace would
     /// belong to a group that knows nothing of it.
     FixShards(FixShards),
+    /// Give one of the keys that all nodes hold a successor.
+    RotateKey(RotateKey),
+    /// Let only the successor be good.
+    FinishRotation(FinishRotation),
+}
+
+/// A key that all nodes of the cluster hold, and that can be rotated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyKind {
+    /// The authority that certifies the nodes.
+    Authority,
+    /// The key that gossip is sealed with.
+    Gossip,
+    /// The key that signs tokens, and with it the admin token.
+    Signing,
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KeyKind::Authority => "ca",
+            KeyKind::Gossip => "gossip-key",
+            KeyKind::Signing => "signing-key",
+        })
+    }
+}
+
+/// The most bytes of a sealed key.
+pub const SEALED_KEY_BYTES_MAX: usize = 16 << 10;
+/// How many rotated keys a node can say that it holds.
+pub const HOLDS_MAX: usize = 16;
+
+/// Gives a key a successor; both are good until the rotation is finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotateKey {
+    /// Which key.
+    pub kind: KeyKind,
+    /// Names the successor.
+    pub id: u64,
+    /// The id of the data key that the successor is sealed with.
+    pub sealed_with: String,
+    /// The successor, sealed.
+    pub sealed: Vec<u8>,
+    /// When the rotation is finished without being asked for, in milliseconds since 1970.
+    pub until_ms: u64,
+    /// When it began, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The subject of the token that asked for it.
+    pub actor: String,
+}
+
+/// Lets only the successor be good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishRotation {
+    /// Which key.
+    pub kind: KeyKind,
+    /// Which successor.
+    pub id: u64,
+    /// The overlap is over: nodes that do not have the successor are not waited for.
+    pub overdue: bool,
+    /// When, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The subject of the token that asked for it.
+    pub actor: String,
+}
+
+/// The newest key of a kind that was ever rotated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotatedKey {
+    /// How it came.
+    pub rotated: RotateKey,
+    /// When the one before stopped being good, in milliseconds since 1970; nothing while both are.
+    pub finished_ms: Option<u64>,
 }
 
 /// Says how many shards the cluster has.
@@ -64,6 +137,8 @@ pub struct NodeFacts {
     pub client_url: String,
     /// The version of its binary.
     pub version: String,
+    /// The ids of the rotated keys that it has.
+    pub holds: Vec<u64>,
 }
 
 /// Lets a node in. The same node with the same credential can be let in again: its first answer may have got lost.
@@ -180,6 +255,16 @@ pub enum Outcome {
     BegunAgain,
     /// The cluster has so many shards, now or since it began.
     ShardsAre(NonZeroU32),
+    /// The successor is known.
+    RotationStarted,
+    /// The key has a successor already, and the rotation is not finished.
+    RotationUnderWay,
+    /// Only the successor is good.
+    RotationFinished,
+    /// There are nodes that do not have the successor.
+    RotationWaits,
+    /// No such rotation is under way.
+    NoRotation,
 }
 
 /// Why a node was not let in.

@@ -7,8 +7,8 @@ use std::num::NonZeroU32;
 use caxton_proto::NodeId;
 use caxton_proto::log::SnapshotRecord;
 use caxton_proto::log::cluster::{
-    AdmitNode, AnnounceNode, BeginAgain, Command, Credential, FixShards, IssueJoinToken, JoinRefusal, JoinToken,
-    Member, NodeFacts, Outcome, RemoveNode,
+    AdmitNode, AnnounceNode, BeginAgain, Command, Credential, FinishRotation, FixShards, IssueJoinToken, JoinRefusal,
+    JoinToken, KeyKind, Member, NodeFacts, Outcome, RemoveNode, RotateKey, RotatedKey,
 };
 
 /// How many join tokens there can be.
@@ -29,6 +29,8 @@ pub struct Cluster {
     departed: BTreeMap<NodeId, u64>,
     /// Nothing where nobody ever said so, which means 1.
     shards: Option<NonZeroU32>,
+    /// The newest of each kind that was ever rotated.
+    keys: BTreeMap<KeyKind, RotatedKey>,
 }
 
 impl Cluster {
@@ -57,6 +59,22 @@ impl Cluster {
         self.shards.unwrap_or(NonZeroU32::MIN)
     }
 
+    /// The newest key of each kind that was ever rotated.
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &RotatedKey> {
+        self.keys.values()
+    }
+
+    /// The newest key of a kind, if it was ever rotated.
+    pub fn key(&self, kind: KeyKind) -> Option<&RotatedKey> {
+        self.keys.get(&kind)
+    }
+
+    /// The nodes that have not said that they have a rotated key.
+    pub fn lacking(&self, id: u64) -> impl Iterator<Item = NodeId> {
+        let lacks = move |member: &&Member| !member.facts.holds.contains(&id);
+        self.members.values().filter(lacks).map(|member| member.facts.node)
+    }
+
     /// Takes the log's first command.
     pub(super) fn apply_first(&mut self, command: &Command) -> Outcome {
         if let Command::FixShards(FixShards { count }) = command {
@@ -76,6 +94,33 @@ impl Cluster {
             Command::RemoveNode(remove) => self.remove(remove),
             Command::BeginAgain(again) => self.begin_again(again),
             Command::FixShards(_) => Outcome::ShardsAre(self.shards()),
+            Command::RotateKey(rotate) => self.rotate(rotate),
+            Command::FinishRotation(finish) => self.finish(finish),
+        }
+    }
+
+    fn rotate(&mut self, rotate: &RotateKey) -> Outcome {
+        match self.keys.get(&rotate.kind) {
+            // A retry.
+            Some(known) if known.rotated.id == rotate.id => Outcome::RotationStarted,
+            Some(known) if known.finished_ms.is_none() => Outcome::RotationUnderWay,
+            Some(_) | None => {
+                self.keys.insert(rotate.kind, RotatedKey { rotated: rotate.clone(), finished_ms: None });
+                Outcome::RotationStarted
+            }
+        }
+    }
+
+    fn finish(&mut self, finish: &FinishRotation) -> Outcome {
+        let waits = self.lacking(finish.id).next().is_some() && !finish.overdue;
+        match self.keys.get_mut(&finish.kind).filter(|key| key.rotated.id == finish.id) {
+            None => Outcome::NoRotation,
+            Some(key) if key.finished_ms.is_some() => Outcome::RotationFinished,
+            Some(_) if waits => Outcome::RotationWaits,
+            Some(key) => {
+                key.finished_ms = Some(finish.time_ms);
+                Outcome::RotationFinished
+            }
         }
     }
 
@@ -171,7 +216,12 @@ impl Cluster {
         let tokens = self.tokens.values().cloned().map(SnapshotRecord::JoinToken);
         let members = self.members.values().cloned().map(SnapshotRecord::Member);
         let departed = self.departed.iter().map(|(&node, &time_ms)| SnapshotRecord::Departed { node, time_ms });
-        tokens.chain(members).chain(departed).chain(self.shards.map(SnapshotRecord::Shards))
+        let keys = self.keys.values().cloned().map(SnapshotRecord::RotatedKey);
+        tokens.chain(members).chain(departed).chain(self.shards.map(SnapshotRecord::Shards)).chain(keys)
+    }
+
+    pub(super) fn put_key(&mut self, key: RotatedKey) {
+        self.keys.insert(key.rotated.kind, key);
     }
 
     pub(super) fn put_shards(&mut self, shards: NonZeroU32) {
@@ -211,6 +261,7 @@ mod tests {
             peer_address: format!("10.0.0.{node}:7412"),
             client_url: format!("https://10.0.0.{node}:7411"),
             version: "0.1.0".into(),
+            holds: Vec::new(),
         }
     }
 
@@ -299,6 +350,47 @@ mod tests {
         assert!(cluster.is_departed(NodeId(1)) && cluster.is_departed(NodeId(2)));
         assert_eq!(cluster.apply(&announce(3)), Outcome::NodeAnnounced, "the node that is left comes by itself");
         assert_eq!(cluster.apply(&announce(2)), Outcome::NoSuchNode);
+    }
+
+    #[test]
+    fn a_key_gets_one_successor_at_a_time_and_waits_for_every_node_unless_the_overlap_is_over() {
+        let mut cluster = Cluster::default();
+        cluster.apply(&announce(1));
+        cluster.apply(&Command::AdmitNode(AdmitNode { facts: facts(2), credential: Credential::Secret, time_ms: 1 }));
+        let rotate = |kind, id| {
+            let actor = "admin".to_owned();
+            let sealed_with = "k".to_owned();
+            Command::RotateKey(RotateKey { kind, id, sealed_with, sealed: vec![1], until_ms: 9, time_ms: 1, actor })
+        };
+        let finish = |kind, id, overdue| {
+            Command::FinishRotation(FinishRotation { kind, id, overdue, time_ms: 2, actor: String::new() })
+        };
+        let holds = |node, holds: &[u64]| {
+            let facts = NodeFacts { holds: holds.to_vec(), ..facts(node) };
+            Command::AnnounceNode(AnnounceNode { facts, time_ms: 1 })
+        };
+        let (gossip, signing) = (KeyKind::Gossip, KeyKind::Signing);
+        for (command, expected) in [
+            (finish(gossip, 7, true), Outcome::NoRotation),
+            (rotate(gossip, 7), Outcome::RotationStarted),
+            (rotate(gossip, 7), Outcome::RotationStarted),
+            (rotate(gossip, 8), Outcome::RotationUnderWay),
+            (rotate(signing, 9), Outcome::RotationStarted),
+            (finish(gossip, 8, true), Outcome::NoRotation),
+            (finish(gossip, 7, false), Outcome::RotationWaits),
+            (holds(1, &[7, 9]), Outcome::NodeAnnounced),
+            (finish(gossip, 7, false), Outcome::RotationWaits),
+            (holds(2, &[7]), Outcome::NodeAnnounced),
+            (finish(gossip, 7, false), Outcome::RotationFinished),
+            (finish(gossip, 7, false), Outcome::RotationFinished),
+            (rotate(gossip, 8), Outcome::RotationStarted),
+            (finish(signing, 9, false), Outcome::RotationWaits),
+            (finish(signing, 9, true), Outcome::RotationFinished),
+        ] {
+            assert_eq!(cluster.apply(&command), expected, "{command:?}");
+        }
+        assert_eq!(cluster.lacking(9).collect::<Vec<_>>(), [NodeId(2)]);
+        assert_eq!(cluster.key(gossip).map(|key| (key.rotated.id, key.finished_ms)), Some((8, None)));
     }
 
     #[test]

@@ -218,6 +218,10 @@ impl State {
                 Arc::make_mut(&mut self.cluster).put_departed(node, time_ms);
                 Ok(())
             }
+            SnapshotRecord::RotatedKey(key) => {
+                Arc::make_mut(&mut self.cluster).put_key(key);
+                Ok(())
+            }
             SnapshotRecord::Shards(count) => {
                 Arc::make_mut(&mut self.cluster).put_shards(count);
                 Ok(())

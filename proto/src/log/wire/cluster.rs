@@ -7,8 +7,8 @@ use super::pb::{self, cluster_command as command, cluster_outcome as outcome};
 use super::{DecodeError, field};
 use crate::NodeId;
 use crate::log::cluster::{
-    AdmitNode, AnnounceNode, BeginAgain, Command, Credential, FixShards, IssueJoinToken, JoinRefusal, JoinToken,
-    Member, NodeFacts, Origin, Outcome, RemoveNode, SHARDS_MAX,
+    AdmitNode, AnnounceNode, BeginAgain, Command, Credential, FinishRotation, FixShards, IssueJoinToken, JoinRefusal,
+    JoinToken, KeyKind, Member, NodeFacts, Origin, Outcome, RemoveNode, RotateKey, RotatedKey, SHARDS_MAX,
 };
 
 impl From<&Command> for pb::ClusterCommand {
@@ -39,6 +39,16 @@ impl From<&Command> for pb::ClusterCommand {
                 })
             }
             Command::FixShards(FixShards { count }) => command::Body::FixShards(pb::Shards { count: count.get() }),
+            Command::RotateKey(rotate) => command::Body::RotateKey(rotate.into()),
+            Command::FinishRotation(FinishRotation { kind, id, overdue, time_ms, actor }) => {
+                command::Body::FinishRotation(pb::FinishRotation {
+                    kind: pb::KeyKind::from(*kind).into(),
+                    id: *id,
+                    overdue: *overdue,
+                    time_ms: *time_ms,
+                    actor: actor.clone(),
+                })
+            }
         };
         Self { body: Some(body) }
     }
@@ -67,6 +77,12 @@ impl TryFrom<pb::ClusterCommand> for Command {
                 Command::BeginAgain(BeginAgain { node: NodeId(node), before, now, from, time_ms, actor })
             }
             command::Body::FixShards(shards) => Command::FixShards(FixShards { count: count(shards)? }),
+            command::Body::RotateKey(rotate) => Command::RotateKey(rotate.try_into()?),
+            command::Body::FinishRotation(it) => {
+                let kind = kind(it.kind())?;
+                let pb::FinishRotation { kind: _, id, overdue, time_ms, actor } = it;
+                Command::FinishRotation(FinishRotation { kind, id, overdue, time_ms, actor })
+            }
         })
     }
 }
@@ -92,6 +108,62 @@ impl TryFrom<pb::IssueJoinToken> for IssueJoinToken {
     }
 }
 
+impl From<KeyKind> for pb::KeyKind {
+    fn from(kind: KeyKind) -> Self {
+        match kind {
+            KeyKind::Authority => Self::Authority,
+            KeyKind::Gossip => Self::Gossip,
+            KeyKind::Signing => Self::Signing,
+        }
+    }
+}
+
+fn kind(kind: pb::KeyKind) -> Result<KeyKind, DecodeError> {
+    Ok(match kind {
+        pb::KeyKind::Unspecified => return Err(field("kind")),
+        pb::KeyKind::Authority => KeyKind::Authority,
+        pb::KeyKind::Gossip => KeyKind::Gossip,
+        pb::KeyKind::Signing => KeyKind::Signing,
+    })
+}
+
+impl From<&RotateKey> for pb::RotateKey {
+    fn from(it: &RotateKey) -> Self {
+        Self {
+            kind: pb::KeyKind::from(it.kind).into(),
+            id: it.id,
+            sealed_with: it.sealed_with.clone(),
+            sealed: it.sealed.clone(),
+            until_ms: it.until_ms,
+            time_ms: it.time_ms,
+            actor: it.actor.clone(),
+        }
+    }
+}
+
+impl TryFrom<pb::RotateKey> for RotateKey {
+    type Error = DecodeError;
+    fn try_from(it: pb::RotateKey) -> Result<Self, DecodeError> {
+        let kind = kind(it.kind())?;
+        let pb::RotateKey { kind: _, id, sealed_with, sealed, until_ms, time_ms, actor } = it;
+        Ok(Self { kind, id, sealed_with, sealed, until_ms, time_ms, actor })
+    }
+}
+
+impl From<&RotatedKey> for pb::RotatedKey {
+    fn from(it: &RotatedKey) -> Self {
+        Self { rotated: Some((&it.rotated).into()), finished_ms: it.finished_ms }
+    }
+}
+
+impl TryFrom<pb::RotatedKey> for RotatedKey {
+    type Error = DecodeError;
+    fn try_from(it: pb::RotatedKey) -> Result<Self, DecodeError> {
+        let rotated = it.rotated.ok_or(field("rotated"))?.try_into()?;
+        Ok(Self { rotated, finished_ms: it.finished_ms })
+    }
+}
+
 impl From<&NodeFacts> for pb::NodeFacts {
     fn from(it: &NodeFacts) -> Self {
         Self {
@@ -99,16 +171,17 @@ impl From<&NodeFacts> for pb::NodeFacts {
             peer_address: it.peer_address.clone(),
             client_url: it.client_url.clone(),
             version: it.version.clone(),
+            holds: it.holds.clone(),
         }
     }
 }
 
 fn read_facts(facts: Option<pb::NodeFacts>) -> Result<NodeFacts, DecodeError> {
-    let pb::NodeFacts { node, peer_address, client_url, version } = facts.ok_or(field("facts"))?;
+    let pb::NodeFacts { node, peer_address, client_url, version, holds } = facts.ok_or(field("facts"))?;
     if node == 0 {
         return Err(field("node"));
     }
-    Ok(NodeFacts { node: NodeId(node), peer_address, client_url, version })
+    Ok(NodeFacts { node: NodeId(node), peer_address, client_url, version, holds })
 }
 
 impl From<&JoinToken> for pb::JoinToken {
@@ -156,6 +229,11 @@ impl From<Outcome> for pb::ClusterOutcome {
                 Outcome::LastNode => outcome::Body::LastNode(empty),
                 Outcome::BegunAgain => outcome::Body::BegunAgain(empty),
                 Outcome::ShardsAre(count) => outcome::Body::ShardsAre(pb::Shards { count: count.get() }),
+                Outcome::RotationStarted => outcome::Body::RotationStarted(empty),
+                Outcome::RotationUnderWay => outcome::Body::RotationUnderWay(empty),
+                Outcome::RotationFinished => outcome::Body::RotationFinished(empty),
+                Outcome::RotationWaits => outcome::Body::RotationWaits(empty),
+                Outcome::NoRotation => outcome::Body::NoRotation(empty),
             }),
         }
     }
@@ -177,6 +255,11 @@ impl TryFrom<pb::ClusterOutcome> for Outcome {
             Body::LastNode(pb::Empty {}) => Self::LastNode,
             Body::BegunAgain(pb::Empty {}) => Self::BegunAgain,
             Body::ShardsAre(shards) => Self::ShardsAre(count(shards)?),
+            Body::RotationStarted(pb::Empty {}) => Self::RotationStarted,
+            Body::RotationUnderWay(pb::Empty {}) => Self::RotationUnderWay,
+            Body::RotationFinished(pb::Empty {}) => Self::RotationFinished,
+            Body::RotationWaits(pb::Empty {}) => Self::RotationWaits,
+            Body::NoRotation(pb::Empty {}) => Self::NoRotation,
         })
     }
 }

@@ -10,7 +10,7 @@ use super::cluster::count;
 use super::convert::workspace;
 use super::pb::{self, snapshot_record::Body};
 use super::{DecodeError, FORMAT, field, known};
-use crate::log::cluster::{JoinToken, Member};
+use crate::log::cluster::{JoinToken, Member, RotatedKey};
 use crate::log::{Deployment, Secret, Token};
 use crate::{NodeId, Revision, WorkspaceId};
 
@@ -50,6 +50,8 @@ pub enum SnapshotRecord {
     },
     /// How many shards the cluster has; absent where nobody ever said so.
     Shards(NonZeroU32),
+    /// A key that was rotated.
+    RotatedKey(RotatedKey),
 }
 
 /// Writes a snapshot.
@@ -86,6 +88,7 @@ impl<'a> SnapshotWriter<'a> {
                 Body::Departed(pb::Departed { node: node.0, time_ms: *time_ms })
             }
             SnapshotRecord::Shards(count) => Body::Shards(pb::Shards { count: count.get() }),
+            SnapshotRecord::RotatedKey(key) => Body::RotatedKey(key.into()),
         })
     }
 
@@ -153,6 +156,7 @@ impl<'a> SnapshotReader<'a> {
             Body::Secret(secret) => SnapshotRecord::Secret(secret.try_into()?),
             Body::JoinToken(token) => SnapshotRecord::JoinToken(token.try_into()?),
             Body::Member(member) => SnapshotRecord::Member(member.try_into()?),
+            Body::RotatedKey(key) => SnapshotRecord::RotatedKey(key.try_into()?),
             Body::Departed(pb::Departed { node, time_ms }) => SnapshotRecord::Departed { node: NodeId(node), time_ms },
             Body::Shards(shards) => SnapshotRecord::Shards(count(shards)?),
             Body::End(pb::SnapshotEnd { records }) if records == before => return Ok(None),
