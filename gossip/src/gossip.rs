@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::generation::Generation;
 use crate::member::{Fact, Member, Members};
-use crate::seal::{Keys, Sealed};
+use crate::seal::{Keys, Network, Sealed, Udp};
 
 /// How a node gossips.
 #[derive(Debug, Clone)]
@@ -65,8 +65,17 @@ impl Drop for Gossip {
 impl Gossip {
     /// Starts to gossip with `facts` as the first announcement. Returns at once: members turn up in [`Gossip::members`].
     pub async fn join(settings: Settings, facts: &[(Fact, String)]) -> Result<Gossip, JoinError> {
+        Gossip::join_over(Udp, settings, facts).await
+    }
+
+    /// The same over `network`.
+    pub(crate) async fn join_over(
+        network: impl Network,
+        settings: Settings,
+        facts: &[(Fact, String)],
+    ) -> Result<Gossip, JoinError> {
         let listen = settings.listen;
-        let transport = Sealed { keys: settings.keys, cluster: settings.cluster.clone() };
+        let transport = Sealed { keys: settings.keys, cluster: settings.cluster.clone(), network };
         let failures = FailureDetectorConfig {
             // The library's prior of several seconds makes the first detections take most of a minute.
             initial_interval: Duration::from_secs(1).min(settings.interval * 4),

@@ -4,6 +4,7 @@
 //! reaches it. A sealed datagram is a random nonce of 12 bytes, the ciphertext, and a tag of 16 bytes; the cluster's id is
 //! the associated data, so that two clusters which share a key by mistake still do not mix.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,33 +89,90 @@ impl Cipher {
     }
 }
 
+/// Where datagrams travel, and how an envelope becomes one: the system's sockets, or those of a simulation.
+#[async_trait]
+pub(crate) trait Network: Send + Sync + 'static {
+    /// Listens.
+    async fn bind(&self, listen: SocketAddr) -> Result<Box<dyn Datagrams>>;
+    /// What turns envelopes into bytes and back.
+    async fn codec(&self) -> Result<Box<dyn Codec>>;
+}
+
+/// A socket for datagrams.
+#[async_trait]
+pub(crate) trait Datagrams: Send + Sync + 'static {
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+    async fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize>;
+    async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)>;
+}
+
 /// Turns envelopes into bytes and back.
+#[async_trait]
+pub(crate) trait Codec: Send + Sync + 'static {
+    async fn encode(&mut self, envelope: ChitchatEnvelope) -> Result<Vec<u8>>;
+    /// Nothing where the bytes are no envelope.
+    async fn decode(&mut self, plain: &[u8]) -> Result<Option<ChitchatEnvelope>>;
+}
+
+/// The system's UDP.
+pub(crate) struct Udp;
+
+#[async_trait]
+impl Network for Udp {
+    async fn bind(&self, listen: SocketAddr) -> Result<Box<dyn Datagrams>> {
+        let udp = tokio::net::UdpSocket::bind(listen).await;
+        Ok(Box::new(udp.with_context(|| format!("cannot listen for gossip on UDP {listen}"))?))
+    }
+
+    async fn codec(&self) -> Result<Box<dyn Codec>> {
+        Ok(Box::new(Loopback::open().await?))
+    }
+}
+
+#[async_trait]
+impl Datagrams for tokio::net::UdpSocket {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+
+    async fn send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<usize> {
+        self.send_to(datagram, to).await
+    }
+
+    async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.recv_from(buffer).await
+    }
+}
+
+/// chitchat's own wire format.
 ///
 /// chitchat keeps its wire format to its own sockets, so a pair of them on loopback does it; the kernel drops what
 /// anyone else sends to a connected socket.
-struct Codec {
+struct Loopback {
     chitchat: UdpSocket,
     side: tokio::net::UdpSocket,
     side_address: SocketAddr,
     buffer: Vec<u8>,
 }
 
-impl Codec {
-    async fn open() -> Result<Codec> {
+impl Loopback {
+    async fn open() -> Result<Loopback> {
         let chitchat = UdpSocket::open(([127, 0, 0, 1], 0).into()).await?;
         let side = tokio::net::UdpSocket::bind("127.0.0.1:0").await?;
         side.connect(chitchat.local_addr()?).await?;
         let side_address = side.local_addr()?;
-        Ok(Codec { chitchat, side, side_address, buffer: vec![0; DATAGRAM_BYTES_MAX] })
+        Ok(Loopback { chitchat, side, side_address, buffer: vec![0; DATAGRAM_BYTES_MAX] })
     }
+}
 
-    async fn encode(&mut self, envelope: ChitchatEnvelope) -> Result<&[u8]> {
+#[async_trait]
+impl Codec for Loopback {
+    async fn encode(&mut self, envelope: ChitchatEnvelope) -> Result<Vec<u8>> {
         self.chitchat.send(self.side_address, envelope).await?;
         let bytes = self.side.recv(&mut self.buffer).await?;
-        Ok(&self.buffer[..bytes])
+        Ok(self.buffer[..bytes].to_vec())
     }
 
-    /// Nothing where the bytes are no envelope.
     async fn decode(&mut self, plain: &[u8]) -> Result<Option<ChitchatEnvelope>> {
         self.side.send(plain).await?;
         // chitchat's socket says nothing of bytes that it cannot read; on loopback an answer takes microseconds.
@@ -133,29 +191,30 @@ impl Codec {
 }
 
 /// chitchat's transport over sealed datagrams.
-pub(crate) struct Sealed {
+pub(crate) struct Sealed<N> {
     pub keys: Keys,
     pub cluster: String,
+    pub network: N,
 }
 
 #[async_trait]
-impl Transport for Sealed {
+impl<N: Network> Transport for Sealed<N> {
     async fn open(&self, listen: SocketAddr) -> Result<Box<dyn Socket>> {
-        let udp = tokio::net::UdpSocket::bind(listen).await;
-        let udp = Arc::new(udp.with_context(|| format!("cannot listen for gossip on UDP {listen}"))?);
+        let udp: Arc<dyn Datagrams> = self.network.bind(listen).await?.into();
         let cipher = Arc::new(Cipher::new(&self.keys, &self.cluster)?);
         let (arrived, waiting) = mpsc::channel(WAITING_MAX);
         // chitchat drops the `recv` future at every round: opening and decoding live in a task of their own, or a
         // half-done decode would put the codec out of step.
-        let reader = tokio::spawn(read(udp.clone(), cipher.clone(), Codec::open().await?, arrived)).abort_handle();
-        Ok(Box::new(SealedSocket { udp, cipher, codec: Codec::open().await?, waiting, reader }))
+        let decode = self.network.codec().await?;
+        let reader = tokio::spawn(read(udp.clone(), cipher.clone(), decode, arrived)).abort_handle();
+        Ok(Box::new(SealedSocket { udp, cipher, codec: self.network.codec().await?, waiting, reader }))
     }
 }
 
 async fn read(
-    udp: Arc<tokio::net::UdpSocket>,
+    udp: Arc<dyn Datagrams>,
     cipher: Arc<Cipher>,
-    mut codec: Codec,
+    mut codec: Box<dyn Codec>,
     arrived: mpsc::Sender<RecvOutcome>,
 ) {
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
@@ -187,9 +246,9 @@ async fn read(
 }
 
 struct SealedSocket {
-    udp: Arc<tokio::net::UdpSocket>,
+    udp: Arc<dyn Datagrams>,
     cipher: Arc<Cipher>,
-    codec: Codec,
+    codec: Box<dyn Codec>,
     waiting: mpsc::Receiver<RecvOutcome>,
     reader: AbortHandle,
 }
@@ -207,7 +266,7 @@ impl Socket for SealedSocket {
     }
 
     async fn send(&mut self, to: SocketAddr, envelope: ChitchatEnvelope) -> Result<SendOutcome> {
-        let datagram = self.cipher.seal(self.codec.encode(envelope).await?)?;
+        let datagram = self.cipher.seal(&self.codec.encode(envelope).await?)?;
         match self.udp.send_to(&datagram, to).await {
             Ok(num_bytes_sent) => Ok(SendOutcome { num_bytes_sent }),
             // One peer out of reach does not break the transport for the others.

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 
 use crate::group::GroupId;
 use crate::machine::{Entry, Frozen, Machine, MachineError};
@@ -16,6 +15,7 @@ use crate::snapshot::{Saved, SnapshotError, SnapshotFile, Snapshots};
 use crate::types::{
     Batch, LogId, RaftEntry, Replies, SnapshotMeta, StorageError, StoredMembership, TypeConfig, storage_error,
 };
+use crate::work::Work;
 
 /// Applies a group's log to its machine.
 pub struct Applier {
@@ -69,7 +69,7 @@ impl Applier {
         let count = commands.len();
         let replies = if self.machine.blocks() {
             let machine = Arc::clone(&self.machine);
-            let applied = spawn_blocking(move || machine.apply(&commands)).await;
+            let applied = self.snapshots.work().run(move || machine.apply(&commands)).await;
             applied.map_err(|panic| MachineError::new("the machine of this group panicked", panic))??
         } else {
             self.machine.apply(&commands)?
@@ -165,7 +165,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
         let saved = file.saved(&self.snapshots, meta).await;
         let saved = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
         let (machine, snapshots) = (Arc::clone(&self.machine), self.snapshots.clone());
-        let install = spawn_blocking(move || {
+        let install = snapshots.work().run(move || {
             snapshots.load(&saved, |state| machine.restore(state))?;
             Ok::<_, SnapshotError>(saved)
         });
@@ -181,7 +181,9 @@ impl RaftStateMachine<TypeConfig> for Applier {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
         match self.current() {
-            Some(saved) => snapshot(&saved).await.map(Some).map_err(|error| self.read_error(&error)),
+            Some(saved) => {
+                snapshot(&saved, self.snapshots.work()).await.map(Some).map_err(|error| self.read_error(&error))
+            }
             None => Ok(None),
         }
     }
@@ -202,10 +204,11 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_else(spent);
         let state = state.map_err(|error| snapshot_error(ErrorVerb::Read, &error))?;
         let (snapshots, header) = (self.snapshots.clone(), self.header.clone());
-        let saved = spawn_blocking(move || snapshots.save(header, state)).await;
+        let saved = snapshots.work().run(move || snapshots.save(header, state)).await;
         let saved = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
         let saved = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
-        let file = snapshot(&saved).await.map_err(|error| snapshot_error(ErrorVerb::Read, &error))?;
+        let file =
+            snapshot(&saved, self.snapshots.work()).await.map_err(|error| snapshot_error(ErrorVerb::Read, &error))?;
         replace(&self.newest, saved);
         Ok(file)
     }
@@ -219,8 +222,8 @@ fn replace(newest: &Newest, saved: Saved) {
     }
 }
 
-async fn snapshot(saved: &Saved) -> Result<Snapshot<TypeConfig>, SnapshotError> {
-    let file = SnapshotFile::open(saved).await?;
+async fn snapshot(saved: &Saved, work: Work) -> Result<Snapshot<TypeConfig>, SnapshotError> {
+    let file = SnapshotFile::open(saved, work).await?;
     Ok(Snapshot { meta: saved.header.meta(), snapshot: Box::new(file) })
 }
 

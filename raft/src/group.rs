@@ -270,7 +270,8 @@ impl Groups {
         let start = |error: &(dyn std::error::Error + 'static)| OpenGroupError::Start { group, why: chain(error) };
         let links = Arc::new(Links::new(group, self.node, Arc::clone(&self.transport)));
         let snapshots = Snapshots::open(&self.store.snapshots_dir(), group)
-            .map_err(|error| OpenGroupError::Snapshot { group, source: error.into() })?;
+            .map_err(|error| OpenGroupError::Snapshot { group, source: error.into() })?
+            .working(self.store.work());
         let peers = Peers(Arc::clone(&links));
         let raft = Raft::new(self.node.0, config, peers, log, applier).await.map_err(|error| start(&error))?;
         let receiver = Arc::new(Receiver::new(raft.clone(), Arc::clone(&links), snapshots));
@@ -292,14 +293,14 @@ impl Groups {
 
     /// Reads what is on disk, all of which is checked.
     async fn read(&self, group: GroupId, machine: Arc<dyn Machine>) -> Result<(LogStore, Applier), OpenGroupError> {
-        let store = self.store.clone();
-        let read = tokio::task::spawn_blocking(move || {
+        let (store, work) = (self.store.clone(), self.store.work());
+        let read = work.run(move || {
             let dir = store.snapshots_dir();
             let log = LogStore::new(store, group);
             let log_error = |error: StoreError| OpenGroupError::Log { group, source: error.into() };
             let snapshot_error = |error: SnapshotError| OpenGroupError::Snapshot { group, source: error.into() };
             let purged = log.check().map_err(log_error)?;
-            let snapshots = Snapshots::open(&dir, group).map_err(snapshot_error)?;
+            let snapshots = Snapshots::open(&dir, group).map_err(snapshot_error)?.working(work);
             let applier = Applier::open(group, machine, snapshots).map_err(snapshot_error)?;
             match purged {
                 Some(purged) if applier.last().is_none_or(|last| last.index < purged.index) => {
