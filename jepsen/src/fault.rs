@@ -48,6 +48,8 @@ pub enum Files {
     Artifacts,
     /// The node's identity.
     Identity,
+    /// The conversations of its shards.
+    Conversations,
 }
 
 /// One thing that is done.
@@ -117,6 +119,25 @@ pub enum Fault {
         /// How much it carries.
         kbit: u32,
     },
+    /// Packets that come to a node wait, and overtake each other.
+    Delay {
+        /// Whose.
+        who: Who,
+        /// At least so many milliseconds.
+        least_ms: u64,
+        /// At most.
+        most_ms: u64,
+    },
+    /// Copies are kept of what nodes gossip to a node.
+    Eavesdrop {
+        /// To whom.
+        who: Who,
+    },
+    /// What was kept is sent again, to every node.
+    Replay {
+        /// How many times.
+        rounds: u32,
+    },
     /// The network is whole again.
     Heal,
     /// The disk is filled up.
@@ -158,8 +179,11 @@ pub enum Fault {
     },
     /// A spare host founds a cluster of its own with the same secret while it cannot see the others, then meets them.
     FoundAgain,
-    /// The spare hosts join, all at once, by one token made on a follower.
-    Join,
+    /// Spare hosts join, all at once, by one token made on a follower.
+    Join {
+        /// How many of them.
+        count: usize,
+    },
     /// A member is asked to leave.
     Leave {
         /// Whom.

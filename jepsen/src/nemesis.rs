@@ -18,9 +18,11 @@ use serde::Serialize;
 
 use crate::check::Finding;
 use crate::cluster::Cluster;
+use crate::delay::{Kept, Wait};
 use crate::disk::Disk;
 use crate::drill::Backup;
 use crate::fault::{Cut, Fault, Step, Who};
+use crate::lock;
 use crate::node::State;
 
 /// How long a node may take to end after a sync failed.
@@ -44,6 +46,8 @@ pub struct Nemesis {
     cluster: Arc<Cluster>,
     disks: BTreeMap<usize, Disk>,
     fillers: Vec<PathBuf>,
+    /// What nodes gossiped.
+    gossip: Kept,
     tracers: Vec<Child>,
     /// Nodes that were killed, or that were made to end.
     down: BTreeSet<usize>,
@@ -63,6 +67,7 @@ impl Nemesis {
             cluster: Arc::clone(cluster),
             disks,
             fillers: Vec::new(),
+            gossip: Kept::default(),
             tracers: Vec::new(),
             down: BTreeSet::new(),
             began: Instant::now(),
@@ -162,6 +167,18 @@ impl Nemesis {
                 let (loss, kbit) = (f64::from(*loss_permille) / 1_000.0, *kbit);
                 self.each(*who, &text, |nemesis, index| nemesis.cluster.hosts.worsen(index, loss, kbit))?
             }
+            Fault::Delay { who, least_ms, most_ms } => {
+                let text = format!("packets wait {least_ms} to {most_ms} ms at");
+                let wait = Wait { least: Duration::from_millis(*least_ms), most: Duration::from_millis(*most_ms) };
+                self.each(*who, &text, |nemesis, index| nemesis.cluster.hosts.delay(index, wait, None))?
+            }
+            Fault::Eavesdrop { who } => {
+                self.each(*who, "copies are kept of what is gossiped to", |nemesis, index| {
+                    let wait = Wait { least: Duration::ZERO, most: Duration::ZERO };
+                    nemesis.cluster.hosts.delay(index, wait, Some(Arc::clone(&nemesis.gossip)))
+                })?
+            }
+            Fault::Replay { rounds } => self.replay(*rounds)?,
             Fault::Heal => {
                 self.cluster.hosts.heal()?;
                 "the network is whole".to_owned()
@@ -179,7 +196,7 @@ impl Nemesis {
             Fault::Wipe { who } => self.wipe(*who)?,
             Fault::Clone { who } => self.clone_directory(*who)?,
             Fault::FoundAgain => self.found_again()?,
-            Fault::Join => self.join()?,
+            Fault::Join { count } => self.join(*count)?,
             Fault::Leave { who } => self.leave(*who)?,
             Fault::Replace { who } => self.replace(*who)?,
             Fault::Transfer => self.transfer(),
@@ -329,24 +346,36 @@ impl Nemesis {
     /// Bytes of every length that no node sealed.
     fn forge(&mut self, packets: u32, seed: u64) -> Result<String> {
         let mut random = fastrand::Rng::with_seed(seed);
+        let forged: Vec<Vec<u8>> =
+            (0..packets).map(|_| (0..random.usize(0..1_400)).map(|_| random.u8(..)).collect()).collect();
+        self.send(&forged)?;
+        Ok(format!("{packets} forged packets at each gossip port"))
+    }
+
+    /// What nodes sealed themselves, a while ago and perhaps for another.
+    fn replay(&mut self, rounds: u32) -> Result<String> {
+        let kept = lock(&self.gossip).clone();
+        for _ in 0..rounds {
+            self.send(&kept)?;
+        }
+        Ok(format!("{} datagrams of the nodes sent again at each gossip port, {rounds} times", kept.len()))
+    }
+
+    /// Sends datagrams to every member's port for gossip, from a neighbour's address, which is one that is known.
+    fn send(&self, datagrams: &[Vec<u8>]) -> Result<()> {
         let members = self.cluster.members();
         for (place, index) in members.iter().enumerate() {
             let to = self.cluster.host(*index).peer_address();
-            // From a neighbour's address, which is one that is known.
             let neighbour = self.cluster.host(members[(place + 1) % members.len()]);
             let from = neighbour.ip;
-            let mut forged: Vec<Vec<u8>> = Vec::new();
-            for _ in 0..packets {
-                forged.push((0..random.usize(0..1_400)).map(|_| random.u8(..)).collect());
-            }
             neighbour.inside(|| -> std::io::Result<()> {
                 let socket = UdpSocket::bind((from, 0))?;
                 // The other end may be down.
-                forged.iter().for_each(|packet| drop(socket.send_to(packet, &to)));
+                datagrams.iter().for_each(|packet| drop(socket.send_to(packet, &to)));
                 Ok(())
             })??;
         }
-        Ok(format!("{packets} forged packets at each gossip port"))
+        Ok(())
     }
 }
 

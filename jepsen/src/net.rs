@@ -7,10 +7,14 @@ use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::delay::{Delay, Kept, Wait};
+use crate::lock;
 
 /// The port for peers in a namespace.
 const PEER_PORT: u16 = 7412;
@@ -23,6 +27,8 @@ pub struct Hosts {
     pub hosts: Vec<Host>,
     /// The namespace of the bridge; nothing on plain loopback.
     hub: Option<String>,
+    /// What is done to packets until the network is whole again.
+    delays: Mutex<Vec<Delay>>,
 }
 
 /// One host.
@@ -97,14 +103,14 @@ impl Hosts {
     pub fn new(count: usize, namespaces: bool) -> Result<Hosts> {
         if !namespaces {
             let hosts = (0..count).map(loopback).collect::<Result<_>>()?;
-            return Ok(Hosts { hosts, hub: None });
+            return Ok(Hosts { hosts, hub: None, delays: Mutex::default() });
         }
         // A number of its own for each run in this process, so that one run's leavings never meet the next one's.
         static RUNS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let run = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let prefix = format!("cxj{}x{run}", std::process::id());
         let hub = format!("{prefix}hub");
-        let mut made = Hosts { hosts: Vec::new(), hub: Some(hub.clone()) };
+        let mut made = Hosts { hosts: Vec::new(), hub: Some(hub.clone()), delays: Mutex::default() };
         ip(&["netns", "add", &hub])?;
         ip(&["-n", &hub, "link", "add", "br0", "type", "bridge"])?;
         ip(&["-n", &hub, "link", "set", "br0", "up"])?;
@@ -154,6 +160,13 @@ impl Hosts {
             .args(["rate", &rate, "burst", "16kbit", "latency", "500ms"]))
     }
 
+    /// What comes to `host` waits; copies of datagrams go to `kept`.
+    pub fn delay(&self, host: usize, wait: Wait, kept: Option<Kept>) -> Result<()> {
+        let delay = Delay::start(&self.hosts[host], wait, kept)?;
+        lock(&self.delays).push(delay);
+        Ok(())
+    }
+
     /// Everything goes through again.
     pub fn heal(&self) -> Result<()> {
         if !self.can_cut() {
@@ -166,6 +179,8 @@ impl Hosts {
                 let _ = Command::new("tc").args(["-n", name, "qdisc", "del", "dev", "eth0", "root"]).output();
             }
         }
+        // After the rules, so that nothing is queued for nobody.
+        lock(&self.delays).clear();
         Ok(())
     }
 

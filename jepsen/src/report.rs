@@ -59,6 +59,9 @@ impl Verdict {
     }
 }
 
+/// Findings that say that nodes were slow or could not be asked, and nothing of what they lost.
+const LIVENESS: [&str; 3] = ["converge", "look", "node-stop"];
+
 /// Operations of one kind.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Counts {
@@ -180,6 +183,11 @@ impl Report {
         writes.sort_unstable();
         self.gaps_ms =
             writes.windows(2).filter(|pair| pair[1] - pair[0] > GAP_MS).map(|pair| (pair[0], pair[1])).collect();
+    }
+
+    /// Whether something was found that no slow machine explains.
+    pub fn is_unsafe(&self) -> bool {
+        self.findings.iter().any(|finding| !LIVENESS.contains(&finding.code))
     }
 
     /// One line.

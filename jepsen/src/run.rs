@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::check::{self, Evidence, Finding};
 use crate::cluster::{Cluster, SETTLE_WAIT, Shape};
+use crate::delay;
 use crate::disk::{self, Disk, Kind};
 use crate::drill;
 use crate::fault::{Plan, Step};
@@ -57,6 +58,7 @@ pub fn lacks(scenario: &Scenario, options: &Options) -> Option<String> {
         Need::Namespaces => net::no_namespaces(),
         Need::Disk(kind) => disk::cannot(*kind, &options.out),
         Need::Strace => no_strace(),
+        Need::Queue => delay::cannot(),
         Need::Faketime => faketime().is_none().then(|| "libfaketime is not installed".to_owned()),
         Need::Backup => drill::cannot(&options.binary.caxton),
         Need::Other => options.binary.old.is_none().then(|| "no other version was given (--other PATH)".to_owned()),

@@ -15,6 +15,8 @@ pub enum Need {
     Disk(Kind),
     /// strace, and the right to attach it.
     Strace,
+    /// A kernel that hands packets over.
+    Queue,
     /// libfaketime.
     Faketime,
     /// A program that knows backups.
@@ -170,6 +172,24 @@ pub const ALL: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "delayed-links",
+        number: 3,
+        about: "packets wait up to half a second and overtake each other, at one node or at all",
+        needs: &[Need::Namespaces, Need::Queue],
+        plan: |plan| {
+            while plan.goes_on() {
+                let who = if plan.random.bool() { Who::All } else { plan.anyone() };
+                let least_ms = plan.random.u64(0..120);
+                let most_ms = least_ms + plan.random.u64(10..400);
+                plan.then(Fault::Delay { who, least_ms, most_ms });
+                plan.wait(4_000, 7_000);
+                plan.then(Fault::Heal);
+                plan.wait(1_000, 3_000);
+            }
+        },
+        ..PLAIN
+    },
+    Scenario {
         name: "freeze-leader",
         number: 4,
         about: "SIGSTOP of the leader for 5 to 12 s; both sides are read all the time",
@@ -186,10 +206,10 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "grow-shrink",
         number: 5,
-        about: "two join at once through a follower, the seed leaves, one is replaced; under load and a crash",
-        nodes: (3, 5),
+        about: "two join at once through a follower, the seed leaves, one joins without it, one is replaced; under load",
+        nodes: (3, 6),
         plan: |plan| {
-            plan.then(Fault::Join);
+            plan.then(Fault::Join { count: 2 });
             plan.wait(500, 2_000);
             let who = plan.anyone();
             plan.then(Fault::Kill { who });
@@ -197,6 +217,8 @@ pub const ALL: &[Scenario] = &[
             plan.then(Fault::Revive);
             plan.wait(2_000, 4_000);
             plan.then(Fault::Leave { who: Who::Node(0) });
+            plan.wait(2_000, 4_000);
+            plan.then(Fault::Join { count: 1 });
             plan.wait(2_000, 4_000);
             plan.then(Fault::Replace { who: Who::Follower(0) });
             plan.wait(2_000, 4_000);
@@ -306,7 +328,14 @@ pub const ALL: &[Scenario] = &[
         about: "a flipped bit or a cut end in each kind of file, on a minority",
         settings: &["raft.snapshot_entries=20"],
         plan: |plan| {
-            let kinds = [Files::RaftWal, Files::RaftTables, Files::Snapshots, Files::Artifacts, Files::Identity];
+            let kinds = [
+                Files::RaftWal,
+                Files::RaftTables,
+                Files::Snapshots,
+                Files::Artifacts,
+                Files::Identity,
+                Files::Conversations,
+            ];
             let mut round = plan.random.usize(0..kinds.len());
             while plan.goes_on() {
                 let (files, seed) = (kinds[round % kinds.len()], plan.random.u64(..));
@@ -402,6 +431,28 @@ pub const ALL: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "gossip-replayed",
+        number: 12,
+        about: "what nodes gossiped is sent again, to all, also after the node that said it was restarted",
+        needs: &[Need::Namespaces, Need::Queue],
+        plan: |plan| {
+            while plan.goes_on() {
+                plan.then(Fault::Eavesdrop { who: Who::All });
+                plan.wait(2_000, 3_000);
+                plan.then(Fault::Heal);
+                let who = plan.anyone();
+                plan.then(Fault::Kill { who });
+                plan.wait(500, 2_000);
+                plan.then(Fault::Revive);
+                plan.wait(1_000, 2_000);
+                let rounds = plan.random.u32(1..20);
+                plan.then(Fault::Replay { rounds });
+                plan.wait(2_000, 4_000);
+            }
+        },
+        ..PLAIN
+    },
+    Scenario {
         name: "ambiguous",
         number: 15,
         about: "clients break off half of their deployments and try again with the same key; leaders are killed",
@@ -459,7 +510,10 @@ pub const ALL: &[Scenario] = &[
     },
 ];
 
-/// The handful for every change.
+/// The two that every change runs: no mounts, no tracing, and many times green.
+pub const SMOKE: &[&str] = &["kill", "partition"];
+
+/// The handful that one waits for.
 pub const SHORT: &[&str] = &["kill", "partition", "power-cut", "sync-fails", "ambiguous"];
 
 /// A scenario by its name.
@@ -505,6 +559,6 @@ mod tests {
         let count = names.len();
         names.dedup();
         assert_eq!(names.len(), count);
-        assert!(SHORT.iter().all(|name| named(name).is_some()));
+        assert!(SHORT.iter().chain(SMOKE).all(|name| named(name).is_some()));
     }
 }

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 
 use crate::group::GroupId;
 use crate::machine::{Entry, Frozen, Machine, MachineError};
@@ -16,6 +15,7 @@ use crate::snapshot::{Newest, Saved, SnapshotError, SnapshotFile, Snapshots};
 use crate::types::{
     Batch, LogId, RaftEntry, Replies, SnapshotMeta, StorageError, StoredMembership, TypeConfig, storage_error,
 };
+use crate::work::Work;
 
 /// Applies a group's log to its machine.
 pub struct Applier {
@@ -67,7 +67,7 @@ impl Applier {
         let count = commands.len();
         let replies = if self.machine.blocks() {
             let machine = Arc::clone(&self.machine);
-            let applied = spawn_blocking(move || machine.apply(&commands)).await;
+            let applied = self.snapshots.work().run(move || machine.apply(&commands)).await;
             applied.map_err(|panic| MachineError::new("the machine of this group panicked", panic))??
         } else {
             self.machine.apply(&commands)?
@@ -160,7 +160,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
         let saved = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
         let (machine, snapshots) = (Arc::clone(&self.machine), self.snapshots.clone());
         let newest = Arc::clone(&self.newest);
-        let install = spawn_blocking(move || {
+        let install = self.snapshots.work().run(move || {
             snapshots.load(&saved, |state| machine.restore(state))?;
             newest.replace(saved.clone())?;
             Ok::<_, SnapshotError>(saved)
@@ -197,7 +197,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_else(spent);
         let state = state.map_err(|error| snapshot_error(ErrorVerb::Read, &error))?;
         let (snapshots, newest, header) = (self.snapshots.clone(), Arc::clone(&self.newest), self.header.clone());
-        let saved = spawn_blocking(move || newest.replace(snapshots.save(header, state)?)).await;
+        let work = snapshots.work();
+        let saved = work.run(move || newest.replace(snapshots.save(header, state)?)).await;
         let saved = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
         saved.map(snapshot).map_err(|error| snapshot_error(ErrorVerb::Write, &error))
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use caxton_proto::NodeId;
 use openraft::error::{CheckIsLeaderError, RaftError};
+use openraft::storage::RaftLogStorage;
 use openraft::{BasicNode, ServerState, SnapshotPolicy};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -265,12 +266,14 @@ impl Groups {
     /// begins that never had an entry, `birth` says.
     pub async fn open(&self, group: GroupId, machine: Arc<dyn Machine>, birth: Birth) -> Result<Group, OpenGroupError> {
         let config = Arc::new(self.config()?);
-        let (log, applier) = self.read(group, machine).await?;
+        let (mut log, applier) = self.read(group, machine).await?;
         let applied = applier.applied();
         let start = |error: &(dyn std::error::Error + 'static)| OpenGroupError::Start { group, why: chain(error) };
-        let links = Arc::new(Links::new(group, self.node, Arc::clone(&self.transport)));
+        let found = log.get_log_state().await.map_err(|error| start(&error))?.last_log_id;
+        let links = Arc::new(Links::new(group, self.node, Arc::clone(&self.transport), found));
         let snapshots = Snapshots::open(&self.store.snapshots_dir(), group)
-            .map_err(|error| OpenGroupError::Snapshot { group, source: error.into() })?;
+            .map_err(|error| OpenGroupError::Snapshot { group, source: error.into() })?
+            .working(self.store.work());
         let peers = Peers(Arc::clone(&links));
         let raft = Raft::new(self.node.0, config, peers, log, applier).await.map_err(|error| start(&error))?;
         let receiver = Arc::new(Receiver::new(raft.clone(), Arc::clone(&links), snapshots));
@@ -292,14 +295,14 @@ impl Groups {
 
     /// Reads what is on disk, all of which is checked.
     async fn read(&self, group: GroupId, machine: Arc<dyn Machine>) -> Result<(LogStore, Applier), OpenGroupError> {
-        let store = self.store.clone();
-        let read = tokio::task::spawn_blocking(move || {
+        let (store, work) = (self.store.clone(), self.store.work());
+        let read = work.run(move || {
             let dir = store.snapshots_dir();
             let log = LogStore::new(store, group);
             let log_error = |error: StoreError| OpenGroupError::Log { group, source: error.into() };
             let snapshot_error = |error: SnapshotError| OpenGroupError::Snapshot { group, source: error.into() };
             let purged = log.check().map_err(log_error)?;
-            let snapshots = Snapshots::open(&dir, group).map_err(snapshot_error)?;
+            let snapshots = Snapshots::open(&dir, group).map_err(snapshot_error)?.working(work);
             let applier = Applier::open(group, machine, snapshots).map_err(snapshot_error)?;
             match purged {
                 Some(purged) if applier.last().is_none_or(|last| last.index < purged.index) => {
@@ -371,7 +374,16 @@ impl Group {
 
     async fn linearizable(&self) -> Result<u64, ReadError> {
         match self.inner.raft.ensure_linearizable().await {
-            Ok(_) => Ok(*self.inner.applied.borrow()),
+            Ok(_) => {
+                let links = &self.inner.links;
+                let mut metrics = self.inner.raft.metrics();
+                let has = metrics
+                    .wait_for(|now| now.last_applied.map_or(0, |last| last.index) >= links.found_in(now.current_term));
+                match tokio::time::timeout(self.inner.leader_wait, has).await {
+                    Ok(Ok(_)) => Ok(*self.inner.applied.borrow()),
+                    Ok(Err(_)) | Err(_) => Err(ReadError::Unavailable),
+                }
+            }
             Err(RaftError::Fatal(fatal)) => Err(ReadError::Fatal { why: chain(&fatal).into() }),
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(forward))) => match forward.leader_id {
                 Some(leader) => Err(ReadError::NotLeader { leader: Some(NodeId(leader)) }),

@@ -25,6 +25,8 @@ mod network;
 
 mod types;
 
+mod work;
+
 #[cfg(test)]
 mod suite;
 
@@ -39,4 +41,4 @@ pub use identity::{
 pub use machine::{Entry, Frozen, Machine, MachineError};
 pub use network::receive::AnswerError;
 pub use network::{Alone, Transport, TransportError};
-pub use store::{ClaimError, OpenError, Store};
+pub use store::{ClaimError, Disk, OpenError, Store, Synced};

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use self::commit::Commits;
 use self::wire::{MESSAGE_BYTES_MAX, WireError};
 use crate::group::GroupId;
-use crate::types::{TypeConfig, Vote};
+use crate::types::{LogId, TypeConfig, Vote};
 
 /// How long a leader waits at first before it tries a node again that it could not reach; twice as long each time.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -96,6 +96,8 @@ pub struct Links {
     pub group: GroupId,
     pub node: NodeId,
     pub transport: Arc<dyn Transport>,
+    /// The last entry that the log had when this process opened it.
+    found: Option<LogId>,
     /// The vote of the leader that gave this node leave to stand while its own lease still holds.
     leave: Mutex<Option<Vote>>,
     /// The vote of a leader whose process has ended: its lease holds nobody back.
@@ -107,9 +109,15 @@ pub struct Links {
 }
 
 impl Links {
-    pub fn new(group: GroupId, node: NodeId, transport: Arc<dyn Transport>) -> Links {
+    pub fn new(group: GroupId, node: NodeId, transport: Arc<dyn Transport>, found: Option<LogId>) -> Links {
         let (leave, given_up, led) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Links { group, node, transport, leave, given_up, led, heard: Mutex::default() }
+        Links { group, node, transport, found, leave, given_up, led, heard: Mutex::default() }
+    }
+
+    /// What a leader in `term` has to have applied before it answers a read. One that was restarted goes on in its term
+    /// and may have acknowledged, in its life before, more than it knows to be committed in this one.
+    pub fn found_in(&self, term: u64) -> u64 {
+        self.found.filter(|found| found.leader_id.term >= term).map_or(0, |found| found.index)
     }
 
     /// The leader with `vote` is gone.

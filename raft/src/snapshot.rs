@@ -16,6 +16,7 @@ use self::format::{Header, Reader, Writer};
 use crate::group::GroupId;
 use crate::machine::{Frozen, MachineError};
 use crate::types::SnapshotMeta;
+use crate::work::{Work, WorkFile};
 
 const SUFFIX: &str = "snapshot";
 const UNFINISHED_SUFFIX: &str = "unfinished";
@@ -60,6 +61,7 @@ pub enum SnapshotError {
 pub struct Snapshots {
     dir: PathBuf,
     group: GroupId,
+    work: Work,
 }
 
 /// A snapshot that is whole on disk.
@@ -72,13 +74,23 @@ pub struct Saved {
 impl Snapshots {
     /// Opens the folder and takes away what a crash left unfinished.
     pub fn open(dir: &Path, group: GroupId) -> Result<Snapshots, SnapshotError> {
-        let snapshots = Snapshots { dir: dir.join(format!("group-{}", group.0)), group };
+        let snapshots = Snapshots { dir: dir.join(format!("group-{}", group.0)), group, work: Work::OnThreads };
         let cleaned = fs::create_dir_all(&snapshots.dir).and_then(|()| {
             let unfinished = snapshots.files(UNFINISHED_SUFFIX)?;
             unfinished.iter().try_for_each(fs::remove_file)
         });
         cleaned.map_err(|source| snapshots.write_error(source))?;
         Ok(snapshots)
+    }
+
+    /// The same, read and written where `work` says.
+    pub fn working(self, work: Work) -> Snapshots {
+        Snapshots { work, ..self }
+    }
+
+    /// Where its files are read and written.
+    pub fn work(&self) -> Work {
+        self.work
     }
 
     /// The newest snapshot, whose bytes have not been checked yet.
@@ -111,11 +123,12 @@ impl Snapshots {
     /// A new file for a snapshot that arrives from elsewhere.
     pub async fn receive(&self) -> Result<SnapshotFile, SnapshotError> {
         let path = self.dir.join(format!("{}.{UNFINISHED_SUFFIX}", uuid::Uuid::new_v4()));
-        let mut options = tokio::fs::OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).open(&path).await;
-        let unfinished = Unfinished(path);
-        let received = |file| SnapshotFile { file, content: Content::Arriving(unfinished) };
-        file.map(received).map_err(|source| self.write_error(source))
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true);
+        let unfinished = Unfinished(path.clone());
+        let file = self.work.run(move || options.open(&path)).await.unwrap_or_else(go_on_panicking);
+        let file = file.map_err(|source| self.write_error(source))?;
+        Ok(SnapshotFile { file: WorkFile::new(self.work, file), content: Content::Arriving(unfinished) })
     }
 
     /// Writes down a snapshot that comes from an archive, checks all of it and gives it its name.
@@ -201,6 +214,11 @@ impl Snapshots {
     }
 }
 
+/// Work that is never cancelled ends early only by a panic.
+fn go_on_panicking<T>(panic: tokio::task::JoinError) -> T {
+    std::panic::resume_unwind(panic.into_panic())
+}
+
 fn read_error(file: &Path, source: io::Error) -> SnapshotError {
     let file = file.to_owned();
     match source.kind() {
@@ -232,20 +250,20 @@ impl Newest {
                 older.insert(saved)
             }
         };
-        Ok((newest.clone(), SnapshotFile::open(newest)?))
+        Ok((newest.clone(), SnapshotFile::open(newest, self.snapshots.work)?))
     }
 
     /// Opens the newest, if there is one.
     pub fn open(&self) -> Result<Option<(Saved, SnapshotFile)>, SnapshotError> {
         let newest = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        newest.as_ref().map(|saved| Ok((saved.clone(), SnapshotFile::open(saved)?))).transpose()
+        newest.as_ref().map(|saved| Ok((saved.clone(), SnapshotFile::open(saved, self.snapshots.work)?))).transpose()
     }
 }
 
 /// A snapshot's bytes as they are sent and received.
 #[derive(Debug)]
 pub struct SnapshotFile {
-    file: tokio::fs::File,
+    file: WorkFile,
     content: Content,
 }
 
@@ -271,9 +289,9 @@ impl Drop for Unfinished {
 
 impl SnapshotFile {
     /// Opens a saved snapshot to be sent.
-    fn open(saved: &Saved) -> Result<SnapshotFile, SnapshotError> {
+    fn open(saved: &Saved, work: Work) -> Result<SnapshotFile, SnapshotError> {
         match File::open(&saved.file) {
-            Ok(file) => Ok(SnapshotFile { file: file.into(), content: Content::Whole(saved.clone()) }),
+            Ok(file) => Ok(SnapshotFile { file: WorkFile::new(work, file), content: Content::Whole(saved.clone()) }),
             Err(source) => Err(SnapshotError::Read { file: saved.file.clone(), source }),
         }
     }
@@ -286,7 +304,7 @@ impl SnapshotFile {
     /// The file once all of it was checked, is the snapshot that `meta` says, and has its name.
     pub async fn accepted(self, snapshots: &Snapshots, meta: &SnapshotMeta) -> Result<SnapshotFile, SnapshotError> {
         let saved = self.saved(snapshots, meta).await?;
-        SnapshotFile::open(&saved)
+        SnapshotFile::open(&saved, snapshots.work)
     }
 
     /// The snapshot that has arrived in the file, checked and under its name.
@@ -299,8 +317,8 @@ impl SnapshotFile {
             return Err(snapshots.write_error(source));
         }
         let (snapshots, meta) = (snapshots.clone(), meta.clone());
-        let accept = tokio::task::spawn_blocking(move || snapshots.accept(&unfinished.0, &meta));
-        accept.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        let accept = snapshots.work.run(move || snapshots.accept(&unfinished.0, &meta));
+        accept.await.unwrap_or_else(go_on_panicking)
     }
 }
 

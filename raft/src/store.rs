@@ -19,6 +19,7 @@ pub use self::claim::ClaimError;
 use self::codec::Damage;
 use self::syncer::Syncer;
 use self::tail::Tail;
+use crate::work::Work;
 
 /// The folder of the database within the store's folder.
 const DB_DIR: &str = "log";
@@ -43,11 +44,25 @@ pub struct Store {
 
 struct Inner {
     // Dropped first: its thread holds on to the database.
-    syncer: Syncer,
+    disk: Box<dyn Disk>,
+    work: Work,
     db: Arc<DB>,
     dir: PathBuf,
     // Dropped last: tells that the database is closed.
     closed: watch::Sender<()>,
+}
+
+/// Called once what was written before is on disk, or cannot be.
+pub type Synced = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// Sees to it that what was written is on disk.
+pub trait Disk: Send + Sync + 'static {
+    /// Calls `then`, from wherever it likes, once everything that was written before this call is on disk. It keeps the
+    /// order of the calls.
+    fn sync(&self, then: Synced);
+
+    /// Why nothing can be written any more, if so.
+    fn check(&self) -> io::Result<()>;
 }
 
 /// Why a store does not open.
@@ -119,6 +134,19 @@ pub(crate) type Row = (Vec<u8>, Vec<u8>);
 impl Store {
     /// Opens the store in `dir`, which is made if it is not there.
     pub fn open(dir: &Path) -> Result<Store, OpenError> {
+        Store::open_with(dir, Work::OnThreads, |db, tail| Ok(Box::new(Syncer::start(db, tail)?)))
+    }
+
+    /// Opens it for a simulation: `disk` says when what was written is on disk, and nothing is done on another thread.
+    pub fn open_on(dir: &Path, disk: impl Disk) -> Result<Store, OpenError> {
+        Store::open_with(dir, Work::OnTheSpot, |_, _| Ok(Box::new(disk)))
+    }
+
+    fn open_with(
+        dir: &Path,
+        work: Work,
+        disk: impl FnOnce(Arc<DB>, Tail) -> io::Result<Box<dyn Disk>>,
+    ) -> Result<Store, OpenError> {
         let folder = |source| OpenError::Folder { dir: dir.to_owned(), source };
         let db_dir = dir.join(DB_DIR);
         fs::create_dir_all(&db_dir).map_err(folder)?;
@@ -127,8 +155,13 @@ impl Store {
         let tail = Tail::open(dir).map_err(folder)?;
         check_end(&db, &db_dir, &tail)?;
         let db = Arc::new(db);
-        let syncer = Syncer::start(Arc::clone(&db), tail).map_err(folder)?;
-        Ok(Store { inner: Arc::new(Inner { db, syncer, dir: dir.to_owned(), closed: watch::Sender::default() }) })
+        let disk = disk(Arc::clone(&db), tail).map_err(folder)?;
+        Ok(Store { inner: Arc::new(Inner { disk, work, db, dir: dir.to_owned(), closed: watch::Sender::default() }) })
+    }
+
+    /// Who does what blocks.
+    pub(crate) fn work(&self) -> Work {
+        self.inner.work
     }
 
     /// Ends once the last handle is gone and the database is closed, so that the folder can be opened again. What it
@@ -145,13 +178,13 @@ impl Store {
 
     /// Writes a batch, which can be read at once and is on disk after the next [`Store::synced`].
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
-        self.inner.syncer.check().map_err(|source| self.sync_error(source))?;
+        self.inner.disk.check().map_err(|source| self.sync_error(source))?;
         self.inner.db.write(batch).map_err(|error| self.error(error))
     }
 
     /// Calls `then` from another thread once everything that was written before is on disk.
     pub(crate) fn synced_then(&self, then: impl FnOnce(io::Result<()>) + Send + 'static) {
-        self.inner.syncer.after(then);
+        self.inner.disk.sync(Box::new(then));
     }
 
     /// Waits until everything that was written before is on disk.

@@ -242,10 +242,12 @@ impl Nemesis {
         Ok(format!("host {spare} founded another cluster behind a partition, and the network is whole again"))
     }
 
-    pub(super) fn join(&mut self) -> Result<String> {
+    pub(super) fn join(&mut self, count: usize) -> Result<String> {
         let cluster = Arc::clone(&self.cluster);
         let members = cluster.members();
-        let spares: Vec<usize> = (0..cluster.nodes.len()).filter(|index| !members.contains(index)).collect();
+        let spares = (0..cluster.nodes.len()).filter(|index| !members.contains(index));
+        // Not one that was a member: it has a data directory.
+        let spares: Vec<usize> = spares.filter(|index| !cluster.nodes[*index].data().exists()).take(count).collect();
         let uses = spares.len().to_string();
         let token = self.operator(None, &["cluster", "token", "create", "--uses", &uses])?;
         let via = self.who(Who::Follower(0)).first().copied().context("no follower")?;

@@ -123,7 +123,8 @@ impl Receiver {
             Request::Read => {
                 // A node that does not lead, or cannot reach a majority, says so.
                 let upto = self.raft.ensure_linearizable().await.ok().flatten();
-                Ok(wire::read_answer(upto.map(|upto| upto.index)))
+                let found = self.links.found_in(self.raft.metrics().borrow().current_term);
+                Ok(wire::read_answer(upto.map(|upto| upto.index.max(found))))
             }
         }
     }

@@ -9,16 +9,14 @@ use std::thread::JoinHandle;
 use rocksdb::DB;
 
 use super::tail::Tail;
+use super::{Disk, Synced};
 
 /// How many callers can wait for the next fsync. Each group has at most a few.
 const WAITING_MAX: usize = 4096;
 
-/// Called once what was written before it is on disk, or cannot be.
-type Waiter = Box<dyn FnOnce(io::Result<()>) + Send>;
-
 /// Syncs the write-ahead log.
 pub struct Syncer {
-    queue: Option<mpsc::SyncSender<Waiter>>,
+    queue: Option<mpsc::SyncSender<Synced>>,
     thread: Option<JoinHandle<()>>,
     failed: Arc<OnceLock<String>>,
 }
@@ -39,18 +37,18 @@ impl Syncer {
             std::thread::Builder::new().name("raft-sync".into()).spawn(move || run(&waiting, &failure, sync))?;
         Ok(Syncer { queue: Some(queue), thread: Some(thread), failed })
     }
+}
 
-    /// Calls `waiter` from the thread once everything that was written before is on disk.
-    pub fn after(&self, waiter: impl FnOnce(io::Result<()>) + Send + 'static) {
-        let sent = self.queue.as_ref().map(|queue| queue.send(Box::new(waiter)));
-        // The thread ends only when it panicked. Dropping the waiter then tells whoever waits.
+impl Disk for Syncer {
+    fn sync(&self, then: Synced) {
+        let sent = self.queue.as_ref().map(|queue| queue.send(then));
+        // The thread ends only when it panicked. Dropping `then` tells whoever waits.
         if !matches!(sent, Some(Ok(()))) {
             let _ = self.failed.set("the thread that syncs the log has ended".to_owned());
         }
     }
 
-    /// Why nothing can be written any more, if so.
-    pub fn check(&self) -> io::Result<()> {
+    fn check(&self) -> io::Result<()> {
         self.failed.get().map_or(Ok(()), |why| Err(error(why)))
     }
 }
@@ -64,7 +62,7 @@ impl Drop for Syncer {
     }
 }
 
-fn run(waiting: &mpsc::Receiver<Waiter>, failed: &OnceLock<String>, sync: impl Fn() -> Result<(), String>) {
+fn run(waiting: &mpsc::Receiver<Synced>, failed: &OnceLock<String>, sync: impl Fn() -> Result<(), String>) {
     let mut waiters = Vec::new();
     while let Ok(first) = waiting.recv() {
         waiters.push(first);
@@ -94,9 +92,9 @@ mod tests {
 
     #[test]
     fn those_who_wait_share_an_fsync_and_a_failed_one_is_not_repeated() {
-        let (queue, waiting) = mpsc::sync_channel::<Waiter>(WAITING_MAX);
+        let (queue, waiting) = mpsc::sync_channel::<Synced>(WAITING_MAX);
         let results = Arc::new(Mutex::new(Vec::new()));
-        let put = |queue: &mpsc::SyncSender<Waiter>| {
+        let put = |queue: &mpsc::SyncSender<Synced>| {
             let results = Arc::clone(&results);
             queue.send(Box::new(move |result| results.lock().unwrap().push(result.is_ok()))).unwrap();
         };

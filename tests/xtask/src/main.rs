@@ -15,12 +15,16 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND [ARGS]
 
   demo        install what the build needs, build caxton, run `caxton demo`, then start the server
-  test        install what the build needs, then run every test
+  test        install what the build needs, then run every test; without ARGS also three nodes in containers and the
+              fault harness's shortest run, where this machine can
   setup       only install what the build needs
   containers  build caxton, put it into an image, and test three nodes in containers (wants Docker)
   jepsen      build caxton and the fault harness, and run it: `short` unless told (see jepsen/README.md)
   charts      render, validate and test the Helm chart, the alerts and the dashboard (wants Python)
 ";
+
+/// What tests/containers.sh ends with where containers cannot be had.
+const CANNOT: i32 = 77;
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -62,10 +66,42 @@ fn demo(args: &[String]) -> Result<(), String> {
     run(Command::new(&caxton).arg("serve"))
 }
 
-/// Builds everything the tests run, and runs them.
+/// Builds everything the tests run, and runs them. What is chosen by arguments is only among cargo's tests.
 fn test(args: &[String]) -> Result<(), String> {
     say("building and running the tests (the first build compiles RocksDB and the sentence model: 10 to 30 minutes)");
-    run(cargo().args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]).args(args))
+    let tests = run(cargo().args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]).args(args));
+    if !args.is_empty() {
+        return tests;
+    }
+    // The tests have built the binary; building it by itself would choose other features and build half of it again.
+    let caxton = target_folder()?.join("debug/caxton");
+    let all = [tests, faults(&caxton), three_containers(&caxton)];
+    let failed: Vec<String> = all.into_iter().filter_map(Result::err).collect();
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n       ")) }
+}
+
+/// Real nodes of `caxton` are killed and cut off, and what they acknowledged is checked. What this machine cannot do, the harness
+/// says, and that is no failure.
+fn faults(caxton: &Path) -> Result<(), String> {
+    say("real nodes are killed and cut off");
+    let harness = build_harness()?;
+    run(Command::new(harness).args(["smoke", "--seconds", "10", "--caxton"]).arg(caxton))
+}
+
+/// Three nodes in containers; left out, and said so, where containers cannot be had.
+fn three_containers(caxton: &Path) -> Result<(), String> {
+    say("three nodes in containers");
+    let script = repository().join("tests/containers.sh");
+    let status = Command::new(&script).arg(caxton).arg("three").status();
+    let status = status.map_err(|error| format!("cannot run {}: {error}", script.display()))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(CANNOT) => {
+            say("LEFT OUT: three nodes in containers, which this machine cannot have (see above)");
+            Ok(())
+        }
+        Some(_) | None => Err(format!("three nodes in containers: {} ended with {status}", script.display())),
+    }
 }
 
 /// Builds the binary and hands it to the script that puts it into containers; the script says what it lacks.
@@ -75,16 +111,22 @@ fn containers() -> Result<(), String> {
     run(Command::new(repository().join("tests/containers.sh")).arg(target_folder()?.join("debug/caxton")))
 }
 
-/// Builds the binary and the harness, which is a workspace of its own, and runs real nodes under real faults.
+/// Builds the binary and the harness, and runs real nodes under real faults.
 fn jepsen(args: &[String]) -> Result<(), String> {
     say("building caxton");
     run(cargo().args(["build", "--workspace", "--bin", "caxton"]))?;
+    let harness = build_harness()?;
+    let short = ["short".to_owned()];
+    let args = if args.is_empty() { &short } else { args };
+    run(Command::new(harness).args(args).arg("--caxton").arg(target_folder()?.join("debug/caxton")))
+}
+
+/// Builds the fault harness, which is a workspace of its own, and says where it is.
+fn build_harness() -> Result<PathBuf, String> {
     say("building the fault harness");
     let (harness, built) = (repository().join("jepsen"), target_folder()?.join("jepsen"));
     run(cargo().current_dir(&harness).args(["build", "--locked", "--target-dir"]).arg(&built))?;
-    let short = ["short".to_owned()];
-    let args = if args.is_empty() { &short } else { args };
-    run(Command::new(built.join("debug/jepsen")).args(args).arg("--caxton").arg(target_folder()?.join("debug/caxton")))
+    Ok(built.join("debug/jepsen"))
 }
 
 fn cargo() -> Command {
