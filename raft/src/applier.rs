@@ -15,7 +15,6 @@ use crate::snapshot::{Newest, Saved, SnapshotError, SnapshotFile, Snapshots};
 use crate::types::{
     Batch, LogId, RaftEntry, Replies, SnapshotMeta, StorageError, StoredMembership, TypeConfig, storage_error,
 };
-use crate::work::Work;
 
 /// Applies a group's log to its machine.
 pub struct Applier {

@@ -88,7 +88,8 @@ fn is_of(data: &Path, path: &Path, kind: Files) -> bool {
         Files::Snapshots => snapshot,
         Files::Artifacts => top.as_deref() == Some("artifacts") && matches!(extension, "sst" | "log"),
         Files::Identity => inside.as_os_str() == "identity",
-        Files::Conversations => top.as_deref() == Some("conversations"),
+        // Not what SQLite makes anew at every start.
+        Files::Conversations => top.as_deref() == Some("conversations") && extension != "db-shm",
     }
 }
 

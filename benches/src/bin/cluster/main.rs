@@ -8,6 +8,7 @@
 mod etcd;
 mod log;
 mod nodes;
+mod soak;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,12 @@ struct Args {
     /// How long each measurement of puts takes, in seconds.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
+    /// Only lets messages come for so many minutes, by the clock, while one node is killed and comes back.
+    #[arg(long, default_value_t = 0.0)]
+    soak_minutes: f64,
+    /// How many messages come in a second.
+    #[arg(long, default_value_t = 1_000.0)]
+    rate: f64,
     /// How many clients put at once, each waiting for its answer.
     #[arg(long, value_delimiter = ',', default_value = "1,64,256")]
     clients: Vec<usize>,
@@ -76,6 +83,10 @@ async fn main() -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.dir).with_context(|| format!("cannot make {}", args.dir.display()))?;
     let dir = tempfile::tempdir_in(&args.dir)?;
     let mut cluster = Cluster::start(&program, dir.path()).await?;
+    if args.soak_minutes > 0.0 {
+        row("control: append and fdatasync", bare_fdatasync(dir.path(), Duration::from_secs(1))?, "")?;
+        return soak::run(&mut cluster, args.rate, args.soak_minutes).await;
+    }
     let mut etcd = match args.etcd.as_str() {
         "" => None,
         program => Some(Etcd::start(program, &dir.path().join("etcd")).await?),
@@ -130,7 +141,7 @@ async fn deployments(cluster: &mut Cluster, count: usize) -> anyhow::Result<()> 
         let began = Instant::now();
         let revision = cluster.deploy(number % 3, number).await?;
         for node in 0..3 {
-            cluster.live(node, revision).await?;
+            cluster.live(node, "bench", revision).await?;
         }
         times.push(began.elapsed());
     }

@@ -13,6 +13,8 @@ use super::PATIENCE;
 const VALUE_BYTES: usize = 180;
 /// How often something that is waited for is looked at.
 const POLL: Duration = Duration::from_millis(2);
+/// How long one node may take for an answer before another is asked.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// How many names the values of one client have in turn.
 const NAMES: u64 = 4;
 
@@ -53,6 +55,26 @@ impl Putter {
         let url = format!("{}/api/v1/workspaces/bench{client}/secrets/KEY{}", self.url, number % NAMES);
         let value = format!("{number:0>VALUE_BYTES$}");
         let answer = self.http.put(url).bearer_auth(&self.token).json(&json!({ "value": value })).send().await?;
+        let status = answer.status();
+        let body = answer.bytes().await?;
+        ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body));
+        Ok(())
+    }
+}
+
+/// Sends messages to one node.
+#[derive(Clone)]
+pub struct Asker {
+    http: reqwest::Client,
+    url: String,
+    token: String,
+}
+
+impl Asker {
+    pub async fn ask(&self, workspace: &str, message: &Value) -> anyhow::Result<()> {
+        let url = format!("{}/api/v1/workspaces/{workspace}/messages", self.url);
+        let request = self.http.post(url).bearer_auth(&self.token).json(message).timeout(ANSWER_WAIT);
+        let answer = request.send().await?;
         let status = answer.status();
         let body = answer.bytes().await?;
         ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body));
@@ -169,6 +191,22 @@ impl Cluster {
         Ok(Putter { http: self.http.clone(), url, token: self.token.clone() })
     }
 
+    /// One for each node.
+    pub fn askers(&self) -> Vec<Asker> {
+        let asker = |node: &Node| Asker { http: self.http.clone(), url: node.url.clone(), token: self.token.clone() };
+        self.nodes.iter().map(asker).collect()
+    }
+
+    /// What each node has in memory, in MiB.
+    pub fn memory_mib(&self) -> anyhow::Result<Vec<f64>> {
+        let memory = |node: &Node| {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", node.process.id()))?;
+            let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
+            Ok(kib.context("a node's memory")?.parse::<f64>()? / 1024.0)
+        };
+        self.nodes.iter().map(memory).collect()
+    }
+
     pub async fn hand_over(&self, leader: usize) -> anyhow::Result<()> {
         self.post(leader, "/api/v1/cluster/transfer?group=0", &json!({ "group": 0 })).await.map(drop)
     }
@@ -204,11 +242,35 @@ impl Cluster {
         Ok(std::fs::write(folder.join("agents/greeter.toml"), agent)?)
     }
 
+    /// Deploys an agent whose model is a script to a workspace of this name, and waits until all nodes serve it.
+    pub async fn deploy_script(&self, workspace: &str) -> anyhow::Result<()> {
+        let folder = self.dir.join(workspace);
+        for inner in ["agents", "prompts"] {
+            std::fs::create_dir_all(folder.join(inner))?;
+        }
+        let settings = format!(
+            "[workspace]\nname = \"{workspace}\"\n\n[providers.script]\nkind = \"scripted\"\nscript = \"prompts/script.toml\"\n"
+        );
+        std::fs::write(folder.join("caxton.toml"), settings)?;
+        std::fs::write(folder.join("prompts/script.toml"), "[[rule]]\nsay = \"Hello to you.\"\n")?;
+        let agent = "[agent]\nname = \"greeter\"\ndescription = \"Greets people\"\n\n[capabilities]\npatterns = [\"say hello\"]\n";
+        std::fs::write(folder.join("agents/greeter.toml"), agent)?;
+        let revision = self.deploy_folder(0, &folder).await?;
+        for node in 0..self.nodes.len() {
+            self.live(node, workspace, revision).await?;
+        }
+        Ok(())
+    }
+
     /// Deploys another version of one agent; says the revision.
     pub async fn deploy(&self, node: usize, number: usize) -> anyhow::Result<u64> {
         self.write_workspace(number)?;
+        self.deploy_folder(node, &self.dir.join("workspace")).await
+    }
+
+    async fn deploy_folder(&self, node: usize, folder: &Path) -> anyhow::Result<u64> {
         let mut command = Command::new(&self.program);
-        command.current_dir(self.dir.join("workspace")).arg("--data-dir").arg(&self.nodes[node].data);
+        command.current_dir(folder).arg("--data-dir").arg(&self.nodes[node].data);
         command.args(["deploy", "--yes", "--json"]).env("HOME", &self.dir).stdin(Stdio::null());
         let ran = tokio::task::spawn_blocking(move || command.output()).await??;
         ensure!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
@@ -217,10 +279,10 @@ impl Cluster {
     }
 
     /// Waits until a node serves a revision, by its own word.
-    pub async fn live(&self, node: usize, revision: u64) -> anyhow::Result<()> {
+    pub async fn live(&self, node: usize, workspace: &str, revision: u64) -> anyhow::Result<()> {
         let began = Instant::now();
         loop {
-            let status = self.get(node, "/api/v1/workspaces/bench?stale=true").await;
+            let status = self.get(node, &format!("/api/v1/workspaces/{workspace}?stale=true")).await;
             if status.is_ok_and(|it| it["serving"]["state"] == "live" && it["serving"]["revision"] == revision) {
                 return Ok(());
             }

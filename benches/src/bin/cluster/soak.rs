@@ -1,0 +1,102 @@
+//! Many messages a second for minutes, through all three nodes, while one is killed and comes back: how long an answer takes,
+//! and what the nodes' memory is at the start and at the end.
+//!
+//! Each message is counted from when it was due. One whose node is gone is sent to the next, with its idempotency key.
+
+use std::io::Write;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, ensure};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::nodes::{Asker, Cluster};
+use super::{PATIENCE, row};
+
+/// How many workspaces the messages are spread over, so that every shard has some.
+const WORKSPACES: u64 = 24;
+/// How many messages can be under way; more would only wait in the client.
+const UNDER_WAY_MAX: usize = 4_096;
+/// How long a node that was killed stays away.
+const AWAY: Duration = Duration::from_secs(10);
+/// How long to wait before the next node is tried.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Sends `rate` messages a second for `minutes`.
+pub async fn run(cluster: &mut Cluster, rate: f64, minutes: f64) -> anyhow::Result<()> {
+    for workspace in 0..WORKSPACES {
+        cluster.deploy_script(&name(workspace)).await?;
+    }
+    // Memory grows while caches fill, so it is looked at after some of the load.
+    let settled = Duration::from_secs_f64((minutes * 60.0 / 10.0).min(60.0));
+    load(cluster, rate, settled, "messages before that, to fill what fills").await?;
+    let before = cluster.memory_mib()?;
+    let whole = Duration::from_secs_f64(minutes * 60.0);
+    let third = whole / 3;
+    load(cluster, rate, third, "messages, three nodes").await?;
+    load_without_one(cluster, rate, third).await?;
+    load(cluster, rate, third, "messages, three nodes again").await?;
+    let after = cluster.memory_mib()?;
+    writeln!(std::io::stdout(), "memory of each node in MiB: {before:.0?} at the start, {after:.0?} at the end")?;
+    Ok(())
+}
+
+/// A third of the time, in which a node is killed and comes back.
+async fn load_without_one(cluster: &mut Cluster, rate: f64, seconds: Duration) -> anyhow::Result<()> {
+    let askers = cluster.askers();
+    let sending = tokio::spawn(send(askers, rate, seconds));
+    tokio::time::sleep(seconds / 4).await;
+    let killed = cluster.leader().await?;
+    cluster.kill(killed);
+    tokio::time::sleep(AWAY.min(seconds / 4)).await;
+    // It listens elsewhere now; the load goes on with the two others.
+    cluster.start_again(killed).await?;
+    row("messages, one node killed and back", sending.await??, "")
+}
+
+async fn load(cluster: &Cluster, rate: f64, seconds: Duration, what: &str) -> anyhow::Result<()> {
+    let times = send(cluster.askers(), rate, seconds).await?;
+    let got = times.len() as f64 / seconds.as_secs_f64();
+    row(what, times, &format!("; {got:.0}/s"))
+}
+
+async fn send(askers: Vec<Asker>, rate: f64, seconds: Duration) -> anyhow::Result<Vec<Duration>> {
+    // Tells the messages of this load from those of the one before.
+    let load = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
+    let (start, mut under_way, mut times) = (Instant::now(), JoinSet::new(), Vec::new());
+    for number in 0..(rate * seconds.as_secs_f64()) as u64 {
+        let due = start + Duration::from_secs_f64(number as f64 / rate);
+        tokio::time::sleep_until(due.into()).await;
+        while let Some(done) = under_way.try_join_next() {
+            times.push(done??);
+        }
+        if under_way.len() >= UNDER_WAY_MAX {
+            let done = under_way.join_next().await.context("messages are under way")?;
+            times.push(done??);
+        }
+        let (askers, key) = (askers.clone(), format!("{load:x}-{number}"));
+        under_way.spawn(async move { ask(&askers, number, key).await.map(|()| due.elapsed()) });
+    }
+    while let Some(done) = under_way.join_next().await {
+        times.push(done??);
+    }
+    Ok(times)
+}
+
+/// Asks one node after the other until one answers. The key makes all of it one message.
+async fn ask(askers: &[Asker], number: u64, key: String) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let message = json!({ "text": "hello", "agent": "greeter", "idempotency_key": key });
+    for node in number as usize.. {
+        match askers[node % askers.len()].ask(&name(number % WORKSPACES), &message).await {
+            Ok(()) => return Ok(()),
+            Err(error) => ensure!(began.elapsed() < PATIENCE, "nobody answers: {error:#}"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+    Ok(())
+}
+
+fn name(workspace: u64) -> String {
+    format!("soak{workspace}")
+}
