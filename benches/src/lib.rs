@@ -6,7 +6,7 @@ pub mod map;
 pub mod node;
 
 /// The part of etcd's protocol that puts need.
-#[expect(missing_docs, clippy::all, unused_qualifications, reason = "tonic wrote it")]
+#[expect(missing_docs, unused_qualifications, reason = "tonic wrote it")]
 pub mod etcd {
     tonic::include_proto!("etcdserverpb");
 }

@@ -220,7 +220,7 @@ impl StartError {
                     .to_owned()
             }
             StartError::Lives(_) => {
-                "check that the data directory can be written; if the file is damaged, take this node out with `caxton cluster remove`, empty its data directory and let it join again".to_owned()
+                "check that the data directory can be written; a damaged file means that the directory is put back from a backup, or, where other nodes are, that this node is taken out with `caxton cluster remove`, its directory is emptied and it joins again".to_owned()
             }
             StartError::NotIntroduced(NotIntroduced::Copied(_)) => COPY_HELP.to_owned(),
             StartError::NotIntroduced(NotIntroduced::Authority { .. }) => {

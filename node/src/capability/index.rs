@@ -140,7 +140,7 @@ impl Index {
     }
 
     /// How a direction stands to the middle of all capabilities.
-    pub(super) fn from_middle(&self, meaning: &Vector) -> FromMiddle {
+    pub(super) fn to_middle(&self, meaning: &Vector) -> FromMiddle {
         FromMiddle::of(meaning, &self.middle)
     }
 

@@ -188,7 +188,7 @@ impl Index {
             let nearest = similarities.max_by(|(_, a), (_, b)| a.total_cmp(b));
             (scored.nearest, scored.parts.nearest) = nearest.unwrap_or((0, scored.parts.centre));
         }
-        let from_middle = self.from_middle(meaning);
+        let from_middle = self.to_middle(meaning);
         for scored in &mut scored {
             let apart = self.apart(scored.parts.centre, self.offers[scored.at].from_middle, from_middle);
             scored.order = scored.parts.score() + APART * apart;
