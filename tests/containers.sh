@@ -129,6 +129,17 @@ if ! docker image inspect "$base" >/dev/null 2>&1; then
         "name another one: CAXTON_BASE=IMAGE"
 fi
 
+# A daemon may answer where no container starts, or no network can be made.
+trial() {
+    docker network create "$project-trial" >/dev/null && docker run --rm --network "$project-trial" "$base" true
+}
+trial >"$work/trial" 2>&1 || {
+    cat "$work/trial" >&2
+    docker network rm "$project-trial" >/dev/null 2>&1 || true
+    cannot "the Docker daemon starts no container here" "see above what it lacks"
+}
+docker network rm "$project-trial" >/dev/null
+
 say "the image"
 mkdir "$work/image"
 strip -o "$work/image/caxton" "$binary" 2>/dev/null || cp "$binary" "$work/image/caxton"
