@@ -129,9 +129,17 @@ fn build_harness() -> Result<PathBuf, String> {
     Ok(built.join("debug/jepsen"))
 }
 
+/// Cargo, without what the cargo that runs this program says of it: dependencies whose build looks at that would be built
+/// once for commands that are typed and once for these.
 fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(repository());
+    let told = |name: &str| {
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|start| name.starts_with(start))
+    };
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(told)) {
+        cargo.env_remove(name);
+    }
     cargo
 }
 
