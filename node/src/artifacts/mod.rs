@@ -382,6 +382,8 @@ impl Artifacts {
             }
             Err(error) => {
                 self.0.stuck.store(true, Ordering::Release);
+                // Opening writes, and a disk that is full to the last byte takes nothing; reads go on without that.
+                *db = DB::open_for_read_only(&options(), &self.0.dir, false).ok();
                 Err(self.refusal(error.source, 0))
             }
         }
@@ -389,6 +391,10 @@ impl Artifacts {
 }
 
 fn open(dir: &Path) -> Result<DB, OpenError> {
+    DB::open(&options(), dir).map_err(|source| OpenError { dir: dir.to_owned(), source })
+}
+
+fn options() -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&Cache::new_lru_cache(CACHE_BYTES));
     table.set_cache_index_and_filter_blocks(true);
@@ -407,7 +413,7 @@ fn open(dir: &Path) -> Result<DB, OpenError> {
     options.set_enable_blob_gc(true);
     options.set_blob_gc_age_cutoff(1.0);
     options.set_block_based_table_factory(&table);
-    DB::open(&options, dir).map_err(|source| OpenError { dir: dir.to_owned(), source })
+    options
 }
 
 fn synced() -> WriteOptions {

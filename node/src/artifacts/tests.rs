@@ -240,6 +240,16 @@ fn a_disk_that_fills_up_under_the_store_is_survived() {
             Err(refused) => assert!(matches!(refused, PutError::Full(_)), "{refused:?}"),
         }
     }
+    // Not a byte is left, so that the store cannot even be opened to be written: it is read all the same.
+    let mut ballast = std::fs::File::create(dir.join("ballast")).expect("a file");
+    while std::io::Write::write_all(&mut ballast, &[0; 512]).is_ok() {}
+    for seed in 4_000..4_003 {
+        let refused = store.put(&ws("w"), vec![named(noise(60_000, seed))]);
+        assert!(matches!(refused, Err(PutError::Full(_))), "{refused:?}");
+        for (digest, blob) in &stored {
+            assert_eq!(store.get(&ws("w"), digest).expect("reads go on").as_ref(), Some(blob));
+        }
+    }
     // Space returns, and so does the store, without anything that it acknowledged being lost.
     let grown = Command::new("mount").args(["-o", "remount,size=96m"]).arg(dir).status().expect("mount");
     assert!(grown.success());

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use caxton_embed::{Model, Vector};
+use caxton_embed::{Model, Vector, dot_bytes};
 use caxton_proto::Digest;
 
 use super::MESSAGE_TOKENS_MAX;
@@ -43,9 +43,7 @@ impl Packed {
 
     /// The cosine of the angle to another.
     pub fn similarity(&self, other: &Self) -> f32 {
-        let sum: i32 =
-            self.values.iter().zip(&other.values).map(|(x, y)| i32::from(i16::from(*x) * i16::from(*y))).sum();
-        sum as f32 * self.scale * other.scale
+        dot_bytes(&self.values, &other.values) as f32 * self.scale * other.scale
     }
 }
 
