@@ -322,7 +322,7 @@ impl Groups {
         let shortest = ms(election_min).saturating_sub(lease).max(ms(heartbeat).saturating_add(1));
         if election_min > election_max || shortest >= lease {
             let why = format!(
-                "the longest silence of a leader ({election_max:?}) has to be more than twice the heartbeat                  ({heartbeat:?}), and more than the shortest ({election_min:?})"
+                "the longest silence of a leader ({election_max:?}) has to be more than twice the heartbeat ({heartbeat:?}), and more than the shortest ({election_min:?})"
             );
             return Err(OpenGroupError::Timers { why });
         }

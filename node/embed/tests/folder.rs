@@ -2,7 +2,7 @@
 //! in which a folder can be wrong.
 
 #[path = "support/mod.rs"]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "the models here are not the published one")]
 mod support;
 
 use std::collections::HashMap;

@@ -201,7 +201,8 @@ impl Index {
         scored
     }
 
-    /// Finds the equals of the best, which come first by their order, and moves those with the version asked for, or the nearest to it, to the front.
+    /// Finds the equals of the best, which come first by their order, and moves those with the version asked for, or the
+    /// nearest to it, to the front.
     fn choose(&self, scored: &mut [Scored], requirements: &Requirements) -> Choice {
         let Some(best) = scored.first().filter(|best| best.parts.score() >= best.threshold) else {
             return Choice::Nobody;

@@ -130,8 +130,9 @@ impl Receiver {
     }
 
     /// Votes, unless this node has heard from a leader a moment ago. A candidate that has that leader's leave is heard
-    /// nevertheless, and so is any candidate when this node has seen that the leader's process has ended: its term is taken over as a message of that term would have it, which forgets the leader and
-    /// promises nothing, and then it is asked for like any other vote.
+    /// nevertheless, and so is any candidate when this node has seen that the leader's process has ended: its term is taken
+    /// over as a message of that term would have it, which forgets the leader and promises nothing, and then it is asked for
+    /// like any other vote.
     async fn vote(&self, request: VoteRequest<u64>, leave: Option<Vote>) -> Result<VoteResponse<u64>, AnswerError> {
         let mine = self.raft.metrics().borrow().vote;
         let free = leave.is_some_and(|leave| leave == mine) || self.links.is_given_up(&mine);
