@@ -1,0 +1,177 @@
+//! Why a node does not start, and what to do about each reason: whoever reads it has no node to ask.
+
+use std::path::PathBuf;
+
+use caxton_raft::{ClaimError, OpenError, OpenGroupError};
+
+use crate::affinity::ShardsError;
+use crate::auth::{self, SecretError};
+use crate::cluster::hearsay::HearsayError;
+use crate::cluster::join::EnterError;
+use crate::cluster::secret::SecretFileError;
+use crate::cluster::watch::COPY_HELP;
+use crate::http::listen::BindError;
+use crate::peers::NotIntroduced;
+use crate::peers::lives::LivesError;
+use crate::secrets::KeyError;
+use crate::tls::TlsError;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("the data directory {} cannot be used", .dir.display())]
+    DataDir {
+        /// It.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another node has the data directory.
+    #[error("another node uses the data directory {}{}", .dir.display(), process(.pid))]
+    Locked {
+        /// It.
+        dir: PathBuf,
+        /// The other node's process.
+        pid: Option<String>,
+    },
+    /// The port.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The node's cluster.
+    #[error(transparent)]
+    Enter(#[from] EnterError),
+    /// The secret that all nodes of the cluster share.
+    #[error(transparent)]
+    Secret(#[from] SecretFileError),
+    /// Which start of the data directory this is.
+    #[error(transparent)]
+    Lives(#[from] LivesError),
+    /// The data directory is a copy of a node's that runs.
+    #[error(transparent)]
+    NotIntroduced(#[from] NotIntroduced),
+    /// Gossip.
+    #[error("the node cannot gossip")]
+    Gossip(#[from] HearsayError),
+    /// The address that others are told is no address.
+    #[error("other nodes could not find this one at {name} (`cluster.advertise`)")]
+    Advertise {
+        /// The address.
+        name: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The log's store.
+    #[error("the log's store cannot be opened")]
+    Store(#[from] OpenError),
+    /// The log is not the one that the node had.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The deploy log.
+    #[error("the deploy log cannot be opened")]
+    Log(#[from] OpenGroupError),
+    /// The artifacts' store.
+    #[error(transparent)]
+    Artifacts(#[from] crate::artifacts::OpenError),
+    /// What was said.
+    #[error(transparent)]
+    Conversations(#[from] crate::conversations::OpenError),
+    /// The language models' providers.
+    #[error("the language models' providers cannot be set up")]
+    Models(#[from] crate::llm::Error),
+    /// The sentence model that the settings name.
+    #[error("the sentence model in {} (`embed.model`) cannot be used", .dir.display())]
+    Sentences {
+        /// There.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// How many shards there are.
+    #[error(transparent)]
+    Shards(#[from] ShardsError),
+    /// Tokens and keys.
+    #[error("authentication cannot be set up")]
+    Auth(#[from] auth::OpenError),
+    /// Where models' answers are to be recorded.
+    #[error("what language models answer cannot be recorded in {}", .dir.display())]
+    Record {
+        /// There.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The keys of secrets.
+    #[error("secrets cannot be opened")]
+    Secrets(#[from] KeyError),
+    /// TLS.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsError),
+    /// `server.json`.
+    #[error("the address cannot be written down")]
+    Announce(#[source] SecretError),
+}
+
+fn process(pid: &Option<String>) -> String {
+    pid.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default()
+}
+
+impl StartError {
+    /// What to do.
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            StartError::DataDir { .. } => {
+                "check that it can be written, or choose another with --data-dir DIR".to_owned()
+            }
+            StartError::Locked { .. } => "stop that one first, or give this one its own with --data-dir DIR".to_owned(),
+            StartError::Bind(BindError::InUse { address }) => format!(
+                "perhaps a node runs already: ask it with `caxton health`; or choose another port, as in `caxton serve --bind {}:0`, which takes a free one",
+                address.ip()
+            ),
+            StartError::Bind(BindError::Io { .. }) => {
+                "choose an address of this machine, as in `caxton serve --bind 127.0.0.1:7411`".to_owned()
+            }
+            StartError::Sentences { .. } => {
+                "put the model's files there, or leave `embed.model` out to use the built-in one".to_owned()
+            }
+            StartError::Tls(_) => {
+                "check the settings below [tls], and the folder tls/ of the data directory".to_owned()
+            }
+            StartError::Auth(_) | StartError::Secrets(_) => {
+                "check the file it names; docs/SECURITY.md says what each is for".to_owned()
+            }
+            StartError::Models(_) => "check the variables that name providers: docs/agents.md lists them".to_owned(),
+            StartError::Record { .. } => "name a directory that can be written with --record DIR".to_owned(),
+            StartError::Announce(_) => "check that the data directory can be written".to_owned(),
+            StartError::Store(_)
+            | StartError::Log(_)
+            | StartError::Artifacts(_)
+            | StartError::Conversations(_)
+            | StartError::Shards(_) => {
+                "if it is damaged, restore the data directory from a backup: docs/OPERATIONS.md".to_owned()
+            }
+            StartError::Claim(ClaimError::Lost { .. }) => {
+                "put the folder back; or restore a backup with `caxton restore FILE --data-dir NEW_DIR`; or, when other nodes of the cluster are alive, take this node out with `caxton cluster remove`, empty its data directory and let it join again".to_owned()
+            }
+            StartError::Claim(_) => "restore the data directory from a backup: docs/OPERATIONS.md".to_owned(),
+            StartError::Enter(error) => return error.help().map(str::to_owned),
+            StartError::Gossip(_) => "check `cluster.bind`, and the folder keys/ of the data directory".to_owned(),
+            StartError::Advertise { .. } => {
+                "name the address of this machine that the other nodes use, as in `--advertise 10.0.0.1:7412`"
+                    .to_owned()
+            }
+            StartError::Lives(_) => {
+                "check that the data directory can be written; a damaged file means that the directory is put back from a backup, or, where other nodes are, that this node is taken out with `caxton cluster remove`, its directory is emptied and it joins again".to_owned()
+            }
+            StartError::NotIntroduced(NotIntroduced::Copied(_)) => COPY_HELP.to_owned(),
+            StartError::NotIntroduced(NotIntroduced::Authority { .. }) => {
+                "take this node out with `caxton cluster remove` on another one, empty its data directory and let it join again".to_owned()
+            }
+            StartError::Secret(_) => return None,
+        })
+    }
+}
