@@ -267,6 +267,7 @@ impl Groups {
     pub async fn open(&self, group: GroupId, machine: Arc<dyn Machine>, birth: Birth) -> Result<Group, OpenGroupError> {
         let config = Arc::new(self.config()?);
         let (mut log, applier) = self.read(group, machine).await?;
+        log.stand_again(self.node.0).await.map_err(|error| OpenGroupError::Log { group, source: error.into() })?;
         let applied = applier.applied();
         let start = |error: &(dyn std::error::Error + 'static)| OpenGroupError::Start { group, why: chain(error) };
         let found = log.get_log_state().await.map_err(|error| start(&error))?.last_log_id;
@@ -274,7 +275,7 @@ impl Groups {
         let snapshots = Snapshots::open(&self.store.snapshots_dir(), group)
             .map_err(|error| OpenGroupError::Snapshot { group, source: error.into() })?
             .working(self.store.work());
-        let peers = Peers(Arc::clone(&links));
+        let (peers, log) = (Peers(Arc::clone(&links)), log.sending_ahead(Arc::clone(&links)));
         let raft = Raft::new(self.node.0, config, peers, log, applier).await.map_err(|error| start(&error))?;
         let receiver = Arc::new(Receiver::new(raft.clone(), Arc::clone(&links), snapshots));
         self.receivers.write().unwrap_or_else(PoisonError::into_inner).insert(group, receiver);

@@ -1,20 +1,24 @@
 //! A group's log, vote and marks in the [`Store`], under keys that start with the group's number.
 //!
-//! Appended entries can be read at once, and openraft hears that they are on disk after the fsync that covers them. A vote,
-//! a truncation and a purge are on disk before they return.
+//! Appended entries can be read at once, and openraft hears that they are on disk after the fsync that covers them; a
+//! leader's are on the way to its followers meanwhile. A vote, a truncation and a purge are on disk before they return.
 
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{ErrorSubject, ErrorVerb, OptionalSend, RaftLogReader};
 use rocksdb::WriteBatch;
 
 use crate::group::GroupId;
+use crate::network::Links;
 use crate::store::codec::{self, Damage};
 use crate::store::{Scan, Store, StoreError};
 use crate::types::{LogId, Membership, RaftEntry, StorageError, TypeConfig, Vote, storage_error};
 
+const AHEAD: u8 = b'a';
 const COMMITTED: u8 = b'c';
 const ENTRY: u8 = b'e';
 const PURGED: u8 = b'p';
@@ -28,11 +32,82 @@ const READ_BYTES: usize = 1 << 20;
 pub struct LogStore {
     store: Store,
     group: GroupId,
+    ahead: Option<Arc<SendsAhead>>,
+}
+
+/// What a log needs to send a leader's entries while the disk syncs them.
+struct SendsAhead {
+    links: Arc<Links>,
+    /// The last term that the log says, or will say, entries were sent ahead in.
+    begun: AtomicU64,
+    /// The last term of which that is on disk.
+    marked: AtomicU64,
 }
 
 impl LogStore {
     pub fn new(store: Store, group: GroupId) -> LogStore {
-        LogStore { store, group }
+        LogStore { store, group, ahead: None }
+    }
+
+    /// Sends entries over `links` while the disk syncs them, when this node leads.
+    pub fn sending_ahead(self, links: Arc<Links>) -> LogStore {
+        let ahead = SendsAhead { links, begun: AtomicU64::new(0), marked: AtomicU64::new(0) };
+        LogStore { ahead: Some(Arc::new(ahead)), ..self }
+    }
+
+    /// A leader that sent entries ahead in its term, and was restarted, may have lost them where a follower has them. It
+    /// gives up its term, so that it never numbers others the same.
+    pub async fn stand_again(&self, node: u64) -> Result<(), StoreError> {
+        let Some(vote) = self.vote()?.filter(|vote| leads(vote, node)) else {
+            return Ok(());
+        };
+        let term = vote.leader_id.term;
+        if self.sent_ahead_in()? != Some(term) {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::default();
+        self.put_vote(&mut batch, &Vote::new(term + 1, node));
+        self.write_synced(batch).await
+    }
+
+    /// The last term in which entries were sent ahead.
+    fn sent_ahead_in(&self) -> Result<Option<u64>, StoreError> {
+        let key = self.key(AHEAD);
+        let Some(value) = self.store.get(&key)? else {
+            return Ok(None);
+        };
+        let read = || {
+            let mut fields = codec::unseal(&key, &value)?;
+            let term = fields.u64()?;
+            fields.end()?;
+            Ok(term)
+        };
+        read().map(Some).map_err(|damage| self.store.damaged(&key, damage))
+    }
+
+    /// Sends a leader's new entries. The first time in a term, it only says on disk that the next ones will be.
+    fn send_ahead(&self, ahead: &SendsAhead, entries: &[RaftEntry]) -> Result<(), StoreError> {
+        if !ahead.links.has_followers() {
+            return Ok(());
+        }
+        let Some(vote) = self.vote()?.filter(|vote| leads(vote, ahead.links.node.0)) else {
+            return Ok(());
+        };
+        let term = vote.leader_id.term;
+        if ahead.marked.load(Ordering::Acquire) == term {
+            ahead.links.send_ahead(&vote, entries);
+        } else if ahead.begun.swap(term, Ordering::Relaxed) != term {
+            let (key, mark) = (self.key(AHEAD), self.ahead.clone());
+            let mut batch = WriteBatch::default();
+            batch.put(key, codec::seal(&key, |out| out.extend(term.to_le_bytes())));
+            self.store.write(batch)?;
+            self.store.synced_then(move |result| {
+                if let (Ok(()), Some(mark)) = (result, mark) {
+                    mark.marked.store(term, Ordering::Release);
+                }
+            });
+        }
+        Ok(())
     }
 
     /// Reads the whole log once: every entry must be whole, and none missing between those that were purged and the last.
@@ -41,6 +116,7 @@ impl LogStore {
         let purged = self.log_id(PURGED)?;
         self.log_id(COMMITTED)?;
         self.vote()?;
+        self.sent_ahead_in()?;
         let mut next = purged.map(|purged| purged.index + 1);
         self.scan(0, u64::MAX, |entry, _| {
             if next.is_some_and(|next| next != entry.log_id.index) {
@@ -186,6 +262,11 @@ impl LogStore {
     }
 }
 
+/// Whether `vote` is that of `node` as a leader.
+fn leads(vote: &Vote, node: u64) -> bool {
+    vote.committed && vote.leader_id.voted_for() == Some(node)
+}
+
 fn read_error(error: StoreError) -> StorageError {
     storage_error(ErrorSubject::Logs, ErrorVerb::Read, &error)
 }
@@ -258,10 +339,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let mut batch = WriteBatch::default();
-        for entry in entries {
-            self.put(&mut batch, &entry);
+        let entries: Vec<RaftEntry> = entries.into_iter().collect();
+        for entry in &entries {
+            self.put(&mut batch, entry);
         }
         self.store.write(batch).map_err(write_error)?;
+        if let Some(ahead) = &self.ahead {
+            self.send_ahead(ahead, &entries).map_err(write_error)?;
+        }
         self.store.synced_then(move |result| callback.log_io_completed(result));
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! node by its id. Who a node is and where it listens is the transport's business, and so is that a sender is who it
 //! says: a message is believed as far as [`receive`] can check it against that.
 
-mod commit;
+mod follower;
 pub mod receive;
 pub mod send;
 pub mod wire;
@@ -27,10 +27,10 @@ use openraft::{BasicNode, OptionalSend, Snapshot};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use self::commit::Commits;
+use self::follower::Follower;
 use self::wire::{MESSAGE_BYTES_MAX, WireError};
 use crate::group::GroupId;
-use crate::types::{LogId, TypeConfig, Vote};
+use crate::types::{LogId, RaftEntry, TypeConfig, Vote};
 
 /// How long a leader waits at first before it tries a node again that it could not reach; twice as long each time.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -106,12 +106,15 @@ pub struct Links {
     led: Mutex<Option<Instant>>,
     /// When each node last answered.
     heard: Mutex<BTreeMap<u64, Instant>>,
+    /// Who is sent entries, when this node leads.
+    followers: Mutex<BTreeMap<u64, Follower>>,
 }
 
 impl Links {
     pub fn new(group: GroupId, node: NodeId, transport: Arc<dyn Transport>, found: Option<LogId>) -> Links {
         let (leave, given_up, led) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Links { group, node, transport, found, leave, given_up, led, heard: Mutex::default() }
+        let (heard, followers) = (Mutex::default(), Mutex::default());
+        Links { group, node, transport, found, leave, given_up, led, heard, followers }
     }
 
     /// What a leader in `term` has to have applied before it answers a read. One that was restarted goes on in its term
@@ -152,6 +155,18 @@ impl Links {
         leave.filter(|leave| leave.leader_id.term.checked_add(1) == Some(election.leader_id.term))
     }
 
+    /// Whether this node has sent entries to anyone.
+    pub fn has_followers(&self) -> bool {
+        !self.followers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Sends `entries`, which the leader with `vote` has just put into its log, to those who have all before them.
+    pub fn send_ahead(self: &Arc<Self>, vote: &Vote, entries: &[RaftEntry]) {
+        for (node, follower) in self.followers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            follower.send_ahead(self, *node, vote, entries);
+        }
+    }
+
     fn heard(&self, node: u64) {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(node, Instant::now());
     }
@@ -170,7 +185,9 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, _node: &BasicNode) -> Peer {
-        Peer { links: Arc::clone(&self.0), node: target, commits: Commits::default() }
+        let follower = Follower::default();
+        self.0.followers.lock().unwrap_or_else(PoisonError::into_inner).insert(target, follower.clone());
+        Peer { links: Arc::clone(&self.0), node: target, follower }
     }
 }
 
@@ -178,7 +195,7 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
 pub struct Peer {
     links: Arc<Links>,
     node: u64,
-    commits: Commits,
+    follower: Follower,
 }
 
 /// Why a request got no answer that can be used.
@@ -228,15 +245,28 @@ impl RaftNetwork<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError> {
-        if self.commits.is_only(&rpc) {
-            self.commits.tell_later(&self.links, self.node, rpc, option.hard_ttl());
+        let (follower, within) = (&self.follower, option.hard_ttl());
+        if follower.is_commit_only(&rpc) {
+            follower.tell_later(&self.links, self.node, rpc, within);
             return Ok(AppendEntriesResponse::Success);
+        }
+        let sent = rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id);
+        if let Some(answers) = follower.begin(&rpc, within)
+            && let Some(answer) = follower::heard(self.node, rpc.vote, answers).await
+        {
+            let answer = answer?;
+            self.links.heard(self.node);
+            follower.answered(rpc.vote, sent, &answer);
+            let commit = AppendEntriesRequest { prev_log_id: sent, entries: Vec::new(), ..rpc };
+            if follower.is_commit_only(&commit) {
+                follower.tell_later(&self.links, self.node, commit, within);
+            }
+            return Ok(answer);
         }
         let message = wire::append(self.links.group, &rpc);
         if message.len() > MESSAGE_BYTES_MAX && rpc.entries.len() > 1 {
             return Err(RPCError::PayloadTooLarge(PayloadTooLarge::new_entries_hint(rpc.entries.len() as u64 / 2)));
         }
-        let sent = rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id);
         // openraft takes an answer that cannot be for its own mistake, and would panic.
         let useful = |answer: &AppendEntriesResponse<u64>| match answer {
             AppendEntriesResponse::Success => true,
@@ -244,9 +274,9 @@ impl RaftNetwork<TypeConfig> for Peer {
             AppendEntriesResponse::Conflict => rpc.prev_log_id.is_some(),
             AppendEntriesResponse::HigherVote(vote) => *vote > rpc.vote,
         };
-        self.commits.carried_by(&rpc);
-        let answer = self.call(message, option.hard_ttl(), wire::take_append_answer, useful).await?;
-        self.commits.answered(rpc.vote, sent, &answer);
+        follower.sends(&rpc, message.len());
+        let answer = self.call(message, within, wire::take_append_answer, useful).await?;
+        follower.answered(rpc.vote, sent, &answer);
         Ok(answer)
     }
 

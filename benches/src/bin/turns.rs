@@ -12,7 +12,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use caxton_benches::figures::{Figures, bare_fdatasync, drive, drive_at};
@@ -22,6 +22,10 @@ use clap::Parser;
 use serde_json::json;
 
 const MESSAGES: &str = "/api/v1/workspaces/bench/messages";
+/// How long the capabilities of the agents may take to be prepared.
+const PREPARED_WAIT: Duration = Duration::from_secs(300);
+/// Capabilities that are prepared within this are not worth a measurement.
+const PREPARED_SOON: Duration = Duration::from_millis(200);
 /// Different messages, so that finding an agent is not always a matter of the cache.
 const TEXTS: u64 = 1_000;
 const SCRIPT: &str = "[[rule]]\nsay = \"That is all that there is to say about it.\"\n";
@@ -92,15 +96,22 @@ async fn run(args: &Args, caxton: &Caxton, home: &Path, agents: usize) -> Result
         token: &node.token()?,
     };
     clock.measure("control: GET /health", agents, |wire, _| wire.get("/health").map(drop))?;
-    for (how, named) in [("to a named agent", true), ("found by capability", false)] {
-        let turn = {
+    let turns = |named| {
+        let pool = pool.clone();
+        move |client: usize, number: u64| {
             let pool = pool.clone();
-            move |client: usize, number: u64| {
-                let pool = pool.clone();
-                let body = message(named, agents, client as u64 * 7_919 + number);
-                async move { pool.post(client, MESSAGES, body).await.map(drop) }
-            }
-        };
+            let body = message(named, agents, client as u64 * 7_919 + number);
+            async move { pool.post(client, MESSAGES, body).await.map(drop) }
+        }
+    };
+    let mut prepared = tokio::spawn(prepared(Pool::open(&node.address, 1, &node.token()?).await?));
+    if tokio::time::timeout(PREPARED_SOON, &mut prepared).await.is_err() {
+        let figures = drive(args.clients, seconds, turns(true)).await?;
+        print("to a named agent, all clients, while capabilities are being prepared", agents, &figures)?;
+        prepared.await??;
+    }
+    for (how, named) in [("to a named agent", true), ("found by capability", false)] {
+        let turn = turns(named);
         // Each text is embedded once before it counts.
         drive(args.clients, seconds / 2, turn.clone()).await?;
         print(&format!("{how}, one client"), agents, &drive(1, seconds, turn.clone()).await?)?;
@@ -109,6 +120,17 @@ async fn run(args: &Args, caxton: &Caxton, home: &Path, agents: usize) -> Result
             .measure(how, agents, move |wire, number| wire.post(MESSAGES, &message(named, agents, number)).map(drop))?;
     }
     node.stop()
+}
+
+/// Waits until messages find the agents by what they can do.
+async fn prepared(pool: Pool) -> Result<()> {
+    let until = Instant::now() + PREPARED_WAIT;
+    let question = json!({ "text": "are you there" }).to_string();
+    while let Err(error) = pool.post(0, "/api/v1/workspaces/bench/route", question.clone()).await {
+        anyhow::ensure!(Instant::now() < until, "the capabilities are still not prepared: {error:#}");
+        tokio::time::sleep(PREPARED_SOON).await;
+    }
+    Ok(())
 }
 
 /// How calls are made by the clock.

@@ -1,7 +1,8 @@
 //! Keeps an index for each workspace in step with its catalog, and answers for messages.
 //!
-//! Embedding and building happen on blocking threads, at most as many at once as there are cores. While the index of
-//! a new revision is being built, messages are routed by the previous one, among the agents that are still there.
+//! Embedding and building happen off the threads that answer, at most as many at once as there are cores; an index is
+//! built by a thread that gives way to them all. While the index of a new revision is being built, messages are routed
+//! by the previous one, among the agents that are still there.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,9 @@ use crate::catalog::{Catalog, Catalogs};
 
 /// More of a message is not read: far more than the tokens that count.
 const MESSAGE_BYTES_MAX: usize = 4_096;
+
+/// The niceness of a thread that builds an index: beside one that answers it gets a tenth of a core, on an idle one all.
+const BUILD_NICENESS: i32 = 10;
 
 /// What a router may use.
 #[derive(Debug, Clone, Copy)]
@@ -236,8 +240,7 @@ impl Router {
         }
         let _core = self.0.cores.acquire().await.map_err(|_| RouteError::Stopped)?;
         let (wanted, vectors) = (catalog.clone(), self.0.vectors.clone());
-        let index = tokio::task::spawn_blocking(move || build(&wanted, &vectors)).await;
-        let index = index.map_err(|_| RouteError::Stopped)?;
+        let index = in_background(move || build(&wanted, &vectors)).await.ok_or(RouteError::Stopped)?;
         let (workspace, revision) = (&catalog.workspace, catalog.revision);
         debug!(%workspace, %revision, capabilities = index.len(), "capabilities prepared");
         let ready = Arc::new(Ready { revision: catalog.revision, index, answers: Mutex::default() });
@@ -254,6 +257,21 @@ impl Router {
     fn forget_others(&self, live: &[Arc<Catalog>]) {
         lock(&self.0.slots).retain(|workspace, _| live.iter().any(|catalog| catalog.workspace == *workspace));
     }
+}
+
+/// Computes on a thread of its own that gives way to others. Nothing comes of it if the thread cannot be started, or
+/// panics.
+async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, wait) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new().name("capabilities".into()).spawn(move || {
+        if let Err(error) = rustix::process::nice(BUILD_NICENESS) {
+            debug!(%error, "capabilities are prepared at the priority of everything else");
+        }
+        // Whoever no longer waits does not need it.
+        _ = done.send(work());
+    });
+    thread.inspect_err(|error| warn!(%error, "no thread to prepare capabilities")).ok()?;
+    wait.await.ok()
 }
 
 /// Reads what the catalog's agents offer. Blocks on the disk, and computes.

@@ -10,6 +10,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tracing::warn;
 
+/// After how many pages SQLite moves its log into the database. It syncs both then, and an fsync of the replicated log
+/// beside that takes milliseconds: so seldom, in large pieces.
+const CHECKPOINT_PAGES: i64 = 16_000;
+/// Bytes of a page.
+const PAGE_BYTES: i64 = 4_096;
 /// Connections for readers that are kept open.
 const READERS_KEPT: usize = 4;
 /// The layout that this program writes.
@@ -149,8 +154,8 @@ fn prepare(file: &Path) -> rusqlite::Result<Connection> {
     // A file that a power cut leaves half made is damaged, and made anew.
     connection.pragma_update(None, "synchronous", if is_new { "OFF" } else { "NORMAL" })?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
-    connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", CHECKPOINT_PAGES * PAGE_BYTES)?;
     connection.pragma_update(None, "cache_size", -4096)?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found == 0 {

@@ -1,0 +1,307 @@
+//! What a leader has told one follower, and what is on the way to it. openraft sends a follower one message at a time, an
+//! entry only once the leader has it on disk, and how far the log counts in a message of its own. Here, beside that:
+//!
+//! - entries go *ahead*: as soon as they are in the leader's log, while its disk syncs (Ongaro, *Consensus: Bridging Theory
+//!   and Practice*, section 10.2.1). openraft's message for them then only waits for the answer to what went ahead;
+//! - how far the log counts, the next entries say. Where none follow at once, a message of its own does, a moment later and
+//!   beside the entries.
+//!
+//! openraft hears only what is true: the follower said it, to this leader in this term. And a leader counts itself only
+//! when its own disk has synced; what it sent ahead and lost it must never number again, so that it does not go on in its
+//! term after a restart (`LogStore::stand_again`).
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use caxton_proto::NodeId;
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
+use tokio::task::JoinHandle;
+
+use super::{CallError, Links, TransportError, wire};
+use crate::types::{LogId, RaftEntry, TypeConfig, Vote};
+
+/// How long a commit waits for entries that carry it.
+const WAIT: Duration = Duration::from_millis(1);
+/// How many messages are on the way ahead to one follower.
+const AHEAD_MAX: usize = 8;
+/// The longest message that goes ahead, in bytes: what transports keep in order.
+const AHEAD_BYTES_MAX: usize = 64 << 10;
+
+type Append = AppendEntriesRequest<TypeConfig>;
+
+/// One follower, as its leader knows it. A handle: clones share it.
+#[derive(Clone, Default)]
+pub struct Follower {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The last entry that the follower said it has, and to whom.
+    has: Option<(Vote, LogId)>,
+    /// The last entry of the message that openraft waits for, if it is one that keeps its place among others.
+    under_way: Option<(Vote, LogId)>,
+    ahead: VecDeque<Ahead>,
+    /// How far the follower was told that the log counts.
+    told: Option<LogId>,
+    /// Says how far the log counts, unless something else does before.
+    commit: Option<Append>,
+    /// A task will look.
+    scheduled: bool,
+    /// How long a message may take.
+    within: Duration,
+}
+
+/// Entries that went ahead.
+struct Ahead {
+    vote: Vote,
+    before: LogId,
+    last: LogId,
+    answer: Answer,
+}
+
+/// What will come of a message that went ahead.
+pub type Answer = JoinHandle<Result<Bytes, TransportError>>;
+
+impl State {
+    /// Where entries that go ahead have to begin.
+    fn end(&self, vote: &Vote) -> Option<LogId> {
+        let ahead = self.ahead.back().map(|ahead| (ahead.vote, ahead.last));
+        let (to, end) = ahead.or(self.under_way).or(self.has)?;
+        (to == *vote).then_some(end)
+    }
+}
+
+impl Follower {
+    /// Sends the entries that the leader with `vote` has just put into its log, if the follower has, or is being sent,
+    /// all before them.
+    pub fn send_ahead(&self, links: &Arc<Links>, node: u64, vote: &Vote, entries: &[RaftEntry]) {
+        let mut state = self.lock();
+        let (Some(before), Some(first), Some(last)) = (state.end(vote), entries.first(), entries.last()) else {
+            return;
+        };
+        if before.index + 1 != first.log_id.index || state.ahead.len() >= AHEAD_MAX {
+            return;
+        }
+        let entries = entries.to_vec();
+        let last = last.log_id;
+        let request = Append { vote: *vote, prev_log_id: Some(before), entries, leader_commit: state.told };
+        let message = wire::append(links.group, &request);
+        if message.len() > AHEAD_BYTES_MAX {
+            return;
+        }
+        state.commit = None;
+        let (links, within) = (Arc::clone(links), state.within);
+        let answer = tokio::spawn(async move { links.transport.call(NodeId(node), message, within).await });
+        state.ahead.push_back(Ahead { vote: *vote, before, last, answer });
+    }
+
+    /// openraft sends `request`. Returns what will answer the entries in it, if all of them went ahead.
+    pub fn begin(&self, request: &Append, within: Duration) -> Option<Vec<Answer>> {
+        let mut state = self.lock();
+        state.within = within;
+        state.under_way = None;
+        let last = request.entries.last()?.log_id;
+        let (mut at, mut answers) = (request.prev_log_id, Vec::new());
+        while let Some(next) = state.ahead.pop_front() {
+            if next.vote != request.vote || at != Some(next.before) || next.last.index > last.index {
+                break;
+            }
+            answers.push(next.answer);
+            if next.last == last {
+                state.under_way = Some((request.vote, last));
+                return Some(answers);
+            }
+            at = Some(next.last);
+        }
+        // What is on the way does no harm, and nobody waits for its answers.
+        state.ahead.clear();
+        None
+    }
+
+    /// A message of openraft's own begins its way.
+    pub fn sends(&self, request: &Append, bytes: usize) {
+        let mut state = self.lock();
+        state.told = state.told.max(request.leader_commit);
+        state.commit = None;
+        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        state.under_way = last.filter(|_| bytes <= AHEAD_BYTES_MAX).map(|last| (request.vote, last));
+    }
+
+    /// The follower answered a request of `vote` whose last entry was `sent`.
+    pub fn answered(&self, vote: Vote, sent: Option<LogId>, answer: &AppendEntriesResponse<u64>) {
+        let has = match answer {
+            AppendEntriesResponse::Success => sent,
+            AppendEntriesResponse::PartialSuccess(matching) => *matching,
+            AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => None,
+        };
+        let mut state = self.lock();
+        state.under_way = None;
+        state.has = has.map(|has| (vote, has));
+    }
+
+    /// Whether `request` says nothing but how far the log counts, to a follower that has all before.
+    pub fn is_commit_only(&self, request: &Append) -> bool {
+        let state = self.lock();
+        let has = request.prev_log_id.map(|before| (request.vote, before));
+        request.entries.is_empty() && has.is_some() && state.has == has && request.leader_commit > state.told
+    }
+
+    /// Sends `request`, which says how far the log counts, in a moment, unless something else says as much before.
+    pub fn tell_later(&self, links: &Arc<Links>, node: u64, request: Append, within: Duration) {
+        let mut state = self.lock();
+        state.told = request.leader_commit;
+        state.commit = Some(request);
+        if std::mem::replace(&mut state.scheduled, true) {
+            return;
+        }
+        let (links, follower) = (Arc::clone(links), self.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(WAIT).await;
+            let message = {
+                let mut state = follower.lock();
+                state.scheduled = false;
+                state.commit.take()
+            };
+            if let Some(request) = message {
+                let message = wire::append(links.group, &request);
+                // One that is lost is made up for by the next heartbeat.
+                if let Err(error) = links.transport.call(NodeId(node), message, within).await {
+                    tracing::debug!(node = %format_args!("{node:x}"), %error, "a commit was not told");
+                }
+            }
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for what answers entries that went ahead. Returns nothing where they have to be sent again.
+pub async fn heard(
+    node: u64,
+    vote: Vote,
+    answers: Vec<Answer>,
+) -> Option<Result<AppendEntriesResponse<u64>, CallError>> {
+    for answer in answers {
+        let answer = match answer.await.ok()? {
+            Ok(answer) => wire::take_append_answer(&answer),
+            Err(error) => return Some(Err(error.into())),
+        };
+        match answer {
+            Ok(AppendEntriesResponse::Success) => {}
+            Ok(AppendEntriesResponse::HigherVote(higher)) if higher > vote => {
+                return Some(Ok(AppendEntriesResponse::HigherVote(higher)));
+            }
+            Ok(_) => return None,
+            Err(source) => return Some(Err(CallError::Answer { node, source })),
+        }
+    }
+    Some(Ok(AppendEntriesResponse::Success))
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::{CommittedLeaderId, EntryPayload};
+
+    use super::*;
+
+    fn at(term: u64, index: u64) -> LogId {
+        LogId::new(CommittedLeaderId::new(term, 1), index)
+    }
+
+    fn entry(index: u64) -> RaftEntry {
+        RaftEntry { log_id: at(1, index), payload: EntryPayload::Blank }
+    }
+
+    fn request(term: u64, before: u64, commit: u64) -> Append {
+        AppendEntriesRequest {
+            vote: Vote::new_committed(term, 1),
+            prev_log_id: Some(at(term, before)),
+            entries: Vec::new(),
+            leader_commit: Some(at(term, commit)),
+        }
+    }
+
+    fn answer(follower: &Follower, request: &Append, answer: AppendEntriesResponse<u64>) {
+        follower.sends(request, 100);
+        follower.answered(request.vote, request.prev_log_id, &answer);
+    }
+
+    #[test]
+    fn only_a_follower_that_has_said_so_in_this_term_is_told_later() {
+        let follower = Follower::default();
+        assert!(!follower.is_commit_only(&request(1, 5, 5)), "nothing was heard of the follower");
+        answer(&follower, &request(1, 5, 4), AppendEntriesResponse::Success);
+        assert!(follower.is_commit_only(&request(1, 5, 5)));
+        assert!(!follower.is_commit_only(&request(1, 5, 4)), "it was told: this is a heartbeat");
+        assert!(!follower.is_commit_only(&request(1, 6, 6)), "whether it has entry 6 is to be asked");
+        assert!(!follower.is_commit_only(&request(2, 5, 6)), "another term's leader has not heard from it");
+        let mut without = request(1, 5, 5);
+        without.prev_log_id = None;
+        assert!(!follower.is_commit_only(&without));
+        answer(&follower, &request(1, 5, 4), AppendEntriesResponse::Conflict);
+        assert!(!follower.is_commit_only(&request(1, 5, 5)), "it does not have it after all");
+    }
+
+    /// Keeps what was sent, and finds no fault with it.
+    #[derive(Default)]
+    struct Sent(Mutex<Vec<(Option<LogId>, usize)>>);
+
+    #[async_trait::async_trait]
+    impl super::super::Transport for Sent {
+        async fn call(&self, _to: NodeId, message: Bytes, _within: Duration) -> Result<Bytes, TransportError> {
+            if let Ok((_, wire::Request::Append(request))) = wire::request(&message) {
+                self.0.lock().unwrap().push((request.prev_log_id, request.entries.len()));
+            }
+            Ok(wire::append_answer(&AppendEntriesResponse::Success))
+        }
+    }
+
+    #[tokio::test]
+    async fn entries_go_ahead_of_a_follower_that_has_all_before_and_are_not_sent_again() {
+        let sent = Arc::new(Sent::default());
+        let links = Arc::new(Links::new(crate::group::GroupId(0), NodeId(1), Arc::clone(&sent) as _, None));
+        let (follower, vote) = (Follower::default(), Vote::new_committed(1, 1));
+        let ahead = |vote: &Vote, from, to| {
+            follower.send_ahead(&links, 2, vote, &(from..=to).map(entry).collect::<Vec<_>>());
+            follower.lock().ahead.len()
+        };
+        assert_eq!(ahead(&vote, 6, 6), 0, "nothing was heard of it");
+        answer(&follower, &request(1, 5, 4), AppendEntriesResponse::Success);
+        assert_eq!(ahead(&vote, 7, 7), 0, "it lacks entry 6");
+        assert_eq!(ahead(&Vote::new_committed(2, 1), 6, 6), 0, "another leader has not heard from it");
+        assert_eq!(ahead(&vote, 6, 7), 1);
+        assert_eq!(ahead(&vote, 8, 8), 2);
+        assert_eq!(ahead(&vote, 9, 9), 3);
+
+        let wanted = |from, to| Append { entries: (from..=to).map(entry).collect(), ..request(1, from - 1, 4) };
+        let answers = follower.begin(&wanted(6, 8), WAIT).expect("both messages are on the way");
+        assert_eq!(answers.len(), 2);
+        assert!(matches!(heard(2, vote, answers).await, Some(Ok(AppendEntriesResponse::Success))));
+        follower.answered(vote, Some(at(1, 8)), &AppendEntriesResponse::Success);
+        assert_eq!(*sent.0.lock().unwrap(), [(Some(at(1, 5)), 2), (Some(at(1, 7)), 1), (Some(at(1, 8)), 1)]);
+
+        assert!(follower.begin(&request(1, 8, 8), WAIT).is_none(), "a heartbeat");
+        assert_eq!(follower.lock().ahead.len(), 1, "which takes nothing back");
+        assert!(follower.begin(&wanted(7, 9), WAIT).is_none(), "openraft begins elsewhere: it has to send");
+        assert_eq!(follower.lock().ahead.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_did_not_take_what_went_ahead_is_sent_it_again() {
+        let say = |answer: AppendEntriesResponse<u64>| tokio::spawn(async move { Ok(wire::append_answer(&answer)) });
+        let vote = Vote::new_committed(3, 1);
+        let conflict = vec![say(AppendEntriesResponse::Success), say(AppendEntriesResponse::Conflict)];
+        assert!(heard(2, vote, conflict).await.is_none());
+        assert!(heard(2, vote, vec![say(AppendEntriesResponse::PartialSuccess(None))]).await.is_none());
+        let higher = Vote::new_committed(4, 2);
+        let deposed = heard(2, vote, vec![say(AppendEntriesResponse::HigherVote(higher))]).await;
+        assert!(matches!(deposed, Some(Ok(AppendEntriesResponse::HigherVote(found))) if found == higher));
+        let lost = tokio::spawn(async { Err(TransportError::Refused { why: "no".to_owned() }) });
+        assert!(matches!(heard(2, vote, vec![lost]).await, Some(Err(CallError::Transport(_)))));
+    }
+}
