@@ -264,7 +264,7 @@ impl LogStore {
 
 /// Whether `vote` is that of `node` as a leader.
 fn leads(vote: &Vote, node: u64) -> bool {
-    vote.committed && vote.leader_id.voted_for() == Some(node)
+    vote.committed && vote.leader_id.voted_for == Some(node)
 }
 
 fn read_error(error: StoreError) -> StorageError {

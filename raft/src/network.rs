@@ -155,6 +155,13 @@ impl Links {
         leave.filter(|leave| leave.leader_id.term.checked_add(1) == Some(election.leader_id.term))
     }
 
+    /// A connection begins to send entries to a node.
+    fn follows(&self, node: u64) -> Follower {
+        let follower = Follower::default();
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner).insert(node, follower.clone());
+        follower
+    }
+
     /// Whether this node has sent entries to anyone.
     pub fn has_followers(&self) -> bool {
         !self.followers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
@@ -185,9 +192,7 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, _node: &BasicNode) -> Peer {
-        let follower = Follower::default();
-        self.0.followers.lock().unwrap_or_else(PoisonError::into_inner).insert(target, follower.clone());
-        Peer { links: Arc::clone(&self.0), node: target, follower }
+        Peer { links: Arc::clone(&self.0), node: target, follower: None }
     }
 }
 
@@ -195,7 +200,8 @@ impl RaftNetworkFactory<TypeConfig> for Peers {
 pub struct Peer {
     links: Arc<Links>,
     node: u64,
-    follower: Follower,
+    /// What it was sent, once it was sent something: openraft makes connections for other things as well.
+    follower: Option<Follower>,
 }
 
 /// Why a request got no answer that can be used.
@@ -245,7 +251,8 @@ impl RaftNetwork<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError> {
-        let (follower, within) = (&self.follower, option.hard_ttl());
+        let follower = self.follower.get_or_insert_with(|| self.links.follows(self.node)).clone();
+        let within = option.hard_ttl();
         if follower.is_commit_only(&rpc) {
             follower.tell_later(&self.links, self.node, rpc, within);
             return Ok(AppendEntriesResponse::Success);

@@ -106,7 +106,7 @@ impl Receiver {
                 Ok(wire::append_answer(&self.raft.append_entries(request).await?))
             }
             Request::Vote { request, leave } => {
-                if request.vote.committed || request.vote.leader_id.node_id != from.0 {
+                if request.vote.committed || request.vote.leader_id.voted_for != Some(from.0) {
                     return Err(nonsense("it asks for a vote for another node"));
                 }
                 Ok(wire::vote_answer(&self.vote(request, leave).await?))
@@ -214,7 +214,11 @@ impl Receiver {
 
 /// Only a leader speaks for itself.
 fn leads(from: NodeId, vote: &Vote) -> Result<(), &'static str> {
-    if vote.committed && vote.leader_id.node_id == from.0 { Ok(()) } else { Err("it speaks for another leader") }
+    if vote.committed && vote.leader_id.voted_for == Some(from.0) {
+        Ok(())
+    } else {
+        Err("it speaks for another leader")
+    }
 }
 
 /// The entries of a request follow each other and the one before them, and are not of a later term than their leader.

@@ -4,12 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use openraft::{BasicNode, CommittedLeaderId, EntryPayload};
+use openraft::{BasicNode, CommittedLeaderId, EntryPayload, LeaderId};
 
 use crate::types::{Batch, LogId, Membership, RaftEntry, StoredMembership, Vote};
 
 /// The version of every value.
 const FORMAT: u8 = 1;
+
+/// Stands where a node's id would: in a vote for nobody, and in the id of an entry, which its term tells apart.
+const NOBODY: u64 = 0;
 
 const BLANK: u8 = 0;
 const COMMANDS: u8 = 1;
@@ -112,13 +115,13 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 
 pub fn put_log_id(out: &mut Vec<u8>, id: &LogId) {
     out.extend(id.leader_id.term.to_le_bytes());
-    out.extend(id.leader_id.node_id.to_le_bytes());
+    out.extend(NOBODY.to_le_bytes());
     out.extend(id.index.to_le_bytes());
 }
 
 pub fn take_log_id(fields: &mut Fields) -> Result<LogId, Damage> {
-    let leader = CommittedLeaderId::new(fields.u64()?, fields.u64()?);
-    Ok(LogId::new(leader, fields.u64()?))
+    let (term, leader) = (fields.u64()?, fields.u64()?);
+    Ok(LogId::new(CommittedLeaderId::new(term, leader), fields.u64()?))
 }
 
 pub fn put_optional_log_id(out: &mut Vec<u8>, id: Option<&LogId>) {
@@ -138,7 +141,7 @@ pub fn take_optional_log_id(fields: &mut Fields) -> Result<Option<LogId>, Damage
 
 pub fn put_vote(out: &mut Vec<u8>, vote: &Vote) {
     out.extend(vote.leader_id.term.to_le_bytes());
-    out.extend(vote.leader_id.node_id.to_le_bytes());
+    out.extend(vote.leader_id.voted_for.unwrap_or(NOBODY).to_le_bytes());
     out.push(u8::from(vote.committed));
 }
 
@@ -151,11 +154,13 @@ pub fn take_vote(mut fields: Fields) -> Result<Vote, Damage> {
 /// The vote at the front of some fields.
 pub fn next_vote(fields: &mut Fields) -> Result<Vote, Damage> {
     let (term, node) = (fields.u64()?, fields.u64()?);
-    match fields.u8()? {
-        0 => Ok(Vote::new(term, node)),
-        1 => Ok(Vote::new_committed(term, node)),
-        _ => Err(Damage::Shape),
-    }
+    let committed = match fields.u8()? {
+        0 => false,
+        1 => true,
+        _ => return Err(Damage::Shape),
+    };
+    let voted_for = (node != NOBODY).then_some(node);
+    Ok(Vote { leader_id: LeaderId { term, voted_for }, committed })
 }
 
 pub fn put_entry(out: &mut Vec<u8>, entry: &RaftEntry) {
