@@ -10,10 +10,12 @@ use chitchat::{
 };
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tracing::warn;
 
-use crate::generation::Generation;
+use crate::generation::{Generation, LastLives};
 use crate::member::{Fact, Member, Members};
+use crate::network::{Network, System};
 use crate::seal::{Ciphers, Keys, Sealed};
 
 /// How a node gossips.
@@ -89,12 +91,22 @@ impl Gossip {
     pub async fn join_among(
         settings: Settings,
         facts: &[(Fact, String)],
+        lives: watch::Receiver<BTreeMap<NodeId, u64>>,
+    ) -> Result<Gossip, JoinError> {
+        Gossip::join_over(System, settings, facts, lives).await
+    }
+
+    /// The same over another network than the system's.
+    pub(crate) async fn join_over(
+        network: impl Network,
+        settings: Settings,
+        facts: &[(Fact, String)],
         mut lives: watch::Receiver<BTreeMap<NodeId, u64>>,
     ) -> Result<Gossip, JoinError> {
         let listen = settings.listen;
         let unusable = |error: anyhow::Error| JoinError { listen, source: error.into() };
         let ciphers = Ciphers::new(&settings.keys, &settings.cluster).map_err(unusable)?;
-        let transport = Sealed { ciphers: ciphers.clone() };
+        let transport = Sealed { ciphers: ciphers.clone(), network };
         let failures = FailureDetectorConfig {
             // The library's prior of several seconds makes the first detections take most of a minute.
             initial_interval: Duration::from_secs(1).min(settings.interval * 4),
@@ -118,12 +130,14 @@ impl Gossip {
         let chitchat = chitchat.map_err(|error| JoinError { listen, source: error.into() })?;
         let mut live = chitchat.with_chitchat(|chitchat| chitchat.live_nodes_watcher()).await;
         let (seen, members) = watch::channel(Members::new());
+        let mut last = LastLives::new(settings.forget_after);
         let view = tokio::spawn(async move {
             loop {
                 let known = lives.borrow_and_update().clone();
                 let now =
                     live.borrow_and_update().iter().filter_map(|(id, state)| member(id, state)).collect::<Vec<_>>();
-                let now: Members = now.into_iter().filter(|(_, member)| counts(member, &known)).collect();
+                let now = now.into_iter().filter(|(_, member)| counts(member, &known)).collect();
+                let now = last.only(now, Instant::now());
                 seen.send_if_modified(|before| {
                     let changed = *before != now;
                     *before = now;

@@ -13,6 +13,19 @@ mod gossip;
 
 mod seal;
 
+mod network;
+
+#[cfg(test)]
+#[path = "../../tests/simulation/seed.rs"]
+mod seed;
+
+#[cfg(test)]
+#[path = "../../tests/simulation/trace.rs"]
+mod trace;
+
+#[cfg(test)]
+mod simulation;
+
 pub use change::Change;
 pub use generation::{Generation, GenerationError};
 pub use gossip::{Gossip, JoinError, Rekeyer, Settings};

@@ -6,22 +6,21 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use chitchat::ChitchatEnvelope;
-use chitchat::transport::{RecvOutcome, SendOutcome, Socket, Transport, UdpSocket};
+use chitchat::transport::{RecvOutcome, SendOutcome, Socket, Transport};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
+use crate::network::{Codec, DATAGRAM_BYTES_MAX, Datagrams, Network};
+
 /// The most datagrams that wait for chitchat; more are dropped, as the network would.
 const WAITING_MAX: usize = 256;
-/// The largest UDP payload.
-const DATAGRAM_BYTES_MAX: usize = 65_507;
 const TAG_BYTES: usize = 16;
 
 /// A cluster's gossip key: 32 random bytes.
@@ -61,6 +60,16 @@ impl Ciphers {
         let cipher = Arc::new(Cipher::new(keys, &self.cluster)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = cipher;
         Ok(())
+    }
+
+    /// What goes over the network in the place of `plain`.
+    pub fn seal(&self, plain: &[u8]) -> Result<Vec<u8>> {
+        self.get().seal(plain)
+    }
+
+    /// Nothing where the datagram was not sealed by a member.
+    pub fn open(&self, datagram: &[u8]) -> Option<Vec<u8>> {
+        self.get().open(datagram)
     }
 
     fn get(&self) -> Arc<Cipher> {
@@ -113,70 +122,32 @@ impl Cipher {
     }
 }
 
-/// Turns envelopes into bytes and back.
-///
-/// chitchat keeps its wire format to its own sockets, so a pair of them on loopback does it; the kernel drops what
-/// anyone else sends to a connected socket.
-struct Codec {
-    chitchat: UdpSocket,
-    side: tokio::net::UdpSocket,
-    side_address: SocketAddr,
-    buffer: Vec<u8>,
-}
-
-impl Codec {
-    async fn open() -> Result<Codec> {
-        let chitchat = UdpSocket::open(([127, 0, 0, 1], 0).into()).await?;
-        let side = tokio::net::UdpSocket::bind("127.0.0.1:0").await?;
-        side.connect(chitchat.local_addr()?).await?;
-        let side_address = side.local_addr()?;
-        Ok(Codec { chitchat, side, side_address, buffer: vec![0; DATAGRAM_BYTES_MAX] })
-    }
-
-    async fn encode(&mut self, envelope: ChitchatEnvelope) -> Result<&[u8]> {
-        self.chitchat.send(self.side_address, envelope).await?;
-        let bytes = self.side.recv(&mut self.buffer).await?;
-        Ok(&self.buffer[..bytes])
-    }
-
-    /// Nothing where the bytes are no envelope.
-    async fn decode(&mut self, plain: &[u8]) -> Result<Option<ChitchatEnvelope>> {
-        self.side.send(plain).await?;
-        // chitchat's socket says nothing of bytes that it cannot read; on loopback an answer takes microseconds.
-        loop {
-            match tokio::time::timeout(Duration::from_millis(200), self.chitchat.recv()).await {
-                Ok(received) => {
-                    let received = received?;
-                    if received.from_addr == self.side_address {
-                        return Ok(Some(received.envelope));
-                    }
-                }
-                Err(_) => return Ok(None),
-            }
-        }
-    }
-}
-
 /// chitchat's transport over sealed datagrams.
-pub(crate) struct Sealed {
+pub(crate) struct Sealed<N> {
     pub ciphers: Ciphers,
+    pub network: N,
 }
 
 #[async_trait]
-impl Transport for Sealed {
+impl<N: Network> Transport for Sealed<N> {
     async fn open(&self, listen: SocketAddr) -> Result<Box<dyn Socket>> {
-        let udp = tokio::net::UdpSocket::bind(listen).await;
-        let udp = Arc::new(udp.with_context(|| format!("cannot listen for gossip on UDP {listen}"))?);
-        let ciphers = self.ciphers.clone();
+        let udp: Arc<dyn Datagrams> = Arc::from(self.network.bind(listen).await?);
+        let (ciphers, codec) = (self.ciphers.clone(), self.network.codec().await?);
         let (arrived, waiting) = mpsc::channel(WAITING_MAX);
         // chitchat drops the `recv` future at every round: opening and decoding live in a task of their own, or a
         // half-done decode would put the codec out of step.
-        let reader = tokio::spawn(read(udp.clone(), ciphers.clone(), Codec::open().await?, arrived)).abort_handle();
-        Ok(Box::new(SealedSocket { udp, ciphers, codec: Codec::open().await?, waiting, reader }))
+        let reading = read(udp.clone(), ciphers.clone(), self.network.codec().await?, arrived);
+        let reader = tokio::spawn(reading).abort_handle();
+        Ok(Box::new(SealedSocket { udp, ciphers, codec, waiting, reader }))
     }
 }
 
-async fn read(udp: Arc<tokio::net::UdpSocket>, ciphers: Ciphers, mut codec: Codec, arrived: mpsc::Sender<RecvOutcome>) {
+async fn read(
+    udp: Arc<dyn Datagrams>,
+    ciphers: Ciphers,
+    mut codec: Box<dyn Codec>,
+    arrived: mpsc::Sender<RecvOutcome>,
+) {
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
         let (num_bytes_received, from_addr) = match udp.recv_from(&mut buffer).await {
@@ -187,11 +158,11 @@ async fn read(udp: Arc<tokio::net::UdpSocket>, ciphers: Ciphers, mut codec: Code
                 continue;
             }
         };
-        let Some(plain) = ciphers.get().open(&buffer[..num_bytes_received]) else {
+        let Some(plain) = ciphers.open(&buffer[..num_bytes_received]) else {
             debug!(%from_addr, bytes = num_bytes_received, "datagram of no member dropped");
             continue;
         };
-        match codec.decode(&plain).await {
+        match codec.decode(plain).await {
             Ok(Some(envelope)) => {
                 if arrived.try_send(RecvOutcome { from_addr, envelope, num_bytes_received }).is_err()
                     && arrived.is_closed()
@@ -206,9 +177,9 @@ async fn read(udp: Arc<tokio::net::UdpSocket>, ciphers: Ciphers, mut codec: Code
 }
 
 struct SealedSocket {
-    udp: Arc<tokio::net::UdpSocket>,
+    udp: Arc<dyn Datagrams>,
     ciphers: Ciphers,
-    codec: Codec,
+    codec: Box<dyn Codec>,
     waiting: mpsc::Receiver<RecvOutcome>,
     reader: AbortHandle,
 }
@@ -226,7 +197,7 @@ impl Socket for SealedSocket {
     }
 
     async fn send(&mut self, to: SocketAddr, envelope: ChitchatEnvelope) -> Result<SendOutcome> {
-        let datagram = self.ciphers.get().seal(self.codec.encode(envelope).await?)?;
+        let datagram = self.ciphers.seal(&self.codec.encode(envelope).await?)?;
         match self.udp.send_to(&datagram, to).await {
             Ok(num_bytes_sent) => Ok(SendOutcome { num_bytes_sent }),
             // One peer out of reach does not break the transport for the others.

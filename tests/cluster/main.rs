@@ -10,6 +10,7 @@ mod secret;
 mod shards;
 mod strangers;
 mod support;
+mod versions;
 
 #[path = "../node/bench.rs"]
 #[expect(dead_code, reason = "the bench of one node has more than these tests need")]

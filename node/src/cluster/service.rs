@@ -29,7 +29,7 @@ use crate::artifacts::Artifacts;
 use crate::auth::now_ms;
 use crate::peers::door::{Caller, NotHeard};
 use crate::peers::lives::Lineage;
-use crate::peers::{Copied, Peers, REMOVED, VERSION, line};
+use crate::peers::{Copied, Peers, REMOVED, SKEW_RULE, VERSION, line};
 use crate::replicas::{FETCH_BLOBS_MAX, Replicas};
 use crate::tasks::chain;
 
@@ -223,6 +223,11 @@ fn certified<T>(request: &Request<T>) -> Result<NodeId, Status> {
     node.ok_or_else(|| Status::unauthenticated("a node's certificate is needed"))
 }
 
+/// What a node hears that calls with a version too far from this one's. It is read where that node runs.
+fn too_far(version: &str) -> Status {
+    Status::failed_precondition(format!("that one runs version {VERSION}, and this one {version}; {SKEW_RULE}"))
+}
+
 /// A node's facts as a message.
 pub fn message(facts: &NodeFacts) -> Facts {
     Facts {
@@ -241,9 +246,7 @@ fn facts_of(facts: Option<Facts>) -> Result<NodeFacts, Status> {
         return Err(Status::invalid_argument("a node has an id and an address"));
     }
     if !can_speak(VERSION, &version) {
-        return Err(Status::failed_precondition(format!(
-            "it runs version {version}, and this node {VERSION}: at most one minor version may lie between them"
-        )));
+        return Err(too_far(&version));
     }
     Ok(NodeFacts { node: NodeId(node), peer_address, client_url, version, holds })
 }
@@ -265,10 +268,7 @@ impl Peer for Service {
         }
         if !can_speak(VERSION, &hello.version) {
             warn!(peer = %node, version = hello.version, "a node's version is too far from this one's");
-            return Err(Status::failed_precondition(format!(
-                "it runs version {}, and this node {VERSION}: at most one minor version may lie between them",
-                hello.version
-            )));
+            return Err(too_far(&hello.version));
         }
         self.belongs(node)?;
         if let Some(greeted) = greeted {

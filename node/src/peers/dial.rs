@@ -25,11 +25,14 @@ use tracing::debug;
 use super::credentials::{self, CertificateRefused};
 use super::line::Line;
 use super::lives::Lineage;
-use super::{Book, Copied, Credentials, Lives, MESSAGE_BYTES_MAX, REMOVED, VERSION};
+use super::{Book, Copied, Credentials, Lives, MESSAGE_BYTES_MAX, REMOVED, SKEW_RULE, VERSION};
 use crate::tls::TlsError;
 
 /// How long it may take to make a connection, the first call included.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the other side's system may take to take a connection. A network that drops packets never says no, and whoever
+/// has other addresses goes on with the next.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a connection is asked whether the other end is still there.
 const PING_EVERY: Duration = Duration::from_secs(2);
 /// How long it may take to answer.
@@ -58,6 +61,12 @@ pub enum DialError {
         /// What the system says.
         #[source]
         source: std::io::Error,
+    },
+    /// Nothing came back, not even a no.
+    #[error("nothing answers at {address} within {CONNECT_TIMEOUT:?}")]
+    Silent {
+        /// Where.
+        address: String,
     },
     /// The other side is not whom it should be.
     #[error("{address} is not whom it should be")]
@@ -92,6 +101,14 @@ pub enum DialError {
         address: String,
         /// Why.
         why: String,
+    },
+    /// It answered, and runs a version that this one does not understand.
+    #[error("{address} runs version {version}, and this node {VERSION}; {SKEW_RULE}")]
+    Version {
+        /// Where.
+        address: String,
+        /// Its version.
+        version: String,
     },
     /// It took too long.
     #[error("node {node} did not answer within {DIAL_TIMEOUT:?}")]
@@ -207,10 +224,7 @@ impl Dialer {
             return Err(refused("it says that it is another node than its certificate says".to_owned()));
         }
         if !can_speak(VERSION, &answer.version) {
-            return Err(refused(format!(
-                "it runs version {}, and this node {VERSION}: at most one minor version may lie between them",
-                answer.version
-            )));
+            return Err(DialError::Version { address: address.clone(), version: answer.version });
         }
         debug!(peer = %node, address, version = answer.version, "connected");
         channel.lineage = Lineage::of(&answer.lives);
@@ -225,7 +239,8 @@ pub async fn dial_stranger(address: &str, pin: Digest) -> Result<PeerClient<Chan
 
 async fn connect(address: &str, config: ClientConfig) -> Result<Channel, DialError> {
     let address = || address.to_owned();
-    let stream = TcpStream::connect(address()).await;
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address())).await;
+    let stream = stream.map_err(|_| DialError::Silent { address: address() })?;
     let stream = stream.map_err(|source| DialError::Connect { address: address(), source })?;
     let broken = |source: Box<dyn std::error::Error + Send + Sync>| DialError::Handshake { address: address(), source };
     // Small messages must not wait for the acknowledgement of the ones before.
@@ -267,5 +282,34 @@ fn refusal(error: &std::io::Error) -> Option<CertificateRefused> {
             other.0.downcast_ref::<CertificateRefused>().cloned()
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+
+    /// A listener whose system takes no more connections and says nothing of that, as behind a network that drops packets.
+    fn silent() -> (tokio::net::TcpListener, Vec<std::net::TcpStream>, SocketAddr) {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port");
+        let listener = socket.listen(0).expect("it listens");
+        let address = listener.local_addr().expect("its address");
+        let taken = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok();
+        let held = std::iter::from_fn(taken).take(16).collect();
+        (listener, held, address)
+    }
+
+    // The clock goes on by itself when nothing else can happen.
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_never_answers_is_given_up_and_named() {
+        crate::tls::install_provider();
+        let (_listener, held, address) = silent();
+        assert!(held.len() < 16, "the listener takes whoever comes");
+        let pin = Digest::of(b"an authority");
+        let error = dial_stranger(&address.to_string(), pin).await.err().expect("nobody answers");
+        assert!(matches!(&error, DialError::Silent { address: named } if *named == address.to_string()), "{error:?}");
     }
 }

@@ -45,6 +45,8 @@ use tracing::debug;
 
 /// The version that this binary says to its peers.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What both hear when two versions of the binary meet that cannot be in one cluster.
+pub const SKEW_RULE: &str = "at most one minor version may lie between the nodes of a cluster";
 /// What a node hears from others that was removed from the cluster.
 pub const REMOVED: &str = "this node was removed from the cluster";
 /// The largest message between peers, in bytes: a batch of the log's entries, or a piece of a snapshot.
