@@ -66,7 +66,7 @@ fn main() -> Result<()> {
 fn embedding(args: &Args) -> Result<()> {
     let text = "draw the sales of last year as bars, one for each region, and mark the best month in red; ".repeat(20);
     let control = args.source.as_ref().map(|source| Control::load(source)).transpose()?;
-    for tokens in [12, 64, 256] {
+    for tokens in [12, 14, 64, 256] {
         for kernel in Kernel::available() {
             let rounds = if kernel == Kernel::Plain { 3 } else { (args.rounds * 12 / tokens).max(20) };
             let Some(embedder) = Embedder::with(kernel) else { continue };
