@@ -58,7 +58,11 @@ fn main() -> Result<()> {
         millis(warm.elapsed())
     ));
     ranking(&index, &messages, args.rounds);
-    accuracy(&index, &offers, &messages);
+    let odd: Vec<&Message> = messages.iter().skip(1).step_by(2).collect();
+    for (lines, messages) in [("odd lines", odd), ("all lines", messages.iter().collect())] {
+        accuracy(&index, lines, &messages);
+        controls(&offers, lines, &messages);
+    }
     Ok(())
 }
 
@@ -66,7 +70,7 @@ fn main() -> Result<()> {
 fn embedding(args: &Args) -> Result<()> {
     let text = "draw the sales of last year as bars, one for each region, and mark the best month in red; ".repeat(20);
     let control = args.source.as_ref().map(|source| Control::load(source)).transpose()?;
-    for tokens in [12, 64, 256] {
+    for tokens in [12, 14, 64, 256] {
         for kernel in Kernel::available() {
             let rounds = if kernel == Kernel::Plain { 3 } else { (args.rounds * 12 / tokens).max(20) };
             let Some(embedder) = Embedder::with(kernel) else { continue };
@@ -111,16 +115,16 @@ fn ranking(index: &Index, messages: &[Message], rounds: usize) {
     say(format_args!("the ranking of that alone: {alone}"));
 }
 
-/// How often the right one is chosen. The weights and thresholds were fitted to the even lines; these are the odd ones.
-fn accuracy(index: &Index, offers: &[Offer], messages: &[Message]) {
-    let odd: Vec<&Message> = messages.iter().skip(1).step_by(2).collect();
-    let ranked: Vec<Ranking> = odd.iter().map(|message| rank(index, &message.text)).collect();
+/// How often the right one is chosen. The weights and thresholds were fitted to the even lines, so that the odd ones alone
+/// are the fairer figure.
+fn accuracy(index: &Index, lines: &str, messages: &[&Message]) {
+    let ranked: Vec<Ranking> = messages.iter().map(|message| rank(index, &message.text)).collect();
     let of = |ranking: &Ranking| {
         ranking.candidates.first().map(|best| (best.capability.to_string(), best.agent.to_string()))
     };
     let (mut served, mut capability, mut agent, mut kept, mut refused, mut strangers) = (0, 0, 0, 0, 0, 0);
     let (mut inside, mut outside) = (Vec::new(), Vec::new());
-    for (message, ranking) in odd.iter().zip(&ranked) {
+    for (message, ranking) in messages.iter().zip(&ranked) {
         let score = ranking.candidates.first().map_or(0.0, |best| best.score);
         let nobody = ranking.choice == Choice::Nobody;
         if message.capability.is_none() {
@@ -138,18 +142,17 @@ fn accuracy(index: &Index, offers: &[Offer], messages: &[Message]) {
     }
     let share = |part: usize, of: usize| part as f64 / of as f64;
     say(format_args!(
-        "odd lines, ours: capability {:.4}, agent {:.4} of {served}; out-of-scope AUROC {:.4}; at the threshold {:.3} kept, {:.3} of {strangers} refused",
+        "{lines}, ours: capability {:.4}, agent {:.4} of {served}; out-of-scope AUROC {:.4}; at the threshold {:.3} kept, {:.3} of {strangers} refused",
         share(capability, served),
         share(agent, served),
         auroc(&inside, &outside),
         share(kept, served),
         share(refused, strangers)
     ));
-    controls(offers, &odd);
 }
 
 /// What is usual: the nearest example, and the nearest middle.
-fn controls(offers: &[Offer], messages: &[&Message]) {
+fn controls(offers: &[Offer], lines: &str, messages: &[&Message]) {
     let examples: Vec<Vec<Vector>> =
         offers.iter().map(|offer| offer.phrases.iter().map(|phrase| meaning(phrase)).collect()).collect();
     let middles: Vec<Vec<Vector>> = examples.iter().map(|vectors| vec![middle(vectors)]).collect();
@@ -172,7 +175,7 @@ fn controls(offers: &[Offer], messages: &[&Message]) {
         }
         let share = |part: usize| part as f64 / served as f64;
         say(format_args!(
-            "odd lines, {name} (control): capability {:.4}, agent {:.4}; out-of-scope AUROC {:.4}",
+            "{lines}, {name} (control): capability {:.4}, agent {:.4}; out-of-scope AUROC {:.4}",
             share(capability),
             share(agent),
             auroc(&inside, &outside)

@@ -20,6 +20,8 @@ usage: cargo xtask COMMAND [ARGS]
   setup       only install what the build needs
   containers  build caxton, put it into an image, and test three nodes in containers (wants Docker)
   jepsen      build caxton and the fault harness, and run it: `short` unless told (see jepsen/README.md)
+  arm         cross-build the sentence model's kernels for 64-bit Arm, and test them with and without its dot product of
+              bytes (wants QEMU, and gcc for that target; says what is missing)
   charts      render, validate and test the Helm chart, the alerts and the dashboard (wants Python)
 ";
 
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Some("test") => needs::meet().and_then(|()| test(&args[1..])),
         Some("setup") => needs::meet(),
         Some("containers") => needs::meet().and_then(|()| containers()),
+        Some("arm") => arm(),
         Some("charts") => run(Command::new(repository().join("tests/charts.sh")).args(&args[1..])),
         Some("jepsen") => needs::meet().and_then(|()| jepsen(&args[1..])),
         Some("help" | "--help" | "-h") => {
@@ -111,6 +114,11 @@ fn containers() -> Result<(), String> {
     run(Command::new(repository().join("tests/containers.sh")).arg(target_folder()?.join("debug/caxton")))
 }
 
+/// The kernels for 64-bit Arm on emulated processors; the script says what it lacks.
+fn arm() -> Result<(), String> {
+    run(untold(Command::new(repository().join("tests/arm.sh"))).arg(target_folder()?.join("arm")))
+}
+
 /// Builds the binary and the harness, and runs real nodes under real faults.
 fn jepsen(args: &[String]) -> Result<(), String> {
     say("building caxton");
@@ -129,18 +137,22 @@ fn build_harness() -> Result<PathBuf, String> {
     Ok(built.join("debug/jepsen"))
 }
 
-/// Cargo, without what the cargo that runs this program says of it: dependencies whose build looks at that would be built
-/// once for commands that are typed and once for these.
 fn cargo() -> Command {
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = untold(Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into())));
     cargo.current_dir(repository());
+    cargo
+}
+
+/// Without what the cargo that runs this program says of it: dependencies whose build looks at that would be built once for
+/// commands that are typed and once for these.
+fn untold(mut command: Command) -> Command {
     let told = |name: &str| {
         ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|start| name.starts_with(start))
     };
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(told)) {
-        cargo.env_remove(name);
+        command.env_remove(name);
     }
-    cargo
+    command
 }
 
 fn repository() -> PathBuf {

@@ -4,6 +4,8 @@
 //! and compiled once for each instruction set; the choice is made when the model is loaded. Matrix products are exact
 //! in every kernel (sums of bytes in 32 bits), so they differ only in how floats round.
 
+#[cfg(target_arch = "aarch64")]
+mod arm;
 mod plain;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -98,6 +100,10 @@ pub enum Choice {
     AvxVnni,
     /// x86-64 with AVX2.
     Avx2,
+    /// 64-bit Arm with NEON and its dot product of bytes.
+    NeonDot,
+    /// 64-bit Arm with NEON.
+    Neon,
     /// Any processor.
     Plain,
 }
@@ -105,10 +111,8 @@ pub enum Choice {
 impl Choice {
     /// Those that run here; [`Choice::Plain`] always does.
     pub fn available() -> Vec<Self> {
-        [Self::Avx512Vnni, Self::AvxVnni, Self::Avx2, Self::Plain]
-            .into_iter()
-            .filter(|choice| choice.is_here())
-            .collect()
+        let all = [Self::Avx512Vnni, Self::AvxVnni, Self::Avx2, Self::NeonDot, Self::Neon, Self::Plain];
+        all.into_iter().filter(|choice| choice.is_here()).collect()
     }
 
     /// The fastest that runs here.
@@ -129,11 +133,23 @@ impl Choice {
             }
             Self::AvxVnni => avx2 && is_x86_feature_detected!("avxvnni"),
             Self::Avx2 => avx2,
+            Self::NeonDot | Self::Neon => false,
             Self::Plain => true,
         }
     }
 
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    fn is_here(self) -> bool {
+        let neon = std::arch::is_aarch64_feature_detected!("neon");
+        match self {
+            Self::Avx512Vnni | Self::AvxVnni | Self::Avx2 => false,
+            Self::NeonDot => neon && std::arch::is_aarch64_feature_detected!("dotprod"),
+            Self::Neon => neon,
+            Self::Plain => true,
+        }
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     fn is_here(self) -> bool {
         self == Self::Plain
     }
@@ -154,10 +170,18 @@ impl Choice {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => unsafe { x86::avx2(model, ids, scratch) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => unsafe { arm::neon_dot(model, ids, scratch) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => unsafe { arm::neon(model, ids, scratch) },
             // SAFETY: plain code runs anywhere.
             Self::Plain => unsafe { forward::run::<Plain>(model, ids, scratch) },
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx512Vnni | Self::AvxVnni | Self::Avx2 => unreachable!("not available on this processor"),
+            #[cfg(not(target_arch = "aarch64"))]
+            Self::NeonDot | Self::Neon => unreachable!("not available on this processor"),
         }
     }
 }
@@ -205,6 +229,60 @@ pub unsafe fn gelu<L: Lanes>(x: L) -> L {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::{GROUP, HIDDEN, INNER};
+
+    /// One product by one kernel that runs here.
+    fn product(choice: Choice, linear: &Linear<'_>, x: &Quantised<'_>) -> Vec<f32> {
+        let mut out = vec![0.0; x.rows * linear.columns];
+        // SAFETY: the kernel is among those that run here, and `out` is as long as it has to be.
+        unsafe {
+            match choice {
+                #[cfg(target_arch = "x86_64")]
+                Choice::Avx512Vnni => x86::Avx512Vnni::product(linear, x, &mut out, After::Keep),
+                #[cfg(target_arch = "x86_64")]
+                Choice::AvxVnni => x86::AvxVnni::product(linear, x, &mut out, After::Keep),
+                #[cfg(target_arch = "x86_64")]
+                Choice::Avx2 => x86::Avx2::product(linear, x, &mut out, After::Keep),
+                #[cfg(target_arch = "aarch64")]
+                Choice::NeonDot => arm::NeonDot::product(linear, x, &mut out, After::Keep),
+                #[cfg(target_arch = "aarch64")]
+                Choice::Neon => arm::Neon::product(linear, x, &mut out, After::Keep),
+                Choice::Plain => Plain::product(linear, x, &mut out, After::Keep),
+                other => panic!("{other:?} does not run here"),
+            }
+        }
+        out
+    }
+
+    /// With scales of 1 and sums below 2^24, floats are exact, so that every kernel must give the same bits.
+    #[test]
+    fn every_kernel_multiplies_exactly() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut byte = |extreme: bool| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let value = state as i64 % 128;
+            (if extreme { value.signum() * 127 } else { value }) as i8
+        };
+        for (rows, columns, extreme) in [(HIDDEN, 96, false), (GROUP, HIDDEN, true), (INNER, 32, false)] {
+            let weights: Vec<u8> = (0..rows * columns).map(|_| (i16::from(byte(extreme)) + 128) as u8).collect();
+            let (ones, bias) = (vec![1.0; rows * columns / GROUP], vec![0.0; columns]);
+            let linear = Linear { rows, columns, smooth: &ones[..0], values: &weights, scales: &ones, bias: &bias };
+            for tokens in (1..=40).chain([64, 100]) {
+                let values: Vec<i8> = (0..tokens * rows).map(|_| byte(extreme)).collect();
+                let sums = values.chunks(GROUP).map(|group| group.iter().map(|value| i32::from(*value)).sum::<i32>());
+                let corrections: Vec<i32> = sums.map(|sum| -128 * sum).collect();
+                let scales = vec![1.0; corrections.len()];
+                let x = Quantised { values: &values, scales: &scales, corrections: &corrections, rows: tokens };
+                let expected = product(Choice::Plain, &linear, &x);
+                for choice in Choice::available() {
+                    let same = product(choice, &linear, &x) == expected;
+                    assert!(same, "{choice:?} multiplies {tokens} rows of {rows} otherwise");
+                }
+            }
+        }
+    }
 
     /// The error function by its series, in double precision.
     fn erf(x: f64) -> f64 {

@@ -1,7 +1,7 @@
 //! x86-64: AVX-512 with the dot product of bytes, AVX2 with it, and AVX2 alone.
 //!
 //! The microkernels keep a tile of rows by columns in registers and walk down a panel once, so that each weight is
-//! read once for up to twelve rows: for a short message the time is that of reading the weights.
+//! read once for up to fourteen rows: for a short message the time is that of reading the weights.
 
 use super::{After, Kernel, Lanes, Quantised, gelu};
 use crate::forward::{self, Scratch};
@@ -263,7 +263,7 @@ impl Kernel for Avx512Vnni {
     unsafe fn product(linear: &Linear<'_>, x: &Quantised<'_>, out: &mut [f32], after: After) {
         // SAFETY: the caller has the instruction set; the pointers stay inside the slices, whose lengths are those
         // that `layout.rs` gives the matrix and `Quantised` its rows.
-        unsafe { tiled!(linear, x, out, after, 32, tile_avx512, [1 2 3 4 5 6 7 8 9 10 11 12], 12) }
+        unsafe { tiled!(linear, x, out, after, 32, tile_avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], 14) }
     }
 }
 
