@@ -138,8 +138,11 @@ impl Receiver {
         let free = leave.is_some_and(|leave| leave == mine) || self.links.is_given_up(&mine);
         if free && request.vote > mine {
             // The entry before is one that nobody has: openraft takes the term over, and ends there with a conflict.
-            let (term, node) = (request.vote.leader_id.term, request.vote.leader_id.node_id);
-            let nowhere = LogId::new(openraft::CommittedLeaderId::new(term, node), u64::MAX >> 1);
+            let term = openraft::CommittedLeaderId::new(
+                request.vote.leader_id.term,
+                request.vote.leader_id.voted_for.unwrap_or_default(),
+            );
+            let nowhere = LogId::new(term, u64::MAX >> 1);
             let newer = AppendEntriesRequest {
                 vote: request.vote,
                 prev_log_id: Some(nowhere),
