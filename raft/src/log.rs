@@ -85,6 +85,11 @@ impl LogStore {
         read().map(Some).map_err(|damage| self.store.damaged(&key, damage))
     }
 
+    fn put_sent_ahead_in(&self, batch: &mut WriteBatch, term: u64) {
+        let key = self.key(AHEAD);
+        batch.put(key, codec::seal(&key, |out| out.extend(term.to_le_bytes())));
+    }
+
     /// Sends a leader's new entries. The first time in a term, it only says on disk that the next ones will be.
     fn send_ahead(&self, ahead: &SendsAhead, entries: &[RaftEntry]) -> Result<(), StoreError> {
         if !ahead.links.has_followers() {
@@ -97,9 +102,8 @@ impl LogStore {
         if ahead.marked.load(Ordering::Acquire) == term {
             ahead.links.send_ahead(&vote, entries);
         } else if ahead.begun.swap(term, Ordering::Relaxed) != term {
-            let (key, mark) = (self.key(AHEAD), self.ahead.clone());
-            let mut batch = WriteBatch::default();
-            batch.put(key, codec::seal(&key, |out| out.extend(term.to_le_bytes())));
+            let (mark, mut batch) = (self.ahead.clone(), WriteBatch::default());
+            self.put_sent_ahead_in(&mut batch, term);
             self.store.write(batch)?;
             self.store.synced_then(move |result| {
                 if let (Ok(()), Some(mark)) = (result, mark) {
@@ -362,5 +366,32 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.put_log_id(&mut batch, PURGED, Some(&log_id));
         batch.delete_range(self.entry_key(0), self.entry_key(log_id.index + 1));
         self.write_synced(batch).await.map_err(write_error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_leader_that_sent_ahead_does_not_go_on_in_its_term() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogStore::new(Store::open(dir.path()).unwrap(), GroupId(3));
+        let stand_again = async |vote: Vote, sent_ahead_in: u64| {
+            let mut batch = WriteBatch::default();
+            log.put_vote(&mut batch, &vote);
+            log.put_sent_ahead_in(&mut batch, sent_ahead_in);
+            log.store.write(batch).unwrap();
+            log.stand_again(1).await.unwrap();
+            log.vote().unwrap().unwrap()
+        };
+        assert_eq!(stand_again(Vote::new_committed(7, 1), 7).await, Vote::new(8, 1));
+        for (vote, why) in [
+            (Vote::new_committed(7, 2), "another node leads"),
+            (Vote::new(7, 1), "it never led"),
+            (Vote::new_committed(9, 1), "it has sent nothing ahead in this term"),
+        ] {
+            assert_eq!(stand_again(vote, 7).await, vote, "{why}");
+        }
     }
 }
