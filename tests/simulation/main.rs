@@ -82,7 +82,8 @@ fn one_run() {
 #[test]
 fn one_seed_gives_one_trace_and_nothing_acknowledged_is_lost() {
     // The 13th found that a leader which was restarted read less than it had acknowledged, the 73rd two leaders of one term.
-    let runs = ["1", "2", "13", "73"].map(|seed| {
+    // The 41st is one of twelve in 150 that find a leader which sent ahead and goes on in its term after a restart.
+    let runs = ["1", "2", "13", "41", "73"].map(|seed| {
         let (run, again) = (Run::of("one_run", seed), Run::of("one_run", seed));
         assert!(run.findings.is_empty(), "seed {seed}: {:#?}", run.findings);
         assert!(run.trace == again.trace, "seed {seed}, {}", seed::first_difference(&run.trace, &again.trace));

@@ -4,15 +4,22 @@
 //! `capabilities.jsonl` and `messages.jsonl`; SOURCE the published weights (the build leaves them in `source` of its
 //! model cache), with which candle runs the same model in f32 beside ours.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use caxton::capability::{Choice, Index, MESSAGE_TOKENS_MAX, Offer, Ranking, Requirements, Vectors};
+use caxton::artifacts::{Artifacts, Space};
+use caxton::capability::{
+    Choice, Index, MESSAGE_TOKENS_MAX, Offer, Ranking, Requirements, Router, RouterLimits, Vectors,
+};
+use caxton::catalog::Catalog;
 use caxton_embed::{Embedder, Kernel, Vector};
+use caxton_proto::tree::{File, Tree};
+use caxton_proto::{Digest, Revision, WorkspaceId};
 use clap::Parser;
 use serde_json::Value;
 
@@ -58,6 +65,7 @@ fn main() -> Result<()> {
         millis(warm.elapsed())
     ));
     ranking(&index, &messages, args.rounds);
+    remembered(&offers, &messages, vectors, args.rounds)?;
     let odd: Vec<&Message> = messages.iter().skip(1).step_by(2).collect();
     for (lines, messages) in [("odd lines", odd), ("all lines", messages.iter().collect())] {
         accuracy(&index, lines, &messages);
@@ -113,6 +121,36 @@ fn ranking(index: &Index, messages: &[Message], rounds: usize) {
     let wanted = Requirements::default();
     let alone = time(rounds, || turn.next().map(|(meaning, text)| index.rank(meaning, text, &wanted)));
     say(format_args!("the ranking of that alone: {alone}"));
+}
+
+/// Text to ranking once more: through the router, which has a workspace with as many capabilities and remembers the answer.
+fn remembered(offers: &[Offer], messages: &[Message], vectors: Vectors, rounds: usize) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let artifacts = Artifacts::open(&dir.path().join("artifacts"), Space::new(dir.path(), 0))?;
+    let workspace: WorkspaceId = "bench".parse().map_err(anyhow::Error::msg)?;
+    let mut of_agent: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for offer in offers {
+        of_agent.entry(offer.agent.as_str()).or_default().push(offer.capability.as_str());
+    }
+    let mut tree = Tree::default();
+    for (agent, capabilities) in of_agent {
+        let text = format!("name = {agent:?}\ncapabilities = {capabilities:?}\n");
+        let digest = Digest::of(text.as_bytes());
+        let file = File { digest, bytes: text.len() as u64, chunks: None };
+        artifacts.put(&workspace, vec![(digest, text.into())])?;
+        tree.insert(format!("agents/{agent}.toml").parse().map_err(anyhow::Error::msg)?, file);
+    }
+    let root = tree.root();
+    let catalog = Catalog::new(&workspace, Revision(1), root, Arc::new(tree), None, &artifacts);
+    let (catalog, wanted) = (Arc::new(catalog), Requirements::default());
+    let router = Router::new(vectors, RouterLimits::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let text = &messages.first().context("no messages")?.text;
+    let route = || runtime.block_on(router.route(&catalog, text, &wanted));
+    let first = route().map_err(|error| anyhow::anyhow!("{error}"))?;
+    anyhow::ensure!(!first.cached && route().is_ok_and(|routed| routed.cached), "the answer is not remembered");
+    say(format_args!("text to a ranking that is remembered: {}", time(rounds, route)));
+    Ok(())
 }
 
 /// How often the right one is chosen. The weights and thresholds were fitted to the even lines, so that the odd ones alone

@@ -146,7 +146,10 @@ impl Bench {
         for (what, reuse) in [("fresh instances", false), ("reused instances", true)] {
             let tool = self.load("stats", Kind::Component, examples::STATS, reuse)?;
             for threads in [1, 2] {
-                println!("{what}, {threads} thread(s): {:.0}", self.on_threads(&tool, threads));
+                println!(
+                    "{what}, {threads} thread(s): {:.0}",
+                    self.on_threads(&tool, "describe", &table_arguments(), threads)
+                );
             }
             let queued = self.runtime.block_on(through_the_pool(&tool, self.budget));
             println!("{what}, 16 callers through the guest threads: {queued:.0}");
@@ -154,14 +157,14 @@ impl Bench {
         Ok(())
     }
 
-    fn on_threads(&self, tool: &SandboxedTool, threads: usize) -> f64 {
-        let (calls, arguments) = (AtomicU64::new(0), table_arguments());
+    fn on_threads(&self, tool: &SandboxedTool, function: &str, arguments: &Value, threads: usize) -> f64 {
+        let calls = AtomicU64::new(0);
         let started = Instant::now();
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
                     while started.elapsed() < self.budget {
-                        let called = tool.call_here("describe", arguments.clone(), CallContext::default());
+                        let called = tool.call_here(function, arguments.clone(), CallContext::default());
                         calls.fetch_add(u64::from(called.result.is_ok()), Ordering::Relaxed);
                     }
                 });
@@ -196,9 +199,15 @@ impl Bench {
         let fresh = self.load(name, kind, &wasm, false)?;
         let here = |tool: &SandboxedTool, arguments| well(tool.call_here(function, arguments, CallContext::default()));
         self.row(&format!("{name}, fresh instance"), || arguments.clone(), |arguments| here(&fresh, arguments))?;
+        let rate = |what: &str, tool: &SandboxedTool| {
+            let [one, two] = [1, 2].map(|threads| self.on_threads(tool, function, &arguments, threads));
+            println!("{name}, {what}: {one:.0} calls a second on one thread, {two:.0} on two");
+        };
+        rate("fresh instances", &fresh);
         if kind == Kind::Component {
             let reused = self.load(name, kind, &wasm, true)?;
             self.row(&format!("{name}, reused instance"), || arguments.clone(), |arguments| here(&reused, arguments))?;
+            rate("reused instances", &reused);
         }
         Ok(())
     }
