@@ -10,8 +10,9 @@ use crate::types::{LogId, RaftEntry, SnapshotMeta, TypeConfig, Vote};
 
 /// The most bytes of one message: the longest entry of a log with the entries before it that are sent along.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
-/// The version of every message.
-const VERSION: u8 = 1;
+/// The version of every message. In version 1 an entry's id had the leader's node beside the term: a node that knows only one
+/// of the two would find the other's entries to differ from its own, and cut them off.
+const VERSION: u8 = 2;
 
 const APPEND: u8 = 1;
 const VOTE: u8 = 2;
