@@ -96,7 +96,7 @@ async fn run(args: &Args, caxton: &Caxton, home: &Path, agents: usize) -> Result
         token: &node.token()?,
     };
     clock.measure("control: GET /health", agents, |wire, _| wire.get("/health").map(drop))?;
-    let turns = |named| {
+    let turns = |pool: &Pool, named| {
         let pool = pool.clone();
         move |client: usize, number: u64| {
             let pool = pool.clone();
@@ -106,12 +106,14 @@ async fn run(args: &Args, caxton: &Caxton, home: &Path, agents: usize) -> Result
     };
     let mut prepared = tokio::spawn(prepared(Pool::open(&node.address, 1, &node.token()?).await?));
     if tokio::time::timeout(PREPARED_SOON, &mut prepared).await.is_err() {
-        let figures = drive(args.clients, seconds, turns(true)).await?;
+        let figures = drive(args.clients, seconds, turns(&pool, true)).await?;
         print("to a named agent, all clients, while capabilities are being prepared", agents, &figures)?;
         prepared.await??;
     }
+    // The node has closed those that waited for long.
+    let pool = Pool::open(&node.address, args.clients, &node.token()?).await?;
     for (how, named) in [("to a named agent", true), ("found by capability", false)] {
-        let turn = turns(named);
+        let turn = turns(&pool, named);
         // Each text is embedded once before it counts.
         drive(args.clients, seconds / 2, turn.clone()).await?;
         print(&format!("{how}, one client"), agents, &drive(1, seconds, turn.clone()).await?)?;

@@ -273,7 +273,7 @@ async fn failovers(cluster: &mut Cluster, mut etcd: Option<&mut Etcd>, kills: us
             ensure!(killed.elapsed() < PATIENCE, "nobody took a write after the leader was killed");
         }
         ours.push(killed.elapsed());
-        cluster.start_again(leader).await?;
+        cluster.start_again(leader, 0).await?;
         if let Some(etcd) = etcd.as_deref_mut() {
             theirs.push(etcd.failover(number as u64).await?);
         }

@@ -99,7 +99,7 @@ impl Cluster {
             cluster.nodes.push(node);
         }
         let began = Instant::now();
-        while !cluster.whole().await.unwrap_or(false) {
+        while !cluster.whole(0).await.unwrap_or(false) {
             ensure!(began.elapsed() < PATIENCE, "three nodes did not become three voters");
             tokio::time::sleep(POLL).await;
         }
@@ -157,13 +157,15 @@ impl Cluster {
         Ok(serde_json::from_slice(&answer.bytes().await?)?)
     }
 
-    /// Everybody votes in every group, and nobody lacks anything.
-    async fn whole(&self) -> anyhow::Result<bool> {
+    /// Everybody votes in every group, and nobody lacks more than `lag_max` entries.
+    async fn whole(&self, lag_max: u64) -> anyhow::Result<bool> {
         let status = self.get(0, "/api/v1/cluster").await?;
         let whole = |group: &Value| {
             group["voters"].as_array().is_some_and(|voters| voters.len() == 3)
                 && group["leader"].is_string()
-                && group["lag"].as_array().is_none_or(|lag| lag.iter().all(|lag| lag["entries"] == 0))
+                && group["lag"]
+                    .as_array()
+                    .is_none_or(|lag| lag.iter().all(|lag| lag["entries"].as_u64() <= Some(lag_max)))
         };
         Ok(status["groups"].as_array().is_some_and(|groups| groups.iter().all(whole)))
     }
@@ -220,11 +222,11 @@ impl Cluster {
         killed
     }
 
-    /// Brings a node back and waits until it has caught up.
-    pub async fn start_again(&mut self, node: usize) -> anyhow::Result<()> {
+    /// Brings a node back and waits until no group of any node lacks more than `lag_max` entries.
+    pub async fn start_again(&mut self, node: usize, lag_max: u64) -> anyhow::Result<()> {
         self.nodes[node] = self.run(node, &[]).await?;
         let began = Instant::now();
-        while !self.whole().await.unwrap_or(false) {
+        while !self.whole(lag_max).await.unwrap_or(false) {
             ensure!(began.elapsed() < PATIENCE, "the node that was killed did not catch up");
             tokio::time::sleep(POLL).await;
         }
