@@ -113,10 +113,10 @@ pub fn identity(dir: &Path) -> Result<NodeIdentity, IdentityError> {
     Ok(minted)
 }
 
-/// A new node's id: random, and not 0, which would read as "no node".
+/// A new node's id: random, and neither 0 nor the largest, which would read as "no node".
 pub fn mint_node() -> NodeId {
     let (high, low) = Uuid::new_v4().as_u64_pair();
-    NodeId((high ^ low).max(1))
+    NodeId((high ^ low).clamp(1, u64::MAX - 1))
 }
 
 fn encode(identity: &NodeIdentity) -> String {

@@ -11,8 +11,8 @@ use crate::types::{Batch, LogId, Membership, RaftEntry, StoredMembership, Vote};
 /// The version of every value.
 const FORMAT: u8 = 1;
 
-/// Stands where a node's id would: in a vote for nobody, and in the id of an entry, which its term tells apart.
-const NOBODY: u64 = 0;
+/// Stands where a node's id would: in a vote for nobody, and in the id of an entry, which its term tells apart. No node has it.
+const NOBODY: u64 = u64::MAX;
 
 const BLANK: u8 = 0;
 const COMMANDS: u8 = 1;
