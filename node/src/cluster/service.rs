@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use caxton_proto::log::cluster::{AdmitNode, AnnounceNode, Command, Credential, NodeFacts, Outcome};
@@ -35,6 +36,8 @@ use crate::tasks::chain;
 
 /// How many blobs are read ahead of a peer.
 const FETCH_QUEUE: usize = 16;
+/// How long a node that wants to join is kept waiting for the founder to be a member.
+const FOUNDER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers peers. A clone is a handle on the same.
 #[derive(Clone)]
@@ -159,7 +162,20 @@ impl Service {
         self.announced(facts, false).await
     }
 
+    /// Waits until the founder is a member. Nobody lets it in: it is one as the first who says where it is, and could not be
+    /// any more once somebody else is.
+    async fn founded(&self) -> Result<(), Status> {
+        let log = self.log()?;
+        let mut applied = log.applied();
+        while log.read(|state| state.cluster().members().len() == 0) {
+            applied.changed().await.map_err(|_| Status::unavailable("the node is stopping"))?;
+        }
+        Ok(())
+    }
+
     async fn let_in(&self, facts: NodeFacts, request: JoinRequest) -> Result<JoinReply, Status> {
+        let founded = tokio::time::timeout(FOUNDER_PATIENCE, self.founded()).await;
+        founded.map_err(|_| Status::unavailable("the cluster's first node has not said yet where it is"))??;
         let credential = if request.token.is_empty() {
             let known = self.0.credential.as_ref().map(|known| known.as_slice().ct_eq(&request.secret));
             if !known.is_some_and(bool::from) {
