@@ -241,7 +241,16 @@ impl Chart {
 fn nice_step(rough: f64) -> f64 {
     let magnitude = 10_f64.powf(rough.log10().floor());
     let lead = rough / magnitude;
-    magnitude * if lead <= 1.0 { 1.0 } else if lead <= 2.0 { 2.0 } else if lead <= 5.0 { 5.0 } else { 10.0 }
+    magnitude
+        * if lead <= 1.0 {
+            1.0
+        } else if lead <= 2.0 {
+            2.0
+        } else if lead <= 5.0 {
+            5.0
+        } else {
+            10.0
+        }
 }
 
 /// As many digits as steps of this size need; k, M and G for large numbers.

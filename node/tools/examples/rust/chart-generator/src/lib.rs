@@ -8,6 +8,7 @@ mod svg;
 use caxton::tool::types::{Blob, Content};
 use chart::Chart;
 use exports::caxton::tool::tools::{CallResult, Guest, Tool, ToolError};
+use heap as _;
 use serde_json::json;
 
 const INPUT: &str = r#"{"type":"object","required":["labels"],"additionalProperties":false,"properties":{

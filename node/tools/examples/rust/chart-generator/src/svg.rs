@@ -72,7 +72,8 @@ impl Svg {
             Anchor::Middle => "middle",
             Anchor::End => "end",
         };
-        let turned = if angle == 0.0 { String::new() } else { format!(" transform=\"rotate({angle:.0} {x:.1} {y:.1})\"") };
+        let turned =
+            if angle == 0.0 { String::new() } else { format!(" transform=\"rotate({angle:.0} {x:.1} {y:.1})\"") };
         let text = escaped(text);
         let _ = writeln!(
             self.out,

@@ -4,8 +4,9 @@ wit_bindgen::generate!({ world: "tool-server", path: "../../../wit" });
 
 mod csv;
 
-use exports::caxton::tool::tools::{CallResult, Guest, Tool, ToolError};
 use caxton::tool::types::Content;
+use exports::caxton::tool::tools::{CallResult, Guest, Tool, ToolError};
+use heap as _;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -96,11 +97,7 @@ fn read(arguments: &Arguments) -> Result<CallResult, String> {
         "row_count": records.len(),
         "truncated": truncated,
     });
-    Ok(CallResult {
-        content: vec![Content::Text(text)],
-        structured: Some(structured.to_string()),
-        is_error: false,
-    })
+    Ok(CallResult { content: vec![Content::Text(text)], structured: Some(structured.to_string()), is_error: false })
 }
 
 export!(CsvReader);

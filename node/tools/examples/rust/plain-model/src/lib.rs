@@ -5,6 +5,7 @@ wit_bindgen::generate!({ world: "tool-server", path: "../../../wit" });
 
 use caxton::tool::types::Content;
 use exports::caxton::tool::tools::{CallResult, Guest, Tool, ToolError};
+use heap as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

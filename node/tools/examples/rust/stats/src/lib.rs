@@ -4,8 +4,9 @@ wit_bindgen::generate!({ world: "tool-server", path: "../../../wit" });
 
 mod table;
 
-use exports::caxton::tool::tools::{CallResult, Guest, Tool, ToolError};
 use caxton::tool::types::Content;
+use exports::caxton::tool::tools::{CallResult, Guest, Tool, ToolError};
+use heap as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use table::{Aggregate, Table};
@@ -58,8 +59,16 @@ impl Guest for Stats {
             annotations: Some(HINTS.into()),
         };
         vec![
-            tool("describe", "Count, mean, deviation, minimum, median and maximum of each column of a table.", DESCRIBE),
-            tool("group-by", "Sums, means, minima, maxima or counts of one column for each value of another.", GROUP_BY),
+            tool(
+                "describe",
+                "Count, mean, deviation, minimum, median and maximum of each column of a table.",
+                DESCRIBE,
+            ),
+            tool(
+                "group-by",
+                "Sums, means, minima, maxima or counts of one column for each value of another.",
+                GROUP_BY,
+            ),
         ]
     }
 
