@@ -8,7 +8,7 @@ use caxton_proto::{AgentName, CapabilityName};
 use semver::Version;
 
 use super::keywords::Keywords;
-use super::vectors::{Packed, Vectors};
+use super::vectors::{Packed, Rows, Vectors};
 
 /// One capability of one agent, as its file describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,20 +62,22 @@ pub(super) struct Prepared {
     pub phrases: Vec<Arc<Packed>>,
     /// Of the name and the description.
     pub summary: Arc<Packed>,
-    /// The direction in the middle of the phrases.
-    pub centre: Arc<Packed>,
-    /// The same, as it stands to the middle of all that the workspace's agents offer.
+    /// How the middle of its phrases stands to the middle of all that the workspace's agents offer.
     pub from_middle: FromMiddle,
-    /// Which of [`Index::agents`] it belongs to.
-    pub agent: usize,
 }
 
 /// What the agents of one revision offer.
 #[derive(Default)]
 pub struct Index {
     pub(super) offers: Vec<Prepared>,
-    /// The direction in the middle of each agent's capabilities.
-    pub(super) agents: Vec<Arc<Packed>>,
+    /// The direction in the middle of each offer's phrases.
+    pub(super) centres: Rows,
+    /// The direction in the middle of each agent's capabilities, where it has several.
+    pub(super) agents: Rows,
+    /// Which of `agents` each offer belongs to; none where it is all that its agent offers.
+    pub(super) agent_of: Vec<Option<u32>>,
+    /// Places of the offers, in the order of their capabilities' names.
+    by_name: Vec<u32>,
     /// The middle of all capabilities: what is common to them, which tells none from another. Short of 1, because few
     /// phrases say little of it.
     middle: Vec<f32>,
@@ -107,8 +109,8 @@ impl Index {
     /// Prepares offers; those of one agent must follow one another. Embeds what `vectors` does not know: about a
     /// millisecond a phrase.
     pub fn build(offers: impl IntoIterator<Item = Offer>, vectors: &Vectors) -> Self {
-        let mut prepared: Vec<Prepared> = Vec::new();
-        let mut agents: Vec<Arc<Packed>> = Vec::new();
+        let dimensions = vectors.model().dimensions();
+        let mut index = Index { centres: Rows::new(dimensions), agents: Rows::new(dimensions), ..Index::default() };
         let mut centres: Vec<Arc<Packed>> = Vec::new();
         for offer in offers {
             let summary = vectors.of(&offer.summary());
@@ -116,27 +118,52 @@ impl Index {
             if phrases.is_empty() {
                 phrases.push(summary.clone());
             }
-            if prepared.last().is_some_and(|last| last.offer.agent != offer.agent) {
-                agents.push(middle(&centres));
-                centres.clear();
+            if index.offers.last().is_some_and(|last| last.offer.agent != offer.agent) {
+                index.end_agent(&mut centres);
             }
             let centre = middle(&phrases);
-            centres.push(centre.clone());
-            let from_middle = FromMiddle::default();
-            prepared.push(Prepared { offer, phrases, summary, centre, from_middle, agent: agents.len() });
+            index.centres.push(&centre);
+            centres.push(centre);
+            index.offers.push(Prepared { offer, phrases, summary, from_middle: FromMiddle::default() });
         }
-        if !centres.is_empty() {
-            agents.push(middle(&centres));
+        index.end_agent(&mut centres);
+        index.offers.shrink_to_fit();
+        index.centres.shrink_to_fit();
+        index.agents.shrink_to_fit();
+        index.middle = index.common();
+        for (prepared, centre) in index.offers.iter_mut().zip(index.centres.unpacked()) {
+            prepared.from_middle = FromMiddle::of(&centre, &index.middle);
         }
-        prepared.shrink_to_fit();
-        agents.shrink_to_fit();
-        let middle = common(&prepared);
-        for prepared in &mut prepared {
-            prepared.from_middle = FromMiddle::of(&prepared.centre.unpacked(), &middle);
+        index.by_name = (0..index.offers.len() as u32).collect();
+        index.by_name.sort_by_key(|at| index.offers[*at as usize].offer.capability.as_str());
+        let documents: Vec<Vec<String>> = index.offers.iter().map(|prepared| texts(&prepared.offer)).collect();
+        index.keywords = Keywords::build(documents.iter().map(|texts| texts.iter().map(String::as_str)));
+        index
+    }
+
+    /// Notes the middle of an agent's capabilities, which are the last offers.
+    fn end_agent(&mut self, centres: &mut Vec<Arc<Packed>>) {
+        let agent = (centres.len() > 1).then_some(self.agents.len() as u32);
+        if agent.is_some() {
+            self.agents.push(&middle(centres));
         }
-        let documents: Vec<Vec<String>> = prepared.iter().map(|prepared| texts(&prepared.offer)).collect();
-        let keywords = Keywords::build(documents.iter().map(|texts| texts.iter().map(String::as_str)));
-        Self { offers: prepared, agents, middle, keywords }
+        self.agent_of.extend(centres.drain(..).map(|_| agent));
+    }
+
+    /// The mean of the capabilities' directions, the nearer to nothing the fewer phrases there are.
+    fn common(&self) -> Vec<f32> {
+        let mut sum = Sum::default();
+        self.centres.unpacked().for_each(|centre| sum.add(&centre));
+        let phrases = self.offers.iter().map(|prepared| prepared.phrases.len()).sum::<usize>() as f32;
+        let factor = phrases / (phrases + MIDDLE_DOUBT) / self.offers.len().max(1) as f32;
+        sum.0.iter().map(|value| value * factor).collect()
+    }
+
+    /// The offers whose capability has the text as its name, in their order.
+    pub(super) fn called(&self, name: &str) -> impl Iterator<Item = usize> {
+        let name_of = |at: &u32| self.offers[*at as usize].offer.capability.as_str();
+        let first = self.by_name.partition_point(|at| name_of(at) < name);
+        self.by_name[first..].iter().take_while(move |at| name_of(at) == name).map(|at| *at as usize)
     }
 
     /// How a direction stands to the middle of all capabilities.
@@ -160,15 +187,6 @@ impl Index {
     pub fn is_empty(&self) -> bool {
         self.offers.is_empty()
     }
-}
-
-/// The mean of the capabilities' directions, the nearer to nothing the fewer phrases there are.
-fn common(offers: &[Prepared]) -> Vec<f32> {
-    let mut sum = Sum::default();
-    offers.iter().for_each(|prepared| sum.add(&prepared.centre.unpacked()));
-    let phrases = offers.iter().map(|prepared| prepared.phrases.len()).sum::<usize>() as f32;
-    let factor = phrases / (phrases + MIDDLE_DOUBT) / offers.len().max(1) as f32;
-    sum.0.iter().map(|value| value * factor).collect()
 }
 
 /// What keywords are taken from; the name counts twice.

@@ -16,11 +16,13 @@ use caxton_embed::Vector;
 use caxton_proto::{AgentName, CapabilityName};
 use semver::{Version, VersionReq};
 
-use super::index::{Index, Prepared};
+use super::index::Index;
 use super::keywords::Hits;
 use super::neighbours::{self, Neighbour};
 use super::vectors::Packed;
 
+/// Candidates whose summaries are compared; of the others the middle of their phrases says enough.
+const LONGLIST: usize = 256;
 /// Candidates whose phrases are compared one by one; the others are far behind without that.
 const SHORTLIST: usize = 64;
 /// Candidates that a ranking names.
@@ -141,46 +143,36 @@ impl Index {
     /// Orders the offers by how well they fit a message.
     pub fn rank(&self, meaning: &Vector, text: &str, requirements: &Requirements) -> Ranking {
         let hits = self.keywords.find(text);
-        let mut scored = match self.called(text) {
-            named if named.is_empty() => self.shortlist(meaning, &hits),
-            // A capability's own name is an address, and leaves nothing to be guessed.
-            named => named.into_iter().map(|at| Scored::new(at, ONE, 0.0)).collect(),
-        };
+        // A capability's own name is an address, and leaves nothing to be guessed.
+        let mut scored: Vec<Scored> = self.called(text.trim()).map(|at| Scored::new(at, ONE, 0.0)).collect();
+        if scored.is_empty() {
+            scored = self.shortlist(meaning, &hits);
+        }
         scored.sort_by(|a, b| b.order.total_cmp(&a.order).then(a.at.cmp(&b.at)));
         let choice = self.choose(&mut scored, requirements);
         let candidates = scored.iter().take(CANDIDATES_MAX.max(equals_of(&choice)));
         Ranking { candidates: candidates.map(|scored| self.explain(scored, &hits, requirements)).collect(), choice }
     }
 
-    /// The offers whose capability has the text as its name.
-    fn called(&self, text: &str) -> Vec<usize> {
-        let text = text.trim();
-        let offers = self.offers.iter().enumerate();
-        offers.filter(|(_, prepared)| prepared.offer.capability.as_str() == text).map(|(at, _)| at).collect()
-    }
-
     fn shortlist(&self, meaning: &Vector, hits: &Hits<'_>) -> Vec<Scored> {
         let packed = Packed::from(meaning);
-        let agents: Vec<f32> = self.agents.iter().map(|agent| agent.similarity(&packed)).collect();
-        let rough = |(at, prepared): (usize, &Prepared)| {
-            let centre = prepared.centre.similarity(&packed);
-            let parts = Parts {
-                centre,
-                nearest: centre,
-                keywords: hits.scores[at],
-                summary: prepared.summary.similarity(&packed),
-                agent: agents[prepared.agent],
-            };
-            Scored::new(at, parts, threshold(prepared.phrases.len()))
+        let agents: Vec<f32> = self.agents.similarities(&packed).collect();
+        // A first guess, for which nothing is read but what lies together in memory.
+        let rough = |(at, centre): (usize, f32)| {
+            let agent = self.agent_of[at].map_or(centre, |agent| agents[agent as usize]);
+            let parts = Parts { centre, nearest: centre, keywords: hits.scores[at], summary: centre, agent };
+            Scored::new(at, parts, 0.0)
         };
-        let mut scored: Vec<Scored> = self.offers.iter().enumerate().map(rough).collect();
-        if scored.len() > SHORTLIST {
-            scored.select_nth_unstable_by(SHORTLIST, |a, b| b.parts.score().total_cmp(&a.parts.score()));
-            scored.truncate(SHORTLIST);
+        let mut scored: Vec<Scored> = self.centres.similarities(&packed).enumerate().map(rough).collect();
+        keep_best(&mut scored, LONGLIST);
+        for scored in &mut scored {
+            scored.parts.summary = self.offers[scored.at].summary.similarity(&packed);
         }
+        keep_best(&mut scored, SHORTLIST);
         let mut neighbours = Vec::new();
         for (place, scored) in scored.iter_mut().enumerate() {
             let phrases = &self.offers[scored.at].phrases;
+            scored.threshold = threshold(phrases.len());
             let near = phrases.iter().map(|phrase| (phrase.similarity(&packed), &**phrase));
             let first = neighbours.len();
             neighbours.extend(near.map(|(similarity, phrase)| Neighbour { offer: place, phrase, similarity }));
@@ -262,6 +254,14 @@ struct Scored {
 impl Scored {
     fn new(at: usize, parts: Parts, threshold: f32) -> Scored {
         Scored { at, parts, nearest: 0, threshold, order: parts.score() }
+    }
+}
+
+/// Leaves the `count` that have the best scores.
+fn keep_best(scored: &mut Vec<Scored>, count: usize) {
+    if scored.len() > count {
+        scored.select_nth_unstable_by(count, |a, b| b.parts.score().total_cmp(&a.parts.score()));
+        scored.truncate(count);
     }
 }
 

@@ -57,6 +57,25 @@ fn a_message_finds_who_can_do_it_without_sharing_a_word() {
 }
 
 #[test]
+fn the_one_among_hundreds_is_found_by_meaning_and_by_name() {
+    let store = |box_number: usize| {
+        let phrase = format!("store it in box {box_number}");
+        offer(&format!("box-{box_number}"), "store_box", (1, 0), "", &[phrase.as_str()])
+    };
+    let chart = offer("chart", "plot_chart", (1, 0), "Draws charts from numbers", &["plot a chart"]);
+    let more = offer("chart", "read_table", (1, 0), "", &["read a table of numbers"]);
+    let offers = (0..200).map(store).chain([chart, more]).chain((200..400).map(store));
+    let index = Index::build(offers, &Vectors::default());
+    let by_meaning = ask(&index, "show me the sales of last year as bars", None);
+    assert_eq!(by_meaning.candidates[0].capability.as_str(), "plot_chart", "{by_meaning:#?}");
+    assert!(by_meaning.candidates[0].parts.agent < by_meaning.candidates[0].parts.centre, "{by_meaning:#?}");
+    for (name, agents) in [("plot_chart", 1), ("store_box", 400), ("store", 0)] {
+        assert_eq!(index.called(name).count(), agents, "{name}");
+    }
+    assert_eq!(picked(&ask(&index, "read_table", None)), Some("chart"));
+}
+
+#[test]
 fn nobody_is_an_answer_and_names_the_nearest() {
     let index = office();
     for text in ["transfer 200 euros to my landlord", "who painted the Sistine Chapel", "qwertz uiop"] {

@@ -53,6 +53,52 @@ impl From<&Vector> for Packed {
     }
 }
 
+/// Vectors in eight bits that lie one after another, so that a message is compared with thousands as fast as memory is read.
+#[derive(Default)]
+pub struct Rows {
+    dimensions: usize,
+    scales: Vec<f32>,
+    values: Vec<i8>,
+}
+
+impl Rows {
+    /// None yet, of so many dimensions.
+    pub fn new(dimensions: usize) -> Rows {
+        Rows { dimensions, ..Rows::default() }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.scales.len()
+    }
+
+    /// Adds one at the end.
+    pub fn push(&mut self, vector: &Packed) {
+        self.scales.push(vector.scale);
+        self.values.extend_from_slice(&vector.values);
+        // A phrase without a meaning has no numbers.
+        self.values.resize(self.scales.len() * self.dimensions, 0);
+    }
+
+    /// Gives back the room for more.
+    pub fn shrink_to_fit(&mut self) {
+        self.scales.shrink_to_fit();
+        self.values.shrink_to_fit();
+    }
+
+    /// The cosine of the angle between each and another, in order.
+    pub fn similarities(&self, other: &Packed) -> impl Iterator<Item = f32> {
+        let rows = self.values.chunks_exact(self.dimensions.max(1)).zip(&self.scales);
+        rows.map(|(row, scale)| dot_bytes(row, &other.values) as f32 * scale * other.scale)
+    }
+
+    /// Each in floats, in order.
+    pub fn unpacked(&self) -> impl Iterator<Item = Vector> {
+        let rows = self.values.chunks_exact(self.dimensions.max(1));
+        rows.map(|row| Vector::new(row.iter().map(|value| f32::from(*value)).collect::<Vec<f32>>()))
+    }
+}
+
 /// A handle on the vectors that a process knows; clones share them.
 #[derive(Clone, Default)]
 pub struct Vectors(Arc<Shared>);
