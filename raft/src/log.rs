@@ -3,15 +3,18 @@
 //! Appended entries can be read at once, and openraft hears that they are on disk after the fsync that covers them; a
 //! leader's are on the way to its followers meanwhile. A vote, a truncation and a purge are on disk before they return.
 
+mod recent;
+
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{ErrorSubject, ErrorVerb, OptionalSend, RaftLogReader};
 use rocksdb::WriteBatch;
 
+use self::recent::Recent;
 use crate::group::GroupId;
 use crate::network::Links;
 use crate::store::codec::{self, Damage};
@@ -32,6 +35,7 @@ const READ_BYTES: usize = 1 << 20;
 pub struct LogStore {
     store: Store,
     group: GroupId,
+    recent: Arc<Recent>,
     ahead: Option<Arc<SendsAhead>>,
 }
 
@@ -42,16 +46,19 @@ struct SendsAhead {
     begun: AtomicU64,
     /// The last term of which that is on disk.
     marked: AtomicU64,
+    /// The vote that was saved last, so that the store is not asked for it at every entry.
+    vote: Mutex<Option<Vote>>,
 }
 
 impl LogStore {
     pub fn new(store: Store, group: GroupId) -> LogStore {
-        LogStore { store, group, ahead: None }
+        LogStore { store, group, recent: Arc::default(), ahead: None }
     }
 
     /// Sends entries over `links` while the disk syncs them, when this node leads.
     pub fn sending_ahead(self, links: Arc<Links>) -> LogStore {
-        let ahead = SendsAhead { links, begun: AtomicU64::new(0), marked: AtomicU64::new(0) };
+        let (begun, marked) = (AtomicU64::new(0), AtomicU64::new(0));
+        let ahead = SendsAhead { links, begun, marked, vote: Mutex::default() };
         LogStore { ahead: Some(Arc::new(ahead)), ..self }
     }
 
@@ -95,7 +102,8 @@ impl LogStore {
         if !ahead.links.has_followers() {
             return Ok(());
         }
-        let Some(vote) = self.vote()?.filter(|vote| leads(vote, ahead.links.node.0)) else {
+        let saved = *ahead.vote.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(vote) = saved.filter(|vote| leads(vote, ahead.links.node.0)) else {
             return Ok(());
         };
         let term = vote.leader_id.term;
@@ -192,6 +200,9 @@ impl LogStore {
 
     /// Reads entries until there are `bytes_max` of them, but at least one.
     fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<RaftEntry>, StoreError> {
+        if let Some(entries) = self.recent.read(from, to, bytes_max) {
+            return Ok(entries);
+        }
         let (mut entries, mut bytes) = (Vec::new(), 0);
         self.scan(from, to, |entry, len| {
             entries.push(entry);
@@ -319,7 +330,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let mut batch = WriteBatch::default();
         self.put_vote(&mut batch, vote);
         let saved = self.write_synced(batch).await;
-        saved.map_err(|error| storage_error(ErrorSubject::Vote, ErrorVerb::Write, &error))
+        saved.map_err(|error| storage_error(ErrorSubject::Vote, ErrorVerb::Write, &error))?;
+        if let Some(ahead) = &self.ahead {
+            *ahead.vote.lock().unwrap_or_else(PoisonError::into_inner) = Some(*vote);
+        }
+        Ok(())
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
@@ -348,6 +363,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             self.put(&mut batch, entry);
         }
         self.store.write(batch).map_err(write_error)?;
+        self.recent.append(&entries);
         if let Some(ahead) = &self.ahead {
             self.send_ahead(ahead, &entries).map_err(write_error)?;
         }
@@ -356,12 +372,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.recent.truncate(log_id.index);
         let mut batch = WriteBatch::default();
         batch.delete_range(self.entry_key(log_id.index), self.entry_key(u64::MAX));
         self.write_synced(batch).await.map_err(write_error)
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.recent.purge(log_id.index);
         let mut batch = WriteBatch::default();
         self.put_log_id(&mut batch, PURGED, Some(&log_id));
         batch.delete_range(self.entry_key(0), self.entry_key(log_id.index + 1));
