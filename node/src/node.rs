@@ -380,7 +380,7 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         activity: activity.clone(),
         load: routing.load().clone(),
     });
-    let services = Services {
+    let services = Services::new(http::Parts {
         cluster,
         invoker,
         activity,
@@ -401,7 +401,7 @@ async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         uploads,
         event_streams,
         stop,
-    };
+    });
     Ok(Opened { services, groups, pins, replicas, service, facts, hearsay, api })
 }
 

@@ -39,6 +39,7 @@ pub mod openapi;
 
 pub mod listen;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -68,9 +69,27 @@ use crate::tools::Tools;
 /// Answers smaller than this are not worth compressing, in bytes.
 const COMPRESS_BYTES_MIN: u64 = 1024;
 
-/// What handlers work with. A clone is a few reference counts.
+/// What handlers work with. A clone is one reference count.
 #[derive(Clone)]
-pub struct Services {
+pub struct Services(Arc<Parts>);
+
+impl Services {
+    /// These parts for all.
+    pub fn new(parts: Parts) -> Services {
+        Services(Arc::new(parts))
+    }
+}
+
+impl Deref for Services {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// What [`Services`] are made of.
+pub struct Parts {
     /// The settings.
     pub config: Arc<Config>,
     /// Checks bearers and signs tokens.
