@@ -21,9 +21,6 @@ const READY_WAIT: Duration = Duration::from_secs(5);
 const THREADS_MAX: usize = 16;
 /// How many threads may do what blocks: stores, files, checks.
 const BLOCKING_THREADS_MAX: usize = 64;
-/// Blocks of memory from this size on go back to the system when they are freed, in bytes.
-#[cfg(target_env = "gnu")]
-const MMAP_BYTES_MIN: libc::c_int = 128 << 10;
 /// A thread that does what blocks ends when it had nothing to do for this long.
 const BLOCKING_IDLE: Duration = Duration::from_secs(2);
 
@@ -98,7 +95,6 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
         0 => std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX),
         threads => threads,
     };
-    give_memory_back();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -111,17 +107,6 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     // Work that blocks and was not waited for must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
-}
-
-/// Has glibc keep the size from which on freed memory goes back to the system; left alone, it raises that size with the
-/// largest block that was freed, and a large deployment's memory would stay.
-fn give_memory_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: mallopt takes two integers, and is called before there are other threads.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_BYTES_MIN);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, MMAP_BYTES_MIN);
-    }
 }
 
 /// What the file, the environment and the flags say together.
