@@ -5,14 +5,19 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tracing::warn;
 
-/// After how many pages SQLite moves its log into the database. It syncs both then, and an fsync of the replicated log
-/// beside that takes milliseconds: so seldom, in large pieces.
-const CHECKPOINT_PAGES: i64 = 16_000;
+use super::checkpoint::Checkpointer;
+
+/// After how many pages SQLite's log is moved into the database. Both are synced then, and an fsync of the replicated log
+/// has to wait for as long as that takes: a few milliseconds for these, and 40 for sixteen times as many.
+const CHECKPOINT_PAGES: i32 = 1_000;
+/// The log keeps so many pages of its file, which it writes over again and again.
+const LOG_PAGES_KEPT: i64 = 4_000;
 /// Bytes of a page.
 const PAGE_BYTES: i64 = 4_096;
 /// Connections for readers that are kept open.
@@ -78,13 +83,18 @@ pub enum OpenError {
 /// An open file.
 pub struct Database {
     file: PathBuf,
-    writer: Mutex<Connection>,
+    writer: Arc<Mutex<Connection>>,
     readers: Mutex<Vec<Connection>>,
+    checkpointer: Checkpointer,
 }
 
 impl Database {
     /// Opens, or creates, the file. One that is damaged is put aside: the group's snapshot and its log make it anew.
     pub fn open(file: &Path) -> Result<Database, OpenError> {
+        Database::open_with(file, CHECKPOINT_PAGES)
+    }
+
+    fn open_with(file: &Path, checkpoint_pages: i32) -> Result<Database, OpenError> {
         let at = |source| OpenError::File { file: file.to_owned(), source };
         if let Some(folder) = file.parent() {
             std::fs::create_dir_all(folder).map_err(at)?;
@@ -109,7 +119,9 @@ impl Database {
         if found != SCHEMA {
             return Err(OpenError::Newer { file: file.to_owned(), found });
         }
-        Ok(Database { file: file.to_owned(), writer: Mutex::new(writer), readers: Mutex::default() })
+        let writer = Arc::new(Mutex::new(writer));
+        let checkpointer = Checkpointer::start(file, &writer, checkpoint_pages).map_err(database)?;
+        Ok(Database { file: file.to_owned(), writer, readers: Mutex::default(), checkpointer })
     }
 
     /// The connection that writes.
@@ -124,6 +136,7 @@ impl Database {
         let connection = Connection::open_with_flags(&self.file, flags)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         connection.pragma_update(None, "cache_size", -1024)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         Ok(connection)
     }
 
@@ -147,6 +160,19 @@ impl Database {
     }
 }
 
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Err(error) = self.writer().wal_hook(None::<NoHook>) {
+            warn!(%error, "a database could not be closed well");
+            return;
+        }
+        self.checkpointer.end();
+    }
+}
+
+/// What a connection calls that calls nobody.
+type NoHook = fn(&mut rusqlite::hooks::Wal, i32) -> rusqlite::Result<()>;
+
 fn prepare(file: &Path) -> rusqlite::Result<Connection> {
     let is_new = !file.exists();
     let connection = Connection::open(file)?;
@@ -154,9 +180,11 @@ fn prepare(file: &Path) -> rusqlite::Result<Connection> {
     // A file that a power cut leaves half made is damaged, and made anew.
     connection.pragma_update(None, "synchronous", if is_new { "OFF" } else { "NORMAL" })?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-    connection.pragma_update(None, "journal_size_limit", CHECKPOINT_PAGES * PAGE_BYTES)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_PAGES_KEPT * PAGE_BYTES)?;
     connection.pragma_update(None, "cache_size", -4096)?;
+    // Otherwise SQLite makes a statement anew whenever it is given other values.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found == 0 {
         connection.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;"))?;
@@ -172,6 +200,32 @@ fn is_damaged(error: &rusqlite::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// How many pages the database and its log have after many small commits.
+    fn pages_after_commits(checkpoint_pages: i32) -> [u64; 2] {
+        const COMMITS: u64 = 2_000;
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("shard-1.db");
+        let database = Database::open_with(&file, checkpoint_pages).expect("opened");
+        for number in 0..COMMITS {
+            let row = "INSERT INTO piece VALUES ('team', 'turn', 0, ?1, 0, ?2)";
+            let text = "x".repeat(PAGE_BYTES as usize);
+            database.writer().execute(row, rusqlite::params![number.cast_signed(), text]).expect("written");
+        }
+        let count = |it: &Connection| it.query_row("SELECT count(*) FROM piece", [], |row| row.get::<_, i64>(0));
+        assert_eq!(database.read(count).expect("read"), COMMITS.cast_signed());
+        [file.clone(), file.with_extension("db-wal")]
+            .map(|file| file.metadata().expect("there").len() / PAGE_BYTES.cast_unsigned())
+    }
+
+    #[test]
+    fn the_log_is_moved_while_the_writer_goes_on() {
+        let [database, log] = pages_after_commits(100);
+        assert!(database > 1_000 && log < 3_000, "{database} pages, {log} in the log");
+        // The control: nobody moves it.
+        let [database, log] = pages_after_commits(i32::MAX);
+        assert!(database < 100 && log > 5_000, "{database} pages, {log} in the log");
+    }
 
     #[test]
     fn a_damaged_file_is_put_aside_and_a_newer_one_is_refused() {

@@ -7,6 +7,8 @@ pub mod log;
 
 mod db;
 
+mod checkpoint;
+
 mod machine;
 
 mod frozen;

@@ -35,16 +35,17 @@ pub async fn run(cluster: &mut Cluster, rate: f64, minutes: f64) -> anyhow::Resu
     let before = cluster.memory_mib()?;
     let whole = Duration::from_secs_f64(minutes * 60.0);
     let third = whole / 3;
-    load(cluster, rate, third, "messages, three nodes").await?;
-    load_without_one(cluster, rate, third).await?;
-    load(cluster, rate, third, "messages, three nodes again").await?;
+    let mut all = load(cluster, rate, third, "messages, three nodes").await?;
+    all.extend(load_without_one(cluster, rate, third).await?);
+    all.extend(load(cluster, rate, third, "messages, three nodes again").await?);
+    row("all of these messages", all, "")?;
     let after = cluster.memory_mib()?;
     writeln!(std::io::stdout(), "memory of each node in MiB: {before:.0?} at the start, {after:.0?} at the end")?;
     Ok(())
 }
 
 /// A third of the time, in which a node is killed and comes back.
-async fn load_without_one(cluster: &mut Cluster, rate: f64, seconds: Duration) -> anyhow::Result<()> {
+async fn load_without_one(cluster: &mut Cluster, rate: f64, seconds: Duration) -> anyhow::Result<Vec<Duration>> {
     let askers = cluster.askers();
     let sending = tokio::spawn(send(askers, rate, seconds));
     tokio::time::sleep(seconds / 4).await;
@@ -53,13 +54,16 @@ async fn load_without_one(cluster: &mut Cluster, rate: f64, seconds: Duration) -
     tokio::time::sleep(AWAY.min(seconds / 4)).await;
     // It listens elsewhere now; the load goes on with the two others.
     cluster.start_again(killed, LAG_MAX).await?;
-    row("messages, one node killed and back", sending.await??, "")
+    let times = sending.await??;
+    row("messages, one node killed and back", times.clone(), "")?;
+    Ok(times)
 }
 
-async fn load(cluster: &Cluster, rate: f64, seconds: Duration, what: &str) -> anyhow::Result<()> {
+async fn load(cluster: &Cluster, rate: f64, seconds: Duration, what: &str) -> anyhow::Result<Vec<Duration>> {
     let times = send(cluster.askers(), rate, seconds).await?;
     let got = times.len() as f64 / seconds.as_secs_f64();
-    row(what, times, &format!("; {got:.0}/s"))
+    row(what, times.clone(), &format!("; {got:.0}/s"))?;
+    Ok(times)
 }
 
 async fn send(askers: Vec<Asker>, rate: f64, seconds: Duration) -> anyhow::Result<Vec<Duration>> {
