@@ -155,8 +155,11 @@ fn untold(mut command: Command) -> Command {
     command
 }
 
+/// Where the sources are that cargo was asked to run: a program that another checkout built into the same target folder
+/// serves this one as well.
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&package).join("../..")
 }
 
 /// Where cargo puts what it builds: this very program lies in it, at `debug/xtask`.
