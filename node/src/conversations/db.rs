@@ -221,10 +221,11 @@ mod tests {
     #[test]
     fn the_log_is_moved_while_the_writer_goes_on() {
         let [database, log] = pages_after_commits(100);
-        assert!(database > 1_000 && log < 3_000, "{database} pages, {log} in the log");
         // The control: nobody moves it.
-        let [database, log] = pages_after_commits(i32::MAX);
-        assert!(database < 100 && log > 5_000, "{database} pages, {log} in the log");
+        let [alone, whole_log] = pages_after_commits(i32::MAX);
+        assert!(database > 1_000 && alone < 100, "{database} pages, and {alone} where nobody moves them");
+        // Whatever was moved gave its place to what came after it.
+        assert!(log < whole_log, "{log} pages in the log, and {whole_log} where nobody moves them");
     }
 
     #[test]
