@@ -73,7 +73,7 @@ impl Default for Timers {
             heartbeat: Duration::from_millis(200),
             election_min: Duration::from_secs(1),
             election_max: Duration::from_millis(1300),
-            snapshot_entries: 5_000,
+            snapshot_entries: 20_000,
             kept_entries: 500,
         }
     }

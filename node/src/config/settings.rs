@@ -163,8 +163,9 @@ settings! {
         /// The longest silence of the leader that starts an election; each node draws its own between the two. More than
         /// twice the heartbeat.
         election_max: Duration = "1300ms" in "100ms".."120s";
-        /// How many entries of the log are kept before a snapshot stands in for them.
-        snapshot_entries: u64 = "5000" in "10".."10000000";
+        /// How many entries of a group's log are kept before a snapshot stands in for them. A snapshot is the whole state of the
+        /// group: the more conversations there are, the more one costs.
+        snapshot_entries: u64 = "20000" in "10".."10000000";
     }
     /// The cluster: other nodes that this one belongs together with.
     cluster: Cluster {
