@@ -157,9 +157,19 @@ impl Service {
         self.0.peers.client(node).await.map_err(|error| Status::unavailable(chain(&error)))
     }
 
-    /// Says what this node says of itself, to the leader.
+    /// Says what this node says of itself, to the leader. Where this node hears of none, it may be because none knows where
+    /// this node is: then to whoever it reaches, who passes it on.
     pub async fn announce_self(&self, facts: NodeFacts) -> Result<(), Status> {
-        self.announced(facts, false).await
+        let Err(why) = self.announced(facts.clone(), false).await else { return Ok(()) };
+        for node in self.0.peers.book().all().into_keys().filter(|node| *node != facts.node) {
+            let request = AnnounceRequest { facts: Some(message(&facts)), forwarded: false };
+            if let Ok(mut client) = self.client(node).await
+                && client.announce(request).await.inspect_err(|status| self.0.peers.hear(status)).is_ok()
+            {
+                return Ok(());
+            }
+        }
+        Err(why)
     }
 
     /// Waits until the founder is a member. Nobody lets it in: it is one as the first who says where it is, and could not be

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use caxton_proto::NodeId;
 use tracing::warn;
@@ -21,18 +21,21 @@ pub const BOOK_FILE: &str = "peers.json";
 pub struct Book {
     file: Arc<PathBuf>,
     rows: Arc<RwLock<BTreeMap<NodeId, String>>>,
+    /// What the file holds, which is not all that was noted.
+    written: Arc<Mutex<Option<BTreeMap<NodeId, String>>>>,
 }
 
 impl Book {
     /// Reads the book of a data directory. One that is missing or damaged is empty: the log fills it again.
     pub fn open(dir: &Path) -> Book {
         let file = dir.join(BOOK_FILE);
-        let rows = std::fs::read(&file).ok().and_then(|bytes| {
+        let rows: Option<BTreeMap<NodeId, String>> = std::fs::read(&file).ok().and_then(|bytes| {
             let rows: BTreeMap<String, String> = serde_json::from_slice(&bytes).ok()?;
             let row = |(node, address)| Some((NodeId(u64::from_str_radix(node, 16).ok()?), address));
             Some(rows.iter().filter_map(|(node, address)| row((node.as_str(), address.clone()))).collect())
         });
-        Book { file: Arc::new(file), rows: Arc::new(RwLock::new(rows.unwrap_or_default())) }
+        let written = Arc::new(Mutex::new(rows.clone()));
+        Book { file: Arc::new(file), rows: Arc::new(RwLock::new(rows.unwrap_or_default())), written }
     }
 
     /// Where a node is.
@@ -53,20 +56,17 @@ impl Book {
 
     /// Replaces all rows, and keeps them on disk. Blocks on the disk; a failure costs the next start some time.
     pub fn replace(&self, rows: BTreeMap<NodeId, String>) {
-        let changed = {
-            let mut known = self.rows.write().unwrap_or_else(PoisonError::into_inner);
-            let changed = *known != rows;
-            known.clone_from(&rows);
-            changed
-        };
-        if !changed && self.file.exists() {
+        self.rows.write().unwrap_or_else(PoisonError::into_inner).clone_from(&rows);
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.as_ref() == Some(&rows) {
             return;
         }
         let text: BTreeMap<String, &String> =
             rows.iter().map(|(node, address)| (format!("{:x}", node.0), address)).collect();
         let bytes = serde_json::to_vec(&text).unwrap_or_default();
-        if let Err(error) = write_private(&self.file, &bytes) {
-            warn!(error = %chain(&error), "where the other nodes are could not be written down");
+        match write_private(&self.file, &bytes) {
+            Ok(()) => *written = Some(rows),
+            Err(error) => warn!(error = %chain(&error), "where the other nodes are could not be written down"),
         }
     }
 
@@ -85,6 +85,12 @@ mod tests {
         let rows = BTreeMap::from([(NodeId(1), "a:1".to_owned()), (NodeId(u64::MAX), "b:2".to_owned())]);
         Book::open(dir.path()).replace(rows.clone());
         assert_eq!(Book::open(dir.path()).all(), rows);
+        // What gossip said before the log did is written down all the same.
+        let book = Book::open(dir.path());
+        book.note(NodeId(1), "a:3");
+        let moved = BTreeMap::from([(NodeId(1), "a:3".to_owned())]);
+        book.replace(moved.clone());
+        assert_eq!(Book::open(dir.path()).all(), moved);
         std::fs::write(dir.path().join(BOOK_FILE), "{").expect("written");
         assert!(Book::open(dir.path()).all().is_empty());
     }
