@@ -184,8 +184,6 @@ impl Service {
     }
 
     async fn let_in(&self, facts: NodeFacts, request: JoinRequest) -> Result<JoinReply, Status> {
-        let founded = tokio::time::timeout(FOUNDER_PATIENCE, self.founded()).await;
-        founded.map_err(|_| Status::unavailable("the cluster's first node has not said yet where it is"))??;
         let credential = if request.token.is_empty() {
             let known = self.0.credential.as_ref().map(|known| known.as_slice().ct_eq(&request.secret));
             if !known.is_some_and(bool::from) {
@@ -197,6 +195,8 @@ impl Service {
         } else {
             Credential::Token { id: request.token.clone(), hash: Digest::of(&request.secret) }
         };
+        let founded = tokio::time::timeout(FOUNDER_PATIENCE, self.founded()).await;
+        founded.map_err(|_| Status::unavailable("the cluster's first node has not said yet where it is"))??;
         let command = Command::AdmitNode(AdmitNode { facts: facts.clone(), credential, time_ms: now_ms() });
         match self.propose(command).await {
             Ok(Outcome::NodeAdmitted) => {
