@@ -1,17 +1,17 @@
 //! The SQLite file of one shard: how it is opened, who writes and who reads.
 //!
-//! One connection writes, a batch of the log in one transaction together with the batch's index; any number read beside
-//! it. Nothing here is synced by itself: what a power cut takes away, the log gives back.
+//! One connection writes, what the log's entries say in one transaction together with the last one's index; any number read
+//! beside it. Nothing here is synced by itself: what a crash or a power cut takes away, the log gives back.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tracing::warn;
 
-use super::checkpoint::Checkpointer;
+use super::writer::Writer;
 
 /// After how many pages SQLite's log is moved into the database. Both are synced then, and an fsync of the replicated log
 /// has to wait for as long as that takes: a few milliseconds for these, and 40 for sixteen times as many.
@@ -83,9 +83,8 @@ pub enum OpenError {
 /// An open file.
 pub struct Database {
     file: PathBuf,
-    writer: Arc<Mutex<Connection>>,
+    writer: Writer,
     readers: Mutex<Vec<Connection>>,
-    checkpointer: Checkpointer,
 }
 
 impl Database {
@@ -119,19 +118,18 @@ impl Database {
         if found != SCHEMA {
             return Err(OpenError::Newer { file: file.to_owned(), found });
         }
-        let writer = Arc::new(Mutex::new(writer));
-        let checkpointer = Checkpointer::start(file, &writer, checkpoint_pages).map_err(database)?;
-        Ok(Database { file: file.to_owned(), writer, readers: Mutex::default(), checkpointer })
+        let writer = Writer::start(file, writer, checkpoint_pages).map_err(at)?;
+        Ok(Database { file: file.to_owned(), writer, readers: Mutex::default() })
     }
 
-    /// The connection that writes.
-    pub fn writer(&self) -> MutexGuard<'_, Connection> {
-        // A transaction that a panic left is rolled back before the next begins.
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Who writes.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
     }
 
-    /// A connection that only reads, of its own.
+    /// A connection that only reads, of its own, and sees what was written before this call.
     pub fn connection(&self) -> rusqlite::Result<Connection> {
+        self.writer.commit()?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.file, flags)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
@@ -140,8 +138,19 @@ impl Database {
         Ok(connection)
     }
 
-    /// Reads with a connection that is kept for the next reader.
+    /// Reads a few rows: what is not committed yet, too.
     pub fn read<R, E: From<rusqlite::Error>>(&self, read: impl FnOnce(&Connection) -> Result<R, E>) -> Result<R, E> {
+        if self.writer.is_ahead() { self.writer.read(read) } else { self.read_beside(read) }
+    }
+
+    /// Reads many rows: what was written is committed first, so that nobody has to wait for this reader.
+    pub fn scan<R, E: From<rusqlite::Error>>(&self, read: impl FnOnce(&Connection) -> Result<R, E>) -> Result<R, E> {
+        self.writer.commit()?;
+        self.read_beside(read)
+    }
+
+    /// Reads with a connection that is kept for the next reader.
+    fn read_beside<R, E: From<rusqlite::Error>>(&self, read: impl FnOnce(&Connection) -> Result<R, E>) -> Result<R, E> {
         let kept = self.readers().pop();
         let connection = match kept {
             Some(connection) => connection,
@@ -159,19 +168,6 @@ impl Database {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        if let Err(error) = self.writer().wal_hook(None::<NoHook>) {
-            warn!(%error, "a database could not be closed well");
-            return;
-        }
-        self.checkpointer.end();
-    }
-}
-
-/// What a connection calls that calls nobody.
-type NoHook = fn(&mut rusqlite::hooks::Wal, i32) -> rusqlite::Result<()>;
 
 fn prepare(file: &Path) -> rusqlite::Result<Connection> {
     let is_new = !file.exists();
@@ -201,31 +197,39 @@ fn is_damaged(error: &rusqlite::Error) -> bool {
 mod tests {
     use super::*;
 
-    /// How many pages the database and its log have after many small commits.
-    fn pages_after_commits(checkpoint_pages: i32) -> [u64; 2] {
-        const COMMITS: u64 = 2_000;
-        let dir = tempfile::tempdir().expect("a folder");
-        let file = dir.path().join("shard-1.db");
-        let database = Database::open_with(&file, checkpoint_pages).expect("opened");
-        for number in 0..COMMITS {
+    const COMMITS: u64 = 2_000;
+
+    fn commit_often(database: &Database, numbers: std::ops::Range<u64>) {
+        let text = "x".repeat(PAGE_BYTES as usize);
+        for number in numbers {
             let row = "INSERT INTO piece VALUES ('team', 'turn', 0, ?1, 0, ?2)";
-            let text = "x".repeat(PAGE_BYTES as usize);
-            database.writer().execute(row, rusqlite::params![number.cast_signed(), text]).expect("written");
+            let values = rusqlite::params![number.cast_signed(), text];
+            let written = database.writer().write(|it| it.execute(row, values));
+            written.and_then(|_| database.writer().commit()).expect("written");
         }
-        let count = |it: &Connection| it.query_row("SELECT count(*) FROM piece", [], |row| row.get::<_, i64>(0));
-        assert_eq!(database.read(count).expect("read"), COMMITS.cast_signed());
-        [file.clone(), file.with_extension("db-wal")]
-            .map(|file| file.metadata().expect("there").len() / PAGE_BYTES.cast_unsigned())
     }
 
     #[test]
     fn the_log_is_moved_while_the_writer_goes_on() {
-        let [database, log] = pages_after_commits(100);
+        let dir = tempfile::tempdir().expect("a folder");
+        let [file, alone] = ["shard-1.db", "shard-2.db"].map(|name| dir.path().join(name));
+        let pages = |file: &Path| file.metadata().expect("there").len() / PAGE_BYTES.cast_unsigned();
+        let log_of = |file: &Path| file.with_extension("db-wal");
+        let database = Database::open_with(&file, 100).expect("opened");
+        commit_often(&database, 0..COMMITS);
+        while pages(&file) < COMMITS {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        commit_often(&database, COMMITS..2 * COMMITS);
+        let count = |it: &Connection| it.query_row("SELECT count(*) FROM piece", [], |row| row.get::<_, i64>(0));
+        assert_eq!(database.read(count).expect("read"), 2 * COMMITS.cast_signed());
         // The control: nobody moves it.
-        let [alone, whole_log] = pages_after_commits(i32::MAX);
-        assert!(database > 1_000 && alone < 100, "{database} pages, and {alone} where nobody moves them");
-        // Whatever was moved gave its place to what came after it.
-        assert!(log < whole_log, "{log} pages in the log, and {whole_log} where nobody moves them");
+        let control = Database::open_with(&alone, i32::MAX).expect("opened");
+        commit_often(&control, 0..2 * COMMITS);
+        assert!(pages(&alone) < 100, "{} pages where nobody moves them", pages(&alone));
+        // What was moved gave its place to what came after it.
+        let [log, whole_log] = [&file, &alone].map(|file| pages(&log_of(file)));
+        assert!(log < whole_log * 3 / 4, "{log} pages in the log, and {whole_log} where nobody moves them");
     }
 
     #[test]
@@ -235,7 +239,8 @@ mod tests {
         std::fs::write(&file, [7; 8_192]).expect("written");
         let database = Database::open(&file).expect("made anew");
         assert!(file.with_extension("damaged").exists());
-        database.writer().pragma_update(None, "user_version", SCHEMA + 1).expect("written");
+        let newer = |it: &mut Connection| it.pragma_update(None, "user_version", SCHEMA + 1);
+        database.writer().alone(newer).expect("written");
         drop(database);
         assert!(matches!(Database::open(&file), Err(OpenError::Newer { found, .. }) if found == SCHEMA + 1));
     }

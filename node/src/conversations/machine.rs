@@ -1,6 +1,6 @@
-//! The state that one shard's log makes, in one SQLite file: a batch of entries is one transaction together with the
-//! index of its last entry, so that no entry is applied twice. It can be rebuilt from the group's snapshot and log, and
-//! is therefore synced only when SQLite moves its own log into the file.
+//! The state that one shard's log makes, in one SQLite file: what entries do is one transaction together with the index of
+//! the last of them, so that no entry is applied twice. It can be rebuilt from the group's snapshot and log, and is
+//! therefore committed a little later, and synced only when SQLite moves its own log into the file.
 
 use std::io::Read;
 use std::path::Path;
@@ -46,7 +46,7 @@ impl State {
     /// Opens, or creates, the state in `file`.
     pub fn open(file: &Path) -> Result<Arc<State>, OpenError> {
         let database = Database::open(file)?;
-        let applied = database.writer().query_row("SELECT number FROM applied", [], |row| row.get(0));
+        let applied = database.read(|rows| rows.query_row("SELECT number FROM applied", [], |row| row.get(0)));
         let applied: i64 = applied.map_err(|source| OpenError::Database { file: file.to_owned(), source })?;
         let applied = AtomicU64::new(applied.cast_unsigned());
         Ok(Arc::new(State { database, applied, closed: watch::Sender::default() }))
@@ -64,14 +64,13 @@ impl State {
 
     fn apply_all(&self, entries: &[Entry]) -> Result<Vec<Bytes>, ApplyError> {
         let Some(last) = entries.last() else { return Ok(Vec::new()) };
-        let mut writer = self.database.writer();
-        let batch = writer.transaction()?;
-        let taken = entries.iter().map(|entry| apply(&batch, entry).map(Taken::encode));
-        let taken: Vec<Bytes> = taken.collect::<Result<_, _>>()?;
-        batch.prepare_cached("UPDATE applied SET number = ?1")?.execute([last.index.cast_signed()])?;
-        batch.commit()?;
-        self.applied.store(last.index, Ordering::Release);
-        Ok(taken)
+        self.database.writer().write(|batch| {
+            let taken = entries.iter().map(|entry| apply(batch, entry).map(Taken::encode));
+            let taken: Vec<Bytes> = taken.collect::<Result<_, _>>()?;
+            batch.prepare_cached("UPDATE applied SET number = ?1")?.execute([last.index.cast_signed()])?;
+            self.applied.store(last.index, Ordering::Release);
+            Ok(taken)
+        })
     }
 }
 
@@ -91,7 +90,7 @@ impl Machine for State {
 
     fn restore(&self, from: &mut dyn Read) -> Result<(), MachineError> {
         let broken = |error| MachineError::new("a snapshot of the conversations cannot be restored", error);
-        let applied = frozen::restore(&mut self.database.writer(), from).map_err(broken)?;
+        let applied = self.database.writer().alone(|it| frozen::restore(it, from)).map_err(broken)?;
         self.applied.store(applied, Ordering::Release);
         Ok(())
     }

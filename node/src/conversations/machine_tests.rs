@@ -147,3 +147,74 @@ fn what_a_turn_writes_counts_in_its_own_term_only() {
     assert!(state.underway().expect("read").is_empty());
     assert_eq!(apply_in(&state, 11, 4, &record), Taken::Applied);
 }
+
+#[test]
+fn what_a_crash_takes_the_log_gives_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (file, crashed) = (dir.path().join("one.db"), dir.path().join("crashed.db"));
+    let state = State::open(&file).expect("open");
+    let log: Vec<Command> = (1..=5).map(|number| turn("a", &format!("t{number}"), number)).collect();
+    let number = |state: &State| state.summary(&workspace(), "a").expect("read").map_or(0, |summary| summary.turns);
+    for (index, command) in (1..).zip(&log) {
+        apply(&state, index, command);
+        assert_eq!(number(&state), index, "what was applied is read, committed or not");
+        if index == 2 {
+            state.database.writer().commit().expect("committed");
+        }
+    }
+    // The files as a killed process leaves them.
+    for end in ["db", "db-wal"] {
+        std::fs::copy(file.with_extension(end), crashed.with_extension(end)).expect("copied");
+    }
+    let copy = State::open(&crashed).expect("open");
+    let had = copy.applied();
+    assert!((2..=5).contains(&had) && number(&copy) == had, "what is there, and how far it goes, are of one moment");
+    for (index, command) in (1..).zip(&log).filter(|(index, _)| *index > had) {
+        assert_eq!(apply(&copy, index, command), Taken::Applied);
+    }
+    assert_eq!(
+        copy.turns(&workspace(), "a", |_| false).expect("read"),
+        state.turns(&workspace(), "a", |_| false).expect("read")
+    );
+}
+
+#[test]
+fn what_was_written_is_committed_soon() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("one.db");
+    let state = State::open(&file).expect("open");
+    let committed = || {
+        let beside = Connection::open(&file).expect("open");
+        beside.query_row("SELECT number FROM applied", [], |row| row.get::<_, i64>(0)).expect("read").cast_unsigned()
+    };
+    for index in 1..=3 {
+        apply(&state, index, &turn("a", &format!("t{index}"), index));
+        while committed() < index {
+            std::thread::yield_now();
+        }
+    }
+    apply(&state, 4, &turn("a", "t4", 4));
+    drop(state);
+    assert_eq!(committed(), 4, "closing commits");
+}
+
+#[test]
+fn an_entry_that_cannot_be_applied_stops_the_state_until_it_is_opened_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("one.db");
+    let state = State::open(&file).expect("open");
+    apply(&state, 1, &turn("a", "t1", 1));
+    state.database.writer().commit().expect("committed");
+    let [good, bad] = [turn("a", "t2", 2).encode().expect("JSON"), Bytes::from_static(b"no command")];
+    let entries = [good, bad].into_iter().zip(2..);
+    let entries: Vec<Entry> = entries.map(|(command, index)| Entry { index, term: 1, command }).collect();
+    assert!(Machine::apply(&*state, &entries).is_err());
+    let again = Entry { index: 4, term: 1, command: turn("a", "t3", 3).encode().expect("JSON") };
+    let refused = Machine::apply(&*state, &[again]).expect_err("nothing may follow what is missing");
+    let said = std::error::Error::source(&refused).map(ToString::to_string).unwrap_or_default();
+    assert!(said.contains("start the node again"), "{said}");
+    assert!(state.summary(&workspace(), "a").is_err() && state.list(&workspace(), None, 9).is_err());
+    drop(state);
+    let state = State::open(&file).expect("open");
+    assert_eq!((state.applied(), state.summary(&workspace(), "a").expect("read").expect("there").turns), (1, 1));
+}

@@ -7,7 +7,7 @@ pub mod log;
 
 mod db;
 
-mod checkpoint;
+mod writer;
 
 mod machine;
 

@@ -63,7 +63,7 @@ impl State {
         conversation: &str,
         mut enough: impl FnMut(&Turn) -> bool,
     ) -> Result<Vec<Turn>, ReadError> {
-        self.database().read(|db| {
+        self.database().scan(|db| {
             let newest_first = "SELECT body FROM turn WHERE workspace = ?1 AND conversation = ?2 ORDER BY number DESC";
             let mut statement = db.prepare_cached(newest_first)?;
             let mut rows = statement.query([workspace.as_str(), conversation])?;
@@ -94,7 +94,7 @@ impl State {
         limit: usize,
     ) -> Result<Vec<(Vec<u8>, String, Summary)>, ReadError> {
         let (time, id) = cursor.and_then(read_cursor).unwrap_or((i64::MAX, String::new()));
-        self.database().read(|db| {
+        self.database().scan(|db| {
             let mut statement = db.prepare_cached(
                 "SELECT title, agent, turns, input, output, created_ms, updated_ms, id FROM conversation \
                  WHERE workspace = ?1 AND (updated_ms < ?2 OR (updated_ms = ?2 AND id > ?3)) \
@@ -113,7 +113,7 @@ impl State {
 
     /// Turns that wait for a person, the oldest first.
     pub fn waiting(&self, workspace: &WorkspaceId) -> Result<Vec<Waiting>, ReadError> {
-        self.database().read(|db| {
+        self.database().scan(|db| {
             let mut statement = db.prepare_cached("SELECT body FROM waiting WHERE workspace = ?1 ORDER BY turn")?;
             let mut rows = statement.query([workspace.as_str()])?;
             let mut found = Vec::new();
@@ -157,7 +157,7 @@ impl State {
 
     /// Turns that began, are not over, and wait for nobody.
     pub fn underway(&self) -> Result<Vec<(WorkspaceId, String)>, ReadError> {
-        self.database().read(|db| {
+        self.database().scan(|db| {
             let mut statement = db.prepare_cached(
                 "SELECT DISTINCT workspace, turn FROM piece AS p WHERE kind = ?1 AND NOT EXISTS \
                  (SELECT 1 FROM waiting AS w WHERE w.workspace = p.workspace AND w.turn = p.turn)",
@@ -173,7 +173,7 @@ impl State {
 
     /// What was used on a day (counted from 1970).
     pub fn spent(&self, day: u64) -> Result<Vec<(WorkspaceId, AgentName, Spent)>, ReadError> {
-        self.database().read(|db| {
+        self.database().scan(|db| {
             let mut statement = db.prepare_cached("SELECT workspace, agent, tokens, cost FROM day WHERE day = ?1")?;
             let mut rows = statement.query([day.cast_signed()])?;
             let mut found = Vec::new();

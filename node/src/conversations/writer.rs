@@ -1,94 +1,224 @@
-//! Moves SQLite's log into the database beside the connection that writes: a commit that did it would keep every turn of
-//! the shard waiting for as long as tens of megabytes take to be synced, read and written again.
+//! The connection that writes a shard's database, and the thread that commits what it wrote.
 //!
-//! SQLite lets one connection move what another has committed while that one goes on. So a thread does it, again and
-//! again until little is left; that rest it moves while nobody writes, after which the log begins anew. See "Checkpointing"
-//! in <https://www.sqlite.org/wal.html>.
+//! The rows of a database's newest messages lie in the same few pages, and a commit writes each page that changed: one
+//! commit for many messages writes a tenth of what one for each does. Nothing is lost by that, since the replicated log has
+//! every entry that is not in a commit. Whoever reads sees what is not committed too, see [`Database::read`].
+//!
+//! The same thread moves SQLite's own log into the database. A commit that did it would keep the shard's turns waiting while
+//! the disk syncs all its pages. It moves them while the writer goes on, and what came meanwhile while nobody writes, after
+//! which the log begins anew. See "Checkpointing" in <https://www.sqlite.org/wal.html>.
+//!
+//! [`Database::read`]: super::db::Database::read
 
-use std::path::Path;
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rusqlite::hooks::Wal;
 use tracing::warn;
 
-/// So few pages of the log are moved while nobody writes.
-const REST_PAGES: i64 = 200;
-/// How often the log is moved while it grows, before the rest is, whatever is left.
-const PASSES_MAX: usize = 4;
+/// What was written is committed after so long.
+const COMMIT_AFTER: Duration = Duration::from_millis(100);
 /// The pause after the log could not be moved to its end: a reader still needs it.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The thread that moves the log of one database.
-pub struct Checkpointer(Option<JoinHandle<()>>);
+/// The connection that writes, and its thread.
+pub struct Writer {
+    shared: Arc<Shared>,
+    /// Tells the thread that there is something to commit.
+    wake: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
 
-impl Checkpointer {
-    /// Starts the thread for the database in `file`, which is called when a commit of `writer` leaves more than `pages_max`
-    /// in the log. It ends when the writer is told to call nobody any more.
-    pub fn start(file: &Path, writer: &Arc<Mutex<Connection>>, pages_max: i32) -> rusqlite::Result<Checkpointer> {
-        let connection = Connection::open(file)?;
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        let (wanted, calls): (SyncSender<()>, _) = mpsc::sync_channel(1);
-        let hook = move |_: &mut rusqlite::hooks::Wal, pages: i32| {
-            if pages >= pages_max {
-                // It may have been called already.
-                _ = wanted.try_send(());
-            }
+/// What the thread has too.
+struct Shared {
+    file: PathBuf,
+    /// Gone after a failure: what was written since the last commit is then lost to this process, and only opening the
+    /// database again, and the log after it, brings it back.
+    connection: Mutex<Option<Connection>>,
+    /// Whether a transaction is under way. Changed only by who has the connection.
+    underway: AtomicBool,
+    /// Pages in SQLite's log after the last commit.
+    log_pages: Arc<AtomicI32>,
+}
+
+/// Something was not committed and is lost to this process.
+fn lost() -> rusqlite::Error {
+    let what = "an earlier write to this database failed; start the node again, and the replicated log fills it in";
+    rusqlite::Error::ToSqlConversionFailure(what.into())
+}
+
+impl Writer {
+    /// Starts the thread, which moves SQLite's log when a commit leaves at least `pages_max` in it.
+    pub fn start(file: &Path, mut connection: Connection, pages_max: i32) -> io::Result<Writer> {
+        let log_pages = Arc::new(AtomicI32::new(0));
+        let seen = Arc::clone(&log_pages);
+        let hook = move |_: &mut Wal, pages: i32| {
+            seen.store(pages, Ordering::Relaxed);
             Ok(())
         };
-        lock(writer).wal_hook(Some(hook))?;
-        let thread = thread::Builder::new().name("checkpoint".into());
-        let writer = Arc::downgrade(writer);
-        let thread = thread.spawn(move || run(&connection, &writer, &calls));
-        let thread = thread.inspect_err(|error| warn!(%error, "no thread to move a shard's log: it grows")).ok();
-        Ok(Checkpointer(thread))
+        connection.wal_hook(Some(hook)).map_err(io::Error::other)?;
+        let (connection, underway) = (Mutex::new(Some(connection)), AtomicBool::new(false));
+        let shared = Arc::new(Shared { file: file.to_owned(), connection, underway, log_pages });
+        let (wake, calls) = mpsc::sync_channel(1);
+        let keeper = Keeper { shared: Arc::clone(&shared), pages_max, own: None, not_before: None };
+        let thread = thread::Builder::new().name("commits".into()).spawn(move || keeper.run(&calls))?;
+        Ok(Writer { shared, wake: Some(wake), thread: Some(thread) })
     }
 
-    /// Waits for the thread, after the writer was told to call nobody any more.
-    pub fn end(&mut self) {
-        if let Some(thread) = self.0.take() {
-            // One that panicked has said so.
-            _ = thread.join();
+    /// Writes in the transaction that is under way, or begins one. After an error nothing more can be written or read.
+    pub fn write<R, E: From<rusqlite::Error>>(&self, write: impl FnOnce(&Connection) -> Result<R, E>) -> Result<R, E> {
+        let mut place = self.shared.lock();
+        // Taken out, so that it is gone after an error and after a panic: closing it undoes what was half written.
+        let connection = place.take().ok_or_else(lost)?;
+        let begins = !self.shared.underway.load(Ordering::Relaxed);
+        self.shared.underway.store(true, Ordering::Release);
+        if begins {
+            connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        }
+        let written = write(&connection)?;
+        *place = Some(connection);
+        drop(place);
+        if let Some(wake) = self.wake.as_ref().filter(|_| begins) {
+            // It may have been called already.
+            _ = wake.try_send(());
+        }
+        Ok(written)
+    }
+
+    /// Whether something is not committed.
+    pub fn is_ahead(&self) -> bool {
+        self.shared.underway.load(Ordering::Acquire)
+    }
+
+    /// Reads what is not committed too. Writing waits for it.
+    pub fn read<R, E: From<rusqlite::Error>>(&self, read: impl FnOnce(&Connection) -> Result<R, E>) -> Result<R, E> {
+        read(self.shared.lock().as_ref().ok_or_else(lost)?)
+    }
+
+    /// Commits what was written.
+    pub fn commit(&self) -> rusqlite::Result<()> {
+        self.shared.commit(&mut self.shared.lock())
+    }
+
+    /// Does something with the connection while no transaction is under way.
+    pub fn alone<R, E: From<rusqlite::Error>>(
+        &self,
+        act: impl FnOnce(&mut Connection) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let mut place = self.shared.lock();
+        self.shared.commit(&mut place)?;
+        act(place.as_mut().ok_or_else(lost)?)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.wake = None;
+        let file = self.shared.file.display();
+        if self.thread.take().map(JoinHandle::join).is_some_and(|joined| joined.is_err()) {
+            warn!(%file, "the thread that commits ended with a panic");
+        }
+        if let Err(error) = self.commit() {
+            warn!(%error, %file, "a database was closed without its last writes; the replicated log has them");
         }
     }
 }
 
-fn run(connection: &Connection, writer: &Weak<Mutex<Connection>>, calls: &Receiver<()>) {
-    while calls.recv().is_ok() {
-        match move_log(connection, writer) {
-            Ok(0) => {}
-            Ok(_) => thread::sleep(PAUSE),
-            Err(error) => {
-                warn!(%error, "a shard's log could not be moved into its database; it is tried again");
-                thread::sleep(PAUSE);
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.connection.lock().unwrap_or_else(|poisoned| {
+            let mut place = poisoned.into_inner();
+            *place = None;
+            place
+        })
+    }
+
+    fn commit(&self, place: &mut Option<Connection>) -> rusqlite::Result<()> {
+        let connection = place.take().ok_or_else(lost)?;
+        if self.underway.load(Ordering::Relaxed) {
+            connection.prepare_cached("COMMIT")?.execute([])?;
+            self.underway.store(false, Ordering::Release);
+        }
+        *place = Some(connection);
+        Ok(())
+    }
+}
+
+/// What the thread does.
+struct Keeper {
+    shared: Arc<Shared>,
+    pages_max: i32,
+    /// The connection that moves the log while the other one writes.
+    own: Option<Connection>,
+    /// When the log may be moved again.
+    not_before: Option<Instant>,
+}
+
+impl Keeper {
+    fn run(mut self, calls: &Receiver<()>) {
+        while calls.recv().is_ok() {
+            let until = Instant::now() + COMMIT_AFTER;
+            loop {
+                match calls.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                    Ok(()) => {}
+                    Err(RecvTimeoutError::Timeout) => break,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+            self.commit();
+            let due = self.not_before.is_none_or(|moment| Instant::now() >= moment);
+            if due && self.shared.log_pages.load(Ordering::Relaxed) >= self.pages_max {
+                self.move_log_or_pause();
             }
         }
     }
-}
 
-/// Moves the log; says how many pages are left in it.
-fn move_log(connection: &Connection, writer: &Weak<Mutex<Connection>>) -> rusqlite::Result<i64> {
-    for _ in 0..PASSES_MAX {
-        if checkpoint(connection)? <= REST_PAGES {
-            break;
+    fn commit(&self) {
+        let mut place = self.shared.lock();
+        if place.is_some()
+            && let Err(error) = self.shared.commit(&mut place)
+        {
+            // The next write fails, and stops the group.
+            warn!(%error, file = %self.shared.file.display(), "a shard's state could not be committed");
         }
     }
-    match writer.upgrade() {
-        Some(writer) => checkpoint(&lock(&writer)),
-        None => Ok(0),
+
+    fn move_log_or_pause(&mut self) {
+        self.not_before = match self.move_log() {
+            Ok(0) => None,
+            Ok(_) => Some(Instant::now() + PAUSE),
+            Err(error) => {
+                let file = self.shared.file.display();
+                warn!(%error, %file, "SQLite's log could not be moved into the database; it is tried again");
+                Some(Instant::now() + PAUSE)
+            }
+        };
+    }
+
+    /// Moves the log; says how many pages are left in it.
+    fn move_log(&mut self) -> rusqlite::Result<i32> {
+        let connection = match &mut self.own {
+            Some(connection) => connection,
+            none => none.insert(Connection::open(&self.shared.file)?),
+        };
+        checkpoint(connection)?;
+        let mut place = self.shared.lock();
+        self.shared.commit(&mut place)?;
+        checkpoint(connection)
     }
 }
 
 /// Moves what nobody has to wait for; says how many pages are left.
-fn checkpoint(connection: &Connection) -> rusqlite::Result<i64> {
+fn checkpoint(connection: &Connection) -> rusqlite::Result<i32> {
+    // The function of that name does nothing with a connection that has read nothing yet.
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
-        let (all, moved): (i64, i64) = (row.get(1)?, row.get(2)?);
+        let (all, moved): (i32, i32) = (row.get(1)?, row.get(2)?);
         Ok(all - moved)
     })
-}
-
-fn lock(connection: &Mutex<Connection>) -> std::sync::MutexGuard<'_, Connection> {
-    connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
