@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, RaftSnapshotBuilder};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::group::GroupId;
+use crate::group::snapshots::Due;
 use crate::machine::{Entry, Frozen, Machine, MachineError};
 use crate::snapshot::format::Header;
 use crate::snapshot::{Newest, Saved, SnapshotError, SnapshotFile, Snapshots};
@@ -28,11 +29,18 @@ pub struct Applier {
     /// The index of the last command.
     commands: u64,
     applied: watch::Sender<u64>,
+    due: Due,
 }
 
 impl Applier {
-    /// Restores the newest snapshot, unless the machine kept a newer state itself.
-    pub fn open(group: GroupId, machine: Arc<dyn Machine>, snapshots: Snapshots) -> Result<Applier, SnapshotError> {
+    /// Restores the newest snapshot, unless the machine kept a newer state itself. The next one is due after
+    /// `snapshot_entries` or more.
+    pub fn open(
+        group: GroupId,
+        machine: Arc<dyn Machine>,
+        snapshots: Snapshots,
+        snapshot_entries: u64,
+    ) -> Result<Applier, SnapshotError> {
         let newest = snapshots.newest()?;
         let (mut last, mut membership, mut commands) = (None, StoredMembership::default(), 0);
         if let Some(saved) = &newest {
@@ -44,7 +52,13 @@ impl Applier {
         }
         let newest = Arc::new(Newest::new(snapshots.clone(), newest));
         let (applied, _) = watch::channel(commands);
-        Ok(Applier { group, machine, snapshots, newest, last, membership, commands, applied })
+        let due = Due::new(snapshot_entries, last);
+        Ok(Applier { group, machine, snapshots, newest, last, membership, commands, applied, due })
+    }
+
+    /// Told when a snapshot should be made.
+    pub fn snapshot_wanted(&self) -> Arc<Notify> {
+        self.due.wanted()
     }
 
     /// The index of the last command that the machine has.
@@ -131,6 +145,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
     {
         let answers = self.take(entries).await.map_err(|error| self.write_error(&error))?;
         self.applied.send_if_modified(|applied| std::mem::replace(applied, self.commands) != self.commands);
+        self.due.applied(self.last);
         Ok(answers)
     }
 
@@ -143,6 +158,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
             membership: self.membership.clone(),
             commands: self.commands,
         };
+        self.due.made(self.last);
         // Between two batches, so that the state is the one that the header speaks of.
         let state = self.machine.freeze();
         let snapshots = self.snapshots.clone();
@@ -170,6 +186,7 @@ impl RaftStateMachine<TypeConfig> for Applier {
         self.membership = saved.header.membership.clone();
         self.commands = saved.header.commands;
         self.applied.send_replace(self.commands);
+        self.due.made(self.last);
         Ok(())
     }
 

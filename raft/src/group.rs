@@ -5,6 +5,8 @@ mod members;
 
 mod proposer;
 
+pub(crate) mod snapshots;
+
 mod suspect;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,7 +63,8 @@ pub struct Timers {
     /// How long at most; each node draws its own between the two. It looks as often as every one and a half heartbeats.
     /// For half of this time a voter that has heard a leader votes for nobody else.
     pub election_max: Duration,
-    /// After how many entries of the log the next snapshot is made.
+    /// After how many entries of the log the next snapshot is made, at least: with a long log it is a sixteenth of it, but
+    /// never more than sixteen times as many.
     pub snapshot_entries: u64,
     /// How many entries that are in a snapshot are kept, for voters that are a little behind.
     pub kept_entries: u64,
@@ -102,8 +105,8 @@ pub(crate) struct Inner {
     members: watch::Receiver<Members>,
     pub(crate) links: Arc<Links>,
     applied: watch::Receiver<u64>,
-    follow: JoinHandle<()>,
-    suspect: Option<JoinHandle<()>>,
+    /// They end with the group.
+    tasks: Vec<JoinHandle<()>>,
     /// How long a caller waits for a group that has no leader.
     leader_wait: Duration,
 }
@@ -268,7 +271,7 @@ impl Groups {
         let config = Arc::new(self.config()?);
         let (mut log, applier) = self.read(group, machine).await?;
         log.stand_again(self.node.0).await.map_err(|error| OpenGroupError::Log { group, source: error.into() })?;
-        let applied = applier.applied();
+        let (applied, snapshot_wanted) = (applier.applied(), applier.snapshot_wanted());
         let start = |error: &(dyn std::error::Error + 'static)| OpenGroupError::Start { group, why: chain(error) };
         let found = log.get_log_state().await.map_err(|error| start(&error))?.last_log_id;
         let links = Arc::new(Links::new(group, self.node, Arc::clone(&self.transport), found));
@@ -287,7 +290,8 @@ impl Groups {
         let leader_wait = self.timers.election_max * 2;
         let proposer = Proposer::start(raft.clone());
         let suspect = suspect::start(&raft, &links, self.timers.heartbeat);
-        let inner = Inner { raft, proposer, status, members, applied, follow, suspect, leader_wait, links };
+        let tasks = [follow, snapshots::start(&raft, snapshot_wanted)].into_iter().chain(suspect).collect();
+        let inner = Inner { raft, proposer, status, members, applied, tasks, leader_wait, links };
         let group = Group { inner: Arc::new(inner) };
         // Not an error: whoever needs a leader finds out.
         group.led().await;
@@ -296,7 +300,7 @@ impl Groups {
 
     /// Reads what is on disk, all of which is checked.
     async fn read(&self, group: GroupId, machine: Arc<dyn Machine>) -> Result<(LogStore, Applier), OpenGroupError> {
-        let (store, work) = (self.store.clone(), self.store.work());
+        let (store, work, snapshot_entries) = (self.store.clone(), self.store.work(), self.timers.snapshot_entries);
         let read = work.run(move || {
             let dir = store.snapshots_dir();
             let log = LogStore::new(store, group);
@@ -304,7 +308,7 @@ impl Groups {
             let snapshot_error = |error: SnapshotError| OpenGroupError::Snapshot { group, source: error.into() };
             let purged = log.check().map_err(log_error)?;
             let snapshots = Snapshots::open(&dir, group).map_err(snapshot_error)?.working(work);
-            let applier = Applier::open(group, machine, snapshots).map_err(snapshot_error)?;
+            let applier = Applier::open(group, machine, snapshots, snapshot_entries).map_err(snapshot_error)?;
             match purged {
                 Some(purged) if applier.last().is_none_or(|last| last.index < purged.index) => {
                     Err(OpenGroupError::NoSnapshot { group, purged: purged.index, dir })
@@ -316,7 +320,7 @@ impl Groups {
     }
 
     fn config(&self) -> Result<openraft::Config, OpenGroupError> {
-        let Timers { heartbeat, election_min, election_max, snapshot_entries, kept_entries } = self.timers;
+        let Timers { heartbeat, election_min, election_max, snapshot_entries: _, kept_entries } = self.timers;
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         // openraft waits for a lease, which is its longest wait, and then for a wait between its shortest and its longest.
         let lease = ms(election_max) / 2;
@@ -333,9 +337,8 @@ impl Groups {
             election_timeout_min: shortest,
             election_timeout_max: lease,
             install_snapshot_timeout: ms(election_max * 10),
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_entries.max(1)),
+            snapshot_policy: SnapshotPolicy::Never, // See `snapshots`.
             max_in_snapshot_log_to_keep: kept_entries,
-            replication_lag_threshold: snapshot_entries.saturating_add(kept_entries).max(1),
             ..openraft::Config::default()
         };
         config.validate().map_err(|error| OpenGroupError::Timers { why: error.to_string() })
@@ -432,10 +435,7 @@ impl Group {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.follow.abort();
-        if let Some(suspect) = &self.suspect {
-            suspect.abort();
-        }
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -2,6 +2,7 @@
 //! that; so the newest file with a name is whole, or it is damaged and refused.
 
 pub mod format;
+mod paced;
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read};
@@ -13,6 +14,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncSeek, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use self::format::{Header, Reader, Writer};
+use self::paced::Paced;
 use crate::group::GroupId;
 use crate::machine::{Frozen, MachineError};
 use crate::types::SnapshotMeta;
@@ -20,6 +22,8 @@ use crate::work::{Work, WorkFile};
 
 const SUFFIX: &str = "snapshot";
 const UNFINISHED_SUFFIX: &str = "unfinished";
+/// How much of a snapshot is written at once, in bytes.
+const WRITE_BYTES: usize = 128 << 10;
 
 /// Why a snapshot cannot be used or made.
 #[derive(Debug, thiserror::Error)]
@@ -110,10 +114,11 @@ impl Snapshots {
         let file = self.file_of(&header);
         let unfinished = file.with_extension(UNFINISHED_SUFFIX);
         let write = || {
-            let mut writer = Writer::new(BufWriter::new(File::create(&unfinished)?), &header)?;
+            let out = Paced::new(File::create(&unfinished)?);
+            let mut writer = Writer::new(BufWriter::with_capacity(WRITE_BYTES, out), &header)?;
             state(&mut writer)?;
             let out = writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
-            out.sync_all()
+            out.into_file().sync_all()
         };
         write().map_err(|source| self.write_error(source))?;
         self.name(&unfinished, &file)?;

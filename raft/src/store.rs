@@ -29,6 +29,8 @@ const SNAPSHOTS_DIR: &str = "snapshots";
 const WRITE_BUFFER_BYTES: usize = 8 << 20;
 const WRITE_BUFFERS_MAX: i32 = 2;
 const WAL_BYTES_MAX: u64 = 64 << 20;
+/// A table is on its way to the disk while it is written, so that an fsync of the log never waits for all of one.
+const TABLE_STEP_BYTES: u64 = 512 << 10;
 const CACHE_BYTES: usize = 2 << 20;
 const OPEN_FILES_MAX: i32 = 64;
 const BACKGROUND_JOBS_MAX: i32 = 2;
@@ -280,6 +282,7 @@ fn options() -> Options {
     options.set_write_buffer_size(WRITE_BUFFER_BYTES);
     options.set_max_write_buffer_number(WRITE_BUFFERS_MAX);
     options.set_max_total_wal_size(WAL_BYTES_MAX);
+    options.set_bytes_per_sync(TABLE_STEP_BYTES);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_max_background_jobs(BACKGROUND_JOBS_MAX);
     options.set_manifest_preallocation_size(MANIFEST_STEP_BYTES);

@@ -54,7 +54,7 @@ impl StoreBuilder<TypeConfig, LogStore, Applier, TempDir> for Builder {
         let store = Store::open(dir.path()).expect("a store");
         let group = GroupId(7);
         let snapshots = Snapshots::open(&store.snapshots_dir(), group).expect("a folder for snapshots");
-        let applier = Applier::open(group, Arc::new(Journal::default()), snapshots).expect("an applier");
+        let applier = Applier::open(group, Arc::new(Journal::default()), snapshots, 1_000).expect("an applier");
         for neighbour in [GroupId(6), GroupId(8)] {
             let mut log = LogStore::new(store.clone(), neighbour);
             log.blocking_append((0..9).map(|index| blank_ent(9, 9, index))).await?;

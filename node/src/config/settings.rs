@@ -163,8 +163,9 @@ settings! {
         /// The longest silence of the leader that starts an election; each node draws its own between the two. More than
         /// twice the heartbeat.
         election_max: Duration = "1300ms" in "100ms".."120s";
-        /// How many entries of a group's log are kept before a snapshot stands in for them. A snapshot is the whole state of the
-        /// group: the more conversations there are, the more one costs.
+        /// How many entries of a group's log are kept at least before a snapshot stands in for them. A snapshot is the whole
+        /// state of the group, which the log makes longer: a log of more than sixteen times as many entries keeps a
+        /// sixteenth of them, but never more than sixteen times this number.
         snapshot_entries: u64 = "20000" in "10".."10000000";
     }
     /// The cluster: other nodes that this one belongs together with.
