@@ -1,4 +1,4 @@
-//! Three etcd processes with their own default timers, on the same disk.
+//! Three etcd processes with Caxton's timers, on the same disk.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use caxton_benches::etcd::PutRequest;
 use caxton_benches::etcd::kv_client::KvClient;
 use caxton_benches::map::key;
+use caxton_raft::Timers;
 use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};
 
@@ -19,6 +20,9 @@ const VALUE_BYTES: usize = 256;
 const POLL: Duration = Duration::from_millis(10);
 /// How long one put may take while there is no leader.
 const PUT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a put waits for a server whose leader was killed, before the other one is asked. A server keeps a put for seconds
+/// when it has no leader, also after there is one.
+const TRY_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Three processes, which end with this value.
 pub struct Etcd {
@@ -84,7 +88,11 @@ impl Etcd {
         let name = format!("n{number}");
         let all: Vec<String> = self.peers.iter().enumerate().map(|(at, peer)| format!("n{at}={peer}")).collect();
         let (peer, client) = (&self.peers[number], &self.clients[number]);
+        let Timers { heartbeat, election_min, .. } = Timers::default();
         Command::new(&self.program)
+            .args(["--heartbeat-interval", &heartbeat.as_millis().to_string()])
+            // It draws its own between this and twice as much.
+            .args(["--election-timeout", &election_min.as_millis().to_string()])
             .arg("--data-dir")
             .arg(self.dir.join(&name))
             .args(["--name", &name, "--initial-cluster", &all.join(","), "--log-level", "error"])
@@ -136,7 +144,7 @@ impl Etcd {
         let _ = self.processes[leader].kill();
         let _ = self.processes[leader].wait();
         let mut tries = 0;
-        while putters[tries % 2].put(0, number).await.is_err() {
+        while !matches!(tokio::time::timeout(TRY_TIMEOUT, putters[tries % 2].put(0, number)).await, Ok(Ok(()))) {
             tries += 1;
             ensure!(killed.elapsed() < PATIENCE, "etcd took no put after its leader was killed");
         }

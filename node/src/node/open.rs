@@ -1,0 +1,319 @@
+//! Opens the stores and the log, and wires what works on them. The peers' port opens before the log, whose messages are what
+//! a node starts with that is behind; nothing runs by itself yet.
+
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use caxton_embed::Model;
+use caxton_proto::log::Token;
+use caxton_proto::log::cluster::NodeFacts;
+use caxton_raft::deploy_log::{self, DeployLog};
+use caxton_raft::{Birth, Groups, NodeIdentity, Origin, Store, Timers};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::StartError;
+use super::peer_port::{self, PeerPort};
+use crate::activity::Activity;
+use crate::affinity;
+use crate::artifacts::{Artifacts, Space};
+use crate::auth::{Auth, KnownTokens};
+use crate::capability::{Router, RouterLimits, Vectors};
+use crate::catalog::Catalogs;
+use crate::cluster::hearsay::{Hearsay, Manner};
+use crate::cluster::join::Introduction;
+use crate::cluster::keyring::{self, Keyring};
+use crate::cluster::secret::SharedSecret;
+use crate::cluster::service::{self, Service};
+use crate::cluster::{self, Cluster};
+use crate::config::Config;
+use crate::conversations::Conversations;
+use crate::deploy::pins::Pins;
+use crate::deploy::{Deployer, Limits, Rules};
+use crate::http::{self, Services};
+use crate::invoke::{self, Invoker};
+use crate::llm::Tape;
+use crate::llm::models::Models;
+use crate::llm::providers::{Providers, Settings as ProviderSettings};
+use crate::peers::credentials::Certified;
+use crate::peers::door::Door;
+use crate::peers::{Book, Credentials, Lives, Peers, VERSION};
+use crate::replicas::Replicas;
+use crate::secrets::SecretStore;
+use crate::tasks::Tasks;
+use crate::tools::{ToolSettings, Tools};
+
+/// How many entries that a snapshot covers are kept in the log, for voters that are a little behind.
+const LOG_ENTRIES_KEPT: u64 = 500;
+/// The variables of the node's own environment that a tool's process gets.
+const PROCESS_VARIABLES: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ"];
+
+/// What a node starts with.
+pub struct Start {
+    pub config: Config,
+    pub started: Instant,
+    pub stop: CancellationToken,
+    pub identity: NodeIdentity,
+    pub own: Introduction,
+    pub port: Option<PeerPort>,
+    pub sentences: Model,
+}
+
+/// What is open.
+pub struct Opened {
+    pub services: Services,
+    pub groups: Groups,
+    pub pins: Pins,
+    pub replicas: Replicas,
+    pub service: Service,
+    pub facts: NodeFacts,
+    pub hearsay: Option<Hearsay>,
+    /// The API, for requests that peers pass on, once there is one.
+    pub api: Arc<OnceLock<axum::Router>>,
+}
+
+/// Opens the stores and wires what works on them.
+pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
+    let Start { config, started, stop, identity, own, port, sentences } = start;
+    let dir = config.data.dir.clone();
+    let reserve = config.disk.reserve_bytes.0;
+    let secret = &config.cluster.secret_file;
+    let secret = (!secret.as_os_str().is_empty()).then(|| SharedSecret::read(secret)).transpose()?;
+    let credential = secret.as_ref().map(|secret| *secret.credential());
+    let certified = Certified { cluster: identity.cluster, node: identity.node };
+    let credentials = Credentials::open_with(dir.join("tls"), certified, secret)?;
+    let peers = Peers::new(credentials, Book::open(&dir), Lives::begin(&dir, identity.node)?);
+    let (artifacts, store) = open_stores(&dir, reserve).await?;
+    store.claim(&dir.join(cluster::LOG_MARK_FILE)).await?;
+    let groups = Groups::new(store, identity.node, timers(&config), Arc::new(peers.clone()));
+    let (catalogs, pins) = (Catalogs::default(), Pins::default());
+    let replicas = Replicas::new(artifacts.clone(), catalogs.clone(), peers.clone());
+    let service = Service::new(service::Parts {
+        dir: dir.clone(),
+        peers: peers.clone(),
+        groups: groups.clone(),
+        artifacts: artifacts.clone(),
+        replicas: replicas.clone(),
+        credential,
+    });
+    let api = Arc::new(OnceLock::new());
+    let gossip_at = match port {
+        None => None,
+        Some(port) => {
+            let at = (port.address, port.gossip_address().await?);
+            // Open before the log: its messages are what a node starts with that is behind.
+            let routes = peer_port::routes(service.clone(), Arc::clone(&api));
+            door.spawn("peers", Door::new(port.listener, peers.clone(), routes)?.run(door.stop_token()));
+            // Before the log is open, so that a copy of another node's directory never leads anything.
+            peers.introduce().await?;
+            Some(at)
+        }
+    };
+    let (log, conversations) = open_logs(&config, &groups, identity.origin).await?;
+    service.opened(log.clone());
+    let manner = gossip_at.map(|(listen, advertise)| Manner {
+        dir: &dir,
+        listen,
+        advertise,
+        peer_address: &own.peer_address,
+        client_url: &own.client_url,
+        interval: config.cluster.gossip_interval,
+        forget_after: config.cluster.gossip_forget,
+    });
+    let hearsay = match manner {
+        Some(manner) => Some(Hearsay::start(manner, peers.clone()).await?),
+        None => None,
+    };
+    let facts = NodeFacts {
+        node: identity.node,
+        peer_address: own.peer_address.clone(),
+        client_url: own.client_url.clone(),
+        version: VERSION.to_owned(),
+        holds: Vec::new(),
+    };
+    let shards = conversations.all().iter().map(|shard| (shard.id(), shard.group().clone()));
+    let own_groups = shards.chain([(deploy_log::GROUP, log.group().clone())]);
+    let cluster = Cluster::new(cluster::Parts {
+        identity: identity.clone(),
+        facts: facts.clone(),
+        log: log.clone(),
+        groups: own_groups.collect(),
+        peers,
+        heard: hearsay.as_ref().map(Hearsay::members),
+        open: gossip_at.is_some(),
+    });
+    let auth = Arc::new(Auth::open(&dir, &identity.cluster.to_string(), TokensOf(log.clone()))?);
+    let secrets = SecretStore::open(&dir, log.clone())?;
+    let keyring = Keyring::new(keyring::Parts {
+        dir: dir.clone(),
+        log: log.clone(),
+        peers: cluster.peers().clone(),
+        auth: Arc::clone(&auth),
+        secrets: secrets.clone(),
+        gossip: hearsay.as_ref().map(Hearsay::rekeyer),
+    });
+    let following = keyring.clone();
+    // What was rotated holds from the first request on. It has said what was wrong.
+    _ = tokio::task::spawn_blocking(move || following.follow()).await;
+    let tools = Tools::new(tool_settings(&dir, &config), Arc::new(secrets.clone()));
+    let deployer = Deployer::new(
+        log.clone(),
+        catalogs.clone(),
+        artifacts.clone(),
+        tools.clone(),
+        pins.clone(),
+        replicas.clone(),
+        rules(&config),
+    );
+    let backup_replicas = replicas.clone();
+    let uploads = Arc::new(Semaphore::new(config.deploy.uploads_max as usize));
+    let event_streams = Arc::new(Semaphore::new(config.http.event_streams_max as usize));
+    let routing = Router::new(Vectors::at(&dir.join("cache"), sentences), RouterLimits::default());
+    let providers =
+        Providers::new(ProviderSettings::from_env(utf8_variables()))?.with_secrets(Arc::new(secrets.clone()));
+    let mut models = Models::new(providers);
+    if !config.llm.record.as_os_str().is_empty() {
+        models = models.recorded(tape(&config.llm.record)?);
+    }
+    let activity = Activity::default();
+    let invoker = Invoker::new(invoke::Parts {
+        catalogs: catalogs.clone(),
+        conversations,
+        models: Arc::new(models),
+        routes: Arc::new(routing.clone()),
+        toolbox: Arc::new(tools.clone()),
+        activity: activity.clone(),
+        load: routing.load().clone(),
+    });
+    let services = Services::new(http::Parts {
+        cluster,
+        invoker,
+        activity,
+        config: Arc::new(config),
+        auth,
+        keyring,
+        identity: Arc::new(identity),
+        log,
+        catalogs,
+        tools,
+        secrets,
+        artifacts,
+        replicas: backup_replicas,
+        deployer,
+        routing,
+        metrics: crate::telemetry::metrics(),
+        started,
+        uploads,
+        event_streams,
+        stop,
+    });
+    Ok(Opened { services, groups, pins, replicas, service, facts, hearsay, api })
+}
+
+/// Opening the stores is disk work of tens of milliseconds; the two do not need each other.
+async fn open_stores(dir: &Path, reserve: u64) -> Result<(Artifacts, Store), StartError> {
+    let (for_artifacts, for_log) = (dir.to_owned(), dir.join("raft"));
+    let artifacts = tokio::task::spawn_blocking(move || {
+        Artifacts::open(&for_artifacts.join("artifacts"), Space::new(&for_artifacts, reserve))
+    });
+    let store = tokio::task::spawn_blocking(move || Store::open(&for_log));
+    let broken = |source: tokio::task::JoinError| StartError::DataDir { dir: dir.to_owned(), source: source.into() };
+    let (artifacts, store) = tokio::join!(artifacts, store);
+    Ok((artifacts.map_err(broken)??, store.map_err(broken)??))
+}
+
+fn timers(config: &Config) -> Timers {
+    Timers {
+        heartbeat: config.raft.heartbeat,
+        election_min: config.raft.election_min,
+        election_max: config.raft.election_max,
+        snapshot_entries: config.raft.snapshot_entries,
+        kept_entries: LOG_ENTRIES_KEPT,
+    }
+}
+
+/// The deploy log comes first where nobody has noted how many shards there are: it says so.
+async fn open_logs(config: &Config, groups: &Groups, origin: Origin) -> Result<(DeployLog, Conversations), StartError> {
+    let dir = &config.data.dir;
+    let birth = match origin {
+        Origin::Founded => Birth::Founded,
+        Origin::Joined => Birth::Joined,
+    };
+    let folder = dir.join("conversations");
+    if let Some(copy) = affinity::known(dir) {
+        let both = tokio::join!(DeployLog::open(groups, birth), Conversations::open(&folder, groups, birth, copy));
+        return Ok((both.0?, both.1?));
+    }
+    let log = DeployLog::open(groups, birth).await?;
+    let wanted = u32::try_from(config.cluster.shards).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+    let shards = affinity::shards(dir, &log, birth, wanted).await?;
+    let conversations = Conversations::open(&folder, groups, birth, shards).await?;
+    Ok((log, conversations))
+}
+
+fn tool_settings(dir: &Path, config: &Config) -> ToolSettings {
+    let tools = &config.tools;
+    // What a program needs to run at all; never the node's own secrets.
+    let named = |(name, _): &(String, String)| PROCESS_VARIABLES.contains(&name.as_str());
+    ToolSettings {
+        cache: Some(dir.join("cache").join("tools")),
+        scratch: Some(dir.join("scratch")),
+        networks: tools.networks.0.clone(),
+        threads: usize::try_from(tools.threads).unwrap_or(usize::MAX),
+        queue: usize::try_from(tools.queue_max).unwrap_or(usize::MAX),
+        processes: tools.processes.then(|| utf8_variables().filter(named).collect()),
+    }
+}
+
+/// The model that the settings name, or the built-in one, which is not read before it is needed.
+pub async fn sentence_model(dir: PathBuf) -> Result<Model, StartError> {
+    if dir.as_os_str().is_empty() {
+        return Ok(Model::built_in());
+    }
+    let folder = dir.clone();
+    let model = match tokio::task::spawn_blocking(move || Model::open(&folder)).await {
+        Ok(Ok(model)) => model,
+        Ok(Err(error)) => return Err(StartError::Sentences { dir, source: error.into() }),
+        Err(panic) => return Err(StartError::Sentences { dir, source: panic.into() }),
+    };
+    info!(dir = %dir.display(), dimensions = model.dimensions(), "the sentence model was read");
+    Ok(model)
+}
+
+/// Where models' answers are recorded.
+fn tape(dir: &Path) -> Result<Tape, StartError> {
+    let tape = Tape::open(dir).map_err(|source| StartError::Record { dir: dir.to_owned(), source })?;
+    warn!(dir = %dir.display(), "what language models answer is recorded, word for word");
+    Ok(tape)
+}
+
+/// The environment's variables that are text.
+fn utf8_variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn rules(config: &Config) -> Rules {
+    let deploy = &config.deploy;
+    Rules {
+        limits: Limits {
+            files_max: deploy.files_max,
+            file_bytes_max: deploy.file_bytes_max.0,
+            workspace_bytes_max: deploy.workspace_bytes_max.0,
+        },
+        concurrent_max: deploy.concurrent_max as usize,
+        revisions_kept: u32::try_from(deploy.revisions_kept).unwrap_or(u32::MAX),
+        live_wait: deploy.live_timeout,
+    }
+}
+
+/// The log as authentication sees it.
+struct TokensOf(DeployLog);
+
+impl KnownTokens for TokensOf {
+    fn token(&self, id: &str) -> Option<Token> {
+        self.0.read(|state| state.token(id).cloned())
+    }
+}

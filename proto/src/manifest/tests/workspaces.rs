@@ -1,0 +1,141 @@
+//! Workspaces' files.
+
+use super::*;
+
+#[test]
+fn a_whole_workspace_file_is_read() {
+    let text = r#"
+        [workspace]
+        name = "team"
+        description = "Ours"
+        [server]
+        url = "https://caxton.example.com"
+        [grants]
+        http = ["*.example.com"]
+        scratch = true
+        secrets = ["API_KEY"]
+        [llm]
+        provider = "main"
+        model = "small"
+        [providers.main]
+        kind = "openai"
+        base_url = "http://127.0.0.1:11434/v1"
+        timeout = "2m"
+        fallback = ["spare"]
+        [providers.main.prices]
+        small = { input = 0.15, output = 0.6 }
+        [providers.spare]
+        kind = "anthropic"
+        api_key = "env:ANTHROPIC_API_KEY"
+        [budget]
+        tokens_per_day = 1_000_000
+        [retention]
+        revisions_kept = 10
+    "#;
+    let manifest = WorkspaceManifest::parse(&path("caxton.toml"), text).expect("a manifest");
+    assert_eq!(manifest.default_provider().map(|name| name.to_string()).as_deref(), Some("main"));
+    assert_snapshot!(serde_json::to_string_pretty(&manifest).expect("json"), @r#"
+    {
+      "name": "team",
+      "description": "Ours",
+      "server": "https://caxton.example.com",
+      "grants": {
+        "http": [
+          "*.example.com"
+        ],
+        "scratch": true,
+        "clock": false,
+        "random": false,
+        "reuse": false,
+        "secrets": [
+          "API_KEY"
+        ],
+        "processes": false
+      },
+      "llm": {
+        "provider": "main",
+        "model": "small"
+      },
+      "providers": {
+        "main": {
+          "kind": "openai",
+          "base_url": "http://127.0.0.1:11434/v1",
+          "api_key": null,
+          "model": null,
+          "timeout": "2m",
+          "fallback": [
+            {
+              "provider": "spare",
+              "model": null
+            }
+          ],
+          "prices": {
+            "small": {
+              "input": 0.15,
+              "output": 0.6
+            }
+          }
+        },
+        "spare": {
+          "kind": "anthropic",
+          "base_url": null,
+          "api_key": "env:ANTHROPIC_API_KEY",
+          "model": null,
+          "timeout": "1m",
+          "fallback": [],
+          "prices": {}
+        }
+      },
+      "budget": {
+        "tokens_per_day": 1000000
+      },
+      "retention": {
+        "revisions_kept": 10
+      }
+    }
+    "#);
+}
+
+#[test]
+fn every_problem_of_a_workspace_is_said_at_once() {
+    let text = r#"
+name = "w"
+[workspace]
+descripton = "x"
+[server]
+url = "example.com"
+[grants]
+http = "example.com"
+secrets = ["a-b"]
+[providers.Main]
+kind = "open-ai"
+[providers.two]
+kind = "scripted"
+[providers.three]
+kind = "wasm"
+tool = "x"
+prices = { m = { input = -1, output = 1 } }
+[budget]
+usd_per_day = "5"
+[retention]
+revisions_kept = 0
+[secrets]
+a = "b"
+"#;
+    let found = WorkspaceManifest::parse(&path("caxton.toml"), text).expect_err("errors");
+    assert_snapshot!(short(&found), @r#"
+    2:1 unknown_key: there is no key `name` at the top of this file (this belongs elsewhere: [workspace])
+    3:1 missing_key: `name` is missing from [workspace] (in here)
+    4:1 unknown_key: there is no key `descripton` in [workspace] (did you mean `description`?)
+    6:7 bad_value: `url` has a bad value (an address starts with http:// or https://)
+    8:8 wrong_type: `http` has to be a list (this is a string)
+    9:12 bad_value: `secrets` has a bad value (a secret's name has 1 to 128 letters, digits and `_`, and does not start with a digit)
+    10:12 bad_value: a provider has a bad name (the provider name `Main` has 'M' in it; use lower-case letters, digits and `-`, and start with a letter or digit)
+    11:8 bad_value: `kind` has to be one of `anthropic`, `openai`, `scripted` and `wasm` (did you mean "openai"?)
+    12:1 missing_key: `script` is missing from [providers.two] (in here)
+    17:26 out_of_range: `input` has to be between 0 and 1000000 (out of range)
+    19:15 wrong_type: `usd_per_day` has to be a number (this is a string)
+    21:18 out_of_range: `revisions_kept` has to be between 1 and 10000 (out of range)
+    22:2 unknown_key: there is no key `secrets` at the top of this file (unknown)
+    "#);
+}
