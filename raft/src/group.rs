@@ -5,6 +5,8 @@ mod members;
 
 mod proposer;
 
+mod quiet;
+
 pub(crate) mod snapshots;
 
 mod suspect;
@@ -290,7 +292,9 @@ impl Groups {
         let leader_wait = self.timers.election_max * 2;
         let proposer = Proposer::start(raft.clone());
         let suspect = suspect::start(&raft, &links, self.timers.heartbeat);
-        let tasks = [follow, snapshots::start(&raft, snapshot_wanted)].into_iter().chain(suspect).collect();
+        let quiet = quiet::start(&raft, &links, self.timers.election_max).await;
+        let tasks =
+            [follow, snapshots::start(&raft, snapshot_wanted)].into_iter().chain(suspect).chain(quiet).collect();
         let inner = Inner { raft, proposer, status, members, applied, tasks, leader_wait, links };
         let group = Group { inner: Arc::new(inner) };
         // Not an error: whoever needs a leader finds out.

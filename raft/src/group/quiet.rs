@@ -1,0 +1,64 @@
+//! A voter that was just started waits for a leader before it stands for election by its timer. The others have to find it
+//! first, which takes them longer than the timer does, the more so when it has another address than before; it would take the
+//! group from a leader that is there. When it has waited it asks the other voters, and waits on while one of them leads.
+//!
+//! Only time is lost, and only where all voters were away at once: they elect so much later. Whoever else stands has this
+//! voter's vote meanwhile. For the same reason etcd asks before it stands: "PreVote" in section 9.6 of
+//! <https://github.com/ongardie/dissertation>.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use caxton_proto::NodeId;
+use futures::future::join_all;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::network::{Links, wire};
+use crate::types::Raft;
+
+/// How often it looks whether a leader has been heard.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Keeps a group with other voters from elections by the timer until a leader was heard, or for `longest` to twice as long,
+/// which each node draws for itself, and for `longest` again while another voter leads. In a task that ends with the group.
+pub async fn start(raft: &Raft, links: &Arc<Links>, longest: Duration) -> Option<JoinHandle<()>> {
+    let own = links.node.0;
+    // The metrics say nothing yet.
+    let others = raft.with_raft_state(move |state| {
+        let voters = state.membership_state.effective().voter_ids();
+        voters.filter(|id| *id != own).map(NodeId).collect::<Vec<_>>()
+    });
+    let others = others.await.unwrap_or_default();
+    if others.is_empty() {
+        return None;
+    }
+    raft.runtime_config().elect(false);
+    let (raft, links) = (raft.clone(), Arc::clone(links));
+    let mut until = Instant::now() + longest + drawn(longest);
+    Some(tokio::spawn(async move {
+        while links.unled().is_none() {
+            if Instant::now() < until {
+                tokio::time::sleep(LOOK_EVERY).await;
+            } else if one_leads(&links, &others, longest).await {
+                until = Instant::now() + longest;
+            } else {
+                break;
+            }
+        }
+        raft.runtime_config().elect(true);
+    }))
+}
+
+/// Whether one of these nodes leads and has a majority.
+async fn one_leads(links: &Links, nodes: &[NodeId], within: Duration) -> bool {
+    let ask = |node: &NodeId| links.transport.call(*node, wire::read(links.group), within);
+    let answers = join_all(nodes.iter().map(ask)).await;
+    answers.into_iter().flatten().any(|answer| wire::take_read_answer(&answer).is_ok_and(|upto| upto.is_some()))
+}
+
+/// Some time up to `most`.
+fn drawn(most: Duration) -> Duration {
+    let chance = uuid::Uuid::new_v4().as_u64_pair().1 as u32;
+    most.mul_f64(f64::from(chance) / f64::from(u32::MAX))
+}
