@@ -19,7 +19,7 @@ use crate::types::{TypeConfig, Vote};
 
 /// Keeps the commands that it was given.
 #[derive(Default)]
-struct Journal(Mutex<Vec<Bytes>>);
+pub struct Journal(Mutex<Vec<Bytes>>);
 
 impl Machine for Journal {
     fn apply(&self, entries: &[Entry]) -> Result<Vec<Bytes>, MachineError> {
