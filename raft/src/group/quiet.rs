@@ -119,8 +119,8 @@ mod tests {
         tokio::time::sleep(20 * election_max).await;
         assert_eq!(term(), before, "it has stood for election");
         others.one_leads.store(false, Ordering::Relaxed);
-        let stood = raft.wait(Some(Duration::from_secs(60))).metrics(|now| now.current_term > before, "it stands");
-        stood.await.expect("nobody leads, so it stands");
+        let wait = raft.wait(Some(Duration::from_secs(60)));
+        wait.metrics(|now| now.current_term > before, "it stands").await.expect("nobody leads, so it stands");
         quiet.await.expect("it has ended");
         raft.shutdown().await.expect("it ends");
     }
