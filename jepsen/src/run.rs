@@ -59,7 +59,7 @@ pub fn lacks(scenario: &Scenario, options: &Options) -> Option<String> {
         Need::Disk(kind) => disk::cannot(*kind, &options.out),
         Need::Strace => no_strace(),
         Need::Queue => delay::cannot(),
-        Need::Faketime => faketime().is_none().then(|| "libfaketime is not installed".to_owned()),
+        Need::Faketime => no_faketime(&options.binary.caxton),
         Need::Backup => drill::cannot(&options.binary.caxton),
         Need::Other => options.binary.old.is_none().then(|| "no other version was given (--other PATH)".to_owned()),
     };
@@ -75,6 +75,16 @@ fn no_strace() -> Option<String> {
     let _ = child.kill();
     let _ = child.wait();
     (!said.contains("attached")).then(|| format!("strace is not installed or may not attach: {}", said.trim()))
+}
+
+/// Whether the clock of this binary can be turned. One with jemalloc, as release builds are, waits for libfaketime at its
+/// start, which waits for it.
+fn no_faketime(caxton: &Path) -> Option<String> {
+    let Some(library) = faketime() else { return Some("libfaketime is not installed".to_owned()) };
+    let mut version = Command::new("timeout");
+    version.args(["5"]).arg(caxton).args(["version", "--client"]).env("LD_PRELOAD", library).env("FAKETIME", "+0");
+    let came_up = version.output().is_ok_and(|ran| ran.status.success());
+    (!came_up).then(|| "this caxton does not come up under libfaketime: give the path of a debug build".to_owned())
 }
 
 fn faketime() -> Option<&'static str> {

@@ -24,7 +24,7 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, OptionalSend, Snapshot};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use self::follower::Follower;
@@ -103,7 +103,7 @@ pub struct Links {
     /// The vote of a leader whose process has ended: its lease holds nobody back.
     given_up: Mutex<Option<Vote>>,
     /// When a leader last sent something.
-    led: Mutex<Option<Instant>>,
+    led: watch::Sender<Option<Instant>>,
     /// When each node last answered.
     heard: Mutex<BTreeMap<u64, Instant>>,
     /// Who is sent entries, when this node leads.
@@ -112,7 +112,7 @@ pub struct Links {
 
 impl Links {
     pub fn new(group: GroupId, node: NodeId, transport: Arc<dyn Transport>, found: Option<LogId>) -> Links {
-        let (leave, given_up, led) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (leave, given_up, led) = (Mutex::default(), Mutex::default(), watch::Sender::default());
         let (heard, followers) = (Mutex::default(), Mutex::default());
         Links { group, node, transport, found, leave, given_up, led, heard, followers }
     }
@@ -135,13 +135,19 @@ impl Links {
 
     /// A leader sent something: whatever was thought of it, it is there.
     pub fn is_led(&self) {
-        *self.led.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.led.send_replace(Some(Instant::now()));
         *self.given_up.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// How long ago a leader last sent something, if one ever did.
     pub fn unled(&self) -> Option<Duration> {
-        self.led.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
+        self.led.borrow().map(|at| at.elapsed())
+    }
+
+    /// Waits until a leader sent something, if none ever did.
+    pub async fn is_first_led(&self) {
+        // It cannot be closed: it is here.
+        _ = self.led.subscribe().wait_for(Option::is_some).await;
     }
 
     /// The leader with `vote` wants this node to lead after it.

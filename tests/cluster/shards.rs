@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use caxton::affinity::owner_of;
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::run::{Place, wait_for};
@@ -195,7 +196,7 @@ fn a_turn_whose_node_is_killed_is_finished_by_the_next_leader_and_answered_once(
         wait_for("the turn's second step", || (model.second.load(Ordering::SeqCst) > before.1).then_some(()));
         // In the middle of the turn, with one step behind it.
         let pid = members[at].pid();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
+        kill_process(pid, Signal::KILL).expect("killed");
         (asking.join().expect("no panic"), at)
     });
     assert!(lost.as_ref().is_none_or(|(status, _)| *status == 503), "{lost:?}");
@@ -222,6 +223,48 @@ fn a_turn_whose_node_is_killed_is_finished_by_the_next_leader_and_answered_once(
 }
 
 #[test]
+fn a_message_that_a_leader_could_not_pass_on_before_it_was_deposed_is_answered_by_the_next_one() {
+    let place = Place::new();
+    let mut members = three(place.dir.path());
+    let provider = "kind = \"scripted\"\nscript = \"prompts/s.toml\"";
+    deploy(&members[0], &workspace(&place, "w1", provider));
+    for member in &members {
+        ask(member, "w1", &json!({ "agent": "thinker", "text": "warm up", "conversation": "warm" }));
+    }
+    let group = group_of("w1");
+    let leaders = spread(&members.iter().collect::<Vec<_>>());
+    let at = members.iter().position(|member| member.id() == leaders[group]).expect("the owner");
+    let owner = members.remove(at);
+    let addresses: Vec<String> = members.iter().map(Member::peer_address).collect();
+    // Frozen ones would find the entry in their sockets.
+    members.iter_mut().for_each(Member::kill);
+
+    let message = json!({ "agent": "thinker", "text": "go", "conversation": "c", "idempotency_key": "once" });
+    let path = "/api/v1/workspaces/w1/messages";
+    let answered = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| post(&owner, path, &message));
+        wait_for("the record in the leader's log", || {
+            let lag = owner.status()?["groups"][group]["lag"].as_array()?.clone();
+            lag.iter().any(|lag| lag["entries"].as_u64() > Some(0)).then_some(())
+        });
+        kill_process(owner.pid(), Signal::STOP).expect("a signal");
+        for (member, address) in members.iter_mut().zip(&addresses) {
+            member.spawn(&["--peers", address]);
+        }
+        members.iter_mut().for_each(Member::ready);
+        ask(&members[0], "w1", &json!({ "agent": "thinker", "text": "meanwhile", "conversation": "warm" }));
+        kill_process(owner.pid(), Signal::CONT).expect("a signal");
+        asking.join().expect("no panic")
+    });
+    let (status, answer) = answered.expect("an answer");
+    assert_eq!((status, answer["text"].as_str()), (200, Some("this is w1")), "{answer}");
+    let shown = wait_for("the conversation", || {
+        read(&members[1], "/api/v1/workspaces/w1/conversations/c").filter(|it| it["turns"].is_u64())
+    });
+    assert_eq!(shown["turns"], 1, "{shown}");
+}
+
+#[test]
 fn a_node_that_stands_alone_goes_on_with_its_turns_after_a_power_cut() {
     let place = Place::new();
     let model = SlowModel::start();
@@ -234,7 +277,7 @@ fn a_node_that_stands_alone_goes_on_with_its_turns_after_a_power_cut() {
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| post(&one, "/api/v1/workspaces/slow/messages", &message));
         wait_for("the turn's second step", || (model.second.load(Ordering::SeqCst) == 1).then_some(()));
-        rustix::process::kill_process(one.pid(), rustix::process::Signal::KILL).expect("killed");
+        kill_process(one.pid(), Signal::KILL).expect("killed");
         assert_eq!(asking.join().expect("no panic"), None);
     });
     one.ended();

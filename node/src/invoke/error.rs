@@ -84,6 +84,8 @@ pub enum InvokeError {
     Adrift {
         /// Its id.
         turn: String,
+        /// The term of the shard's log under which it ran here.
+        term: u64,
         /// What the log said, if it said something.
         #[source]
         why: Option<Box<RecordError>>,

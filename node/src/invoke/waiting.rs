@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use caxton_proto::log::Role;
 use caxton_proto::{Digest, NodeId, WorkspaceId};
+use caxton_raft::{Group, ReadError as GroupError};
 use serde::{Deserialize, Serialize};
 
 use super::journal::TurnJournal;
@@ -26,8 +27,6 @@ const TAKE_UPS_MAX: u32 = 3;
 const SETTLE_WAIT: Duration = Duration::from_secs(60);
 /// How long whoever asks for a turn waits for its end.
 const TURN_WAIT: Duration = Duration::from_secs(30);
-/// How long the client of a turn that another leader goes on with waits for its end, at least.
-const FOLLOW_WAIT_MIN: Duration = Duration::from_secs(10);
 
 /// How a turn began: with the steps that came after it, all that is needed to go on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -71,7 +70,7 @@ struct Replayed {
 impl Underway {
     /// Another node goes on with the turn, if it knows of it.
     pub(super) fn adrift(&self, why: Option<crate::conversations::RecordError>) -> InvokeError {
-        InvokeError::Adrift { turn: self.turn.clone(), why: why.map(Box::new) }
+        InvokeError::Adrift { turn: self.turn.clone(), term: self.term, why: why.map(Box::new) }
     }
 }
 
@@ -107,18 +106,30 @@ impl Invoker {
         }
     }
 
-    /// Waits until the state shows how a turn ended that another leader goes on with.
-    pub(super) async fn follow(&self, workspace: &WorkspaceId, turn: &str) -> Result<Ended, InvokeError> {
-        let mut applied = self.shard(workspace).group().applied();
-        let until = tokio::time::Instant::now() + FOLLOW_WAIT_MIN.max(TURN_WAIT);
+    /// Waits until the state shows how a turn ended that another leader goes on with. Where a later leader's log has nothing of
+    /// one that ran under `term`, nobody has: it was not done, and can be asked for again.
+    pub(super) async fn follow(&self, workspace: &WorkspaceId, turn: &str, term: u64) -> Result<Ended, InvokeError> {
+        let group = self.shard(workspace).group();
+        let mut applied = group.applied();
+        let until = tokio::time::Instant::now() + TURN_WAIT;
+        let (mut decided, mut is_decided) = (std::pin::pin!(decided(group, term)), false);
         loop {
             applied.borrow_and_update();
             match self.known(workspace, turn).await? {
                 Known::Over(record) => return self.again(workspace, *record).await,
                 Known::Waits(waiting, _) => return Ok(waits(*waiting)),
+                Known::Nothing if is_decided => return Err(elsewhere(group.status().borrow().leader)),
                 Known::Nothing | Known::Begun(_) => {}
             }
-            if !matches!(tokio::time::timeout_at(until, applied.changed()).await, Ok(Ok(()))) {
+            let more = tokio::select! {
+                () = decided.as_mut(), if !is_decided => {
+                    is_decided = true;
+                    true
+                }
+                changed = applied.changed() => changed.is_ok(),
+                () = tokio::time::sleep_until(until) => false,
+            };
+            if !more {
                 return Err(InvokeError::Underway { turn: turn.to_owned() });
             }
         }
@@ -265,12 +276,29 @@ impl Invoker {
         ended: Result<Ended, InvokeError>,
     ) -> Result<Ended, InvokeError> {
         match ended {
-            Err(InvokeError::Adrift { turn, why }) => {
+            Err(InvokeError::Adrift { turn, term, why }) => {
                 let reason = why.as_deref().map(|why| crate::llm::reasons(why)).unwrap_or_default();
                 tracing::info!(%workspace, turn, reason, "another node goes on with a turn");
-                self.follow(workspace, &turn).await
+                self.follow(workspace, &turn, term).await
             }
             ended => ended,
+        }
+    }
+}
+
+/// Waits until this node has applied all that counts of what leaders up to `term` proposed: a later one leads, and whatever its
+/// log does not have is in no log that counts (Ongaro and Ousterhout, *In Search of an Understandable Consensus Algorithm*,
+/// sections 5.4.1 and 8).
+async fn decided(group: &Group, term: u64) {
+    let mut status = group.status();
+    loop {
+        // It cannot be closed: the group is there.
+        _ = status.wait_for(|status| status.term > term && status.leader.is_some()).await;
+        match group.catch_up().await {
+            Ok(()) => return,
+            Err(GroupError::NotLeader { .. } | GroupError::Unavailable) => {}
+            // The node ends.
+            Err(GroupError::Fatal { .. }) => std::future::pending().await,
         }
     }
 }

@@ -12,13 +12,9 @@ use std::time::Duration;
 use caxton_proto::NodeId;
 use futures::future::join_all;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use crate::network::{Links, wire};
 use crate::types::Raft;
-
-/// How often it looks whether a leader has been heard.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Keeps a group with other voters from elections by the timer until a leader was heard, or for `longest` to twice as long,
 /// which each node draws for itself, and for `longest` again while another voter leads. In a task that ends with the group.
@@ -35,16 +31,12 @@ pub async fn start(raft: &Raft, links: &Arc<Links>, longest: Duration) -> Option
     }
     raft.runtime_config().elect(false);
     let (raft, links) = (raft.clone(), Arc::clone(links));
-    let mut until = Instant::now() + longest + drawn(longest);
+    let mut wait = longest + drawn(longest);
     Some(tokio::spawn(async move {
-        while links.unled().is_none() {
-            if Instant::now() < until {
-                tokio::time::sleep(LOOK_EVERY).await;
-            } else if one_leads(&links, &others, longest).await {
-                until = Instant::now() + longest;
-            } else {
-                break;
-            }
+        while tokio::time::timeout(wait, links.is_first_led()).await.is_err()
+            && one_leads(&links, &others, longest).await
+        {
+            wait = longest;
         }
         raft.runtime_config().elect(true);
     }))

@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use caxton_proto::NodeId;
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
-use tokio::task::JoinHandle;
 
 use super::{CallError, Links, TransportError, wire};
 use crate::types::{LogId, RaftEntry, TypeConfig, Vote};
@@ -63,7 +64,7 @@ struct Ahead {
 }
 
 /// What will come of a message that went ahead.
-pub type Answer = JoinHandle<Result<Bytes, TransportError>>;
+pub type Answer = BoxFuture<'static, Result<Bytes, TransportError>>;
 
 impl State {
     /// Where entries that go ahead have to begin.
@@ -94,7 +95,12 @@ impl Follower {
         }
         state.commit = None;
         let (links, within) = (Arc::clone(links), state.within);
-        let answer = tokio::spawn(async move { links.transport.call(NodeId(node), message, within).await });
+        let mut call = async move { links.transport.call(NodeId(node), message, within).await }.boxed();
+        // This sends it, if there is a connection; who needs the answer waits for it, and no task in between.
+        let answer = match call.as_mut().now_or_never() {
+            Some(answer) => ready(answer).boxed(),
+            None => call,
+        };
         state.ahead.push_back(Ahead { vote: *vote, before, last, answer });
     }
 
@@ -187,7 +193,7 @@ pub async fn heard(
     answers: Vec<Answer>,
 ) -> Option<Result<AppendEntriesResponse<u64>, CallError>> {
     for answer in answers {
-        let answer = match answer.await.ok()? {
+        let answer = match answer.await {
             Ok(answer) => wire::take_append_answer(&answer),
             Err(error) => return Some(Err(error.into())),
         };
@@ -293,7 +299,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_follower_that_did_not_take_what_went_ahead_is_sent_it_again() {
-        let say = |answer: AppendEntriesResponse<u64>| tokio::spawn(async move { Ok(wire::append_answer(&answer)) });
+        let say = |answer: AppendEntriesResponse<u64>| ready(Ok(wire::append_answer(&answer))).boxed();
         let vote = Vote::new_committed(3, 1);
         let conflict = vec![say(AppendEntriesResponse::Success), say(AppendEntriesResponse::Conflict)];
         assert!(heard(2, vote, conflict).await.is_none());
@@ -301,7 +307,7 @@ mod tests {
         let higher = Vote::new_committed(4, 2);
         let deposed = heard(2, vote, vec![say(AppendEntriesResponse::HigherVote(higher))]).await;
         assert!(matches!(deposed, Some(Ok(AppendEntriesResponse::HigherVote(found))) if found == higher));
-        let lost = tokio::spawn(async { Err(TransportError::Refused { why: "no".to_owned() }) });
+        let lost = ready(Err(TransportError::Refused { why: "no".to_owned() })).boxed();
         assert!(matches!(heard(2, vote, vec![lost]).await, Some(Err(CallError::Transport(_)))));
     }
 }

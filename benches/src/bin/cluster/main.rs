@@ -25,6 +25,11 @@ use self::etcd::{Etcd, Putter};
 use self::log::Voters;
 use self::nodes::Cluster;
 
+/// The log's three processes are this program, and have what `caxton` has.
+#[cfg(not(debug_assertions))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// How long the cluster may take for anything before the bench gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Time between two requests while leadership is handed over: 100 in a second.

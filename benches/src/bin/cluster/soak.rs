@@ -21,6 +21,8 @@ const UNDER_WAY_MAX: usize = 4_096;
 const AWAY: Duration = Duration::from_secs(10);
 /// A node that came back has caught up when no group lacks more entries than this; under load there are always some.
 const LAG_MAX: u64 = 500;
+/// A message that took longer is said, with all that was tried.
+const SLOW: Duration = Duration::from_secs(2);
 /// How long to wait before the next node is tried.
 const RETRY: Duration = Duration::from_millis(20);
 
@@ -91,14 +93,23 @@ async fn send(askers: Vec<Asker>, rate: f64, seconds: Duration) -> anyhow::Resul
 
 /// Asks one node after the other until one answers. The key makes all of it one message.
 async fn ask(askers: &[Asker], number: u64, key: String) -> anyhow::Result<()> {
-    let began = Instant::now();
+    let (began, mut tried) = (Instant::now(), Vec::new());
     let message = json!({ "text": "hello", "agent": "greeter", "idempotency_key": key });
     for node in number as usize.. {
-        match askers[node % askers.len()].ask(&name(number % WORKSPACES), &message).await {
-            Ok(()) => return Ok(()),
-            Err(error) => ensure!(began.elapsed() < PATIENCE, "nobody answers: {error:#}"),
-        }
+        let node = node % askers.len();
+        let asked = Instant::now();
+        let Err(error) = askers[node].ask(&name(number % WORKSPACES), &message).await else { break };
+        ensure!(began.elapsed() < PATIENCE, "nobody answers: {error:#}");
+        tried.push(format!("node {node} after {:.3} s: {error:#}", asked.elapsed().as_secs_f64()));
         tokio::time::sleep(RETRY).await;
+    }
+    if began.elapsed() > SLOW {
+        writeln!(
+            std::io::stderr(),
+            "{} took {:.3} s: {tried:?}",
+            name(number % WORKSPACES),
+            began.elapsed().as_secs_f64()
+        )?;
     }
     Ok(())
 }

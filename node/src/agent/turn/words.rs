@@ -1,5 +1,5 @@
-//! What a turn says to its driver, what it is told, and how it ends. All of it but [`Next`] is stored with turns that wait, so
-//! the names in it are on disk for ever.
+//! What a turn says to its driver, what it is told, and how it ends. All of it but [`Next`] and [`Unasked`] is stored with turns
+//! that wait, so the names in it are on disk for ever.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
