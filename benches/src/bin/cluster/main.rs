@@ -32,6 +32,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// How long the cluster may take for anything before the bench gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one of those that are compared puts before it is the next one's turn.
+const TURN: Duration = Duration::from_millis(500);
 /// Time between two requests while leadership is handed over: 100 in a second.
 const BEAT: Duration = Duration::from_millis(10);
 
@@ -56,7 +58,7 @@ struct Args {
     /// How many deployments.
     #[arg(long, default_value_t = 30)]
     deployments: usize,
-    /// How long each measurement of puts takes, in seconds.
+    /// How long each measurement of puts takes, in seconds; whole turns of half a second.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
     /// Only lets messages come for so many minutes, by the clock, while one node is killed and comes back.
@@ -154,33 +156,48 @@ async fn deployments(cluster: &mut Cluster, count: usize) -> anyhow::Result<()> 
 }
 
 /// Commands of 256 bytes: the replicated log's own behind etcd's protocol, etcd's, and the API's secrets of about that
-/// length, each sealed, checked and replicated.
+/// length, each sealed, checked and replicated. They take turns, because a machine that is not ours alone changes its speed
+/// within seconds.
 async fn puts(cluster: &Cluster, etcd: Option<&Etcd>, dir: &Path, args: &Args) -> anyhow::Result<()> {
-    let seconds = Duration::from_secs_f64(args.seconds);
+    let turns = (args.seconds / TURN.as_secs_f64()).ceil().max(1.0) as u32;
+    let seconds = TURN * turns;
     let leader = cluster.leader().await?;
     for clients in args.clients.iter().copied() {
         let voters = Voters::start(&dir.join(format!("log-{clients}"))).await?;
-        let putters = voters.putters(clients).await?;
-        rate(&format!("caxton's log, gRPC at the leader, c={clients}"), by(putters, clients, seconds).await?, seconds)?;
-        drop(voters);
-        if let Some(etcd) = etcd {
-            let putters = etcd.putters(clients).await?;
-            rate(&format!("etcd, gRPC at the leader, c={clients}"), by(putters, clients, seconds).await?, seconds)?;
+        let log = voters.putters(clients).await?;
+        let theirs = match etcd {
+            Some(etcd) => etcd.putters(clients).await?,
+            None => Vec::new(),
+        };
+        let api = cluster.putter(leader)?;
+        let (mut in_log, mut in_etcd, mut by_api) = (Vec::new(), Vec::new(), Vec::new());
+        for first in (0..turns).map(|turn| u64::from(turn) << 32) {
+            in_log.extend(by(&log, clients, first).await?);
+            if !theirs.is_empty() {
+                in_etcd.extend(by(&theirs, clients, first).await?);
+            }
+            let api = api.clone();
+            let put = move |client, number| {
+                let api = api.clone();
+                async move { api.put(client, number).await }
+            };
+            by_api.extend(drive(clients, TURN, put).await?);
         }
-        let putter = cluster.putter(leader)?;
-        let api = drive(clients, seconds, move |client, number| {
-            let putter = putter.clone();
-            async move { putter.put(client, number).await }
-        });
-        rate(&format!("caxton, API at the leader, c={clients}"), api.await?, seconds)?;
+        rate(&format!("caxton's log, gRPC at the leader, c={clients}"), in_log, seconds)?;
+        if !in_etcd.is_empty() {
+            rate(&format!("etcd, gRPC at the leader, c={clients}"), in_etcd, seconds)?;
+        }
+        rate(&format!("caxton, API at the leader, c={clients}"), by_api, seconds)?;
     }
     Ok(())
 }
 
-async fn by(putters: Vec<Putter>, clients: usize, seconds: Duration) -> anyhow::Result<Vec<Duration>> {
-    drive(clients, seconds, move |client, number| {
+/// Puts for one turn, under keys from `first` on.
+async fn by(putters: &[Putter], clients: usize, first: u64) -> anyhow::Result<Vec<Duration>> {
+    let putters = putters.to_vec();
+    drive(clients, TURN, move |client, number| {
         let mut putter = putters[client % putters.len()].clone();
-        async move { putter.put(client, number).await }
+        async move { putter.put(client, first + number).await }
     })
     .await
 }
