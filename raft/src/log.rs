@@ -50,6 +50,14 @@ struct SendsAhead {
     vote: Mutex<Option<Vote>>,
 }
 
+impl SendsAhead {
+    /// The vote under which this node leads, if it does.
+    fn leads(&self) -> Option<Vote> {
+        let saved = *self.vote.lock().unwrap_or_else(PoisonError::into_inner);
+        saved.filter(|vote| leads(vote, self.links.node.0))
+    }
+}
+
 impl LogStore {
     pub fn new(store: Store, group: GroupId) -> LogStore {
         LogStore { store, group, recent: Arc::default(), ahead: None }
@@ -102,10 +110,7 @@ impl LogStore {
         if !ahead.links.has_followers() {
             return Ok(());
         }
-        let saved = *ahead.vote.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(vote) = saved.filter(|vote| leads(vote, ahead.links.node.0)) else {
-            return Ok(());
-        };
+        let Some(vote) = ahead.leads() else { return Ok(()) };
         let term = vote.leader_id.term;
         if ahead.marked.load(Ordering::Acquire) == term {
             ahead.links.send_ahead(&vote, entries);
@@ -367,7 +372,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         if let Some(ahead) = &self.ahead {
             self.send_ahead(ahead, &entries).map_err(write_error)?;
         }
-        self.store.synced_then(move |result| callback.log_io_completed(result));
+        let then = move |result| callback.log_io_completed(result);
+        // A leader sends its entries meanwhile; who follows has to wait for its own disk.
+        match &self.ahead {
+            Some(ahead) if ahead.leads().is_none() => self.store.synced_soon(then),
+            Some(_) | None => self.store.synced_then(then),
+        }
         Ok(())
     }
 

@@ -63,6 +63,12 @@ pub trait Disk: Send + Sync + 'static {
     /// order of the calls.
     fn sync(&self, then: Synced);
 
+    /// The same for a caller who has nothing else to do meanwhile: it may be done before this returns, as long as nobody
+    /// waits for an earlier call.
+    fn sync_soon(&self, then: Synced) {
+        self.sync(then);
+    }
+
     /// Why nothing can be written any more, if so.
     fn check(&self) -> io::Result<()>;
 }
@@ -187,6 +193,11 @@ impl Store {
     /// Calls `then` from another thread once everything that was written before is on disk.
     pub(crate) fn synced_then(&self, then: impl FnOnce(io::Result<()>) + Send + 'static) {
         self.inner.disk.sync(Box::new(then));
+    }
+
+    /// The same for a caller who has nothing else to do meanwhile. It may be called before this returns.
+    pub(crate) fn synced_soon(&self, then: impl FnOnce(io::Result<()>) + Send + 'static) {
+        self.inner.disk.sync_soon(Box::new(then));
     }
 
     /// Waits until everything that was written before is on disk.
