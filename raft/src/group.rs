@@ -8,10 +8,11 @@ mod proposer;
 mod quiet;
 
 pub(crate) mod snapshots;
+mod status;
 
 mod suspect;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use caxton_proto::NodeId;
 use openraft::error::{CheckIsLeaderError, RaftError};
 use openraft::storage::RaftLogStorage;
-use openraft::{BasicNode, ServerState, SnapshotPolicy};
+use openraft::{BasicNode, SnapshotPolicy};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -288,7 +289,7 @@ impl Groups {
             let alone = BTreeMap::from([(self.node.0, BasicNode::default())]);
             raft.initialize(alone).await.map_err(|error| start(&error))?;
         }
-        let (status, members, follow) = follow(&raft);
+        let (status, members, follow) = status::follow(raft.server_metrics(), raft.metrics());
         let leader_wait = self.timers.election_max * 2;
         let proposer = Proposer::start(raft.clone());
         let suspect = suspect::start(&raft, &links, self.timers.heartbeat);
@@ -441,54 +442,4 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
-}
-
-/// Turns openraft's metrics into a [`Status`] and [`Members`], in a task that ends with the group.
-fn follow(raft: &Raft) -> (watch::Receiver<Status>, watch::Receiver<Members>, JoinHandle<()>) {
-    let raft = raft.clone();
-    let mut server = raft.server_metrics();
-    let of = raft.clone();
-    let read_members = move || {
-        let metrics = of.metrics().borrow().clone();
-        let membership = metrics.membership_config.membership().clone();
-        let voters: BTreeSet<NodeId> = membership.voter_ids().map(NodeId).collect();
-        let learners = membership.learner_ids().map(NodeId).collect();
-        Members { voters, learners }
-    };
-    let read = move || {
-        let metrics = raft.metrics().borrow().clone();
-        let fatal = metrics.running_state.as_ref().err().map(|fatal| chain(fatal).into());
-        let role = match metrics.state {
-            ServerState::Learner => Role::Learner,
-            ServerState::Follower => Role::Follower,
-            ServerState::Candidate => Role::Candidate,
-            ServerState::Leader => Role::Leader,
-            ServerState::Shutdown => Role::Stopped,
-        };
-        let role = if fatal.is_some() { Role::Stopped } else { role };
-        Status { role, leader: metrics.current_leader.map(NodeId), term: metrics.current_term, fatal }
-    };
-    let (told, status) = watch::channel(read());
-    let (told_members, members) = watch::channel(read_members());
-    let task = tokio::spawn(async move {
-        loop {
-            let status = read();
-            told.send_if_modified(|known| {
-                let new = *known != status;
-                *known = status;
-                new
-            });
-            let now = read_members();
-            told_members.send_if_modified(|known| {
-                let new = *known != now;
-                *known = now;
-                new
-            });
-            if server.changed().await.is_err() {
-                break;
-            }
-        }
-        told.send_replace(Status { role: Role::Stopped, ..read() });
-    });
-    (status, members, task)
 }
