@@ -2,14 +2,10 @@
 //! majority of the group's voters and applied here.
 
 mod members;
-
 mod proposer;
-
 mod quiet;
-
 pub(crate) mod snapshots;
 mod status;
-
 mod suspect;
 
 use std::collections::BTreeMap;
