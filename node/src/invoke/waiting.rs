@@ -292,7 +292,7 @@ impl Invoker {
 async fn decided(group: &Group, term: u64) {
     let mut status = group.status();
     loop {
-        // It cannot be closed: the group is there.
+        // It is closed when the group has stopped, which the question below finds out.
         _ = status.wait_for(|status| status.term > term && status.leader.is_some()).await;
         match group.catch_up().await {
             Ok(()) => return,
