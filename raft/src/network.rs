@@ -145,7 +145,7 @@ impl Links {
     }
 
     /// Waits until a leader sent something, if none ever did.
-    pub async fn is_first_led(&self) {
+    pub async fn first_led(&self) {
         // It cannot be closed: it is here.
         _ = self.led.subscribe().wait_for(Option::is_some).await;
     }

@@ -88,11 +88,12 @@ impl Invoker {
             }
             Err(error) => return Err(error.into()),
         };
-        if nothing_done && !underway.journal.is_known().await {
+        let known = underway.journal.is_known().await;
+        if nothing_done && !known {
             let leader = self.shard(&underway.workspace).group().status().borrow().leader;
             return Err(InvokeError::Elsewhere { leader });
         }
-        Err(underway.adrift(why))
+        Err(underway.adrift(known, why))
     }
 
     /// Nothing is to be recorded: what was kept goes.

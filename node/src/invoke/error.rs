@@ -84,8 +84,9 @@ pub enum InvokeError {
     Adrift {
         /// Its id.
         turn: String,
-        /// The term of the shard's log under which it ran here.
-        term: u64,
+        /// The term under which it ran here, if nothing of it was kept but perhaps its record. Then no other node goes on with
+        /// it, and where the record is in no log either it was not done.
+        unkept: Option<u64>,
         /// What the log said, if it said something.
         #[source]
         why: Option<Box<RecordError>>,

@@ -68,9 +68,10 @@ struct Replayed {
 }
 
 impl Underway {
-    /// Another node goes on with the turn, if it knows of it.
-    pub(super) fn adrift(&self, why: Option<crate::conversations::RecordError>) -> InvokeError {
-        InvokeError::Adrift { turn: self.turn.clone(), term: self.term, why: why.map(Box::new) }
+    /// Another node goes on with the turn, if it knows of it. `known` says that it may.
+    pub(super) fn adrift(&self, known: bool, why: Option<crate::conversations::RecordError>) -> InvokeError {
+        let unkept = (!known).then_some(self.term);
+        InvokeError::Adrift { turn: self.turn.clone(), unkept, why: why.map(Box::new) }
     }
 }
 
@@ -106,13 +107,18 @@ impl Invoker {
         }
     }
 
-    /// Waits until the state shows how a turn ended that another leader goes on with. Where a later leader's log has nothing of
-    /// one that ran under `term`, nobody has: it was not done, and can be asked for again.
-    pub(super) async fn follow(&self, workspace: &WorkspaceId, turn: &str, term: u64) -> Result<Ended, InvokeError> {
+    /// Waits until the state shows how a turn ended that another leader goes on with. Of one that ran under the term `unkept`
+    /// nothing was kept but perhaps its record: where a later leader's log has none, it was not done and can be asked for again.
+    pub(super) async fn follow(
+        &self,
+        workspace: &WorkspaceId,
+        turn: &str,
+        unkept: Option<u64>,
+    ) -> Result<Ended, InvokeError> {
         let group = self.shard(workspace).group();
         let mut applied = group.applied();
         let until = tokio::time::Instant::now() + TURN_WAIT;
-        let (mut decided, mut is_decided) = (std::pin::pin!(decided(group, term)), false);
+        let (mut decided, mut is_decided) = (std::pin::pin!(decided(group, unkept)), false);
         loop {
             applied.borrow_and_update();
             match self.known(workspace, turn).await? {
@@ -266,7 +272,7 @@ impl Invoker {
             Some(super::journal::Trouble::Log(error)) => Some(error),
             Some(super::journal::Trouble::Overtaken) | None => None,
         };
-        if underway.journal.is_known().await { underway.adrift(why) } else { elsewhere(leader) }
+        if underway.journal.is_known().await { underway.adrift(true, why) } else { elsewhere(leader) }
     }
 
     /// The answer of a turn that another node goes on with, if this one is told how it ended.
@@ -276,10 +282,10 @@ impl Invoker {
         ended: Result<Ended, InvokeError>,
     ) -> Result<Ended, InvokeError> {
         match ended {
-            Err(InvokeError::Adrift { turn, term, why }) => {
+            Err(InvokeError::Adrift { turn, unkept, why }) => {
                 let reason = why.as_deref().map(|why| crate::llm::reasons(why)).unwrap_or_default();
                 tracing::info!(%workspace, turn, reason, "another node goes on with a turn");
-                self.follow(workspace, &turn, term).await
+                self.follow(workspace, &turn, unkept).await
             }
             ended => ended,
         }
@@ -288,8 +294,9 @@ impl Invoker {
 
 /// Waits until this node has applied all that counts of what leaders up to `term` proposed: a later one leads, and whatever its
 /// log does not have is in no log that counts (Ongaro and Ousterhout, *In Search of an Understandable Consensus Algorithm*,
-/// sections 5.4.1 and 8).
-async fn decided(group: &Group, term: u64) {
+/// sections 5.4.1 and 8). Without a term there is nothing to decide, and it waits for ever.
+async fn decided(group: &Group, term: Option<u64>) {
+    let Some(term) = term else { return std::future::pending().await };
     let mut status = group.status();
     loop {
         // It is closed when the group has stopped, which the question below finds out.

@@ -101,12 +101,18 @@ fn batch(first: Proposal, proposals: &mut mpsc::Receiver<Proposal>) -> Vec<Propo
 
 /// Puts commands into the log as one entry and waits until it is applied.
 async fn write(raft: &Raft, commands: Vec<Bytes>) -> Result<Replies, ProposeError> {
-    let led = raft.metrics().borrow().state == ServerState::Leader;
+    let metrics = raft.metrics();
+    let (led, vote) = {
+        let before = metrics.borrow();
+        (before.state == ServerState::Leader, before.vote)
+    };
     let written = raft.client_write(Batch(commands)).await;
+    // It may have been elected before it took the command up, and deposed since: not without another vote.
+    let led = led || metrics.borrow().vote != vote;
     written.map(|written| written.data).map_err(|error| propose_error(error, led))
 }
 
-/// `led` says that this node led when it proposed: then another node may have the command and bring it back.
+/// `led` says that this node may have led when it proposed: then another node may have the command and bring it back.
 fn propose_error(error: RaftError<u64, ClientWriteError<u64, openraft::BasicNode>>, led: bool) -> ProposeError {
     match error {
         RaftError::APIError(ClientWriteError::ForwardToLeader(_)) if led => ProposeError::Unavailable,

@@ -33,8 +33,7 @@ pub async fn start(raft: &Raft, links: &Arc<Links>, longest: Duration) -> Option
     let (raft, links) = (raft.clone(), Arc::clone(links));
     let mut wait = longest + drawn(longest);
     Some(tokio::spawn(async move {
-        while tokio::time::timeout(wait, links.is_first_led()).await.is_err()
-            && one_leads(&links, &others, longest).await
+        while tokio::time::timeout(wait, links.first_led()).await.is_err() && one_leads(&links, &others, longest).await
         {
             wait = longest;
         }
