@@ -78,7 +78,7 @@ impl Applier {
             return Ok(answers);
         }
         let count = commands.len();
-        let replies = if self.machine.blocks() {
+        let replies = if self.machine.may_block(&commands) {
             let machine = Arc::clone(&self.machine);
             let applied = self.snapshots.work().run(move || machine.apply(&commands)).await;
             applied.map_err(|panic| MachineError::new("the machine of this group panicked", panic))??

@@ -40,11 +40,11 @@ pub type Frozen = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 /// given no command twice; one that keeps it in memory is rebuilt from the newest snapshot and the log after it.
 pub trait Machine: Send + Sync + 'static {
     /// Takes commands in order and answers each of them. Short: it runs on the group's task, unless it
-    /// [blocks](Machine::blocks).
+    /// [may block](Machine::may_block).
     fn apply(&self, entries: &[Entry]) -> Result<Vec<Bytes>, MachineError>;
 
-    /// Whether it writes to disk when it applies: then it does so on a thread for that.
-    fn blocks(&self) -> bool {
+    /// Whether it may have to wait for a disk or a lock when it applies these now: then it does so on a thread for that.
+    fn may_block(&self, _entries: &[Entry]) -> bool {
         false
     }
 

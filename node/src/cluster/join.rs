@@ -84,6 +84,8 @@ pub enum EnterError {
         address: String,
         /// Why.
         why: String,
+        /// What was wrong with the node.
+        wants: Wants,
     },
     /// The token is for another cluster.
     #[error("{address} does not belong to the cluster that the token or the secret is for")]
@@ -120,9 +122,7 @@ impl EnterError {
             EnterError::Token { .. } | EnterError::TokenFile { .. } => {
                 "make one with `caxton cluster token create` on a node of the cluster, and put it into a file of its own"
             }
-            EnterError::Refused { .. } => {
-                "make a new token with `caxton cluster token create` on a node of the cluster"
-            }
+            EnterError::Refused { wants, .. } => return wants.help(),
             EnterError::Foreign { .. } => {
                 "check the addresses after --join, and that the token was made there; one that was made before the cluster's authority was rotated is good until the overlap ends: then make a new one"
             }
@@ -137,6 +137,41 @@ impl EnterError {
                 return None;
             }
         })
+    }
+}
+
+/// What a cluster wants of a node that it refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wants {
+    /// Another token.
+    Token,
+    /// Another secret.
+    Secret,
+    /// A version nearer to its own.
+    Version,
+    /// What its answer says.
+    Said,
+}
+
+impl Wants {
+    fn of(status: &tonic::Status, pass: &Pass) -> Wants {
+        match status.code() {
+            tonic::Code::FailedPrecondition => Wants::Version,
+            tonic::Code::PermissionDenied | tonic::Code::Unauthenticated if pass.token.is_empty() => Wants::Secret,
+            tonic::Code::PermissionDenied | tonic::Code::Unauthenticated => Wants::Token,
+            _ => Wants::Said,
+        }
+    }
+
+    fn help(self) -> Option<&'static str> {
+        match self {
+            Wants::Token => Some("make a new token with `caxton cluster token create` on a node of the cluster"),
+            Wants::Secret => Some(
+                "give this node the secret that the cluster was founded with; a cluster that was founded without one takes join tokens",
+            ),
+            Wants::Version => Some("install a version of caxton on this node that those of the cluster can speak with"),
+            Wants::Said => None,
+        }
     }
 }
 
@@ -289,7 +324,8 @@ impl Joining<'_> {
         match asked.await {
             Ok(Asked::LetIn(reply)) => return Ok(Some(reply)),
             Ok(Asked::Answered(status)) if is_refusal(&status) => {
-                return Err(EnterError::Refused { address, why: status.message().to_owned() });
+                let wants = Wants::of(&status, &self.pass);
+                return Err(EnterError::Refused { address, why: status.message().to_owned(), wants });
             }
             Ok(Asked::Answered(status)) => {
                 self.heard = true;
@@ -330,4 +366,26 @@ enum Asked {
     LetIn(JoinReply),
     Answered(tonic::Status),
     Unreached(DialError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_refused_hears_what_to_change() {
+        let pass =
+            |token: &str| Pass { token: token.to_owned(), secret: Vec::new(), pin: caxton_proto::Digest::of(b"") };
+        let (by_token, by_secret) = (pass("0123"), pass(""));
+        for (status, pass, expected) in [
+            (tonic::Status::permission_denied("it has expired"), &by_token, Some("cluster token create")),
+            (tonic::Status::permission_denied("another secret"), &by_secret, Some("the secret that the cluster")),
+            (tonic::Status::failed_precondition("version 9.0.0"), &by_token, Some("install a version")),
+            (tonic::Status::failed_precondition("version 9.0.0"), &by_secret, Some("install a version")),
+            (tonic::Status::invalid_argument("a node has an id and an address"), &by_token, None),
+        ] {
+            let help = Wants::of(&status, pass).help();
+            assert!(help.map_or(expected.is_none(), |help| expected.is_some_and(|it| help.contains(it))), "{status}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::writer::Writer;
 
@@ -22,11 +22,13 @@ const LOG_PAGES_KEPT: i64 = 4_000;
 const PAGE_BYTES: i64 = 4_096;
 /// Connections for readers that are kept open.
 const READERS_KEPT: usize = 4;
-/// The layout that this program writes.
-const SCHEMA: i64 = 1;
+/// The layout that this program writes. A file of another one is made anew from the group's snapshot and its log.
+const SCHEMA: i64 = 2;
 /// Statements that a connection keeps ready.
 const STATEMENTS_KEPT: usize = 32;
 
+/// Rows that can be long lie one after the other in the order in which they came (they have a row's number). Without one they
+/// would lie in the order of their keys, each of more than a kilobyte with a page of its own.
 const TABLES: &str = "
 CREATE TABLE applied (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL);
 INSERT INTO applied VALUES (1, 0);
@@ -37,13 +39,13 @@ CREATE TABLE conversation (
 CREATE INDEX conversation_by_time ON conversation (workspace, updated_ms DESC, id);
 CREATE TABLE turn (
     workspace TEXT NOT NULL, conversation TEXT NOT NULL, number INTEGER NOT NULL, turn TEXT NOT NULL,
-    body BLOB NOT NULL, PRIMARY KEY (workspace, conversation, number)) WITHOUT ROWID;
+    body BLOB NOT NULL, PRIMARY KEY (workspace, conversation, number));
 CREATE UNIQUE INDEX turn_by_id ON turn (workspace, turn);
 CREATE TABLE waiting (
-    workspace TEXT NOT NULL, turn TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (workspace, turn)) WITHOUT ROWID;
+    workspace TEXT NOT NULL, turn TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (workspace, turn));
 CREATE TABLE piece (
     workspace TEXT NOT NULL, turn TEXT NOT NULL, kind INTEGER NOT NULL, number INTEGER NOT NULL,
-    ends INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (workspace, turn, kind, number)) WITHOUT ROWID;
+    ends INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (workspace, turn, kind, number));
 CREATE TABLE day (
     day INTEGER NOT NULL, workspace TEXT NOT NULL, agent TEXT NOT NULL, tokens INTEGER NOT NULL, cost INTEGER NOT NULL,
     PRIMARY KEY (day, workspace, agent)) WITHOUT ROWID;
@@ -70,14 +72,6 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
-    /// A newer program wrote it.
-    #[error("the database {} has layout {found}, and this program knows {SCHEMA}; upgrade it", file.display())]
-    Newer {
-        /// The file.
-        file: PathBuf,
-        /// Its layout.
-        found: i64,
-    },
 }
 
 /// An open file.
@@ -99,25 +93,24 @@ impl Database {
             std::fs::create_dir_all(folder).map_err(at)?;
         }
         let database = |source| OpenError::Database { file: file.to_owned(), source };
-        let writer = match prepare(file) {
+        let layout = |it: &Connection| it.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
+        let prepared = prepare(file).and_then(|writer| layout(&writer).map(|found| (writer, found)));
+        let writer = match prepared {
+            Ok((writer, SCHEMA)) => writer,
+            Ok((other, found)) => {
+                drop(other);
+                info!(file = %file.display(), found, "a database of another layout is made anew from the log");
+                remove_log(file).and_then(|()| std::fs::remove_file(file)).map_err(at)?;
+                prepare(file).map_err(database)?
+            }
             Err(error) if is_damaged(&error) => {
                 let aside = file.with_extension("damaged");
                 warn!(file = %file.display(), aside = %aside.display(), %error, "a damaged database is put aside and made anew from the log");
-                std::fs::rename(file, aside).map_err(at)?;
-                for end in ["db-wal", "db-shm"] {
-                    match std::fs::remove_file(file.with_extension(end)) {
-                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
-                        Ok(()) | Err(_) => {}
-                    }
-                }
+                std::fs::rename(file, aside).and_then(|()| remove_log(file)).map_err(at)?;
                 prepare(file).map_err(database)?
             }
-            prepared => prepared.map_err(database)?,
+            Err(error) => return Err(database(error)),
         };
-        let found: i64 = writer.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(database)?;
-        if found != SCHEMA {
-            return Err(OpenError::Newer { file: file.to_owned(), found });
-        }
         let writer = Writer::start(file, writer, checkpoint_pages).map_err(at)?;
         Ok(Database { file: file.to_owned(), writer, readers: Mutex::default() })
     }
@@ -189,6 +182,17 @@ fn prepare(file: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// Removes SQLite's log of a file, and the index of it.
+fn remove_log(file: &Path) -> io::Result<()> {
+    for end in ["db-wal", "db-shm"] {
+        match std::fs::remove_file(file.with_extension(end)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
 fn is_damaged(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
@@ -233,15 +237,28 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_put_aside_and_a_newer_one_is_refused() {
+    fn a_damaged_file_and_one_of_another_layout_are_made_anew() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("shard-1.db");
         std::fs::write(&file, [7; 8_192]).expect("written");
         let database = Database::open(&file).expect("made anew");
         assert!(file.with_extension("damaged").exists());
-        let newer = |it: &mut Connection| it.pragma_update(None, "user_version", SCHEMA + 1);
-        database.writer().alone(newer).expect("written");
+        let applied = |it: &Connection| it.query_row("SELECT number FROM applied", [], |row| row.get::<_, i64>(0));
+        let becomes = |database: Database, layout: i64| {
+            let change = |it: &mut Connection| {
+                it.execute("UPDATE applied SET number = 7", [])?;
+                it.pragma_update(None, "user_version", layout)
+            };
+            database.writer().alone(change).expect("written");
+        };
+        becomes(database, SCHEMA);
+        let database = Database::open(&file).expect("opened");
+        assert_eq!(database.read(applied).expect("read"), 7, "what it has of this layout is kept");
         drop(database);
-        assert!(matches!(Database::open(&file), Err(OpenError::Newer { found, .. }) if found == SCHEMA + 1));
+        for other in [SCHEMA - 1, SCHEMA + 1] {
+            becomes(Database::open(&file).expect("opened"), other);
+            let database = Database::open(&file).expect("made anew");
+            assert_eq!(database.read(applied).expect("read"), 0, "the log is to fill it in");
+        }
     }
 }

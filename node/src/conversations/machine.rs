@@ -19,6 +19,10 @@ use super::read::conversation_of;
 use crate::llm::Usage;
 
 const TITLE_CHARS_MAX: usize = 80;
+/// So many entries, of so many bytes together, are applied on the spot while that is quick: two threads that wake each other
+/// take longer than SQLite does.
+const AT_ONCE_MAX: usize = 8;
+const AT_ONCE_BYTES_MAX: usize = 32 << 10;
 const DAY_MS: u64 = 86_400_000;
 /// Days whose use is kept.
 const DAYS_KEPT: u64 = 400;
@@ -58,6 +62,12 @@ impl State {
         async move { while open.changed().await.is_ok() {} }
     }
 
+    /// Whether a few rows can be read on the spot.
+    pub(super) fn is_quick(&self) -> bool {
+        // Whoever reads beside the writer may have to open a connection first.
+        self.database.writer().is_ahead() && self.database.writer().is_quick()
+    }
+
     pub(super) fn database(&self) -> &Database {
         &self.database
     }
@@ -80,8 +90,9 @@ impl Machine for State {
             .map_err(|error| MachineError::new("an entry of the conversations cannot be applied", error))
     }
 
-    fn blocks(&self) -> bool {
-        true
+    fn may_block(&self, entries: &[Entry]) -> bool {
+        let bytes: usize = entries.iter().map(|entry| entry.command.len()).sum();
+        entries.len() > AT_ONCE_MAX || bytes > AT_ONCE_BYTES_MAX || !self.database.writer().is_quick()
     }
 
     fn freeze(&self) -> Result<Frozen, MachineError> {

@@ -10,11 +10,12 @@
 //!
 //! [`Database::read`]: super::db::Database::read
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,11 @@ use rusqlite::hooks::Wal;
 use tracing::warn;
 
 /// What was written is committed after so long.
-const COMMIT_AFTER: Duration = Duration::from_millis(100);
+const COMMIT_AFTER: Duration = Duration::from_secs(1);
+/// Writing is quick while it took less than this lately. It is as long as other things keep a thread of the runtime.
+const QUICK: Duration = Duration::from_micros(200);
+/// How many of the last writes "lately" is, about.
+const LATELY: u32 = 8;
 /// The pause after the log could not be moved to its end: a reader still needs it.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -43,6 +48,9 @@ struct Shared {
     connection: Mutex<Option<Connection>>,
     /// Whether a transaction is under way. Changed only by who has the connection.
     underway: AtomicBool,
+    /// What a write took lately, in nanoseconds: an average in which each counts less with every one after it. Changed only by
+    /// who has the connection.
+    took: AtomicU64,
     /// Pages in SQLite's log after the last commit.
     log_pages: Arc<AtomicI32>,
 }
@@ -64,7 +72,9 @@ impl Writer {
         };
         connection.wal_hook(Some(hook)).map_err(io::Error::other)?;
         let (connection, underway) = (Mutex::new(Some(connection)), AtomicBool::new(false));
-        let shared = Arc::new(Shared { file: file.to_owned(), connection, underway, log_pages });
+        // Nobody knows yet how quick it is.
+        let took = AtomicU64::new(nanoseconds(2 * QUICK));
+        let shared = Arc::new(Shared { file: file.to_owned(), connection, underway, took, log_pages });
         let (wake, calls) = mpsc::sync_channel(1);
         let keeper = Keeper { shared: Arc::clone(&shared), pages_max, own: None, not_before: None };
         let thread = thread::Builder::new().name("commits".into()).spawn(move || keeper.run(&calls))?;
@@ -76,6 +86,7 @@ impl Writer {
         let mut place = self.shared.lock();
         // Taken out, so that it is gone after an error and after a panic: closing it undoes what was half written.
         let connection = place.take().ok_or_else(lost)?;
+        let began = Instant::now();
         let begins = !self.shared.underway.load(Ordering::Relaxed);
         self.shared.underway.store(true, Ordering::Release);
         if begins {
@@ -83,12 +94,20 @@ impl Writer {
         }
         let written = write(&connection)?;
         *place = Some(connection);
+        self.shared.note(began.elapsed());
         drop(place);
         if let Some(wake) = self.wake.as_ref().filter(|_| begins) {
             // It may have been called already.
             _ = wake.try_send(());
         }
         Ok(written)
+    }
+
+    /// Whether a few rows can be written or read at once: nobody has the connection, and writing took no time lately.
+    pub fn is_quick(&self) -> bool {
+        let took = Duration::from_nanos(self.shared.took.load(Ordering::Relaxed));
+        // A thread that panicked left nothing to write with, which whoever writes finds out at once.
+        took < QUICK && !matches!(self.shared.connection.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// Whether something is not committed.
@@ -139,6 +158,12 @@ impl Shared {
         })
     }
 
+    fn note(&self, took: Duration) {
+        let before = self.took.load(Ordering::Relaxed);
+        let lately = u64::from(LATELY);
+        self.took.store((before * (lately - 1) + nanoseconds(took)) / lately, Ordering::Relaxed);
+    }
+
     fn commit(&self, place: &mut Option<Connection>) -> rusqlite::Result<()> {
         let connection = place.take().ok_or_else(lost)?;
         if self.underway.load(Ordering::Relaxed) {
@@ -162,8 +187,10 @@ struct Keeper {
 
 impl Keeper {
     fn run(mut self, calls: &Receiver<()>) {
+        // Shards that are written all the time do not all commit in the same moment.
+        let mut after = COMMIT_AFTER.mul_f64(RandomState::new().hash_one(&self.shared.file) as f64 / u64::MAX as f64);
         while calls.recv().is_ok() {
-            let until = Instant::now() + COMMIT_AFTER;
+            let until = Instant::now() + std::mem::replace(&mut after, COMMIT_AFTER);
             loop {
                 match calls.recv_timeout(until.saturating_duration_since(Instant::now())) {
                     Ok(()) => {}
@@ -214,6 +241,11 @@ impl Keeper {
     }
 }
 
+fn nanoseconds(time: Duration) -> u64 {
+    // An hour, rather than what does not fit.
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(3_600_000_000_000)
+}
+
 /// Moves what nobody has to wait for; says how many pages are left.
 fn checkpoint(connection: &Connection) -> rusqlite::Result<i32> {
     // The function of that name does nothing with a connection that has read nothing yet.
@@ -221,4 +253,26 @@ fn checkpoint(connection: &Connection) -> rusqlite::Result<i32> {
         let (all, moved): (i32, i32) = (row.get(1)?, row.get(2)?);
         Ok(all - moved)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writing_is_quick_when_it_was_lately_and_nobody_else_writes() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("one.db");
+        let writer = Writer::start(&file, Connection::open(&file).expect("opened"), 1_000).expect("started");
+        assert!(!writer.is_quick(), "nobody knows yet");
+        (0..LATELY * 8).for_each(|_| writer.shared.note(QUICK / 10));
+        assert!(writer.is_quick());
+        writer
+            .read(|_| Ok::<_, rusqlite::Error>(assert!(!writer.is_quick(), "somebody has the connection")))
+            .expect("read");
+        writer.shared.note(LATELY * QUICK);
+        assert!(!writer.is_quick(), "one that took long counts for a while");
+        (0..LATELY).for_each(|_| writer.shared.note(QUICK / 10));
+        assert!(writer.is_quick());
+    }
 }

@@ -19,12 +19,18 @@ use caxton_proto::NodeId;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
+use tokio::time::Instant;
 
 use super::{CallError, Links, TransportError, wire};
 use crate::types::{LogId, RaftEntry, TypeConfig, Vote};
 
 /// How long a commit waits for entries that carry it.
 const WAIT: Duration = Duration::from_millis(1);
+/// The same where entries follow each other closely: then most commits need no message of their own, and who follows is this
+/// much behind at most.
+const WAIT_AMONG_MANY: Duration = Duration::from_millis(10);
+/// Entries follow each other closely when they come in less than this.
+const CLOSELY: Duration = Duration::from_millis(20);
 /// How many messages are on the way ahead to one follower.
 const AHEAD_MAX: usize = 8;
 /// The longest message that goes ahead, in bytes: what transports keep in order.
@@ -47,10 +53,13 @@ struct State {
     ahead: VecDeque<Ahead>,
     /// How far the follower was told that the log counts.
     told: Option<LogId>,
-    /// Says how far the log counts, unless something else does before.
-    commit: Option<Append>,
+    /// Says how far the log counts, and when, unless something else does before.
+    commit: Option<(Append, Instant)>,
     /// A task will look.
     scheduled: bool,
+    /// When entries were sent last, and whether others were sent closely before them.
+    sent_at: Option<Instant>,
+    among_many: bool,
     /// How long a message may take.
     within: Duration,
 }
@@ -73,6 +82,12 @@ impl State {
         let (to, end) = ahead.or(self.under_way).or(self.has)?;
         (to == *vote).then_some(end)
     }
+
+    /// Entries are sent.
+    fn sends_entries(&mut self) {
+        let now = Instant::now();
+        self.among_many = self.sent_at.replace(now).is_some_and(|before| now - before < CLOSELY);
+    }
 }
 
 impl Follower {
@@ -94,6 +109,7 @@ impl Follower {
             return;
         }
         state.commit = None;
+        state.sends_entries();
         let (links, within) = (Arc::clone(links), state.within);
         let mut call = async move { links.transport.call(NodeId(node), message, within).await }.boxed();
         // This sends it, if there is a connection; who needs the answer waits for it, and no task in between.
@@ -132,6 +148,9 @@ impl Follower {
         let mut state = self.lock();
         state.told = state.told.max(request.leader_commit);
         state.commit = None;
+        if !request.entries.is_empty() {
+            state.sends_entries();
+        }
         let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
         state.under_way = last.filter(|_| bytes <= AHEAD_BYTES_MAX).map(|last| (request.vote, last));
     }
@@ -159,19 +178,28 @@ impl Follower {
     pub fn tell_later(&self, links: &Arc<Links>, node: u64, request: Append, within: Duration) {
         let mut state = self.lock();
         state.told = request.leader_commit;
-        state.commit = Some(request);
+        let wait = if state.among_many { WAIT_AMONG_MANY } else { WAIT };
+        let due = Instant::now() + wait;
+        let due = state.commit.as_ref().map_or(due, |(_, before)| due.min(*before));
+        state.commit = Some((request, due));
         if std::mem::replace(&mut state.scheduled, true) {
             return;
         }
         let (links, follower) = (Arc::clone(links), self.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(WAIT).await;
-            let message = {
+            let mut due = due;
+            let request = loop {
+                tokio::time::sleep_until(due).await;
                 let mut state = follower.lock();
-                state.scheduled = false;
-                state.commit.take()
+                match &state.commit {
+                    Some((_, later)) if *later > due => due = *later,
+                    Some(_) | None => {
+                        state.scheduled = false;
+                        break state.commit.take().map(|(request, _)| request);
+                    }
+                }
             };
-            if let Some(request) = message {
+            if let Some(request) = request {
                 let message = wire::append(links.group, &request);
                 // One that is lost is made up for by the next heartbeat.
                 if let Err(error) = links.transport.call(NodeId(node), message, within).await {
@@ -295,6 +323,48 @@ mod tests {
         assert_eq!(follower.lock().ahead.len(), 1, "which takes nothing back");
         assert!(follower.begin(&wanted(7, 9), WAIT).is_none(), "openraft begins elsewhere: it has to send");
         assert_eq!(follower.lock().ahead.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_commit_waits_for_entries_that_carry_it_and_longer_where_they_follow_each_other_closely() {
+        let sent = Arc::new(Sent::default());
+        let links = Arc::new(Links::new(crate::group::GroupId(0), NodeId(1), Arc::clone(&sent) as _, None));
+        let (follower, vote) = (Follower::default(), Vote::new_committed(1, 1));
+        answer(&follower, &request(1, 5, 5), AppendEntriesResponse::Success);
+        let has = |index| {
+            follower.send_ahead(&links, 2, &vote, &[entry(index)]);
+            let wanted = Append { entries: vec![entry(index)], ..request(1, index - 1, index - 1) };
+            assert!(follower.begin(&wanted, WAIT).is_some(), "entry {index} went ahead");
+            follower.answered(vote, Some(at(1, index)), &AppendEntriesResponse::Success);
+        };
+        let is_told = |index| sent.0.lock().unwrap().contains(&(Some(at(1, index)), 0));
+        let told_after = async |index| {
+            let began = Instant::now();
+            follower.tell_later(&links, 2, request(1, index, index), WAIT);
+            while !is_told(index) {
+                tokio::time::sleep(WAIT / 10).await;
+            }
+            began.elapsed()
+        };
+        has(6);
+        let alone = told_after(6).await;
+        assert!(alone >= WAIT && alone < WAIT_AMONG_MANY / 2, "{alone:?}");
+        has(7);
+        let among_many = told_after(7).await;
+        assert!(among_many >= WAIT_AMONG_MANY && among_many < 2 * WAIT_AMONG_MANY, "{among_many:?}");
+
+        has(8);
+        follower.tell_later(&links, 2, request(1, 8, 8), WAIT);
+        tokio::time::sleep(WAIT_AMONG_MANY / 2).await;
+        // It carries the commit; its own one comes later, and gets all of its time.
+        has(9);
+        let after = told_after(9).await;
+        assert!(after >= WAIT_AMONG_MANY && after < 2 * WAIT_AMONG_MANY, "{after:?}");
+        assert!(!is_told(8), "the entries said so");
+
+        tokio::time::sleep(CLOSELY).await;
+        has(10);
+        assert!(told_after(10).await < WAIT_AMONG_MANY / 2);
     }
 
     #[tokio::test]
