@@ -35,6 +35,8 @@ pub struct Shape {
     pub settings: Vec<String>,
     /// Whether to make namespaces.
     pub namespaces: bool,
+    /// Whether its nodes begin with the other version of the program.
+    pub begins_with_other: bool,
 }
 
 /// The cluster of a run.
@@ -91,7 +93,8 @@ impl Cluster {
 
     /// Starts a node as it was started first.
     pub fn start(&self, index: usize) -> Result<()> {
-        self.nodes[index].spawn(&self.binary.caxton, self.host(index), &self.args(index))
+        let other = self.binary.old.as_ref().filter(|_| self.shape.begins_with_other);
+        self.nodes[index].spawn(other.unwrap_or(&self.binary.caxton), self.host(index), &self.args(index))
     }
 
     /// Forms the cluster and waits until it is whole.

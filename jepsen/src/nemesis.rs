@@ -159,7 +159,7 @@ impl Nemesis {
                 self.cluster.nodes.iter().filter(|node| node.state() == State::Frozen).for_each(|node| node.thaw());
                 "SIGCONT".to_owned()
             }
-            Fault::Restart { who, other } => self.restart(*who, *other)?,
+            Fault::Restart { who } => self.restart(*who)?,
             Fault::PowerCut { who } => self.power_cut(*who)?,
             Fault::Partition { who, cut } => self.partition(*who, *cut)?,
             Fault::Worsen { who, loss_permille, kbit } => {
@@ -242,12 +242,10 @@ impl Nemesis {
         Ok(())
     }
 
-    fn restart(&mut self, who: Who, other: bool) -> Result<String> {
+    /// Restarts nodes with the version that is under test.
+    fn restart(&mut self, who: Who) -> Result<String> {
         let cluster = Arc::clone(&self.cluster);
-        let program = match &cluster.binary.old {
-            Some(old) if other => old.clone(),
-            Some(_) | None => cluster.binary.caxton.clone(),
-        };
+        let program = &cluster.binary.caxton;
         for index in self.who(who) {
             let node = &cluster.nodes[index];
             if node.state() != State::Up {
@@ -256,7 +254,7 @@ impl Nemesis {
             if let Err(error) = node.terminate(START_WAIT) {
                 self.findings.push(Finding::new("node-stop", format!("{error:#}\n{}", node.said_last(10))));
             }
-            node.spawn(&program, cluster.host(index), &cluster.args(index))?;
+            node.spawn(program, cluster.host(index), &cluster.args(index))?;
             let deadline = Instant::now() + START_WAIT;
             while !node.is_ready(cluster.host(index)) && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(50));

@@ -162,6 +162,7 @@ impl Place {
             nodes: scenario.nodes.0,
             settings: settings.chain(reserve).collect(),
             namespaces: !options.loopback && net::no_namespaces().is_none(),
+            begins_with_other: scenario.needs.contains(&Need::Other),
         };
         let cluster = Cluster::new(&options.binary, shape, &home.0)?;
         let kind = scenario.needs.iter().find_map(|need| if let Need::Disk(kind) = need { Some(*kind) } else { None });

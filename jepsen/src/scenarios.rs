@@ -262,7 +262,7 @@ pub const ALL: &[Scenario] = &[
         plan: |plan| {
             while plan.goes_on() {
                 for node in 0..3 {
-                    plan.then(Fault::Restart { who: Who::Node(node), other: false });
+                    plan.then(Fault::Restart { who: Who::Node(node) });
                     plan.wait(1_000, 2_500);
                 }
             }
@@ -276,11 +276,7 @@ pub const ALL: &[Scenario] = &[
         needs: &[Need::Other],
         plan: |plan| {
             for node in 0..3 {
-                plan.then(Fault::Restart { who: Who::Node(node), other: true });
-                plan.wait(2_000, 4_000);
-            }
-            for node in 0..3 {
-                plan.then(Fault::Restart { who: Who::Node(node), other: false });
+                plan.then(Fault::Restart { who: Who::Node(node) });
                 plan.wait(2_000, 4_000);
             }
         },
@@ -477,7 +473,7 @@ pub const ALL: &[Scenario] = &[
                 let fault = match plan.random.u8(0..3) {
                     0 => Fault::Transfer,
                     1 => Fault::Kill { who: Who::Leader },
-                    _ => Fault::Restart { who: Who::Follower(plan.random.usize(0..2)), other: false },
+                    _ => Fault::Restart { who: Who::Follower(plan.random.usize(0..2)) },
                 };
                 plan.then(fault);
                 plan.wait(1_500, 3_000);
