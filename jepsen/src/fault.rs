@@ -94,9 +94,6 @@ pub enum Fault {
     Restart {
         /// Whom.
         who: Who,
-        /// With the other version of the program.
-        #[serde(default)]
-        other: bool,
     },
     /// The power of the node's disk goes, and the process with it.
     PowerCut {
