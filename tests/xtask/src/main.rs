@@ -17,7 +17,7 @@ usage: cargo xtask COMMAND [ARGS]
   demo        install what the build needs, build caxton, run `caxton demo`, then start the server
   test        install what the build needs, then run every test; without ARGS also three nodes in containers and the
               fault harness's shortest run, where this machine can
-  setup       only install what the build needs
+  setup       only install what the build needs; with `containers`, also an engine for them, if one can be had
   containers  build caxton, put it into an image, and test three nodes in containers (wants Docker)
   jepsen      build caxton and the fault harness, and run it: `short` unless told (see jepsen/README.md)
   arm         cross-build the sentence model's kernels for 64-bit Arm, and test them with and without its dot product of
@@ -33,7 +33,13 @@ fn main() -> ExitCode {
     let result = match args.first().map(String::as_str) {
         Some("demo") => needs::meet().and_then(|()| demo(&args[1..])),
         Some("test") => needs::meet().and_then(|()| test(&args[1..])),
-        Some("setup") => needs::meet(),
+        Some("setup") => needs::meet().map(|()| {
+            if args.get(1).is_some_and(|more| more == "containers")
+                && let Err(why) = needs::meet_for_containers()
+            {
+                say(&format!("no containers: {why}"));
+            }
+        }),
         Some("containers") => needs::meet().and_then(|()| containers()),
         Some("arm") => arm(),
         Some("charts") => run(Command::new(repository().join("tests/charts.sh")).args(&args[1..])),

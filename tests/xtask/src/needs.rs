@@ -1,6 +1,7 @@
 //! What the build needs beside Rust: a C++ compiler and libclang for RocksDB, git, and pip for the sentence model.
 //!
-//! What is missing is installed with apt where that needs no password; where it does, the exact line to type is printed.
+//! What is missing is installed with apt where that needs no password; where it does, the exact line to type is printed. The
+//! engine for containers is installed only where somebody asks for it: nobody wants a daemon for having run the tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,9 +35,40 @@ const NEEDS: [Need; 5] = [
     },
 ];
 
-/// Installs what is missing, or says what to type.
+/// What three nodes in containers take beside that.
+const FOR_CONTAINERS: [Need; 3] = [
+    Need {
+        what: "a container engine",
+        why: "it runs them",
+        packages: &["docker.io"],
+        met: || works("dockerd", &["--version"]),
+    },
+    Need {
+        what: "compose",
+        why: "it starts them",
+        packages: &["docker-compose"],
+        met: || works("docker-compose", &["version"]) || works("docker", &["compose", "version"]),
+    },
+    Need {
+        what: "openssl",
+        why: "the script reads certificates",
+        packages: &["openssl"],
+        met: || works("openssl", &["version"]),
+    },
+];
+
+/// Installs what the build needs and is missing, or says what to type.
 pub fn meet() -> Result<(), String> {
-    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.met)()).collect();
+    meet_all(&NEEDS)
+}
+
+/// Installs what containers need and is missing, or says what to type.
+pub fn meet_for_containers() -> Result<(), String> {
+    meet_all(&FOR_CONTAINERS)
+}
+
+fn meet_all(needs: &[Need]) -> Result<(), String> {
+    let missing: Vec<&Need> = needs.iter().filter(|need| !(need.met)()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -46,13 +78,11 @@ pub fn meet() -> Result<(), String> {
     let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
     let line = format!("apt-get update && apt-get install --yes --no-install-recommends {}", packages.join(" "));
     let Some(mut shell) = privileged_shell() else {
-        return Err(format!(
-            "the build needs more; type this, then the same command again:\n\n  sudo sh -c '{line}'\n"
-        ));
+        return Err(format!("more is needed; type this, then the same command again:\n\n  sudo sh -c '{line}'\n"));
     };
     say(&line);
     run(shell.arg(&line).env("DEBIAN_FRONTEND", "noninteractive"))?;
-    match NEEDS.iter().find(|need| !(need.met)()) {
+    match needs.iter().find(|need| !(need.met)()) {
         None => Ok(()),
         Some(need) => Err(format!("{} is still missing after apt installed {}", need.what, need.packages.join(" "))),
     }
