@@ -101,15 +101,6 @@ impl Conversations {
         self.of(workspace).read(read).await
     }
 
-    /// Reads a few rows of it, on the spot where that is quick.
-    pub async fn read_few<R: Send + 'static>(
-        &self,
-        workspace: &WorkspaceId,
-        read: impl FnOnce(&State) -> Result<R, ReadError> + Send + 'static,
-    ) -> Result<R, ReadError> {
-        self.of(workspace).read_few(read).await
-    }
-
     /// What was said before, for a model: requests and answers without the steps between them, the newest of at most
     /// `bytes_max` together.
     pub async fn history(

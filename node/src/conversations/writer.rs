@@ -13,7 +13,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread::{self, JoinHandle};
@@ -25,10 +25,8 @@ use tracing::warn;
 
 /// What was written is committed after so long.
 const COMMIT_AFTER: Duration = Duration::from_secs(1);
-/// Writing is quick while it took less than this lately. It is as long as other things keep a thread of the runtime.
+/// Writing is quick while the last write took less than this. It is as long as other things keep a thread of the runtime.
 const QUICK: Duration = Duration::from_micros(200);
-/// How many of the last writes "lately" is, about.
-const LATELY: u32 = 8;
 /// The pause after the log could not be moved to its end: a reader still needs it.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -48,9 +46,8 @@ struct Shared {
     connection: Mutex<Option<Connection>>,
     /// Whether a transaction is under way. Changed only by who has the connection.
     underway: AtomicBool,
-    /// What a write took lately, in nanoseconds: an average in which each counts less with every one after it. Changed only by
-    /// who has the connection.
-    took: AtomicU64,
+    /// Whether the last write was. Changed only by who has the connection.
+    quick: AtomicBool,
     /// Pages in SQLite's log after the last commit.
     log_pages: Arc<AtomicI32>,
 }
@@ -73,8 +70,8 @@ impl Writer {
         connection.wal_hook(Some(hook)).map_err(io::Error::other)?;
         let (connection, underway) = (Mutex::new(Some(connection)), AtomicBool::new(false));
         // Nobody knows yet how quick it is.
-        let took = AtomicU64::new(nanoseconds(2 * QUICK));
-        let shared = Arc::new(Shared { file: file.to_owned(), connection, underway, took, log_pages });
+        let quick = AtomicBool::new(false);
+        let shared = Arc::new(Shared { file: file.to_owned(), connection, underway, quick, log_pages });
         let (wake, calls) = mpsc::sync_channel(1);
         let keeper = Keeper { shared: Arc::clone(&shared), pages_max, own: None, not_before: None };
         let thread = thread::Builder::new().name("commits".into()).spawn(move || keeper.run(&calls))?;
@@ -94,7 +91,7 @@ impl Writer {
         }
         let written = write(&connection)?;
         *place = Some(connection);
-        self.shared.note(began.elapsed());
+        self.shared.quick.store(began.elapsed() < QUICK, Ordering::Relaxed);
         drop(place);
         if let Some(wake) = self.wake.as_ref().filter(|_| begins) {
             // It may have been called already.
@@ -103,11 +100,11 @@ impl Writer {
         Ok(written)
     }
 
-    /// Whether a few rows can be written or read at once: nobody has the connection, and writing took no time lately.
+    /// Whether a few rows can be written or read at once: nobody has the connection, and the last write took no time.
     pub fn is_quick(&self) -> bool {
-        let took = Duration::from_nanos(self.shared.took.load(Ordering::Relaxed));
         // A thread that panicked left nothing to write with, which whoever writes finds out at once.
-        took < QUICK && !matches!(self.shared.connection.try_lock(), Err(TryLockError::WouldBlock))
+        let is_free = || !matches!(self.shared.connection.try_lock(), Err(TryLockError::WouldBlock));
+        self.shared.quick.load(Ordering::Relaxed) && is_free()
     }
 
     /// Whether something is not committed.
@@ -156,12 +153,6 @@ impl Shared {
             *place = None;
             place
         })
-    }
-
-    fn note(&self, took: Duration) {
-        let before = self.took.load(Ordering::Relaxed);
-        let lately = u64::from(LATELY);
-        self.took.store((before * (lately - 1) + nanoseconds(took)) / lately, Ordering::Relaxed);
     }
 
     fn commit(&self, place: &mut Option<Connection>) -> rusqlite::Result<()> {
@@ -241,11 +232,6 @@ impl Keeper {
     }
 }
 
-fn nanoseconds(time: Duration) -> u64 {
-    // An hour, rather than what does not fit.
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(3_600_000_000_000)
-}
-
 /// Moves what nobody has to wait for; says how many pages are left.
 fn checkpoint(connection: &Connection) -> rusqlite::Result<i32> {
     // The function of that name does nothing with a connection that has read nothing yet.
@@ -260,18 +246,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writing_is_quick_when_it_was_lately_and_nobody_else_writes() {
+    fn writing_is_quick_when_the_last_write_was_and_nobody_else_writes() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("one.db");
         let writer = Writer::start(&file, Connection::open(&file).expect("opened"), 1_000).expect("started");
         assert!(!writer.is_quick(), "nobody knows yet");
-        (0..LATELY * 8).for_each(|_| writer.shared.note(QUICK / 10));
+        writer.shared.quick.store(true, Ordering::Relaxed);
         assert!(writer.is_quick());
         let busy = writer.read(|_| Ok::<_, rusqlite::Error>(!writer.is_quick())).expect("read");
         assert!(busy, "somebody has the connection");
-        writer.shared.note(LATELY * QUICK);
-        assert!(!writer.is_quick(), "one that took long counts for a while");
-        (0..LATELY).for_each(|_| writer.shared.note(QUICK / 10));
-        assert!(writer.is_quick());
+        let slow = |_: &Connection| {
+            thread::sleep(2 * QUICK);
+            Ok::<_, rusqlite::Error>(())
+        };
+        writer.write(slow).expect("written");
+        assert!(!writer.is_quick(), "the last one took long");
     }
 }

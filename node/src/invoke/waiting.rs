@@ -89,7 +89,7 @@ impl Invoker {
             }
             Ok(if documents.whole.is_empty() { Known::Nothing } else { Known::Begun(documents) })
         };
-        Ok(self.conversations().read_few(workspace, known).await?)
+        Ok(self.shard(workspace).read_few(known).await?)
     }
 
     /// How a turn ended, or what it waits for; waits a while for one that is under way.
