@@ -1,5 +1,7 @@
-//! What the benchmarks share: nodes as processes of their own, clients of HTTP, the map that puts go into, and figures.
+//! What the benchmarks share: nodes as processes of their own, clients of HTTP, the map that puts go into, figures, and whether
+//! the disk stood still.
 
+pub mod disk;
 pub mod figures;
 pub mod http;
 pub mod map;

@@ -92,7 +92,7 @@ async fn main() -> anyhow::Result<()> {
     let mut cluster = Cluster::start(&program, dir.path()).await?;
     if args.soak_minutes > 0.0 {
         row("control: append and fdatasync", bare_fdatasync(dir.path(), Duration::from_secs(1))?, "")?;
-        return soak::run(&mut cluster, args.rate, args.soak_minutes).await;
+        return soak::run(&mut cluster, dir.path(), args.rate, args.soak_minutes).await;
     }
     let mut etcd = match args.etcd.as_str() {
         "" => None,
