@@ -3,78 +3,29 @@
 //! It decides nothing. What came of each step goes back into the turn, with the time that it took; an agent that fails
 //! is an error to the one that asked it and to nobody else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use caxton_proto::AgentName;
 use futures::future::{BoxFuture, join_all};
 use serde_json::Value;
-use tokio::sync::mpsc;
 use tracing::{Instrument, debug, field, info_span};
 
 use super::attachments::{PREFIX, Shelf, Visible};
 use super::builtin::AskCapability;
+use super::events::Events;
+use super::health::AgentHealth;
 use super::journal::{Journal, Lost, Step};
 pub use super::run::{Opening, Pending, Progress, Run};
 use super::turn::{Action, Call, Next, Outcome, Returned, Unasked};
 use super::world::{Found, Invocation, ToolOutput, World};
 use super::{Agent, AgentTool};
-use crate::activity::TurnLog;
 use crate::api::messages::{PREVIEW_BYTES_MAX, TurnEvent};
 use crate::capability::Load;
-use crate::llm::breaker::Breaker;
 use crate::llm::budget::Spent;
 use crate::llm::models::{Answered, Ask, Models};
 use crate::llm::{ChatRequest, Delta, Deltas};
-
-/// How many events wait for a slow reader before the turn waits for it.
-pub const EVENTS_WAITING_MAX: usize = 256;
-
-/// Where events go, if anyone listens; a listener that leaves does not stop the turn.
-#[derive(Debug, Clone, Default)]
-pub struct Events {
-    listener: Option<mpsc::Sender<TurnEvent>>,
-    log: Option<Arc<TurnLog>>,
-}
-
-impl Events {
-    /// Nobody listens.
-    pub fn none() -> Events {
-        Events::default()
-    }
-
-    /// The same, and each step is noted in `log` too.
-    pub fn noted(self, log: Arc<TurnLog>) -> Events {
-        Events { log: Some(log), ..self }
-    }
-
-    /// A listener.
-    pub fn channel() -> (Events, mpsc::Receiver<TurnEvent>) {
-        let (sender, receiver) = mpsc::channel(EVENTS_WAITING_MAX);
-        (Events { listener: Some(sender), log: None }, receiver)
-    }
-
-    /// Whether anyone listens.
-    pub fn is_heard(&self) -> bool {
-        self.listener.as_ref().is_some_and(|sender| !sender.is_closed())
-    }
-
-    /// Hands an event on; it is made only when someone listens, or it is noted.
-    pub async fn emit(&self, event: impl FnOnce() -> TurnEvent) {
-        let listener = self.listener.as_ref().filter(|sender| !sender.is_closed());
-        if listener.is_none() && self.log.is_none() {
-            return;
-        }
-        let event = event();
-        if let Some(log) = &self.log {
-            log.step(&event);
-        }
-        if let Some(sender) = listener {
-            sender.send(event).await.ok();
-        }
-    }
-}
 
 /// Drives runs in one workspace.
 #[derive(Clone)]
@@ -519,37 +470,6 @@ impl Driver {
     fn report(&self, told: Result<(), Unasked>) {
         if let Err(unasked) = told {
             debug!(turn = %self.turn_id, what = %unasked.what, "a report that the turn did not ask for");
-        }
-    }
-}
-
-/// Circuit breakers of agents that others ask; only those that failed lately are kept.
-#[derive(Debug, Default)]
-pub struct AgentHealth {
-    breakers: Mutex<HashMap<HealthKey, Breaker>>,
-    started: std::sync::OnceLock<Instant>,
-}
-
-type HealthKey = (caxton_proto::WorkspaceId, AgentName);
-
-impl AgentHealth {
-    fn now_ms(&self) -> u64 {
-        elapsed_ms(*self.started.get_or_init(Instant::now))
-    }
-
-    fn admit(&self, key: &HealthKey) -> Result<(), Duration> {
-        let now = self.now_ms();
-        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-        breakers.get_mut(key).map_or(Ok(()), |breaker| breaker.admit(now))
-    }
-
-    fn learn(&self, key: &HealthKey, failed: bool) {
-        let now = self.now_ms();
-        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-        if failed {
-            breakers.entry(key.clone()).or_default().failed(now);
-        } else {
-            breakers.remove(key);
         }
     }
 }

@@ -10,6 +10,10 @@ pub mod journal;
 
 pub mod driver;
 
+pub mod events;
+
+pub mod health;
+
 pub mod world;
 
 pub mod attachments;

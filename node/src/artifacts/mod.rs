@@ -4,6 +4,7 @@
 //! is checked against its digest when it comes in and each time it is read; a damaged one is an error that names it.
 //! The calls block on the disk: async code makes them from blocking threads.
 
+mod rows;
 pub mod space;
 
 use std::collections::HashSet;
@@ -20,6 +21,7 @@ use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, O
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use self::rows::{BLOB, ROW, Row, dead, key, mark_damaged, prefix, prefix_end, rows, workspace_of};
 pub use space::{DiskFull, Space};
 
 /// What RocksDB gathers in memory before it writes a table, in bytes.
@@ -429,103 +431,6 @@ fn is_no_space(error: &rocksdb::Error) -> bool {
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as u64)
-}
-
-/// Keys of rows: small, so that asking what is there reads no content.
-const ROW: u8 = b'i';
-/// Keys of contents.
-const BLOB: u8 = b'b';
-
-fn prefix(kind: u8, workspace: &WorkspaceId) -> Vec<u8> {
-    let name = workspace.as_str().as_bytes();
-    // The length goes first, so that no workspace's keys lie among another's.
-    let mut key = vec![kind, name.len() as u8];
-    key.extend_from_slice(name);
-    key
-}
-
-fn key(kind: u8, workspace: &WorkspaceId, digest: &Digest) -> Vec<u8> {
-    let mut key = prefix(kind, workspace);
-    key.extend_from_slice(digest.as_bytes());
-    key
-}
-
-/// Behind every key with this prefix: one byte more than a digest has.
-fn prefix_end(kind: u8, workspace: &WorkspaceId) -> Vec<u8> {
-    let mut key = prefix(kind, workspace);
-    key.extend_from_slice(&[0xff; 33]);
-    key
-}
-
-fn workspace_of(key: &[u8]) -> Option<WorkspaceId> {
-    let (length, rest) = key.strip_prefix(&[ROW])?.split_first()?;
-    std::str::from_utf8(rest.get(..usize::from(*length))?).ok()?.parse().ok()
-}
-
-/// What is known of a blob without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Row {
-    uploaded_ms: u64,
-    bytes: u32,
-    /// A read found that the content is not what the digest names.
-    damaged: bool,
-}
-
-impl Row {
-    fn encode(&self) -> [u8; 13] {
-        let mut row = [0; 13];
-        row[..8].copy_from_slice(&self.uploaded_ms.to_be_bytes());
-        row[8..12].copy_from_slice(&self.bytes.to_be_bytes());
-        row[12] = u8::from(self.damaged);
-        row
-    }
-
-    fn decode(row: &[u8]) -> Option<Row> {
-        let (uploaded_ms, rest) = row.split_first_chunk::<8>()?;
-        let (bytes, rest) = rest.split_first_chunk::<4>()?;
-        let uploaded_ms = u64::from_be_bytes(*uploaded_ms);
-        Some(Row { uploaded_ms, bytes: u32::from_be_bytes(*bytes), damaged: rest != [0] })
-    }
-}
-
-fn rows(db: &DB, workspace: &WorkspaceId, digests: &[Digest]) -> Result<Vec<Option<Row>>, rocksdb::Error> {
-    let keys = digests.iter().map(|digest| key(ROW, workspace, digest));
-    db.multi_get(keys).into_iter().map(|row| Ok(row?.and_then(|row| Row::decode(&row)))).collect()
-}
-
-fn dead(
-    db: &DB,
-    workspace: &WorkspaceId,
-    live: &HashSet<Digest>,
-    older_than_ms: u64,
-) -> Result<Vec<Digest>, rocksdb::Error> {
-    let prefix = prefix(ROW, workspace);
-    let mut rows = db.raw_iterator();
-    let mut dead = Vec::new();
-    rows.seek(&prefix);
-    while let Some((key, row)) = rows.item() {
-        let Some(digest) = key.strip_prefix(&*prefix) else { break };
-        if let (Ok(digest), Some(row)) = (Digest::try_from(digest), Row::decode(row))
-            && row.uploaded_ms < older_than_ms
-            && !live.contains(&digest)
-        {
-            dead.push(digest);
-        }
-        rows.next();
-    }
-    rows.status()?;
-    Ok(dead)
-}
-
-/// Makes a damaged blob count as absent, so that the next upload replaces it. Best effort: the disk may be failing.
-fn mark_damaged(db: &DB, workspace: &WorkspaceId, digest: &Digest) {
-    if let Ok(rows) = rows(db, workspace, &[*digest])
-        && let Some(Some(row)) = rows.first()
-        && !row.damaged
-        && let Err(error) = db.put(key(ROW, workspace, digest), Row { damaged: true, ..*row }.encode())
-    {
-        warn!(%error, %workspace, %digest, "the damage could not be noted");
-    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use utoipa::{IntoParams, OpenApi};
 
 use super::Services;
 use super::extract::{Json, Path, Query};
-use crate::agent::driver::Events;
+use crate::agent::events::Events;
 use crate::agent::turn::Decision;
 use crate::api;
 use crate::api::messages::{

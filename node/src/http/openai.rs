@@ -26,7 +26,7 @@ use super::Services;
 use super::extract::Json;
 use super::hop::LedBy;
 use super::messages::MESSAGE_BYTES_MAX;
-use crate::agent::driver::{EVENTS_WAITING_MAX, Events};
+use crate::agent::events::{EVENTS_WAITING_MAX, Events};
 use crate::api::messages::{MessageRequest, TurnEvent};
 use crate::auth::Access;
 use crate::invoke::{ClientTurn, Ended, InvokeError, log_failure};
