@@ -3,7 +3,6 @@
 //! (<https://docs.kernel.org/block/stat.html>).
 
 use std::fs;
-use std::io;
 use std::os::linux::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 /// How often the counters are read.
 const BEAT: Duration = Duration::from_millis(10);
@@ -68,7 +67,7 @@ impl Watch {
     /// Ends, and says when the disk stood still.
     pub fn end(self) -> Result<Vec<Standstill>> {
         self.done.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| io::Error::other("watching the disk panicked"))?
+        self.thread.join().map_err(|_| anyhow!("watching the disk panicked"))?
     }
 }
 

@@ -21,7 +21,7 @@ use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, O
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use self::rows::{BLOB, ROW, Row, dead, key, mark_damaged, prefix, prefix_end, rows, workspace_of};
+use self::rows::{BLOB, ROW, Row, each, key, mark_damaged, prefix, prefix_end, rows, workspace_of};
 pub use space::{DiskFull, Space};
 
 /// What RocksDB gathers in memory before it writes a table, in bytes.
@@ -272,7 +272,10 @@ impl Artifacts {
     ) -> Result<Collected, GetError> {
         let guard = self.db();
         let db = guard.as_ref().ok_or(GetError::Closed)?;
-        let dead = dead(db, workspace, live, older_than_ms).map_err(GetError::Store)?;
+        let mut dead = Vec::new();
+        let is_dead = |digest: &Digest, row: Row| row.uploaded_ms < older_than_ms && !live.contains(digest);
+        let show = |digest: Digest, row: Row| dead.extend(is_dead(&digest, row).then_some(digest));
+        each(db, workspace, show).map_err(GetError::Store)?;
         let mut collected = Collected::default();
         for names in dead.chunks(COLLECT_BATCH) {
             let _alone = self.0.removing.write().unwrap_or_else(PoisonError::into_inner);
@@ -312,20 +315,9 @@ impl Artifacts {
     pub fn names(&self, workspace: &WorkspaceId) -> Result<Vec<Digest>, GetError> {
         let guard = self.db();
         let db = guard.as_ref().ok_or(GetError::Closed)?;
-        let prefix = prefix(ROW, workspace);
-        let mut rows = db.raw_iterator();
         let mut names = Vec::new();
-        rows.seek(&prefix);
-        while let Some((key, row)) = rows.item() {
-            let Some(digest) = key.strip_prefix(&*prefix) else { break };
-            if let (Ok(digest), Some(row)) = (Digest::try_from(digest), Row::decode(row))
-                && !row.damaged
-            {
-                names.push(digest);
-            }
-            rows.next();
-        }
-        rows.status().map_err(GetError::Store)?;
+        let show = |digest, row: Row| names.extend((!row.damaged).then_some(digest));
+        each(db, workspace, show).map_err(GetError::Store)?;
         Ok(names)
     }
 

@@ -1,7 +1,5 @@
 //! How the store lies in RocksDB: a row of facts and a content for each blob, under keys that start with the workspace's name.
 
-use std::collections::HashSet;
-
 use caxton_proto::{Digest, WorkspaceId};
 use rocksdb::DB;
 use tracing::warn;
@@ -68,28 +66,19 @@ pub(super) fn rows(db: &DB, workspace: &WorkspaceId, digests: &[Digest]) -> Resu
     db.multi_get(keys).into_iter().map(|row| Ok(row?.and_then(|row| Row::decode(&row)))).collect()
 }
 
-pub(super) fn dead(
-    db: &DB,
-    workspace: &WorkspaceId,
-    live: &HashSet<Digest>,
-    older_than_ms: u64,
-) -> Result<Vec<Digest>, rocksdb::Error> {
+/// Shows every blob of a workspace, with its row.
+pub(super) fn each(db: &DB, workspace: &WorkspaceId, mut show: impl FnMut(Digest, Row)) -> Result<(), rocksdb::Error> {
     let prefix = prefix(ROW, workspace);
     let mut rows = db.raw_iterator();
-    let mut dead = Vec::new();
     rows.seek(&prefix);
     while let Some((key, row)) = rows.item() {
         let Some(digest) = key.strip_prefix(&*prefix) else { break };
-        if let (Ok(digest), Some(row)) = (Digest::try_from(digest), Row::decode(row))
-            && row.uploaded_ms < older_than_ms
-            && !live.contains(&digest)
-        {
-            dead.push(digest);
+        if let (Ok(digest), Some(row)) = (Digest::try_from(digest), Row::decode(row)) {
+            show(digest, row);
         }
         rows.next();
     }
-    rows.status()?;
-    Ok(dead)
+    rows.status()
 }
 
 /// Makes a damaged blob count as absent, so that the next upload replaces it. Best effort: the disk may be failing.
