@@ -17,8 +17,19 @@ struct Need {
     met: fn() -> bool,
 }
 
-const NEEDS: [Need; 5] = [
-    Need { what: "a C++ compiler", why: "RocksDB is C++", packages: &["g++"], met: || works("c++", &["--version"]) },
+const NEEDS: [Need; 6] = [
+    Need {
+        what: "a C++ library",
+        why: "RocksDB is C++ and links to it",
+        packages: &["g++"],
+        met: || works("c++", &["--version"]),
+    },
+    Need {
+        what: "clang",
+        why: "it compiles RocksDB in three fifths of the time that g++ takes",
+        packages: &["clang"],
+        met: || works("clang++", &["--version"]),
+    },
     Need {
         what: "make",
         why: "native parts are built with it",
