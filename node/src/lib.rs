@@ -8,8 +8,6 @@ pub mod client;
 
 pub mod api;
 
-pub mod problem;
-
 pub mod config;
 
 pub mod auth;
@@ -22,7 +20,7 @@ pub mod telemetry;
 
 pub mod tasks;
 
-pub mod http;
+pub mod edge;
 
 pub mod node;
 

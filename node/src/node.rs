@@ -25,8 +25,8 @@ use crate::auth::{private_dir, write_private};
 use crate::backup::audit;
 use crate::cluster::join::{self, Introduction};
 use crate::config::Config;
-use crate::http::Services;
-use crate::http::listen::{self, BindError};
+use crate::edge::Services;
+use crate::edge::listen::{self, BindError};
 use crate::tasks::{Failure, TaskFailed, Tasks};
 use crate::tls;
 

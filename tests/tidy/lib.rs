@@ -28,7 +28,7 @@ const NODE_FLOORS: [&[&str]; 6] = [
     &["main", "lib"],
     &["cli"],
     &["node"],
-    &["http"],
+    &["edge"],
     &["invoke", "deploy"],
     // Everything else stands on the ground floor of the node.
     &[],

@@ -20,7 +20,7 @@ use super::pins::Pins;
 use crate::artifacts::{Artifacts, Collected, GetError};
 use crate::auth::now_ms;
 use crate::catalog::Catalogs;
-use crate::problem::chain;
+use crate::tasks::chain;
 
 /// A blob younger than this is never removed: a client may have sent it for a deployment that is still to come.
 pub const GRACE: Duration = Duration::from_secs(60 * 60);

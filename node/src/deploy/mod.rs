@@ -21,8 +21,6 @@ pub mod pins;
 
 mod error;
 
-pub mod problem;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

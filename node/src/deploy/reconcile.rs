@@ -18,8 +18,8 @@ use crate::activity::Activity;
 use crate::api::Serving;
 use crate::artifacts::Artifacts;
 use crate::catalog::{Catalog, Catalogs, LoadError, load_tree};
-use crate::problem::chain;
 use crate::replicas::Replicas;
+use crate::tasks::chain;
 
 /// How many catalogs are made at once.
 const LOADS_MAX: usize = 4;

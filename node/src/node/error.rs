@@ -10,7 +10,7 @@ use crate::cluster::hearsay::HearsayError;
 use crate::cluster::join::EnterError;
 use crate::cluster::secret::SecretFileError;
 use crate::cluster::watch::COPY_HELP;
-use crate::http::listen::BindError;
+use crate::edge::listen::BindError;
 use crate::peers::NotIntroduced;
 use crate::peers::lives::LivesError;
 use crate::secrets::KeyError;

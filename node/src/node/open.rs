@@ -33,7 +33,7 @@ use crate::config::Config;
 use crate::conversations::Conversations;
 use crate::deploy::pins::Pins;
 use crate::deploy::{Deployer, Limits, Rules};
-use crate::http::{self, Services};
+use crate::edge::{self, Services};
 use crate::invoke::{self, Invoker};
 use crate::llm::Tape;
 use crate::llm::models::Models;

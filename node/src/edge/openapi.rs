@@ -6,14 +6,14 @@ mod page;
 
 use std::sync::LazyLock;
 
-use axum::Router;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{Html, IntoResponse};
-use axum::routing::get;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::Services;
+use super::routes::{Owner, Routes, get};
+use super::{openai, rest};
+use crate::api::paths;
 
 /// This part of the API's description, and what holds for all of it.
 #[derive(OpenApi)]
@@ -58,22 +58,20 @@ impl Modify for Bearer {
 
 /// The whole description.
 pub fn document() -> utoipa::openapi::OpenApi {
-    let parts = [
-        super::system::Doc::openapi(),
-        super::tokens::Doc::openapi(),
-        super::events::Doc::openapi(),
-        super::logs::Doc::openapi(),
-        super::tools::Doc::openapi(),
-        super::secrets::Doc::openapi(),
-        super::route::Doc::openapi(),
-        super::deployments::Doc::openapi(),
-        super::agents::Doc::openapi(),
-        super::messages::Doc::openapi(),
-        super::openai::Doc::openapi(),
-        super::cluster::Doc::openapi(),
-        super::backup::Doc::openapi(),
+    let before = [
+        rest::system::Doc::openapi(),
+        rest::tokens::Doc::openapi(),
+        rest::events::Doc::openapi(),
+        rest::logs::Doc::openapi(),
+        rest::tools::Doc::openapi(),
+        rest::secrets::Doc::openapi(),
+        rest::route::Doc::openapi(),
+        rest::deployments::Doc::openapi(),
+        rest::agents::Doc::openapi(),
+        rest::messages::Doc::openapi(),
     ];
-    parts.into_iter().fold(Base::openapi(), |document, part| document.merge_from(part))
+    let after = [openai::Doc::openapi(), rest::cluster::Doc::openapi(), rest::backup::Doc::openapi()];
+    before.into_iter().chain(after).fold(Base::openapi(), |document, part| document.merge_from(part))
 }
 
 /// The description as JSON, as docs/openapi.json has it.
@@ -87,12 +85,12 @@ static JSON: LazyLock<String> = LazyLock::new(json);
 static PAGE: LazyLock<String> = LazyLock::new(|| page::page(&serde_json::to_value(document()).unwrap_or_default()));
 
 /// This part's routes.
-pub fn routes() -> Router<Services> {
-    Router::new().route("/api/v1/openapi.json", get(document_json)).route("/docs", get(docs))
+pub fn routes() -> Routes {
+    Routes::new().on(get(paths::OPENAPI), Owner::Anyone, document_json).on(get(paths::DOCS), Owner::Anyone, docs)
 }
 
 /// This description. Open to all.
-#[utoipa::path(get, path = "/api/v1/openapi.json", tag = "node", security(()), responses(
+#[utoipa::path(get, path = paths::OPENAPI.text(), tag = "node", security(()), responses(
     (status = 200, description = "OpenAPI 3.1.", body = serde_json::Value, content_type = "application/json"),
 ))]
 async fn document_json() -> impl IntoResponse {
@@ -100,7 +98,7 @@ async fn document_json() -> impl IntoResponse {
 }
 
 /// This description as a page to read. Open to all.
-#[utoipa::path(get, path = "/docs", tag = "node", security(()), responses(
+#[utoipa::path(get, path = paths::DOCS.text(), tag = "node", security(()), responses(
     (status = 200, description = "A page without scripts.", body = String, content_type = "text/html"),
 ))]
 async fn docs() -> impl IntoResponse {

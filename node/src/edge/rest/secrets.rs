@@ -1,20 +1,20 @@
 //! Secrets of a workspace: set, listed by name, removed. No route gives a value back.
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::{get, put};
 use caxton_proto::WorkspaceId;
 use caxton_proto::log::{Command, Outcome, RemoveSecret, Role, Secret};
 use caxton_proto::manifest::secret::SecretName;
 use tracing::info;
 use utoipa::OpenApi;
 
-use super::Services;
-use super::extract::{Body, Json, Path};
 use super::tokens::rfc3339;
+use crate::api::paths;
 use crate::api::secrets::{SecretInfo, SecretList, SecretRemoved, SecretRequest};
 use crate::auth::{Access, now_ms};
-use crate::problem::{Code, Problem};
+use crate::edge::Services;
+use crate::edge::extract::{Body, Json, Path};
+use crate::edge::problem::{Code, Problem};
+use crate::edge::routes::{Owner, Routes, delete, get, put};
 use crate::secrets::SecretValue;
 
 /// This part of the API's description.
@@ -23,14 +23,16 @@ use crate::secrets::SecretValue;
 pub struct Doc;
 
 /// This part's routes.
-pub fn routes() -> Router<Services> {
-    Router::new()
-        .route("/api/v1/workspaces/{workspace}/secrets", get(list))
-        .route("/api/v1/workspaces/{workspace}/secrets/{name}", put(set).delete(remove))
+pub fn routes() -> Routes {
+    Routes::new().on(get(paths::SECRETS), Owner::Control, list).on(put(paths::SECRET), Owner::Control, set).on(
+        delete(paths::SECRET),
+        Owner::Control,
+        remove,
+    )
 }
 
 /// The names of the workspace's secrets. Needs the role deployer.
-#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/secrets", tag = "secrets",
+#[utoipa::path(get, path = paths::SECRETS.text(), tag = "secrets",
     params(("workspace" = String, Path, description = "The workspace.")),
     responses((status = 200, description = "Names, and who set them when; never a value.", body = SecretList)))]
 async fn list(
@@ -45,7 +47,7 @@ async fn list(
 
 /// Keeps a secret, in the place of an older one. Tools and providers have it from their next call on. Needs the role
 /// deployer.
-#[utoipa::path(put, path = "/api/v1/workspaces/{workspace}/secrets/{name}", tag = "secrets", request_body = SecretRequest,
+#[utoipa::path(put, path = paths::SECRET.text(), tag = "secrets", request_body = SecretRequest,
     params(("workspace" = String, Path, description = "The workspace; it need not be deployed yet."),
         ("name" = String, Path, description = "1 to 128 letters, digits and `_`.")),
     responses((status = 200, description = "It is kept, sealed.", body = SecretInfo)))]
@@ -87,7 +89,7 @@ async fn set(
 }
 
 /// Forgets a secret. Tools and providers that name it cannot be used from then on. Needs the role deployer.
-#[utoipa::path(delete, path = "/api/v1/workspaces/{workspace}/secrets/{name}", tag = "secrets",
+#[utoipa::path(delete, path = paths::SECRET.text(), tag = "secrets",
     params(("workspace" = String, Path, description = "The workspace."),
         ("name" = String, Path, description = "The secret's name.")),
     responses((status = 200, description = "It is forgotten.", body = SecretRemoved)))]

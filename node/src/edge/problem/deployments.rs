@@ -2,15 +2,15 @@
 
 use caxton_proto::Digest;
 
-use super::DeployError;
-use super::assemble::AssembleError;
-use super::check::CheckError;
-use super::verify::VerifyError;
 use crate::api;
 use crate::api::frame::{DIGESTS_MAX, FrameError};
 use crate::artifacts::{DiskFull, GetError, PutError};
 use crate::catalog::LoadError;
-use crate::problem::{Code, Problem, chain};
+use crate::deploy::DeployError;
+use crate::deploy::assemble::AssembleError;
+use crate::deploy::check::CheckError;
+use crate::deploy::verify::VerifyError;
+use crate::edge::problem::{Code, Problem, chain};
 
 const RETRY_HELP: &str = "try again with the same idempotency key: what was applied already is not applied twice";
 const CORRUPT_HELP: &str = "put the same content back with `caxton deploy`, or restore the node's data directory from a backup; docs/OPERATIONS.md says how";

@@ -3,29 +3,27 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::IntoResponse;
-use axum::routing::{delete, get, post};
 use caxton_proto::NodeId;
 use caxton_proto::log::Role;
 use caxton_proto::log::cluster::KeyKind;
-use caxton_raft::{ChangeError, GroupId};
+use caxton_raft::GroupId;
 use tracing::info;
 use utoipa::OpenApi;
 
-use super::Services;
-use super::extract::{Json, Path};
 use crate::api::cluster::{
     ClusterChanged, ClusterStatus, JoinTokenIssued, JoinTokenRequest, RotateRequest, TransferRequest,
 };
+use crate::api::paths;
 use crate::auth::{Access, now_ms};
-use crate::cluster::ClusterError;
-use crate::cluster::keyring::RotateError;
 use crate::conversations::rfc3339;
-use crate::problem::{Code, Problem, chain};
+use crate::edge::Services;
+use crate::edge::extract::{Json, Path};
+use crate::edge::problem::{Code, Problem};
+use crate::edge::routes::{Owner, Routes, delete, get, post};
 
 /// How long a join token is good unless told.
 const TTL: Duration = Duration::from_secs(60 * 60);
@@ -48,19 +46,19 @@ const USES_MAX: u32 = 64;
 pub struct Doc;
 
 /// This part's routes.
-pub fn routes() -> Router<Services> {
-    Router::new()
-        .route("/api/v1/cluster", get(status))
-        .route("/api/v1/cluster/tokens", post(issue))
-        .route("/api/v1/cluster/nodes/{node}", delete(remove))
-        .route("/api/v1/cluster/transfer", post(transfer))
-        .route("/api/v1/cluster/keys/rotate", post(rotate))
-        .route("/api/v1/cluster/keys/finish", post(finish))
+pub fn routes() -> Routes {
+    Routes::new()
+        .on(get(paths::CLUSTER).or_stale(), Owner::Control, status)
+        .on(post(paths::CLUSTER_TOKENS), Owner::Control, issue)
+        .on(delete(paths::CLUSTER_NODE), Owner::Control, remove)
+        .on(post(paths::CLUSTER_TRANSFER), Owner::Group, transfer)
+        .on(post(paths::KEYS_ROTATE), Owner::Control, rotate)
+        .on(post(paths::KEYS_FINISH), Owner::Control, finish)
 }
 
 /// The nodes and the groups. The leader of the deploy log answers, unless `?stale=true` asks for this node's view. Needs
 /// the role viewer for the whole cluster.
-#[utoipa::path(get, path = "/api/v1/cluster", tag = "cluster", responses(
+#[utoipa::path(get, path = paths::CLUSTER.text(), tag = "cluster", responses(
     (status = 200, description = "The cluster.", body = ClusterStatus),
 ))]
 async fn status(
@@ -111,7 +109,7 @@ async fn view_of(node: &str, services: &Services, token: Option<&HeaderValue>) -
 
 /// Makes a token by which nodes join. The answer is the only time that it is shown. Needs the role admin for the whole
 /// cluster.
-#[utoipa::path(post, path = "/api/v1/cluster/tokens", tag = "cluster", request_body = JoinTokenRequest, responses(
+#[utoipa::path(post, path = paths::CLUSTER_TOKENS.text(), tag = "cluster", request_body = JoinTokenRequest, responses(
     (status = 201, description = "The token.", body = JoinTokenIssued),
 ))]
 async fn issue(
@@ -143,7 +141,7 @@ async fn issue(
 }
 
 /// Takes a node out for good. Needs the role admin for the whole cluster.
-#[utoipa::path(delete, path = "/api/v1/cluster/nodes/{node}", tag = "cluster",
+#[utoipa::path(delete, path = paths::CLUSTER_NODE.text(), tag = "cluster",
     params(("node" = String, Path, description = "The node's id.")),
     responses((status = 200, description = "It is out.", body = ClusterChanged)))]
 async fn remove(
@@ -158,7 +156,7 @@ async fn remove(
 }
 
 /// Lets another node lead. Needs the role admin for the whole cluster.
-#[utoipa::path(post, path = "/api/v1/cluster/transfer", tag = "cluster", request_body = TransferRequest, responses(
+#[utoipa::path(post, path = paths::CLUSTER_TRANSFER.text(), tag = "cluster", request_body = TransferRequest, responses(
     (status = 200, description = "It leads.", body = ClusterChanged),
 ))]
 async fn transfer(
@@ -181,7 +179,7 @@ async fn transfer(
 }
 
 /// Gives keys that all nodes hold successors; both are good for a while. Needs the role admin for the whole cluster.
-#[utoipa::path(post, path = "/api/v1/cluster/keys/rotate", tag = "cluster", request_body = RotateRequest, responses(
+#[utoipa::path(post, path = paths::KEYS_ROTATE.text(), tag = "cluster", request_body = RotateRequest, responses(
     (status = 200, description = "The successors are on their way.", body = ClusterChanged),
 ))]
 async fn rotate(
@@ -209,7 +207,7 @@ async fn rotate(
 
 /// Finishes rotations: only the successors are good. Refused while a node does not have one. Needs the role admin for the
 /// whole cluster.
-#[utoipa::path(post, path = "/api/v1/cluster/keys/finish", tag = "cluster", request_body = RotateRequest, responses(
+#[utoipa::path(post, path = paths::KEYS_FINISH.text(), tag = "cluster", request_body = RotateRequest, responses(
     (status = 200, description = "Only the successors are good.", body = ClusterChanged),
 ))]
 async fn finish(
@@ -254,54 +252,4 @@ fn node_of(text: &str) -> Result<NodeId, Problem> {
         Problem::new(Code::InvalidRequest, format!("{text:?} is not a node's id"))
             .help("`caxton cluster members` shows the ids")
     })
-}
-
-impl From<RotateError> for Problem {
-    fn from(error: RotateError) -> Problem {
-        let detail = error.to_string();
-        match error {
-            RotateError::Log(error) => error.into(),
-            RotateError::UnderWay { .. } => Problem::new(Code::InvalidRequest, detail)
-                .help("finish that one with `caxton cluster rotate --finish`, or wait until its overlap is over"),
-            RotateError::Waits { .. } => Problem::new(Code::InvalidRequest, detail).help(
-                "start these nodes, or take them out with `caxton cluster remove`; without that, the rotation is finished when its overlap is over, and a node that comes back later has to join again",
-            ),
-            RotateError::None { .. } => {
-                Problem::new(Code::NotFound, detail).help("`caxton cluster status` shows the keys")
-            }
-            error @ (RotateError::Make { .. } | RotateError::Unexpected) => Problem::internal(&error),
-        }
-    }
-}
-
-impl From<ClusterError> for Problem {
-    fn from(error: ClusterError) -> Problem {
-        let detail = error.to_string();
-        match error {
-            ClusterError::Log(error) => error.into(),
-            ClusterError::Change(ChangeError::NotLeader { leader }) => {
-                Problem::new(Code::Unavailable, detail).help("try again in a moment").retry_after(1).led_by(leader)
-            }
-            ClusterError::Change(error) => {
-                Problem::new(Code::Unavailable, chain(&error)).help("try again in a moment").retry_after(1)
-            }
-            ClusterError::Closed => Problem::new(Code::InvalidRequest, detail).help(
-                "start it with an address for other nodes, as in `caxton serve --set cluster.bind=127.0.0.1:7412`",
-            ),
-            ClusterError::TooManyTokens => Problem::new(Code::TooManyRequests, detail)
-                .help("wait until some expire, or give new ones a shorter life"),
-            ClusterError::NoSuchNode { .. } => {
-                Problem::new(Code::NotFound, detail).help("`caxton cluster members` shows the nodes there are")
-            }
-            ClusterError::NoSuchGroup { .. } => {
-                Problem::new(Code::NotFound, detail).help("`caxton cluster status` shows the groups there are")
-            }
-            ClusterError::LastNode => Problem::new(Code::InvalidRequest, detail)
-                .help("stop it, and remove its data directory if nothing of it is needed"),
-            ClusterError::NoHeir { .. } => Problem::new(Code::Unavailable, detail)
-                .help("`caxton cluster status` shows who lags; try again when another voter has caught up")
-                .retry_after(1),
-            error @ (ClusterError::Random(_) | ClusterError::Unexpected) => Problem::internal(&error),
-        }
-    }
 }

@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use axum::routing::{delete, get};
 use caxton_proto::log::{Command, Outcome, RevokeToken, Role, Token};
 use jiff::Timestamp;
 use tracing::info;
 use utoipa::OpenApi;
 
-use super::Services;
-use super::extract::{Json, Path};
+use crate::api::paths;
 use crate::api::{TokenInfo, TokenIssued, TokenRequest, Tokens};
 use crate::auth::{Access, Wanted, now_ms};
-use crate::problem::{Code, Problem};
+use crate::edge::Services;
+use crate::edge::extract::{Json, Path};
+use crate::edge::problem::{Code, Problem};
+use crate::edge::routes::{Owner, Routes, delete, get, post};
 
 /// This part of the API's description.
 #[derive(OpenApi)]
@@ -24,15 +24,19 @@ use crate::problem::{Code, Problem};
 pub struct Doc;
 
 /// This part's routes.
-pub fn routes() -> Router<Services> {
-    Router::new().route("/api/v1/tokens", get(list).post(create)).route("/api/v1/tokens/{id}", delete(revoke))
+pub fn routes() -> Routes {
+    Routes::new().on(get(paths::TOKENS), Owner::Control, list).on(post(paths::TOKENS), Owner::Control, create).on(
+        delete(paths::TOKEN),
+        Owner::Control,
+        revoke,
+    )
 }
 
 /// The shortest life that a token can be given.
 const TTL_MIN: Duration = Duration::from_secs(1);
 
 /// Makes a token. The answer is the only time that it is shown. Needs the role admin for the whole cluster.
-#[utoipa::path(post, path = "/api/v1/tokens", tag = "tokens", request_body = TokenRequest, responses(
+#[utoipa::path(post, path = paths::TOKENS.text(), tag = "tokens", request_body = TokenRequest, responses(
     (status = 201, description = "The token.", body = TokenIssued),
 ))]
 async fn create(
@@ -70,7 +74,7 @@ async fn create(
 }
 
 /// The tokens that have not expired, the newest first. Needs the role admin for the whole cluster.
-#[utoipa::path(get, path = "/api/v1/tokens", tag = "tokens", responses(
+#[utoipa::path(get, path = paths::TOKENS.text(), tag = "tokens", responses(
     (status = 200, description = "The tokens, without what opens anything.", body = Tokens),
 ))]
 async fn list(access: Access, State(services): State<Services>) -> Result<Json<Tokens>, Problem> {
@@ -84,7 +88,7 @@ async fn list(access: Access, State(services): State<Services>) -> Result<Json<T
 
 /// Revokes a token: it opens nothing from now on, and streams that it opened end. Needs the role admin for the whole
 /// cluster.
-#[utoipa::path(delete, path = "/api/v1/tokens/{id}", tag = "tokens",
+#[utoipa::path(delete, path = paths::TOKEN.text(), tag = "tokens",
     params(("id" = String, Path, description = "The token's id, as the list shows it.")),
     responses((status = 200, description = "The revoked token.", body = TokenInfo)))]
 async fn revoke(

@@ -11,7 +11,8 @@ use axum::response::Response;
 use tokio::sync::Semaphore;
 use tracing::{Instrument, debug, error, field, info_span};
 
-use crate::problem::{Code, Problem};
+use crate::api::paths;
+use crate::edge::problem::{Code, Problem};
 
 /// The header that carries a request's id, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -83,7 +84,7 @@ pub async fn with_place(
     next: Next,
 ) -> Result<Response, Problem> {
     // The probes must see a busy node as a living one.
-    let is_probe = matches!(request.uri().path(), "/health" | "/ready");
+    let is_probe = [paths::HEALTH, paths::READY].iter().any(|probe| probe.text() == request.uri().path());
     let _place = match places.try_acquire() {
         Ok(place) => Some(place),
         Err(_) if is_probe => None,

@@ -1,19 +1,19 @@
 //! The node itself: is it alive, is it ready, what does it measure, who is it.
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use axum::routing::get;
 use caxton_proto::log::Role;
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
-use super::Services;
-use super::extract::Json;
 use crate::api::ServerInfo;
+use crate::api::paths;
 use crate::auth::Access;
-use crate::problem::{Code, Problem};
+use crate::edge::Services;
+use crate::edge::extract::Json;
+use crate::edge::problem::{Code, Problem};
+use crate::edge::routes::{Owner, Routes, get};
 
 /// This part of the API's description.
 #[derive(OpenApi)]
@@ -21,12 +21,12 @@ use crate::problem::{Code, Problem};
 pub struct Doc;
 
 /// This part's routes.
-pub fn routes() -> Router<Services> {
-    Router::new()
-        .route("/health", get(health))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/api/v1/server", get(server))
+pub fn routes() -> Routes {
+    Routes::new()
+        .on(get(paths::HEALTH), Owner::Anyone, health)
+        .on(get(paths::READY), Owner::Anyone, ready)
+        .on(get(paths::METRICS), Owner::Anyone, metrics)
+        .on(get(paths::SERVER), Owner::Anyone, server)
 }
 
 /// `GET /health` and `GET /ready`.
@@ -41,7 +41,7 @@ struct Health {
 const HEALTHY: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
 
 /// Is the process alive? Open to all.
-#[utoipa::path(get, path = "/health", tag = "node", security(()), responses(
+#[utoipa::path(get, path = paths::HEALTH.text(), tag = "node", security(()), responses(
     (status = 200, description = "It is.", body = Health),
 ))]
 async fn health() -> Json<Health> {
@@ -49,7 +49,7 @@ async fn health() -> Json<Health> {
 }
 
 /// Can it serve? The log has a leader, no shard has been without one for longer than elections take, and everything that was live when the node started is loaded. Open to all.
-#[utoipa::path(get, path = "/ready", tag = "node", security(()), responses(
+#[utoipa::path(get, path = paths::READY.text(), tag = "node", security(()), responses(
     (status = 200, description = "It can.", body = Health),
     (status = 503, description = "Not yet, or not any more: `unavailable`.", body = crate::api::Problem,
      content_type = "application/problem+json"),
@@ -79,7 +79,7 @@ async fn ready(State(services): State<Services>) -> Result<Json<Health>, Problem
 }
 
 /// Who the node is.
-#[utoipa::path(get, path = "/api/v1/server", tag = "node", responses(
+#[utoipa::path(get, path = paths::SERVER.text(), tag = "node", responses(
     (status = 200, description = "The node.", body = ServerInfo),
 ))]
 async fn server(_access: Access, State(services): State<Services>) -> Json<ServerInfo> {
@@ -93,7 +93,7 @@ async fn server(_access: Access, State(services): State<Services>) -> Json<Serve
 }
 
 /// What the node measures, for Prometheus. Needs a token for the whole cluster.
-#[utoipa::path(get, path = "/metrics", tag = "node", responses(
+#[utoipa::path(get, path = paths::METRICS.text(), tag = "node", responses(
     (status = 200, description = "Metrics in Prometheus' text format.", body = String, content_type = "text/plain"),
 ))]
 async fn metrics(access: Access, State(services): State<Services>) -> Result<impl IntoResponse, Problem> {

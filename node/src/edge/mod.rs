@@ -1,41 +1,23 @@
-//! The HTTP API: its routes, and what every request passes through on its way in and out.
+//! The edges: what comes in from clients is mapped to calls of the application here, and what comes out of those to answers.
 //!
-//! A route's file exports `routes()`; it asks for an [`Access`](crate::auth::Access) unless it is open to all, and
-//! answers errors as a [`Problem`](crate::problem::Problem).
+//! Each protocol has a folder with its routes; what they share stands beside them: the table of routes, the hop to the
+//! node that has to answer, what is around every request, extractors, event streams, and errors as [`Problem`]s.
 
-pub mod frame;
+pub mod routes;
 
-pub mod messages;
+pub mod rest;
 
 pub mod openai;
 
-pub mod extract;
-
-pub mod system;
-
-pub mod tokens;
-
-pub mod events;
-
-pub mod logs;
-
-pub mod tools;
-
-pub mod secrets;
-
-pub mod route;
-
-pub mod cluster;
-
-pub mod backup;
+pub mod openapi;
 
 pub mod hop;
 
-pub mod deployments;
+pub mod middleware;
 
-pub mod agents;
+pub mod extract;
 
-pub mod openapi;
+pub mod problem;
 
 pub mod listen;
 
@@ -56,13 +38,16 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 
+use hop::Hop;
+use problem::{Code, Problem};
+use routes::Routes;
+
 use crate::artifacts::Artifacts;
 use crate::auth::Auth;
 use crate::catalog::Catalogs;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::deploy::Deployer;
-use crate::problem::{Code, Problem};
 use crate::secrets::SecretStore;
 use crate::tools::Tools;
 
@@ -132,23 +117,9 @@ pub struct Parts {
     pub invoker: crate::invoke::Invoker,
 }
 
-/// Every route, as the parts give them.
-fn routes() -> Router<Services> {
-    Router::new()
-        .merge(system::routes())
-        .merge(tokens::routes())
-        .merge(events::routes())
-        .merge(logs::routes())
-        .merge(tools::routes())
-        .merge(secrets::routes())
-        .merge(route::routes())
-        .merge(cluster::routes())
-        .merge(backup::routes())
-        .merge(deployments::routes())
-        .merge(agents::routes())
-        .merge(messages::routes())
-        .merge(openai::routes())
-        .merge(openapi::routes())
+/// Every route of every edge.
+pub fn all_routes() -> Routes {
+    Routes::new().merge(rest::routes()).merge(openai::routes()).merge(openapi::routes())
 }
 
 /// The whole API.
@@ -158,16 +129,18 @@ pub fn router(services: Services) -> Router {
     let compress = SizeAbove::new(COMPRESS_BYTES_MIN)
         .and(NotForContentType::const_new("application/octet-stream"))
         .and(NotForContentType::const_new("text/event-stream"));
+    let (router, table) = all_routes().into_parts();
+    let hop = Hop { services: services.clone(), table: Arc::new(table) };
     // The first layer is the innermost.
-    routes()
+    router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(services.clone(), hop::to_owner))
+        .layer(from_fn_with_state(hop, hop::to_owner))
         .layer(DefaultBodyLimit::max(services.config.http.body_bytes_max.as_usize()))
-        .layer(from_fn(move |request: Request, next: Next| frame::in_time(timeout, request, next)))
-        .layer(from_fn_with_state(places, frame::with_place))
-        .layer(CatchPanicLayer::custom(frame::panicked))
-        .layer(from_fn(frame::framed))
+        .layer(from_fn(move |request: Request, next: Next| middleware::in_time(timeout, request, next)))
+        .layer(from_fn_with_state(places, middleware::with_place))
+        .layer(CatchPanicLayer::custom(middleware::panicked))
+        .layer(from_fn(middleware::framed))
         .layer(CompressionLayer::new().quality(tower_http::CompressionLevel::Fastest).compress_when(compress))
         .with_state(services)
 }

@@ -1,12 +1,18 @@
 //! Errors of the HTTP API: `application/problem+json` (RFC 9457) with a stable code and what to do next.
 //!
-//! Handlers return `Result<_, Problem>`; the request's id is added on the way out, so that no handler has to know it.
+//! Handlers return `Result<_, Problem>`; the request's id is added on the way out, so that no handler has to know it. What each part's errors become stands in a file below.
+
+mod access;
+
+mod cluster;
+
+pub mod deployments;
+
+mod turns;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use caxton_proto::NodeId;
-use caxton_raft::deploy_log;
-use caxton_raft::{ProposeError, ReadError};
 use serde::Serialize;
 
 use crate::api;
@@ -227,39 +233,6 @@ impl IntoResponse for Problem {
 }
 
 pub use crate::tasks::chain;
-
-impl From<ReadError> for Problem {
-    fn from(error: ReadError) -> Problem {
-        let leader = match error {
-            ReadError::NotLeader { leader } => leader,
-            ReadError::Unavailable | ReadError::Fatal { .. } => None,
-        };
-        Problem::new(Code::Unavailable, error.to_string()).help("try again in a moment").retry_after(1).led_by(leader)
-    }
-}
-
-impl From<deploy_log::ProposeError> for Problem {
-    fn from(error: deploy_log::ProposeError) -> Problem {
-        match error {
-            deploy_log::ProposeError::Invalid(limit) => {
-                Problem::new(Code::InvalidRequest, limit.to_string()).help("send less of it")
-            }
-            deploy_log::ProposeError::Group(ProposeError::TooLong { .. }) => {
-                Problem::new(Code::InvalidRequest, error.to_string()).help("send less of it")
-            }
-            deploy_log::ProposeError::Group(ProposeError::NotLeader { leader }) => {
-                let problem = Problem::new(Code::Unavailable, error.to_string());
-                problem.help("nothing was done: try again in a moment").retry_after(1).led_by(leader)
-            }
-            deploy_log::ProposeError::Group(ProposeError::Unavailable | ProposeError::Fatal { .. }) => {
-                Problem::new(Code::Unavailable, error.to_string())
-                    .help("look whether it happened before you repeat it, or repeat it with its idempotency key")
-                    .retry_after(1)
-            }
-            deploy_log::ProposeError::Answer(_) => Problem::internal(&error),
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

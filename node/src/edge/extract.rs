@@ -9,21 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Services;
-use crate::auth::{Access, AuthError, Denied, now_ms};
-use crate::problem::{Code, Problem};
-
-impl From<AuthError> for Problem {
-    fn from(error: AuthError) -> Problem {
-        Problem::new(Code::Unauthorized, error.to_string()).help(error.help())
-    }
-}
-
-impl From<Denied> for Problem {
-    fn from(denied: Denied) -> Problem {
-        Problem::new(Code::Forbidden, denied.to_string())
-            .help("use a token that allows it; an admin makes one with `caxton token create`")
-    }
-}
+use crate::auth::{Access, AuthError, now_ms};
+use crate::edge::problem::{Code, Problem};
 
 impl FromRequestParts<Services> for Access {
     type Rejection = Problem;

@@ -7,12 +7,10 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response, Sse};
-use axum::routing::{get, post};
 use caxton_proto::log::Role;
 use caxton_proto::{AgentName, WorkspaceId};
 use futures::StreamExt;
@@ -22,16 +20,18 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::OpenApi;
 
-use super::Services;
-use super::extract::Json;
-use super::hop::LedBy;
-use super::messages::MESSAGE_BYTES_MAX;
 use crate::agent::events::{EVENTS_WAITING_MAX, Events};
 use crate::api::messages::{MessageRequest, TurnEvent};
+use crate::api::paths;
 use crate::auth::Access;
+use crate::edge::Services;
+use crate::edge::extract::Json;
+use crate::edge::hop::LedBy;
+use crate::edge::problem::{Code, Problem};
+use crate::edge::rest::messages::MESSAGE_BYTES_MAX;
+use crate::edge::routes::{Owner, Routes, get, post};
 use crate::invoke::{ClientTurn, Ended, InvokeError, log_failure};
 use crate::llm::{Message, Part, ToolCall, ToolDefinition, Usage};
-use crate::problem::{Code, Problem};
 
 /// The model that stands for "whoever can do it".
 const AUTO: &str = "auto";
@@ -44,12 +44,11 @@ const TOOLS_MAX: usize = 128;
 pub struct Doc;
 
 /// This part's routes.
-pub fn routes() -> Router<Services> {
-    let limit = DefaultBodyLimit::max(MESSAGE_BYTES_MAX);
-    Router::new()
-        .route("/v1/chat/completions", post(complete).layer(limit))
-        .route("/v1/models", get(models))
-        .route("/v1/models/{*id}", get(model))
+pub fn routes() -> Routes {
+    Routes::new()
+        .on(post(paths::CHAT_COMPLETIONS).body_bytes_max(MESSAGE_BYTES_MAX), Owner::Named, complete)
+        .on(get(paths::MODELS), Owner::Anyone, models)
+        .on(get(paths::MODEL), Owner::Anyone, model)
 }
 
 /// What is read of a request; sampling is the agent's business, so the rest is left alone.
@@ -145,7 +144,7 @@ impl IntoResponse for Refusal {
 }
 
 /// Chat Completions: `model`, `messages`, `stream`, `stream_options` and `tools` are read.
-#[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", request_body = Value,
+#[utoipa::path(post, path = paths::CHAT_COMPLETIONS.text(), tag = "openai", request_body = Value,
     responses((status = 200, description = "A `chat.completion`; with `stream`, `chat.completion.chunk`s as `text/event-stream`.", body = Value)))]
 async fn complete(
     access: Result<Access, Problem>,
@@ -430,7 +429,7 @@ fn usage_body(usage: Usage) -> Value {
 
 /// Every agent that the token may ask, and `auto`.
 /// The agents that the token may ask, as models.
-#[utoipa::path(get, path = "/v1/models", tag = "openai",
+#[utoipa::path(get, path = paths::MODELS.text(), tag = "openai",
     responses((status = 200, description = "A `list` of models.", body = Value)))]
 async fn models(access: Result<Access, Problem>, State(services): State<Services>) -> Result<Response, Refusal> {
     let access = access?;
@@ -451,7 +450,7 @@ async fn models(access: Result<Access, Problem>, State(services): State<Services
 async fn model(
     access: Result<Access, Problem>,
     State(services): State<Services>,
-    super::extract::Path(id): super::extract::Path<String>,
+    crate::edge::extract::Path(id): crate::edge::extract::Path<String>,
 ) -> Result<Response, Refusal> {
     let access = access?;
     let (workspace, agent) = model_of(&access, &services, &id)?;

@@ -12,8 +12,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -24,14 +24,17 @@ use futures::{Stream, StreamExt};
 use tracing::debug;
 
 use super::Services;
+use super::routes::{Owner, Route, Table};
 use crate::affinity::owner_of;
+use crate::edge::problem::{Code, Problem, chain};
 use crate::peers::{FORWARDED, ForwardError, OWNER};
-use crate::problem::{Code, Problem, chain};
 
 /// How often a request is tried: once where a hint says, once where the answer to that says, and once after an election.
 const ATTEMPTS_MAX: usize = 3;
 /// How long a request waits for a group without a leader: an election, and the time to notice that one is needed.
 const LEADER_WAIT: Duration = Duration::from_secs(6);
+/// What a query says that asks for a state which may be behind.
+const STALE: &str = "stale=true";
 /// How much of a body is kept to be sent again, in bytes; a larger one is sent once.
 const REPLAY_BYTES_MAX: usize = 8 << 20;
 
@@ -46,6 +49,15 @@ pub struct Forwarded {
 #[derive(Debug, Clone, Copy)]
 pub struct LedBy(pub NodeId);
 
+/// What the hop goes by.
+#[derive(Clone)]
+pub struct Hop {
+    /// What handlers work with.
+    pub services: Services,
+    /// Who owns each route.
+    pub table: Arc<Table>,
+}
+
 /// Who has to answer a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answers {
@@ -57,50 +69,47 @@ enum Answers {
     WhoeverIsNamed,
 }
 
-/// Who has to answer a request.
-fn who_answers(method: &Method, uri: &Uri, shards: NonZeroU32) -> Answers {
-    let group = match group_of(method, uri, shards) {
-        Some(group) => group,
-        None if uri.path() == "/v1/chat/completions" => return Answers::WhoeverIsNamed,
-        None => return Answers::Anyone,
-    };
-    Answers::LeaderOf(group)
+/// Who has to answer a request to this route with this query, about this workspace.
+fn who_answers(route: &Route, query: &str, workspace: Option<&str>, shards: NonZeroU32) -> Answers {
+    let mut pairs = query.split('&');
+    // Whoever asks for a state that may be behind gets it anywhere.
+    if route.may_be_stale && pairs.clone().any(|pair| pair == STALE) {
+        return Answers::Anyone;
+    }
+    match route.owner {
+        Owner::Anyone => Answers::Anyone,
+        Owner::Named => Answers::WhoeverIsNamed,
+        Owner::Control => Answers::LeaderOf(deploy_log::GROUP),
+        Owner::Group => {
+            let named = pairs.find_map(|pair| pair.strip_prefix("group=")?.parse().ok());
+            Answers::LeaderOf(named.map_or(deploy_log::GROUP, GroupId))
+        }
+        // What is no name is refused by whoever answers.
+        Owner::Shard => match workspace.and_then(|name| name.parse::<WorkspaceId>().ok()) {
+            Some(workspace) => Answers::LeaderOf(owner_of(&workspace, shards)),
+            None => Answers::Anyone,
+        },
+    }
 }
 
-/// Which group's leader has to answer a request, if its address says so.
-fn group_of(method: &Method, uri: &Uri, shards: NonZeroU32) -> Option<GroupId> {
-    let mut parts = uri.path().trim_start_matches('/').split('/');
-    let mut pairs = uri.query().unwrap_or_default().split('&');
-    let stale = pairs.clone().any(|pair| pair == "stale=true");
-    match (parts.next()?, parts.next()?) {
-        ("api", "v1") => {}
-        _ => return None,
-    }
-    match (parts.next()?, parts.next(), parts.next()) {
-        ("tokens", ..) => Some(deploy_log::GROUP),
-        ("cluster", Some("transfer"), None) => {
-            let named = pairs.find_map(|pair| pair.strip_prefix("group=")?.parse().ok());
-            Some(named.map_or(deploy_log::GROUP, GroupId))
-        }
-        ("cluster", ..) | ("workspaces", Some(_), None) => {
-            (method != Method::GET || !stale).then_some(deploy_log::GROUP)
-        }
-        ("workspaces", Some(_), Some("deployments" | "rollback" | "artifacts" | "tree" | "secrets")) => {
-            Some(deploy_log::GROUP)
-        }
-        ("workspaces", Some(name), Some("messages" | "conversations" | "approvals" | "turns" | "logs")) => {
-            // Whoever asks for a state that may be behind gets it anywhere. What is no name is refused by whoever answers.
-            let workspace = name.parse::<WorkspaceId>().ok().filter(|_| method != Method::GET || !stale)?;
-            Some(owner_of(&workspace, shards))
-        }
-        _ => None,
-    }
+/// Who has to answer a request. One that matched no route is refused by any node.
+async fn answers(hop: &Hop, request: Request) -> (Answers, Request) {
+    let (mut parts, body) = request.into_parts();
+    let path = parts.extensions.get::<MatchedPath>().cloned();
+    let route = path.as_ref().and_then(|path| hop.table.find(&parts.method, path.as_str()));
+    let Some(route) = route else { return (Answers::Anyone, Request::from_parts(parts, body)) };
+    let names = RawPathParams::from_request_parts(&mut parts, &()).await.ok();
+    let workspace = names.iter().flatten().find(|(name, _)| *name == "workspace").map(|(_, value)| value);
+    let shards = hop.services.invoker.conversations().shards();
+    let answers = who_answers(route, parts.uri.query().unwrap_or_default(), workspace, shards);
+    (answers, Request::from_parts(parts, body))
 }
 
 /// Answers here, or has the node answer that has to.
-pub async fn to_owner(State(services): State<Services>, request: Request, next: Next) -> Response {
-    let shards = services.invoker.conversations().shards();
-    let group = match who_answers(request.method(), request.uri(), shards) {
+pub async fn to_owner(State(hop): State<Hop>, request: Request, next: Next) -> Response {
+    let services = hop.services.clone();
+    let (answers, request) = answers(&hop, request).await;
+    let group = match answers {
         Answers::Anyone => return next.run(request).await,
         Answers::LeaderOf(group) => Some(group),
         Answers::WhoeverIsNamed => None,
@@ -298,48 +307,41 @@ impl Stream for Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::paths;
+    use crate::edge::all_routes;
 
     #[test]
-    fn every_route_has_its_place() {
+    fn every_route_is_answered_by_its_owner_and_what_changes_something_has_one() {
         use Answers::{Anyone, LeaderOf, WhoeverIsNamed};
         let shards = NonZeroU32::new(8).expect("not zero");
         let (zero, demo) = (LeaderOf(GroupId(0)), LeaderOf(owner_of(&"demo".parse().expect("a name"), shards)));
         assert_ne!(demo, LeaderOf(GroupId(1)), "or the rows below show nothing");
-        for (method, uri, expected) in [
-            (Method::GET, "/health", Anyone),
-            (Method::GET, "/", Anyone),
-            (Method::GET, "/api/v1/server", Anyone),
-            (Method::GET, "/api/v1/workspaces", Anyone),
-            (Method::GET, "/api/v1/workspaces/demo", zero),
-            (Method::GET, "/api/v1/workspaces/demo?stale=true", Anyone),
-            (Method::GET, "/api/v1/workspaces/demo/events", Anyone),
-            (Method::GET, "/api/v1/workspaces/demo/agents/a", Anyone),
-            (Method::POST, "/api/v1/workspaces/demo/deployments", zero),
-            (Method::PUT, "/api/v1/workspaces/demo/artifacts", zero),
-            (Method::POST, "/api/v1/workspaces/demo/tree/nodes", zero),
-            (Method::POST, "/api/v1/workspaces/demo/rollback", zero),
-            (Method::PUT, "/api/v1/workspaces/demo/secrets/KEY", zero),
-            (Method::POST, "/api/v1/cluster/backup", zero),
-            (Method::POST, "/api/v1/tokens", zero),
-            (Method::DELETE, "/api/v1/tokens/x", zero),
-            (Method::GET, "/api/v1/cluster", zero),
-            (Method::GET, "/api/v1/cluster?stale=true", Anyone),
-            (Method::POST, "/api/v1/cluster/transfer", zero),
-            (Method::POST, "/api/v1/cluster/transfer?group=1", LeaderOf(GroupId(1))),
-            (Method::POST, "/api/v1/cluster/tokens?stale=true", zero),
-            (Method::POST, "/api/v1/workspaces/demo/messages", demo),
-            (Method::GET, "/api/v1/workspaces/demo/conversations/c", demo),
-            (Method::POST, "/api/v1/workspaces/demo/approvals/a", demo),
-            (Method::GET, "/api/v1/workspaces/demo/conversations?limit=3&stale=true", Anyone),
-            (Method::GET, "/api/v1/workspaces/demo/turns/t", demo),
-            (Method::GET, "/api/v1/workspaces/demo/logs?follow=true", demo),
-            (Method::POST, "/api/v1/workspaces/demo/messages?stale=true", demo),
-            (Method::GET, "/api/v1/workspaces/No%20name/conversations", Anyone),
-            (Method::POST, "/v1/chat/completions", WhoeverIsNamed),
-            (Method::GET, "/v1/models", Anyone),
-        ] {
-            assert_eq!(who_answers(&method, &uri.parse().expect("a URI"), shards), expected, "{method} {uri}");
+        // These change nothing in any log: the one only asks, the other's effects are outside of the cluster.
+        let free = [paths::ROUTE.text(), paths::TOOL_CALLS.text()];
+        let (_, table) = all_routes().into_parts();
+        assert!(table.all().count() > 40);
+        for route in table.all() {
+            let (is_get, name) = (route.method == Method::GET, route.path);
+            let of = |query: &str| who_answers(route, query, Some("demo"), shards);
+            let expected = match route.owner {
+                Owner::Anyone => Anyone,
+                Owner::Control | Owner::Group => zero,
+                Owner::Shard => demo,
+                Owner::Named => WhoeverIsNamed,
+            };
+            assert_eq!(of(""), expected, "{name}");
+            assert_eq!(of("x=1&stale=true"), if route.may_be_stale { Anyone } else { expected }, "{name}");
+            assert!(is_get || !route.may_be_stale, "{name}: what changes something is not done on a stale state");
+            assert!(is_get || route.owner != Owner::Anyone || free.contains(&name), "{name} has no owner");
+            assert!(route.owner != Owner::Shard || name.contains("/{workspace}/"), "{name} names no shard");
+            let at_five = if route.owner == Owner::Group { LeaderOf(GroupId(5)) } else { expected };
+            assert_eq!(of("group=5"), at_five, "{name}");
+            assert_eq!(table.find(&route.method, name), Some(route));
+            assert_eq!(table.find(&Method::HEAD, name).is_some(), table.find(&Method::GET, name).is_some());
         }
+        let messages = table.find(&Method::POST, paths::MESSAGES.text()).expect("a route");
+        assert_eq!(who_answers(messages, "", Some("No name"), shards), Anyone, "it is refused anywhere");
+        assert_eq!(table.find(&Method::PATCH, paths::MESSAGES.text()), None);
     }
 
     fn body(pieces: &[&'static [u8]]) -> Body {

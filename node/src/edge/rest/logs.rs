@@ -7,11 +7,9 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response, Sse};
-use axum::routing::get;
 use caxton_proto::log::Role;
 use caxton_proto::{AgentName, WorkspaceId};
 use jiff::Timestamp;
@@ -19,13 +17,15 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use utoipa::{IntoParams, OpenApi};
 
-use super::Services;
-use super::extract::{Json, Path, Query};
 use crate::activity::{LINES_KEPT, line};
 use crate::api;
 use crate::api::logs::{LogLine, LogLines};
+use crate::api::paths;
 use crate::auth::{Access, AuthError, now_ms};
-use crate::problem::{Code, Problem};
+use crate::edge::Services;
+use crate::edge::extract::{Json, Path, Query};
+use crate::edge::problem::{Code, Problem};
+use crate::edge::routes::{Owner, Routes, get};
 
 /// Lines that are given unless told otherwise.
 const LINES: usize = 100;
@@ -36,8 +36,8 @@ const LINES: usize = 100;
 pub struct Doc;
 
 /// This part's routes.
-pub fn routes() -> Router<Services> {
-    Router::new().route("/api/v1/workspaces/{workspace}/logs", get(logs))
+pub fn routes() -> Routes {
+    Routes::new().on(get(paths::LOGS).or_stale(), Owner::Shard, logs)
 }
 
 /// Which lines.
@@ -61,7 +61,7 @@ struct Wanted {
 /// With `follow` the answer is an event stream: each event has the name `line`, the line's number as its id, and the
 /// line as its data; it ends with an event `closed` as `/api/v1/events` does. Lines are kept in memory: a node that
 /// starts has none. They hold no prompts, arguments or results.
-#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/logs", tag = "events", params(Wanted,
+#[utoipa::path(get, path = paths::LOGS.text(), tag = "events", params(Wanted,
     ("workspace" = String, Path, description = "The workspace.")), responses(
     (status = 200, description = "The lines, the oldest first.", body = LogLines),
     (status = 503, description = "Too many streams are open.", body = api::Problem, content_type = "application/problem+json"),

@@ -2,19 +2,19 @@
 
 use std::time::Instant;
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::post;
 use caxton_proto::WorkspaceId;
 use caxton_proto::log::Role;
 use utoipa::OpenApi;
 
-use super::Services;
-use super::extract::{Json, Path};
+use crate::api::paths;
 use crate::api::{RouteCandidate, RouteChoice, RouteParts, RouteRequest, RouteResponse};
 use crate::auth::Access;
-use crate::capability::{Candidate, Fit, Load, Requirements, RouteError, Routed};
-use crate::problem::{Code, Problem};
+use crate::capability::{Candidate, Fit, Load, Requirements, Routed};
+use crate::edge::Services;
+use crate::edge::extract::{Json, Path};
+use crate::edge::problem::{Code, Problem};
+use crate::edge::routes::{Owner, Routes, post};
 
 /// This part of the API's description.
 #[derive(OpenApi)]
@@ -22,12 +22,12 @@ use crate::problem::{Code, Problem};
 pub struct Doc;
 
 /// This part's routes.
-pub fn routes() -> Router<Services> {
-    Router::new().route("/api/v1/workspaces/{workspace}/route", post(route))
+pub fn routes() -> Routes {
+    Routes::new().on(post(paths::ROUTE), Owner::Anyone, route)
 }
 
 /// Which agent a message would go to, and how near each candidate is. Starts nothing. Needs the role viewer.
-#[utoipa::path(post, path = "/api/v1/workspaces/{workspace}/route", tag = "agents", request_body = RouteRequest,
+#[utoipa::path(post, path = paths::ROUTE.text(), tag = "agents", request_body = RouteRequest,
     params(("workspace" = String, Path, description = "The workspace.")), responses(
     (status = 200, description = "The answer; without `chosen` when nobody can do it.", body = RouteResponse),
     (status = 404, description = "Nothing is deployed there: `not_found`.", body = crate::api::Problem,
@@ -51,17 +51,6 @@ async fn route(
     let routed = services.routing.route(&catalog, &request.text, &wanted).await?;
     let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     Ok(Json(answer(&routed, services.routing.load(), &workspace, took_us)))
-}
-
-impl From<RouteError> for Problem {
-    fn from(error: RouteError) -> Problem {
-        let (code, help) = match error {
-            RouteError::Empty => (Code::InvalidRequest, "send a `text` that says what is to be done"),
-            RouteError::Preparing { .. } => (Code::Unavailable, "try again in a few seconds"),
-            RouteError::Stopped => (Code::Unavailable, "try again; if it stays so, the server's log says why"),
-        };
-        Problem::new(code, error.to_string()).help(help)
-    }
 }
 
 fn answer(routed: &Routed, load: &Load, workspace: &WorkspaceId, took_us: u64) -> RouteResponse {

@@ -2,11 +2,9 @@
 
 use std::convert::Infallible;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response, Sse};
-use axum::routing::{get, post};
 use caxton_proto::WorkspaceId;
 use caxton_proto::log::Role;
 use futures::{Stream, StreamExt};
@@ -14,8 +12,6 @@ use serde::Deserialize;
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::{IntoParams, OpenApi};
 
-use super::Services;
-use super::extract::{Json, Path, Query};
 use crate::agent::events::Events;
 use crate::agent::turn::Decision;
 use crate::api;
@@ -23,11 +19,15 @@ use crate::api::messages::{
     ApprovalDecision, Approvals, ConversationDetail, ConversationSummary, Conversations, MessageAnswer, MessageRequest,
     TurnEvent, TurnRecord,
 };
+use crate::api::paths;
 use crate::auth::Access;
 use crate::conversations::log::Turn;
 use crate::conversations::{Summary, check_id, rfc3339};
+use crate::edge::Services;
+use crate::edge::extract::{Json, Path, Query};
+use crate::edge::problem::{Code, Problem};
+use crate::edge::routes::{Owner, Routes, delete, get, post};
 use crate::invoke::{ClientTurn, Ended, InvokeError, log_failure};
-use crate::problem::{Code, Problem};
 
 /// A message with its attachments and images may have this many bytes.
 pub const MESSAGE_BYTES_MAX: usize = 24 << 20;
@@ -43,20 +43,20 @@ const TURNS_SHOWN_MAX: usize = 1_000;
 pub struct Doc;
 
 /// This part's routes.
-pub fn routes() -> Router<Services> {
-    let limit = DefaultBodyLimit::max(MESSAGE_BYTES_MAX);
-    Router::new()
-        .route("/api/v1/workspaces/{workspace}/messages", post(message).layer(limit))
-        .route("/api/v1/workspaces/{workspace}/turns/{id}", get(turn))
-        .route("/api/v1/workspaces/{workspace}/conversations", get(list))
-        .route("/api/v1/workspaces/{workspace}/conversations/{id}", get(show).delete(forget))
-        .route("/api/v1/workspaces/{workspace}/approvals", get(approvals))
-        .route("/api/v1/workspaces/{workspace}/approvals/{id}", post(decide))
+pub fn routes() -> Routes {
+    Routes::new()
+        .on(post(paths::MESSAGES).body_bytes_max(MESSAGE_BYTES_MAX), Owner::Shard, message)
+        .on(get(paths::TURN).or_stale(), Owner::Shard, turn)
+        .on(get(paths::CONVERSATIONS).or_stale(), Owner::Shard, list)
+        .on(get(paths::CONVERSATION).or_stale(), Owner::Shard, show)
+        .on(delete(paths::CONVERSATION), Owner::Shard, forget)
+        .on(get(paths::APPROVALS).or_stale(), Owner::Shard, approvals)
+        .on(post(paths::APPROVAL), Owner::Shard, decide)
 }
 
 /// Answers a message: as one JSON document, or with every step as it happens. The turn goes on when the client leaves.
 /// Needs the role caller.
-#[utoipa::path(post, path = "/api/v1/workspaces/{workspace}/messages", tag = "messages",
+#[utoipa::path(post, path = paths::MESSAGES.text(), tag = "messages",
     params(("workspace" = String, Path, description = "The workspace.")), request_body = MessageRequest,
     responses(
     (status = 200, description = "The answer; with `stream`, a `TurnEvent` for each step as `text/event-stream`, the last one `answered`, `waiting` or `failed`.", body = MessageAnswer),
@@ -94,7 +94,7 @@ async fn message(
 
 /// How a turn ended, for a client that lost its connection; waits up to 30 seconds for one that is under way. Needs the
 /// role viewer.
-#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/turns/{id}", tag = "messages",
+#[utoipa::path(get, path = paths::TURN.text(), tag = "messages",
     params(("workspace" = String, Path, description = "The workspace."), ("id" = String, Path, description = "The turn: `turn` of the first event."), Current),
     responses(
     (status = 200, description = "The answer.", body = MessageAnswer),
@@ -180,7 +180,7 @@ impl Current {
 }
 
 /// The conversations, the newest first. Needs the role viewer.
-#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/conversations", tag = "messages",
+#[utoipa::path(get, path = paths::CONVERSATIONS.text(), tag = "messages",
     params(("workspace" = String, Path, description = "The workspace."), Page),
     responses(
     (status = 200, description = "A page of them.", body = Conversations),
@@ -209,7 +209,7 @@ async fn list(
 }
 
 /// A conversation with its newest turns, 1,000 at most. Needs the role viewer.
-#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/conversations/{id}", tag = "messages",
+#[utoipa::path(get, path = paths::CONVERSATION.text(), tag = "messages",
     params(("workspace" = String, Path, description = "The workspace."), ("id" = String, Path, description = "The conversation."), Current),
     responses(
     (status = 200, description = "It, with its turns.", body = ConversationDetail),
@@ -241,7 +241,7 @@ async fn show(
 }
 
 /// Removes a conversation with all that was said. Needs the role deployer.
-#[utoipa::path(delete, path = "/api/v1/workspaces/{workspace}/conversations/{id}", tag = "messages",
+#[utoipa::path(delete, path = paths::CONVERSATION.text(), tag = "messages",
     params(("workspace" = String, Path, description = "The workspace."), ("id" = String, Path, description = "The conversation.")),
     responses(
     (status = 200, description = "It was removed; this is what it was.", body = ConversationSummary),
@@ -264,7 +264,7 @@ async fn forget(
 }
 
 /// The calls that wait for a person's decision. Needs the role viewer.
-#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/approvals", tag = "messages",
+#[utoipa::path(get, path = paths::APPROVALS.text(), tag = "messages",
     params(("workspace" = String, Path, description = "The workspace."), Current),
     responses(
     (status = 200, description = "The oldest first.", body = Approvals),
@@ -281,7 +281,7 @@ async fn approvals(
 }
 
 /// Decides, and answers when the turn is over or waits for the next decision.
-#[utoipa::path(post, path = "/api/v1/workspaces/{workspace}/approvals/{id}", tag = "messages",
+#[utoipa::path(post, path = paths::APPROVAL.text(), tag = "messages",
     params(("workspace" = String, Path, description = "The workspace."), ("id" = String, Path, description = "The approval.")), request_body = ApprovalDecision,
     responses(
     (status = 200, description = "The turn went on, and this is its answer.", body = MessageAnswer),
@@ -328,60 +328,5 @@ fn record_of(turn: Turn) -> TurnRecord {
         duration_ms: turn.duration_ms,
         revision: turn.revision,
         failure: turn.failure,
-    }
-}
-
-impl From<InvokeError> for Problem {
-    fn from(error: InvokeError) -> Problem {
-        let detail = error.to_string();
-        match error {
-            InvokeError::Denied(denied) => denied.into(),
-            InvokeError::Invalid { problems } => {
-                Problem::new(Code::InvalidRequest, detail).with("problems", problems).help("send it again without them")
-            }
-            InvokeError::NoWorkspace { .. } => Problem::new(Code::NotFound, detail)
-                .help("deploy it with `caxton deploy`, or name another one with --workspace"),
-            InvokeError::Agent(_) => {
-                Problem::new(Code::NotFound, detail).help("`caxton agents list` shows the agents that are live")
-            }
-            InvokeError::Nobody(none) => {
-                let nearest: Vec<_> = none.nearest.iter().map(|found| {
-                    serde_json::json!({ "agent": found.agent, "capability": found.capability, "score": found.score })
-                }).collect();
-                Problem::new(Code::NoCapableAgent, detail)
-                    .with("nearest", nearest)
-                    .help("`caxton route \"...\" --explain` shows why; name an agent to ask it anyway")
-            }
-            InvokeError::Elsewhere { leader } => Problem::new(Code::Unavailable, detail)
-                .help("nothing was done: try again in a moment")
-                .retry_after(1)
-                .led_by(leader),
-            InvokeError::Busy { .. } => {
-                Problem::new(Code::TooManyRequests, detail).help("try again in a moment").retry_after(1)
-            }
-            InvokeError::Turn { agent, failure } => Problem::new(Code::TurnFailed, detail)
-                .with("agent", agent)
-                .with("failure", failure.code())
-                .help("`caxton conversations list` has the turn with everything that was said"),
-            InvokeError::NoApproval { .. } => {
-                Problem::new(Code::NotFound, detail).help("`caxton approvals list` shows what waits")
-            }
-            InvokeError::KeyReused { .. } => {
-                Problem::new(Code::Conflict, detail).help("draw a new idempotency key for another message")
-            }
-            InvokeError::NoTurn { .. } => Problem::new(Code::NotFound, detail)
-                .help("if it never began to be kept, nothing was done: send the message again"),
-            InvokeError::Underway { .. } | InvokeError::Adrift { .. } => Problem::new(Code::Unavailable, detail)
-                .help("ask for the turn in a moment, or send the message again with its idempotency key")
-                .retry_after(1),
-            InvokeError::Record(source) => {
-                tracing::error!(reason = %crate::llm::reasons(&source), "a turn could not be recorded");
-                Problem::new(Code::Unavailable, detail).help("try again in a moment").retry_after(1)
-            }
-            error @ (InvokeError::PutDown(_)
-            | InvokeError::Replay(_)
-            | InvokeError::History(_)
-            | InvokeError::Unfinished) => Problem::internal(&error),
-        }
     }
 }

@@ -4,9 +4,7 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::{get, post};
 use caxton_proto::log::Role;
 use caxton_proto::manifest::ToolManifest;
 use caxton_proto::manifest::tool::ToolKind;
@@ -15,12 +13,14 @@ use caxton_tools::{CallContext, CallError, CallResult, Content, Tool};
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
-use super::Services;
-use super::extract::{Json, Path};
+use crate::api::paths;
 use crate::api::tools::{ToolCallRequest, ToolCalled, ToolDetail, ToolList, ToolSummary};
 use crate::auth::Access;
 use crate::catalog::{Catalog, Entry};
-use crate::problem::{Code, Problem};
+use crate::edge::Services;
+use crate::edge::extract::{Json, Path};
+use crate::edge::problem::{Code, Problem};
+use crate::edge::routes::{Owner, Routes, get, post};
 use crate::tools::Unusable;
 
 /// This part of the API's description.
@@ -29,15 +29,16 @@ use crate::tools::Unusable;
 pub struct Doc;
 
 /// This part's routes.
-pub fn routes() -> Router<Services> {
-    Router::new()
-        .route("/api/v1/workspaces/{workspace}/tools", get(list))
-        .route("/api/v1/workspaces/{workspace}/tools/{tool}", get(show))
-        .route("/api/v1/workspaces/{workspace}/tools/{tool}/calls", post(call))
+pub fn routes() -> Routes {
+    Routes::new().on(get(paths::TOOLS), Owner::Anyone, list).on(get(paths::TOOL), Owner::Anyone, show).on(
+        post(paths::TOOL_CALLS),
+        Owner::Anyone,
+        call,
+    )
 }
 
 /// The tools of what is live. Needs the role viewer.
-#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/tools", tag = "tools",
+#[utoipa::path(get, path = paths::TOOLS.text(), tag = "tools",
     params(("workspace" = String, Path, description = "The workspace.")),
     responses((status = 200, description = "The tools, in the order of their names.", body = Value)))]
 async fn list(
@@ -56,7 +57,7 @@ async fn list(
 }
 
 /// One tool with its functions. Needs the role viewer.
-#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/tools/{tool}", tag = "tools",
+#[utoipa::path(get, path = paths::TOOL.text(), tag = "tools",
     params(("workspace" = String, Path, description = "The workspace."), ("tool" = String, Path, description = "The tool.")),
     responses((status = 200, description = "The tool; `problem` says why it cannot be used, if it cannot.", body = Value)))]
 async fn show(
@@ -77,7 +78,7 @@ async fn show(
 }
 
 /// Calls a function of a tool. Needs the role deployer.
-#[utoipa::path(post, path = "/api/v1/workspaces/{workspace}/tools/{tool}/calls", tag = "tools", request_body = Value,
+#[utoipa::path(post, path = paths::TOOL_CALLS.text(), tag = "tools", request_body = Value,
     params(("workspace" = String, Path, description = "The workspace."), ("tool" = String, Path, description = "The tool.")),
     responses((status = 200, description = "The result, and the record of the call.", body = Value)))]
 async fn call(
@@ -155,17 +156,6 @@ fn function(tool: &dyn Tool, named: Option<String>) -> Result<String, Problem> {
         Problem::new(Code::InvalidRequest, format!("tool `{}` has several functions", tool.server()))
             .help(format!("name one of them as `function`: {}", names.join(", ")))
     })
-}
-
-impl From<Unusable> for Problem {
-    fn from(unusable: Unusable) -> Problem {
-        let code = match &unusable {
-            Unusable::Absent { .. } => Code::NotFound,
-            Unusable::NotAllowed { .. } => Code::Forbidden,
-            Unusable::NoSecret { .. } | Unusable::Broken { .. } | Unusable::NoProcesses { .. } => Code::Unavailable,
-        };
-        Problem::new(code, unusable.to_string())
-    }
 }
 
 /// A call that never ran is the caller's problem; one that ran and failed is a result that says so.

@@ -3,22 +3,22 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
 use caxton_proto::log::Role;
 use caxton_proto::manifest::AgentManifest;
 use caxton_proto::{AgentName, WorkspaceId};
 use serde::Deserialize;
 use utoipa::{IntoParams, OpenApi};
 
-use super::Services;
 use super::deployments::blocking;
-use super::extract::{Json, Path, Query};
+use crate::api::paths;
 use crate::api::{AgentDetail, AgentSummary, Agents};
 use crate::auth::Access;
 use crate::catalog::{Catalog, Entry};
-use crate::problem::{Code, Problem, chain};
+use crate::edge::Services;
+use crate::edge::extract::{Json, Path, Query};
+use crate::edge::problem::{Code, Problem, chain};
+use crate::edge::routes::{Owner, Routes, get};
 
 /// How many agents a page has unless the request says.
 const PAGE: usize = 100;
@@ -31,10 +31,8 @@ const PAGE_MAX: usize = 1_000;
 pub struct Doc;
 
 /// This part's routes.
-pub fn routes() -> Router<Services> {
-    Router::new()
-        .route("/api/v1/workspaces/{workspace}/agents", get(list))
-        .route("/api/v1/workspaces/{workspace}/agents/{name}", get(show))
+pub fn routes() -> Routes {
+    Routes::new().on(get(paths::AGENTS), Owner::Anyone, list).on(get(paths::AGENT), Owner::Anyone, show)
 }
 
 /// Which part of the list.
@@ -48,7 +46,7 @@ struct Page {
 }
 
 /// The live agents in the order of their names. Needs the role viewer.
-#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/agents", tag = "agents", params(("workspace" = String, Path, description = "The workspace."), Page), responses(
+#[utoipa::path(get, path = paths::AGENTS.text(), tag = "agents", params(("workspace" = String, Path, description = "The workspace."), Page), responses(
     (status = 200, description = "A page of agents.", body = Agents),
 ))]
 async fn list(
@@ -73,7 +71,7 @@ async fn list(
 }
 
 /// One live agent in full. Needs the role viewer.
-#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/agents/{name}", tag = "agents", params(("workspace" = String, Path, description = "The workspace."), ("name" = String, Path, description = "The agent.")), responses(
+#[utoipa::path(get, path = paths::AGENT.text(), tag = "agents", params(("workspace" = String, Path, description = "The workspace."), ("name" = String, Path, description = "The agent.")), responses(
     (status = 200, description = "The agent.", body = AgentDetail),
 ))]
 async fn show(

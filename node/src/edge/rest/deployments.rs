@@ -4,12 +4,10 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
 use bytes::{Bytes, BytesMut};
 use caxton_proto::log::{self, Role};
 use caxton_proto::{Digest, Revision, WorkspaceId};
@@ -17,17 +15,19 @@ use futures::StreamExt;
 use serde::Deserialize;
 use utoipa::{IntoParams, OpenApi};
 
-use super::Services;
-use super::extract::{Json, Path, Query, body_too_large};
 use crate::api::frame::{self, Decoder};
+use crate::api::paths;
 use crate::api::{
     self, DeployRequest, DeployResponse, Deployment, Deployments, Digests, Missing, RollbackRequest, Stored,
     WorkspaceStatus, Workspaces,
 };
 use crate::auth::Access;
 use crate::catalog::Catalog;
-use crate::deploy::problem::artifacts_missing;
-use crate::problem::{Code, Problem};
+use crate::edge::Services;
+use crate::edge::extract::{Json, Path, Query, body_too_large};
+use crate::edge::problem::deployments::artifacts_missing;
+use crate::edge::problem::{Code, Problem};
+use crate::edge::routes::{Owner, Routes, get, post, put};
 
 /// How many deployments a page has unless the request says.
 const PAGE: usize = 100;
@@ -46,22 +46,22 @@ const FETCH_QUEUE: usize = 16;
 pub struct Doc;
 
 /// This part's routes.
-pub fn routes() -> Router<Services> {
-    let large = DefaultBodyLimit::max(DEPLOY_BYTES_MAX);
-    Router::new()
-        .route("/api/v1/workspaces", get(workspaces))
-        .route("/api/v1/workspaces/{workspace}", get(status))
-        .route("/api/v1/workspaces/{workspace}/tree/nodes", post(nodes))
-        .route("/api/v1/workspaces/{workspace}/artifacts", put(upload))
-        .route("/api/v1/workspaces/{workspace}/artifacts/missing", post(missing))
-        .route("/api/v1/workspaces/{workspace}/artifacts/fetch", post(fetch))
-        .route("/api/v1/workspaces/{workspace}/deployments", get(history).post(deploy).layer(large))
-        .route("/api/v1/workspaces/{workspace}/deployments/{revision}", get(deployment))
-        .route("/api/v1/workspaces/{workspace}/rollback", post(rollback))
+pub fn routes() -> Routes {
+    Routes::new()
+        .on(get(paths::WORKSPACES), Owner::Anyone, workspaces)
+        .on(get(paths::WORKSPACE).or_stale(), Owner::Control, status)
+        .on(post(paths::TREE_NODES), Owner::Control, nodes)
+        .on(put(paths::ARTIFACTS), Owner::Control, upload)
+        .on(post(paths::ARTIFACTS_MISSING), Owner::Control, missing)
+        .on(post(paths::ARTIFACTS_FETCH), Owner::Control, fetch)
+        .on(get(paths::DEPLOYMENTS), Owner::Control, history)
+        .on(post(paths::DEPLOYMENTS).body_bytes_max(DEPLOY_BYTES_MAX), Owner::Control, deploy)
+        .on(get(paths::DEPLOYMENT), Owner::Control, deployment)
+        .on(post(paths::ROLLBACK), Owner::Control, rollback)
 }
 
 /// The workspaces, and what each has live.
-#[utoipa::path(get, path = "/api/v1/workspaces", tag = "deployments", responses(
+#[utoipa::path(get, path = paths::WORKSPACES.text(), tag = "deployments", responses(
     (status = 200, description = "The workspaces that the token is for.", body = Workspaces),
 ))]
 async fn workspaces(access: Access, State(services): State<Services>) -> Result<Json<Workspaces>, Problem> {
@@ -83,7 +83,7 @@ struct Currency {
 }
 
 /// What is live. Needs the role viewer.
-#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}", tag = "deployments", params(("workspace" = String, Path, description = "The workspace."), Currency), responses(
+#[utoipa::path(get, path = paths::WORKSPACE.text(), tag = "deployments", params(("workspace" = String, Path, description = "The workspace."), Currency), responses(
     (status = 200, description = "What is live.", body = WorkspaceStatus),
 ))]
 async fn status(
@@ -114,7 +114,7 @@ fn status_of(services: &Services, workspace: WorkspaceId, live: Option<Arc<log::
 }
 
 /// Makes files live, all or nothing. Answers when this node serves them. Needs the role deployer.
-#[utoipa::path(post, path = "/api/v1/workspaces/{workspace}/deployments", tag = "deployments", params(("workspace" = String, Path, description = "The workspace.")), request_body = DeployRequest, responses(
+#[utoipa::path(post, path = paths::DEPLOYMENTS.text(), tag = "deployments", params(("workspace" = String, Path, description = "The workspace.")), request_body = DeployRequest, responses(
     (status = 200, description = "Live, or checked (`dry_run`).", body = DeployResponse),
     (status = 409, description = "Another deployment came first: `conflict`.", body = api::Problem, content_type = "application/problem+json"),
     (status = 412, description = "Artifacts have to be sent first: `missing`.", body = api::Problem, content_type = "application/problem+json"),
@@ -130,7 +130,7 @@ async fn deploy(
 }
 
 /// Makes the files of an older revision live again, as a new revision. Needs the role deployer.
-#[utoipa::path(post, path = "/api/v1/workspaces/{workspace}/rollback", tag = "deployments", params(("workspace" = String, Path, description = "The workspace.")), request_body = RollbackRequest, responses(
+#[utoipa::path(post, path = paths::ROLLBACK.text(), tag = "deployments", params(("workspace" = String, Path, description = "The workspace.")), request_body = RollbackRequest, responses(
     (status = 200, description = "Live.", body = DeployResponse),
     (status = 409, description = "Another deployment came first: `conflict`.", body = api::Problem, content_type = "application/problem+json"),
     (status = 404, description = "The content of that revision is not kept.", body = api::Problem, content_type = "application/problem+json"),
@@ -155,7 +155,7 @@ struct Page {
 }
 
 /// The history, the newest first. Needs the role viewer.
-#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/deployments", tag = "deployments", params(("workspace" = String, Path, description = "The workspace."), Page), responses(
+#[utoipa::path(get, path = paths::DEPLOYMENTS.text(), tag = "deployments", params(("workspace" = String, Path, description = "The workspace."), Page), responses(
     (status = 200, description = "A page of the history.", body = Deployments),
 ))]
 async fn history(
@@ -180,7 +180,7 @@ async fn history(
 }
 
 /// One deployment. Needs the role viewer.
-#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/deployments/{revision}", tag = "deployments", params(("workspace" = String, Path, description = "The workspace."), ("revision" = String, Path, description = "`r12`, or `12`.")), responses(
+#[utoipa::path(get, path = paths::DEPLOYMENT.text(), tag = "deployments", params(("workspace" = String, Path, description = "The workspace."), ("revision" = String, Path, description = "`r12`, or `12`.")), responses(
     (status = 200, description = "The deployment.", body = Deployment),
 ))]
 async fn deployment(
@@ -201,7 +201,7 @@ async fn deployment(
 }
 
 /// Which blobs the workspace does not have. Needs the role deployer.
-#[utoipa::path(post, path = "/api/v1/workspaces/{workspace}/artifacts/missing", tag = "deployments", params(("workspace" = String, Path, description = "The workspace.")), request_body = Digests, responses(
+#[utoipa::path(post, path = paths::ARTIFACTS_MISSING.text(), tag = "deployments", params(("workspace" = String, Path, description = "The workspace.")), request_body = Digests, responses(
     (status = 200, description = "Those that have to be sent.", body = Missing),
 ))]
 async fn missing(
@@ -218,7 +218,7 @@ async fn missing(
 }
 
 /// Stores blobs, all of a body or nothing. Needs the role deployer.
-#[utoipa::path(put, path = "/api/v1/workspaces/{workspace}/artifacts", tag = "deployments", params(("workspace" = String, Path, description = "The workspace.")), request_body(content = Vec<u8>, content_type = "application/vnd.caxton.blobs", description = "Frames: 32 bytes of SHA-256, 4 of length (big-endian), the blob."), responses(
+#[utoipa::path(put, path = paths::ARTIFACTS.text(), tag = "deployments", params(("workspace" = String, Path, description = "The workspace.")), request_body(content = Vec<u8>, content_type = "application/vnd.caxton.blobs", description = "Frames: 32 bytes of SHA-256, 4 of length (big-endian), the blob."), responses(
     (status = 200, description = "All are stored.", body = Stored),
     (status = 400, description = "Nothing is stored: `digest_mismatch`, or `invalid_request` for a body that ends early.", body = api::Problem, content_type = "application/problem+json"),
 ))]
@@ -264,7 +264,7 @@ async fn read_blobs(body: Body, bytes_max: usize) -> Result<Vec<(Digest, Bytes)>
 }
 
 /// The nodes of a workspace's Merkle trie, by which a client finds what differs. Needs the role viewer.
-#[utoipa::path(post, path = "/api/v1/workspaces/{workspace}/tree/nodes", tag = "deployments", params(("workspace" = String, Path, description = "The workspace.")), request_body = Digests, responses(
+#[utoipa::path(post, path = paths::TREE_NODES.text(), tag = "deployments", params(("workspace" = String, Path, description = "The workspace.")), request_body = Digests, responses(
     (status = 200, description = "The blobs, framed, in the order asked for.", body = Vec<u8>, content_type = "application/vnd.caxton.blobs"),
     (status = 412, description = "The workspace does not have all of them: `missing`.", body = api::Problem, content_type = "application/problem+json"),
 ))]
@@ -278,7 +278,7 @@ async fn nodes(
 }
 
 /// What deployed files are made of: files, chunk lists and chunks. Needs the role viewer.
-#[utoipa::path(post, path = "/api/v1/workspaces/{workspace}/artifacts/fetch", tag = "deployments", params(("workspace" = String, Path, description = "The workspace.")), request_body = Digests, responses(
+#[utoipa::path(post, path = paths::ARTIFACTS_FETCH.text(), tag = "deployments", params(("workspace" = String, Path, description = "The workspace.")), request_body = Digests, responses(
     (status = 200, description = "The blobs, framed, in the order asked for.", body = Vec<u8>, content_type = "application/vnd.caxton.blobs"),
     (status = 412, description = "The workspace does not have all of them: `missing`.", body = api::Problem, content_type = "application/problem+json"),
 ))]

@@ -8,12 +8,10 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
-use axum::routing::get;
 use caxton_proto::WorkspaceId;
 use caxton_proto::log::{Deployment, Role};
 use caxton_raft::ReadError;
@@ -23,11 +21,13 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use utoipa::{IntoParams, OpenApi};
 
-use super::Services;
-use super::extract::{Path, Query};
 use crate::api;
+use crate::api::paths;
 use crate::auth::{Access, AuthError, now_ms};
-use crate::problem::{Code, Problem};
+use crate::edge::Services;
+use crate::edge::extract::{Path, Query};
+use crate::edge::problem::{Code, Problem};
+use crate::edge::routes::{Owner, Routes, get};
 
 /// How many deployments are looked at in one go, so that the log's state is never held for long.
 const BATCH: usize = 256;
@@ -40,8 +40,12 @@ const REACH_WAIT: Duration = Duration::from_secs(5);
 pub struct Doc;
 
 /// This part's routes.
-pub fn routes() -> Router<Services> {
-    Router::new().route("/api/v1/events", get(cluster)).route("/api/v1/workspaces/{workspace}/events", get(workspace))
+pub fn routes() -> Routes {
+    Routes::new().on(get(paths::EVENTS), Owner::Anyone, cluster).on(
+        get(paths::WORKSPACE_EVENTS),
+        Owner::Anyone,
+        workspace,
+    )
 }
 
 /// Where a stream begins.
@@ -58,7 +62,7 @@ struct Begin {
 /// Each event has the name `deployment`, the deploy log's index as its id, and a deployment as its data. The stream
 /// ends with an event `closed`, whose data has a `code`, when the token expires or is revoked (`unauthorized`), when
 /// the node stops (`unavailable`), or when the reader fell behind what is remembered (`events_compacted`).
-#[utoipa::path(get, path = "/api/v1/events", tag = "events", params(Begin,
+#[utoipa::path(get, path = paths::EVENTS.text(), tag = "events", params(Begin,
     ("Last-Event-ID" = Option<u64>, Header, description = "The id of the last event seen.")), responses(
     (status = 200, description = "The stream.", body = api::Deployment, content_type = "text/event-stream"),
     (status = 410, description = "The events after that id are not remembered any more: `events_compacted`.",
@@ -74,7 +78,7 @@ async fn cluster(
 }
 
 /// The deployments of one workspace, as server-sent events; see `/api/v1/events`. Needs the role viewer.
-#[utoipa::path(get, path = "/api/v1/workspaces/{workspace}/events", tag = "events", params(Begin,
+#[utoipa::path(get, path = paths::WORKSPACE_EVENTS.text(), tag = "events", params(Begin,
     ("workspace" = String, Path, description = "The workspace."),
     ("Last-Event-ID" = Option<u64>, Header, description = "The id of the last event seen.")), responses(
     (status = 200, description = "The stream.", body = api::Deployment, content_type = "text/event-stream"),

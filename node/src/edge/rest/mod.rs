@@ -1,0 +1,44 @@
+//! The API of Caxton's own: each part's file has its routes, maps requests to calls of the application and answers back.
+
+pub mod system;
+
+pub mod tokens;
+
+pub mod events;
+
+pub mod logs;
+
+pub mod tools;
+
+pub mod secrets;
+
+pub mod route;
+
+pub mod cluster;
+
+pub mod backup;
+
+pub mod deployments;
+
+pub mod agents;
+
+pub mod messages;
+
+use super::routes::Routes;
+
+/// Every route of this edge.
+pub fn routes() -> Routes {
+    Routes::new()
+        .merge(system::routes())
+        .merge(tokens::routes())
+        .merge(events::routes())
+        .merge(logs::routes())
+        .merge(tools::routes())
+        .merge(secrets::routes())
+        .merge(route::routes())
+        .merge(cluster::routes())
+        .merge(backup::routes())
+        .merge(deployments::routes())
+        .merge(agents::routes())
+        .merge(messages::routes())
+}
