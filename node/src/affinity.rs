@@ -13,7 +13,7 @@ use caxton_proto::{Digest, WorkspaceId};
 use caxton_raft::deploy_log::{DeployLog, ProposeError};
 use caxton_raft::{Birth, GroupId};
 
-use crate::auth::{SecretError, write_private};
+use crate::authn::{SecretError, write_private};
 
 /// The file with the copy.
 const FILE: &str = "shards";

@@ -10,7 +10,9 @@ pub mod api;
 
 pub mod config;
 
-pub mod auth;
+pub mod authn;
+
+pub mod authz;
 
 pub mod secrets;
 
@@ -21,6 +23,8 @@ pub mod telemetry;
 pub mod tasks;
 
 pub mod edge;
+
+pub mod app;
 
 pub mod node;
 

@@ -20,7 +20,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use self::succession::Succession;
-use crate::auth::{SecretError, read_or_create, write_private};
+use crate::authn::{SecretError, read_or_create, write_private};
 use crate::config::{Config, TlsMode};
 
 /// The file of the folder `tls` with the authority's key.

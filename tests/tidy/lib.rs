@@ -24,11 +24,12 @@ const MAY_USE: [(&str, &[&str]); 6] = [
 ];
 
 /// The floors inside `node/src`, from the top: a module may use those of its own floor and below.
-const NODE_FLOORS: [&[&str]; 6] = [
+const NODE_FLOORS: [&[&str]; 7] = [
     &["main", "lib"],
     &["cli"],
     &["node"],
     &["edge"],
+    &["app"],
     &["invoke", "deploy"],
     // Everything else stands on the ground floor of the node.
     &[],

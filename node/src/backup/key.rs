@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use caxton_proto::Digest;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-use crate::auth::{SecretError, random, read_or_create};
+use crate::authn::{SecretError, random, read_or_create};
 
 /// What a recovery key's file begins with; the number is the version.
 const PREFIX: &str = "caxton-recovery-key-1 ";

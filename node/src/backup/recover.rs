@@ -12,7 +12,7 @@ use caxton_raft::{ArchiveError, ClaimError, GroupState, IdentityError, NodeIdent
 use uuid::Uuid;
 
 use super::audit::{self, Entry};
-use crate::auth::now_ms;
+use crate::authn::now_ms;
 use crate::conversations::rfc3339;
 use crate::peers::book::BOOK_FILE;
 

@@ -17,7 +17,7 @@ use super::audit::{self, Entry};
 use super::key::{KeyError, RecoveryKey};
 use super::verify::{Part, Verified, VerifyError, verify};
 use crate::artifacts::{Artifacts, PutError, Space};
-use crate::auth::{SecretError, now_ms, private_dir, write_private};
+use crate::authn::{SecretError, now_ms, private_dir, write_private};
 use crate::cluster::keys;
 use crate::conversations::rfc3339;
 

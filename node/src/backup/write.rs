@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use super::key::{KeyError, RecoveryKey};
 use super::{FORMAT, GroupHeader, HEADER_FILE, Header, KEYS_FILE, SUMS_FILE, WHOLE, group_file};
 use crate::artifacts::{Artifacts, GetError, Held};
-use crate::auth::{SecretError, now_ms};
+use crate::authn::{SecretError, now_ms};
 use crate::cluster::{Cluster, keys};
 use crate::conversations::rfc3339;
 use crate::replicas::{EnsureError, Replicas};
@@ -73,6 +73,7 @@ enum Broken {
 }
 
 /// What a backup is made of.
+#[derive(Clone)]
 pub struct Source {
     /// The data directory.
     pub dir: PathBuf,

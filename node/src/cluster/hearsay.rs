@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::keys;
-use crate::auth::{SecretError, now_ms};
+use crate::authn::{SecretError, now_ms};
 use crate::catalog::Catalogs;
 use crate::peers::{Peers, VERSION};
 

@@ -18,7 +18,7 @@ use super::keys::{self, KeysError};
 use super::secret::{SecretFileError, SharedSecret};
 use super::ticket::{InvalidTicket, Ticket};
 use crate::affinity;
-use crate::auth::{SecretError, read_or_create, write_private};
+use crate::authn::{SecretError, read_or_create, write_private};
 use crate::config::Cluster;
 use crate::peers::book::Book;
 use crate::peers::credentials::CertificateRefused;

@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::keys;
-use crate::auth::succession::{SigningSuccession, Stage};
-use crate::auth::{self, Auth, SecretError, now_ms, random, write_private};
+use crate::authn::succession::{SigningSuccession, Stage};
+use crate::authn::{self, Auth, SecretError, now_ms, random, write_private};
 use crate::peers::Peers;
 use crate::secrets::{KeyError, SecretStore};
 use crate::tasks::chain;
@@ -90,7 +90,7 @@ pub enum Unusable {
     Authority(#[from] TlsError),
     /// The signing key.
     #[error(transparent)]
-    Signing(#[from] auth::OpenError),
+    Signing(#[from] authn::OpenError),
     /// The data key.
     #[error(transparent)]
     Seal(#[from] KeyError),

@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use caxton_gossip::Key;
 
-use crate::auth::{ADMIN_TOKEN_FILE, SecretError, random, read_or_create, write_private};
+use crate::authn::{ADMIN_TOKEN_FILE, SecretError, random, read_or_create, write_private};
 use crate::secrets::DATA_KEY_FILE;
 
 /// The key that gossip is sealed with.

@@ -43,7 +43,7 @@ use tracing::{info, warn};
 
 use self::ticket::Ticket;
 use crate::api::cluster::{ClusterGroup, ClusterKey, ClusterLag, ClusterMember, ClusterStatus};
-use crate::auth::{SecretError, now_ms};
+use crate::authn::{SecretError, now_ms};
 use crate::conversations::rfc3339;
 use crate::peers::Peers;
 use crate::tasks::chain;

@@ -27,7 +27,7 @@ use tracing::{info, warn};
 
 use super::keys;
 use crate::artifacts::Artifacts;
-use crate::auth::now_ms;
+use crate::authn::now_ms;
 use crate::peers::door::{Caller, NotHeard};
 use crate::peers::lives::Lineage;
 use crate::peers::{Copied, Peers, REMOVED, SKEW_RULE, VERSION, line};

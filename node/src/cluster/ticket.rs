@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use caxton_proto::Digest;
 
-use crate::auth::{SecretError, random};
+use crate::authn::{SecretError, random};
 
 /// What a join token begins with; the number is the version.
 const PREFIX: &str = "caxton-join-1";

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::pins::Pins;
 use crate::artifacts::{Artifacts, Collected, GetError};
-use crate::auth::now_ms;
+use crate::authn::now_ms;
 use crate::catalog::Catalogs;
 use crate::tasks::chain;
 

@@ -1,16 +1,96 @@
-//! Extractors whose refusals are problems: the token, JSON bodies, paths and queries.
+//! Extractors whose refusals are problems: the permit, JSON bodies, paths and queries.
+//!
+//! The first argument of every handler is a [`Gate`]: it says what a request needs, and lets in none that lacks it. A handler
+//! without one cannot be registered.
+
+use std::convert::Infallible;
 
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use caxton_proto::WorkspaceId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Services;
-use crate::auth::{Access, AuthError, now_ms};
+use crate::authn::{Access, AuthError, now_ms};
+use crate::authz::{ClusterPermit, InCluster, InWorkspace, Permission, Permit, Unscoped};
+use crate::edge::Services;
 use crate::edge::problem::{Code, Problem};
+
+/// What the requests to a route need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing: it is open to all.
+    Nothing,
+    /// Any good token.
+    Token,
+    /// A permission in the path's `{workspace}`.
+    Workspace(Permission),
+    /// A permission in the workspaces that the body names, or in each that the answer lists.
+    Named(Permission),
+    /// A permission in the whole cluster.
+    Cluster(Permission),
+}
+
+/// The first argument of a handler, which says what its requests need and refuses those that lack it.
+pub trait Gate {
+    /// What they need.
+    const NEEDS: Needs;
+}
+
+/// The gate of what is open to all.
+#[derive(Debug, Clone, Copy)]
+pub struct Open;
+
+impl Gate for Open {
+    const NEEDS: Needs = Needs::Nothing;
+}
+
+impl Gate for Access {
+    const NEEDS: Needs = Needs::Token;
+}
+
+impl<P: InWorkspace> Gate for Permit<P> {
+    const NEEDS: Needs = Needs::Workspace(P::PERMISSION);
+}
+
+impl<P: InWorkspace> Gate for Unscoped<P> {
+    const NEEDS: Needs = Needs::Named(P::PERMISSION);
+}
+
+impl<P: InCluster> Gate for ClusterPermit<P> {
+    const NEEDS: Needs = Needs::Cluster(P::PERMISSION);
+}
+
+/// The same, for a handler that says by itself how a refusal looks.
+impl<G: Gate> Gate for Result<G, Problem> {
+    const NEEDS: Needs = G::NEEDS;
+}
+
+/// What a handler's arguments say of its requests: the first of them is a [`Gate`].
+pub trait Gated {
+    /// What the requests need.
+    const NEEDS: Needs;
+}
+
+macro_rules! gated {
+    ($(($($rest:ident)*))*) => {
+        $(impl<M, First: Gate, $($rest),*> Gated for (M, First, $($rest,)*) {
+            const NEEDS: Needs = First::NEEDS;
+        })*
+    };
+}
+
+gated!(() (A) (A B) (A B C) (A B C D) (A B C D E));
+
+impl<S: Send + Sync> FromRequestParts<S> for Open {
+    type Rejection = Infallible;
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Open, Infallible> {
+        Ok(Open)
+    }
+}
 
 impl FromRequestParts<Services> for Access {
     type Rejection = Problem;
@@ -20,6 +100,36 @@ impl FromRequestParts<Services> for Access {
         let access = services.auth.authenticate(header, now_ms())?;
         tracing::Span::current().record("subject", access.subject());
         Ok(access)
+    }
+}
+
+impl<P: InWorkspace> FromRequestParts<Services> for Permit<P> {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, services: &Services) -> Result<Permit<P>, Problem> {
+        let unscoped = Unscoped::<P>::from_request_parts(parts, services).await?;
+        let names = RawPathParams::from_request_parts(parts, services).await;
+        let names = names.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
+        let named = names.iter().find(|(name, _)| *name == "workspace").map(|(_, value)| value).unwrap_or_default();
+        let workspace: WorkspaceId = named.parse().map_err(|error| {
+            Problem::new(Code::InvalidRequest, format!("{named:?} is not a workspace: {error}"))
+                .help("`caxton status` shows which workspace it talks to")
+        })?;
+        Ok(unscoped.permit(&workspace)?)
+    }
+}
+
+impl<P: InWorkspace> FromRequestParts<Services> for Unscoped<P> {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, services: &Services) -> Result<Unscoped<P>, Problem> {
+        Ok(Unscoped::new(Access::from_request_parts(parts, services).await?))
+    }
+}
+
+impl<P: InCluster + Default> FromRequestParts<Services> for ClusterPermit<P> {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, services: &Services) -> Result<ClusterPermit<P>, Problem> {
+        let access = Access::from_request_parts(parts, services).await?;
+        Ok(access.permit_cluster(P::default())?)
     }
 }
 

@@ -100,8 +100,8 @@ async fn answers(hop: &Hop, request: Request) -> (Answers, Request) {
     let Some(route) = route else { return (Answers::Anyone, Request::from_parts(parts, body)) };
     let names = RawPathParams::from_request_parts(&mut parts, &()).await.ok();
     let workspace = names.iter().flatten().find(|(name, _)| *name == "workspace").map(|(_, value)| value);
-    let shards = hop.services.invoker.conversations().shards();
-    let answers = who_answers(route, parts.uri.query().unwrap_or_default(), workspace, shards);
+    let query = parts.uri.query().unwrap_or_default();
+    let answers = who_answers(route, query, workspace, hop.services.shards);
     (answers, Request::from_parts(parts, body))
 }
 

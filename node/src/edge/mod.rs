@@ -17,39 +17,33 @@ pub mod middleware;
 
 pub mod extract;
 
+pub mod sse;
+
 pub mod problem;
 
 pub mod listen;
 
+use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
-use caxton_raft::NodeIdentity;
-use caxton_raft::deploy_log::DeployLog;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 
+use crate::app::App;
+use crate::authn::Auth;
+use crate::cluster::Cluster;
+use crate::config;
 use hop::Hop;
 use problem::{Code, Problem};
 use routes::Routes;
-
-use crate::artifacts::Artifacts;
-use crate::auth::Auth;
-use crate::catalog::Catalogs;
-use crate::cluster::Cluster;
-use crate::config::Config;
-use crate::deploy::Deployer;
-use crate::secrets::SecretStore;
-use crate::tools::Tools;
 
 /// Answers smaller than this are not worth compressing, in bytes.
 const COMPRESS_BYTES_MIN: u64 = 1024;
@@ -75,46 +69,22 @@ impl Deref for Services {
 
 /// What [`Services`] are made of.
 pub struct Parts {
-    /// The settings.
-    pub config: Arc<Config>,
-    /// Checks bearers and signs tokens.
+    /// What the node does.
+    pub app: App,
+    /// Checks bearers.
     pub auth: Arc<Auth>,
-    /// Who this node is.
-    pub identity: Arc<NodeIdentity>,
-    /// What is deployed, and which tokens there are.
-    pub log: DeployLog,
-    /// What this node serves.
-    pub catalogs: Catalogs,
-    /// The tools of what it serves, loaded when they are needed.
-    pub tools: Tools,
-    /// The secrets of workspaces.
-    pub secrets: SecretStore,
-    /// Stored content.
-    pub artifacts: Artifacts,
-    /// Brings content here that only other nodes have.
-    pub replicas: crate::replicas::Replicas,
-    /// Takes deployments.
-    pub deployer: Deployer,
-    /// Finds the agent that a message is for.
-    pub routing: crate::capability::Router,
-    /// What happens in each workspace on this node.
-    pub activity: crate::activity::Activity,
-    /// What `/metrics` renders.
-    pub metrics: PrometheusHandle,
-    /// When the node started.
-    pub started: Instant,
-    /// Places for requests that send artifacts.
-    pub uploads: Arc<Semaphore>,
+    /// Who leads what, and the way there.
+    pub cluster: Cluster,
+    /// How many shards workspaces are spread over.
+    pub shards: NonZeroU32,
+    /// The limits of the API.
+    pub config: config::Http,
+    /// The largest body of a request that sends artifacts, in bytes.
+    pub upload_bytes_max: usize,
     /// Places for event streams.
     pub event_streams: Arc<Semaphore>,
-    /// Cancelled when the node stops: streams end, and `/ready` says no.
+    /// Cancelled when the node stops: streams end.
     pub stop: CancellationToken,
-    /// The nodes, and who leads what.
-    pub cluster: Cluster,
-    /// The keys that all nodes hold.
-    pub keyring: crate::cluster::keyring::Keyring,
-    /// Answers messages.
-    pub invoker: crate::invoke::Invoker,
 }
 
 /// Every route of every edge.
@@ -124,8 +94,8 @@ pub fn all_routes() -> Routes {
 
 /// The whole API.
 pub fn router(services: Services) -> Router {
-    let places = Arc::new(Semaphore::new(services.config.http.requests_max as usize));
-    let timeout = services.config.http.timeout;
+    let places = Arc::new(Semaphore::new(services.config.requests_max as usize));
+    let timeout = services.config.timeout;
     let compress = SizeAbove::new(COMPRESS_BYTES_MIN)
         .and(NotForContentType::const_new("application/octet-stream"))
         .and(NotForContentType::const_new("text/event-stream"));
@@ -136,7 +106,7 @@ pub fn router(services: Services) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(hop, hop::to_owner))
-        .layer(DefaultBodyLimit::max(services.config.http.body_bytes_max.as_usize()))
+        .layer(DefaultBodyLimit::max(services.config.body_bytes_max.as_usize()))
         .layer(from_fn(move |request: Request, next: Next| middleware::in_time(timeout, request, next)))
         .layer(from_fn_with_state(places, middleware::with_place))
         .layer(CatchPanicLayer::custom(middleware::panicked))

@@ -11,6 +11,7 @@ use axum::response::{Html, IntoResponse};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
+use super::extract::Open;
 use super::routes::{Owner, Routes, get};
 use super::{openai, rest};
 use crate::api::paths;
@@ -93,7 +94,7 @@ pub fn routes() -> Routes {
 #[utoipa::path(get, path = paths::OPENAPI.text(), tag = "node", security(()), responses(
     (status = 200, description = "OpenAPI 3.1.", body = serde_json::Value, content_type = "application/json"),
 ))]
-async fn document_json() -> impl IntoResponse {
+async fn document_json(_: Open) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], JSON.as_str())
 }
 
@@ -101,7 +102,7 @@ async fn document_json() -> impl IntoResponse {
 #[utoipa::path(get, path = paths::DOCS.text(), tag = "node", security(()), responses(
     (status = 200, description = "A page without scripts.", body = String, content_type = "text/html"),
 ))]
-async fn docs() -> impl IntoResponse {
+async fn docs(_: Open) -> impl IntoResponse {
     const POLICY: HeaderName = HeaderName::from_static("content-security-policy");
     let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
     ([(POLICY, policy)], Html(PAGE.as_str()))

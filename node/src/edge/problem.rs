@@ -6,7 +6,7 @@ mod access;
 
 mod cluster;
 
-pub mod deployments;
+mod deployments;
 
 mod turns;
 

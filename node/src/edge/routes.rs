@@ -1,6 +1,7 @@
-//! The table of routes: each says who owns it, that is, which node has to answer.
+//! The table of routes: each says which node has to answer it, its owner, and what its requests need.
 //!
-//! There is no other way to register a route than [`Routes::on`], so that none becomes "any node" by being forgotten.
+//! There is no other way to register a route than [`Routes::on`], so that none becomes "any node" by being forgotten; what
+//! is needed is in the type of the handler's first argument, so that none becomes "anybody" either.
 
 use std::collections::HashMap;
 
@@ -11,6 +12,7 @@ use axum::http::Method;
 use axum::routing::{MethodFilter, MethodRouter};
 
 use super::Services;
+use super::extract::{Gated, Needs};
 use crate::api::paths::PathTemplate;
 
 /// Which node has to answer a route.
@@ -87,6 +89,8 @@ pub struct Route {
     pub owner: Owner,
     /// Whether any node answers a request with `?stale=true`.
     pub may_be_stale: bool,
+    /// What its requests need.
+    pub needs: Needs,
 }
 
 /// Routes with their handlers, and the table of them.
@@ -106,7 +110,7 @@ impl Routes {
     pub fn on<H, T>(mut self, endpoint: Endpoint, owner: Owner, handler: H) -> Routes
     where
         H: Handler<T, Services>,
-        T: 'static,
+        T: Gated + 'static,
     {
         let Endpoint { filter, method, path, may_be_stale, body_bytes_max } = endpoint;
         let mut methods = MethodRouter::new().on(filter, handler);
@@ -114,7 +118,7 @@ impl Routes {
             methods = methods.layer(DefaultBodyLimit::max(bytes));
         }
         self.router = self.router.route(path, methods);
-        self.table.add(Route { method, path, owner, may_be_stale });
+        self.table.add(Route { method, path, owner, may_be_stale, needs: T::NEEDS });
         self
     }
 

@@ -51,7 +51,7 @@ impl Invoker {
             turn: underway.turn.clone(),
             agent: run.agent.clone(),
             subject: underway.subject.clone(),
-            time_ms: crate::auth::now_ms(),
+            time_ms: crate::authn::now_ms(),
             messages: run.said(),
             attachments: underway.shelf.infos(&run.visible),
             usage: spent.usage,

@@ -1,6 +1,6 @@
 //! THE REQUEST WALK: from a message to its answer. Read [`Invoker::message`] as the table of contents.
 //!
-//! Nothing here happens without an [`Access`]; nothing is answered before it is recorded.
+//! Nothing here happens without a [`Permit`]; nothing is answered before it is recorded.
 
 mod check;
 
@@ -28,10 +28,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use caxton_proto::log::Role;
 use caxton_proto::{AgentName, WorkspaceId};
+use caxton_raft::ReadError as GroupError;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
-use tracing::warn;
 
 use asked::Asked;
 pub use check::ClientTurn;
@@ -49,7 +48,7 @@ use crate::agent::health::AgentHealth;
 use crate::agent::journal::Journal;
 use crate::agent::world::World;
 use crate::api::messages::{ApprovalInfo, MessageAnswer, MessageRequest, Route, TurnEvent};
-use crate::auth::Access;
+use crate::authz::{Converse, Permit};
 use crate::capability::Load;
 use crate::catalog::{Catalog, Catalogs};
 use crate::conversations::{Conversations, NotHere, Shard};
@@ -98,6 +97,15 @@ struct Shared {
     asked: Asked,
     /// One turn at a time in a conversation.
     conversations: Mutex<HashMap<(WorkspaceId, String), Weak<tokio::sync::Mutex<()>>>>,
+}
+
+/// How current a state has to be that is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// All that was acknowledged before is in it.
+    Current,
+    /// What this node has, which may be behind.
+    Stale,
 }
 
 /// How a message ended.
@@ -170,28 +178,26 @@ impl Invoker {
     /// Answers a message. One that is sent again with the key of an earlier one gets the answer of that.
     pub async fn message(
         &self,
-        access: &Access,
-        workspace: &WorkspaceId,
+        permit: &Permit<Converse>,
         request: MessageRequest,
         client: ClientTurn,
         events: Events,
     ) -> Result<Ended, InvokeError> {
-        access.require(Role::Caller, workspace)?;
-        let ended = self.message_here(access, workspace, request, client, events).await;
-        self.or_follow(workspace, ended).await
+        let ended = self.message_here(permit, request, client, events).await;
+        self.or_follow(permit.workspace(), ended).await
     }
 
     async fn message_here(
         &self,
-        access: &Access,
-        workspace: &WorkspaceId,
+        permit: &Permit<Converse>,
         request: MessageRequest,
         client: ClientTurn,
         events: Events,
     ) -> Result<Ended, InvokeError> {
-        let keyed = Keyed::of(workspace, access.subject(), &request);
+        let (workspace, subject) = (permit.workspace(), permit.subject());
+        let keyed = Keyed::of(workspace, subject, &request);
         let checked = check::check(request)?;
-        let _permit = self.admit()?;
+        let _place = self.admit()?;
         let term = self.lead(workspace).await?;
         let turn = keyed.as_ref().map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), |it| it.turn.clone());
         let _asker = keyed.as_ref().map(|keyed| self.shared.asked.ask(keyed)).transpose()?;
@@ -203,8 +209,8 @@ impl Invoker {
         }
         let _in_turn = self.alone(workspace, &checked.conversation).await;
         let world = self.world(workspace)?;
-        let history = self.history(workspace, &checked, &client).await?;
-        let log = self.log(workspace, &checked.conversation, &turn, access.subject());
+        let history = self.history(permit, &checked, &client).await?;
+        let log = self.log(workspace, &checked.conversation, &turn, subject);
         let routed = self.route(&world, &checked).await;
         let (agent, route) = routed.inspect_err(|error| log.refused(reasons(error)))?;
 
@@ -217,11 +223,11 @@ impl Invoker {
             workspace: workspace.clone(),
             conversation,
             turn,
-            subject: access.subject().to_owned(),
+            subject: subject.to_owned(),
             route,
             brought,
             files: shelf.shared(),
-            time_ms: crate::auth::now_ms(),
+            time_ms: crate::authn::now_ms(),
             asked: keyed.map(|keyed| keyed.asked),
             run: run.clone(),
         };
@@ -321,17 +327,22 @@ impl Invoker {
         Ok((agent, Route::Capability { capability: found.capability, score: found.score }))
     }
 
+    /// What was said before in the conversation; only whose conversation it is may go on with it.
     async fn history(
         &self,
-        workspace: &WorkspaceId,
+        permit: &Permit<Converse>,
         checked: &check::Checked,
         client: &ClientTurn,
     ) -> Result<Vec<crate::llm::Message>, InvokeError> {
-        if client.keeps_history || !checked.continues {
+        if !checked.continues {
             return Ok(Vec::new());
         }
         let conversations = &self.shared.parts.conversations;
-        Ok(conversations.history(workspace, &checked.conversation, HISTORY_BYTES_MAX).await?)
+        let history = conversations.history(permit.workspace(), &checked.conversation, HISTORY_BYTES_MAX).await?;
+        if history.owner.is_some_and(|owner| owner != permit.subject()) {
+            return Err(InvokeError::OthersConversation { conversation: checked.conversation.clone() });
+        }
+        Ok(if client.keeps_history { Vec::new() } else { history.messages })
     }
 
     /// Where the steps of a turn are noted.
@@ -411,6 +422,14 @@ impl Invoker {
         self.shared.parts.conversations.of(workspace)
     }
 
+    /// Waits until this node has all of the workspace's shard that was acknowledged, unless what it has is enough.
+    pub async fn current(&self, workspace: &WorkspaceId, freshness: Freshness) -> Result<(), GroupError> {
+        match freshness {
+            Freshness::Current => self.shard(workspace).group().read_index().await.map(drop),
+            Freshness::Stale => Ok(()),
+        }
+    }
+
     /// The term under which this node answers for the workspace.
     pub async fn lead(&self, workspace: &WorkspaceId) -> Result<u64, InvokeError> {
         self.shard(workspace).lead(LEAD_WAIT).await.map_err(|NotHere { leader }| InvokeError::Elsewhere { leader })
@@ -452,12 +471,5 @@ impl Ended {
             }
             Ended::SenderCalls(_) => None,
         }
-    }
-}
-
-/// A failure is written to the log once, where the walk ends.
-pub fn log_failure(workspace: &WorkspaceId, error: &InvokeError) {
-    if error.is_ours() {
-        warn!(%workspace, reason = %reasons(error), "a message was not answered");
     }
 }

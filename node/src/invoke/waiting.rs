@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use caxton_proto::log::Role;
 use caxton_proto::{Digest, NodeId, WorkspaceId};
 use caxton_raft::{Group, ReadError as GroupError};
 use serde::{Deserialize, Serialize};
@@ -18,7 +17,7 @@ use crate::agent::journal::{Doubt, Journal, Step};
 use crate::agent::turn::{Action, Decision, Returned};
 use crate::agent::world::World;
 use crate::api::messages::{ApprovalInfo, Attachment, Route};
-use crate::auth::Access;
+use crate::authz::{Converse, DecideApprovals, Permit, ReadConversations};
 use crate::conversations::log::{Kept, Turn as TurnRecord, Waiting};
 use crate::conversations::{Documents, ReadError, State};
 
@@ -94,13 +93,18 @@ impl Invoker {
     }
 
     /// How a turn ended, or what it waits for; waits a while for one that is under way.
-    pub async fn turn(&self, access: &Access, workspace: &WorkspaceId, turn: &str) -> Result<Ended, InvokeError> {
-        access.require(Role::Viewer, workspace)?;
+    pub async fn turn(&self, permit: &Permit<Converse>, turn: &str) -> Result<Ended, InvokeError> {
+        let workspace = permit.workspace();
+        let none = || InvokeError::NoTurn { workspace: workspace.clone(), turn: turn.to_owned() };
+        // Whoever may not read it is not told that it is there.
+        let readable = |subject: &str| subject == permit.subject() || permit.also(ReadConversations).is_ok();
         let underway = || InvokeError::Underway { turn: turn.to_owned() };
         let alone = tokio::time::timeout(TURN_WAIT, self.alone_with(workspace, turn)).await;
         let _alone = alone.map_err(|_| underway())?;
         match self.known(workspace, turn).await? {
-            Known::Nothing => Err(InvokeError::NoTurn { workspace: workspace.clone(), turn: turn.to_owned() }),
+            Known::Nothing => Err(none()),
+            Known::Over(record) if !readable(&record.subject) => Err(none()),
+            Known::Waits(_, documents) | Known::Begun(documents) if !readable(&subject(&documents)?) => Err(none()),
             Known::Over(record) => self.again(workspace, *record).await,
             Known::Waits(waiting, _) => Ok(waits(*waiting)),
             // Whoever leads the shard is about to take it up.
@@ -192,24 +196,37 @@ impl Invoker {
         super::underway(beginning, (shelf, ledger), log, term, journal)
     }
 
-    /// What waits for a person in a workspace, the oldest first.
-    pub async fn approvals(&self, access: &Access, workspace: &WorkspaceId) -> Result<Vec<ApprovalInfo>, InvokeError> {
-        access.require(Role::Viewer, workspace)?;
+    /// What waits for a person in a workspace, the oldest first: in turns of one's own, or in everybody's for whoever may read
+    /// them.
+    pub async fn approvals(&self, permit: &Permit<Converse>) -> Result<Vec<ApprovalInfo>, InvokeError> {
+        let workspace = permit.workspace();
         let name = workspace.clone();
-        let waiting = self.conversations().read(workspace, move |state| state.waiting(&name)).await?;
-        Ok(waiting.into_iter().flat_map(|waiting| waiting.approvals).collect())
+        if permit.also(ReadConversations).is_ok() {
+            let waiting = self.conversations().read(workspace, move |state| state.waiting(&name)).await?;
+            return Ok(waiting.into_iter().flat_map(|waiting| waiting.approvals).collect());
+        }
+        let with_journals = move |state: &State| {
+            let all = state.waiting(&name)?.into_iter();
+            all.map(|it| Ok((state.kept(&name, &it.turn, Kept::Journal)?, it))).collect::<Result<Vec<_>, ReadError>>()
+        };
+        let mut own = Vec::new();
+        for (documents, waiting) in self.conversations().read(workspace, with_journals).await? {
+            if subject(&documents)? == permit.subject() {
+                own.extend(waiting.approvals);
+            }
+        }
+        Ok(own)
     }
 
     /// Decides on a call that waits, and goes on with its turn to the end or to the next call that waits.
     pub async fn decide(
         &self,
-        access: &Access,
-        workspace: &WorkspaceId,
+        permit: &Permit<DecideApprovals>,
         id: &str,
         decision: Decision,
         events: Events,
     ) -> Result<Ended, InvokeError> {
-        access.require(Role::Deployer, workspace)?;
+        let workspace = permit.workspace();
         let decided = self.decide_here(workspace, id, decision, events).await;
         self.or_follow(workspace, decided).await
     }
@@ -221,7 +238,7 @@ impl Invoker {
         decision: Decision,
         events: Events,
     ) -> Result<Ended, InvokeError> {
-        let _permit = self.admit()?;
+        let _place = self.admit()?;
         let term = self.lead(workspace).await?;
         let none = || InvokeError::NoApproval { workspace: workspace.clone(), id: id.to_owned() };
         let turn = id.split_once('.').map(|(turn, _)| turn.to_owned()).ok_or_else(none)?;
@@ -327,6 +344,13 @@ pub(super) fn asked(documents: &Documents) -> Result<Option<String>, InvokeError
     Ok(beginning.asked)
 }
 
+/// Whose turn it is that is not over.
+pub(super) fn subject(documents: &Documents) -> Result<String, InvokeError> {
+    let first = documents.whole.first().ok_or(InvokeError::Unfinished)?;
+    let beginning: Beginning = serde_json::from_str(first).map_err(InvokeError::PutDown)?;
+    Ok(beginning.subject)
+}
+
 fn replay(documents: Documents) -> Result<Replayed, InvokeError> {
     let mut documents_of = documents.whole.into_iter();
     let first = documents_of.next().ok_or(InvokeError::Unfinished)?;
@@ -355,7 +379,7 @@ async fn unknown(world: &dyn World, doubt: &Doubt) -> Option<Returned> {
 
 /// What there is to decide.
 fn approvals_of(underway: &Underway, run: &Run) -> Vec<ApprovalInfo> {
-    let since = crate::conversations::rfc3339(crate::auth::now_ms());
+    let since = crate::conversations::rfc3339(crate::authn::now_ms());
     let info = |pending: Pending| {
         let arguments = match &pending.call.action {
             Action::Tool { arguments, .. } => serde_json::Value::Object(arguments.clone()),

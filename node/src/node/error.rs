@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use caxton_raft::{ClaimError, OpenError, OpenGroupError};
 
 use crate::affinity::ShardsError;
-use crate::auth::{self, SecretError};
+use crate::authn::{self, SecretError};
 use crate::cluster::hearsay::HearsayError;
 use crate::cluster::join::EnterError;
 use crate::cluster::secret::SecretFileError;
@@ -95,7 +95,7 @@ pub enum StartError {
     Shards(#[from] ShardsError),
     /// Tokens and keys.
     #[error("authentication cannot be set up")]
-    Auth(#[from] auth::OpenError),
+    Auth(#[from] authn::OpenError),
     /// Where models' answers are to be recorded.
     #[error("what language models answer cannot be recorded in {}", .dir.display())]
     Record {

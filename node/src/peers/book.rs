@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use caxton_proto::NodeId;
 use tracing::warn;
 
-use crate::auth::write_private;
+use crate::authn::write_private;
 use crate::tasks::chain;
 
 /// The book's file in the data directory.

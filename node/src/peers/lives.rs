@@ -15,7 +15,7 @@ use caxton_proto::{Digest, NodeId};
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::auth::{SecretError, random, write_private};
+use crate::authn::{SecretError, random, write_private};
 use crate::tasks::chain;
 
 /// The lives of the data directory.

@@ -11,7 +11,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{NoSecret, SecretValue};
-use crate::auth::{SecretError, read_or_create};
+use crate::authn::{SecretError, read_or_create};
 
 /// The file of the data directory that holds the data keys.
 pub const DATA_KEY_FILE: &str = "keys/data.key";

@@ -15,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 
 use super::{Authority, CA_DAYS, CA_FILE, CA_KEY_FILE, CA_NAME, TlsError, authority_params, valid_for};
-use crate::auth::write_private;
+use crate::authn::write_private;
 use crate::peers::credentials::pin_of;
 
 /// The file of the folder `tls` that is there while two authorities are good.
@@ -55,7 +55,7 @@ impl Succession {
                 Err(source) => Err(TlsError::Succession { path, source }),
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(crate::auth::SecretError::Io { path, what: "cannot be read", source }.into()),
+            Err(source) => Err(crate::authn::SecretError::Io { path, what: "cannot be read", source }.into()),
         }
     }
 

@@ -4,33 +4,29 @@
 //! The sender keeps the conversation, as this protocol wants it. Tools in the request are the sender's own: a call of
 //! one of them ends the answer with `tool_calls`, and the results come back in the next request.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::sse::{Event, KeepAlive};
-use axum::response::{IntoResponse, Response, Sse};
-use caxton_proto::log::Role;
+use axum::response::sse::Event;
+use axum::response::{IntoResponse, Response};
 use caxton_proto::{AgentName, WorkspaceId};
-use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use utoipa::OpenApi;
 
-use crate::agent::events::{EVENTS_WAITING_MAX, Events};
 use crate::api::messages::{MessageRequest, TurnEvent};
 use crate::api::paths;
-use crate::auth::Access;
+use crate::app::turns::{Listener, StartedTurn};
+use crate::authz::{Converse, Permit, Unscoped};
 use crate::edge::Services;
-use crate::edge::extract::Json;
+use crate::edge::extract::{Json, Path};
 use crate::edge::hop::LedBy;
 use crate::edge::problem::{Code, Problem};
 use crate::edge::rest::messages::MESSAGE_BYTES_MAX;
 use crate::edge::routes::{Owner, Routes, get, post};
-use crate::invoke::{ClientTurn, Ended, InvokeError, log_failure};
+use crate::edge::sse::{self, ReaderLeft, Writer};
+use crate::invoke::{ClientTurn, Ended};
 use crate::llm::{Message, Part, ToolCall, ToolDefinition, Usage};
 
 /// The model that stands for "whoever can do it".
@@ -147,53 +143,44 @@ impl IntoResponse for Refusal {
 #[utoipa::path(post, path = paths::CHAT_COMPLETIONS.text(), tag = "openai", request_body = Value,
     responses((status = 200, description = "A `chat.completion`; with `stream`, `chat.completion.chunk`s as `text/event-stream`.", body = Value)))]
 async fn complete(
-    access: Result<Access, Problem>,
+    unscoped: Result<Unscoped<Converse>, Problem>,
     State(services): State<Services>,
     completion: Result<Json<Completion>, Problem>,
 ) -> Result<Response, Refusal> {
     // Unpacked here, so that a refusal is one that this protocol's clients can read.
-    let (access, Json(completion)) = (access?, completion?);
-    let (workspace, agent) = model_of(&access, &services, &completion.model)?;
-    // Before the answer begins: another node may have to give it.
-    services.invoker.lead(&workspace).await?;
+    let (unscoped, Json(completion)) = (unscoped?, completion?);
+    let (permit, agent) = model_of(&unscoped, &services, &completion.model)?;
     let with_usage = completion.stream_options.as_ref().is_some_and(|options| options.include_usage);
     let head = Head {
         id: format!("chatcmpl-{}", uuid::Uuid::now_v7().simple()),
-        created: crate::auth::now_ms() / 1_000,
+        created: crate::authn::now_ms() / 1_000,
         model: completion.model.clone(),
     };
-    let stream = completion.stream;
+    let listener = if completion.stream { Listener::Present } else { Listener::Absent };
     let (request, client) = request_of(completion, agent)?;
-    let invoker = services.invoker.clone();
-    let walk = |events: Events| async move {
-        let ended = invoker.message(&access, &workspace, request, client, events).await;
-        ended.inspect_err(|error| log_failure(&workspace, error))
-    };
-    if !stream {
-        let ended = tokio::spawn(walk(Events::none())).await.map_err(|panic| Problem::internal(&panic))??;
-        return Ok(axum::Json(head.whole(ended)?).into_response());
+    let turn = services.app.turns.start(&permit, request, client, listener).await?;
+    match listener {
+        Listener::Absent => Ok(axum::Json(head.whole(turn.ending().await?)?).into_response()),
+        Listener::Present => Ok(sse::response(services.config.event_heartbeat, move |writer| async move {
+            head.stream(turn, writer, with_usage).await
+        })),
     }
-    let (events, heard) = Events::channel();
-    let (chunks, lines) = mpsc::channel(EVENTS_WAITING_MAX);
-    let turn = tokio::spawn(walk(events));
-    tokio::spawn(async move {
-        // The listener left: the turn goes on, and is recorded.
-        head.stream(heard, turn, chunks, with_usage).await.ok();
-    });
-    let lines = ReceiverStream::new(lines).map(|line: String| Ok::<_, Infallible>(Event::default().data(line)));
-    Ok(Sse::new(lines).keep_alive(KeepAlive::default()).into_response())
 }
 
 /// Which workspace and agent a model's name stands for; no agent for `auto`.
-fn model_of(access: &Access, services: &Services, model: &str) -> Result<(WorkspaceId, Option<AgentName>), Problem> {
+fn model_of(
+    unscoped: &Unscoped<Converse>,
+    services: &Services,
+    model: &str,
+) -> Result<(Permit<Converse>, Option<AgentName>), Problem> {
     let unknown = |detail: String| {
         Problem::new(Code::NotFound, detail).help("GET /v1/models lists the models; they are named WORKSPACE/AGENT")
     };
     if model == AUTO {
-        let served = services.invoker.catalogs().all();
-        let mut mine = served.iter().map(|catalog| &catalog.workspace).filter(|workspace| access.may(workspace));
-        return match (mine.next(), mine.next()) {
-            (Some(only), None) => Ok((only.clone(), None)),
+        let served = services.app.turns.served(unscoped);
+        let mut own = served.iter().map(|catalog| &catalog.workspace);
+        return match (own.next(), own.next()) {
+            (Some(only), None) => Ok((unscoped.permit(only)?, None)),
             (None, _) => Err(unknown("nothing is deployed that this token is for".to_owned())),
             (Some(_), Some(_)) => {
                 Err(unknown("the token is for several workspaces: name one, as in WORKSPACE/auto".to_owned()))
@@ -204,12 +191,12 @@ fn model_of(access: &Access, services: &Services, model: &str) -> Result<(Worksp
         return Err(unknown(format!("`{model}` names no model here")));
     };
     let workspace: WorkspaceId = workspace.parse().map_err(|_| unknown(format!("`{workspace}` names no workspace")))?;
-    access.require(Role::Caller, &workspace)?;
+    let permit = unscoped.permit(&workspace)?;
     match agent {
-        AUTO => Ok((workspace, None)),
+        AUTO => Ok((permit, None)),
         name => {
             let name: AgentName = name.parse().map_err(|_| unknown(format!("`{name}` names no agent")))?;
-            Ok((workspace, Some(name)))
+            Ok((permit, Some(name)))
         }
     }
 }
@@ -325,13 +312,9 @@ impl Head {
     }
 
     /// Sends what the first agent says as it says it, and the rest when the turn is over.
-    async fn stream(
-        &self,
-        mut heard: mpsc::Receiver<TurnEvent>,
-        turn: tokio::task::JoinHandle<Result<Ended, InvokeError>>,
-        chunks: mpsc::Sender<String>,
-        with_usage: bool,
-    ) -> Result<(), mpsc::error::SendError<String>> {
+    async fn stream(&self, turn: StartedTurn, writer: Writer, with_usage: bool) -> Result<(), ReaderLeft> {
+        let (mut heard, ending) = turn.split();
+        let chunks = Chunks(writer);
         chunks.send(self.chunk(json!({ "role": "assistant", "content": "" }), None)).await?;
         let mut told = String::new();
         let mut withdrawn = false;
@@ -349,13 +332,14 @@ impl Head {
             told.push_str(&piece);
             chunks.send(self.chunk(json!({ "content": piece }), None)).await?;
         }
-        let ended = match turn.await {
-            Err(panic) => Err(Refusal::from(Problem::internal(&panic))),
+        drop(heard);
+        let ended = match ending.wait().await {
+            Err(error) => Err(Refusal::from(error)),
             Ok(_) if withdrawn => Err(Refusal::from(
                 Problem::new(Code::Unavailable, "the model's answer broke off and was begun anew")
                     .help("ask again; without `stream` only whole answers are sent"),
             )),
-            Ok(ended) => ended.map_err(Refusal::from).and_then(Last::of),
+            Ok(ended) => Last::of(ended),
         };
         match ended {
             Err(refusal) => chunks.send(refusal.body().to_string()).await?,
@@ -374,6 +358,15 @@ impl Head {
             }
         }
         chunks.send("[DONE]".to_owned()).await
+    }
+}
+
+/// Writes chunks, each as the data of an event.
+struct Chunks(Writer);
+
+impl Chunks {
+    async fn send(&self, chunk: String) -> Result<(), ReaderLeft> {
+        self.0.send(Event::default().data(chunk)).await
     }
 }
 
@@ -427,17 +420,15 @@ fn usage_body(usage: Usage) -> Value {
     json!({ "prompt_tokens": usage.input, "completion_tokens": usage.output, "total_tokens": usage.total() })
 }
 
-/// Every agent that the token may ask, and `auto`.
 /// The agents that the token may ask, as models.
 #[utoipa::path(get, path = paths::MODELS.text(), tag = "openai",
     responses((status = 200, description = "A `list` of models.", body = Value)))]
-async fn models(access: Result<Access, Problem>, State(services): State<Services>) -> Result<Response, Refusal> {
-    let access = access?;
+async fn models(
+    unscoped: Result<Unscoped<Converse>, Problem>,
+    State(services): State<Services>,
+) -> Result<Response, Refusal> {
     let mut data = vec![model_body(AUTO)];
-    for catalog in services.invoker.catalogs().all() {
-        if access.require(Role::Caller, &catalog.workspace).is_err() {
-            continue;
-        }
+    for catalog in services.app.turns.served(&unscoped?) {
         data.push(model_body(&format!("{}/{AUTO}", catalog.workspace)));
         data.extend(catalog.agents().keys().map(|agent| model_body(&format!("{}/{agent}", catalog.workspace))));
     }
@@ -448,13 +439,14 @@ async fn models(access: Result<Access, Problem>, State(services): State<Services
 #[utoipa::path(get, path = "/v1/models/{id}", tag = "openai", params(("id" = String, Path, description = "`WORKSPACE/AGENT`.")),
     responses((status = 200, description = "The model.", body = Value)))]
 async fn model(
-    access: Result<Access, Problem>,
+    unscoped: Result<Unscoped<Converse>, Problem>,
     State(services): State<Services>,
-    crate::edge::extract::Path(id): crate::edge::extract::Path<String>,
+    Path(id): Path<String>,
 ) -> Result<Response, Refusal> {
-    let access = access?;
-    let (workspace, agent) = model_of(&access, &services, &id)?;
-    let catalog = services.invoker.catalogs().get(&workspace);
+    let unscoped = unscoped?;
+    let (permit, agent) = model_of(&unscoped, &services, &id)?;
+    let served = services.app.turns.served(&unscoped);
+    let catalog = served.iter().find(|catalog| catalog.workspace == *permit.workspace());
     let there = catalog.is_some_and(|catalog| agent.is_none_or(|agent| catalog.agents().contains_key(&agent)));
     if !there {
         let problem = Problem::new(Code::NotFound, format!("`{id}` names no model here"));

@@ -2,6 +2,8 @@
 
 use caxton_raft::{ChangeError, ProposeError, ReadError, deploy_log};
 
+use crate::app::cluster::{JoinTokenError, RotationError};
+use crate::app::node::NotReady;
 use crate::backup::write::BackupError;
 use crate::cluster::ClusterError;
 use crate::cluster::keyring::RotateError;
@@ -100,5 +102,34 @@ impl From<BackupError> for Problem {
                 Problem::internal(&error)
             }
         }
+    }
+}
+
+impl From<JoinTokenError> for Problem {
+    fn from(error: JoinTokenError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            JoinTokenError::Limits { .. } => {
+                Problem::new(Code::InvalidRequest, detail).help("ask for less, and make another when it is needed")
+            }
+            JoinTokenError::Cluster(error) => error.into(),
+        }
+    }
+}
+
+impl From<RotationError> for Problem {
+    fn from(error: RotationError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            RotationError::Overlap { .. } => Problem::new(Code::InvalidRequest, detail).help("ask for another overlap"),
+            RotationError::None => Problem::new(Code::NotFound, detail).help("`caxton cluster status` shows the keys"),
+            RotationError::Rotate(error) => error.into(),
+        }
+    }
+}
+
+impl From<NotReady> for Problem {
+    fn from(not_ready: NotReady) -> Problem {
+        Problem::new(Code::Unavailable, not_ready.to_string()).help("wait; `caxton health` tells more").retry_after(1)
     }
 }

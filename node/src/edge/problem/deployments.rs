@@ -4,6 +4,7 @@ use caxton_proto::Digest;
 
 use crate::api;
 use crate::api::frame::{DIGESTS_MAX, FrameError};
+use crate::app::deployments::ContentError;
 use crate::artifacts::{DiskFull, GetError, PutError};
 use crate::catalog::LoadError;
 use crate::deploy::DeployError;
@@ -19,7 +20,6 @@ impl From<DeployError> for Problem {
     fn from(error: DeployError) -> Problem {
         let detail = error.to_string();
         match error {
-            DeployError::Denied(denied) => denied.into(),
             DeployError::NoKey => Problem::new(Code::InvalidRequest, detail)
                 .help("draw `idempotency_key` at random, and send the same one when you try again"),
             DeployError::Busy { max: _ } => {
@@ -54,6 +54,21 @@ impl From<DeployError> for Problem {
                 Problem::new(Code::Unavailable, detail).help(RETRY_HELP).retry_after(1)
             }
             DeployError::Stopped(_) => Problem::internal(&error),
+        }
+    }
+}
+
+impl From<ContentError> for Problem {
+    fn from(error: ContentError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            ContentError::Busy => {
+                Problem::new(Code::TooManyRequests, detail).help("try again in a moment").retry_after(1)
+            }
+            ContentError::Missing { missing } => artifacts_missing(&missing, missing.len()),
+            ContentError::Get(error) => error.into(),
+            ContentError::Put(error) => error.into(),
+            ContentError::Stopped(error) => Problem::internal(&error),
         }
     }
 }
@@ -200,7 +215,7 @@ fn mismatch(detail: String, digest: Digest, found: Digest) -> Problem {
 }
 
 /// The problem of blobs that have to be sent first.
-pub fn artifacts_missing(missing: &[Digest], total: usize) -> Problem {
+fn artifacts_missing(missing: &[Digest], total: usize) -> Problem {
     Problem::new(Code::ArtifactsMissing, format!("{total} artifacts are not on the server"))
         .help("send what `missing` lists to PUT .../artifacts, then try again")
         .with("missing", &missing[..missing.len().min(DIGESTS_MAX)])

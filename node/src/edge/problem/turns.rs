@@ -1,15 +1,76 @@
 //! What a person is told of a message that was not answered, and what they can do about it.
 
+use crate::app::agents::{AskError, NothingDeployed};
+use crate::app::conversations::ConversationsError;
+use crate::app::tools::DirectCallError;
+use crate::app::turns::TurnError;
 use crate::capability::RouteError;
 use crate::edge::problem::{Code, Problem};
 use crate::invoke::InvokeError;
+use crate::tasks::JobError;
 use crate::tools::Unusable;
+
+impl From<TurnError> for Problem {
+    fn from(error: TurnError) -> Problem {
+        match error {
+            TurnError::Invoke(error) => error.into(),
+            TurnError::CutOff(JobError::CutOff) => Problem::new(Code::Unavailable, "the node is stopping")
+                .help("ask for the turn in a moment, or send the message again with its idempotency key")
+                .retry_after(1),
+            TurnError::CutOff(error @ JobError::Panicked) => Problem::internal(&error),
+        }
+    }
+}
+
+impl From<ConversationsError> for Problem {
+    fn from(error: ConversationsError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            ConversationsError::None { .. } => {
+                Problem::new(Code::NotFound, detail).help("`caxton conversations list` shows the ones there are")
+            }
+            ConversationsError::Current(error) => error.into(),
+            ConversationsError::Read(error) => Problem::internal(&error),
+            ConversationsError::Record(error) => InvokeError::from(error).into(),
+        }
+    }
+}
+
+impl From<NothingDeployed> for Problem {
+    fn from(error: NothingDeployed) -> Problem {
+        Problem::new(Code::NotFound, error.to_string()).help("run `caxton deploy`, or name another workspace")
+    }
+}
+
+impl From<AskError> for Problem {
+    fn from(error: AskError) -> Problem {
+        match error {
+            AskError::Nothing(error) => error.into(),
+            AskError::Route(error) => error.into(),
+        }
+    }
+}
+
+impl From<DirectCallError> for Problem {
+    fn from(error: DirectCallError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            DirectCallError::Nothing(error) => error.into(),
+            DirectCallError::Unusable(error) => error.into(),
+            DirectCallError::Ambiguous { functions, .. } => Problem::new(Code::InvalidRequest, detail)
+                .help(format!("name one of them as `function`: {}", functions.join(", "))),
+        }
+    }
+}
 
 impl From<InvokeError> for Problem {
     fn from(error: InvokeError) -> Problem {
         let detail = error.to_string();
         match error {
-            InvokeError::Denied(denied) => denied.into(),
+            InvokeError::Current(error) => error.into(),
+            InvokeError::OthersConversation { .. } => {
+                Problem::new(Code::Forbidden, detail).help("leave `conversation` out to begin one of your own")
+            }
             InvokeError::Invalid { problems } => {
                 Problem::new(Code::InvalidRequest, detail).with("problems", problems).help("send it again without them")
             }

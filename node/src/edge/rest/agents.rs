@@ -1,20 +1,18 @@
 //! The agents that are live, over HTTP: a page of them, and one in full.
 
 use std::ops::Bound;
-use std::sync::Arc;
 
 use axum::extract::State;
-use caxton_proto::log::Role;
+use caxton_proto::AgentName;
 use caxton_proto::manifest::AgentManifest;
-use caxton_proto::{AgentName, WorkspaceId};
 use serde::Deserialize;
 use utoipa::{IntoParams, OpenApi};
 
-use super::deployments::blocking;
+use super::blocking;
 use crate::api::paths;
 use crate::api::{AgentDetail, AgentSummary, Agents};
-use crate::auth::Access;
-use crate::catalog::{Catalog, Entry};
+use crate::authz::{Permit, ReadDeployed};
+use crate::catalog::Entry;
 use crate::edge::Services;
 use crate::edge::extract::{Json, Path, Query};
 use crate::edge::problem::{Code, Problem, chain};
@@ -50,13 +48,11 @@ struct Page {
     (status = 200, description = "A page of agents.", body = Agents),
 ))]
 async fn list(
-    access: Access,
+    permit: Permit<ReadDeployed>,
     State(services): State<Services>,
-    Path(workspace): Path<WorkspaceId>,
     Query(page): Query<Page>,
 ) -> Result<Json<Agents>, Problem> {
-    access.require(Role::Viewer, &workspace)?;
-    let catalog = served(&services, &workspace)?;
+    let catalog = services.app.agents.served(&permit)?;
     let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
     let agents = blocking(move || {
         let after = page.after.as_deref().unwrap_or_default();
@@ -75,12 +71,11 @@ async fn list(
     (status = 200, description = "The agent.", body = AgentDetail),
 ))]
 async fn show(
-    access: Access,
+    permit: Permit<ReadDeployed>,
     State(services): State<Services>,
-    Path((workspace, name)): Path<(WorkspaceId, String)>,
+    Path((_, name)): Path<(String, String)>,
 ) -> Result<Json<AgentDetail>, Problem> {
-    access.require(Role::Viewer, &workspace)?;
-    let catalog = served(&services, &workspace)?;
+    let catalog = services.app.agents.served(&permit)?;
     let detail = blocking(move || {
         let absent = || {
             Problem::new(Code::NotFound, format!("workspace `{}` has no agent {name:?}", catalog.workspace))
@@ -93,13 +88,6 @@ async fn show(
         Ok(AgentDetail { summary: summary(name, entry), revision, manifest, source: entry.source()? })
     });
     Ok(Json(detail.await?))
-}
-
-fn served(services: &Services, workspace: &WorkspaceId) -> Result<Arc<Catalog>, Problem> {
-    services.catalogs.get(workspace).ok_or_else(|| {
-        Problem::new(Code::NotFound, format!("nothing is deployed in workspace `{workspace}`"))
-            .help("run `caxton deploy`, or name another workspace")
-    })
 }
 
 /// What a listing says of an agent; of one that cannot be read, why.

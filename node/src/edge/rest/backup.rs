@@ -4,17 +4,14 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use caxton_proto::log::Role;
 use tokio_stream::wrappers::ReceiverStream;
-use tracing::info;
 use utoipa::OpenApi;
 
 use crate::api::cluster::BackupRequest;
 use crate::api::paths;
-use crate::auth::Access;
+use crate::authz::{BackUpCluster, ClusterPermit};
 use crate::backup::MEDIA_TYPE;
 use crate::backup::key::RecoveryKey;
-use crate::backup::write::Source;
 use crate::edge::Services;
 use crate::edge::extract::Json;
 use crate::edge::problem::{Code, Problem};
@@ -36,22 +33,13 @@ pub fn routes() -> Routes {
     (status = 200, description = "The archive; it is whole when it ends with SHA256SUMS.", content_type = "application/x-tar"),
 ))]
 async fn backup(
-    access: Access,
+    permit: ClusterPermit<BackUpCluster>,
     State(services): State<Services>,
     Json(request): Json<BackupRequest>,
 ) -> Result<Response, Problem> {
-    access.require_cluster(Role::Admin)?;
     let key = RecoveryKey::from_hex(&request.key)
         .ok_or_else(|| Problem::new(Code::InvalidRequest, "the recovery key is not 64 hexadecimal digits"))?;
-    info!(target: "caxton::audit", actor = access.subject(), key = key.id(), "a backup was asked for");
-    let source = Source {
-        dir: services.config.data.dir.clone(),
-        cluster: services.cluster.clone(),
-        log: services.log.clone(),
-        artifacts: services.artifacts.clone(),
-        replicas: services.replicas.clone(),
-    };
-    let pieces = source.begin(key).await?;
+    let pieces = services.app.cluster.back_up(&permit, key).await?;
     let body = Body::from_stream(ReceiverStream::new(pieces));
     Ok(([(CONTENT_TYPE, MEDIA_TYPE)], body).into_response())
 }

@@ -8,38 +8,27 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::IntoResponse;
 use caxton_proto::NodeId;
-use caxton_proto::log::Role;
 use caxton_proto::log::cluster::KeyKind;
 use caxton_raft::GroupId;
-use tracing::info;
 use utoipa::OpenApi;
 
 use crate::api::cluster::{
     ClusterChanged, ClusterStatus, JoinTokenIssued, JoinTokenRequest, RotateRequest, TransferRequest,
 };
 use crate::api::paths;
-use crate::auth::{Access, now_ms};
+use crate::app::cluster::JoinToken;
+use crate::authn::now_ms;
+use crate::authz::{ClusterPermit, ManageCluster, ReadCluster};
 use crate::conversations::rfc3339;
 use crate::edge::Services;
 use crate::edge::extract::{Json, Path};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{Owner, Routes, delete, get, post};
 
-/// How long a join token is good unless told.
-const TTL: Duration = Duration::from_secs(60 * 60);
-/// How long at most.
-const TTL_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How long another leader may take to say how far its followers are.
 const VIEW_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest answer to that, in bytes.
 const VIEW_BYTES_MAX: usize = 4 << 20;
-/// How long the keys before are good unless told.
-const OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long at most.
-const OVERLAP_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
-/// How many nodes may join by one token at most.
-const USES_MAX: u32 = 64;
-
 /// This part of the API's description.
 #[derive(OpenApi)]
 #[openapi(paths(status, issue, remove, transfer, rotate, finish))]
@@ -62,13 +51,12 @@ pub fn routes() -> Routes {
     (status = 200, description = "The cluster.", body = ClusterStatus),
 ))]
 async fn status(
-    access: Access,
+    permit: ClusterPermit<ReadCluster>,
     State(services): State<Services>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Json<ClusterStatus>, Problem> {
-    access.require_cluster(Role::Viewer)?;
-    let mut status = services.cluster.status();
+    let mut status = services.app.cluster.status(&permit);
     if !uri.query().unwrap_or_default().split('&').any(|pair| pair == "stale=true") {
         complete(&mut status, &services, headers.get(header::AUTHORIZATION)).await;
     }
@@ -113,29 +101,19 @@ async fn view_of(node: &str, services: &Services, token: Option<&HeaderValue>) -
     (status = 201, description = "The token.", body = JoinTokenIssued),
 ))]
 async fn issue(
-    access: Access,
+    permit: ClusterPermit<ManageCluster>,
     State(services): State<Services>,
     Json(request): Json<JoinTokenRequest>,
 ) -> Result<impl IntoResponse, Problem> {
-    access.require_cluster(Role::Admin)?;
-    let ttl = request.ttl_s.map_or(TTL, Duration::from_secs);
-    let uses = request.uses.unwrap_or(1);
-    if ttl.is_zero() || ttl > TTL_MAX || !(1..=USES_MAX).contains(&uses) {
-        let detail = format!(
-            "a join token is good for 1 to {} seconds and 1 to {USES_MAX} nodes, and {} seconds and {uses} nodes were asked for",
-            TTL_MAX.as_secs(),
-            ttl.as_secs()
-        );
-        return Err(Problem::new(Code::InvalidRequest, detail).help("ask for less, and make another when it is needed"));
-    }
-    let (ticket, expires_ms) = services.cluster.issue(ttl, uses, access.subject()).await?;
-    info!(id = ticket.id, uses, actor = access.subject(), "join token issued");
+    let ttl = request.ttl_s.map(Duration::from_secs);
+    let JoinToken { ticket, expires_ms, uses, join_at } =
+        services.app.cluster.issue_join_token(&permit, ttl, request.uses).await?;
     let issued = JoinTokenIssued {
         token: ticket.reveal(),
         id: ticket.id.clone(),
         expires: rfc3339(expires_ms),
         uses,
-        join: services.cluster.join_addresses(),
+        join: join_at,
     };
     Ok((StatusCode::CREATED, Json(issued)))
 }
@@ -145,13 +123,12 @@ async fn issue(
     params(("node" = String, Path, description = "The node's id.")),
     responses((status = 200, description = "It is out.", body = ClusterChanged)))]
 async fn remove(
-    access: Access,
+    permit: ClusterPermit<ManageCluster>,
     State(services): State<Services>,
     Path(node): Path<String>,
 ) -> Result<Json<ClusterChanged>, Problem> {
-    access.require_cluster(Role::Admin)?;
     let node = node_of(&node)?;
-    services.cluster.remove(node, access.subject()).await?;
+    services.app.cluster.remove(&permit, node).await?;
     Ok(Json(ClusterChanged { done: format!("node {node} does not belong to the cluster any more") }))
 }
 
@@ -160,21 +137,14 @@ async fn remove(
     (status = 200, description = "It leads.", body = ClusterChanged),
 ))]
 async fn transfer(
-    access: Access,
+    permit: ClusterPermit<ManageCluster>,
     State(services): State<Services>,
     Json(request): Json<TransferRequest>,
 ) -> Result<Json<ClusterChanged>, Problem> {
-    access.require_cluster(Role::Admin)?;
     let to = request.to.as_deref().map(node_of).transpose()?;
-    let groups = match request.group {
-        Some(group) => vec![GroupId(group)],
-        None => services.cluster.leads(),
-    };
-    let mut done = Vec::new();
-    for group in groups {
-        let heir = services.cluster.hand_over(group, to).await?;
-        done.push(format!("node {heir} leads group {}", group.0));
-    }
+    let moved = services.app.cluster.hand_over(&permit, request.group.map(GroupId), to).await?;
+    let done: Vec<String> =
+        moved.into_iter().map(|(group, heir)| format!("node {heir} leads group {}", group.0)).collect();
     Ok(Json(ClusterChanged { done: done.join(", ") }))
 }
 
@@ -183,24 +153,13 @@ async fn transfer(
     (status = 200, description = "The successors are on their way.", body = ClusterChanged),
 ))]
 async fn rotate(
-    access: Access,
+    permit: ClusterPermit<ManageCluster>,
     State(services): State<Services>,
     Json(request): Json<RotateRequest>,
 ) -> Result<Json<ClusterChanged>, Problem> {
-    access.require_cluster(Role::Admin)?;
-    let overlap = request.overlap_s.map_or(OVERLAP, Duration::from_secs);
-    if overlap.is_zero() || overlap > OVERLAP_MAX {
-        let detail = format!(
-            "both keys are good for 1 to {} seconds, and {} were asked for",
-            OVERLAP_MAX.as_secs(),
-            overlap.as_secs()
-        );
-        return Err(Problem::new(Code::InvalidRequest, detail).help("ask for another overlap"));
-    }
-    let kinds = kinds(&request.keys)?;
-    for kind in &kinds {
-        services.keyring.rotate(*kind, overlap, access.subject()).await?;
-    }
+    let named = kinds(&request.keys)?;
+    let kinds = if named.is_empty() { ROTATED.to_vec() } else { named };
+    let overlap = services.app.cluster.rotate(&permit, &kinds, request.overlap_s.map(Duration::from_secs)).await?;
     let until = rfc3339(now_ms().saturating_add(overlap.as_millis() as u64));
     Ok(Json(ClusterChanged { done: format!("rotating {}: what was before is good until {until}", list(&kinds)) }))
 }
@@ -211,31 +170,20 @@ async fn rotate(
     (status = 200, description = "Only the successors are good.", body = ClusterChanged),
 ))]
 async fn finish(
-    access: Access,
+    permit: ClusterPermit<ManageCluster>,
     State(services): State<Services>,
     Json(request): Json<RotateRequest>,
 ) -> Result<Json<ClusterChanged>, Problem> {
-    access.require_cluster(Role::Admin)?;
-    let named = kinds(&request.keys)?;
-    let kinds = if request.keys.is_empty() { services.keyring.open() } else { named };
-    if kinds.is_empty() {
-        return Err(
-            Problem::new(Code::NotFound, "no rotation is under way").help("`caxton cluster status` shows the keys")
-        );
-    }
-    for kind in &kinds {
-        services.keyring.finish(*kind, access.subject()).await?;
-    }
-    Ok(Json(ClusterChanged { done: format!("only the new {} is good now", list(&kinds)) }))
+    let finished = services.app.cluster.finish_rotation(&permit, &kinds(&request.keys)?).await?;
+    Ok(Json(ClusterChanged { done: format!("only the new {} is good now", list(&finished)) }))
 }
 
+/// The keys that can be rotated, in the order in which they are when none is named.
+const ROTATED: [KeyKind; 3] = [KeyKind::Authority, KeyKind::Gossip, KeyKind::Signing];
+
 fn kinds(names: &[String]) -> Result<Vec<KeyKind>, Problem> {
-    let all = [KeyKind::Authority, KeyKind::Gossip, KeyKind::Signing];
-    if names.is_empty() {
-        return Ok(all.to_vec());
-    }
     let kind = |name: &String| {
-        all.into_iter().find(|kind| kind.to_string() == *name).ok_or_else(|| {
+        ROTATED.into_iter().find(|kind| kind.to_string() == *name).ok_or_else(|| {
             Problem::new(Code::InvalidRequest, format!("{name:?} is no key that can be rotated"))
                 .help("name `ca`, `gossip-key` or `signing-key`, or none for all three")
         })

@@ -1,31 +1,29 @@
 //! Workspaces over HTTP: what is live, its history, its blobs, and the two ways to change it.
 //!
-//! Nothing here decides: a handler reads the request, asks, and says the answer. Every route asks for an [`Access`].
-
-use std::sync::Arc;
+//! Nothing here decides: a handler reads the request, asks, and says the answer.
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
-use caxton_proto::log::{self, Role};
-use caxton_proto::{Digest, Revision, WorkspaceId};
+use caxton_proto::{Digest, Revision};
 use futures::StreamExt;
 use serde::Deserialize;
 use utoipa::{IntoParams, OpenApi};
 
+use super::{blocking, freshness};
 use crate::api::frame::{self, Decoder};
 use crate::api::paths;
 use crate::api::{
     self, DeployRequest, DeployResponse, Deployment, Deployments, Digests, Missing, RollbackRequest, Stored,
     WorkspaceStatus, Workspaces,
 };
-use crate::auth::Access;
+use crate::app::deployments::{HistoryPage, Live};
+use crate::authz::{Deploy, Permit, ReadDeployed, Unscoped};
 use crate::catalog::Catalog;
 use crate::edge::Services;
 use crate::edge::extract::{Json, Path, Query, body_too_large};
-use crate::edge::problem::deployments::artifacts_missing;
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{Owner, Routes, get, post, put};
 
@@ -64,13 +62,9 @@ pub fn routes() -> Routes {
 #[utoipa::path(get, path = paths::WORKSPACES.text(), tag = "deployments", responses(
     (status = 200, description = "The workspaces that the token is for.", body = Workspaces),
 ))]
-async fn workspaces(access: Access, State(services): State<Services>) -> Result<Json<Workspaces>, Problem> {
-    let live: Vec<(WorkspaceId, Option<Arc<log::Deployment>>)> = services.log.read(|state| {
-        let may = state.workspaces().filter(|(id, _)| access.require(Role::Viewer, id).is_ok());
-        may.map(|(id, workspace)| (id.clone(), workspace.live_deployment().cloned())).collect()
-    });
-    let workspaces = live.into_iter().map(|(id, live)| status_of(&services, id, live)).collect();
-    Ok(Json(Workspaces { workspaces }))
+async fn workspaces(unscoped: Unscoped<ReadDeployed>, State(services): State<Services>) -> Json<Workspaces> {
+    let workspaces = services.app.deployments.all(&unscoped).into_iter().map(status_of).collect();
+    Json(Workspaces { workspaces })
 }
 
 /// How current an answer has to be.
@@ -87,29 +81,22 @@ struct Currency {
     (status = 200, description = "What is live.", body = WorkspaceStatus),
 ))]
 async fn status(
-    access: Access,
+    permit: Permit<ReadDeployed>,
     State(services): State<Services>,
-    Path(workspace): Path<WorkspaceId>,
     Query(Currency { stale }): Query<Currency>,
 ) -> Result<Json<WorkspaceStatus>, Problem> {
-    access.require(Role::Viewer, &workspace)?;
-    let live = |state: &caxton_raft::deploy_log::State| state.workspace(&workspace)?.live_deployment().cloned();
-    let live = if stale { services.log.read(live) } else { services.log.current(live).await? };
-    Ok(Json(status_of(&services, workspace, live)))
+    Ok(Json(status_of(services.app.deployments.one(&permit, freshness(stale)).await?)))
 }
 
-fn status_of(services: &Services, workspace: WorkspaceId, live: Option<Arc<log::Deployment>>) -> WorkspaceStatus {
-    let revision = live.as_ref().map_or(Revision::NONE, |live| live.revision);
-    let serving = services.catalogs.serving(&workspace, revision);
-    let served = services.catalogs.get(&workspace);
-    let count = |count: fn(&Catalog) -> usize| served.as_deref().map_or(0, count) as u64;
+fn status_of(live: Live) -> WorkspaceStatus {
+    let count = |count: fn(&Catalog) -> usize| live.served.as_deref().map_or(0, count) as u64;
     WorkspaceStatus {
-        revision,
-        deployment: live.as_deref().map(Deployment::from),
-        serving,
+        revision: live.revision(),
         agents: count(|catalog| catalog.agents().len()),
         tools: count(|catalog| catalog.tools().len()),
-        workspace,
+        deployment: live.deployment.as_deref().map(Deployment::from),
+        serving: live.serving,
+        workspace: live.workspace,
     }
 }
 
@@ -121,12 +108,11 @@ fn status_of(services: &Services, workspace: WorkspaceId, live: Option<Arc<log::
     (status = 422, description = "It could not run: `diagnostics`.", body = api::Problem, content_type = "application/problem+json"),
 ))]
 async fn deploy(
-    access: Access,
+    permit: Permit<Deploy>,
     State(services): State<Services>,
-    Path(workspace): Path<WorkspaceId>,
     Json(request): Json<DeployRequest>,
 ) -> Result<Json<DeployResponse>, Problem> {
-    Ok(Json(services.deployer.deploy(&access, &workspace, request).await?))
+    Ok(Json(services.app.deployments.deploy(&permit, request).await?))
 }
 
 /// Makes the files of an older revision live again, as a new revision. Needs the role deployer.
@@ -136,12 +122,11 @@ async fn deploy(
     (status = 404, description = "The content of that revision is not kept.", body = api::Problem, content_type = "application/problem+json"),
 ))]
 async fn rollback(
-    access: Access,
+    permit: Permit<Deploy>,
     State(services): State<Services>,
-    Path(workspace): Path<WorkspaceId>,
     Json(request): Json<RollbackRequest>,
 ) -> Result<Json<DeployResponse>, Problem> {
-    Ok(Json(services.deployer.rollback(&access, &workspace, request).await?))
+    Ok(Json(services.app.deployments.roll_back(&permit, request).await?))
 }
 
 /// Which part of the history.
@@ -159,23 +144,14 @@ struct Page {
     (status = 200, description = "A page of the history.", body = Deployments),
 ))]
 async fn history(
-    access: Access,
+    permit: Permit<ReadDeployed>,
     State(services): State<Services>,
-    Path(workspace): Path<WorkspaceId>,
     Query(page): Query<Page>,
 ) -> Result<Json<Deployments>, Problem> {
-    access.require(Role::Viewer, &workspace)?;
     let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
     let before = Revision(page.before.unwrap_or(u64::MAX));
-    let found: Vec<_> = services
-        .log
-        .current(|state| {
-            let all = state.workspace(&workspace).into_iter().flat_map(|known| known.deployments().rev());
-            all.skip_while(|deployment| deployment.revision >= before).take(limit + 1).cloned().collect()
-        })
-        .await?;
-    let next = (found.len() > limit).then(|| found[limit - 1].revision);
-    let deployments = found.iter().take(limit).map(|deployment| Deployment::from(&**deployment)).collect();
+    let HistoryPage { deployments, next } = services.app.deployments.history(&permit, before, limit).await?;
+    let deployments = deployments.iter().map(|deployment| Deployment::from(&**deployment)).collect();
     Ok(Json(Deployments { deployments, next }))
 }
 
@@ -184,17 +160,16 @@ async fn history(
     (status = 200, description = "The deployment.", body = Deployment),
 ))]
 async fn deployment(
-    access: Access,
+    permit: Permit<ReadDeployed>,
     State(services): State<Services>,
-    Path((workspace, revision)): Path<(WorkspaceId, String)>,
+    Path((_, revision)): Path<(String, String)>,
 ) -> Result<Json<Deployment>, Problem> {
-    access.require(Role::Viewer, &workspace)?;
     let revision: Revision = revision.parse().map_err(|_| {
         Problem::new(Code::InvalidRequest, format!("{revision:?} is not a revision")).help("write it like r12, or 12")
     })?;
-    let found = services.log.current(|state| state.workspace(&workspace)?.deployment(revision).cloned()).await?;
+    let found = services.app.deployments.deployment(&permit, revision).await?;
     let absent = || {
-        Problem::new(Code::NotFound, format!("workspace `{workspace}` has no {revision}"))
+        Problem::new(Code::NotFound, format!("workspace `{}` has no {revision}", permit.workspace()))
             .help("`caxton log` lists the revisions that it has")
     };
     found.map(|found| Json(Deployment::from(&*found))).ok_or_else(absent)
@@ -205,15 +180,12 @@ async fn deployment(
     (status = 200, description = "Those that have to be sent.", body = Missing),
 ))]
 async fn missing(
-    access: Access,
+    permit: Permit<Deploy>,
     State(services): State<Services>,
-    Path(workspace): Path<WorkspaceId>,
     Json(asked): Json<Digests>,
 ) -> Result<Json<Missing>, Problem> {
-    access.require(Role::Deployer, &workspace)?;
     within(&asked)?;
-    let artifacts = services.artifacts.clone();
-    let missing = blocking(move || Ok(artifacts.missing(&workspace, &asked.digests)?)).await?;
+    let missing = services.app.deployments.missing(&permit, asked.digests).await?;
     Ok(Json(Missing { missing }))
 }
 
@@ -222,23 +194,13 @@ async fn missing(
     (status = 200, description = "All are stored.", body = Stored),
     (status = 400, description = "Nothing is stored: `digest_mismatch`, or `invalid_request` for a body that ends early.", body = api::Problem, content_type = "application/problem+json"),
 ))]
-async fn upload(
-    access: Access,
-    State(services): State<Services>,
-    Path(workspace): Path<WorkspaceId>,
-    body: Body,
-) -> Result<Json<Stored>, Problem> {
-    access.require(Role::Deployer, &workspace)?;
+async fn upload(permit: Permit<Deploy>, State(services): State<Services>, body: Body) -> Result<Json<Stored>, Problem> {
+    let deployments = &services.app.deployments;
     // Held while the body is in memory.
-    let _place = services.uploads.try_acquire().map_err(|_| {
-        Problem::new(Code::TooManyRequests, "as many uploads as `deploy.uploads_max` allows are being read")
-            .help("try again in a moment")
-            .retry_after(1)
-    })?;
-    let blobs = read_blobs(body, services.config.deploy.upload_bytes_max.as_usize()).await?;
+    let _place = deployments.upload_place(&permit)?;
+    let blobs = read_blobs(body, services.upload_bytes_max).await?;
     let stored = Stored { blobs: blobs.len() as u64, bytes: blobs.iter().map(|(_, blob)| blob.len() as u64).sum() };
-    let artifacts = services.artifacts.clone();
-    blocking(move || Ok(artifacts.put(&workspace, blobs)?)).await?;
+    deployments.store(&permit, blobs).await?;
     Ok(Json(stored))
 }
 
@@ -269,12 +231,11 @@ async fn read_blobs(body: Body, bytes_max: usize) -> Result<Vec<(Digest, Bytes)>
     (status = 412, description = "The workspace does not have all of them: `missing`.", body = api::Problem, content_type = "application/problem+json"),
 ))]
 async fn nodes(
-    access: Access,
+    permit: Permit<ReadDeployed>,
     State(services): State<Services>,
-    Path(workspace): Path<WorkspaceId>,
     Json(asked): Json<Digests>,
 ) -> Result<Response, Problem> {
-    blobs(access, services, workspace, asked).await
+    blobs(permit, services, asked).await
 }
 
 /// What deployed files are made of: files, chunk lists and chunks. Needs the role viewer.
@@ -283,49 +244,36 @@ async fn nodes(
     (status = 412, description = "The workspace does not have all of them: `missing`.", body = api::Problem, content_type = "application/problem+json"),
 ))]
 async fn fetch(
-    access: Access,
+    permit: Permit<ReadDeployed>,
     State(services): State<Services>,
-    Path(workspace): Path<WorkspaceId>,
     Json(asked): Json<Digests>,
 ) -> Result<Response, Problem> {
-    blobs(access, services, workspace, asked).await
+    blobs(permit, services, asked).await
 }
 
 /// Answers with the blobs that are asked for, in their order.
-async fn blobs(
-    access: Access,
-    services: Services,
-    workspace: WorkspaceId,
-    asked: Digests,
-) -> Result<Response, Problem> {
-    access.require(Role::Viewer, &workspace)?;
+async fn blobs(permit: Permit<ReadDeployed>, services: Services, asked: Digests) -> Result<Response, Problem> {
     within(&asked)?;
-    let artifacts = services.artifacts.clone();
+    let content = services.app.deployments.content(&permit, asked.digests.clone()).await?;
     let (ready, mut left) = blocking(move || {
-        let absent = artifacts.missing(&workspace, &asked.digests)?;
-        if !absent.is_empty() {
-            // One that is there and damaged counts as absent too, and says so when it is read.
-            absent.iter().try_for_each(|digest| artifacts.get(&workspace, digest).map(drop))?;
-            return Err(artifacts_missing(&absent, absent.len()));
-        }
         let mut ready = BytesMut::new();
         let mut digests = asked.digests.into_iter();
         while ready.len() < FETCH_AHEAD_BYTES {
             let Some(digest) = digests.next() else { break };
-            frame::push(&mut ready, &digest, &artifacts.need(&workspace, &digest)?);
+            frame::push(&mut ready, &digest, &content.read(&digest)?);
         }
-        let left = (digests.len() > 0).then_some((artifacts, workspace, digests));
+        let left = (digests.len() > 0).then_some((content, digests));
         Ok((ready.freeze(), left))
     })
     .await?;
     let headers = [(header::CONTENT_TYPE, frame::MEDIA_TYPE)];
-    let Some((artifacts, workspace, digests)) = left.take() else {
+    let Some((content, digests)) = left.take() else {
         return Ok((headers, ready).into_response());
     };
     let (sender, receiver) = tokio::sync::mpsc::channel(FETCH_QUEUE);
     tokio::task::spawn_blocking(move || {
         for digest in digests {
-            let framed = artifacts.need(&workspace, &digest).map(|blob| {
+            let framed = content.read(&digest).map(|blob| {
                 let mut framed = BytesMut::with_capacity(frame::HEAD_BYTES + blob.len());
                 frame::push(&mut framed, &digest, &blob);
                 framed.freeze()
@@ -349,13 +297,4 @@ fn within(asked: &Digests) -> Result<(), Problem> {
         return Err(Problem::new(Code::InvalidRequest, detail).help("ask in several requests"));
     }
     Ok(())
-}
-
-/// Runs what blocks on the disk where that does no harm.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    let span = tracing::Span::current();
-    let done = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
-    done.map_err(|error| Problem::internal(&error))?
 }

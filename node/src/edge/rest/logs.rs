@@ -4,28 +4,27 @@
 //! workspace is told how many lines it missed.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::sse::{Event, KeepAlive};
-use axum::response::{IntoResponse, Response, Sse};
-use caxton_proto::log::Role;
-use caxton_proto::{AgentName, WorkspaceId};
+use axum::response::sse::Event;
+use axum::response::{IntoResponse, Response};
+use caxton_proto::AgentName;
 use jiff::Timestamp;
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use utoipa::{IntoParams, OpenApi};
 
 use crate::activity::{LINES_KEPT, line};
-use crate::api;
 use crate::api::logs::{LogLine, LogLines};
-use crate::api::paths;
-use crate::auth::{Access, AuthError, now_ms};
+use crate::api::{self, paths};
+use crate::app::App;
+use crate::authz::{Permit, ReadActivity};
 use crate::edge::Services;
-use crate::edge::extract::{Json, Path, Query};
+use crate::edge::extract::{Json, Query};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{Owner, Routes, get};
+use crate::edge::sse::{self, Followed};
 
 /// Lines that are given unless told otherwise.
 const LINES: usize = 100;
@@ -67,39 +66,28 @@ struct Wanted {
     (status = 503, description = "Too many streams are open.", body = api::Problem, content_type = "application/problem+json"),
 ))]
 async fn logs(
-    access: Access,
+    permit: Permit<ReadActivity>,
     State(services): State<Services>,
-    Path(workspace): Path<WorkspaceId>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Problem> {
-    access.require(Role::Viewer, &workspace)?;
     let since = wanted.since.as_deref().map(str::parse::<Timestamp>).transpose().map_err(|_| {
         Problem::new(Code::InvalidRequest, "`since` is not a time").help("write it as in 2026-11-21T08:00:00Z")
     })?;
     let filter = Filter { agent: wanted.agent.map(|agent| agent.to_string()), since };
     let limit = wanted.limit.unwrap_or(LINES).min(LINES_KEPT);
-    let mut newest = services.activity.newest(&workspace);
+    let mut newest = services.app.activity.newest_line(&permit);
     let cursor = *newest.borrow_and_update();
-    let (lines, _) = services.activity.after(&workspace, 0);
+    let (lines, _) = services.app.activity.lines_after(&permit, 0);
     let mut lines: VecDeque<_> = lines.into_iter().filter(|line| line.id <= cursor && filter.has(line)).collect();
     lines.drain(..lines.len().saturating_sub(limit));
     if !wanted.follow {
         let lines = lines.iter().map(|line| (**line).clone()).collect();
         return Ok(Json(LogLines { lines }).into_response());
     }
-    let permit = services.event_streams.clone().try_acquire_owned().map_err(|_| {
-        Problem::new(Code::Unavailable, "as many event streams as `http.event_streams_max` allows are open")
-            .help("close one, or try again later")
-            .retry_after(5)
-    })?;
-    let heartbeat = services.config.http.event_heartbeat;
-    let follow =
-        Follow { services, access, workspace, filter, newest, cursor, ready: lines, closed: false, _permit: permit };
-    let events = futures::stream::unfold(follow, |mut follow| async move {
-        let event = follow.next().await?;
-        Some((Ok::<_, Infallible>(event), follow))
-    });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(heartbeat).text("still here")).into_response())
+    let place = sse::place(&services)?;
+    let (app, access) = (services.app.clone(), permit.access().clone());
+    let follow = Follow { app, permit, filter, newest, cursor, ready: lines };
+    Ok(sse::follow(services, access, place, follow))
 }
 
 /// Which lines are wanted.
@@ -116,73 +104,36 @@ impl Filter {
     }
 }
 
-/// A stream on its way.
+/// The lines of a workspace, from a cursor on.
 struct Follow {
-    services: Services,
-    access: Access,
-    workspace: WorkspaceId,
+    app: App,
+    permit: Permit<ReadActivity>,
     filter: Filter,
     newest: watch::Receiver<u64>,
-    /// Everything up to here is in `ready`, was sent, or is not wanted.
+    /// Everything up to here is in `ready`, was taken, or is not wanted.
     cursor: u64,
     ready: VecDeque<Arc<LogLine>>,
-    closed: bool,
-    _permit: OwnedSemaphorePermit,
 }
 
-impl Follow {
-    /// The next event; nothing after the one that closes the stream.
-    async fn next(&mut self) -> Option<Event> {
-        if self.closed {
-            return None;
+impl Followed for Follow {
+    fn take(&mut self) -> Result<Vec<Event>, Problem> {
+        while self.ready.is_empty() {
+            let (lines, missed) = self.app.activity.lines_after(&self.permit, self.cursor);
+            let Some(last) = lines.last() else { break };
+            self.cursor = last.id;
+            if missed > 0 {
+                let first = lines.first().map(|line| line.time.clone()).unwrap_or_default();
+                let line = line("missed", format!("{missed} lines came faster than they were read"));
+                self.ready.push_back(Arc::new(LogLine { time: first, failed: true, ..line }));
+            }
+            self.ready.extend(lines.into_iter().filter(|line| self.filter.has(line)));
         }
-        loop {
-            if let Err(error) = self.services.auth.still(&self.access, now_ms()) {
-                return Some(self.close(error.into()));
-            }
-            if let Some(line) = self.ready.pop_front() {
-                return Some(event(&line));
-            }
-            // Marked as seen before the lines are read, so that what comes in between wakes the wait.
-            self.newest.borrow_and_update();
-            let (lines, missed) = self.services.activity.after(&self.workspace, self.cursor);
-            if let Some(last) = lines.last() {
-                self.cursor = last.id;
-                if missed > 0 {
-                    let first = lines.first().map(|line| line.time.clone()).unwrap_or_default();
-                    let line = line("missed", format!("{missed} lines came faster than they were read"));
-                    self.ready.push_back(Arc::new(LogLine { time: first, failed: true, ..line }));
-                }
-                self.ready.extend(lines.into_iter().filter(|line| self.filter.has(line)));
-                continue;
-            }
-            let left = self.services.auth.remaining(&self.access, now_ms());
-            let expired = async {
-                match left {
-                    Some(left) => tokio::time::sleep(left).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                changed = self.newest.changed() => if changed.is_err() { return Some(self.close(stopping())) },
-                () = self.services.stop.cancelled() => return Some(self.close(stopping())),
-                () = expired => {
-                    let error = self.services.auth.still(&self.access, now_ms()).err();
-                    return Some(self.close(error.unwrap_or(AuthError::Expired).into()));
-                }
-            }
-        }
+        Ok(self.ready.drain(..).map(|line| event(&line)).collect())
     }
 
-    fn close(&mut self, why: Problem) -> Event {
-        self.closed = true;
-        let body = serde_json::to_string(&why.body(None)).unwrap_or_default();
-        Event::default().event("closed").data(body)
+    fn changes(&mut self) -> &mut watch::Receiver<u64> {
+        &mut self.newest
     }
-}
-
-fn stopping() -> Problem {
-    Problem::new(Code::Unavailable, "the node is stopping").help("connect again when it is back")
 }
 
 fn event(line: &LogLine) -> Event {

@@ -1,41 +1,35 @@
 //! Messages to agents, their conversations, and the approvals that their turns wait for.
 
-use std::convert::Infallible;
-
-use axum::extract::{DefaultBodyLimit, State};
-use axum::response::sse::{Event, KeepAlive};
-use axum::response::{IntoResponse, Response, Sse};
-use caxton_proto::WorkspaceId;
-use caxton_proto::log::Role;
-use futures::{Stream, StreamExt};
+use axum::extract::State;
+use axum::response::sse::Event;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use tokio_stream::wrappers::ReceiverStream;
 use utoipa::{IntoParams, OpenApi};
 
-use crate::agent::events::Events;
+use super::freshness;
 use crate::agent::turn::Decision;
-use crate::api;
 use crate::api::messages::{
     ApprovalDecision, Approvals, ConversationDetail, ConversationSummary, Conversations, MessageAnswer, MessageRequest,
     TurnEvent, TurnRecord,
 };
-use crate::api::paths;
-use crate::auth::Access;
+use crate::api::{self, paths};
+use crate::app::conversations::ConversationPage;
+use crate::app::turns::{Listener, StartedTurn, TurnError};
+use crate::authz::{Converse, DecideApprovals, ForgetConversations, Permit};
 use crate::conversations::log::Turn;
-use crate::conversations::{Summary, check_id, rfc3339};
+use crate::conversations::{Summary, rfc3339};
 use crate::edge::Services;
 use crate::edge::extract::{Json, Path, Query};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{Owner, Routes, delete, get, post};
-use crate::invoke::{ClientTurn, Ended, InvokeError, log_failure};
+use crate::edge::sse;
+use crate::invoke::{ClientTurn, Ended};
 
 /// A message with its attachments and images may have this many bytes.
 pub const MESSAGE_BYTES_MAX: usize = 24 << 20;
 /// Conversations on a page unless told otherwise, and at most.
 const PAGE: usize = 50;
 const PAGE_MAX: usize = 500;
-/// Turns of a conversation that are shown, the newest.
-const TURNS_SHOWN_MAX: usize = 1_000;
 
 /// This part of the API's description.
 #[derive(OpenApi)]
@@ -66,30 +60,32 @@ pub fn routes() -> Routes {
     (status = 502, description = "The turn ended without an answer: `turn_failed`.", body = api::Problem, content_type = "application/problem+json"),
 ))]
 async fn message(
-    access: Access,
+    permit: Permit<Converse>,
     State(services): State<Services>,
-    Path(workspace): Path<WorkspaceId>,
     Json(request): Json<MessageRequest>,
 ) -> Result<Response, Problem> {
-    // Before the answer begins: another node may have to give it.
-    access.require(Role::Caller, &workspace)?;
-    services.invoker.lead(&workspace).await?;
-    let stream = request.stream;
-    let invoker = services.invoker.clone();
-    let walk = |events: Events| async move {
-        let ended = invoker.message(&access, &workspace, request, ClientTurn::default(), events).await;
-        ended.inspect_err(|error| log_failure(&workspace, error))
-    };
-    if stream {
-        let (events, heard) = Events::channel();
-        let last = events.clone();
-        tokio::spawn(async move {
-            let event = last_event(walk(events).await);
-            last.emit(|| event).await;
-        });
-        return Ok(sse(heard).into_response());
+    let listener = if request.stream { Listener::Present } else { Listener::Absent };
+    let turn = services.app.turns.start(&permit, request, ClientTurn::default(), listener).await?;
+    match listener {
+        Listener::Present => Ok(told(&services, turn)),
+        Listener::Absent => answer(turn.ending().await?),
     }
-    answer(spawned(walk(Events::none())).await?)
+}
+
+/// Every step of a turn as it happens, and how it ends.
+fn told(services: &Services, turn: StartedTurn) -> Response {
+    let (mut events, ending) = turn.split();
+    sse::response(services.config.event_heartbeat, |writer| async move {
+        while let Some(event) = events.recv().await {
+            writer.send(event_of(&event)).await?;
+        }
+        writer.send(event_of(&last_event(ending.wait().await))).await
+    })
+}
+
+fn event_of(event: &TurnEvent) -> Event {
+    let data = serde_json::to_string(event).unwrap_or_default();
+    Event::default().event(event.name()).data(data)
 }
 
 /// How a turn ended, for a client that lost its connection; waits up to 30 seconds for one that is under way. Needs the
@@ -104,22 +100,12 @@ async fn message(
     (status = 503, description = "It is still under way: `unavailable`.", body = api::Problem, content_type = "application/problem+json"),
 ))]
 async fn turn(
-    access: Access,
+    permit: Permit<Converse>,
     State(services): State<Services>,
-    Path((workspace, id)): Path<(WorkspaceId, String)>,
+    Path((_, id)): Path<(String, String)>,
     Query(current): Query<Current>,
 ) -> Result<Response, Problem> {
-    access.require(Role::Viewer, &workspace)?;
-    current.wait(&services, &workspace).await?;
-    answer(services.invoker.turn(&access, &workspace, &id).await?)
-}
-
-/// Runs to its end also when the client goes away.
-async fn spawned(walk: impl Future<Output = Result<Ended, InvokeError>> + Send + 'static) -> Result<Ended, Problem> {
-    match tokio::spawn(walk).await {
-        Ok(ended) => Ok(ended?),
-        Err(panic) => Err(Problem::internal(&panic)),
-    }
+    answer(services.app.turns.ending_of(&permit, &id, freshness(current.stale)).await?)
 }
 
 fn answer(ended: Ended) -> Result<Response, Problem> {
@@ -130,21 +116,13 @@ fn answer(ended: Ended) -> Result<Response, Problem> {
     }
 }
 
-fn last_event(ended: Result<Ended, InvokeError>) -> TurnEvent {
+fn last_event(ended: Result<Ended, TurnError>) -> TurnEvent {
     let problem = match ended.map(Ended::event) {
         Ok(Some(event)) => return event,
         Ok(None) => Problem::new(Code::Internal, "the turn ended with a call that nobody asked for"),
         Err(error) => error.into(),
     };
     TurnEvent::Failed(Box::new(problem.body(None)))
-}
-
-fn sse(heard: tokio::sync::mpsc::Receiver<TurnEvent>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let events = ReceiverStream::new(heard).map(|event| {
-        let data = serde_json::to_string(&event).unwrap_or_default();
-        Ok(Event::default().event(event.name()).data(data))
-    });
-    Sse::new(events).keep_alive(KeepAlive::default())
 }
 
 /// Where a page begins.
@@ -169,16 +147,6 @@ struct Current {
     stale: bool,
 }
 
-impl Current {
-    /// Waits until this node has all that was acknowledged, unless it need not.
-    async fn wait(self, services: &Services, workspace: &WorkspaceId) -> Result<(), Problem> {
-        if !self.stale {
-            services.invoker.conversations().of(workspace).group().read_index().await?;
-        }
-        Ok(())
-    }
-}
-
 /// The conversations, the newest first. Needs the role viewer.
 #[utoipa::path(get, path = paths::CONVERSATIONS.text(), tag = "messages",
     params(("workspace" = String, Path, description = "The workspace."), Page),
@@ -186,26 +154,18 @@ impl Current {
     (status = 200, description = "A page of them.", body = Conversations),
 ))]
 async fn list(
-    access: Access,
+    permit: Permit<Converse>,
     State(services): State<Services>,
-    Path(workspace): Path<WorkspaceId>,
     Query(page): Query<Page>,
 ) -> Result<Json<Conversations>, Problem> {
-    access.require(Role::Viewer, &workspace)?;
-    Current { stale: page.stale }.wait(&services, &workspace).await?;
     let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
     let cursor = page.before.map(hex::decode).transpose().map_err(|_| {
         Problem::new(Code::InvalidRequest, "`before` is not the `next` of a page").help("leave it out for the newest")
     })?;
-    let name = workspace.clone();
-    let read = move |state: &crate::conversations::State| state.list(&workspace, cursor.as_deref(), limit + 1);
-    let mut rows =
-        services.invoker.conversations().read(&name, read).await.map_err(|error| Problem::internal(&error))?;
-    let more = rows.len() > limit;
-    rows.truncate(limit);
-    let next = rows.last().filter(|_| more).map(|(cursor, _, _)| hex::encode(cursor));
-    let conversations = rows.into_iter().map(|(_, id, summary)| summary_of(id, summary)).collect();
-    Ok(Json(Conversations { conversations, next }))
+    let ConversationPage { conversations, next } =
+        services.app.conversations.list(&permit, cursor, limit, freshness(page.stale)).await?;
+    let conversations = conversations.into_iter().map(|(id, summary)| summary_of(id, summary)).collect();
+    Ok(Json(Conversations { conversations, next: next.map(hex::encode) }))
 }
 
 /// A conversation with its newest turns, 1,000 at most. Needs the role viewer.
@@ -216,26 +176,12 @@ async fn list(
     (status = 404, description = "There is none of that name: `not_found`.", body = api::Problem, content_type = "application/problem+json"),
 ))]
 async fn show(
-    access: Access,
+    permit: Permit<Converse>,
     State(services): State<Services>,
-    Path((workspace, id)): Path<(WorkspaceId, String)>,
+    Path((_, id)): Path<(String, String)>,
     Query(current): Query<Current>,
 ) -> Result<Json<ConversationDetail>, Problem> {
-    access.require(Role::Viewer, &workspace)?;
-    let none = no_conversation(&workspace, &id);
-    check_id(&id).map_err(|_| none.clone())?;
-    current.wait(&services, &workspace).await?;
-    let (name, wanted) = (workspace.clone(), id.clone());
-    let read = move |state: &crate::conversations::State| {
-        let mut left = TURNS_SHOWN_MAX;
-        let turns = state.turns(&workspace, &wanted, |_| {
-            left -= 1;
-            left == 0
-        })?;
-        Ok(state.summary(&workspace, &wanted)?.map(|summary| (summary, turns)))
-    };
-    let found = services.invoker.conversations().read(&name, read).await.map_err(|error| Problem::internal(&error))?;
-    let (summary, turns) = found.ok_or(none)?;
+    let (summary, turns) = services.app.conversations.show(&permit, &id, freshness(current.stale)).await?;
     let turns_detail = turns.into_iter().rev().map(record_of).collect();
     Ok(Json(ConversationDetail { summary: summary_of(id, summary), turns_detail }))
 }
@@ -248,18 +194,11 @@ async fn show(
     (status = 404, description = "There is none of that name: `not_found`.", body = api::Problem, content_type = "application/problem+json"),
 ))]
 async fn forget(
-    access: Access,
+    permit: Permit<ForgetConversations>,
     State(services): State<Services>,
-    Path((workspace, id)): Path<(WorkspaceId, String)>,
+    Path((_, id)): Path<(String, String)>,
 ) -> Result<Json<ConversationSummary>, Problem> {
-    access.require(Role::Deployer, &workspace)?;
-    let none = no_conversation(&workspace, &id);
-    check_id(&id).map_err(|_| none.clone())?;
-    let conversations = services.invoker.conversations();
-    let (name, wanted) = (workspace.clone(), id.clone());
-    let found = conversations.read(&workspace, move |state| state.summary(&name, &wanted)).await;
-    let summary = found.map_err(|error| Problem::internal(&error))?.ok_or(none)?;
-    conversations.of(&workspace).forget(&workspace, &id).await.map_err(InvokeError::from)?;
+    let summary = services.app.conversations.forget(&permit, &id).await?;
     Ok(Json(summary_of(id, summary)))
 }
 
@@ -270,14 +209,12 @@ async fn forget(
     (status = 200, description = "The oldest first.", body = Approvals),
 ))]
 async fn approvals(
-    access: Access,
+    permit: Permit<Converse>,
     State(services): State<Services>,
-    Path(workspace): Path<WorkspaceId>,
     Query(current): Query<Current>,
 ) -> Result<Json<Approvals>, Problem> {
-    access.require(Role::Viewer, &workspace)?;
-    current.wait(&services, &workspace).await?;
-    Ok(Json(Approvals { approvals: services.invoker.approvals(&access, &workspace).await? }))
+    let approvals = services.app.turns.approvals(&permit, freshness(current.stale)).await?;
+    Ok(Json(Approvals { approvals }))
 }
 
 /// Decides, and answers when the turn is over or waits for the next decision.
@@ -289,26 +226,16 @@ async fn approvals(
     (status = 404, description = "Nothing of that name waits: `not_found`.", body = api::Problem, content_type = "application/problem+json"),
 ))]
 async fn decide(
-    access: Access,
+    permit: Permit<DecideApprovals>,
     State(services): State<Services>,
-    Path((workspace, id)): Path<(WorkspaceId, String)>,
+    Path((_, id)): Path<(String, String)>,
     Json(decision): Json<ApprovalDecision>,
 ) -> Result<Response, Problem> {
     let decision = match decision.approve {
         true => Decision::Approved,
         false => Decision::Denied { reason: decision.reason },
     };
-    let invoker = services.invoker.clone();
-    let walk = async move {
-        let ended = invoker.decide(&access, &workspace, &id, decision, Events::none()).await;
-        ended.inspect_err(|error| log_failure(&workspace, error))
-    };
-    answer(spawned(walk).await?)
-}
-
-fn no_conversation(workspace: &WorkspaceId, id: &str) -> Problem {
-    Problem::new(Code::NotFound, format!("there is no conversation `{id}` in workspace `{workspace}`"))
-        .help("`caxton conversations list` shows the ones there are")
+    answer(services.app.turns.decide(&permit, id, decision).ending().await?)
 }
 
 fn summary_of(id: String, summary: Summary) -> ConversationSummary {

@@ -24,7 +24,9 @@ pub mod agents;
 
 pub mod messages;
 
+use super::problem::Problem;
 use super::routes::Routes;
+use crate::invoke::Freshness;
 
 /// Every route of this edge.
 pub fn routes() -> Routes {
@@ -41,4 +43,16 @@ pub fn routes() -> Routes {
         .merge(deployments::routes())
         .merge(agents::routes())
         .merge(messages::routes())
+}
+
+/// Runs what blocks on the disk where that does no harm.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+    let span = tracing::Span::current();
+    let done = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
+    done.map_err(|error| Problem::internal(&error))?
+}
+
+/// What `?stale=true` asks for.
+fn freshness(stale: bool) -> Freshness {
+    if stale { Freshness::Stale } else { Freshness::Current }
 }

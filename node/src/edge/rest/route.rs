@@ -1,19 +1,16 @@
 //! Which agent a message would go to, and why: the question that `caxton route` asks. Nothing is started.
 
-use std::time::Instant;
-
 use axum::extract::State;
 use caxton_proto::WorkspaceId;
-use caxton_proto::log::Role;
 use utoipa::OpenApi;
 
 use crate::api::paths;
 use crate::api::{RouteCandidate, RouteChoice, RouteParts, RouteRequest, RouteResponse};
-use crate::auth::Access;
+use crate::authz::{Permit, ReadDeployed};
 use crate::capability::{Candidate, Fit, Load, Requirements, Routed};
 use crate::edge::Services;
-use crate::edge::extract::{Json, Path};
-use crate::edge::problem::{Code, Problem};
+use crate::edge::extract::Json;
+use crate::edge::problem::Problem;
 use crate::edge::routes::{Owner, Routes, post};
 
 /// This part of the API's description.
@@ -36,21 +33,15 @@ pub fn routes() -> Routes {
      content_type = "application/problem+json"),
 ))]
 async fn route(
-    access: Access,
+    permit: Permit<ReadDeployed>,
     State(services): State<Services>,
-    Path(workspace): Path<WorkspaceId>,
     Json(request): Json<RouteRequest>,
 ) -> Result<Json<RouteResponse>, Problem> {
-    access.require(Role::Viewer, &workspace)?;
-    let catalog = services.catalogs.get(&workspace).ok_or_else(|| {
-        Problem::new(Code::NotFound, format!("nothing is deployed in workspace `{workspace}`"))
-            .help("deploy it first with `caxton deploy`")
-    })?;
-    let started = Instant::now();
+    let agents = &services.app.agents;
     let wanted = Requirements { version: request.version };
-    let routed = services.routing.route(&catalog, &request.text, &wanted).await?;
-    let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    Ok(Json(answer(&routed, services.routing.load(), &workspace, took_us)))
+    let (routed, took) = agents.route(&permit, &request.text, &wanted).await?;
+    let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    Ok(Json(answer(&routed, agents.load(), permit.workspace(), took_us)))
 }
 
 fn answer(routed: &Routed, load: &Load, workspace: &WorkspaceId, took_us: u64) -> RouteResponse {

@@ -2,20 +2,18 @@
 //!
 //! A direct call passes no agent, so nothing but the tool's own grants limits it: it needs the role deployer.
 
-use std::sync::Arc;
-
 use axum::extract::State;
-use caxton_proto::log::Role;
+use caxton_proto::ToolName;
 use caxton_proto::manifest::ToolManifest;
 use caxton_proto::manifest::tool::ToolKind;
-use caxton_proto::{ToolName, WorkspaceId};
-use caxton_tools::{CallContext, CallError, CallResult, Content, Tool};
+use caxton_tools::{CallError, CallResult, Content};
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use crate::api::paths;
 use crate::api::tools::{ToolCallRequest, ToolCalled, ToolDetail, ToolList, ToolSummary};
-use crate::auth::Access;
+use crate::app::tools::DirectCall;
+use crate::authz::{CallTools, Permit, ReadDeployed};
 use crate::catalog::{Catalog, Entry};
 use crate::edge::Services;
 use crate::edge::extract::{Json, Path};
@@ -41,13 +39,8 @@ pub fn routes() -> Routes {
 #[utoipa::path(get, path = paths::TOOLS.text(), tag = "tools",
     params(("workspace" = String, Path, description = "The workspace.")),
     responses((status = 200, description = "The tools, in the order of their names.", body = Value)))]
-async fn list(
-    access: Access,
-    State(services): State<Services>,
-    Path(workspace): Path<WorkspaceId>,
-) -> Result<Json<ToolList>, Problem> {
-    access.require(Role::Viewer, &workspace)?;
-    let catalog = catalog(&services, &workspace)?;
+async fn list(permit: Permit<ReadDeployed>, State(services): State<Services>) -> Result<Json<ToolList>, Problem> {
+    let catalog = services.app.tools.served(&permit)?;
     let listed = catalog.clone();
     let tools = tokio::task::spawn_blocking(move || {
         listed.tools().iter().map(|(name, entry)| summary(name, entry)).collect::<Result<Vec<_>, _>>()
@@ -61,13 +54,12 @@ async fn list(
     params(("workspace" = String, Path, description = "The workspace."), ("tool" = String, Path, description = "The tool.")),
     responses((status = 200, description = "The tool; `problem` says why it cannot be used, if it cannot.", body = Value)))]
 async fn show(
-    access: Access,
+    permit: Permit<ReadDeployed>,
     State(services): State<Services>,
-    Path((workspace, tool)): Path<(WorkspaceId, ToolName)>,
+    Path((_, tool)): Path<(String, ToolName)>,
 ) -> Result<Json<ToolDetail>, Problem> {
-    access.require(Role::Viewer, &workspace)?;
-    let catalog = catalog(&services, &workspace)?;
-    let loaded = services.tools.get(&catalog, &tool).await;
+    let catalog = services.app.tools.served(&permit)?;
+    let loaded = services.app.tools.load(&permit, &tool).await?;
     let entry = catalog.tools().get(&tool).ok_or_else(|| absent(&catalog, &tool))?;
     let summary = summary(&tool, entry)?;
     let (functions, limits, problem) = match loaded {
@@ -82,33 +74,15 @@ async fn show(
     params(("workspace" = String, Path, description = "The workspace."), ("tool" = String, Path, description = "The tool.")),
     responses((status = 200, description = "The result, and the record of the call.", body = Value)))]
 async fn call(
-    access: Access,
+    permit: Permit<CallTools>,
     State(services): State<Services>,
-    Path((workspace, tool)): Path<(WorkspaceId, ToolName)>,
+    Path((_, tool)): Path<(String, ToolName)>,
     Json(request): Json<ToolCallRequest>,
 ) -> Result<Json<ToolCalled>, Problem> {
-    access.require(Role::Deployer, &workspace)?;
-    let catalog = catalog(&services, &workspace)?;
-    let loaded = services.tools.get(&catalog, &tool).await?;
-    let function = function(&*loaded, request.function)?;
-    let context = CallContext {
-        workspace: workspace.to_string(),
-        caller: access.subject().to_owned(),
-        idempotency_key: request.idempotency_key,
-        deadline: None,
-    };
-    let arguments = if request.arguments.is_null() { json!({}) } else { request.arguments };
-    let called = loaded.call(&function, arguments, context).await;
-    services.activity.tool_called(&workspace, access.subject(), &called.report);
+    let ToolCallRequest { function, arguments, idempotency_key } = request;
+    let called = services.app.tools.call(&permit, DirectCall { tool, function, arguments, idempotency_key }).await?;
     let result = called.result.or_else(|error| failed(&error))?;
     Ok(Json(ToolCalled { result, report: called.report }))
-}
-
-fn catalog(services: &Services, workspace: &WorkspaceId) -> Result<Arc<Catalog>, Problem> {
-    services.catalogs.get(workspace).ok_or_else(|| {
-        Problem::new(Code::NotFound, format!("nothing is live in workspace `{workspace}`"))
-            .help("run `caxton deploy` in the workspace first")
-    })
 }
 
 fn absent(catalog: &Catalog, tool: &ToolName) -> Problem {
@@ -138,23 +112,6 @@ fn summary(name: &ToolName, entry: &Entry<ToolManifest>) -> Result<ToolSummary, 
         sandboxed: manifest.kind.is_sandboxed(),
         grants: reach,
         path: entry.path.clone(),
-    })
-}
-
-/// The function that is meant: the named one, the one that has the tool's name, or the only one.
-fn function(tool: &dyn Tool, named: Option<String>) -> Result<String, Problem> {
-    let definitions = tool.definitions();
-    let chosen = match named {
-        Some(name) => Some(name),
-        None => {
-            let own = definitions.iter().find(|function| function.name == tool.server());
-            own.or(definitions.first().filter(|_| definitions.len() == 1)).map(|function| function.name.clone())
-        }
-    };
-    chosen.ok_or_else(|| {
-        let names: Vec<&str> = definitions.iter().map(|function| function.name.as_str()).collect();
-        Problem::new(Code::InvalidRequest, format!("tool `{}` has several functions", tool.server()))
-            .help(format!("name one of them as `function`: {}", names.join(", ")))
     })
 }
 

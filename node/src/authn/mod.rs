@@ -1,5 +1,4 @@
-//! Who is asking, and what they may do. Only this module makes an [`Access`]; everything that touches a workspace asks
-//! for one.
+//! Who is asking. Only this module makes an [`Access`]; what one may do is the matter of [`authz`](crate::authz).
 //!
 //! A bearer is either the admin token of the data directory, or a JWT that this cluster signed *and* that the deploy
 //! log holds: a signature alone opens nothing, so that revoking works at once.
@@ -27,7 +26,8 @@ pub const ADMIN_SUBJECT: &str = "admin";
 /// A bearer longer than this is refused unread, in bytes.
 pub const BEARER_BYTES_MAX: usize = 4096;
 
-/// What a request may do. A value of this type is the proof that its bearer was checked.
+/// Whose token a request carries, with the role and the workspaces that it is for. A value of this type is the proof that
+/// the bearer was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
     subject: Arc<str>,
@@ -60,62 +60,12 @@ impl Access {
         self.workspaces.as_deref()
     }
 
-    /// Refuses what the token does not allow in this workspace.
-    pub fn require(&self, role: Role, workspace: &WorkspaceId) -> Result<(), Denied> {
-        let wrong = |why| Denied { subject: self.subject.clone(), workspace: Some(workspace.clone()), why };
-        if !self.may(workspace) {
-            return Err(wrong(Why::Workspace));
-        }
-        if self.role < role { Err(wrong(Why::Role { has: self.role, wanted: role })) } else { Ok(()) }
-    }
-
-    /// Refuses what the token does not allow for the whole cluster.
-    pub fn require_cluster(&self, role: Role) -> Result<(), Denied> {
-        let wrong = |why| Denied { subject: self.subject.clone(), workspace: None, why };
-        if self.workspaces.is_some() {
-            return Err(wrong(Why::Workspace));
-        }
-        if self.role < role { Err(wrong(Why::Role { has: self.role, wanted: role })) } else { Ok(()) }
-    }
-
     /// An access for a unit test of another module.
     #[cfg(test)]
     pub fn for_test(subject: &str, role: Role, workspaces: Option<&[&str]>) -> Access {
         let names = |names: &[&str]| names.iter().map(|name| name.parse().expect("a name")).collect();
         Access { subject: subject.into(), role, workspaces: workspaces.map(names), token: None, expires_ms: None }
     }
-}
-
-/// The token is good, and does not allow this.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the token of `{subject}` does not allow this{}: {why}", in_workspace(.workspace))]
-pub struct Denied {
-    /// Whose token.
-    pub subject: Arc<str>,
-    /// Where; nothing for the whole cluster.
-    pub workspace: Option<WorkspaceId>,
-    /// What it lacks.
-    pub why: Why,
-}
-
-fn in_workspace(workspace: &Option<WorkspaceId>) -> String {
-    workspace.as_ref().map(|name| format!(" in workspace `{name}`")).unwrap_or_default()
-}
-
-/// What a token lacks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Why {
-    /// It is for other workspaces.
-    #[error("it is limited to other workspaces")]
-    Workspace,
-    /// Its role is too small.
-    #[error("it has the role {has}, and {wanted} is needed")]
-    Role {
-        /// What it has.
-        has: Role,
-        /// What is needed.
-        wanted: Role,
-    },
 }
 
 /// Why a bearer is not let in. Says nothing that helps to guess, and never holds the token.
