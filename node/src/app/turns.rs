@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use caxton_proto::WorkspaceId;
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::agent::events::Events;
 use crate::agent::turn::Decision;
 use crate::api::messages::{ApprovalInfo, MessageRequest, TurnEvent};
 use crate::authz::{Converse, DecideApprovals, Permit, Unscoped};
 use crate::catalog::Catalog;
-use crate::invoke::{ClientTurn, Ended, Freshness, InvokeError, Invoker};
+use crate::invoke::{ClientTurn, Ended, Freshness, InvokeError, Invoker, StoppedTurn};
 use crate::llm::reasons;
 use crate::tasks::{Job, JobError, Tasks};
 
@@ -136,6 +136,13 @@ impl Turns {
     ) -> Result<Ended, InvokeError> {
         self.invoker.current(permit.workspace(), freshness).await?;
         self.invoker.turn(permit, turn).await
+    }
+
+    /// Stops a turn; says how it is over, once it is.
+    pub async fn stop(&self, permit: &Permit<Converse>, turn: &str) -> Result<StoppedTurn, InvokeError> {
+        let stopped = self.invoker.stop(permit, turn).await?;
+        info!(workspace = %permit.workspace(), turn, by = permit.subject(), "a turn was to be stopped");
+        Ok(stopped)
     }
 
     /// The calls that wait for a person's decision, the oldest first: one's own, or everybody's for whoever may read them.

@@ -9,10 +9,9 @@ use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
-use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, MatchedPath, RawPathParams, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -24,19 +23,15 @@ use futures::{Stream, StreamExt};
 use tracing::debug;
 
 use super::Services;
-use super::routes::{Owner, Route, Table};
+use super::routes::{BodyLimit, Owner, Route, Table};
 use crate::affinity::owner_of;
 use crate::edge::problem::{Code, Problem, chain};
 use crate::peers::{FORWARDED, ForwardError, OWNER};
 
 /// How often a request is tried: once where a hint says, once where the answer to that says, and once after an election.
 const ATTEMPTS_MAX: usize = 3;
-/// How long a request waits for a group without a leader: an election, and the time to notice that one is needed.
-const LEADER_WAIT: Duration = Duration::from_secs(6);
 /// What a query says that asks for a state which may be behind.
 const STALE: &str = "stale=true";
-/// How much of a body is kept to be sent again, in bytes; a larger one is sent once.
-const REPLAY_BYTES_MAX: usize = 8 << 20;
 
 /// In the extensions of a request that a peer passed on.
 #[derive(Debug, Clone, Copy)]
@@ -92,17 +87,26 @@ fn who_answers(route: &Route, query: &str, workspace: Option<&str>, shards: NonZ
     }
 }
 
-/// Who has to answer a request. One that matched no route is refused by any node.
+/// Who has to answer a request, which is given the limit of its route. One that matched no route is refused by any node.
 async fn answers(hop: &Hop, request: Request) -> (Answers, Request) {
     let (mut parts, body) = request.into_parts();
     let path = parts.extensions.get::<MatchedPath>().cloned();
     let route = path.as_ref().and_then(|path| hop.table.find(&parts.method, path.as_str()));
     let Some(route) = route else { return (Answers::Anyone, Request::from_parts(parts, body)) };
+    let limit = route.body;
     let names = RawPathParams::from_request_parts(&mut parts, &()).await.ok();
     let workspace = names.iter().flatten().find(|(name, _)| *name == "workspace").map(|(_, value)| value);
     let query = parts.uri.query().unwrap_or_default();
     let answers = who_answers(route, query, workspace, hop.services.shards);
-    (answers, Request::from_parts(parts, body))
+    let mut request = Request::from_parts(parts, body);
+    match limit {
+        BodyLimit::Usual => {}
+        BodyLimit::Message => {
+            DefaultBodyLimit::max(hop.services.config.message_bytes_max.as_usize()).apply(&mut request)
+        }
+        BodyLimit::Deployment => DefaultBodyLimit::max(hop.services.deployment_bytes_max).apply(&mut request),
+    }
+    (answers, request)
 }
 
 /// Answers here, or has the node answer that has to.
@@ -117,13 +121,13 @@ pub async fn to_owner(State(hop): State<Hop>, request: Request, next: Next) -> R
     let forwarded = request.extensions().get::<Forwarded>().is_some();
     let (own, cluster) = (services.cluster.own(), &services.cluster);
     let (parts, body) = request.into_parts();
-    let replay = Replay::of(body);
+    let replay = Replay::of(body, services.config.forward_bytes_max.as_usize());
     let (mut hint, mut failed) = (None, None);
     let mut last = None;
     for _ in 0..ATTEMPTS_MAX {
         let leader = match (hint.take(), group) {
             (Some(hint), _) => Some(hint),
-            (None, Some(group)) => cluster.leader(group, failed, LEADER_WAIT).await,
+            (None, Some(group)) => cluster.leader(group, failed, services.config.leader_wait).await,
             // The handler looks into the request, and says who leads its group.
             (None, None) => None,
         };
@@ -240,6 +244,8 @@ struct Source {
     body: BodyDataStream,
     kept: VecDeque<Bytes>,
     kept_bytes: usize,
+    /// More than that is not kept, and the body is sent once.
+    kept_bytes_max: usize,
     /// It is too large to be kept, and some of it is gone.
     spent: bool,
     /// Counts the readers; only the newest may read.
@@ -253,10 +259,10 @@ struct Reader {
 }
 
 impl Replay {
-    fn of(body: Body) -> Replay {
+    fn of(body: Body, kept_bytes_max: usize) -> Replay {
         let body = body.into_data_stream();
         let kept = VecDeque::new();
-        Replay(Arc::new(Mutex::new(Source { body, kept, kept_bytes: 0, spent: false, readers: 0 })))
+        Replay(Arc::new(Mutex::new(Source { body, kept, kept_bytes: 0, kept_bytes_max, spent: false, readers: 0 })))
     }
 
     /// The body from its beginning; whoever read it before reads no more.
@@ -291,7 +297,7 @@ impl Stream for Reader {
         let polled = source.body.poll_next_unpin(context);
         if let Poll::Ready(Some(Ok(piece))) = &polled {
             source.kept_bytes += piece.len();
-            if source.spent || source.kept_bytes > REPLAY_BYTES_MAX {
+            if source.spent || source.kept_bytes > source.kept_bytes_max {
                 source.spent = true;
                 source.kept.clear();
                 self.at = 0;
@@ -351,7 +357,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_was_read_in_part_is_read_again_from_its_beginning() {
-        let replay = Replay::of(body(&[b"one ", b"two ", b"three"]));
+        let replay = Replay::of(body(&[b"one ", b"two ", b"three"]), 13);
         let mut first = replay.again().expect("the body").into_data_stream();
         assert_eq!(first.next().await.expect("a piece").expect("is read"), "one ");
         let again = replay.again().expect("the body");
@@ -365,7 +371,7 @@ mod tests {
     #[tokio::test]
     async fn a_large_body_is_sent_once_and_whole() {
         static LARGE: [u8; 3 << 20] = [7; 3 << 20];
-        let replay = Replay::of(body(&[&LARGE, &LARGE, &LARGE, &LARGE]));
+        let replay = Replay::of(body(&[&LARGE, &LARGE, &LARGE, &LARGE]), 8 << 20);
         let whole = axum::body::to_bytes(replay.again().expect("the body"), usize::MAX).await.expect("whole");
         assert_eq!(whole.len(), 4 * LARGE.len());
         assert!(replay.again().is_none());

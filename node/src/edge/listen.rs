@@ -26,14 +26,6 @@ use tracing::{debug, info, warn};
 
 use crate::config::Http;
 
-/// How many requests one HTTP/2 connection may have open at once.
-const STREAMS_MAX: u32 = 256;
-/// The largest head of a request, in bytes.
-const HEAD_BYTES_MAX: usize = 64 << 10;
-/// How often a quiet HTTP/2 connection is asked whether it is still there.
-const PING_EVERY: Duration = Duration::from_secs(30);
-/// How long it may take to answer.
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long to wait when the operating system cannot accept: too many files are open, most often.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -120,18 +112,20 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpS
 
 fn builder(limits: &Http) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
+    let head_bytes_max = limits.head_bytes_max.as_usize();
+    let fits = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
-        .max_buf_size(HEAD_BYTES_MAX)
+        .max_buf_size(head_bytes_max)
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .max_concurrent_streams(fits(limits.streams_max))
+        .max_header_list_size(fits(head_bytes_max as u64))
         .adaptive_window(true)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_TIMEOUT);
+        .keep_alive_interval(limits.ping_interval)
+        .keep_alive_timeout(limits.ping_timeout);
     builder
 }
 

@@ -81,6 +81,8 @@ pub struct Parts {
     pub config: config::Http,
     /// The largest body of a request that sends artifacts, in bytes.
     pub upload_bytes_max: usize,
+    /// The largest body of a request that deploys, in bytes.
+    pub deployment_bytes_max: usize,
     /// Places for event streams.
     pub event_streams: Arc<Semaphore>,
     /// Cancelled when the node stops: streams end.

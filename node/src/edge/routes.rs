@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::Method;
 use axum::routing::{MethodFilter, MethodRouter};
@@ -30,6 +29,17 @@ pub enum Owner {
     Named,
 }
 
+/// Which setting limits the bodies of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLimit {
+    /// `http.body_bytes_max`.
+    Usual,
+    /// `http.message_bytes_max`.
+    Message,
+    /// `deploy.request_bytes_max`.
+    Deployment,
+}
+
 /// A method of a path, and what holds for the requests to it.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
@@ -37,12 +47,12 @@ pub struct Endpoint {
     method: Method,
     path: &'static str,
     may_be_stale: bool,
-    body_bytes_max: Option<usize>,
+    body: BodyLimit,
 }
 
 impl Endpoint {
     fn new<const PARTS: usize>(filter: MethodFilter, method: Method, path: PathTemplate<PARTS>) -> Endpoint {
-        Endpoint { filter, method, path: path.text(), may_be_stale: false, body_bytes_max: None }
+        Endpoint { filter, method, path: path.text(), may_be_stale: false, body: BodyLimit::Usual }
     }
 
     /// With `?stale=true` any node answers, from a state that may be behind.
@@ -51,9 +61,9 @@ impl Endpoint {
         self
     }
 
-    /// Bodies have at most `bytes`, whatever `http.body_bytes_max` says.
-    pub fn body_bytes_max(mut self, bytes: usize) -> Endpoint {
-        self.body_bytes_max = Some(bytes);
+    /// Bodies have another limit than the usual one.
+    pub fn body(mut self, limit: BodyLimit) -> Endpoint {
+        self.body = limit;
         self
     }
 }
@@ -89,6 +99,8 @@ pub struct Route {
     pub owner: Owner,
     /// Whether any node answers a request with `?stale=true`.
     pub may_be_stale: bool,
+    /// What limits the bodies of its requests.
+    pub body: BodyLimit,
     /// What its requests need.
     pub needs: Needs,
 }
@@ -112,13 +124,9 @@ impl Routes {
         H: Handler<T, Services>,
         T: Gated + 'static,
     {
-        let Endpoint { filter, method, path, may_be_stale, body_bytes_max } = endpoint;
-        let mut methods = MethodRouter::new().on(filter, handler);
-        if let Some(bytes) = body_bytes_max {
-            methods = methods.layer(DefaultBodyLimit::max(bytes));
-        }
-        self.router = self.router.route(path, methods);
-        self.table.add(Route { method, path, owner, may_be_stale, needs: T::NEEDS });
+        let Endpoint { filter, method, path, may_be_stale, body } = endpoint;
+        self.router = self.router.route(path, MethodRouter::new().on(filter, handler));
+        self.table.add(Route { method, path, owner, may_be_stale, body, needs: T::NEEDS });
         self
     }
 

@@ -44,10 +44,10 @@ pub enum InvokeError {
         leader: Option<NodeId>,
     },
     /// Too many turns at once.
-    #[error("{turns_max} turns are under way, and no more fit")]
+    #[error("{turns_max} turns are under way, and no more fit (`limits.turns_max`)")]
     Busy {
         /// The limit.
-        turns_max: usize,
+        turns_max: u64,
     },
     /// The turn ended without an answer.
     #[error("the agent `{agent}` has no answer: {failure}")]

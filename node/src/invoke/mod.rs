@@ -20,13 +20,15 @@ pub mod seams;
 
 pub mod takeover;
 
+mod stop;
+
 mod bind;
 
 mod chat_tool;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use caxton_proto::{AgentName, WorkspaceId};
 use caxton_raft::ReadError as GroupError;
@@ -37,6 +39,8 @@ pub use check::ClientTurn;
 use check::Keyed;
 pub use error::InvokeError;
 pub use seams::{Routes, Toolbox};
+pub use stop::StoppedTurn;
+use stop::{RunningTurn, RunningTurns};
 pub use world::AgentsCache;
 
 use crate::activity::{Activity, TurnLog};
@@ -51,19 +55,13 @@ use crate::api::messages::{ApprovalInfo, MessageAnswer, MessageRequest, Route, T
 use crate::authz::{Converse, Permit};
 use crate::capability::Load;
 use crate::catalog::{Catalog, Catalogs};
+use crate::config::Limits;
 use crate::conversations::{Conversations, NotHere, Shard};
 use crate::llm::models::Models;
 use crate::llm::{ToolCall, reasons};
 use journal::{BEGIN_AFTER, TurnJournal};
 use waiting::{Beginning, Known};
 use world::CatalogWorld;
-
-/// What earlier turns of a conversation may add to a request, in bytes.
-pub const HISTORY_BYTES_MAX: usize = 96 << 10;
-/// How long a message waits for the shard of its workspace to be led.
-const LEAD_WAIT: Duration = Duration::from_secs(3);
-/// Turns at the same time; more are refused.
-pub const TURNS_MAX: usize = 1_024;
 
 /// Answers messages. A clone is a handle on the same.
 #[derive(Clone)]
@@ -87,6 +85,8 @@ pub struct Parts {
     pub activity: Activity,
     /// What each agent has under way.
     pub load: Load,
+    /// How much may be under way, and for how long it is waited for.
+    pub limits: Limits,
 }
 
 struct Shared {
@@ -95,6 +95,7 @@ struct Shared {
     health: Arc<AgentHealth>,
     turns: Arc<Semaphore>,
     asked: Asked,
+    running: RunningTurns,
     /// One turn at a time in a conversation.
     conversations: Mutex<HashMap<(WorkspaceId, String), Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -154,6 +155,8 @@ struct Underway {
     asked: Option<String>,
     ledger: Ledger,
     journal: Arc<TurnJournal>,
+    /// Its place among the turns that run here.
+    running: RunningTurn,
     /// The term under which this node leads the workspace's shard.
     term: u64,
     began: Instant,
@@ -164,12 +167,15 @@ struct Underway {
 impl Invoker {
     /// An invoker of these parts.
     pub fn new(parts: Parts) -> Invoker {
+        let turns_max = usize::try_from(parts.limits.turns_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let agents_kept = usize::try_from(parts.limits.agents_kept).unwrap_or(usize::MAX);
         let shared = Shared {
             parts,
-            agents: AgentsCache::default(),
+            agents: AgentsCache::new(agents_kept),
             health: Arc::default(),
-            turns: Arc::new(Semaphore::new(TURNS_MAX)),
+            turns: Arc::new(Semaphore::new(turns_max)),
             asked: Asked::default(),
+            running: RunningTurns::default(),
             conversations: Mutex::default(),
         };
         Invoker { shared: Arc::new(shared) }
@@ -302,13 +308,20 @@ impl Invoker {
         };
         let progress = tokio::select! {
             biased;
-            progress = driver.drive(&mut run, &agent) => progress,
+            progress = driver.drive(&mut run, &agent) => Ok(progress),
+            // What is under way is let go with the drive.
+            by = underway.running.stopped() => Err(by),
             never = begins => match never {},
         };
         match progress {
-            Progress::Waiting => self.put_down(&underway, &run).await,
-            Progress::Over => self.record(&underway, agent.revision, run).await,
-            Progress::Lost => Err(self.lost(&underway).await),
+            Ok(Progress::Waiting) => self.put_down(&underway, &run).await,
+            Ok(Progress::Over) => self.record(&underway, agent.revision, run).await,
+            Ok(Progress::Lost) => Err(self.lost(&underway).await),
+            Err(by) => {
+                run.turn.stop();
+                underway.log.stopped(&by);
+                self.record(&underway, agent.revision, run).await
+            }
         }
     }
 
@@ -338,7 +351,8 @@ impl Invoker {
             return Ok(Vec::new());
         }
         let conversations = &self.shared.parts.conversations;
-        let history = conversations.history(permit.workspace(), &checked.conversation, HISTORY_BYTES_MAX).await?;
+        let bytes_max = self.limits().history_bytes_max.as_usize();
+        let history = conversations.history(permit.workspace(), &checked.conversation, bytes_max).await?;
         if history.owner.is_some_and(|owner| owner != permit.subject()) {
             return Err(InvokeError::OthersConversation { conversation: checked.conversation.clone() });
         }
@@ -363,13 +377,43 @@ impl Invoker {
     }
 
     fn admit(&self) -> Result<OwnedSemaphorePermit, InvokeError> {
-        Arc::clone(&self.shared.turns).try_acquire_owned().map_err(|_| InvokeError::Busy { turns_max: TURNS_MAX })
+        Arc::clone(&self.shared.turns)
+            .try_acquire_owned()
+            .map_err(|_| InvokeError::Busy { turns_max: self.limits().turns_max })
     }
 
     fn begun(&self, beginning: Beginning, shelf: Shelf, log: Arc<TurnLog>, term: u64) -> Underway {
         let shard = self.shard(&beginning.workspace).clone();
         let journal = |beginning| Arc::new(TurnJournal::new(shard, beginning, term));
-        underway(beginning, (shelf, Ledger::default()), log, term, journal)
+        self.underway(beginning, (shelf, Ledger::default()), log, term, journal)
+    }
+
+    fn underway(
+        &self,
+        beginning: Beginning,
+        (shelf, ledger): (Shelf, Ledger),
+        log: Arc<TurnLog>,
+        term: u64,
+        journal: impl FnOnce(Beginning) -> Arc<TurnJournal>,
+    ) -> Underway {
+        let running = self.shared.running.enter(&beginning.workspace, &beginning.turn, &beginning.subject);
+        Underway {
+            workspace: beginning.workspace.clone(),
+            conversation: beginning.conversation.clone(),
+            turn: beginning.turn.clone(),
+            subject: beginning.subject.clone(),
+            route: beginning.route.clone(),
+            asked: beginning.asked.clone(),
+            brought: beginning.brought.clone(),
+            shelf,
+            log,
+            ledger,
+            term,
+            running,
+            journal: journal(beginning),
+            began: Instant::now(),
+            before_ms: 0,
+        }
     }
 
     /// Waits until nobody else goes on with the turn.
@@ -382,7 +426,7 @@ impl Invoker {
     async fn alone(&self, workspace: &WorkspaceId, conversation: &str) -> OwnedMutexGuard<()> {
         let lock = {
             let mut held = self.shared.conversations.lock().unwrap_or_else(PoisonError::into_inner);
-            if held.len() > 8 * TURNS_MAX {
+            if held.len() as u64 > self.limits().turns_max.saturating_mul(8) {
                 held.retain(|_, lock| lock.strong_count() > 0);
             }
             let key = (workspace.clone(), conversation.to_owned());
@@ -405,7 +449,11 @@ impl Invoker {
 
     /// How busy it is: turns under way over the most there may be, 0.0 to 1.0.
     pub fn load(&self) -> f64 {
-        1.0 - self.shared.turns.available_permits() as f64 / TURNS_MAX as f64
+        1.0 - self.shared.turns.available_permits() as f64 / self.limits().turns_max as f64
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.shared.parts.limits
     }
 
     /// The models.
@@ -432,32 +480,10 @@ impl Invoker {
 
     /// The term under which this node answers for the workspace.
     pub async fn lead(&self, workspace: &WorkspaceId) -> Result<u64, InvokeError> {
-        self.shard(workspace).lead(LEAD_WAIT).await.map_err(|NotHere { leader }| InvokeError::Elsewhere { leader })
-    }
-}
-
-fn underway(
-    beginning: Beginning,
-    (shelf, ledger): (Shelf, Ledger),
-    log: Arc<TurnLog>,
-    term: u64,
-    journal: impl FnOnce(Beginning) -> Arc<TurnJournal>,
-) -> Underway {
-    Underway {
-        workspace: beginning.workspace.clone(),
-        conversation: beginning.conversation.clone(),
-        turn: beginning.turn.clone(),
-        subject: beginning.subject.clone(),
-        route: beginning.route.clone(),
-        asked: beginning.asked.clone(),
-        brought: beginning.brought.clone(),
-        shelf,
-        log,
-        ledger,
-        term,
-        journal: journal(beginning),
-        began: Instant::now(),
-        before_ms: 0,
+        self.shard(workspace)
+            .lead(self.limits().lead_wait)
+            .await
+            .map_err(|NotHere { leader }| InvokeError::Elsewhere { leader })
     }
 }
 

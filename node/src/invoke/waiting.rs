@@ -2,7 +2,6 @@
 //! that another node began.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use caxton_proto::{Digest, NodeId, WorkspaceId};
 use caxton_raft::{Group, ReadError as GroupError};
@@ -23,10 +22,6 @@ use crate::conversations::{Documents, ReadError, State};
 
 /// How often a turn is taken up by another leader before it is given up: it may be what ends the nodes.
 const TAKE_UPS_MAX: u32 = 3;
-/// How long a turn that goes on here waits for what is deployed to be loaded.
-const SETTLE_WAIT: Duration = Duration::from_secs(60);
-/// How long whoever asks for a turn waits for its end.
-const TURN_WAIT: Duration = Duration::from_secs(30);
 
 /// How a turn began: with the steps that came after it, all that is needed to go on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -99,7 +94,7 @@ impl Invoker {
         // Whoever may not read it is not told that it is there.
         let readable = |subject: &str| subject == permit.subject() || permit.also(ReadConversations).is_ok();
         let underway = || InvokeError::Underway { turn: turn.to_owned() };
-        let alone = tokio::time::timeout(TURN_WAIT, self.alone_with(workspace, turn)).await;
+        let alone = tokio::time::timeout(self.limits().turn_wait, self.alone_with(workspace, turn)).await;
         let _alone = alone.map_err(|_| underway())?;
         match self.known(workspace, turn).await? {
             Known::Nothing => Err(none()),
@@ -122,7 +117,7 @@ impl Invoker {
     ) -> Result<Ended, InvokeError> {
         let group = self.shard(workspace).group();
         let mut applied = group.applied();
-        let until = tokio::time::Instant::now() + TURN_WAIT;
+        let until = tokio::time::Instant::now() + self.limits().turn_wait;
         let (mut decided, mut is_decided) = (std::pin::pin!(decided(group, unkept)), false);
         loop {
             applied.borrow_and_update();
@@ -162,7 +157,7 @@ impl Invoker {
         let _in_turn = self.alone(&workspace, &beginning.conversation).await;
         let mut settled = self.catalogs().settled();
         // What is not loaded by then fails below.
-        _ = tokio::time::timeout(SETTLE_WAIT, settled.wait_for(|settled| *settled)).await;
+        _ = tokio::time::timeout(self.limits().takeover_wait, settled.wait_for(|settled| *settled)).await;
         let world = self.world(&workspace)?;
         self.models().budgets().take_over(crate::llm::models::today(), &workspace, &ledger.all());
         let underway = self.taken_up(beginning, shelf, ledger, term, next);
@@ -193,7 +188,13 @@ impl Invoker {
         let log = self.log(&beginning.workspace, &beginning.conversation, &beginning.turn, &beginning.subject);
         let shard = self.shard(&beginning.workspace).clone();
         let journal = |beginning| Arc::new(TurnJournal::resumed(shard, beginning, term, next));
-        super::underway(beginning, (shelf, ledger), log, term, journal)
+        self.underway(beginning, (shelf, ledger), log, term, journal)
+    }
+
+    /// A turn as it was when its last step was kept, for whoever ends it here.
+    pub(super) fn put_back(&self, documents: Documents, term: u64) -> Result<(Underway, Run), InvokeError> {
+        let Replayed { beginning, run, shelf, ledger, next, taken_up: _ } = replay(documents)?;
+        Ok((self.taken_up(beginning, shelf, ledger, term, next), run))
     }
 
     /// What waits for a person in a workspace, the oldest first: in turns of one's own, or in everybody's for whoever may read

@@ -188,6 +188,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         toolbox: Arc::new(tools.clone()),
         activity: activity.clone(),
         load: routing.load().clone(),
+        limits: config.limits.clone(),
     });
     let parts = Arc::new(Parts {
         cluster,
@@ -213,6 +214,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         shards: parts.invoker.conversations().shards(),
         config: parts.config.http.clone(),
         upload_bytes_max: parts.config.deploy.upload_bytes_max.as_usize(),
+        deployment_bytes_max: parts.config.deploy.request_bytes_max.as_usize(),
         event_streams: Arc::new(Semaphore::new(parts.config.http.event_streams_max as usize)),
         stop,
     });

@@ -23,8 +23,7 @@ use crate::edge::Services;
 use crate::edge::extract::{Json, Path};
 use crate::edge::hop::LedBy;
 use crate::edge::problem::{Code, Problem};
-use crate::edge::rest::messages::MESSAGE_BYTES_MAX;
-use crate::edge::routes::{Owner, Routes, get, post};
+use crate::edge::routes::{BodyLimit, Owner, Routes, get, post};
 use crate::edge::sse::{self, ReaderLeft, Writer};
 use crate::invoke::{ClientTurn, Ended};
 use crate::llm::{Message, Part, ToolCall, ToolDefinition, Usage};
@@ -42,7 +41,7 @@ pub struct Doc;
 /// This part's routes.
 pub fn routes() -> Routes {
     Routes::new()
-        .on(post(paths::CHAT_COMPLETIONS).body_bytes_max(MESSAGE_BYTES_MAX), Owner::Named, complete)
+        .on(post(paths::CHAT_COMPLETIONS).body(BodyLimit::Message), Owner::Named, complete)
         .on(get(paths::MODELS), Owner::Anyone, models)
         .on(get(paths::MODEL), Owner::Anyone, model)
 }

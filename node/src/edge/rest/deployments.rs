@@ -3,7 +3,7 @@
 //! Nothing here decides: a handler reads the request, asks, and says the answer.
 
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
@@ -25,14 +25,12 @@ use crate::catalog::Catalog;
 use crate::edge::Services;
 use crate::edge::extract::{Json, Path, Query, body_too_large};
 use crate::edge::problem::{Code, Problem};
-use crate::edge::routes::{Owner, Routes, get, post, put};
+use crate::edge::routes::{BodyLimit, Owner, Routes, get, post, put};
 
 /// How many deployments a page has unless the request says.
 const PAGE: usize = 100;
 /// How many deployments a page has at most.
 const PAGE_MAX: usize = 1_000;
-/// The largest body of a deployment, in bytes: it names up to `deploy.files_max` files, at about 250 bytes each.
-const DEPLOY_BYTES_MAX: usize = 64 << 20;
 /// What is read and checked before an answer of blobs begins, in bytes: damage in it is still a proper error.
 const FETCH_AHEAD_BYTES: usize = 4 << 20;
 /// How many blobs are read ahead of the client.
@@ -53,7 +51,7 @@ pub fn routes() -> Routes {
         .on(post(paths::ARTIFACTS_MISSING), Owner::Control, missing)
         .on(post(paths::ARTIFACTS_FETCH), Owner::Control, fetch)
         .on(get(paths::DEPLOYMENTS), Owner::Control, history)
-        .on(post(paths::DEPLOYMENTS).body_bytes_max(DEPLOY_BYTES_MAX), Owner::Control, deploy)
+        .on(post(paths::DEPLOYMENTS).body(BodyLimit::Deployment), Owner::Control, deploy)
         .on(get(paths::DEPLOYMENT), Owner::Control, deployment)
         .on(post(paths::ROLLBACK), Owner::Control, rollback)
 }

@@ -10,7 +10,7 @@ use super::freshness;
 use crate::agent::turn::Decision;
 use crate::api::messages::{
     ApprovalDecision, Approvals, ConversationDetail, ConversationSummary, Conversations, MessageAnswer, MessageRequest,
-    TurnEvent, TurnRecord,
+    TurnEvent, TurnOver, TurnRecord,
 };
 use crate::api::{self, paths};
 use crate::app::conversations::ConversationPage;
@@ -21,26 +21,25 @@ use crate::conversations::{Summary, rfc3339};
 use crate::edge::Services;
 use crate::edge::extract::{Json, Path, Query};
 use crate::edge::problem::{Code, Problem};
-use crate::edge::routes::{Owner, Routes, delete, get, post};
+use crate::edge::routes::{BodyLimit, Owner, Routes, delete, get, post};
 use crate::edge::sse;
-use crate::invoke::{ClientTurn, Ended};
+use crate::invoke::{ClientTurn, Ended, StoppedTurn};
 
-/// A message with its attachments and images may have this many bytes.
-pub const MESSAGE_BYTES_MAX: usize = 24 << 20;
 /// Conversations on a page unless told otherwise, and at most.
 const PAGE: usize = 50;
 const PAGE_MAX: usize = 500;
 
 /// This part of the API's description.
 #[derive(OpenApi)]
-#[openapi(paths(message, turn, list, show, forget, approvals, decide), components(schemas(TurnEvent)))]
+#[openapi(paths(message, turn, stop, list, show, forget, approvals, decide), components(schemas(TurnEvent)))]
 pub struct Doc;
 
 /// This part's routes.
 pub fn routes() -> Routes {
     Routes::new()
-        .on(post(paths::MESSAGES).body_bytes_max(MESSAGE_BYTES_MAX), Owner::Shard, message)
+        .on(post(paths::MESSAGES).body(BodyLimit::Message), Owner::Shard, message)
         .on(get(paths::TURN).or_stale(), Owner::Shard, turn)
+        .on(delete(paths::TURN), Owner::Shard, stop)
         .on(get(paths::CONVERSATIONS).or_stale(), Owner::Shard, list)
         .on(get(paths::CONVERSATION).or_stale(), Owner::Shard, show)
         .on(delete(paths::CONVERSATION), Owner::Shard, forget)
@@ -106,6 +105,24 @@ async fn turn(
     Query(current): Query<Current>,
 ) -> Result<Response, Problem> {
     answer(services.app.turns.ending_of(&permit, &id, freshness(current.stale)).await?)
+}
+
+/// Stops a turn: its model and its calls are let go at once, and that it was stopped is recorded as its ending. One that is
+/// over already stays as it is. Needs the role caller, and deployer for the turns of others.
+#[utoipa::path(delete, path = paths::TURN.text(), tag = "messages",
+    params(("workspace" = String, Path, description = "The workspace."), ("id" = String, Path, description = "The turn: `turn` of the first event.")),
+    responses(
+    (status = 200, description = "It is over, and this is how.", body = TurnOver),
+    (status = 404, description = "There is none of that name: `not_found`.", body = api::Problem, content_type = "application/problem+json"),
+))]
+async fn stop(
+    permit: Permit<Converse>,
+    State(services): State<Services>,
+    Path((_, id)): Path<(String, String)>,
+) -> Result<Json<TurnOver>, Problem> {
+    let StoppedTurn { conversation, agent, failure } = services.app.turns.stop(&permit, &id).await?;
+    let outcome = failure.map_or("answered", |failure| failure.code()).to_owned();
+    Ok(Json(TurnOver { turn: id, conversation, agent, outcome }))
 }
 
 fn answer(ended: Ended) -> Result<Response, Problem> {
