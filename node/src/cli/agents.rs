@@ -51,7 +51,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
             print_list(context, &remote, &agents)
         }
         Command::Show { name } => {
-            let path = remote.path_of(paths::AGENT, name.as_ref());
+            let path = remote.path_of(paths::AGENT, name.as_str());
             let agent: AgentDetail = context.block_on(async { Ok(client.get(&path).await?) })?;
             show(context, &agent)
         }

@@ -73,7 +73,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
             print_list(context, &remote, &list)
         }
         Command::Inspect { name } => {
-            let path = remote.path_of(paths::TOOL, name.as_ref());
+            let path = remote.path_of(paths::TOOL, name.as_str());
             let tool: ToolDetail = context.block_on(async { Ok(client.get(&path).await?) })?;
             inspect(context, &tool)
         }
@@ -83,7 +83,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
                 arguments: arguments(&call.arguments)?,
                 idempotency_key: None,
             };
-            let path = remote.path_of(paths::TOOL_CALLS, call.name.as_ref());
+            let path = remote.path_of(paths::TOOL_CALLS, call.name.as_str());
             // A tool may change something outside, so a lost answer is not asked for again.
             let called: ToolCalled =
                 context.block_on(async { Ok(client.post(&path, &request, Retry::Never).await?) })?;

@@ -150,7 +150,7 @@ pub fn start_edges(
 ) -> Result<(), StartError> {
     let config = &parts.config;
     let tls = tls::is_wanted(config).then(|| Tls::open(config, &parts.identity.cluster.to_string())).transpose()?;
-    let router = http::router(services.clone());
+    let router = edge::router(services);
     // Set once, here.
     _ = api.set(router.clone());
     let edge = Edge {

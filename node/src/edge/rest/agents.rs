@@ -73,7 +73,7 @@ async fn list(
 async fn show(
     permit: Permit<ReadDeployed>,
     State(services): State<Services>,
-    Path((_, name)): Path<(String, String)>,
+    Path((_workspace, name)): Path<(String, String)>,
 ) -> Result<Json<AgentDetail>, Problem> {
     let catalog = services.app.agents.served(&permit)?;
     let detail = blocking(move || {

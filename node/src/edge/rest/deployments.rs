@@ -160,7 +160,7 @@ async fn history(
 async fn deployment(
     permit: Permit<ReadDeployed>,
     State(services): State<Services>,
-    Path((_, revision)): Path<(String, String)>,
+    Path((_workspace, revision)): Path<(String, String)>,
 ) -> Result<Json<Deployment>, Problem> {
     let revision: Revision = revision.parse().map_err(|_| {
         Problem::new(Code::InvalidRequest, format!("{revision:?} is not a revision")).help("write it like r12, or 12")

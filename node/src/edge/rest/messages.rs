@@ -101,7 +101,7 @@ fn event_of(event: &TurnEvent) -> Event {
 async fn turn(
     permit: Permit<Converse>,
     State(services): State<Services>,
-    Path((_, id)): Path<(String, String)>,
+    Path((_workspace, id)): Path<(String, String)>,
     Query(current): Query<Current>,
 ) -> Result<Response, Problem> {
     answer(services.app.turns.ending_of(&permit, &id, freshness(current.stale)).await?)
@@ -118,7 +118,7 @@ async fn turn(
 async fn stop(
     permit: Permit<Converse>,
     State(services): State<Services>,
-    Path((_, id)): Path<(String, String)>,
+    Path((_workspace, id)): Path<(String, String)>,
 ) -> Result<Json<TurnOver>, Problem> {
     let StoppedTurn { conversation, agent, failure } = services.app.turns.stop(&permit, &id).await?;
     let outcome = failure.map_or("answered", |failure| failure.code()).to_owned();
@@ -195,7 +195,7 @@ async fn list(
 async fn show(
     permit: Permit<Converse>,
     State(services): State<Services>,
-    Path((_, id)): Path<(String, String)>,
+    Path((_workspace, id)): Path<(String, String)>,
     Query(current): Query<Current>,
 ) -> Result<Json<ConversationDetail>, Problem> {
     let (summary, turns) = services.app.conversations.show(&permit, &id, freshness(current.stale)).await?;
@@ -213,7 +213,7 @@ async fn show(
 async fn forget(
     permit: Permit<ForgetConversations>,
     State(services): State<Services>,
-    Path((_, id)): Path<(String, String)>,
+    Path((_workspace, id)): Path<(String, String)>,
 ) -> Result<Json<ConversationSummary>, Problem> {
     let summary = services.app.conversations.forget(&permit, &id).await?;
     Ok(Json(summary_of(id, summary)))
@@ -245,7 +245,7 @@ async fn approvals(
 async fn decide(
     permit: Permit<DecideApprovals>,
     State(services): State<Services>,
-    Path((_, id)): Path<(String, String)>,
+    Path((_workspace, id)): Path<(String, String)>,
     Json(decision): Json<ApprovalDecision>,
 ) -> Result<Response, Problem> {
     let decision = match decision.approve {

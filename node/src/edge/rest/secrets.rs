@@ -47,7 +47,7 @@ async fn list(permit: Permit<ManageSecrets>, State(services): State<Services>) -
 async fn set(
     permit: Permit<ManageSecrets>,
     State(services): State<Services>,
-    Path((_, name)): Path<(String, String)>,
+    Path((_workspace, name)): Path<(String, String)>,
     Body(body): Body,
 ) -> Result<Json<SecretInfo>, Problem> {
     let name = name_of(&name)?;
@@ -70,7 +70,7 @@ async fn set(
 async fn remove(
     permit: Permit<ManageSecrets>,
     State(services): State<Services>,
-    Path((_, name)): Path<(String, String)>,
+    Path((_workspace, name)): Path<(String, String)>,
 ) -> Result<Json<SecretRemoved>, Problem> {
     let name = name_of(&name)?;
     services.app.secrets.remove(&permit, &name).await?;

@@ -56,7 +56,7 @@ async fn list(permit: Permit<ReadDeployed>, State(services): State<Services>) ->
 async fn show(
     permit: Permit<ReadDeployed>,
     State(services): State<Services>,
-    Path((_, tool)): Path<(String, ToolName)>,
+    Path((_workspace, tool)): Path<(String, ToolName)>,
 ) -> Result<Json<ToolDetail>, Problem> {
     let catalog = services.app.tools.served(&permit)?;
     let loaded = services.app.tools.load(&permit, &tool).await?;
@@ -76,7 +76,7 @@ async fn show(
 async fn call(
     permit: Permit<CallTools>,
     State(services): State<Services>,
-    Path((_, tool)): Path<(String, ToolName)>,
+    Path((_workspace, tool)): Path<(String, ToolName)>,
     Json(request): Json<ToolCallRequest>,
 ) -> Result<Json<ToolCalled>, Problem> {
     let ToolCallRequest { function, arguments, idempotency_key } = request;
