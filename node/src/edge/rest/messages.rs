@@ -54,6 +54,7 @@ pub fn routes() -> Routes {
     responses(
     (status = 200, description = "The answer; with `stream`, a `TurnEvent` for each step as `text/event-stream`, the last one `answered`, `waiting` or `failed`.", body = MessageAnswer),
     (status = 202, description = "The turn waits for a person's decision.", body = TurnEvent),
+    (status = 403, description = "The conversation belongs to somebody else: `forbidden`.", body = api::Problem, content_type = "application/problem+json"),
     (status = 404, description = "There is no such agent or workspace: `not_found`; or nobody here can do it: `no_capable_agent`, with the nearest.", body = api::Problem, content_type = "application/problem+json"),
     (status = 429, description = "Too many turns run: `too_many_requests`.", body = api::Problem, content_type = "application/problem+json"),
     (status = 502, description = "The turn ended without an answer: `turn_failed`.", body = api::Problem, content_type = "application/problem+json"),
@@ -87,8 +88,8 @@ fn event_of(event: &TurnEvent) -> Event {
     Event::default().event(event.name()).data(data)
 }
 
-/// How a turn ended, for a client that lost its connection; waits up to 30 seconds for one that is under way. Needs the
-/// role viewer.
+/// How a turn ended, for a client that lost its connection; waits for one that is under way (`limits.turn_wait`). Needs
+/// the role caller, and deployer for the turns of others.
 #[utoipa::path(get, path = paths::TURN.text(), tag = "messages",
     params(("workspace" = String, Path, description = "The workspace."), ("id" = String, Path, description = "The turn: `turn` of the first event."), Current),
     responses(
@@ -164,7 +165,7 @@ struct Current {
     stale: bool,
 }
 
-/// The conversations, the newest first. Needs the role viewer.
+/// The conversations, the newest first: one's own, or everybody's for deployers. Needs the role caller.
 #[utoipa::path(get, path = paths::CONVERSATIONS.text(), tag = "messages",
     params(("workspace" = String, Path, description = "The workspace."), Page),
     responses(
@@ -185,7 +186,7 @@ async fn list(
     Ok(Json(Conversations { conversations, next: next.map(hex::encode) }))
 }
 
-/// A conversation with its newest turns, 1,000 at most. Needs the role viewer.
+/// A conversation with its newest turns, 1,000 at most. Needs the role caller, and deployer for those of others.
 #[utoipa::path(get, path = paths::CONVERSATION.text(), tag = "messages",
     params(("workspace" = String, Path, description = "The workspace."), ("id" = String, Path, description = "The conversation."), Current),
     responses(
@@ -219,7 +220,7 @@ async fn forget(
     Ok(Json(summary_of(id, summary)))
 }
 
-/// The calls that wait for a person's decision. Needs the role viewer.
+/// The calls that wait for a person's decision: in one's own turns, or in everybody's for deployers. Needs the role caller.
 #[utoipa::path(get, path = paths::APPROVALS.text(), tag = "messages",
     params(("workspace" = String, Path, description = "The workspace."), Current),
     responses(
@@ -234,7 +235,7 @@ async fn approvals(
     Ok(Json(Approvals { approvals }))
 }
 
-/// Decides, and answers when the turn is over or waits for the next decision.
+/// Decides, and answers when the turn is over or waits for the next decision. Needs the role deployer.
 #[utoipa::path(post, path = paths::APPROVAL.text(), tag = "messages",
     params(("workspace" = String, Path, description = "The workspace."), ("id" = String, Path, description = "The approval.")), request_body = ApprovalDecision,
     responses(
