@@ -16,7 +16,17 @@ pub mod auth;
 
 pub mod secrets;
 
+pub mod trust;
+
 pub mod tls;
+
+pub mod files;
+
+pub mod time;
+
+pub mod text;
+
+pub mod errors;
 
 pub mod telemetry;
 

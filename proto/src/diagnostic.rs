@@ -125,13 +125,7 @@ pub struct Source<'t> {
 impl Source<'_> {
     /// Where the bytes `span` are. A span that is off (past the end, inside a character) is moved to what is nearest.
     pub fn place(&self, span: Range<usize>) -> Place {
-        let floor = |mut at: usize| {
-            at = at.min(self.text.len());
-            while !self.text.is_char_boundary(at) {
-                at -= 1;
-            }
-            at
-        };
+        let floor = |at: usize| self.text.floor_char_boundary(at);
         let start = floor(span.start);
         let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = self.text[start..].find('\n').map_or(self.text.len(), |at| start + at);

@@ -21,5 +21,9 @@ pub mod log;
 
 pub mod peer;
 
+pub mod refusal;
+
+pub mod errors;
+
 pub use digest::Digest;
 pub use id::{AgentName, CapabilityName, InvalidId, NodeId, ProviderName, Revision, ToolName, WorkspaceId};

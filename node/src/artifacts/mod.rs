@@ -11,7 +11,6 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use caxton_proto::chunk::ChunkList;
@@ -23,6 +22,8 @@ use tracing::{error, info, warn};
 
 use self::rows::{BLOB, ROW, Row, each, key, mark_damaged, prefix, prefix_end, rows, workspace_of};
 pub use space::{DiskFull, Space};
+
+use crate::time::now_ms;
 
 /// What RocksDB gathers in memory before it writes a table, in bytes.
 const WRITE_BUFFER_BYTES: usize = 2 << 20;
@@ -418,11 +419,6 @@ fn synced() -> WriteOptions {
 
 fn is_no_space(error: &rocksdb::Error) -> bool {
     error.as_ref().contains("No space left on device")
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

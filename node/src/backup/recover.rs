@@ -12,9 +12,8 @@ use caxton_raft::{ArchiveError, ClaimError, GroupState, IdentityError, NodeIdent
 use uuid::Uuid;
 
 use super::audit::{self, Entry};
-use crate::auth::now_ms;
-use crate::conversations::rfc3339;
 use crate::peers::book::BOOK_FILE;
+use crate::time::{now_ms, rfc3339};
 
 /// Why nothing was recovered.
 #[derive(Debug, thiserror::Error)]

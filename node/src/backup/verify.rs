@@ -13,7 +13,7 @@ use caxton_raft::{GroupId, deploy_log};
 use sha2::{Digest as _, Sha256};
 
 use super::{FORMAT, GroupHeader, HEADER_FILE, Header, KEYS_FILE, SUMS_FILE, WHOLE, group_file};
-use crate::tasks::chain;
+use crate::errors::chain;
 
 /// The longest header or file of keys that is believed, in bytes.
 const SMALL_BYTES_MAX: u64 = 1 << 20;

@@ -11,6 +11,7 @@ use crate::cli::output::{BOLD, DIM, GOOD, paint};
 use crate::cli::{CliError, Context};
 use crate::config::{self, Config, Draft, Home, Problems};
 use crate::node::{Node, StartError};
+use crate::tasks::{self, Jobs};
 use crate::telemetry::{Telemetry, TelemetryError};
 
 /// The exit code after a second signal: what a shell gives a program that was interrupted.
@@ -168,14 +169,14 @@ async fn serve(config: Config, context: &Context) -> Result<(), CliError> {
         }
         failed = node.failed() => Some(failed),
     };
-    tokio::spawn(async move {
+    Jobs::default().spawn("second-signal", async move {
         either(&mut terminate, &mut interrupt).await;
         warn!("a second signal: the node ends at once");
         std::process::exit(INTERRUPTED);
     });
     node.stop().await;
     // Exporting blocks, and must not hold a thread that others wait for.
-    _ = tokio::task::spawn_blocking(move || telemetry.stop()).await;
+    _ = tasks::blocking(move || telemetry.stop()).await;
     match failed {
         None => Ok(()),
         Some(failed) => Err(CliError::new("node_failed", "the node stopped, because a part of it failed")

@@ -13,9 +13,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::keys;
-use crate::auth::{SecretError, now_ms};
 use crate::catalog::Catalogs;
+use crate::files::FileError;
 use crate::peers::{Peers, VERSION};
+use crate::time::now_ms;
 
 /// The file with the generation of the last start.
 const GENERATION_FILE: &str = "gossip-generation";
@@ -31,7 +32,7 @@ const LOAD_CHANGE_MIN: f64 = 0.05;
 pub enum HearsayError {
     /// The key.
     #[error(transparent)]
-    Key(#[from] SecretError),
+    Key(#[from] FileError),
     /// The generation.
     #[error(transparent)]
     Generation(#[from] GenerationError),
@@ -71,7 +72,7 @@ impl Hearsay {
             node: peers.credentials().node(),
             generation: Generation::next(&manner.dir.join(GENERATION_FILE), now_ms())?,
             cluster: peers.credentials().cluster().to_string(),
-            keys: Keys { seal: keys::gossip(manner.dir)?, also_open: Vec::new() },
+            keys: Keys { seal: key_files::gossip(manner.dir)?, also_open: Vec::new() },
             listen: manner.listen,
             advertise: manner.advertise,
             seeds: peers.book().all().into_values().filter(|address| address != manner.peer_address).collect(),

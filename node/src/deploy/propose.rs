@@ -7,7 +7,7 @@ use caxton_proto::plan::ItemChange;
 
 use super::{DeployError, Deployer};
 use crate::artifacts::PutError;
-use crate::auth::now_ms;
+use crate::time::now_ms;
 
 /// A deployment that the log has.
 pub(super) struct Accepted {

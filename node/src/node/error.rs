@@ -5,16 +5,16 @@ use std::path::PathBuf;
 use caxton_raft::{ClaimError, OpenError, OpenGroupError};
 
 use crate::affinity::ShardsError;
-use crate::auth::{self, SecretError};
 use crate::cluster::hearsay::HearsayError;
 use crate::cluster::join::EnterError;
-use crate::cluster::secret::SecretFileError;
 use crate::cluster::watch::COPY_HELP;
+use crate::files::FileError;
 use crate::http::listen::BindError;
 use crate::peers::NotIntroduced;
 use crate::peers::lives::LivesError;
 use crate::secrets::KeyError;
-use crate::tls::TlsError;
+use crate::trust::shared_secret::SecretFileError;
+use crate::trust::{TlsError, bearer};
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,7 @@ pub enum StartError {
     Shards(#[from] ShardsError),
     /// Tokens and keys.
     #[error("authentication cannot be set up")]
-    Auth(#[from] auth::OpenError),
+    Auth(#[from] bearer::OpenError),
     /// Where models' answers are to be recorded.
     #[error("what language models answer cannot be recorded in {}", .dir.display())]
     Record {
@@ -113,7 +113,7 @@ pub enum StartError {
     Tls(#[from] TlsError),
     /// `server.json`.
     #[error("the address cannot be written down")]
-    Announce(#[source] SecretError),
+    Announce(#[source] FileError),
 }
 
 fn process(pid: &Option<String>) -> String {

@@ -140,7 +140,7 @@ pub fn start_cluster(
         while stop.run_until_cancelled(tokio::time::sleep(tls::RENEW_EVERY)).await.is_some() {
             // The certificate that is there goes on for weeks, and the next attempt is half a day away.
             if let Err(error) = peers.credentials().renew() {
-                warn!(error = %crate::tasks::chain(&error), "the certificate for peers could not be renewed");
+                warn!(error = %crate::errors::chain(&error), "the certificate for peers could not be renewed");
             }
         }
         Ok::<_, std::convert::Infallible>(())
@@ -176,7 +176,7 @@ pub fn start_edges(
             while stop.run_until_cancelled(tokio::time::timeout(tls::RENEW_EVERY, renewed.changed())).await.is_some() {
                 // The certificate that is there goes on serving, and the next attempt is half a day away.
                 if let Err(error) = tls.renew() {
-                    warn!(error = %crate::tasks::chain(&error), "the certificate could not be renewed");
+                    warn!(error = %crate::errors::chain(&error), "the certificate could not be renewed");
                 }
             }
             Ok::<_, std::convert::Infallible>(())

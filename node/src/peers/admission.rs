@@ -9,15 +9,18 @@ use std::time::Duration;
 
 use caxton_proto::NodeId;
 use caxton_proto::peer::pb::{Verdict, VouchRequest};
+use caxton_proto::refusal::Refusal;
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
-use tonic::Status;
+use tonic::{Code, Status};
 use tracing::{info, warn};
 
 use super::lives::{Lineage, Standing};
+use super::refusal::{COPY, refuse};
 use super::{DialError, Peers, dial};
-use crate::tasks::chain;
+use crate::errors::chain;
+use crate::tasks;
 
 /// How long a process may take to say that it is alive. For so long a node that was frozen keeps the next one out.
 const ALIVE_TIMEOUT: Duration = Duration::from_millis(800);
@@ -25,8 +28,6 @@ const ALIVE_TIMEOUT: Duration = Duration::from_millis(800);
 const VOUCH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a node that starts waits for somebody to let it in, when somebody is there.
 const INTRODUCE_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a process hears that may not take part begins with this.
-const COPY: &str = "this process is a copy of a node";
 
 /// A process may not take part as the node that it says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -64,18 +65,10 @@ impl Copied {
     /// What a node of the cluster answers to such a process.
     pub fn status(self) -> Status {
         match self {
-            Copied::Alive | Copied::Forked => Status::permission_denied(self.to_string()),
+            Copied::Alive => refuse(Code::PermissionDenied, Refusal::CopyAlive, self.to_string()),
+            Copied::Forked => refuse(Code::PermissionDenied, Refusal::CopyForked, self.to_string()),
             Copied::Unwritten => Status::unavailable(self.to_string()),
         }
-    }
-
-    /// What the answer of another node means for this process.
-    pub fn heard(status: &Status) -> Option<Copied> {
-        if status.code() != tonic::Code::PermissionDenied || !status.message().starts_with(COPY) {
-            return None;
-        }
-        let alive = status.message() == Copied::Alive.to_string();
-        Some(if alive { Copied::Alive } else { Copied::Forked })
     }
 }
 
@@ -172,7 +165,7 @@ impl Peers {
 
     async fn follow(&self, node: NodeId, lineage: &Lineage) -> Result<(), Copied> {
         let (lives, of) = (self.lives().clone(), lineage.clone());
-        let followed = tokio::task::spawn_blocking(move || lives.follow(node, &of)).await;
+        let followed = tasks::blocking(move || lives.follow(node, &of)).await;
         match followed {
             Ok(Ok(Standing::Forked)) => Err(Copied::Forked),
             Ok(Ok(Standing::Counts | Standing::Later { .. })) => Ok(()),

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::dial::Channel;
+use crate::tasks::Jobs;
 
 /// The longest message that goes over a line, in bytes.
 pub(super) const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -40,11 +41,11 @@ struct Waiting {
 
 impl Line {
     /// Opens a stream. Whether the peer takes it, the first message tells.
-    pub fn open(client: PeerClient<Channel>) -> Line {
+    pub fn open(client: PeerClient<Channel>, jobs: &Jobs) -> Line {
         let (calls, queue) = mpsc::channel(QUEUE_MAX);
         let waiting: Arc<Mutex<Waiting>> = Arc::default();
         let line = Line { calls, waiting: Arc::clone(&waiting) };
-        tokio::spawn(async move {
+        jobs.spawn("peer-line", async move {
             let ended = carry(client, queue, &waiting).await;
             let mut waiting = lock(&waiting);
             for (_, answer) in waiting.answers.drain() {

@@ -16,7 +16,9 @@ use caxton_proto::log::{Secret, SetSecret};
 use caxton_proto::manifest::secret::SecretName;
 use caxton_raft::deploy_log::DeployLog;
 
-pub use keys::{DATA_KEY_FILE, KeyError};
+pub use keys::KeyError;
+
+use crate::trust::DATA_KEY_FILE;
 use keys::{DataKeys, Place};
 
 /// The longest value of a secret, in bytes.

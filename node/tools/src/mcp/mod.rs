@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use caxton_proto::errors::chain;
 use caxton_proto::manifest::address::HostPattern;
 use client::{Client, Failed};
 use serde_json::Value;
@@ -284,14 +285,4 @@ impl Tool for McpTool {
     fn is_stale(&self) -> bool {
         self.0.changed.load(Ordering::Relaxed) || self.0.connected.elapsed() > DEFINITIONS_KEPT
     }
-}
-
-/// An error and its causes in one line, outermost first.
-fn chain(error: &dyn std::error::Error) -> String {
-    let (mut text, mut source) = (error.to_string(), error.source());
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -11,9 +11,8 @@ use rcgen::{CertificateParams, KeyPair};
 use ring::hkdf::{HKDF_SHA256, Prk, Salt};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
-use crate::peers::credentials::pin_of;
-use crate::tls::Authority;
-use crate::tls::succession::certified_by;
+use super::authority::{Authority, pin_of};
+use super::succession::certified_by;
 
 /// The least bytes of the secret, white space around it not counted.
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -126,7 +125,8 @@ fn derive(root: &Prk, label: &[u8]) -> Result<[u8; 32], rcgen::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls;
+    use crate::trust::authority::CA_KEY_FILE;
+    use crate::trust::succession::authority;
 
     fn secret(text: &str) -> SharedSecret {
         SharedSecret::of(text.as_bytes()).expect("a key")
@@ -139,10 +139,10 @@ mod tests {
         assert_ne!(one.pin(), other.pin());
         assert_ne!(one.credential(), other.credential());
         let dir = tempfile::tempdir().expect("a folder");
-        std::fs::write(dir.path().join(tls::CA_KEY_FILE), one.authority_pem()).expect("written");
+        std::fs::write(dir.path().join(CA_KEY_FILE), one.authority_pem()).expect("written");
         let mode = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(dir.path().join(tls::CA_KEY_FILE), mode).expect("set");
-        let authority = tls::authority(dir.path(), "a cluster").expect("made from the key");
+        std::fs::set_permissions(dir.path().join(CA_KEY_FILE), mode).expect("set");
+        let authority = authority(dir.path(), "a cluster").expect("made from the key");
         assert_eq!(pin_of(&authority.certificate), Some(one.pin()));
     }
 
