@@ -13,7 +13,8 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::generation::{Generation, LastLives};
+use crate::generation::Generation;
+use crate::last_lives::LastLives;
 use crate::member::{Fact, Member, Members};
 use crate::network::{Network, System};
 use crate::seal::{Ciphers, Keys, Sealed};

@@ -5,6 +5,8 @@
 
 pub mod generation;
 
+mod last_lives;
+
 pub mod member;
 
 pub mod change;

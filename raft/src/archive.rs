@@ -14,7 +14,8 @@ use caxton_proto::NodeId;
 use openraft::{BasicNode, CommittedLeaderId, EntryPayload};
 use rocksdb::WriteBatch;
 
-use crate::group::{Group, GroupId};
+use crate::group::Group;
+use crate::group_id::GroupId;
 use crate::log::LogStore;
 use crate::snapshot::format::{Header, Reader};
 use crate::snapshot::{SnapshotError, Snapshots};

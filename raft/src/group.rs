@@ -25,6 +25,7 @@ use tokio::time::Instant;
 pub use self::members::{ChangeError, Lag, Members};
 use self::proposer::Proposer;
 use crate::applier::Applier;
+use crate::group_id::GroupId;
 use crate::log::LogStore;
 use crate::machine::Machine;
 use crate::network::receive::{AnswerError, Receiver};
@@ -38,10 +39,6 @@ pub const COMMAND_BYTES_MAX: usize = 1 << 20;
 
 /// How long to wait for a word of who leads before asking again.
 const MOVED_WAIT: Duration = Duration::from_millis(20);
-
-/// Names a group within a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupId(pub u32);
 
 /// How a group begins on a node that never had an entry of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

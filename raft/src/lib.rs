@@ -5,6 +5,8 @@
 
 pub mod machine;
 
+mod group_id;
+
 pub mod group;
 
 pub mod deploy_log;
@@ -32,9 +34,10 @@ mod suite;
 
 pub use archive::{ArchiveError, Archived, GroupState};
 pub use group::{
-    Applied, Birth, ChangeError, Group, GroupId, Groups, Lag, Members, OpenGroupError, ProposeError, ReadError, Role,
-    Status, Timers,
+    Applied, Birth, ChangeError, Group, Groups, Lag, Members, OpenGroupError, ProposeError, ReadError, Role, Status,
+    Timers,
 };
+pub use group_id::GroupId;
 pub use identity::{
     IdentityError, NodeIdentity, Origin, adopt_identity, begin_again, identity, known_identity, mint_node,
 };

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use self::follower::Follower;
 use self::wire::{MESSAGE_BYTES_MAX, WireError};
-use crate::group::GroupId;
+use crate::group_id::GroupId;
 use crate::types::{LogId, RaftEntry, TypeConfig, Vote};
 
 /// How long a leader waits at first before it tries a node again that it could not reach; twice as long each time.

@@ -5,6 +5,7 @@
 //! at [`TOKENS_MAX`] pieces. [`Model`] is that one or another out of a folder, which candle runs; vectors of different
 //! models are never compared.
 
+mod choice;
 mod folder;
 mod forward;
 mod kernel;
@@ -14,8 +15,8 @@ mod tokens;
 mod transformer;
 mod weights;
 
+pub use choice::Choice as Kernel;
 pub use folder::{Found, OpenError};
-pub use kernel::Choice as Kernel;
 pub use layout::{HIDDEN as DIMENSIONS, TOKENS_MAX};
 pub use model::Model;
 pub use tokens::Vocabulary;

@@ -153,6 +153,7 @@ impl Router {
             load: Load::default(),
             slots: Mutex::default(),
             cores: Semaphore::new(cores),
+            jobs: Jobs::default(),
         }))
     }
 

@@ -16,7 +16,7 @@ use crate::cli::upload::{self, Sent};
 use crate::cli::workspace::Workspace;
 use crate::cli::workspace::scan::Scan;
 use crate::cli::workspace::state::{self, State};
-use crate::cli::{CliError, Context, diagnostics, text};
+use crate::cli::{CliError, Context, check, diagnostics, text};
 use crate::client::{ClientError, Retry};
 use crate::tasks;
 
@@ -132,7 +132,7 @@ impl Deploy<'_> {
             let scan = workspace.scan()?;
             let base = State::load(&workspace, &id).and_then(|state| state.base);
             let before = base.and_then(|base| state::load_tree(&workspace, base.root));
-            let checked = diagnostics::check(&workspace, &scan.tree, before.as_ref())?;
+            let checked = check::check(&workspace, &scan.tree, before.as_ref())?;
             let outside = checked.tools.iter().filter(|(_, tool)| !tool.manifest.kind.is_sandboxed());
             let outside = outside.map(|(name, _)| name.to_string()).collect();
             Ok::<_, CliError>((scan, checked.warnings, outside))

@@ -9,15 +9,13 @@ use std::time::Duration;
 
 use caxton_proto::NodeId;
 use caxton_proto::peer::pb::{Verdict, VouchRequest};
-use caxton_proto::refusal::Refusal;
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
-use tonic::{Code, Status};
 use tracing::{info, warn};
 
 use super::lives::{Lineage, Standing};
-use super::refusal::{COPY, refuse};
+use super::refusal::Copied;
 use super::{DialError, Peers, dial};
 use crate::errors::chain;
 use crate::tasks;
@@ -28,22 +26,6 @@ const ALIVE_TIMEOUT: Duration = Duration::from_millis(800);
 const VOUCH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a node that starts waits for somebody to let it in, when somebody is there.
 const INTRODUCE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A process may not take part as the node that it says it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Copied {
-    /// The node is there and answers.
-    #[error("{COPY} that runs: another process has its identity, and answers")]
-    Alive,
-    /// The node has gone on without it.
-    #[error(
-        "{COPY}, or of an older state of it: the node has gone on in another process, of which this one's data directory knows nothing"
-    )]
-    Forked,
-    /// It could not be written down, and so does not hold.
-    #[error("the node is not let in: that it is there could not be written down")]
-    Unwritten,
-}
 
 /// A node that starts is not let in by any other.
 #[derive(Debug, thiserror::Error)]
@@ -59,17 +41,6 @@ pub enum NotIntroduced {
         /// Where one of them is.
         address: String,
     },
-}
-
-impl Copied {
-    /// What a node of the cluster answers to such a process.
-    pub fn status(self) -> Status {
-        match self {
-            Copied::Alive => refuse(Code::PermissionDenied, Refusal::CopyAlive, self.to_string()),
-            Copied::Forked => refuse(Code::PermissionDenied, Refusal::CopyForked, self.to_string()),
-            Copied::Unwritten => Status::unavailable(self.to_string()),
-        }
-    }
 }
 
 impl Peers {

@@ -158,7 +158,10 @@ impl Channel {
             // It gets a handle without a line: one that held itself would never end.
             Some(_) | None => {
                 let bare = Channel { line: Arc::default(), ..self.clone() };
-                Arc::clone(line.insert(Arc::new(Line::open(client(bare), &self.jobs))))
+                // The client goes with the call that opens the stream: the connection closes when nobody but the stream
+                // needs it.
+                let open = |calls| async move { client(bare).raft_line(calls).await.map(Response::into_inner) };
+                Arc::clone(line.insert(Arc::new(Line::begin(&self.jobs, open))))
             }
         }
     }

@@ -34,13 +34,13 @@ use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio::sync::{broadcast, watch};
 
-pub use admission::{Copied, NotIntroduced};
+pub use admission::NotIntroduced;
 pub use book::Book;
 pub use dial::{Channel, DialError, dial_stranger};
 use dial::{Dialer, ORIGIN};
 use link::Link;
 pub use lives::Lives;
-pub use refusal::is_refusal;
+pub use refusal::{Copied, is_refusal};
 use tracing::debug;
 
 use crate::tasks::Jobs;

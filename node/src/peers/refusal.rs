@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 /// What a node hears that was removed from the cluster.
 const REMOVED: &str = "this node was removed from the cluster";
 /// What a process hears that may not take part begins with this.
-pub(super) const COPY: &str = "this process is a copy of a node";
+const COPY: &str = "this process is a copy of a node";
 /// What a process hears whose node is there and answers in another process.
 const COPY_ALIVE: &str = "this process is a copy of a node that runs: another process has its identity, and answers";
 
@@ -20,6 +20,33 @@ pub fn refuse(code: Code, why: Refusal, sentence: impl Into<String>) -> Status {
     let mut status = Status::new(code, sentence);
     status.metadata_mut().insert(METADATA_KEY, MetadataValue::from_static(why.code()));
     status
+}
+
+/// A process may not take part as the node that it says it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Copied {
+    /// The node is there and answers.
+    #[error("{COPY} that runs: another process has its identity, and answers")]
+    Alive,
+    /// The node has gone on without it.
+    #[error(
+        "{COPY}, or of an older state of it: the node has gone on in another process, of which this one's data directory knows nothing"
+    )]
+    Forked,
+    /// It could not be written down, and so does not hold.
+    #[error("the node is not let in: that it is there could not be written down")]
+    Unwritten,
+}
+
+impl Copied {
+    /// What a node of the cluster answers to such a process.
+    pub fn status(self) -> Status {
+        match self {
+            Copied::Alive => refuse(Code::PermissionDenied, Refusal::CopyAlive, self.to_string()),
+            Copied::Forked => refuse(Code::PermissionDenied, Refusal::CopyForked, self.to_string()),
+            Copied::Unwritten => Status::unavailable(self.to_string()),
+        }
+    }
 }
 
 /// The answer to a node that was removed from the cluster.
@@ -83,7 +110,6 @@ pub fn is_refusal(status: &Status) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peers::Copied;
 
     /// The sentences of the builds before the codes, to the letter: they compare what they hear, and this build what they
     /// say.

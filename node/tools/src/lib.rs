@@ -26,6 +26,7 @@ mod reuse;
 mod sandbox;
 mod schema;
 mod scratch;
+mod spec;
 mod tool;
 mod wasi;
 
@@ -33,8 +34,9 @@ pub use compile::{COMPILE_COMMAND, CompileError, Compiler, compile_child_main};
 pub use grants::Grants;
 pub use limits::{CompileLimits, Limits};
 pub use loaded::SandboxedTool;
-pub use sandbox::{LoadError, Sandbox, Settings, Spec};
+pub use sandbox::{LoadError, Sandbox, Settings};
 pub use schema::Schema;
+pub use spec::Spec;
 pub use tool::{
     CallContext, CallError, CallReport, CallResult, Called, Calling, Content, Ended, Kind, Tool, ToolDefinition,
 };

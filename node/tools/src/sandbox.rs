@@ -1,15 +1,15 @@
 //! Loads tools from WebAssembly bytes. Everything that tools share belongs to it: engine, threads, cache, network.
 
-use crate::compile::{Cache, CompileError, Compiler, Space};
-use crate::engine::{self, Ticker};
-use crate::grants::Grants;
+use crate::compile::{Cache, CompileError, Compiler};
+use crate::engine::{self, Space, Ticker};
 use crate::guest::Terms;
-use crate::limits::{CompileLimits, Limits};
+use crate::limits::CompileLimits;
 use crate::loaded::{Code, Loaded, SandboxedTool};
 use crate::mcp::{self, ConnectError, McpTool, ServerSpec};
 use crate::network::{Fetcher, Network};
 use crate::pool::Pool;
 use crate::reuse::Shelf;
+use crate::spec::Spec;
 use crate::tool::{CallError, Kind, ToolDefinition};
 use crate::{command, component, core_module, definitions, imports, scratch};
 use std::path::PathBuf;
@@ -59,19 +59,6 @@ impl Default for Settings {
             networks: Vec::new(),
         }
     }
-}
-
-/// A tool server to load.
-#[derive(Debug, Clone)]
-pub struct Spec {
-    /// Its name.
-    pub name: String,
-    /// What its bytes are.
-    pub kind: Kind,
-    /// What it may reach.
-    pub grants: Grants,
-    /// How much each call may use.
-    pub limits: Limits,
 }
 
 /// Why a tool cannot be loaded.

@@ -8,10 +8,9 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::address::HttpUrl;
-use super::agent::{FALLBACK_MAX, LINE_BYTES_MAX, WORD_BYTES_MAX};
-use super::read::{Section, Value};
+use super::limits::{FALLBACK_MAX, LINE_BYTES_MAX, WORD_BYTES_MAX};
+use super::read::{Section, Value, note_secret};
 use super::secret::{InvalidKeySource, KeySource};
-use super::tool::note_secret;
 use super::units::serialize_duration;
 use crate::diagnostic::code;
 use crate::tree::TreePath;

@@ -9,9 +9,9 @@ use semver::Version;
 use serde::Serialize;
 
 use super::address::{HostPattern, HttpUrl};
-use super::agent::{FIRST_VERSION, LINE_BYTES_MAX, WORD_BYTES_MAX};
+use super::limits::{FIRST_VERSION, LINE_BYTES_MAX, WORD_BYTES_MAX};
 use super::prompt;
-use super::read::{Document, Section, Value, read_version};
+use super::read::{Document, Section, Value, note_secret, read_version};
 use super::secret::{GivenValue, SecretName};
 use super::units::serialize_duration;
 use crate::ToolName;
@@ -320,14 +320,6 @@ fn read_headers(section: Section<'_, '_>) -> BTreeMap<String, GivenValue> {
         headers.insert((*name.get_ref()).to_owned(), given);
     }
     headers
-}
-
-/// Notes a value that should have been a secret's name, without showing it.
-pub(super) fn note_secret(value: &Value<'_, '_>, message: &str, label: &str) {
-    let document = value.document();
-    let problem = value.diagnostic(code::SECRET_IN_FILE, message).at(document.place(value.span()), label);
-    let help = "files are deployed, kept and shown: put the value into a secret with \"caxton secrets set NAME\"";
-    document.note(problem.redacted().help(help));
 }
 
 fn read_grants(root: &mut Section<'_, '_>) -> Grants {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::address::{HostPattern, HttpUrl};
-use super::agent::{LINE_BYTES_MAX, WORD_BYTES_MAX};
+use super::limits::{LINE_BYTES_MAX, WORD_BYTES_MAX};
 use super::provider::{Budget, Provider, ProviderRef};
 use super::read::{Document, Section};
 use super::secret::SecretName;

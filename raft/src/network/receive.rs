@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use super::Links;
 use super::wire::{self, Chunk, ChunkAnswer, Request, TakeOverAnswer};
-use crate::group::GroupId;
+use crate::group_id::GroupId;
 use crate::snapshot::{SnapshotError, SnapshotFile, Snapshots};
 use crate::types::{LogId, Membership, Raft, TypeConfig, Vote, chain};
 

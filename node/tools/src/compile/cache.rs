@@ -4,7 +4,8 @@
 //! else wrote, that was changed, or that belongs to another module is made again, and never run.
 
 use super::child::{self, Compiler, Failed};
-use super::{Space, inspect::inspect};
+use super::inspect::inspect;
+use crate::engine::Space;
 use crate::limits::CompileLimits;
 use crate::tool::Kind;
 use ring::hmac;

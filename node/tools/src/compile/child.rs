@@ -1,8 +1,7 @@
 //! The process that compiles: its limits, its work, and the parent's side of it.
 
-use super::Space;
 use super::inspect::inspect;
-use crate::engine;
+use crate::engine::{self, Space};
 use crate::limits::CompileLimits;
 use crate::tool::Kind;
 use rustix::process::{Resource, Rlimit, setrlimit};
