@@ -1,6 +1,6 @@
 //! The Caxton node: everything between an HTTP request or a command line and the replicated log.
 
-#![cfg_attr(not(test), warn(clippy::print_stdout))]
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::disallowed_methods))]
 
 pub mod cli;
 

@@ -1,10 +1,10 @@
 //! Points in time as the log counts them and as people read them, and the one place that asks the system's clock for
 //! them.
 //!
-//! What has to be pure (`State::apply`, plans, policies) takes a time as an argument. clippy refuses `SystemTime::now`
-//! everywhere else.
+//! What has to be pure (`State::apply`, plans, policies) takes a time as an argument. clippy refuses to ask
+//! the clock anywhere else.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
@@ -13,7 +13,19 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// The time as the logs count it: milliseconds since 1970, and 0 where the system's clock stands before that.
 pub fn now_ms() -> u64 {
-    since_1970().map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    let since = system_now().duration_since(UNIX_EPOCH).ok();
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The time as calendars count it; 1970 where the system's clock stands outside of them.
+pub fn now() -> Timestamp {
+    Timestamp::try_from(system_now()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// The time as the file system counts it.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+pub fn system_now() -> SystemTime {
+    SystemTime::now()
 }
 
 /// The number of the day that a time is in, counted in UTC from 1970.
@@ -26,11 +38,6 @@ pub fn day_of(unix_ms: u64) -> u64 {
 pub fn rfc3339(unix_ms: u64) -> String {
     let moment = i64::try_from(unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     format!("{:.3}", moment.unwrap_or(Timestamp::MAX))
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
-fn since_1970() -> Option<Duration> {
-    SystemTime::now().duration_since(UNIX_EPOCH).ok()
 }
 
 #[cfg(test)]

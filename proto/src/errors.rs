@@ -1,17 +1,16 @@
 //! An error with its causes in one line: how one part of Caxton tells another, or a log, what went wrong.
 
-use std::error::Error;
-
 /// An error and what caused it, from the outermost to the innermost, joined by `: `.
 ///
 /// An error of ours never prints its source itself, so nothing is said twice.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
     use std::fmt;
 
     use super::*;

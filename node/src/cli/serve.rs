@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::cli::output::{BOLD, DIM, GOOD, paint};
 use crate::cli::{CliError, Context};
-use crate::config::{self, Config, Draft, Home, Problems};
+use crate::config::{self, Config, Draft, Home, Problems, environment};
 use crate::node::{Node, StartError};
 use crate::tasks::{self, Jobs};
 use crate::telemetry::{Telemetry, TelemetryError};
@@ -116,8 +116,7 @@ fn settings(args: Args, context: &Context) -> Result<Config, CliError> {
     if let Some(file) = &args.config {
         draft.file(file);
     }
-    let text = |value: std::ffi::OsString| value.into_string().ok();
-    draft.environment(std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))));
+    draft.environment(environment::variables());
     if let Some(dir) = &context.global.data_dir {
         draft.flag("--data-dir", "data.dir", dir.display().to_string());
     }

@@ -28,7 +28,7 @@ use crate::cluster::join::Introduction;
 use crate::cluster::keyring::{self, Keyring};
 use crate::cluster::service::{self, Service};
 use crate::cluster::{self, Cluster};
-use crate::config::Config;
+use crate::config::{Config, environment};
 use crate::conversations::Conversations;
 use crate::deploy::pins::Pins;
 use crate::deploy::{Deployer, Limits, Rules};
@@ -119,7 +119,6 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         listen,
         advertise,
         peer_address: &own.peer_address,
-        client_url: &own.client_url,
         interval: config.cluster.gossip_interval,
         forget_after: config.cluster.gossip_forget,
     });
@@ -173,7 +172,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
     let event_streams = Arc::new(Semaphore::new(config.http.event_streams_max as usize));
     let routing = Router::new(Vectors::at(&dir.join("cache"), sentences), RouterLimits::default());
     let providers =
-        Providers::new(ProviderSettings::from_env(utf8_variables()))?.with_secrets(Arc::new(secrets.clone()));
+        Providers::new(ProviderSettings::from_env(environment::variables()))?.with_secrets(Arc::new(secrets.clone()));
     let mut models = Models::new(providers);
     if !config.llm.record.as_os_str().is_empty() {
         models = models.recorded(tape(&config.llm.record)?);
@@ -263,7 +262,7 @@ fn tool_settings(dir: &Path, config: &Config) -> ToolSettings {
         networks: tools.networks.0.clone(),
         threads: usize::try_from(tools.threads).unwrap_or(usize::MAX),
         queue: usize::try_from(tools.queue_max).unwrap_or(usize::MAX),
-        processes: tools.processes.then(|| utf8_variables().filter(named).collect()),
+        processes: tools.processes.then(|| environment::variables().filter(named).collect()),
     }
 }
 
@@ -287,11 +286,6 @@ fn tape(dir: &Path) -> Result<Tape, StartError> {
     let tape = Tape::open(dir).map_err(|source| StartError::Record { dir: dir.to_owned(), source })?;
     warn!(dir = %dir.display(), "what language models answer is recorded, word for word");
     Ok(tape)
-}
-
-/// The environment's variables that are text.
-fn utf8_variables() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn rules(config: &Config) -> Rules {

@@ -160,7 +160,7 @@ impl Channel {
                 let bare = Channel { line: Arc::default(), ..self.clone() };
                 // The client goes with the call that opens the stream: the connection closes when nobody but the stream
                 // needs it.
-                let open = |calls| async move { client(bare).raft_line(calls).await.map(Response::into_inner) };
+                let open = |calls| async move { client(bare).raft_line(calls).await.map(tonic::Response::into_inner) };
                 Arc::clone(line.insert(Arc::new(Line::begin(&self.jobs, open))))
             }
         }

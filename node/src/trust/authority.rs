@@ -4,12 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use caxton_proto::Digest;
-use jiff::{Timestamp, ToSpan, tz::TimeZone};
+use jiff::{ToSpan, tz::TimeZone};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::files::{FileError, read_or_create, write_private};
+use crate::time::now;
 
 /// The file of the folder `tls` with the authority's key.
 pub const CA_KEY_FILE: &str = "ca.key";
@@ -151,7 +152,7 @@ fn name_of(path: &Path) -> Option<String> {
 
 /// Makes a certificate valid from yesterday, which forgives clocks that are off, for that many days.
 pub fn valid_for(params: &mut CertificateParams, days: i64) {
-    let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
+    let today = now().to_zoned(TimeZone::UTC).date();
     let [from, to] = [-1, days].map(|days| {
         let date = today.saturating_add(days.days());
         rcgen::date_time_ymd(date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
