@@ -17,15 +17,15 @@ pub enum GenerationError {
     /// The file holds something else than a number: it was written by nobody we know.
     #[error("{path} does not hold a generation; remove it if no other program owns it, and start again")]
     Damaged {
-        /// The file.
+        /// The file that holds something else.
         path: PathBuf,
     },
     /// The file cannot be read or written.
     #[error("cannot keep the gossip generation in {path}")]
     Io {
-        /// The file.
+        /// The file that could not be read or written.
         path: PathBuf,
-        /// Why.
+        /// What the file system answered.
         #[source]
         source: io::Error,
     },

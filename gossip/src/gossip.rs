@@ -46,9 +46,9 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot gossip on UDP {listen}")]
 pub struct JoinError {
-    /// The address.
+    /// The UDP address that could not be listened on.
     pub listen: SocketAddr,
-    /// Why.
+    /// What the system answered.
     #[source]
     source: Box<dyn std::error::Error + Send + Sync>,
 }

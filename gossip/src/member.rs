@@ -33,7 +33,7 @@ impl Fact {
 /// A member that is alive as far as this node can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Its id.
+    /// The node's id, which it keeps over all its lives.
     pub node: NodeId,
     /// Which life of it.
     pub generation: Generation,

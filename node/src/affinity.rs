@@ -34,7 +34,6 @@ pub fn groups(shards: NonZeroU32) -> impl Iterator<Item = GroupId> {
 /// Why it is not known how many shards there are.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardsError {
-    /// The copy.
     #[error("the number of shards cannot be noted")]
     Note(#[from] FileError),
     /// The deploy log.

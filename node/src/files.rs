@@ -13,7 +13,6 @@ pub enum FileError {
     /// The file system said no.
     #[error("{path} {what}")]
     Io {
-        /// The file.
         path: PathBuf,
         /// What was being done.
         what: &'static str,
@@ -25,12 +24,7 @@ pub enum FileError {
     #[error(
         "{path} can be read by others (mode {mode:o}); run `chmod 600 {path}`, and make a new one if it may have leaked"
     )]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
+    Exposed { path: PathBuf, mode: u32 },
     /// The operating system gives no random bytes.
     #[error("the operating system gives no random bytes")]
     Random,

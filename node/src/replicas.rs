@@ -49,7 +49,6 @@ pub enum EnsureError {
     /// No other node has it, or none can be reached.
     #[error("{missing} of its artifacts are on no node that can be reached, {first} for one")]
     Nowhere {
-        /// How many.
         missing: usize,
         /// One of them.
         first: Digest,

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -63,8 +65,8 @@ impl Failure {
     }
 }
 
-/// The tasks of one owner.
-#[derive(Debug)]
+/// The tasks of one owner. A clone is a handle on the same.
+#[derive(Debug, Clone)]
 pub struct Tasks {
     stop: CancellationToken,
     cut: CancellationToken,
@@ -91,14 +93,10 @@ impl Tasks {
         work: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
         let work = start(work.instrument(info_span!("task", name)));
-        let mut id = 0;
-        self.running.send_modify(|running| {
-            id = running.last_key_value().map_or(0, |(last, _)| last + 1);
-            running.insert(id, name);
-        });
-        let (stop, cut, failure, running) =
-            (self.stop.clone(), self.cut.clone(), self.failure.clone(), self.running.clone());
+        let entry = self.enter(name);
+        let (stop, cut, failure) = (self.stop.clone(), self.cut.clone(), self.failure.clone());
         start(async move {
+            let _entry = entry;
             let aborter = work.abort_handle();
             let ended = tokio::select! {
                 ended = work => Some(ended),
@@ -113,8 +111,32 @@ impl Tasks {
                 Some(Err(join)) if join.is_panic() => failed("panicked".to_owned()),
                 Some(Err(_)) => {}
             }
-            running.send_modify(|running| _ = running.remove(&id));
         });
+    }
+
+    /// Runs a job: work that comes to an end by itself, and concerns nobody but whoever waits for it. It goes on when nobody
+    /// waits any more, until it ends or its owner's tasks are cut off.
+    pub fn spawn_job<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Job<T> {
+        let (entry, cut) = (self.enter(name), self.cut.clone());
+        let span = tracing::Span::current();
+        let work = async move {
+            let _entry = entry;
+            cut.run_until_cancelled_owned(work).await
+        };
+        Job(start(work.instrument(span)))
+    }
+
+    fn enter(&self, name: &'static str) -> Entry {
+        let mut id = 0;
+        self.running.send_modify(|running| {
+            id = running.last_key_value().map_or(0, |(last, _)| last + 1);
+            running.insert(id, name);
+        });
+        Entry { id, running: Arc::clone(&self.running) }
     }
 
     /// Asks all tasks to end, waits for at most `grace`, and cuts off those that go on.
@@ -132,8 +154,48 @@ impl Tasks {
     }
 }
 
-/// The jobs of one owner: work that ends by itself, such as a turn, a connection or a look at a peer. A clone is a handle on
-/// the same.
+/// A place among the tasks that run, until it is dropped.
+struct Entry {
+    id: u64,
+    running: Arc<watch::Sender<BTreeMap<u64, &'static str>>>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.running.send_modify(|running| _ = running.remove(&self.id));
+    }
+}
+
+/// Work that comes to an end by itself; waiting for it is up to whoever holds this.
+#[derive(Debug)]
+pub struct Job<T>(JoinHandle<Option<T>>);
+
+/// A job came to no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JobError {
+    /// Its owner stops.
+    #[error("the work was cut off, because the node stops")]
+    CutOff,
+    /// It panicked: a defect.
+    #[error("the work panicked")]
+    Panicked,
+}
+
+impl<T> Future for Job<T> {
+    type Output = Result<T, JobError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|ended| match ended {
+            Ok(Some(done)) => Ok(done),
+            Ok(None) => Err(JobError::CutOff),
+            Err(error) if error.is_panic() => Err(JobError::Panicked),
+            Err(_) => Err(JobError::CutOff),
+        })
+    }
+}
+
+/// The jobs of a part of the node that has no tasks: work that ends by itself, such as a connection or a look at a peer. A
+/// clone is a handle on the same. What the node waits for when it stops, a turn, is a job of its [`Tasks`].
 #[derive(Debug, Clone, Default)]
 pub struct Jobs(Arc<Running>);
 
@@ -300,5 +362,20 @@ mod tests {
         tasks.spawn("deaf", std::future::pending::<Result<(), Gone>>());
         tasks.stop(Duration::from_millis(20)).await;
         assert!(failure.0.borrow().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_job_ends_by_itself_goes_on_alone_and_is_cut_off_with_its_owner() {
+        let failure = Failure::default();
+        let tasks = Tasks::new(failure.clone());
+        assert_eq!(tasks.spawn_job("sum", async { 1 + 1 }).await, Ok(2));
+        assert_eq!(tasks.spawn_job("broken", async { panic!("a bug") }).await, Err::<(), _>(JobError::Panicked));
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        drop(tasks.spawn_job("alone", async move { sender.send(7).ok() }));
+        assert_eq!(receiver.await, Ok(7), "nobody waited for it");
+        let endless = tasks.spawn_job("endless", std::future::pending::<()>());
+        tasks.stop(Duration::ZERO).await;
+        assert_eq!(endless.await, Err(JobError::CutOff));
+        assert!(failure.0.borrow().is_none(), "a job stops no node");
     }
 }

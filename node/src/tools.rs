@@ -160,7 +160,7 @@ impl Tools {
         let load = || async move {
             let tool = name.to_string();
             // Compiling takes long, and reading from the disk some time: neither happens on a thread that serves.
-            let loaded = tokio::task::spawn_blocking(move || shared.load(&catalog, &name)).await;
+            let loaded = crate::tasks::blocking(move || shared.load(&catalog, &name)).await;
             let broken = |why: String| Err(Unusable::Broken { tool, why });
             (loaded.unwrap_or_else(|error| broken(error.to_string())), Instant::now())
         };

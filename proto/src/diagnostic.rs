@@ -70,13 +70,13 @@ pub mod code {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// It does.
+    /// It stops a deployment.
     Error,
     /// It does not, and someone should look.
     Warning,
 }
 
-/// One problem.
+/// One problem of a file: what is wrong, where, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
     /// Whether it stops a deployment.
@@ -116,9 +116,9 @@ pub struct Place {
 /// A file's text, for placing diagnostics in it.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'t> {
-    /// The file.
+    /// The file's path in the workspace.
     pub path: &'t TreePath,
-    /// Its text.
+    /// The file's whole text, out of which lines are shown.
     pub text: &'t str,
 }
 
@@ -161,7 +161,7 @@ fn cut(line: &str, at: usize) -> (String, usize) {
 /// Whether text is coloured for a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Color {
-    /// Plain text.
+    /// Plain text, without escape sequences.
     Never,
     /// With ANSI escapes.
     Always,

@@ -21,7 +21,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Every code.
+    /// Every code that this build knows.
     pub const ALL: [Refusal; 5] =
         [Refusal::CopyAlive, Refusal::CopyForked, Refusal::Removed, Refusal::Version, Refusal::Credential];
 

@@ -3,6 +3,8 @@
 //! openraft's types do not leave this crate, so that its version can move. Standing alone is a group of one voter:
 //! nothing here asks whether there are others. An acknowledged command is on disk on a majority of the voters.
 
+#![warn(missing_docs)]
+
 pub mod machine;
 
 mod group_id;

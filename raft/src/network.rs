@@ -61,9 +61,9 @@ pub enum TransportError {
     /// longer and longer.
     #[error("node {node} cannot be reached")]
     Unreachable {
-        /// The node.
+        /// The node that the message was for.
         node: NodeId,
-        /// Why not.
+        /// What went wrong on the way to it.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },

@@ -19,6 +19,28 @@ const FILE_LINES_MAX: usize = 1_000;
 /// A committed file larger than this is data that belongs elsewhere.
 const FILE_BYTES_MAX: u64 = 512 << 10;
 
+/// A doc comment with fewer words is none.
+const DOC_WORDS_MIN: usize = 3;
+
+/// Where such comments are yet: folders that are being rewritten, and those whose comments are shown to people as the help
+/// of a command or the description of a field.
+const BARE_DOCS: &[&str] = &[
+    "node/src/agent/",
+    "node/src/api",
+    "node/src/auth/",
+    "node/src/cli/",
+    "node/src/client/",
+    "node/src/cluster/",
+    "node/src/config/",
+    "node/src/conversations/",
+    "node/src/http/",
+    "node/src/invoke/",
+    "node/src/llm/",
+    "node/src/problem.rs",
+    "node/src/telemetry",
+    "node/src/tools.rs",
+];
+
 /// What each crate may use of the others. The order of the rows is the order of the floors.
 const MAY_USE: [(&str, &[&str]); 7] = [
     ("caxton-proto", &[]),
@@ -191,6 +213,44 @@ fn every_rust_file_says_what_it_is_and_is_not_too_long() {
         }
     }
     none(problems);
+}
+
+/// The lines of a file with a doc comment of one or two words, which says no more than the name below it.
+fn bare_docs(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut doc: Vec<&str> = Vec::new();
+    for (number, line) in text.lines().chain([""]).enumerate() {
+        match line.trim_start().strip_prefix("///") {
+            Some(words) => doc.push(words),
+            None => {
+                let words = doc.join(" ");
+                if !doc.is_empty() && words.split_whitespace().count() < DOC_WORDS_MIN {
+                    found.push((number + 1 - doc.len(), words.trim().to_owned()));
+                }
+                doc.clear();
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_doc_comment_is_a_sentence_or_is_not_there() {
+    let mut problems = Vec::new();
+    let shipped = |file: &String| SOURCES.iter().any(|folder| file.starts_with(folder));
+    for file in rust_files().filter(shipped).filter(|file| !BARE_DOCS.iter().any(|folder| file.starts_with(folder))) {
+        for (line, words) in bare_docs(&text(&file)) {
+            problems.push(format!("{file}:{line}: \"{words}\" says no more than the name: a sentence, or nothing"));
+        }
+    }
+    none(problems);
+}
+
+#[test]
+fn a_doc_comment_of_two_words_is_found() {
+    let text = "/// Why.\nA,\n/// The file.\nfile: u8,\n/// The file that is read.\n/// It.\nfile: u8,\n//! It.\n    /// Its name.";
+    let found: Vec<_> = bare_docs(text).into_iter().map(|(line, _)| line).collect();
+    assert_eq!(found, [1, 3, 9]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub enum Choice {
     NeonDot,
     /// 64-bit Arm with NEON.
     Neon,
-    /// Any processor.
+    /// Portable code, for any processor.
     Plain,
 }
 

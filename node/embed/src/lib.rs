@@ -5,6 +5,8 @@
 //! at [`TOKENS_MAX`] pieces. [`Model`] is that one or another out of a folder, which candle runs; vectors of different
 //! models are never compared.
 
+#![warn(missing_docs)]
+
 mod choice;
 mod folder;
 mod forward;
@@ -50,7 +52,7 @@ impl Vector {
         Self(values)
     }
 
-    /// Its numbers.
+    /// The vector's numbers, as many as the model has dimensions.
     pub fn as_slice(&self) -> &[f32] {
         &self.0
     }

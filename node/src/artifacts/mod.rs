@@ -43,7 +43,6 @@ const COMPACT_BYTES_MIN: u64 = 16 << 20;
 #[error("the artifact store {} cannot be opened; if it is damaged, restore it from a backup, or move it away and deploy \
     every workspace again", dir.display())]
 pub struct OpenError {
-    /// Its folder.
     pub dir: PathBuf,
     /// What RocksDB says, which names the file.
     #[source]
@@ -80,7 +79,6 @@ pub enum GetError {
     Corrupt {
         /// Whose it is.
         workspace: WorkspaceId,
-        /// Its name.
         digest: Digest,
         /// What RocksDB says, when it saw the damage first.
         #[source]
@@ -91,7 +89,6 @@ pub enum GetError {
     Missing {
         /// Whose it would be.
         workspace: WorkspaceId,
-        /// Its name.
         digest: Digest,
     },
     /// The store failed.

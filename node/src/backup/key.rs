@@ -25,19 +25,14 @@ impl std::fmt::Debug for RecoveryKey {
 /// Why a recovery key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// Its file.
     #[error("the file of the recovery key cannot be read or made")]
     File(#[from] FileError),
     /// The file holds something else.
     #[error("{} holds no recovery key", .path.display())]
-    NotAKey {
-        /// The file.
-        path: PathBuf,
-    },
+    NotAKey { path: PathBuf },
     /// The archive was sealed with another key.
     #[error("the archive's keys were sealed with the recovery key {wanted}, and this one is {given}")]
     Another {
-        /// The archive's.
         wanted: String,
         /// The one that was given.
         given: String,

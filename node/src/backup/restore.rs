@@ -27,7 +27,6 @@ const WRITE_BYTES: usize = 8 << 20;
 /// Why nothing was restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The archive.
     #[error(transparent)]
     Archive(#[from] VerifyError),
     /// The recovery key.
@@ -35,16 +34,11 @@ pub enum RestoreError {
     Key(#[from] KeyError),
     /// There is something already.
     #[error("{} is not empty", .dir.display())]
-    NotEmpty {
-        /// The folder.
-        dir: PathBuf,
-    },
+    NotEmpty { dir: PathBuf },
     /// A folder or a file of it.
     #[error("{} cannot be used", .dir.display())]
     Folder {
-        /// The folder.
         dir: PathBuf,
-        /// Why not.
         #[source]
         source: io::Error,
     },
@@ -53,14 +47,10 @@ pub enum RestoreError {
     Read(#[source] io::Error),
     /// The keys that are in it.
     #[error("the archive does not have the key file {file}")]
-    KeyMissing {
-        /// Which.
-        file: &'static str,
-    },
+    KeyMissing { file: &'static str },
     /// A file with a key.
     #[error(transparent)]
     Secret(#[from] FileError),
-    /// The log.
     #[error(transparent)]
     Log(#[from] ArchiveError),
     /// The log's mark.
@@ -69,7 +59,6 @@ pub enum RestoreError {
     /// The content's store.
     #[error(transparent)]
     Artifacts(#[from] crate::artifacts::OpenError),
-    /// Content.
     #[error("content cannot be written")]
     Put(#[from] PutError),
     /// The node's identity.

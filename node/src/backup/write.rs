@@ -36,9 +36,7 @@ pub enum BackupError {
     /// What was acknowledged is not known.
     #[error("group {group} cannot be read")]
     Read {
-        /// The group.
         group: u32,
-        /// Why not.
         #[source]
         source: ReadError,
     },
@@ -48,9 +46,7 @@ pub enum BackupError {
     /// Content of a revision that is kept is not on this node and could not be fetched.
     #[error("content of workspace `{workspace}` is missing")]
     Content {
-        /// The workspace.
         workspace: WorkspaceId,
-        /// Why.
         #[source]
         source: EnsureError,
     },
@@ -60,7 +56,6 @@ pub enum BackupError {
     /// The recovery key.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The header.
     #[error("the header cannot be written")]
     Header(#[source] serde_json::Error),
 }
@@ -78,11 +73,9 @@ enum Broken {
 pub struct Source {
     /// The data directory.
     pub dir: PathBuf,
-    /// The cluster.
     pub cluster: Cluster,
     /// The deploy log.
     pub log: DeployLog,
-    /// The content.
     pub artifacts: Artifacts,
     /// Brings content here that only others have.
     pub replicas: Replicas,

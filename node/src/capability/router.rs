@@ -57,10 +57,7 @@ pub enum RouteError {
     Empty,
     /// The first index takes long: there are thousands of phrases to read.
     #[error("the capabilities of workspace `{workspace}` are still being prepared")]
-    Preparing {
-        /// Which.
-        workspace: WorkspaceId,
-    },
+    Preparing { workspace: WorkspaceId },
     /// A thread ended without an answer.
     #[error("routing stopped before it had an answer")]
     Stopped,

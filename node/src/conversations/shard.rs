@@ -64,7 +64,7 @@ impl Shard {
     /// Opens the shard's state in `dir`, and its group.
     pub async fn open(dir: &Path, groups: &Groups, id: GroupId, birth: Birth) -> Result<Shard, OpenError> {
         let file = dir.join(format!("shard-{}.db", id.0));
-        let state = match tokio::task::spawn_blocking(move || State::open(&file)).await {
+        let state = match crate::tasks::blocking(move || State::open(&file)).await {
             Ok(opened) => opened?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
@@ -125,7 +125,7 @@ impl Shard {
         read: impl FnOnce(&State) -> Result<R, ReadError> + Send + 'static,
     ) -> Result<R, ReadError> {
         let state = Arc::clone(&self.state);
-        match tokio::task::spawn_blocking(move || read(&state)).await {
+        match crate::tasks::blocking(move || read(&state)).await {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }

@@ -11,7 +11,6 @@ use crate::time::now_ms;
 
 /// A deployment that the log has.
 pub(super) struct Accepted {
-    /// It.
     pub deployment: Arc<Deployment>,
     /// What it changed.
     pub changes: Vec<ItemChange>,

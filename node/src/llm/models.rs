@@ -190,7 +190,7 @@ impl Models {
         let Some(tape) = self.tape.clone() else { return };
         let exchange = Exchange::of(&ask.request, reply);
         let (workspace, provider) = (ask.account.workspace.clone(), target.provider.clone());
-        let kept = tokio::task::spawn_blocking(move || tape.keep(&workspace, &provider, &exchange));
+        let kept = crate::tasks::blocking(move || tape.keep(&workspace, &provider, &exchange));
         if let Ok(Err(error)) = kept.await {
             warn!(provider = %target.provider, %error, "a model's answer could not be recorded");
         }

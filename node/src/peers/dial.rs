@@ -52,14 +52,10 @@ pub(super) const ORIGIN: &str = "caxton.peer";
 pub enum DialError {
     /// Nobody said where it is.
     #[error("nobody said yet where node {node} is")]
-    NoAddress {
-        /// The node.
-        node: NodeId,
-    },
+    NoAddress { node: NodeId },
     /// Nobody listens there.
     #[error("nobody listens at {address}")]
     Connect {
-        /// Where.
         address: String,
         /// What the system says.
         #[source]
@@ -67,16 +63,11 @@ pub enum DialError {
     },
     /// Nothing came back, not even a no.
     #[error("nothing answers at {address} within {CONNECT_TIMEOUT:?}")]
-    Silent {
-        /// Where.
-        address: String,
-    },
+    Silent { address: String },
     /// The other side is not whom it should be.
     #[error("{address} is not whom it should be")]
     Certificate {
-        /// Where.
         address: String,
-        /// Why.
         #[source]
         why: CertificateRefused,
     },
@@ -84,47 +75,27 @@ pub enum DialError {
     #[error(
         "{address} is certified by an authority that this node does not know; if the cluster's was rotated while this node was away, take the node out with `caxton cluster remove`, empty its data directory and let it join again"
     )]
-    Authority {
-        /// Where.
-        address: String,
-    },
+    Authority { address: String },
     /// The handshake failed.
     #[error("no connection could be made with {address}")]
     Handshake {
-        /// Where.
         address: String,
-        /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The other side refused the first call, or said something else than its certificate.
     #[error("{address} refuses this node: {why}")]
-    Hello {
-        /// Where.
-        address: String,
-        /// Why.
-        why: String,
-    },
+    Hello { address: String, why: String },
     /// It answered, and runs a version that this one does not understand.
     #[error("{address} runs version {version}, and this node {VERSION}; {SKEW_RULE}")]
-    Version {
-        /// Where.
-        address: String,
-        /// Its version.
-        version: String,
-    },
+    Version { address: String, version: String },
     /// It took too long.
     #[error("node {node} did not answer within {DIAL_TIMEOUT:?}")]
-    TimedOut {
-        /// The node.
-        node: NodeId,
-    },
+    TimedOut { node: NodeId },
     /// The process there is not the one that counts.
     #[error("the process that answers for node {node} is not the one that counts")]
     Copied {
-        /// The node.
         node: NodeId,
-        /// Why not.
         #[source]
         why: Copied,
     },
@@ -203,7 +174,6 @@ pub(super) struct Dialer {
     pub removed: watch::Sender<bool>,
     /// Why this process is not the one that counts, as a node of the cluster said.
     pub copied: watch::Sender<Option<Copied>>,
-    /// The connections.
     pub jobs: Jobs,
 }
 

@@ -32,18 +32,13 @@ pub enum LivesError {
     /// The file cannot be read.
     #[error("{} cannot be read", .path.display())]
     Read {
-        /// The file.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: io::Error,
     },
     /// The file holds something else.
     #[error("{} is damaged", .path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-    },
+    Damaged { path: PathBuf },
     /// The file cannot be written, or no life be drawn.
     #[error("the life of this start cannot be written down")]
     Write(#[from] FileError),

@@ -82,9 +82,7 @@ pub enum ForwardError {
     /// The connection broke.
     #[error("the connection to node {node} broke")]
     Broken {
-        /// The node.
         node: NodeId,
-        /// How.
         #[source]
         source: hyper::Error,
     },

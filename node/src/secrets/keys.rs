@@ -22,13 +22,11 @@ const KEYS_MAX: usize = 16;
 /// Why the data keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// Their file.
     #[error("the file of the data keys cannot be read or made")]
     File(#[from] FileError),
     /// The file holds something else.
     #[error("line {line} of {} is not a data key; put the file back from a backup: without it no secret opens", .path.display())]
     NotAKey {
-        /// The file.
         path: PathBuf,
         /// Where, from 1.
         line: usize,

@@ -45,7 +45,6 @@ pub enum TlsError {
     /// The authority's key is damaged.
     #[error("{} does not hold the authority's key; put it back from a backup", .path.display())]
     CaKey {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         #[source]
@@ -54,7 +53,6 @@ pub enum TlsError {
     /// What a rotation of the authority left is damaged.
     #[error("{} is damaged; put it back from another node's data directory", .path.display())]
     Succession {
-        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         #[source]
@@ -63,7 +61,6 @@ pub enum TlsError {
     /// A file of the operator's.
     #[error("{} does not hold what `{setting}` promises, in PEM", .path.display())]
     Pem {
-        /// The file.
         path: PathBuf,
         /// The setting that names it.
         setting: &'static str,
@@ -78,11 +75,9 @@ pub enum TlsError {
 
 /// What signs the certificates of a cluster's nodes.
 pub struct Authority {
-    /// Signs.
     pub issuer: Issuer<'static, KeyPair>,
     /// What clients and peers trust.
     pub certificate: CertificateDer<'static>,
-    /// Its name.
     pub name: String,
     /// The authority before this one, while both are good.
     pub before: Option<Predecessor>,

@@ -28,10 +28,7 @@ pub enum OpenError {
     AdminToken(#[source] FileError),
     /// The admin token's file has something else in it.
     #[error("{path} does not hold an admin token; remove it, and the node makes a new one")]
-    NotAToken {
-        /// The file.
-        path: PathBuf,
-    },
+    NotAToken { path: PathBuf },
     /// The signing key's file.
     #[error("the signing key cannot be read or made")]
     Key(#[from] KeyError),

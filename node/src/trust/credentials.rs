@@ -34,9 +34,7 @@ const ALPN: &[u8] = b"h2";
 /// Who a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Certified {
-    /// The cluster.
     pub cluster: Uuid,
-    /// The node.
     pub node: NodeId,
 }
 
@@ -184,12 +182,10 @@ impl Credentials {
         &self.0.dir
     }
 
-    /// This node.
     pub fn node(&self) -> NodeId {
         self.0.own.node
     }
 
-    /// Its cluster.
     pub fn cluster(&self) -> Uuid {
         self.0.own.cluster
     }

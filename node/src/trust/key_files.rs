@@ -27,11 +27,7 @@ const FILE_BYTES_MAX: usize = 64 << 10;
 pub enum KeysError {
     /// The cluster did not send all.
     #[error("the cluster did not send {file}, or sent something else")]
-    Missing {
-        /// Which.
-        file: &'static str,
-    },
-    /// A file.
+    Missing { file: &'static str },
     #[error("the cluster's keys cannot be written down")]
     File(#[from] FileError),
 }

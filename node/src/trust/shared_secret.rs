@@ -16,7 +16,6 @@ use super::succession::certified_by;
 
 /// The least bytes of the secret, white space around it not counted.
 pub const SECRET_BYTES_MIN: usize = 32;
-/// The most.
 const SECRET_BYTES_MAX: usize = 4_096;
 /// What stands before the seed of an Ed25519 key in PKCS#8 (RFC 8410).
 const ED25519_PKCS8: [u8; 16] =
@@ -31,24 +30,16 @@ pub enum SecretFileError {
     /// The file cannot be read.
     #[error("the cluster's secret in {} cannot be read", .path.display())]
     Read {
-        /// The file.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: std::io::Error,
     },
     /// Others may read it.
     #[error("the cluster's secret in {} can be read by everybody (mode {mode:o}); run `chmod o-rwx` on it", .path.display())]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
+    Exposed { path: PathBuf, mode: u32 },
     /// It is too short, or too long to be one.
     #[error("the cluster's secret in {} has {bytes} bytes, and {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} are wanted; make one with `openssl rand -hex 32`", .path.display())]
     Length {
-        /// The file.
         path: PathBuf,
         /// How long it is.
         bytes: usize,

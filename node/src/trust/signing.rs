@@ -13,21 +13,16 @@ use crate::files::{FileError, read_or_create};
 /// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// Its file.
     #[error("the key's file cannot be read or made")]
     File(#[from] FileError),
     /// The file holds something else.
     #[error(
         "{path} does not hold an Ed25519 key in PKCS#8; put it back from a backup, or remove it, which makes all tokens invalid"
     )]
-    NotAKey {
-        /// The file.
-        path: PathBuf,
-    },
+    NotAKey { path: PathBuf },
     /// There is none.
     #[error("there is no key to sign with")]
     NoKey,
-    /// Signing failed.
     #[error("a token cannot be signed")]
     Sign(#[source] jsonwebtoken::errors::Error),
 }

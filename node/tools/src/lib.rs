@@ -4,6 +4,8 @@
 //! call outlives it, and nothing that a tool does reaches a thread that serves: compiling has a process of its own,
 //! and guests have threads of their own.
 
+#![warn(missing_docs)]
+
 mod audit;
 mod base64;
 mod command;

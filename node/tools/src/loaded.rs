@@ -20,7 +20,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// What runs.
 pub(crate) enum Code {
     Component(component::Linked),
     Command(command::Linked),

@@ -7,7 +7,7 @@ use crate::tool::Kind;
 /// A tool server to load.
 #[derive(Debug, Clone)]
 pub struct Spec {
-    /// Its name.
+    /// The name under which agents call it.
     pub name: String,
     /// What its bytes are.
     pub kind: Kind,

@@ -41,7 +41,7 @@ pub struct AgentManifest {
     /// An identity of its own that survives a new name; unique in the workspace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Its version.
+    /// The agent's version, 0.1.0 unless given.
     pub version: Version,
     /// What it is for, in a sentence.
     pub description: String,

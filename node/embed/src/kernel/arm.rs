@@ -18,7 +18,7 @@ const QUARTERS: usize = COLUMNS / 4;
 
 /// NEON with the dot product of bytes.
 pub struct NeonDot;
-/// NEON.
+/// NEON without the dot product of bytes.
 pub struct Neon;
 
 /// Writes the functions of [`Lanes`] that are one instruction for each half.

@@ -28,7 +28,7 @@ pub struct Quantised<'a> {
 /// What follows a matrix product.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum After {
-    /// Nothing.
+    /// The product is left as it is.
     Keep,
     /// The activation function of the feed-forward part.
     Gelu,
@@ -45,21 +45,21 @@ pub trait Lanes: Copy {
     const WIDTH: usize;
     /// The same number in each lane.
     unsafe fn splat(x: f32) -> Self;
-    /// Reads floats.
+    /// Reads as many floats as it has lanes.
     unsafe fn load(from: *const f32) -> Self;
     /// Reads signed bytes.
     unsafe fn load_bytes(from: *const i8) -> Self;
-    /// Writes floats.
+    /// Writes as many floats as it has lanes.
     unsafe fn store(self, to: *mut f32);
     /// Writes the nearest signed bytes, and returns their sum. Lanes must be within -127 and 127.
     unsafe fn store_bytes(self, to: *mut i8) -> i32;
-    /// `self + y`
+    /// The sum, lane by lane.
     unsafe fn add(self, y: Self) -> Self;
-    /// `self - y`
+    /// The difference `self - y`, lane by lane.
     unsafe fn sub(self, y: Self) -> Self;
-    /// `self * y`
+    /// The product, lane by lane.
     unsafe fn mul(self, y: Self) -> Self;
-    /// `self / y`
+    /// The quotient `self / y`, lane by lane.
     unsafe fn div(self, y: Self) -> Self;
     /// `self * y + z`
     unsafe fn mul_add(self, y: Self, z: Self) -> Self;
@@ -67,7 +67,7 @@ pub trait Lanes: Copy {
     unsafe fn min(self, y: Self) -> Self;
     /// The larger of each pair.
     unsafe fn max(self, y: Self) -> Self;
-    /// Without signs.
+    /// The absolute value of each lane.
     unsafe fn abs(self) -> Self;
     /// Rounded to whole numbers.
     unsafe fn round(self) -> Self;
@@ -81,7 +81,7 @@ pub trait Lanes: Copy {
 
 /// An instruction set: a register of floats, and a matrix product of bytes.
 pub trait Kernel {
-    /// Its register.
+    /// The register that its arithmetic on floats uses.
     type Lanes: Lanes;
     /// `out = x * linear + bias`, row by row.
     ///

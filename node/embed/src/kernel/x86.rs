@@ -17,7 +17,7 @@ const STEP: usize = PANEL * 4;
 pub struct Avx512Vnni;
 /// AVX2 with VNNI.
 pub struct AvxVnni;
-/// AVX2.
+/// AVX2 without the dot product of bytes.
 pub struct Avx2;
 
 /// Writes the functions of [`Lanes`] that are one instruction each.
@@ -31,7 +31,7 @@ macro_rules! instructions {
     };
 }
 
-/// Sixteen floats.
+/// A register of sixteen floats.
 #[derive(Clone, Copy)]
 pub struct Sixteen(__m512);
 
@@ -96,7 +96,7 @@ impl Lanes for Sixteen {
     }
 }
 
-/// Eight floats.
+/// A register of eight floats.
 #[derive(Clone, Copy)]
 pub struct Eight(__m256);
 

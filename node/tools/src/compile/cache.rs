@@ -44,15 +44,15 @@ pub enum CompileError {
     /// It is too large.
     #[error("it has {bytes} bytes; the limit is {limit}")]
     TooLarge {
-        /// Its size.
+        /// The module's size, in bytes.
         bytes: u64,
-        /// The limit.
+        /// The most bytes of a module.
         limit: u64,
     },
     /// It is invalid, or extreme.
     #[error("{why}")]
     Refused {
-        /// Why.
+        /// What is invalid or extreme about it.
         why: String,
     },
     /// It would take too much time or memory.
@@ -64,7 +64,7 @@ pub enum CompileError {
     /// The compiler itself did not work.
     #[error("the compiler did not work: {why}")]
     Broken {
-        /// Why.
+        /// What went wrong in the compiler.
         why: String,
     },
 }
