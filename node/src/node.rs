@@ -25,12 +25,12 @@ pub use parts::Parts;
 use peer_port::PeerPort;
 use tracing::{info, warn};
 
-use crate::authn::{private_dir, write_private};
 use crate::backup::audit;
 use crate::cluster::join::{self, Introduction};
 use crate::config::Config;
 use crate::edge::listen::{self, BindError};
-use crate::tasks::{Failure, TaskFailed, Tasks};
+use crate::files::{private_dir, write_private};
+use crate::tasks::{self, Failure, TaskFailed, Tasks};
 use crate::tls;
 
 /// How long background tasks may take to end.
@@ -147,7 +147,7 @@ impl Node {
         parts.log.shutdown().await;
         parts.invoker.conversations().shutdown().await;
         let artifacts = parts.artifacts.clone();
-        _ = tokio::task::spawn_blocking(move || artifacts.flush()).await;
+        _ = tasks::blocking(move || artifacts.flush()).await;
         // A connection or a job on a blocking thread may hold a store for a moment longer. Whoever opens the data
         // directory next must not meet its lock.
         let stores = (groups.closed(), parts.artifacts.closed(), parts.invoker.conversations().closed());
@@ -180,7 +180,7 @@ async fn enter(
     own: &Introduction,
     port: Option<&PeerPort>,
 ) -> Result<NodeIdentity, StartError> {
-    tls::install_provider();
+    crate::trust::install_provider();
     let entering = join::enter(dir, &config.cluster, own);
     Ok(match port {
         Some(port) => port.closed_during(entering).await?,

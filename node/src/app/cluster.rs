@@ -15,8 +15,8 @@ use crate::authz::{BackUpCluster, ClusterPermit, ManageCluster, ReadCluster};
 use crate::backup::key::RecoveryKey;
 use crate::backup::write::{BackupError, Source};
 use crate::cluster::keyring::{Keyring, RotateError};
-use crate::cluster::ticket::Ticket;
 use crate::cluster::{self, ClusterError};
+use crate::trust::join_token::JoinToken;
 
 /// How long a join token is good unless told.
 const TTL: Duration = Duration::from_secs(60 * 60);
@@ -30,9 +30,9 @@ const OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 const OVERLAP_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// A join token that was made.
-pub struct JoinToken {
+pub struct IssuedJoinToken {
     /// The token, which is shown once.
-    pub ticket: Ticket,
+    pub token: JoinToken,
     /// When it expires, in milliseconds since 1970.
     pub expires_ms: u64,
     /// How many nodes may join by it.
@@ -101,14 +101,14 @@ impl Cluster {
         permit: &ClusterPermit<ManageCluster>,
         ttl: Option<Duration>,
         uses: Option<u32>,
-    ) -> Result<JoinToken, JoinTokenError> {
+    ) -> Result<IssuedJoinToken, JoinTokenError> {
         let (ttl, uses) = (ttl.unwrap_or(TTL), uses.unwrap_or(1));
         if ttl.is_zero() || ttl > TTL_MAX || !(1..=USES_MAX).contains(&uses) {
             return Err(JoinTokenError::Limits { ttl_s: ttl.as_secs(), uses });
         }
-        let (ticket, expires_ms) = self.cluster.issue(ttl, uses, permit.subject()).await?;
-        info!(id = ticket.id, uses, actor = permit.subject(), "join token issued");
-        Ok(JoinToken { ticket, expires_ms, uses, join_at: self.cluster.join_addresses() })
+        let (token, expires_ms) = self.cluster.issue(ttl, uses, permit.subject()).await?;
+        info!(id = token.id, uses, actor = permit.subject(), "join token issued");
+        Ok(IssuedJoinToken { token, expires_ms, uses, join_at: self.cluster.join_addresses() })
     }
 
     /// Takes a node out for good.

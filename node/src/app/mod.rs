@@ -71,5 +71,5 @@ pub struct Parts {
 /// Runs what blocks on the disk where that does no harm.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, tokio::task::JoinError> {
     let span = tracing::Span::current();
-    tokio::task::spawn_blocking(move || span.in_scope(work)).await
+    crate::tasks::blocking(move || span.in_scope(work)).await
 }

@@ -9,9 +9,11 @@ use caxton_raft::ReadError;
 use caxton_raft::deploy_log::{DeployLog, ProposeError};
 use tracing::info;
 
-use crate::authn::{Auth, KeyError, Wanted, now_ms};
+use crate::authn::{Auth, Wanted};
 use crate::authz::{ClusterPermit, ManageTokens};
 use crate::config;
+use crate::time::now_ms;
+use crate::trust::signing::KeyError;
 
 /// The shortest life that a token can be given.
 const TTL_MIN: Duration = Duration::from_secs(1);

@@ -25,6 +25,7 @@ use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
 use crate::config::Http;
+use crate::tasks::Jobs;
 
 /// How long to wait when the operating system cannot accept: too many files are open, most often.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -77,7 +78,7 @@ impl Edge {
         let Edge { listener, tls, router, limits, grace } = self;
         let places = Arc::new(Semaphore::new(limits.connections_max as usize));
         let graceful = GracefulShutdown::new();
-        let cut = CancellationToken::new();
+        let (cut, jobs) = (CancellationToken::new(), Jobs::default());
         let server = Arc::new(Server { builder: builder(&limits), tls, router, limits, cut: cut.clone() });
         loop {
             let accepted = tokio::select! {
@@ -85,7 +86,7 @@ impl Edge {
                 accepted = accept(&listener, &places) => accepted,
             };
             let Some((stream, place)) = accepted else { break };
-            tokio::spawn(server.clone().connection(stream, place, graceful.watcher()));
+            jobs.spawn("connection", server.clone().connection(stream, place, graceful.watcher()));
         }
         drop(listener);
         if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
@@ -170,7 +171,7 @@ impl Server {
         };
         tokio::select! {
             ended = connection => if let Err(error) = ended {
-                debug!(error = %crate::tasks::chain(error.as_ref()), "a connection broke");
+                debug!(error = %crate::errors::chain(error.as_ref()), "a connection broke");
             },
             () = silent => debug!("a connection sent no request in time and is closed"),
             () = self.cut.cancelled() => info!("a connection is cut off, because the node stops"),

@@ -41,6 +41,7 @@ use crate::app::App;
 use crate::authn::Auth;
 use crate::cluster::Cluster;
 use crate::config;
+use crate::tasks::Jobs;
 use hop::Hop;
 use problem::{Code, Problem};
 use routes::Routes;
@@ -85,6 +86,8 @@ pub struct Parts {
     pub deployment_bytes_max: usize,
     /// Places for event streams.
     pub event_streams: Arc<Semaphore>,
+    /// What is read from the disk while it is sent.
+    pub jobs: Jobs,
     /// Cancelled when the node stops: streams end.
     pub stop: CancellationToken,
 }

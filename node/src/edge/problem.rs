@@ -232,7 +232,7 @@ impl IntoResponse for Problem {
     }
 }
 
-pub use crate::tasks::chain;
+pub use crate::errors::chain;
 
 #[cfg(test)]
 mod tests {

@@ -16,14 +16,14 @@ use crate::api::cluster::{
     ClusterChanged, ClusterStatus, JoinTokenIssued, JoinTokenRequest, RotateRequest, TransferRequest,
 };
 use crate::api::paths;
-use crate::app::cluster::JoinToken;
+use crate::app::cluster::IssuedJoinToken;
 use crate::authn::now_ms;
 use crate::authz::{ClusterPermit, ManageCluster, ReadCluster};
-use crate::conversations::rfc3339;
 use crate::edge::Services;
 use crate::edge::extract::{Json, Path};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{Owner, Routes, delete, get, post};
+use crate::time::rfc3339;
 
 /// How long another leader may take to say how far its followers are.
 const VIEW_TIMEOUT: Duration = Duration::from_secs(1);
@@ -106,11 +106,11 @@ async fn issue(
     Json(request): Json<JoinTokenRequest>,
 ) -> Result<impl IntoResponse, Problem> {
     let ttl = request.ttl_s.map(Duration::from_secs);
-    let JoinToken { ticket, expires_ms, uses, join_at } =
+    let IssuedJoinToken { token, expires_ms, uses, join_at } =
         services.app.cluster.issue_join_token(&permit, ttl, request.uses).await?;
     let issued = JoinTokenIssued {
-        token: ticket.reveal(),
-        id: ticket.id.clone(),
+        token: token.reveal(),
+        id: token.id.clone(),
         expires: rfc3339(expires_ms),
         uses,
         join: join_at,

@@ -269,7 +269,7 @@ async fn blobs(permit: Permit<ReadDeployed>, services: Services, asked: Digests)
         return Ok((headers, ready).into_response());
     };
     let (sender, receiver) = tokio::sync::mpsc::channel(FETCH_QUEUE);
-    tokio::task::spawn_blocking(move || {
+    services.jobs.spawn_blocking("content", move || {
         for digest in digests {
             let framed = content.read(&digest).map(|blob| {
                 let mut framed = BytesMut::with_capacity(frame::HEAD_BYTES + blob.len());

@@ -16,14 +16,15 @@ use crate::api::{self, paths};
 use crate::app::conversations::ConversationPage;
 use crate::app::turns::{Listener, StartedTurn, TurnError};
 use crate::authz::{Converse, DecideApprovals, ForgetConversations, Permit};
+use crate::conversations::Summary;
 use crate::conversations::log::Turn;
-use crate::conversations::{Summary, rfc3339};
 use crate::edge::Services;
 use crate::edge::extract::{Json, Path, Query};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{BodyLimit, Owner, Routes, delete, get, post};
 use crate::edge::sse;
 use crate::invoke::{ClientTurn, Ended, StoppedTurn};
+use crate::time::rfc3339;
 
 /// Conversations on a page unless told otherwise, and at most.
 const PAGE: usize = 50;

@@ -48,7 +48,7 @@ pub fn routes() -> Routes {
 /// Runs what blocks on the disk where that does no harm.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
     let span = tracing::Span::current();
-    let done = tokio::task::spawn_blocking(move || span.in_scope(work)).await;
+    let done = crate::tasks::blocking(move || span.in_scope(work)).await;
     done.map_err(|error| Problem::internal(&error))?
 }
 

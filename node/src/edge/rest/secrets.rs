@@ -5,7 +5,6 @@ use caxton_proto::log::SetSecret;
 use caxton_proto::manifest::secret::SecretName;
 use utoipa::OpenApi;
 
-use super::tokens::rfc3339;
 use crate::api::paths;
 use crate::api::secrets::{SecretInfo, SecretList, SecretRemoved, SecretRequest};
 use crate::authz::{ManageSecrets, Permit};
@@ -14,6 +13,7 @@ use crate::edge::extract::{Body, Json, Path};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{Owner, Routes, delete, get, put};
 use crate::secrets::SecretValue;
+use crate::time::rfc3339;
 
 /// This part of the API's description.
 #[derive(OpenApi)]

@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use caxton_proto::log::{InvalidRole, Token};
-use jiff::Timestamp;
 use utoipa::OpenApi;
 
 use crate::api::paths;
@@ -17,6 +16,7 @@ use crate::edge::Services;
 use crate::edge::extract::{Json, Path};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{Owner, Routes, delete, get, post};
+use crate::time::rfc3339;
 
 /// This part of the API's description.
 #[derive(OpenApi)]
@@ -85,9 +85,4 @@ fn info_of(token: &Token) -> TokenInfo {
         expires: if issued.expires_ms == 0 { "never".to_owned() } else { rfc3339(issued.expires_ms) },
         revoked: token.revoked.as_ref().map(|revoked| rfc3339(revoked.time_ms)),
     }
-}
-
-/// A time of the log as people write it.
-pub fn rfc3339(ms: u64) -> String {
-    i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or_default().to_string()
 }

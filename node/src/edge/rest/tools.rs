@@ -42,7 +42,7 @@ pub fn routes() -> Routes {
 async fn list(permit: Permit<ReadDeployed>, State(services): State<Services>) -> Result<Json<ToolList>, Problem> {
     let catalog = services.app.tools.served(&permit)?;
     let listed = catalog.clone();
-    let tools = tokio::task::spawn_blocking(move || {
+    let tools = crate::tasks::blocking(move || {
         listed.tools().iter().map(|(name, entry)| summary(name, entry)).collect::<Result<Vec<_>, _>>()
     });
     let tools = tools.await.map_err(|error| Problem::internal(&error))??;
