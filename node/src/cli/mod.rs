@@ -17,6 +17,8 @@ pub mod workspace;
 
 pub mod diagnostics;
 
+pub mod check;
+
 pub mod git;
 
 pub mod live;
@@ -209,7 +211,7 @@ pub fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(wrong) => return usage(&wrong),
     };
-    let out = Output::new(&global);
+    let out = Output::new(global.json, global.color);
     if let Err(error) = unused::refuse(&matches) {
         return out.fail(&error);
     }
