@@ -13,7 +13,6 @@ use crate::catalog::{Catalog, Catalogs};
 #[derive(Debug, thiserror::Error)]
 #[error("nothing is deployed in workspace `{workspace}`")]
 pub struct NothingDeployed {
-    /// The workspace.
     pub workspace: WorkspaceId,
 }
 

@@ -18,7 +18,6 @@ pub enum ConversationsError {
     /// There is none of that name, or it is not for the reader.
     #[error("there is no conversation `{id}` in workspace `{workspace}`")]
     None {
-        /// The workspace.
         workspace: WorkspaceId,
         /// The id that was asked for.
         id: String,

@@ -20,7 +20,6 @@ use crate::invoke::Freshness;
 
 /// What is live in a workspace, and what this node serves of it.
 pub struct Live {
-    /// The workspace.
     pub workspace: WorkspaceId,
     /// The deployment that is live; none where nothing was deployed.
     pub deployment: Option<Arc<Deployment>>,
@@ -39,7 +38,6 @@ impl Live {
 
 /// Part of a history, the newest deployment first.
 pub struct HistoryPage {
-    /// The deployments.
     pub deployments: Vec<Arc<Deployment>>,
     /// Before which revision the next page begins, if there is one.
     pub next: Option<Revision>,

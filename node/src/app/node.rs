@@ -38,7 +38,6 @@ pub enum NotReady {
 
 /// What a node says of itself.
 pub struct NodeInfo {
-    /// Its id.
     pub node: String,
     /// Its cluster's id.
     pub cluster: String,

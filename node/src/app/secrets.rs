@@ -32,9 +32,7 @@ pub enum SecretsError {
     /// There is no secret of this name.
     #[error("workspace `{workspace}` has no secret `{name}`")]
     None {
-        /// The workspace.
         workspace: WorkspaceId,
-        /// The name.
         name: SecretName,
     },
     /// The log answered something that does not fit: a defect.

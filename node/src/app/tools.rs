@@ -26,16 +26,13 @@ pub enum DirectCallError {
     /// It is not said which of the tool's functions is meant.
     #[error("tool `{tool}` has several functions")]
     Ambiguous {
-        /// The tool.
         tool: String,
-        /// Its functions.
         functions: Vec<String>,
     },
 }
 
 /// A call of a tool without an agent.
 pub struct DirectCall {
-    /// The tool.
     pub tool: ToolName,
     /// Its function; none for the one that has the tool's name, or the only one.
     pub function: Option<String>,

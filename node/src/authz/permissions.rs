@@ -14,13 +14,11 @@ pub enum Scope {
 
 /// A permission that is given in a workspace, as a type: a permit names it in its own type.
 pub trait InWorkspace: Send + Sync + 'static {
-    /// The permission.
     const PERMISSION: Permission;
 }
 
 /// A permission that is given for the whole cluster, as a type.
 pub trait InCluster: Send + Sync + 'static {
-    /// The permission.
     const PERMISSION: Permission;
 }
 

@@ -30,7 +30,6 @@ pub struct Unscoped<P> {
 }
 
 impl<P: InWorkspace> Permit<P> {
-    /// Where.
     pub fn workspace(&self) -> &WorkspaceId {
         &self.workspace
     }

@@ -56,7 +56,6 @@ pub struct Hop {
 /// Who has to answer a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answers {
-    /// Any node.
     Anyone,
     /// The leader of a group.
     LeaderOf(GroupId),

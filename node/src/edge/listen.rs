@@ -36,13 +36,10 @@ pub enum BindError {
     /// Another process has it.
     #[error("the address {address} is in use by another process")]
     InUse {
-        /// The address.
         address: SocketAddr,
     },
-    /// Something else.
     #[error("cannot listen on {address}")]
     Io {
-        /// The address.
         address: SocketAddr,
         /// What the system says.
         #[source]
@@ -60,13 +57,10 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 
 /// What answers on the port.
 pub struct Edge {
-    /// The port.
     pub listener: TcpListener,
     /// TLS, when it is on.
     pub tls: Option<TlsAcceptor>,
-    /// The API.
     pub router: Router,
-    /// The limits.
     pub limits: Http,
     /// How long requests may go on after the stop.
     pub grace: Duration,

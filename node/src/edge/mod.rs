@@ -72,7 +72,6 @@ impl Deref for Services {
 pub struct Parts {
     /// What the node does.
     pub app: App,
-    /// Checks bearers.
     pub auth: Arc<Auth>,
     /// Who leads what, and the way there.
     pub cluster: Cluster,

@@ -189,7 +189,6 @@ impl Problem {
             .help("look for the request id in the server's log, and try again")
     }
 
-    /// Its code.
     pub fn code(&self) -> Code {
         self.code
     }

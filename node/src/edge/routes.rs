@@ -32,11 +32,8 @@ pub enum Owner {
 /// Which setting limits the bodies of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyLimit {
-    /// `http.body_bytes_max`.
     Usual,
-    /// `http.message_bytes_max`.
     Message,
-    /// `deploy.request_bytes_max`.
     Deployment,
 }
 
@@ -91,7 +88,6 @@ pub fn delete<const PARTS: usize>(path: PathTemplate<PARTS>) -> Endpoint {
 /// What is known of one route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// The method.
     pub method: Method,
     /// The path's template, as in [`paths`](crate::api::paths).
     pub path: &'static str,
@@ -113,7 +109,6 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// None yet.
     pub fn new() -> Routes {
         Routes::default()
     }

@@ -20,7 +20,6 @@ use crate::replicas::Replicas;
 
 /// The parts of a node, for those who start it, stop it and test it.
 pub struct Parts {
-    /// The settings.
     pub config: Arc<Config>,
     /// Who this node is.
     pub identity: NodeIdentity,
@@ -28,11 +27,9 @@ pub struct Parts {
     pub log: DeployLog,
     /// What this node serves.
     pub catalogs: Catalogs,
-    /// Stored content.
     pub artifacts: Artifacts,
     /// Brings content here that only other nodes have.
     pub replicas: Replicas,
-    /// Takes deployments.
     pub deployer: Deployer,
     /// Finds the agent that a message is for.
     pub routing: Router,
@@ -44,6 +41,5 @@ pub struct Parts {
     pub cluster: Cluster,
     /// The keys that all nodes hold.
     pub keyring: Keyring,
-    /// Answers messages.
     pub invoker: Invoker,
 }

@@ -39,7 +39,6 @@ pub fn routes() -> Routes {
     Routes::new().on(get(paths::LOGS).or_stale(), Owner::Shard, logs)
 }
 
-/// Which lines.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Wanted {

@@ -33,7 +33,7 @@ pub fn routes() -> Routes {
 /// `GET /health` and `GET /ready`.
 #[derive(Debug, Serialize, ToSchema)]
 struct Health {
-    /// `ok`.
+    /// It is always `ok`.
     status: &'static str,
     /// The server's version.
     version: &'static str,
