@@ -9,6 +9,7 @@ mod lifecycle;
 mod mcp;
 mod messages;
 mod models;
+mod providers;
 mod secrets;
 mod sentences;
 mod tls;
