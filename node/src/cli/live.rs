@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use caxton_proto::plan::ItemChange;
 use caxton_proto::tree::{Descent, Tree};
 use caxton_proto::{Digest, Revision, WorkspaceId};
 
@@ -110,6 +111,28 @@ pub fn conflict(live: &Deployment, base: Option<Revision>) -> CliError {
         .body(body)
         .help("get it with `caxton pull`, look at what it changes, and run `caxton deploy` again")
         .fact("conflict", live)
+}
+
+/// The failure of a deployment that would take away what nobody here has seen.
+pub fn would_lose(live: &Deployment, lost: &[ItemChange]) -> CliError {
+    let from = match &live.git {
+        Some(git) if git.dirty => format!("from files that differ from commit {}", text::short_commit(&git.commit)),
+        Some(git) => format!("from commit {}, which is no ancestor of this one", text::short_commit(&git.commit)),
+        None => "from no commit".to_owned(),
+    };
+    let mut body = format!(
+        "{} was deployed by {} {} {from}. These files would change or remove of it:\n",
+        live.revision,
+        text::author(&live.author),
+        text::age(&live.time)
+    );
+    body.push_str(&text::changes(lost, lost.len() as u64));
+    CliError::new("no_base", "nothing was deployed or pulled from here, and what is live is not older")
+        .exit(Exit::Conflict)
+        .body(body)
+        .help("get it with `caxton pull`, bring this checkout up to date, or say that it may go with `caxton deploy --replace`")
+        .fact("conflict", live)
+        .fact("lost", lost)
 }
 
 /// Fails when the node holds the deployment and cannot serve it.

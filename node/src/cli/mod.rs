@@ -9,6 +9,10 @@ pub mod error;
 
 pub mod context;
 
+mod known_servers;
+
+mod unused;
+
 pub mod workspace;
 
 pub mod diagnostics;
@@ -77,7 +81,7 @@ mod completions;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
 pub use context::{Context, Global};
 pub use error::{CliError, Exit};
@@ -202,11 +206,15 @@ impl Command {
 
 /// Runs the command that the program's arguments name, and prints its error if it fails.
 pub fn main() -> ExitCode {
-    let Cli { global, command } = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = structure().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (Cli { global, command }, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(wrong) => return usage(&wrong),
     };
     let out = Output::new(global.json, global.color);
+    if let Err(error) = unused::refuse(&matches) {
+        return out.fail(&error);
+    }
     let result = Context::new(global, out.clone()).and_then(|context| command.run(&context));
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -50,7 +50,7 @@ struct Create {
     /// What it may do: viewer, caller, deployer or admin.
     #[arg(long, default_value = "viewer", value_name = "ROLE")]
     role: Role,
-    /// A workspace that it is for; may be repeated [default: every workspace].
+    /// A workspace that it is for; may be repeated, and --workspace says the same [default: every workspace].
     #[arg(long = "only", value_name = "WORKSPACE")]
     workspaces: Vec<WorkspaceId>,
     /// How long it is valid, as in 8h or 90d [default: what the server says, 30d].
@@ -78,10 +78,15 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
 }
 
 fn create(create: Create, context: &Context) -> Result<(), CliError> {
+    let mut workspaces = create.workspaces;
+    // Whoever names a workspace means it, whichever flag it is named by.
+    if let Some(named) = context.global.workspace.clone().filter(|named| !workspaces.contains(named)) {
+        workspaces.push(named);
+    }
     let request = TokenRequest {
         subject: create.subject,
         role: create.role.to_string(),
-        workspaces: create.workspaces,
+        workspaces,
         ttl_s: create.ttl.map(|ttl| ttl.as_secs()),
     };
     let client = context.client()?;
