@@ -14,7 +14,7 @@ pub const NODE: [&[&str]; 10] = [
     // The composition root.
     &["node"],
     // Protocols, which map and only map.
-    &["edge", "http", "problem"],
+    &["edge"],
     // What can be asked of a node, by whom.
     &["app"],
     // The walks.
@@ -24,10 +24,7 @@ pub const NODE: [&[&str]; 10] = [
     // Tenants of the shard.
     &["conversations", "memory", "mailbox", "audit"],
     // Where a workspace is kept, who belongs, and who may: which shard a workspace is in is a fact of the cluster.
-    &[
-        "shard", "cluster", "peers", "replicas", "tls", "trust", "secrets", "auth", "authn", "authz", "limits",
-        "affinity",
-    ],
+    &["shard", "cluster", "peers", "replicas", "tls", "trust", "secrets", "authn", "authz", "limits", "affinity"],
     // The ground.
     &["api", "activity", "catalog", "artifacts", "config", "telemetry", "tasks", "time", "files", "text", "errors"],
 ];
@@ -37,7 +34,6 @@ pub const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("api", "llm", "a token count of the API is the model's, until the shard's documents have types of their own"),
     ("conversations", "agent", "the shard's log holds the agent's types, until its documents have types of their own"),
     ("conversations", "llm", "the shard's log holds the model's types, until its documents have types of their own"),
-    ("deploy", "problem", "the errors of a deployment map to problems at the edge, once that is there"),
 ];
 
 /// What is wrong with the uses of modules by each other.

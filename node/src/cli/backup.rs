@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::Method;
 
 use crate::api::cluster::BackupRequest;
+use crate::api::paths;
 use crate::backup::key::{KeyError, RecoveryKey};
 use crate::backup::verify::{Verified, VerifyError, verify};
 use crate::cli::output::{BOLD, DIM, GOOD, count, paint};
@@ -113,7 +114,7 @@ fn backup(file: &Path, key_file: &Path, force: bool, context: &Context) -> Resul
     let key = RecoveryKey::read_or_make(key_file).map_err(key_failed)?;
     let unfinished = Unfinished(part_of(file));
     context.block_on(async {
-        let request = client.request(Method::POST, "/api/v1/cluster/backup").timeout(BACKUP_TIMEOUT);
+        let request = client.request(Method::POST, paths::CLUSTER_BACKUP.text()).timeout(BACKUP_TIMEOUT);
         let body = serde_json::to_vec(&BackupRequest { key: key.reveal() });
         let body = body.map_err(|error| CliError::new("internal", "the request cannot be written").source(error))?;
         let request = request.header(http::header::CONTENT_TYPE, "application/json").body(body);

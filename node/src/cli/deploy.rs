@@ -8,6 +8,7 @@ use std::time::Instant;
 use caxton_proto::plan::{Change, Item, Plan};
 use serde_json::json;
 
+use crate::api::paths;
 use crate::api::{DeployRequest, DeployResponse, Deployment, Serving, Upsert, WorkspaceStatus};
 use crate::cli::git::{self, Origin};
 use crate::cli::live::{self, Remote, Standing};
@@ -238,7 +239,7 @@ impl Deploy<'_> {
             sent = Sent { blobs: sent.blobs + more.blobs, bytes: sent.bytes + more.bytes };
             // Before it is sent: whatever happens to this process, the next one knows the key.
             self.save(state)?;
-            let path = self.remote.path("/deployments");
+            let path = self.remote.path(paths::DEPLOYMENTS);
             let mut progress = out.progress("deploying", None);
             let answer = progress.during(self.remote.client.post(&path, request, Retry::Once)).await;
             match answer {

@@ -6,6 +6,7 @@ use caxton_proto::plan::ItemChange;
 use caxton_proto::tree::{Descent, Tree};
 use caxton_proto::{Digest, Revision, WorkspaceId};
 
+use crate::api::paths::{self, PathTemplate};
 use crate::api::{DeployResponse, Deployment, Deployments, Serving, WorkspaceStatus};
 use crate::cli::output::Output;
 use crate::cli::workspace::Workspace;
@@ -22,19 +23,24 @@ pub struct Remote<'a> {
 }
 
 impl Remote<'_> {
-    /// The path of the API for this workspace, with `rest` below it.
-    pub fn path(&self, rest: &str) -> String {
-        format!("/api/v1/workspaces/{}{rest}", self.id)
+    /// A path of the API for this workspace.
+    pub fn path(&self, template: PathTemplate<1>) -> String {
+        template.with([self.id.as_str()])
+    }
+
+    /// A path of the API for one thing in this workspace.
+    pub fn path_of(&self, template: PathTemplate<2>, name: &str) -> String {
+        template.with([self.id.as_str(), name])
     }
 
     /// What is live.
     pub async fn status(&self) -> Result<WorkspaceStatus, ClientError> {
-        self.client.get(&self.path("")).await
+        self.client.get(&self.path(paths::WORKSPACE)).await
     }
 
     /// One deployment of the history, if the server still knows it.
     pub async fn deployment(&self, revision: Revision) -> Result<Option<Deployment>, ClientError> {
-        let path = self.path(&format!("/deployments?before={}&limit=1", revision.next().0));
+        let path = format!("{}?before={}&limit=1", self.path(paths::DEPLOYMENTS), revision.next().0);
         let page: Deployments = self.client.get(&path).await?;
         Ok(page.deployments.into_iter().find(|deployment| deployment.revision == revision))
     }

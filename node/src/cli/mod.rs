@@ -59,6 +59,8 @@ mod conversations;
 
 mod approvals;
 
+mod stop;
+
 mod health;
 
 mod serve;
@@ -151,6 +153,8 @@ enum Command {
     Logs(logs::Args),
     /// Decide on calls that wait for a person.
     Approvals(approvals::Args),
+    /// Stop a turn of an agent.
+    Stop(stop::Args),
     /// Ask whether the server is alive and ready.
     Health(health::Args),
     /// Make, list and revoke tokens.
@@ -190,6 +194,7 @@ impl Command {
             Command::Conversations(args) => conversations::run(args, context),
             Command::Logs(args) => logs::run(args, context),
             Command::Approvals(args) => approvals::run(args, context),
+            Command::Stop(args) => stop::run(args, context),
             Command::Health(args) => health::run(args, context),
             Command::Serve(args) => serve::run(args, context),
             Command::Token(args) => token::run(args, context),

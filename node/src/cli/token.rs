@@ -5,6 +5,7 @@ use std::time::Duration;
 use caxton_proto::WorkspaceId;
 use caxton_proto::log::Role;
 
+use crate::api::paths;
 use crate::api::{TokenInfo, TokenIssued, TokenRequest, Tokens};
 use crate::cli::output::{BAD, BOLD, DIM, GOOD, Table, paint};
 use crate::cli::{CliError, Context};
@@ -92,7 +93,7 @@ fn create(create: Create, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
     // Sent once: a second attempt would leave a token behind that nobody saw.
     let issued: TokenIssued =
-        context.block_on(async { Ok(client.post("/api/v1/tokens", &request, Retry::Never).await?) })?;
+        context.block_on(async { Ok(client.post(paths::TOKENS.text(), &request, Retry::Never).await?) })?;
     // The token alone goes to stdout, so that it can go into a file or a variable.
     context.out.line(&issued.token)?;
     let TokenInfo { id, role, expires, .. } = &issued.info;
@@ -108,7 +109,7 @@ fn create(create: Create, context: &Context) -> Result<(), CliError> {
 
 fn list(context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
-    let tokens: Tokens = context.block_on(async { Ok(client.get("/api/v1/tokens").await?) })?;
+    let tokens: Tokens = context.block_on(async { Ok(client.get(paths::TOKENS.text()).await?) })?;
     if tokens.tokens.is_empty() {
         context.out.note("there are no tokens; make one with `caxton token create NAME --role ROLE`");
     } else {
@@ -134,7 +135,7 @@ fn revoke(id: &str, context: &Context) -> Result<(), CliError> {
             .help("`caxton token list` shows the ids; the token itself is not needed, and should not be typed"));
     }
     let client = context.client()?;
-    let path = format!("/api/v1/tokens/{id}");
+    let path = paths::TOKEN.with([id]);
     let token: TokenInfo = context.block_on(async { Ok(client.delete(&path).await?) })?;
     context.out.line(format_args!("{} token {} of {}", paint(BAD, "revoked"), token.id, token.subject))?;
     context.out.json(&token)
