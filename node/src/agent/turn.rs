@@ -17,6 +17,10 @@ pub use words::{Action, Call, Decision, Failure, Next, Outcome, Returned, Unaske
 use super::builtin::{self, AskCapability, ListCapabilities};
 use crate::llm::{Finish, Message, Reply, ToolCall, ToolDefinition, Usage};
 
+/// Arguments of a call may stand in this many lists and objects, one in another. What is kept of a call wraps more around them,
+/// and whoever reads it back goes 128 levels deep.
+const ARGUMENTS_DEPTH_MAX: usize = 64;
+
 /// What a turn may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -389,6 +393,11 @@ impl Turn {
         }
         let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
         let arguments = match serde_json::from_str::<Value>(arguments) {
+            Ok(arguments) if is_deeper(&arguments, ARGUMENTS_DEPTH_MAX) => {
+                let problem =
+                    format!("the arguments are nested deeper than {ARGUMENTS_DEPTH_MAX} levels; write them flatter");
+                return Action::Refuse { tool, problem };
+            }
             Ok(Value::Object(arguments)) => arguments,
             Ok(_) => return Action::Refuse { tool, problem: "the arguments are not a JSON object".to_owned() },
             Err(error) => {
@@ -437,6 +446,16 @@ impl Turn {
 
 fn in_state(calls: &[Slot], wanted: impl Fn(&SlotState) -> bool) -> Vec<&Call> {
     calls.iter().filter(|slot| wanted(&slot.state)).map(|slot| &slot.call).collect()
+}
+
+/// Whether something is in JSON that stands in more than `levels` lists and objects.
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let Some(below) = levels.checked_sub(1) else { return value.is_array() || value.is_object() };
+    match value {
+        Value::Array(items) => items.iter().any(|item| is_deeper(item, below)),
+        Value::Object(fields) => fields.values().any(|field| is_deeper(field, below)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
 }
 
 /// The same arguments in another order or spacing are the same call.
