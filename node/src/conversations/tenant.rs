@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::log::{Abandon, Command, DecodeError, Keep, Kept, Turn, Waiting};
 use super::read::conversation_of;
 use crate::llm::Usage;
-use crate::shard::tenant::{self, Answer, ApplyError, Content, Legacy, Outcome, Refusal, Stop, Table, Tenant};
+use crate::shard::tenant::{self, Answer, ApplyError, Content, Effect, Legacy, Refusal, Stop, Table, Tenant};
 
 const TITLE_CHARS_MAX: usize = 80;
 const DAY_MS: u64 = 86_400_000;
@@ -123,11 +123,11 @@ fn decode(command: &tenant::Command<'_>) -> Result<Command, ApplyError> {
     })
 }
 
-fn apply(command: &tenant::Command<'_>, rows: &Connection) -> Result<Outcome, ApplyError> {
+fn apply(command: &tenant::Command<'_>, rows: &Connection) -> Result<Effect, ApplyError> {
     let term = command.term;
     let command = decode(command)?;
     if command.term().is_some_and(|under| under != term) {
-        return Ok(Outcome::Fenced);
+        return Ok(Effect::Fenced);
     }
     match command {
         Command::Record(turn) => record(rows, &turn),
@@ -136,11 +136,11 @@ fn apply(command: &tenant::Command<'_>, rows: &Connection) -> Result<Outcome, Ap
         Command::Abandon(Abandon { workspace, turn, term: _ }) => {
             drop_pieces(rows, workspace.as_str(), &turn, None)?;
             stop_waiting(rows, workspace.as_str(), &turn)?;
-            Ok(Outcome::Applied)
+            Ok(Effect::Applied)
         }
         Command::Forget { workspace, conversation } => {
             forget(rows, workspace.as_str(), &conversation)?;
-            Ok(Outcome::Applied)
+            Ok(Effect::Applied)
         }
     }
 }
@@ -154,10 +154,10 @@ fn is_recorded(rows: &Connection, workspace: &str, turn: &str) -> rusqlite::Resu
     rows.prepare_cached("SELECT 1 FROM turn WHERE workspace = ?1 AND turn = ?2")?.exists([workspace, turn])
 }
 
-fn record(rows: &Connection, turn: &Turn) -> Result<Outcome, ApplyError> {
+fn record(rows: &Connection, turn: &Turn) -> Result<Effect, ApplyError> {
     let (workspace, conversation) = (turn.workspace.as_str(), turn.conversation.as_str());
     if is_recorded(rows, workspace, &turn.turn)? {
-        return Ok(Outcome::Repeated); // Proposed again after an answer that was lost.
+        return Ok(Effect::Repeated); // Proposed again after an answer that was lost.
     }
     stop_waiting(rows, workspace, &turn.turn)?;
     drop_pieces(rows, workspace, &turn.turn, Some(Kept::Journal))?;
@@ -199,7 +199,7 @@ fn record(rows: &Connection, turn: &Turn) -> Result<Outcome, ApplyError> {
         }
     }
     record_spent(rows, turn)?;
-    Ok(Outcome::Applied)
+    Ok(Effect::Applied)
 }
 
 /// A count as SQLite holds it. One that does not fit is the largest that does.
@@ -230,10 +230,10 @@ fn record_spent(rows: &Connection, turn: &Turn) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn keep(rows: &Connection, keep: &Keep) -> Result<Outcome, ApplyError> {
+fn keep(rows: &Connection, keep: &Keep) -> Result<Effect, ApplyError> {
     let workspace = keep.workspace.as_str();
     if is_recorded(rows, workspace, &keep.turn)? {
-        return Ok(Outcome::Repeated);
+        return Ok(Effect::Repeated);
     }
     if keep.of == Kept::Journal {
         // Whoever writes in the journal again has decided, and goes on.
@@ -243,20 +243,20 @@ fn keep(rows: &Connection, keep: &Keep) -> Result<Outcome, ApplyError> {
     for piece in &keep.pieces {
         insert.execute(params![workspace, keep.turn, number_of(keep.of), piece.number, piece.ends, piece.text])?;
     }
-    Ok(Outcome::Applied)
+    Ok(Effect::Applied)
 }
 
-fn wait(rows: &Connection, waiting: &Waiting) -> Result<Outcome, ApplyError> {
+fn wait(rows: &Connection, waiting: &Waiting) -> Result<Effect, ApplyError> {
     let workspace = waiting.workspace.as_str();
     if is_recorded(rows, workspace, &waiting.turn)? {
-        return Ok(Outcome::Repeated);
+        return Ok(Effect::Repeated);
     }
     rows.prepare_cached("INSERT OR REPLACE INTO waiting VALUES (?1, ?2, ?3)")?.execute(params![
         workspace,
         waiting.turn,
         row_of(waiting)?
     ])?;
-    Ok(Outcome::Applied)
+    Ok(Effect::Applied)
 }
 
 fn stop_waiting(rows: &Connection, workspace: &str, turn: &str) -> rusqlite::Result<()> {

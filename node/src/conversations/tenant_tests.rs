@@ -31,12 +31,12 @@ impl Bench {
     }
 
     /// Applies one entry, which must not stop the shard.
-    pub(super) fn answer(&self, index: u64, term: u64, command: Bytes) -> Result<Outcome, String> {
+    pub(super) fn answer(&self, index: u64, term: u64, command: Bytes) -> Result<Effect, String> {
         let answers = self.shard.apply(&[Entry { index, term, command }]).expect("applied");
         match answers[0].as_ref() {
-            b"" => Ok(Outcome::Applied),
-            b"r" => Ok(Outcome::Repeated),
-            b"f" => Ok(Outcome::Fenced),
+            b"" => Ok(Effect::Applied),
+            b"r" => Ok(Effect::Repeated),
+            b"f" => Ok(Effect::Fenced),
             refused => Err(String::from_utf8_lossy(refused).into_owned()),
         }
     }
@@ -110,11 +110,11 @@ fn wait(term: u64) -> Command {
     Command::Wait(Box::new(Waiting { workspace: workspace(), turn, conversation, term, approvals: vec![] }))
 }
 
-fn apply_in(state: &Bench, index: u64, term: u64, command: &Command) -> Outcome {
+fn apply_in(state: &Bench, index: u64, term: u64, command: &Command) -> Effect {
     state.answer(index, term, command.encode().expect("JSON")).expect("not refused")
 }
 
-fn apply(state: &Bench, index: u64, command: &Command) -> Outcome {
+fn apply(state: &Bench, index: u64, command: &Command) -> Effect {
     apply_in(state, index, 1, command)
 }
 
@@ -131,8 +131,8 @@ fn conversations_are_listed_newest_first_and_survive_reopening_and_snapshots() {
     let state = Bench::open(&file);
     apply(&state, 1, &turn("a", "r1", 100));
     apply(&state, 2, &turn("b", "t2", 200));
-    assert_eq!(apply(&state, 3, &turn("a", "t3", 300)), Outcome::Applied);
-    assert_eq!(apply(&state, 4, &turn("a", "t3", 300)), Outcome::Repeated);
+    assert_eq!(apply(&state, 3, &turn("a", "t3", 300)), Effect::Applied);
+    assert_eq!(apply(&state, 4, &turn("a", "t3", 300)), Effect::Repeated);
     assert_eq!(ids(&state), ["a", "b"]);
     let pages = state.list(&workspace, None, 1).expect("a page");
     let rest = state.list(&workspace, Some(&pages[0].0), 9).expect("the next page");
@@ -191,9 +191,9 @@ fn what_a_turn_keeps_is_whole_documents_and_goes_when_it_is_recorded() {
     assert_eq!(documents(Kept::Journal).0[2], "decided");
     apply(&state, 7, &turn("a", "t1", 5));
     assert_eq!((documents(Kept::Journal), documents(Kept::Files).0), ((vec![], 0), vec!["file".to_owned()]));
-    assert_eq!(apply(&state, 8, &keep(1, Kept::Journal, &[(0, true, "late")])), Outcome::Repeated);
+    assert_eq!(apply(&state, 8, &keep(1, Kept::Journal, &[(0, true, "late")])), Effect::Repeated);
     assert!(state.underway().expect("read").is_empty());
-    assert_eq!(apply(&state, 9, &wait(1)), Outcome::Repeated);
+    assert_eq!(apply(&state, 9, &wait(1)), Effect::Repeated);
     apply(&state, 10, &Command::Forget { workspace: workspace.clone(), conversation: "a".into() });
     assert!(documents(Kept::Files).0.is_empty());
 }
@@ -209,14 +209,14 @@ fn what_a_turn_writes_counts_in_its_own_term_only() {
     let abandon = Command::Abandon(Abandon { workspace: workspace.clone(), turn: "t1".into(), term: 4 });
     for (index, command) in (1..).zip([&keep(4, Kept::Journal, &[(0, true, "x")]), &wait(4), &record, &abandon]) {
         for term in [3, 5] {
-            assert_eq!(apply_in(&state, index, term, command), Outcome::Fenced);
+            assert_eq!(apply_in(&state, index, term, command), Effect::Fenced);
         }
     }
     assert!(state.underway().expect("read").is_empty() && ids(&state).is_empty());
-    assert_eq!(apply_in(&state, 9, 4, &keep(4, Kept::Journal, &[(0, true, "x")])), Outcome::Applied);
-    assert_eq!(apply_in(&state, 10, 4, &abandon), Outcome::Applied);
+    assert_eq!(apply_in(&state, 9, 4, &keep(4, Kept::Journal, &[(0, true, "x")])), Effect::Applied);
+    assert_eq!(apply_in(&state, 10, 4, &abandon), Effect::Applied);
     assert!(state.underway().expect("read").is_empty());
-    assert_eq!(apply_in(&state, 11, 4, &record), Outcome::Applied);
+    assert_eq!(apply_in(&state, 11, 4, &record), Effect::Applied);
 }
 
 /// Arguments of a call, nested so deep.
@@ -242,7 +242,7 @@ fn arguments_that_are_nested_too_deep_are_refused_and_the_shard_goes_on() {
     let deep = Command::Wait(waiting).encode().expect("it can be written");
     let said = state.answer(1, 1, deep.clone()).expect_err("it cannot be read");
     assert!(said.contains("JSON"), "{said}");
-    assert_eq!(apply(&state, 2, &turn("a", "t2", 2)), Outcome::Applied);
+    assert_eq!(apply(&state, 2, &turn("a", "t2", 2)), Effect::Applied);
     assert!(state.waiting(&workspace()).expect("read").is_empty());
     let refused = state.shard.refused().expect("read");
     assert_eq!((refused.len(), refused[0].index, refused[0].tenant), (1, 1, 1));
@@ -250,7 +250,7 @@ fn arguments_that_are_nested_too_deep_are_refused_and_the_shard_goes_on() {
     // What a restart applies once more is refused once more.
     let state = Bench::open(&dir.path().join("two.db"));
     state.answer(1, 1, deep).expect_err("it cannot be read");
-    assert_eq!((apply(&state, 2, &turn("a", "t2", 2)), state.shard.applied()), (Outcome::Applied, 2));
+    assert_eq!((apply(&state, 2, &turn("a", "t2", 2)), state.shard.applied()), (Effect::Applied, 2));
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn counts_that_add_up_to_too_much_stay_at_the_most_and_snapshots_hold_them() {
         let Command::Record(mut record) = turn("a", &format!("t{index}"), 5) else { panic!("a record") };
         record.usage = Usage { input: many, output: many };
         record.spent[0].1 = Spent { tokens: many, cost: many };
-        assert_eq!(apply(&state, index, &Command::Record(record)), Outcome::Applied);
+        assert_eq!(apply(&state, index, &Command::Record(record)), Effect::Applied);
     }
     let most = i64::MAX.cast_unsigned();
     let copy = Bench::open(&dir.path().join("other.db"));

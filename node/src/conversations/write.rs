@@ -7,7 +7,7 @@ use super::log::{Abandon, Command, Keep, Kept, Piece, Turn, Waiting};
 use super::{ReadError, ShardConversations};
 use crate::llm::Message;
 use crate::shard::WriteError;
-use crate::shard::tenant::{Outcome, Refusal, Stop};
+use crate::shard::tenant::{Effect, Refusal, Stop};
 
 /// An entry of the log is at most this long; the log itself takes 1 MiB.
 const ENTRY_BYTES_MAX: usize = 900 << 10;
@@ -54,7 +54,7 @@ impl From<WriteError> for RecordError {
 
 impl ShardConversations {
     /// Records a turn that is over.
-    pub async fn record(&self, turn: Turn) -> Result<Outcome, RecordError> {
+    pub async fn record(&self, turn: Turn) -> Result<Effect, RecordError> {
         let mut command = Command::Record(Box::new(turn));
         let mut bytes = command.encode()?;
         if bytes.len() > ENTRY_BYTES_MAX {
@@ -66,30 +66,30 @@ impl ShardConversations {
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(RecordError::TooLong { bytes: bytes.len() });
         }
-        Ok(self.shard().propose(bytes).await?.outcome)
+        Ok(self.shard().propose(bytes).await?.effect)
     }
 
     /// Keeps documents for a turn, after the pieces before `next`.
-    pub async fn keep(&self, of: &Keeping<'_>, documents: &[String], next: u32) -> Result<(Outcome, u32), RecordError> {
+    pub async fn keep(&self, of: &Keeping<'_>, documents: &[String], next: u32) -> Result<(Effect, u32), RecordError> {
         let mut next = next;
         for pieces in entries(documents, &mut next) {
             let (workspace, turn) = (of.workspace.clone(), of.turn.to_owned());
-            let outcome =
+            let effect =
                 self.send(&Command::Keep(Keep { workspace, turn, term: of.term, of: of.kind, pieces })).await?;
-            if outcome != Outcome::Applied {
-                return Ok((outcome, next));
+            if effect != Effect::Applied {
+                return Ok((effect, next));
             }
         }
-        Ok((Outcome::Applied, next))
+        Ok((Effect::Applied, next))
     }
 
     /// Lets a turn wait for a person.
-    pub async fn wait(&self, waiting: Waiting) -> Result<Outcome, RecordError> {
+    pub async fn wait(&self, waiting: Waiting) -> Result<Effect, RecordError> {
         self.send(&Command::Wait(Box::new(waiting))).await
     }
 
     /// Forgets a turn that has nothing to record.
-    pub async fn abandon(&self, abandon: Abandon) -> Result<Outcome, RecordError> {
+    pub async fn abandon(&self, abandon: Abandon) -> Result<Effect, RecordError> {
         self.send(&Command::Abandon(abandon)).await
     }
 
@@ -99,8 +99,8 @@ impl ShardConversations {
         self.send(&Command::Forget { workspace, conversation }).await.map(drop)
     }
 
-    async fn send(&self, command: &Command) -> Result<Outcome, RecordError> {
-        Ok(self.shard().propose(command.encode()?).await?.outcome)
+    async fn send(&self, command: &Command) -> Result<Effect, RecordError> {
+        Ok(self.shard().propose(command.encode()?).await?.effect)
     }
 }
 

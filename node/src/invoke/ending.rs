@@ -11,7 +11,7 @@ use crate::api::messages::{Attachment, MessageAnswer, Route};
 use crate::conversations::log::{Abandon, Ending, Kept, Turn as TurnRecord};
 use crate::conversations::{Documents, Keeping, RecordError};
 use crate::llm::Message;
-use crate::shard::tenant::Outcome;
+use crate::shard::tenant::Effect;
 
 /// Files of an answer that are kept in its record itself, in bytes together; larger ones get entries of their own.
 const FILES_INLINE_BYTES_MAX: usize = 64 << 10;
@@ -77,12 +77,12 @@ impl Invoker {
     pub(super) async fn taken(
         &self,
         underway: &Underway,
-        outcome: Result<Outcome, RecordError>,
+        effect: Result<Effect, RecordError>,
     ) -> Result<(), InvokeError> {
-        let (why, nothing_done) = match outcome {
-            Ok(Outcome::Applied) => return Ok(()),
-            Ok(Outcome::Repeated) => (None, false),
-            Ok(Outcome::Fenced) => (None, true),
+        let (why, nothing_done) = match effect {
+            Ok(Effect::Applied) => return Ok(()),
+            Ok(Effect::Repeated) => (None, false),
+            Ok(Effect::Fenced) => (None, true),
             Err(error @ RecordError::Propose(ProposeError::NotLeader { .. })) => (Some(error), true),
             Err(error @ RecordError::Propose(ProposeError::Unavailable | ProposeError::Fatal { .. })) => {
                 (Some(error), false)
@@ -125,7 +125,7 @@ impl Invoker {
         let (workspace, turn) = (&underway.workspace, underway.turn.as_str());
         let keeping = Keeping { workspace, turn, term: underway.term, kind: Kept::Files };
         let kept = self.conversations().of(workspace).keep(&keeping, &documents, 0).await;
-        self.taken(underway, kept.map(|(outcome, _)| outcome)).await?;
+        self.taken(underway, kept.map(|(effect, _)| effect)).await?;
         Ok((Vec::new(), 0))
     }
 

@@ -211,7 +211,7 @@ fn restore_table(all: &Connection, part: Part, from: &mut dyn Read) -> Result<(u
     }
     let columns = (0..count).map(|_| read_name(from)).collect::<io::Result<Vec<String>>>()?;
     let has = all.prepare(&format!("SELECT * FROM {table} LIMIT 0"))?;
-    let has = has.column_names();
+    let has: Vec<&str> = has.column_names().collect();
     if let Some(unknown) = columns.iter().find(|column| !has.contains(&column.as_str())) {
         return Err(RestoreError::Newer { what: format!("the column `{unknown}` of the table `{table}`") });
     }
