@@ -18,12 +18,22 @@ use caxton_proto::WorkspaceId;
 use self::log::Turn;
 use crate::llm::Message;
 use crate::shard::{Shard, Shards};
+pub use crate::time::rfc3339;
 pub use read::{Documents, ReadError, State, Summary};
 pub use tenant::ConversationsTenant;
 pub use write::{Keeping, RecordError};
 
 /// The longest id of a conversation, in bytes.
 pub const ID_BYTES_MAX: usize = 64;
+
+/// What was said before in a conversation.
+#[derive(Debug, Default)]
+pub struct History {
+    /// The subject of its newest turn, to whom it belongs; none for a conversation that has no turn yet.
+    pub owner: Option<String>,
+    /// Requests and answers, the oldest first.
+    pub messages: Vec<Message>,
+}
 
 /// The conversations of all shards. A clone is a handle on the same.
 #[derive(Clone)]
@@ -65,7 +75,7 @@ impl Conversations {
         workspace: &WorkspaceId,
         conversation: &str,
         bytes_max: usize,
-    ) -> Result<Vec<Message>, ReadError> {
+    ) -> Result<History, ReadError> {
         let (name, conversation) = (workspace.clone(), conversation.to_owned());
         self.read(workspace, move |state| {
             let mut bytes = 0;
@@ -74,8 +84,9 @@ impl Conversations {
                 bytes > bytes_max
             })?;
             let fit = if bytes > bytes_max { turns.len() - 1 } else { turns.len() };
+            let owner = turns.first().map(|turn| turn.subject.clone());
             let newest = turns.iter().take(fit).rev().filter_map(exchange);
-            Ok(newest.flat_map(|(asked, answered)| [asked, answered]).collect())
+            Ok(History { owner, messages: newest.flat_map(|(asked, answered)| [asked, answered]).collect() })
         })
         .await
     }
@@ -107,12 +118,6 @@ impl ShardConversations {
     ) -> Result<R, ReadError> {
         self.0.read_few(move |state| read(&State::of(state))).await
     }
-}
-
-/// A moment for people and programs: RFC 3339 in UTC.
-pub fn rfc3339(unix_ms: u64) -> String {
-    let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 /// A conversation's id from outside; the error says what one looks like.

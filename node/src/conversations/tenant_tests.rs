@@ -280,7 +280,7 @@ fn a_newer_command_stops_the_shard_and_says_what_to_do() {
     let json = String::from_utf8(turn("a", "t1", 1).encode().expect("JSON").into()).expect("UTF-8");
     let command = Bytes::from(json.replacen("\"v\":1", "\"v\":2", 1));
     let stopped = state.shard.apply(&[Entry { index: 1, term: 1, command }]).expect_err("a newer program wrote it");
-    let said = crate::tasks::chain(&stopped);
+    let said = crate::errors::chain(&stopped);
     assert!(said.contains("upgrade"), "{said}");
 }
 

@@ -142,11 +142,7 @@ fn pieces(text: &str) -> Vec<&str> {
     let mut pieces = Vec::new();
     let mut rest = text;
     loop {
-        let mut end = rest.len().min(PIECES_BYTES_MAX);
-        while !rest.is_char_boundary(end) {
-            end -= 1;
-        }
-        let (piece, after) = rest.split_at(end);
+        let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECES_BYTES_MAX));
         pieces.push(piece);
         rest = after;
         if rest.is_empty() {
@@ -161,10 +157,7 @@ fn shorten(message: &mut Message) {
         && text.len() > RESULT_BYTES_KEPT
     {
         let bytes = text.len();
-        let mut end = RESULT_BYTES_KEPT;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
+        let end = text.floor_char_boundary(RESULT_BYTES_KEPT);
         text.truncate(end);
         text.push_str(&format!("\n[{end} of {bytes} bytes kept]"));
     }

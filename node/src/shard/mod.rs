@@ -39,6 +39,7 @@ pub use self::db::{Database, OpenError as DatabaseError};
 pub use self::machine::State;
 pub use self::refused::Refused;
 use self::tenant::{Answer, ApplyError, Misfit, Refusal, Stop, Tenants};
+use crate::tasks;
 
 /// Why the shards cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -220,7 +221,7 @@ impl Shard {
 
 /// Does something on a thread for what blocks.
 async fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
+    match tasks::blocking(work).await {
         Ok(done) => done,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
