@@ -311,6 +311,18 @@ fn any_reply() -> impl Strategy<Value = Reply> {
     })
 }
 
+#[test]
+fn arguments_that_are_nested_too_deep_go_back_to_the_model() {
+    let nested = |levels: usize| format!("{{\"a\":{}1{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
+    for (levels, fits) in [(64, true), (65, false), (125, false), (1_000, false)] {
+        let mut turn = turn();
+        turn.answered(calls(&[("c", "pay", &nested(levels))])).unwrap();
+        let stored = serde_json::to_string(&turn).unwrap();
+        assert_eq!(serde_json::from_str::<Turn>(&stored).unwrap(), turn, "what is kept of it can be read back");
+        assert_eq!(matches!(turn.next(), Next::AwaitApproval(_)), fits, "{levels}");
+    }
+}
+
 proptest! {
     /// Whatever a model writes: the turn ends within its steps, every call gets exactly one result before the model is
     /// asked again, only named tools are called, and a stored turn goes on as the original would.
