@@ -142,7 +142,8 @@ async fn issue(
     Ok((StatusCode::CREATED, Json(issued)))
 }
 
-/// Takes a node out for good. Needs the role admin for the whole cluster.
+/// Takes a node out for good, and answers when no group counts it any more: another node leads what it led. While it takes
+/// longer than a request may, the answer is 503, and whoever asks again waits on. Needs the role admin for the whole cluster.
 #[utoipa::path(delete, path = "/api/v1/cluster/nodes/{node}", tag = "cluster",
     params(("node" = String, Path, description = "The node's id.")),
     responses((status = 200, description = "It is out.", body = ClusterChanged)))]
@@ -296,6 +297,9 @@ impl From<ClusterError> for Problem {
             ClusterError::NoSuchGroup { .. } => {
                 Problem::new(Code::NotFound, detail).help("`caxton cluster status` shows the groups there are")
             }
+            ClusterError::Retires { .. } => Problem::new(Code::Unavailable, detail)
+                .help("ask again to wait on; when nobody asks for a minute it stays a member, and `caxton cluster status` shows what is missing")
+                .retry_after(1),
             ClusterError::LastNode => Problem::new(Code::InvalidRequest, detail)
                 .help("stop it, and remove its data directory if nothing of it is needed"),
             ClusterError::NoHeir { .. } => Problem::new(Code::Unavailable, detail)

@@ -11,6 +11,7 @@ use super::StartError;
 use crate::affinity;
 use crate::cluster::hearsay::Hearsay;
 use crate::cluster::reconcile::Voters;
+use crate::cluster::retire::Retirements;
 use crate::cluster::service::Service;
 use crate::cluster::spread::Spread;
 use crate::cluster::watch::Watch;
@@ -112,6 +113,17 @@ pub fn start_cluster(
             Ok::<_, std::convert::Infallible>(())
         });
     }
+    let (watching, watching_stop) = (cluster.clone(), stop.clone());
+    workers.spawn("majorities", async move {
+        watching.watch_majorities(watching_stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    let retirements = Retirements { cluster: cluster.clone(), log: log.clone(), replicas: services.replicas.clone() };
+    let retirements_stop = stop.clone();
+    workers.spawn("retirements", async move {
+        retirements.run(retirements_stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
     let voters_max = services.config.cluster.voters_max as usize;
     let spread = Spread { cluster: cluster.clone(), log: log.clone(), voters_max };
     let spread_stop = stop.clone();
@@ -121,7 +133,8 @@ pub fn start_cluster(
     });
     let peers = cluster.peers().clone();
     let holds = services.keyring.holds();
-    let watch = Watch { log: log.clone(), peers: peers.clone(), service, own: facts, holds };
+    let left = cluster.left().clone();
+    let watch = Watch { log: log.clone(), peers: peers.clone(), service, own: facts, holds, left };
     let (keyring, keyring_stop) = (services.keyring.clone(), stop.clone());
     workers.spawn("keyring", async move {
         keyring.run(keyring_stop).await;
