@@ -26,7 +26,6 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 /// A voter that is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    /// Which node.
     pub node: NodeId,
     /// Where it was last, if anybody ever said so.
     pub address: String,
@@ -37,7 +36,6 @@ pub struct Missing {
 /// A group has no leader, because too few of its voters are there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostMajority {
-    /// The group.
     pub group: GroupId,
     /// How many vote in it.
     pub voters: usize,

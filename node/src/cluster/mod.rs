@@ -130,7 +130,6 @@ pub enum ClusterError {
     /// The node is not out yet.
     #[error("node {node} is not out of the cluster yet: {}", retire::waits_for(*.first, .counting))]
     Retires {
-        /// The node.
         node: NodeId,
         /// Another one that is being taken out, and has to be gone first.
         first: Option<NodeId>,

@@ -32,9 +32,8 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// Sees that the node that is being taken out goes.
 pub struct Retirements {
-    /// The cluster.
     pub cluster: Cluster,
-    /// Says who is being taken out.
+    /// Which node is being taken out, the deploy log says.
     pub log: DeployLog,
     /// Brings content to those that stay.
     pub replicas: Replicas,

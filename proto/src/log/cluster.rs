@@ -185,7 +185,7 @@ pub struct AnnounceNode {
 /// before it is gone or the time is up; then it stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetireNode {
-    /// Which node.
+    /// The node that is to go.
     pub node: NodeId,
     /// Until when, in milliseconds since 1970. The same command again moves it on.
     pub until_ms: u64,
@@ -259,7 +259,7 @@ pub struct Member {
 /// The node that is being taken out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retirement {
-    /// Which node.
+    /// The node that is to go.
     pub node: NodeId,
     /// Until when, in milliseconds since 1970; after that it stays.
     pub until_ms: u64,
