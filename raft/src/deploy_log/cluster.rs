@@ -216,7 +216,7 @@ impl Cluster {
         self.tokens.retain(|_, token| {
             let on_its_way = |node: &NodeId| members.get(node).is_some_and(|member| member.join_key.is_some());
             let spent = token.used_by.len() >= token.issued.uses as usize;
-            now_ms < token.issued.expires_ms && !(spent && !token.used_by.iter().any(on_its_way))
+            now_ms < token.issued.expires_ms && (!spent || token.used_by.iter().any(on_its_way))
         });
     }
 
