@@ -166,7 +166,7 @@ async fn serve(config: Config, context: &Context) -> Result<(), CliError> {
         }
     };
     let Some(started) = started else {
-        _ = tokio::task::spawn_blocking(move || telemetry.stop()).await;
+        _ = tasks::blocking(move || telemetry.stop()).await;
         return Ok(());
     };
     let node = started.map_err(start_failed)?;
@@ -209,7 +209,7 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str 
 
 /// What a person sees first.
 fn first_screen(node: &Node, context: &Context) {
-    let config = &node.services().config;
+    let config = &node.parts().config;
     let row = |name: &str, value: &str| format!("  {} {value}", paint(DIM, format_args!("{name:<10}")));
     let dir = config.data.dir.display().to_string();
     let at_home = Home::here().data_dir().is_some_and(|home| home == config.data.dir);
