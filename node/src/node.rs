@@ -135,7 +135,7 @@ impl Node {
 
     /// Waits until this node was taken out of its cluster, as somebody asked: it has nothing more to do.
     pub async fn left(&self) {
-        self.services.cluster.left().cancelled().await;
+        self.parts.cluster.left().cancelled().await;
     }
 
     /// Hands over what it leads, refuses new requests, lets the others end, leaves gossip, stops the tasks, then the

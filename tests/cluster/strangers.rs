@@ -125,7 +125,7 @@ async fn nothing_of_a_stranger_goes_into_the_log_unless_its_token_is_good() {
     let bench = Bench::new(&["cluster.bind=127.0.0.1:0"]).await;
     let (peers, _) = peers(&bench, &bench.dir.path().join("tls"), STRANGER);
     let address = bench.node.peer_address().expect("an address");
-    let log = &bench.node.services().log;
+    let log = &bench.node.parts().log;
     let mut applied = log.applied();
     while log.read(|state| state.cluster().members().len()) == 0 {
         applied.changed().await.expect("the node runs");
@@ -160,7 +160,7 @@ async fn a_token_that_was_used_lets_nobody_in_who_knows_the_id_of_the_node_that_
     let bench = Bench::new(&["cluster.bind=127.0.0.1:0"]).await;
     let (peers, _) = peers(&bench, &bench.dir.path().join("tls"), STRANGER);
     let address = bench.node.peer_address().expect("an address");
-    let cluster = &bench.node.services().cluster;
+    let cluster = &bench.node.parts().cluster;
     let (ticket, _) = cluster.issue(std::time::Duration::from_secs(60), 1, "test").await.expect("a token");
     let by_ticket = |key: u8| JoinRequest {
         token: ticket.id.clone(),
@@ -186,7 +186,7 @@ async fn a_token_that_was_used_lets_nobody_in_who_knows_the_id_of_the_node_that_
         holds: Vec::new(),
     };
     let announce = log::Command::Cluster(Command::AnnounceNode(AnnounceNode { facts, time_ms: 1 }));
-    bench.node.services().log.propose(&announce).await.expect("announced");
+    bench.node.parts().log.propose(&announce).await.expect("announced");
     for key in [1, 2] {
         let status = client.join(by_ticket(key)).await.expect_err("a used token");
         assert_eq!(status.code(), Code::PermissionDenied, "{status}");
