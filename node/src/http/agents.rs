@@ -60,7 +60,7 @@ async fn list(
     access.require(Role::Viewer, &workspace)?;
     let catalog = served(&services, &workspace)?;
     let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
-    let agents = blocking(move || {
+    let mut agents = blocking(move || {
         let after = page.after.as_deref().unwrap_or_default();
         let from = (Bound::Excluded(after), Bound::Unbounded);
         let mut found: Vec<_> = catalog.agents().range::<str, _>(from).take(limit + 1).collect();
@@ -68,8 +68,10 @@ async fn list(
         found.truncate(limit);
         let next = found.last().filter(|_| more).map(|(name, _)| name.to_string());
         Ok(Agents { agents: found.into_iter().map(|(name, entry)| summary(name, entry)).collect(), next })
-    });
-    Ok(Json(agents.await?))
+    })
+    .await?;
+    agents.agents.iter_mut().for_each(|agent| note(&services, &workspace, agent));
+    Ok(Json(agents))
 }
 
 /// One live agent in full. Needs the role viewer.
@@ -83,7 +85,7 @@ async fn show(
 ) -> Result<Json<AgentDetail>, Problem> {
     access.require(Role::Viewer, &workspace)?;
     let catalog = served(&services, &workspace)?;
-    let detail = blocking(move || {
+    let mut detail = blocking(move || {
         let absent = || {
             Problem::new(Code::NotFound, format!("workspace `{}` has no agent {name:?}", catalog.workspace))
                 .help("`caxton agents list` shows those that it has")
@@ -93,8 +95,16 @@ async fn show(
         let manifest = serde_json::to_value(&*manifest).map_err(|error| Problem::internal(&error))?;
         let revision = catalog.revision;
         Ok(AgentDetail { summary: summary(name, entry), revision, manifest, source: entry.source()? })
-    });
-    Ok(Json(detail.await?))
+    })
+    .await?;
+    note(&services, &workspace, &mut detail.summary);
+    Ok(Json(detail))
+}
+
+/// Adds what is known of the tools of an agent.
+fn note(services: &Services, workspace: &WorkspaceId, agent: &mut AgentSummary) {
+    let tools = agent.tools.iter().filter_map(|tool| tool.parse().ok());
+    agent.notes = tools.flat_map(|tool| services.tools.known(workspace, &tool)).collect();
 }
 
 fn served(services: &Services, workspace: &WorkspaceId) -> Result<Arc<Catalog>, Problem> {
@@ -115,6 +125,7 @@ fn summary(name: &AgentName, entry: &Entry<AgentManifest>) -> AgentSummary {
             capabilities: manifest.capabilities.iter().map(|capability| capability.name.to_string()).collect(),
             tools: manifest.tools.all().map(ToString::to_string).collect(),
             path,
+            notes: Vec::new(),
         },
         Err(error) => AgentSummary {
             name,
@@ -123,6 +134,7 @@ fn summary(name: &AgentName, entry: &Entry<AgentManifest>) -> AgentSummary {
             capabilities: Vec::new(),
             tools: Vec::new(),
             path,
+            notes: Vec::new(),
         },
     }
 }

@@ -51,7 +51,11 @@ async fn list(
     let tools = tokio::task::spawn_blocking(move || {
         listed.tools().iter().map(|(name, entry)| summary(name, entry)).collect::<Result<Vec<_>, _>>()
     });
-    let tools = tools.await.map_err(|error| Problem::internal(&error))??;
+    let mut tools = tools.await.map_err(|error| Problem::internal(&error))??;
+    let mut notes = services.tools.notes(&catalog).await;
+    for tool in &mut tools {
+        tool.notes = notes.remove(&tool.name).unwrap_or_default();
+    }
     Ok(Json(ToolList { revision: catalog.revision, tools }))
 }
 
@@ -68,7 +72,8 @@ async fn show(
     let catalog = catalog(&services, &workspace)?;
     let loaded = services.tools.get(&catalog, &tool).await;
     let entry = catalog.tools().get(&tool).ok_or_else(|| absent(&catalog, &tool))?;
-    let summary = summary(&tool, entry)?;
+    let mut summary = summary(&tool, entry)?;
+    summary.notes = loaded.iter().flat_map(|loaded| loaded.remarks()).map(|remark| remark.to_string()).collect();
     let (functions, limits, problem) = match loaded {
         Ok(loaded) => (loaded.definitions().to_vec(), json!(loaded.limits()), None),
         Err(unusable) => (Vec::new(), Value::Null, Some(unusable.to_string())),
@@ -137,6 +142,7 @@ fn summary(name: &ToolName, entry: &Entry<ToolManifest>) -> Result<ToolSummary, 
         sandboxed: manifest.kind.is_sandboxed(),
         grants: reach,
         path: entry.path.clone(),
+        notes: Vec::new(),
     })
 }
 
@@ -162,7 +168,11 @@ impl From<Unusable> for Problem {
         let code = match &unusable {
             Unusable::Absent { .. } => Code::NotFound,
             Unusable::NotAllowed { .. } => Code::Forbidden,
-            Unusable::NoSecret { .. } | Unusable::Broken { .. } | Unusable::NoProcesses { .. } => Code::Unavailable,
+            Unusable::NoSecret { .. }
+            | Unusable::Broken { .. }
+            | Unusable::Away { .. }
+            | Unusable::Busy { .. }
+            | Unusable::NoProcesses { .. } => Code::Unavailable,
         };
         Problem::new(code, unusable.to_string())
     }
@@ -181,6 +191,8 @@ fn failed(error: &CallError) -> Result<CallResult, Problem> {
         | CallError::CpuSpent { .. }
         | CallError::OutOfMemory { .. }
         | CallError::OutputTooLarge { .. }
+        | CallError::ScratchFull { .. }
+        | CallError::TooManyOpen { .. }
         | CallError::Trapped { .. }
         | CallError::BadResult { .. }
         | CallError::Failed { .. }

@@ -38,11 +38,6 @@ impl Restarts {
             format!("it ended {times} times in a row and is started again in {:.1} s: {last}", left.as_secs_f64())
         })
     }
-
-    /// Why the last one ended.
-    pub(super) fn last(&self) -> &str {
-        &self.last
-    }
 }
 
 #[cfg(test)]
