@@ -333,7 +333,9 @@ async fn a_server_that_is_down_costs_its_tools_and_not_the_agent() {
     bench.deploy(&content, 0, &Content::default(), "first").await;
     let (status, answer) = read(bench.post("/messages", &json!({ "agent": "herald", "text": "weather?" }))).await;
     assert_eq!((status, answer["text"].as_str()), (200, Some("I do without.")), "{answer}");
-    for (place, path) in [("tools", "/tools"), ("agent", "/agents/herald"), ("agents", "/agents"), ("tool", "/tools/weather")] {
+    for (place, path) in
+        [("tools", "/tools"), ("agent", "/agents/herald"), ("agents", "/agents"), ("tool", "/tools/weather")]
+    {
         let listing = read(bench.request(Method::GET, &at(path))).await.1.to_string();
         assert!(listing.contains("tool `weather` is away"), "{place}: {listing}");
     }

@@ -20,7 +20,7 @@ const STEPS_MAX: u32 = 1_000_000;
 /// Steps of a check that may be made on a thread which serves others too.
 const LIGHT_STEPS_MAX: u32 = 10_000;
 /// Schemas that are applied inside each other in one check: the check recurses, and a thread's stack is finite.
-const NESTING_MAX: u32 = 300;
+const NESTING_MAX: u32 = 200;
 /// Problems that are told at once.
 const PROBLEMS_MAX: usize = 8;
 /// Under this name the library knows the schema; nobody is asked for it.

@@ -200,7 +200,6 @@ fn a_check_as_deep_as_it_may_be_fits_a_small_stack() {
     }
     let check = move || {
         assert_eq!(schema.check(&value), Vec::<String>::new());
-        assert_eq!(schema.check(&json!({ "a": value.clone() })), Vec::<String>::new());
         let told = schema.check(&json!({ "a": { "a": { "a": value } } }));
         assert!(told[0].contains("nested too deeply"), "{told:?}");
     };
