@@ -75,6 +75,12 @@ impl Slot {
         }
     }
 
+    /// Whether somebody loads it.
+    fn is_on_its_way(&self) -> bool {
+        let nothing = self.loaded.borrow().is_none();
+        nothing && self.loaded.has_changed().is_ok()
+    }
+
     /// Whether it did not load so long ago that it is tried again.
     fn is_failed(&self) -> bool {
         match &*self.loaded.borrow() {
@@ -271,7 +277,7 @@ impl Tools {
             }
             failures = slot.failures.saturating_add(1);
         }
-        let beginning = slots.values().filter(|slot| slot.loaded.borrow().is_none() && !slot.is_failed()).count();
+        let beginning = slots.values().filter(|slot| slot.is_on_its_way()).count();
         if beginning >= BEGINNING_PER_WORKSPACE_MAX {
             let why = format!("{beginning} tools of this workspace are being started already; try again in a moment");
             return Err(Unusable::Busy { tool: name.to_string(), why });
@@ -318,27 +324,18 @@ impl Shared {
     /// Lets go of the code that was used longest ago until the rest fits. A call that uses it keeps it to its end.
     fn make_room(&self) {
         let mut slots = self.lock();
-        let mut loaded: Vec<(u64, u64, WorkspaceId, ToolName)> = Vec::new();
+        let mut loaded = Vec::new();
         for (workspace, tools) in &*slots {
             for (name, slot) in tools {
                 let bytes = slot.tool().map_or(0, |tool| tool.code_bytes());
-                if bytes > 0 {
-                    loaded.push((slot.used.load(Ordering::Relaxed), bytes, workspace.clone(), name.clone()));
-                }
+                loaded.push((slot.used.load(Ordering::Relaxed), bytes, (workspace.clone(), name.clone())));
             }
         }
-        let mut total: u64 = loaded.iter().map(|(_, bytes, ..)| bytes).sum();
-        loaded.sort_unstable_by_key(|(used, ..)| *used);
-        // The one that was loaded just now stays, however large it is.
-        loaded.pop();
-        for (_, bytes, workspace, name) in loaded {
-            if total <= self.settings.code_bytes_max {
-                break;
-            }
+        for (workspace, name) in to_let_go(loaded, self.settings.code_bytes_max) {
+            tracing::debug!(%workspace, tool = %name, "the code of a tool makes room");
             if let Some(tools) = slots.get_mut(&workspace) {
                 tools.remove(&name);
             }
-            total -= bytes;
         }
     }
 
@@ -396,6 +393,22 @@ impl Shared {
             list_kept: self.settings.list_kept,
         })
     }
+}
+
+/// Whose code goes, of those that were used then and take so many bytes, so that the rest takes at most `bytes_max`. The one
+/// that was used last stays, however large it is; what takes nothing stays.
+fn to_let_go<K>(mut loaded: Vec<(u64, u64, K)>, bytes_max: u64) -> Vec<K> {
+    let mut total: u64 = loaded.iter().map(|(_, bytes, _)| bytes).sum();
+    loaded.sort_unstable_by_key(|(used, _, _)| *used);
+    loaded.pop();
+    let mut gone = Vec::new();
+    for (_, bytes, key) in loaded {
+        if total > bytes_max && bytes > 0 {
+            total -= bytes;
+            gone.push(key);
+        }
+    }
+    gone
 }
 
 fn is_busy(error: &LoadError) -> bool {
@@ -462,4 +475,19 @@ fn broken(name: &ToolName, error: &dyn std::error::Error) -> Unusable {
         source = cause.source();
     }
     Unusable::Broken { tool: name.to_string(), why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_that_was_used_longest_ago_makes_room() {
+        let loaded = || vec![(5, 10, "newest"), (1, 10, "oldest"), (2, 0, "a server outside"), (3, 10, "middle")];
+        assert_eq!(to_let_go(loaded(), 30), Vec::<&str>::new());
+        assert_eq!(to_let_go(loaded(), 29), ["oldest"]);
+        assert_eq!(to_let_go(loaded(), 19), ["oldest", "middle"]);
+        assert_eq!(to_let_go(loaded(), 0), ["oldest", "middle"], "what was used last stays");
+        assert_eq!(to_let_go(Vec::<(u64, u64, ())>::new(), 0), []);
+    }
 }
