@@ -371,7 +371,8 @@ fn descriptors_are_capped() {
 fn all_instances_together_have_a_memory_budget() {
     let bench = Bench::new(Settings { total_memory_bytes: 24 << 20, ..Settings::default() });
     // Takes 16 MiB and holds them until it is stopped.
-    let hold = "(drop (memory.grow (i32.const 256))) (loop $l (br $l)) (i32.const 0)";
+    let hold =
+        "(loop $g (br_if $g (i32.eq (memory.grow (i32.const 256)) (i32.const -1)))) (loop $l (br $l)) (i32.const 0)";
     let limits = Limits { wall: Duration::from_secs(20), cpu: Duration::from_secs(20), ..Limits::default() };
     let holder = bench.component(&body_component(hold), limits.clone(), Grants::default()).unwrap();
     let grow = "(if (i32.eq (memory.grow (i32.const 256)) (i32.const -1)) (then unreachable))";

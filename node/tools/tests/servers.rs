@@ -20,6 +20,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[ignore = "the server of the other tests"]
 fn server_process() {
     let quirk = std::env::var("QUIRK").unwrap_or_default();
+    // What the harness may have begun to print ends here.
+    println!();
     note("started");
     match quirk.as_str() {
         // Longer than anybody waits for an answer to a question that may not be understood.
