@@ -107,6 +107,7 @@ impl Walk<'_> {
         }
         self.references(object, at);
         self.own_pattern(object, at);
+        self.multiple(object, at);
         self.property_patterns(object, at);
         for (word, value) in object.iter_mut() {
             let word = word.as_str();
@@ -151,6 +152,15 @@ impl Walk<'_> {
         if !self.can_be_checked(&pattern) {
             object.remove("pattern");
             self.remark(format!("the pattern `{}` at {at}", shown(&pattern)));
+        }
+    }
+
+    /// Whether 12.34 is a multiple of 0.01 cannot be told of binary numbers.
+    fn multiple(&mut self, object: &mut Map<String, Value>, at: &str) {
+        let Some(step) = object.get("multipleOf").and_then(Value::as_f64) else { return };
+        if step.fract() != 0.0 {
+            object.remove("multipleOf");
+            self.remark(format!("`multipleOf` {step} at {at}"));
         }
     }
 

@@ -216,6 +216,7 @@ fn what_cannot_be_checked_is_said_and_the_rest_is_checked() {
         (json!({ "pattern": mail }), "the pattern `^(?!"),
         (json!({ "pattern": huge }), "the pattern `(((a{100}"),
         (json!({ "pattern": "[" }), "the pattern `[` at #/properties/odd"),
+        (json!({ "multipleOf": 0.01 }), "`multipleOf` 0.01 at #/properties/odd"),
         (json!({ "$ref": "https://example.com/schema.json" }), "never fetched"),
         (json!({ "$ref": "file:///etc/passwd" }), "never fetched"),
         (json!({ "$ref": "other.json#/a" }), "never fetched"),
