@@ -41,7 +41,7 @@ impl Default for Journal {
 impl Activity {
     /// Notes a line; its number and its time are filled in.
     pub fn note(&self, workspace: &WorkspaceId, line: LogLine) {
-        let now = Timestamp::now();
+        let now = crate::time::now();
         let mut journals = self.lock();
         make_room(&mut journals, workspace);
         let journal = journals.entry(workspace.clone()).or_default();
@@ -164,6 +164,11 @@ impl TurnLog {
         let tools: Vec<&str> = approvals.iter().map(|approval| approval.tool.as_str()).collect();
         let agent = approvals.first().map(|approval| approval.agent.to_string());
         self.note(LogLine { agent, ..line("waiting", tools.join(", ")) });
+    }
+
+    /// Notes that somebody stopped the turn.
+    pub fn stopped(&self, by: &str) {
+        self.note(line("stopped", format!("by {by}")));
     }
 
     /// Notes how the turn ended.

@@ -1,6 +1,6 @@
 //! The Caxton node: everything between an HTTP request or a command line and the replicated log.
 
-#![cfg_attr(not(test), warn(clippy::print_stdout))]
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::disallowed_methods))]
 
 pub mod cli;
 
@@ -8,21 +8,33 @@ pub mod client;
 
 pub mod api;
 
-pub mod problem;
-
 pub mod config;
 
-pub mod auth;
+pub mod authn;
+
+pub mod authz;
 
 pub mod secrets;
 
+pub mod trust;
+
 pub mod tls;
+
+pub mod files;
+
+pub mod time;
+
+pub mod text;
+
+pub mod errors;
 
 pub mod telemetry;
 
 pub mod tasks;
 
-pub mod http;
+pub mod edge;
+
+pub mod app;
 
 pub mod node;
 

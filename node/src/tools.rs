@@ -252,7 +252,7 @@ impl Tools {
         let grants = grants(manifest, |_| Ok::<_, std::convert::Infallible>(String::new())).unwrap_or_default();
         let spec = Spec { name: manifest.name.to_string(), kind, grants, limits: limits(manifest) };
         let loaded = self.0.sandbox.load(spec, &wasm.unwrap_or_default());
-        let loaded = loaded.map_err(|error| Unfit::Broken(crate::tasks::chain(&error)))?;
+        let loaded = loaded.map_err(|error| Unfit::Broken(crate::errors::chain(&error)))?;
         Ok(loaded.definitions().iter().map(|definition| definition.name.clone()).collect())
     }
 
@@ -305,18 +305,18 @@ impl Shared {
     async fn load(self: &Arc<Shared>, catalog: Arc<Catalog>, name: &ToolName) -> Outcome {
         let (shared, tool) = (self.clone(), name.clone());
         // Reading from the disk takes some time, and neither that nor compiling happens on a thread that serves.
-        let prepared = tokio::task::spawn_blocking(move || shared.prepare(&catalog, &tool)).await;
+        let prepared = crate::tasks::blocking(move || shared.prepare(&catalog, &tool)).await;
         match prepared.map_err(|error| broken(name, &error))?? {
             Prepared::Module(spec, wasm) => match self.sandbox.load_soon(spec, wasm).await {
                 Ok(loaded) => Ok(Arc::new(loaded)),
                 Err(error) if is_busy(&error) => {
-                    Err(Unusable::Busy { tool: name.to_string(), why: crate::tasks::chain(&error) })
+                    Err(Unusable::Busy { tool: name.to_string(), why: crate::errors::chain(&error) })
                 }
                 Err(error) => Err(broken(name, &error)),
             },
             Prepared::Server(spec) => match self.sandbox.connect(spec).await {
                 Ok(connected) => Ok(Arc::new(connected)),
-                Err(error) => Err(Unusable::Away { tool: name.to_string(), why: crate::tasks::chain(&error) }),
+                Err(error) => Err(Unusable::Away { tool: name.to_string(), why: crate::errors::chain(&error) }),
             },
         }
     }
@@ -467,14 +467,8 @@ fn compiler() -> Compiler {
     }
 }
 
-fn broken(name: &ToolName, error: &dyn std::error::Error) -> Unusable {
-    let mut why = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        why = format!("{why}: {cause}");
-        source = cause.source();
-    }
-    Unusable::Broken { tool: name.to_string(), why }
+fn broken(name: &ToolName, error: &(dyn std::error::Error + 'static)) -> Unusable {
+    Unusable::Broken { tool: name.to_string(), why: crate::errors::chain(error) }
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ mod lifecycle;
 mod mcp;
 mod messages;
 mod models;
+mod policy;
 mod secrets;
 mod sentences;
+mod stop;
 mod tls;

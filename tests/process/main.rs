@@ -25,4 +25,7 @@ mod terminal;
 mod tools;
 
 mod asking;
+
+mod origins;
+
 mod backup;

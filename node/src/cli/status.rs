@@ -6,6 +6,7 @@ use caxton_proto::WorkspaceId;
 use serde_json::{Value, json};
 
 use crate::api::cluster::ClusterStatus;
+use crate::api::paths;
 use crate::api::{Deployment, Serving, WorkspaceStatus};
 use crate::cli::live::{self, Remote, Standing};
 use crate::cli::output::{BOLD, DIM, WARN, count, paint};
@@ -13,6 +14,7 @@ use crate::cli::workspace::Workspace;
 use crate::cli::workspace::scan::Scan;
 use crate::cli::workspace::state::{self, State};
 use crate::cli::{CliError, Context, Exit, cluster, text};
+use crate::tasks;
 
 /// Arguments of `caxton status`.
 #[derive(Debug, clap::Args)]
@@ -42,7 +44,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let remote = Remote { client: &client, id: &id };
     let scanned = workspace.clone();
     let looked = context.block_on(async {
-        let scan = tokio::task::spawn_blocking(move || scanned.scan());
+        let scan = tasks::blocking(move || scanned.scan());
         let (scan, status) = tokio::join!(scan, remote.status());
         let scan = scan.map_err(|error| CliError::new("internal", "reading the workspace failed").source(error))??;
         Ok((scan, status.map_err(CliError::from)))
@@ -139,7 +141,7 @@ async fn online(
 
 /// The cluster, where there is more than one node and the token may see it.
 async fn cluster(remote: &Remote<'_>) -> Option<ClusterStatus> {
-    let cluster: ClusterStatus = remote.client.get("/api/v1/cluster?stale=true").await.ok()?;
+    let cluster: ClusterStatus = remote.client.get(&format!("{}?stale=true", paths::CLUSTER.text())).await.ok()?;
     (cluster.members.len() > 1).then_some(cluster)
 }
 

@@ -44,9 +44,14 @@ pub fn author(author: &Author) -> String {
     }
 }
 
+/// The first eight characters of a commit's name.
+pub fn short_commit(commit: &str) -> String {
+    commit.chars().take(8).collect()
+}
+
 /// `a1b2c3d4 main, with uncommitted changes`.
 pub fn git(git: &Git) -> String {
-    let commit: String = git.commit.chars().take(8).collect();
+    let commit = short_commit(&git.commit);
     let branch = if git.branch.is_empty() { String::new() } else { format!(" {}", git.branch) };
     one_line(&format!("{commit}{branch}{}", if git.dirty { "*" } else { "" }))
 }
@@ -93,7 +98,7 @@ pub fn time(rfc3339: &str) -> String {
 /// `3 minutes ago`.
 pub fn age(rfc3339: &str) -> String {
     let Ok(time) = rfc3339.parse::<jiff::Timestamp>() else { return one_line(rfc3339) };
-    let seconds = jiff::Timestamp::now().as_second() - time.as_second();
+    let seconds = crate::time::now().as_second() - time.as_second();
     let (amount, unit) = match seconds {
         ..5 => return "just now".to_owned(),
         5..60 => (seconds, "second"),

@@ -6,6 +6,7 @@
 //! the defaults.
 
 mod document;
+pub mod environment;
 mod settings;
 mod value;
 
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use document::{markdown, print};
 pub use settings::{
-    Cluster, Config, Data, Deploy, Disk, Http, Raft, Runtime, SECTIONS, SETTINGS, Stop, Telemetry, Tls, Tokens,
+    Cluster, Config, Data, Deploy, Disk, Http, Limits, Raft, Runtime, SECTIONS, SETTINGS, Stop, Telemetry, Tls, Tokens,
 };
 pub use value::{ByteSize, LogFormat, Raw, TlsMode, Value};
 
@@ -341,7 +342,7 @@ pub struct Home {
 impl Home {
     /// Reads it from this process's environment.
     pub fn here() -> Home {
-        let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let path = |name| environment::variable(name).map(PathBuf::from);
         Home { home: path("HOME"), data: path("XDG_DATA_HOME") }
     }
 

@@ -28,6 +28,7 @@ use futures::future::{join_all, try_join_all};
 use self::log::Turn;
 use crate::affinity;
 use crate::llm::Message;
+pub use crate::time::rfc3339;
 pub use db::OpenError as DatabaseError;
 pub use machine::State;
 pub use read::{Documents, ReadError, Summary};
@@ -45,6 +46,15 @@ pub enum OpenError {
     /// Their log.
     #[error("the log of a shard's conversations cannot be opened")]
     Group(#[from] OpenGroupError),
+}
+
+/// What was said before in a conversation.
+#[derive(Debug, Default)]
+pub struct History {
+    /// The subject of its newest turn, to whom it belongs; none for a conversation that has no turn yet.
+    pub owner: Option<String>,
+    /// Requests and answers, the oldest first.
+    pub messages: Vec<Message>,
 }
 
 /// A handle; clones share the shards.
@@ -108,7 +118,7 @@ impl Conversations {
         workspace: &WorkspaceId,
         conversation: &str,
         bytes_max: usize,
-    ) -> Result<Vec<Message>, ReadError> {
+    ) -> Result<History, ReadError> {
         let (name, conversation) = (workspace.clone(), conversation.to_owned());
         self.read(workspace, move |state| {
             let mut bytes = 0;
@@ -117,17 +127,12 @@ impl Conversations {
                 bytes > bytes_max
             })?;
             let fit = if bytes > bytes_max { turns.len() - 1 } else { turns.len() };
+            let owner = turns.first().map(|turn| turn.subject.clone());
             let newest = turns.iter().take(fit).rev().filter_map(exchange);
-            Ok(newest.flat_map(|(asked, answered)| [asked, answered]).collect())
+            Ok(History { owner, messages: newest.flat_map(|(asked, answered)| [asked, answered]).collect() })
         })
         .await
     }
-}
-
-/// A moment for people and programs: RFC 3339 in UTC.
-pub fn rfc3339(unix_ms: u64) -> String {
-    let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 /// A conversation's id from outside; the error says what one looks like.

@@ -11,29 +11,21 @@ use super::assemble::AssembleError;
 use super::check;
 use super::verify::VerifyError;
 use crate::artifacts::{GetError, PutError};
-use crate::auth::Denied;
 use crate::catalog::LoadError;
 use crate::replicas::SpreadError;
 
 /// A deployment was refused, or failed. Nothing of it is live unless a variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
-    /// The token does not allow it.
-    #[error(transparent)]
-    Denied(#[from] Denied),
     /// The request has no idempotency key.
     #[error("the request has no idempotency key")]
     NoKey,
     /// As many deployments as may be are on their way.
     #[error("{max} deployments are on their way, and that is the most at once (deploy.concurrent_max)")]
-    Busy {
-        /// The limit.
-        max: usize,
-    },
+    Busy { max: usize },
     /// The parent is not live: somebody deployed in between.
     #[error("{parent} of workspace `{workspace}` is not live any more: {}", by(.live))]
     Conflict {
-        /// The workspace.
         workspace: WorkspaceId,
         /// What the client saw live.
         parent: Revision,
@@ -49,7 +41,6 @@ pub enum DeployError {
     /// There is nothing to go back to.
     #[error("the content of {to} of workspace `{workspace}` is not there: {}", kept(*.oldest_kept, *.live))]
     NoSuchRevision {
-        /// The workspace.
         workspace: WorkspaceId,
         /// The revision to go back to.
         to: Revision,

@@ -4,6 +4,8 @@
 //! call outlives it, and nothing that a tool does reaches a thread that serves: compiling has a process of its own,
 //! and guests have threads of their own.
 
+#![warn(missing_docs)]
+
 mod audit;
 mod base64;
 mod budget;
@@ -28,6 +30,7 @@ mod reuse;
 mod sandbox;
 mod schema;
 mod scratch;
+mod spec;
 mod tool;
 mod wasi;
 
@@ -36,9 +39,10 @@ pub use definitions::Remark;
 pub use grants::Grants;
 pub use limits::{CompileLimits, Limits, Quota};
 pub use loaded::SandboxedTool;
-pub use sandbox::{LoadError, NoPlace, Sandbox, Settings, Spec};
+pub use sandbox::{LoadError, NoPlace, Sandbox, Settings};
 pub use schema::Schema;
 pub use scratch::clear as clear_scratch;
+pub use spec::Spec;
 pub use tool::{
     CallContext, CallError, CallReport, CallResult, Called, Calling, Content, Definitions, Ended, Kind, Tool,
     ToolDefinition,

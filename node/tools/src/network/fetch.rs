@@ -48,7 +48,7 @@ fn system(host: String) -> Looking {
 pub struct FetchRequest {
     /// GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.
     pub method: String,
-    /// Where from.
+    /// The absolute URL of what is wanted.
     pub url: String,
     /// Names and values.
     pub headers: Vec<(String, String)>,
@@ -81,7 +81,7 @@ pub enum FetchError {
     TooLarge {
         /// Which of them.
         what: &'static str,
-        /// The limit.
+        /// The most bytes of a body.
         limit: usize,
     },
     /// The connection failed.
@@ -106,7 +106,6 @@ impl Fetcher {
         &self.allowed
     }
 
-    /// The runtime.
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
     }
