@@ -304,6 +304,9 @@ pub struct AgentSummary {
     /// Its file.
     #[schema(value_type = String)]
     pub path: TreePath,
+    /// What is known to be odd about its tools, a line each: that one is away, or lacks a function.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// `GET .../agents/{name}`.

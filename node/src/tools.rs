@@ -3,8 +3,11 @@
 //! A tool gets what its own file names *and* the workspace's file allows. Both are looked at here, at the moment of
 //! loading, so that a revision which takes a grant away ends it with the swap of the catalog.
 
+mod unusable;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,77 +19,27 @@ use caxton_proto::manifest::workspace::WORKSPACE_FILE;
 use caxton_proto::{Digest, ToolName, WorkspaceId};
 use caxton_tools::mcp::{Place, ServerSpec};
 use caxton_tools::network::Network;
-use caxton_tools::{Compiler, Grants, Kind, Limits, LoadError, Sandbox, Settings, Spec, Tool};
+use caxton_tools::{
+    CompileError, Compiler, Grants, Kind, Limits, LoadError, Quota, Sandbox, Settings, Spec, Tool, clear_scratch,
+};
 use tokio::runtime::Handle;
-use tokio::sync::OnceCell;
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::catalog::Catalog;
-use crate::secrets::{NoSecret, Secrets};
+use crate::secrets::Secrets;
 
 pub use caxton_tools::{COMPILE_COMMAND, compile_child_main};
+pub use unusable::{Unfit, Unusable};
 
 /// How long a failure to load is remembered, so that a tool that cannot load does not cost a compilation per call.
 const FAILURE_KEPT: Duration = Duration::from_secs(60);
-
-/// Why a tool of a workspace cannot be used; `Display` ends in what to do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
-    /// The workspace has no such tool.
-    #[error(
-        "there is no tool `{tool}` in workspace `{workspace}`; add it as tools/{tool}/tool.toml and run `caxton deploy`"
-    )]
-    Absent {
-        /// The name.
-        tool: String,
-        /// Where.
-        workspace: WorkspaceId,
-    },
-    /// The workspace does not allow what the tool asks for.
-    #[error("tool `{tool}` asks for what workspace `{workspace}` does not allow; under [grants] of caxton.toml, allow {}", remedies.join(" and "))]
-    NotAllowed {
-        /// The name.
-        tool: String,
-        /// Where.
-        workspace: WorkspaceId,
-        /// The lines that would allow it.
-        remedies: Vec<String>,
-    },
-    /// A secret that it is given is not set.
-    #[error("tool `{tool}` is not given a secret that its file names: {why}")]
-    NoSecret {
-        /// The name.
-        tool: String,
-        /// Which secret, and what to do.
-        why: NoSecret,
-    },
-    /// It did not load.
-    #[error("tool `{tool}` did not load: {why}")]
-    Broken {
-        /// The name.
-        tool: String,
-        /// The whole chain of causes.
-        why: String,
-    },
-    /// The node's operator has not allowed processes.
-    #[error(
-        "tool `{tool}` is a process of the node, and its operator has not allowed that; start the node with \
-         --set tools.processes=true, or use a tool in WebAssembly"
-    )]
-    NoProcesses {
-        /// The name.
-        tool: String,
-    },
-}
-
-/// Why a node cannot take a tool that is being deployed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unfit {
-    /// Its module does not load; this is why.
-    Broken(String),
-    /// It is a process, and the node's operator has not switched those on.
-    ProcessesOff,
-}
+/// The same for what may be over soon, the first time; longer each further time, up to that.
+const AWAY_KEPT: Duration = Duration::from_secs(1);
+/// Tools of one workspace that may be on their way at once.
+const BEGINNING_PER_WORKSPACE_MAX: usize = 32;
+/// How long a listing waits for servers that were not asked yet.
+const LISTING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A handle on the loaded tools; clones are handles on the same.
 #[derive(Clone)]
@@ -94,17 +47,55 @@ pub struct Tools(Arc<Shared>);
 
 struct Shared {
     sandbox: Sandbox,
-    processes: Option<BTreeMap<String, String>>,
+    settings: ToolSettings,
     secrets: Arc<dyn Secrets>,
     slots: Mutex<HashMap<WorkspaceId, HashMap<ToolName, Slot>>>,
+    /// Counts uses, so that the code that was used longest ago makes room.
+    uses: AtomicU64,
 }
 
 type Outcome = Result<Arc<dyn Tool>, Unusable>;
+/// Nothing while it is on its way; then what came of it, and when.
+type Loaded = Option<(Outcome, Instant)>;
 
 #[derive(Clone)]
 struct Slot {
     stamp: Stamp,
-    loaded: Arc<OnceCell<(Outcome, Instant)>>,
+    loaded: watch::Receiver<Loaded>,
+    /// How often in a row it did not load.
+    failures: u32,
+    used: Arc<AtomicU64>,
+}
+
+impl Slot {
+    fn tool(&self) -> Option<Arc<dyn Tool>> {
+        match &*self.loaded.borrow() {
+            Some((Ok(tool), _)) => Some(tool.clone()),
+            Some((Err(_), _)) | None => None,
+        }
+    }
+
+    /// Whether somebody loads it.
+    fn is_on_its_way(&self) -> bool {
+        let nothing = self.loaded.borrow().is_none();
+        nothing && self.loaded.has_changed().is_ok()
+    }
+
+    /// Whether it did not load so long ago that it is tried again.
+    fn is_failed(&self) -> bool {
+        match &*self.loaded.borrow() {
+            Some((Err(why), at)) => {
+                let kept = match why.is_passing() {
+                    true => (AWAY_KEPT * (1 << self.failures.min(6))).min(FAILURE_KEPT),
+                    false => FAILURE_KEPT,
+                };
+                at.elapsed() > kept
+            }
+            // Whoever loaded it is gone without a word.
+            None => self.loaded.has_changed().is_err(),
+            Some((Ok(_), _)) => false,
+        }
+    }
 }
 
 /// What a loaded tool was made of.
@@ -118,12 +109,22 @@ struct Stamp {
 }
 
 /// How the node's tools are set up.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ToolSettings {
     /// Where compiled code is kept.
     pub cache: Option<PathBuf>,
-    /// Where the directories of calls are made.
+    /// Where the directories of calls are made. What is there from an earlier start is removed.
     pub scratch: Option<PathBuf>,
+    /// What one call may keep there.
+    pub quota: Quota,
+    /// The most that a tool's own limits may say.
+    pub ceiling: Limits,
+    /// Memory of all instances together; 0 for half of the machine's.
+    pub total_memory_bytes: u64,
+    /// Bytes of machine code that are kept in memory; what was used longest ago makes room.
+    pub code_bytes_max: u64,
+    /// After this long a server outside is asked again what tools it has.
+    pub list_kept: Duration,
     /// Networks that are not public, which tools may reach all the same.
     pub networks: Vec<Network>,
     /// Calls that run at once, on a thread each; 0 for as many as suit the processors.
@@ -134,37 +135,107 @@ pub struct ToolSettings {
     pub processes: Option<BTreeMap<String, String>>,
 }
 
+impl Default for ToolSettings {
+    fn default() -> ToolSettings {
+        ToolSettings {
+            cache: None,
+            scratch: None,
+            quota: Quota::default(),
+            ceiling: Limits::ceiling(),
+            total_memory_bytes: 0,
+            code_bytes_max: 1 << 30,
+            list_kept: Duration::from_secs(600),
+            networks: Vec::new(),
+            threads: 0,
+            queue: 0,
+            processes: None,
+        }
+    }
+}
+
 impl Tools {
     /// Tools whose network connections live on the runtime this is called in. Nothing is loaded yet.
     pub fn new(settings: ToolSettings, secrets: Arc<dyn Secrets>) -> Tools {
         let defaults = Settings::default();
-        let processes = settings.processes;
+        if let Some(scratch) = &settings.scratch {
+            clear_scratch(scratch);
+        }
         let or = |wanted: usize, default: usize| if wanted == 0 { default } else { wanted };
-        let settings = Settings {
+        let sandbox = Settings {
             threads: or(settings.threads, defaults.threads),
             queue: or(settings.queue, defaults.queue),
-            cache: settings.cache,
-            scratch: settings.scratch.unwrap_or(defaults.scratch),
-            networks: settings.networks,
+            cache: settings.cache.clone(),
+            scratch: settings.scratch.clone().unwrap_or(defaults.scratch),
+            quota: settings.quota,
+            ceiling: settings.ceiling.clone(),
+            total_memory_bytes: settings.total_memory_bytes,
+            networks: settings.networks.clone(),
             compiler: compiler(),
             ..Settings::default()
         };
-        let sandbox = Sandbox::new(settings, Handle::current());
-        Tools(Arc::new(Shared { sandbox, processes, secrets, slots: Mutex::default() }))
+        let sandbox = Sandbox::new(sandbox, Handle::current());
+        let (slots, uses) = (Mutex::default(), AtomicU64::new(0));
+        Tools(Arc::new(Shared { sandbox, settings, secrets, slots, uses }))
     }
 
-    /// A tool of the catalog, loaded if it is not yet. Several that ask at once load it once.
+    /// A tool of the catalog, loaded if it is not yet, and asked again what it has if that may be something else by now.
+    /// Several that ask at once load it once, and it is loaded to the end even if none of them waits so long.
     pub async fn get(&self, catalog: &Arc<Catalog>, name: &ToolName) -> Outcome {
-        let slot = self.slot(catalog, name)?;
-        let (catalog, shared, name) = (catalog.clone(), self.0.clone(), name.clone());
-        let load = || async move {
-            let tool = name.to_string();
-            // Compiling takes long, and reading from the disk some time: neither happens on a thread that serves.
-            let loaded = crate::tasks::blocking(move || shared.load(&catalog, &name)).await;
-            let broken = |why: String| Err(Unusable::Broken { tool, why });
-            (loaded.unwrap_or_else(|error| broken(error.to_string())), Instant::now())
+        let (slot, fresh) = self.slot(catalog, name)?;
+        slot.used.store(self.0.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        if let Some(done) = fresh {
+            self.begin(catalog, name, done);
+        }
+        let mut loaded = slot.loaded;
+        let outcome = match loaded.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some((outcome, _))) => outcome.clone(),
+            Ok(None) | Err(_) => Err(broken(name, &std::io::Error::other("its loading was broken off"))),
         };
-        slot.loaded.get_or_init(load).await.0.clone()
+        if let Ok(tool) = &outcome {
+            tool.refresh().await;
+        }
+        outcome
+    }
+
+    /// Loads a tool in the background.
+    fn begin(&self, catalog: &Arc<Catalog>, name: &ToolName, done: watch::Sender<Loaded>) {
+        let (catalog, shared, loading) = (catalog.clone(), self.0.clone(), name.clone());
+        let done = Arc::new(done);
+        let told = done.clone();
+        let began = self.0.sandbox.begin(async move {
+            let outcome = shared.load(catalog, &loading).await;
+            told.send_replace(Some((outcome, Instant::now())));
+            shared.make_room();
+        });
+        if let Err(full) = began {
+            let busy = Unusable::Busy { tool: name.to_string(), why: full.to_string() };
+            done.send_replace(Some((Err(busy), Instant::now())));
+        }
+    }
+
+    /// What is odd about the tools of a catalog, a list of lines each: functions that are left out, rules that are not
+    /// checked, servers that are away. Servers that were not asked yet are asked, and waited for a moment.
+    pub async fn notes(&self, catalog: &Arc<Catalog>) -> BTreeMap<ToolName, Vec<String>> {
+        let servers = catalog
+            .tools()
+            .iter()
+            .filter(|(_, entry)| entry.parsed().is_some_and(|manifest| !manifest.kind.is_sandboxed()));
+        let asked = servers.map(|(name, _)| self.get(catalog, name));
+        let _ = tokio::time::timeout(LISTING_PATIENCE, futures::future::join_all(asked)).await;
+        let noted = catalog.tools().keys().map(|name| (name.clone(), self.known(&catalog.workspace, name)));
+        noted.filter(|(_, notes)| !notes.is_empty()).collect()
+    }
+
+    /// What is known to be odd about a tool, without asking anybody.
+    pub fn known(&self, workspace: &WorkspaceId, name: &ToolName) -> Vec<String> {
+        let slot = self.0.lock().get(workspace).and_then(|slots| slots.get(name)).cloned();
+        let Some(slot) = slot else { return Vec::new() };
+        let loaded = slot.loaded.borrow();
+        match &*loaded {
+            Some((Ok(tool), _)) => tool.remarks().iter().map(ToString::to_string).collect(),
+            Some((Err(unusable), _)) => vec![unusable.to_string()],
+            None => vec![format!("tool `{name}` is being started")],
+        }
     }
 
     /// Loads a tool for a trial, with its grants but without the values of its secrets, which a deployment does not
@@ -175,7 +246,7 @@ impl Tools {
             ToolKind::Component { .. } => Kind::Component,
             ToolKind::Command { .. } => Kind::Command,
             ToolKind::Core { .. } => Kind::Core,
-            ToolKind::McpStdio { .. } if self.0.processes.is_none() => return Err(Unfit::ProcessesOff),
+            ToolKind::McpStdio { .. } if self.0.settings.processes.is_none() => return Err(Unfit::ProcessesOff),
             ToolKind::McpHttp { .. } | ToolKind::McpStdio { .. } => return Ok(Vec::new()),
         };
         let grants = grants(manifest, |_| Ok::<_, std::convert::Infallible>(String::new())).unwrap_or_default();
@@ -185,8 +256,9 @@ impl Tools {
         Ok(loaded.definitions().iter().map(|definition| definition.name.clone()).collect())
     }
 
-    /// The place of a tool whose files are these, emptied when they changed or when it failed a while ago.
-    fn slot(&self, catalog: &Catalog, name: &ToolName) -> Result<Slot, Unusable> {
+    /// The place of a tool whose files are these, a new one when they changed or when it failed a while ago; whoever gets
+    /// a new one loads the tool.
+    fn slot(&self, catalog: &Catalog, name: &ToolName) -> Result<(Slot, Option<watch::Sender<Loaded>>), Unusable> {
         let entry = catalog
             .tools()
             .get(name)
@@ -198,20 +270,31 @@ impl Tools {
         let stamp = Stamp { manifest: entry.file.digest, module, workspace: digest(WORKSPACE_FILE), secrets };
         let mut slots = self.0.lock();
         let slots = slots.entry(catalog.workspace.clone()).or_default();
-        let stale = |slot: &Slot| {
-            let old = slot.loaded.get().is_some_and(|(outcome, at)| match outcome {
-                Ok(tool) => tool.is_stale(),
-                Err(_) => at.elapsed() > FAILURE_KEPT,
-            });
-            slot.stamp != stamp || old
-        };
-        if slots.get(name).is_none_or(stale) {
-            // What the live revision no longer has goes when something new comes.
-            slots.retain(|name, _| catalog.tools().contains_key(name));
-            slots.insert(name.clone(), Slot { stamp, loaded: Arc::default() });
+        let mut failures = 0;
+        if let Some(slot) = slots.get(name).filter(|slot| slot.stamp == stamp) {
+            if !slot.is_failed() {
+                return Ok((slot.clone(), None));
+            }
+            failures = slot.failures.saturating_add(1);
         }
-        slots.get(name).cloned().ok_or_else(|| broken(name, &std::io::Error::other("its slot was lost")))
+        let beginning = slots.values().filter(|slot| slot.is_on_its_way()).count();
+        if beginning >= BEGINNING_PER_WORKSPACE_MAX {
+            let why = format!("{beginning} tools of this workspace are being started already; try again in a moment");
+            return Err(Unusable::Busy { tool: name.to_string(), why });
+        }
+        // What the live revision no longer has goes when something new comes.
+        slots.retain(|name, _| catalog.tools().contains_key(name));
+        let (done, loaded) = watch::channel(None);
+        let slot = Slot { stamp, loaded, failures, used: Arc::default() };
+        slots.insert(name.clone(), slot.clone());
+        Ok((slot, Some(done)))
     }
+}
+
+/// A tool that is ready to be loaded.
+enum Prepared {
+    Module(Spec, Bytes),
+    Server(ServerSpec),
 }
 
 impl Shared {
@@ -219,7 +302,45 @@ impl Shared {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn load(&self, catalog: &Catalog, name: &ToolName) -> Outcome {
+    async fn load(self: &Arc<Shared>, catalog: Arc<Catalog>, name: &ToolName) -> Outcome {
+        let (shared, tool) = (self.clone(), name.clone());
+        // Reading from the disk takes some time, and neither that nor compiling happens on a thread that serves.
+        let prepared = crate::tasks::blocking(move || shared.prepare(&catalog, &tool)).await;
+        match prepared.map_err(|error| broken(name, &error))?? {
+            Prepared::Module(spec, wasm) => match self.sandbox.load_soon(spec, wasm).await {
+                Ok(loaded) => Ok(Arc::new(loaded)),
+                Err(error) if is_busy(&error) => {
+                    Err(Unusable::Busy { tool: name.to_string(), why: crate::errors::chain(&error) })
+                }
+                Err(error) => Err(broken(name, &error)),
+            },
+            Prepared::Server(spec) => match self.sandbox.connect(spec).await {
+                Ok(connected) => Ok(Arc::new(connected)),
+                Err(error) => Err(Unusable::Away { tool: name.to_string(), why: crate::errors::chain(&error) }),
+            },
+        }
+    }
+
+    /// Lets go of the code that was used longest ago until the rest fits. A call that uses it keeps it to its end.
+    fn make_room(&self) {
+        let mut slots = self.lock();
+        let mut loaded = Vec::new();
+        for (workspace, tools) in &*slots {
+            for (name, slot) in tools {
+                let bytes = slot.tool().map_or(0, |tool| tool.code_bytes());
+                loaded.push((slot.used.load(Ordering::Relaxed), bytes, (workspace.clone(), name.clone())));
+            }
+        }
+        for (workspace, name) in to_let_go(loaded, self.settings.code_bytes_max) {
+            tracing::debug!(%workspace, tool = %name, "the code of a tool makes room");
+            if let Some(tools) = slots.get_mut(&workspace) {
+                tools.remove(&name);
+            }
+        }
+    }
+
+    /// What a tool is made of, and what it is given; reads from the disk.
+    fn prepare(&self, catalog: &Catalog, name: &ToolName) -> Result<Prepared, Unusable> {
         let absent = || Unusable::Absent { tool: name.to_string(), workspace: catalog.workspace.clone() };
         let entry = catalog.tools().get(name).ok_or_else(absent)?;
         let manifest = entry.manifest().map_err(|error| broken(name, &error))?;
@@ -246,34 +367,52 @@ impl Shared {
                 let bearer = bearer.as_ref().map(secret).transpose()?;
                 let (url, rules) = (url.as_str().to_owned(), allowed.grants.http.clone());
                 let headers = headers.collect::<Result<_, _>>()?;
-                return self.connect(&manifest, Place::Http { url, rules, headers, bearer });
+                return Ok(self.server(&manifest, Place::Http { url, rules, headers, bearer }));
             }
             ToolKind::McpStdio { command, args } => {
                 let refused = || Unusable::NoProcesses { tool: name.to_string() };
-                let mut env = self.processes.clone().ok_or_else(refused)?;
+                let mut env = self.settings.processes.clone().ok_or_else(refused)?;
                 env.extend(grants(&manifest, secret)?.env);
                 let (command, args) = (command.clone(), args.clone());
-                return self.connect(&manifest, Place::Process { command, args, env });
+                return Ok(self.server(&manifest, Place::Process { command, args, env }));
             }
         };
         let wasm = catalog.read(module).map_err(|error| broken(name, &error))?;
         let grants = grants(&manifest, secret)?;
         let spec = Spec { name: name.to_string(), kind, grants, limits: limits(&manifest) };
-        let loaded = self.sandbox.load(spec, &wasm).map_err(|error: LoadError| broken(name, &error))?;
-        Ok(Arc::new(loaded))
+        Ok(Prepared::Module(spec, wasm))
     }
 
-    /// Reaches an MCP server outside of the sandbox.
-    fn connect(&self, manifest: &ToolManifest, place: Place) -> Outcome {
-        let spec = ServerSpec {
+    /// An MCP server outside of the sandbox.
+    fn server(&self, manifest: &ToolManifest, place: Place) -> Prepared {
+        Prepared::Server(ServerSpec {
             name: manifest.name.to_string(),
             place,
             limits: limits(manifest),
             idempotent: manifest.idempotent,
-        };
-        let connected = self.sandbox.connect(spec).map_err(|error| broken(&manifest.name, &error))?;
-        Ok(Arc::new(connected))
+            list_kept: self.settings.list_kept,
+        })
     }
+}
+
+/// Whose code goes, of those that were used then and take so many bytes, so that the rest takes at most `bytes_max`. The one
+/// that was used last stays, however large it is; what takes nothing stays.
+fn to_let_go<K>(mut loaded: Vec<(u64, u64, K)>, bytes_max: u64) -> Vec<K> {
+    let mut total: u64 = loaded.iter().map(|(_, bytes, _)| bytes).sum();
+    loaded.sort_unstable_by_key(|(used, _, _)| *used);
+    loaded.pop();
+    let mut gone = Vec::new();
+    for (_, bytes, key) in loaded {
+        if total > bytes_max && bytes > 0 {
+            total -= bytes;
+            gone.push(key);
+        }
+    }
+    gone
+}
+
+fn is_busy(error: &LoadError) -> bool {
+    matches!(error, LoadError::Busy { .. } | LoadError::Compile { source: CompileError::Busy { .. }, .. })
 }
 
 /// What a tool is granted; `secret` gives the values of the secrets that it names.
@@ -313,21 +452,36 @@ fn limits(manifest: &ToolManifest) -> Limits {
     }
 }
 
-/// This program, started again. A test's program does not understand that, so it compiles in its own process.
+/// This program, started again, under whatever name it runs; it has to say itself that it compiles. A test's program, which
+/// cargo keeps in a folder of its own, does not understand that, so it compiles in its own process.
 fn compiler() -> Compiler {
-    let is_caxton = |program: &Path| {
-        let named = program.file_name().is_some_and(|name| name.to_string_lossy().starts_with("caxton"));
-        named && program.parent().is_none_or(|folder| !folder.ends_with("deps"))
-    };
-    match Compiler::this_program() {
-        Ok(Compiler::Process { program, arguments }) if is_caxton(&program) => Compiler::Process { program, arguments },
-        Ok(Compiler::Process { .. } | Compiler::Inline) | Err(_) => {
-            warn!("this is not the caxton program, so tools are compiled without the limits of a process of their own");
+    let is_test = |program: &Path| program.parent().is_some_and(|folder| folder.ends_with("deps"));
+    match (std::env::current_exe(), Compiler::this_program()) {
+        (Ok(program), _) if is_test(&program) => {
+            warn!("this is a test, so tools are compiled without the limits of a process of their own");
             Compiler::Inline
         }
+        (_, Ok(this)) => this,
+        // Compiling then fails, and says why: it never happens here.
+        (_, Err(_)) => Compiler::Process { program: PathBuf::new(), arguments: Vec::new() },
     }
 }
 
 fn broken(name: &ToolName, error: &(dyn std::error::Error + 'static)) -> Unusable {
     Unusable::Broken { tool: name.to_string(), why: crate::errors::chain(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_that_was_used_longest_ago_makes_room() {
+        let loaded = || vec![(5, 10, "newest"), (1, 10, "oldest"), (2, 0, "a server outside"), (3, 10, "middle")];
+        assert_eq!(to_let_go(loaded(), 30), Vec::<&str>::new());
+        assert_eq!(to_let_go(loaded(), 29), ["oldest"]);
+        assert_eq!(to_let_go(loaded(), 19), ["oldest", "middle"]);
+        assert_eq!(to_let_go(loaded(), 0), ["oldest", "middle"], "what was used last stays");
+        assert_eq!(to_let_go(Vec::<(u64, u64, ())>::new(), 0), []);
+    }
 }

@@ -215,8 +215,137 @@ async fn a_redirect_leads_nowhere() {
     bench.deploy(&workspace(port, ""), 0, &Content::default(), "first").await;
     let detail = bench.tool("weather").await;
     assert!(detail["problem"].is_string() && detail["functions"] == json!([]), "{detail}");
+    // It says where it would lead.
+    assert!(detail["problem"].to_string().contains(&format!("127.0.0.1:{}/mcp", inside.port)), "{detail}");
+    assert_eq!(inside.calls.load(Ordering::Relaxed), 0);
     assert!(seen.load(Ordering::Relaxed) > 0, "the redirect was never met");
     inside.task.abort();
+    bench.stop().await;
+}
+
+/// A server behind something that looks at each request first, and answers it or lets it through.
+async fn serve_behind<F>(version: ProtocolVersion, gate: F) -> Running
+where
+    F: Fn(&Request) -> Option<axum::response::Response> + Clone + Send + Sync + 'static,
+{
+    let weather = Weather { version, calls: Arc::default() };
+    let calls = weather.calls.clone();
+    let service = StreamableHttpService::new(
+        move || Ok(weather.clone()),
+        Arc::new(LocalSessionManager::default()),
+        StreamableHttpServerConfig::default(),
+    );
+    let layer = from_fn(move |request: Request, next: Next| {
+        let answer = gate(&request);
+        async move {
+            match answer {
+                Some(answer) => answer,
+                None => next.run(request).await,
+            }
+        }
+    });
+    let router = Router::new().nest_service("/mcp", service).fallback(|| async { StatusCode::NOT_FOUND }).layer(layer);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let task = tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") });
+    Running { port, calls, task }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_within_the_origin_is_followed_with_the_message() {
+    for (version, status) in [
+        (ProtocolVersion::V_2026_07_28, StatusCode::TEMPORARY_REDIRECT),
+        (ProtocolVersion::V_2025_11_25, StatusCode::PERMANENT_REDIRECT),
+    ] {
+        let server = serve_behind(version.clone(), move |request| {
+            // As frameworks do that want the path with or without a slash.
+            let moved = request.uri().path() == "/mcp" && request.uri().query().is_none();
+            moved.then(|| (status, [(header::LOCATION, "/mcp?moved=1")]).into_response())
+        });
+        let server = server.await;
+        let bench = Bench::new(&["tools.networks=127.0.0.0/8"]).await;
+        bench.deploy(&workspace(server.port, ""), 0, &Content::default(), "first").await;
+        let (status, called) = bench.call("weather", "forecast", json!({ "city": "Graz" })).await;
+        assert_eq!((status, text(&called)), (200, "rain in Graz"), "{version:?}: {called}");
+        server.task.abort();
+        bench.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_session_is_begun_again_and_the_call_made_once_more() {
+    let forget = Arc::new(AtomicUsize::new(0));
+    let gate = forget.clone();
+    let server = serve_behind(ProtocolVersion::V_2025_11_25, move |request| {
+        let session = request.headers().contains_key("mcp-session-id") && request.method() == Method::POST;
+        let lost = session && gate.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok();
+        lost.then(|| StatusCode::NOT_FOUND.into_response())
+    });
+    let server = server.await;
+    let bench = Bench::new(&["tools.networks=127.0.0.0/8"]).await;
+    bench.deploy(&workspace(server.port, ""), 0, &Content::default(), "first").await;
+    let forecast = || bench.call("weather", "forecast", json!({ "city": "Graz" }));
+    assert_eq!(forecast().await.0, 200);
+    forget.store(1, Ordering::Relaxed);
+    let (status, called) = forecast().await;
+    assert_eq!((status, text(&called)), (200, "rain in Graz"), "{called}");
+    assert_eq!((forget.load(Ordering::Relaxed), server.calls.load(Ordering::Relaxed)), (0, 2));
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_protected_server_says_where_its_tokens_come_from() {
+    let gate = |request: &Request| {
+        if request.uri().path().starts_with("/.well-known/") {
+            let metadata = json!({ "resource": "here", "authorization_servers": ["https://auth.example.com"] });
+            return Some(axum::Json(metadata).into_response());
+        }
+        let host = request.headers()[header::HOST].to_str().expect("text");
+        let challenge = format!(
+            "Bearer error=\"invalid_token\", scope=\"weather:read\", \
+             resource_metadata=\"http://{host}/.well-known/oauth-protected-resource\""
+        );
+        let challenge = HeaderValue::from_str(&challenge).expect("a header");
+        Some((StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)]).into_response())
+    };
+    for version in [ProtocolVersion::V_2026_07_28, ProtocolVersion::V_2025_11_25] {
+        let server = serve_behind(version, gate).await;
+        let bench = Bench::new(&["tools.networks=127.0.0.0/8"]).await;
+        bench.deploy(&workspace(server.port, ""), 0, &Content::default(), "first").await;
+        let problem = bench.tool("weather").await["problem"].to_string();
+        for part in ["tool.toml names none", "https://auth.example.com", "weather:read", "caxton secrets set NAME"] {
+            assert!(problem.contains(part), "{part}: {problem}");
+        }
+        server.task.abort();
+        bench.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_down_costs_its_tools_and_not_the_agent() {
+    let server = serve(ProtocolVersion::V_2025_11_25, 0, None).await;
+    let port = server.port;
+    server.task.abort();
+    server.task.await.expect_err("it was ended");
+    let bench = Bench::new(&["tools.networks=127.0.0.0/8"]).await;
+    let script = "[[rule]]\nsay = \"I do without.\"\n";
+    let content = workspace(port, "").file("prompts/script.toml", script);
+    bench.deploy(&content, 0, &Content::default(), "first").await;
+    let (status, answer) = read(bench.post("/messages", &json!({ "agent": "herald", "text": "weather?" }))).await;
+    assert_eq!((status, answer["text"].as_str()), (200, Some("I do without.")), "{answer}");
+    for (place, path) in
+        [("tools", "/tools"), ("agent", "/agents/herald"), ("agents", "/agents"), ("tool", "/tools/weather")]
+    {
+        let listing = read(bench.request(Method::GET, &at(path))).await.1.to_string();
+        assert!(listing.contains("tool `weather` is away"), "{place}: {listing}");
+    }
+    // It is found when it is there, without a new deployment.
+    let back = serve(ProtocolVersion::V_2025_11_25, port, None).await;
+    let found = || async { bench.tool("weather").await["functions"].as_array().is_some_and(|all| all.len() == 3) };
+    eventually("the server is found", found).await;
+    let listing = read(bench.request(Method::GET, &at("/agents/herald"))).await.1.to_string();
+    assert!(!listing.contains("is away"), "{listing}");
+    back.task.abort();
     bench.stop().await;
 }
 

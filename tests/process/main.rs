@@ -22,6 +22,7 @@ mod disk_full;
 mod openai;
 
 mod terminal;
+mod tools;
 
 mod asking;
 

@@ -64,7 +64,15 @@ impl Ran {
 
 /// The binary, without anything of the environment that would make two machines differ.
 pub fn caxton(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_caxton"));
+    named(Path::new(PROGRAM), home)
+}
+
+/// The binary, wherever cargo put it.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_caxton");
+
+/// The same under another name.
+fn named(program: &Path, home: &Path) -> Command {
+    let mut command = Command::new(program);
     command.env_clear().env("HOME", home).env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("GIT_AUTHOR_NAME", "Ada Lovelace").env("GIT_AUTHOR_EMAIL", "ada@example.com");
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("TERM", "dumb").stdin(Stdio::null());
@@ -154,12 +162,12 @@ pub struct Node {
 }
 
 /// Starts a node, whether it comes up or not; its log goes to a file beside the data directory.
-fn spawn(data: &Path, args: &[&str], env: &[(&str, &str)]) -> (Child, PathBuf) {
+fn spawn(program: &Path, data: &Path, args: &[&str], env: &[(&str, &str)]) -> (Child, PathBuf) {
     let home = data.parent().expect("a parent");
     fs::create_dir_all(home).expect("a folder");
     let log = home.join("serve.log");
     let file = fs::File::create(&log).expect("a log");
-    let mut command = caxton(home);
+    let mut command = named(program, home);
     command.args(["serve", "--data-dir"]).arg(data).args(args).envs(env.iter().copied());
     command.stdout(file.try_clone().expect("a handle")).stderr(file);
     (command.spawn().expect("the binary runs"), log)
@@ -173,7 +181,12 @@ impl Node {
 
     /// The same, with further variables.
     pub fn start_with(data: &Path, env: &[(&str, &str)]) -> Node {
-        match Node::try_start(data, env) {
+        Node::start_as(Path::new(PROGRAM), data, env)
+    }
+
+    /// The same with the binary under another name.
+    pub fn start_as(program: &Path, data: &Path, env: &[(&str, &str)]) -> Node {
+        match Node::try_start_as(program, data, env) {
             Ok(node) => node,
             Err(refused) => panic!("the node did not start: {}", refused.shown()),
         }
@@ -181,10 +194,14 @@ impl Node {
 
     /// Starts a node that may refuse; then gives what it said.
     pub fn try_start(data: &Path, env: &[(&str, &str)]) -> Result<Node, Ran> {
+        Node::try_start_as(Path::new(PROGRAM), data, env)
+    }
+
+    fn try_start_as(program: &Path, data: &Path, env: &[(&str, &str)]) -> Result<Node, Ran> {
         let ready = data.join("server.json");
         // The one that a killed node left behind says nothing about this one.
         let _ = fs::remove_file(&ready);
-        let (mut child, log) = spawn(data, &["--bind", "127.0.0.1:0"], env);
+        let (mut child, log) = spawn(program, data, &["--bind", "127.0.0.1:0"], env);
         let came_up = wait_for("a node to start or to refuse", || {
             if let Some(ended) = child.try_wait().expect("its status") {
                 return Some(Err(ended));
@@ -201,7 +218,7 @@ impl Node {
 
     /// Runs `caxton serve` to its end, when it has to refuse.
     pub fn refused(data: &Path, args: &[&str]) -> Ran {
-        let (mut child, log) = spawn(data, args, &[]);
+        let (mut child, log) = spawn(Path::new(PROGRAM), data, args, &[]);
         let ended = wait_for("a node to refuse", || child.try_wait().expect("its status"));
         refusal(ended, &log)
     }

@@ -33,6 +33,8 @@ pub struct Agent {
     pub targets: Vec<Target>,
     /// Who pays.
     pub account: Account,
+    /// Tools that its file names and that cannot be used now.
+    away: Vec<ToolName>,
     system: Option<Template>,
     user: Option<Template>,
 }
@@ -81,6 +83,8 @@ pub struct Parts<'a> {
     pub settings: &'a WorkspaceManifest,
     /// What the tools that its file names offer, in the file's order.
     pub offered: Vec<Offered>,
+    /// Tools that its file names and that cannot be used now, because their servers are away.
+    pub away: Vec<ToolName>,
     /// Reads a file of the workspace.
     pub read: &'a dyn Fn(&TreePath) -> Result<String, String>,
     /// The node's providers.
@@ -106,7 +110,8 @@ impl Agent {
         };
         let tools =
             name_tools(parts.offered, |server| if approval.contains(server) { Gate::Approval } else { Gate::Open });
-        Ok(Agent { manifest: parts.manifest, revision: parts.revision, tools, targets, account, system, user })
+        let Parts { manifest, revision, away, .. } = parts;
+        Ok(Agent { manifest, revision, tools, targets, account, away, system, user })
     }
 
     /// What a turn of this agent may use.
@@ -124,7 +129,16 @@ impl Agent {
     /// What the model is told of itself, and the request as it is put to it.
     pub fn prompts(&self, request: &str, context: &str) -> (Option<String>, String) {
         let values = Values { request, context, parameters: &self.manifest.parameters };
-        let system = self.system.as_ref().map(|template| template.render(&values));
+        let mut system = self.system.as_ref().map(|template| template.render(&values));
+        if !self.away.is_empty() {
+            let names: Vec<&str> = self.away.iter().map(ToolName::as_str).collect();
+            let note = format!(
+                "These of your tools cannot be used at the moment, because their servers are away: {}. Where you would need \
+                 one of them, say so.",
+                names.join(", ")
+            );
+            system = Some(system.map_or_else(|| note.clone(), |text| format!("{text}\n\n{note}")));
+        }
         let user = self.user.as_ref().map_or_else(|| request.to_owned(), |template| template.render(&values));
         let placed =
             [&self.system, &self.user].into_iter().flatten().any(|template| template.as_str().contains("{{context}}"));
@@ -151,21 +165,43 @@ fn template(prompt: &Prompt, parts: &Parts<'_>) -> Result<Template, String> {
     }
 }
 
-/// A function keeps its own name where no other one of the agent has it, else its folder's name comes before it.
+/// The longest name of a function, and the characters in it, that every model's API takes.
+const FUNCTION_BYTES_MAX: usize = 64;
+
+/// A function keeps its own name where no other one of the agent has it and models take it, else its folder's name comes
+/// before it, and what they do not take becomes `_`.
 fn name_tools(offered: Vec<Offered>, gate: impl Fn(&ToolName) -> Gate) -> Vec<AgentTool> {
     let mut seen = BTreeSet::new();
     let twice: BTreeSet<String> =
         offered.iter().filter(|tool| !seen.insert(tool.function.clone())).map(|tool| tool.function.clone()).collect();
+    let mut given = BTreeSet::new();
     let named = offered.into_iter().map(|tool| {
-        let name = match twice.contains(&tool.function) || super::builtin::is_built_in(&tool.function) {
+        let wanted = match twice.contains(&tool.function) || super::builtin::is_built_in(&tool.function) {
             true => format!("{}__{}", tool.server, tool.function),
             false => tool.function.clone(),
         };
+        let name = fitting(&wanted, &mut given);
         let Offered { server, function, description, parameters, fixed: _, repeatable } = tool;
         let definition = ToolDefinition { name, description, parameters };
         AgentTool { definition, gate: gate(&server), server, function, repeatable }
     });
     named.collect()
+}
+
+/// A name like this one that models take and that was not given yet.
+fn fitting(wanted: &str, given: &mut BTreeSet<String>) -> String {
+    let fits = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' };
+    let base: String = wanted.chars().map(fits).take(FUNCTION_BYTES_MAX).collect();
+    let numbered = |number: usize| match number {
+        1 => base.clone(),
+        _ => {
+            let end = format!("_{number}");
+            format!("{}{end}", &base[..base.len().min(FUNCTION_BYTES_MAX - end.len())])
+        }
+    };
+    let name = (1..).map(numbered).find(|name| !given.contains(name)).unwrap_or_default();
+    given.insert(name.clone());
+    name
 }
 
 /// The agent's model, its fallbacks, then its provider's.
@@ -238,4 +274,36 @@ fn tool_target(
     let provider_name = asked.to_string();
     let backend = Backend::new(&provider_name, provider, prices);
     Target { provider: provider_name, model: model.to_owned(), voice: Voice::Backend(Arc::new(backend)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_function_has_a_name_of_its_own_that_models_take() {
+        let offered = |server: &str, function: &str| Offered {
+            server: server.parse().unwrap(),
+            function: function.to_owned(),
+            description: String::new(),
+            parameters: Arc::new(Value::Null),
+            fixed: true,
+            repeatable: false,
+        };
+        let long = "f".repeat(100);
+        let tools = vec![
+            offered("a", "look"),
+            offered("b", "look"),
+            offered("a", "repo.search"),
+            offered("a", "repo_search"),
+            offered("a", &long),
+            offered("a", &format!("{long}g")),
+            offered("a", "plain"),
+        ];
+        let named = name_tools(tools, |_| Gate::Open);
+        let names: Vec<&str> = named.iter().map(|tool| tool.definition.name.as_str()).collect();
+        let (first, second) = ("f".repeat(64), format!("{}_2", "f".repeat(62)));
+        assert_eq!(names, ["a__look", "b__look", "repo_search", "repo_search_2", &first, &second, "plain"]);
+        assert_eq!(named[2].function, "repo.search", "the server hears its own name");
+    }
 }

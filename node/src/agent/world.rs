@@ -97,7 +97,7 @@ pub struct Invocation<'a> {
 pub struct ToolOutput {
     /// Text, for the model.
     pub text: String,
-    /// A JSON object, which the model reads instead of the text when there is one.
+    /// A JSON object, which the model reads instead of the text when there is one: it says what the text says as well.
     pub structured: Option<Value>,
     /// The tool ran and could not do what it was asked.
     pub failed: bool,

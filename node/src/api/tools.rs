@@ -32,6 +32,9 @@ pub struct ToolSummary {
     pub grants: Vec<String>,
     /// Its file.
     pub path: TreePath,
+    /// What is odd about it, a line each: functions that are left out, rules that are not checked, that it is away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// `GET .../tools/{name}`: one tool, loaded.

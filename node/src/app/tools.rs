@@ -2,6 +2,7 @@
 //!
 //! A direct call passes no agent, so nothing but the tool's own grants limits it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use caxton_proto::ToolName;
@@ -65,6 +66,19 @@ impl Tools {
     ) -> Result<Result<Arc<dyn Tool>, Unusable>, NothingDeployed> {
         let catalog = self.catalog(permit)?;
         Ok(self.tools.get(&catalog, name).await)
+    }
+
+    /// What is odd about the tools of the workspace, a list of lines each; servers that were not asked yet are asked.
+    pub async fn notes(
+        &self,
+        permit: &Permit<ReadDeployed>,
+    ) -> Result<BTreeMap<ToolName, Vec<String>>, NothingDeployed> {
+        Ok(self.tools.notes(&self.catalog(permit)?).await)
+    }
+
+    /// What is known to be odd about a tool, without asking anybody.
+    pub fn known(&self, permit: &Permit<ReadDeployed>, name: &ToolName) -> Vec<String> {
+        self.tools.known(permit.workspace(), name)
     }
 
     /// Calls a function of a tool.

@@ -105,6 +105,9 @@ fn show(context: &Context, agent: &AgentDetail) -> Result<(), CliError> {
             out.line(format_args!("{what}: {}", text::one_line(&names.join(", "))))?;
         }
     }
+    for note in &summary.notes {
+        out.line(format_args!("note: {}", text::one_line(note)))?;
+    }
     let source: String = agent.source.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
     out.line(format_args!("\n{}", source.trim_end()))?;
     out.json(agent)

@@ -105,6 +105,11 @@ fn print_list(context: &Context, remote: &Remote<'_>, list: &ToolList) -> Result
             table.row(cells.map(|cell| text::one_line(&cell)));
         }
         out.line(table)?;
+        for tool in &list.tools {
+            for note in &tool.notes {
+                out.line(format_args!("{}: {}", paint(BOLD, &tool.name), text::one_line(note)))?;
+            }
+        }
         out.line(paint(DIM, count(list.tools.len() as u64, "tool")))?;
     }
     out.json(list)
@@ -124,6 +129,9 @@ fn inspect(context: &Context, tool: &ToolDetail) -> Result<(), CliError> {
     out.line(format_args!("may reach: {}", text::one_line(&reach)))?;
     if let Some(problem) = &tool.problem {
         out.line(format_args!("\n{}", text::one_line(problem)))?;
+    }
+    for note in &summary.notes {
+        out.line(format_args!("note: {}", text::one_line(note)))?;
     }
     for function in &tool.functions {
         print_function(context, function)?;

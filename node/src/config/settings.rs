@@ -174,6 +174,26 @@ settings! {
         threads: u64 = "0" in "0".."4096";
         /// How many calls may wait for such a thread; one more is refused.
         queue_max: u64 = "1024" in "1".."1000000";
+        /// The memory that all instances in the sandbox have together; 0 for half of what the machine or the container has. A call that finds none left is refused as busy.
+        total_memory_bytes_max: ByteSize = "0B" in "0B".."1TiB";
+        /// The machine code of tools that is kept in memory; what was used longest ago makes room, and is loaded again from the disk.
+        code_bytes_max: ByteSize = "1GiB" in "1MiB".."1TiB";
+        /// What one call may keep in its directory `/scratch`, looked at every 20 ms.
+        scratch_bytes_max: ByteSize = "64MiB" in "4KiB".."1TiB";
+        /// How many files and directories one call may keep there.
+        scratch_files_max: u64 = "1024" in "1".."1000000";
+        /// The most that `memory_bytes` of a tool's `[limits]` may be; what is above it counts as this. So do the four below.
+        memory_bytes_max: ByteSize = "4GiB" in "64KiB".."4GiB";
+        /// The most that `wall_time` may be.
+        wall_time_max: Duration = "10m" in "1ms".."10m";
+        /// The most that `cpu` may be.
+        cpu_max: Duration = "10m" in "1ms".."10m";
+        /// The most that `output_bytes` may be.
+        output_bytes_max: ByteSize = "64MiB" in "1KiB".."64MiB";
+        /// The most that `concurrency` may be.
+        concurrency_max: u64 = "1024" in "1".."1024";
+        /// After this long an MCP server outside of the sandbox is asked again what tools it has; sooner when it says that they changed.
+        list_kept: Duration = "10m" in "100ms".."1d";
     }
     /// Language models.
     llm: Llm {

@@ -23,14 +23,23 @@ pub trait Routes: Send + Sync + 'static {
     fn nearest<'a>(&'a self, catalog: &'a Arc<Catalog>, about: &'a str, limit: usize) -> BoxFuture<'a, Vec<Found>>;
 }
 
+/// Why a tool cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotOffered {
+    /// Why, and what to do.
+    pub problem: String,
+    /// It may be over soon, without anybody changing the workspace: a server that is down costs its tools and no agent.
+    pub passing: bool,
+}
+
 /// The tools of workspaces.
 pub trait Toolbox: Send + Sync + 'static {
-    /// What one tool of the catalog offers; the error says why it cannot be used.
+    /// What one tool of the catalog offers.
     fn offered<'a>(
         &'a self,
         catalog: &'a Arc<Catalog>,
         tool: &'a ToolName,
-    ) -> BoxFuture<'a, Result<Vec<Offered>, String>>;
+    ) -> BoxFuture<'a, Result<Vec<Offered>, NotOffered>>;
 
     /// Calls a tool. The error is for the model.
     fn call<'a>(&'a self, catalog: &'a Arc<Catalog>, call: Invocation<'a>)

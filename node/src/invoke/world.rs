@@ -67,15 +67,27 @@ impl CatalogWorld {
         }
         let unusable = |problem: String| AgentProblem::Unusable { agent: name.clone(), problem };
         let manifest = self.manifest(name).await?;
-        let (mut offered, mut whole) = (Vec::<Offered>::new(), true);
-        let built_in = |tool: &&ToolName| BUILT_IN_TOOLS.contains(&tool.as_str());
-        for tool in manifest.tools.required.iter().filter(|tool| !built_in(tool)) {
-            offered.extend(self.shared.parts.toolbox.offered(&self.catalog, tool).await.map_err(unusable)?);
-        }
-        for tool in manifest.tools.optional.iter().filter(|tool| !built_in(tool)) {
-            // An optional tool that cannot be used is as if it was not there; it is looked for again the next time.
-            match self.shared.parts.toolbox.offered(&self.catalog, tool).await {
+        let (mut offered, mut whole, mut away) = (Vec::<Offered>::new(), true, Vec::new());
+        let named = |tools: &[ToolName], required: bool| {
+            let tools = tools.iter().filter(|tool| !BUILT_IN_TOOLS.contains(&tool.as_str())).cloned();
+            tools.map(|tool| (tool, required)).collect::<Vec<_>>()
+        };
+        let tools = [named(&manifest.tools.required, true), named(&manifest.tools.optional, false)].concat();
+        // All at once: a server that takes its time to start keeps none of the others waiting.
+        let toolbox = &self.shared.parts.toolbox;
+        let found = tools.iter().map(|(tool, _)| toolbox.offered(&self.catalog, tool));
+        let found = futures::future::join_all(found).await;
+        for ((tool, required), found) in tools.iter().zip(found) {
+            match found {
                 Ok(found) => offered.extend(found),
+                // A server that is down costs its tools; it is looked for again the next time.
+                Err(missing) if missing.passing => {
+                    tracing::warn!(agent = %name, %tool, problem = missing.problem, "an agent goes on without a tool");
+                    away.push(tool.clone());
+                    whole = false;
+                }
+                Err(missing) if *required => return Err(unusable(missing.problem)),
+                // An optional tool that cannot be used is as if it was not there.
                 Err(_) => whole = false,
             }
         }
@@ -93,6 +105,7 @@ impl CatalogWorld {
                 manifest,
                 settings: &settings,
                 offered,
+                away,
                 read: &read,
                 providers: shared.parts.models.providers(),
                 chat_tool: &|provider, tool, timeout| {

@@ -11,6 +11,7 @@ use caxton_proto::log::Token;
 use caxton_proto::log::cluster::NodeFacts;
 use caxton_raft::deploy_log::{self, DeployLog};
 use caxton_raft::{Birth, GroupId, Groups, NodeIdentity, Origin, Store, Timers};
+use caxton_tools::Quota;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -334,6 +335,18 @@ fn tool_settings(dir: &Path, config: &Config) -> ToolSettings {
     ToolSettings {
         cache: Some(dir.join("cache").join("tools")),
         scratch: Some(dir.join("scratch")),
+        quota: Quota { bytes: tools.scratch_bytes_max.0, files: tools.scratch_files_max },
+        ceiling: caxton_tools::Limits {
+            memory_bytes: tools.memory_bytes_max.0,
+            wall: tools.wall_time_max,
+            cpu: tools.cpu_max,
+            output_bytes: tools.output_bytes_max.0,
+            concurrent_calls: u32::try_from(tools.concurrency_max).unwrap_or(u32::MAX),
+            ..caxton_tools::Limits::ceiling()
+        },
+        total_memory_bytes: tools.total_memory_bytes_max.0,
+        code_bytes_max: tools.code_bytes_max.0,
+        list_kept: tools.list_kept,
         networks: tools.networks.0.clone(),
         threads: usize::try_from(tools.threads).unwrap_or(usize::MAX),
         queue: usize::try_from(tools.queue_max).unwrap_or(usize::MAX),

@@ -3,9 +3,10 @@
 //! The run is given the whole conversation as its input and reads end-of-file after it, so a server that handles one
 //! request after the other and stops at the end needs no change to run here.
 
+use crate::definitions::{self, Told};
 use crate::guest::{Guest, Stopped, Terms, Used, explain, until};
 use crate::scratch::Scratch;
-use crate::tool::{CallError, CallResult, Content, ToolDefinition};
+use crate::tool::{CallError, CallResult, Content};
 use crate::{base64, wasi};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -39,7 +40,7 @@ impl Linked {
     }
 
     /// Asks for its tools.
-    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<ToolDefinition>, CallError>, Used) {
+    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<Told>, CallError>, Used) {
         let mut store = Guest::store(self.pre.module().engine(), terms, true);
         let answer = self.request(&mut store, None, "tools/list", &json!({}));
         let listed = answer.and_then(definitions);
@@ -88,16 +89,13 @@ impl Linked {
         let capacity = usize::try_from(limit.saturating_mul(2).saturating_add(64 << 10)).unwrap_or(usize::MAX);
         let (output, complaints) = (MemoryOutputPipe::new(capacity), MemoryOutputPipe::new(STDERR_BYTES_MAX));
         let ran = self.run(store, scratch, MemoryInputPipe::new(input), &output, &complaints);
-        let said = complaints.contents();
-        for line in String::from_utf8_lossy(&said).lines() {
-            store.data_mut().log(crate::guest::LogLevel::Info, line);
-        }
+        store.data_mut().complained(&complaints.contents());
         let output = output.contents();
         match (answer(&output), ran) {
             // A server that answers and then fails to stop has answered.
             (Some(answer), _) => answer,
             (None, Err(_)) if output.len() >= capacity => Err(CallError::OutputTooLarge { limit }),
-            (None, Err(error)) => Err(error),
+            (None, Err(error)) => Err(store.data().with_last_words(error)),
             (None, Ok(())) => Err(CallError::BadResult { what: format!("it ended without an answer to {method}") }),
         }
     }
@@ -115,6 +113,9 @@ impl Linked {
         let mut builder = wasi::granted(&store.data().terms.grants, scratch).map_err(unscratched)?;
         let context = builder.stdin(input).stdout(output.clone()).stderr(complaints.clone()).build_p1();
         store.data_mut().give_p1(context);
+        if let Some(directory) = scratch {
+            store.data_mut().watch_scratch(directory);
+        }
         let (left, late) = (store.data().stop.left(), store.data().stop.timed_out());
         let runtime = store.data().terms.fetcher.runtime().clone();
         let cancelled = store.data().terms.cancelled.clone();
@@ -159,23 +160,14 @@ fn answer(output: &[u8]) -> Option<Result<Value, CallError>> {
     }))
 }
 
-/// MCP's list of tools, as ours.
-pub(crate) fn definitions(mut answer: Value) -> Result<Vec<ToolDefinition>, CallError> {
-    let bad = |error: serde_json::Error| CallError::BadResult { what: format!("its list of tools: {error}") };
-    let tools = match answer.get_mut("tools").map(Value::take).unwrap_or_default() {
-        Value::Array(tools) => tools.into_iter().map(described).collect(),
-        other => other,
-    };
-    serde_json::from_value(tools).map_err(bad)
-}
-
-/// MCP lets a server leave a description out.
-fn described(mut tool: Value) -> Value {
-    if let Some(tool) = tool.as_object_mut() {
-        tool.entry("description").or_insert_with(|| json!(""));
-        tool.entry("inputSchema").or_insert_with(|| json!({ "type": "object" }));
+/// What MCP's list of tools tells of each.
+pub(crate) fn definitions(mut answer: Value) -> Result<Vec<Told>, CallError> {
+    match answer.get_mut("tools").map(Value::take) {
+        Some(Value::Array(tools)) => {
+            Ok(tools.into_iter().enumerate().map(|(number, entry)| definitions::told(entry, number)).collect())
+        }
+        Some(_) | None => Err(CallError::BadResult { what: "its answer to tools/list has no list of tools".into() }),
     }
-    tool
 }
 
 /// MCP's result of a call, as ours.
@@ -187,25 +179,31 @@ pub(crate) fn result(answer: Value) -> Result<CallResult, CallError> {
         None => Vec::new(),
         Some(_) => return Err(bad("`content` is not a list")),
     };
-    let content = blocks.into_iter().map(block).collect::<Option<Vec<_>>>();
     Ok(CallResult {
-        content: content.ok_or_else(|| bad("`content` has a block that MCP does not know"))?,
-        structured: answer.remove("structuredContent"),
+        content: blocks.into_iter().map(block).collect(),
+        // Servers of other languages write what is not there as null.
+        structured: answer.remove("structuredContent").filter(|structured| !structured.is_null()),
         is_error: answer.get("isError").and_then(Value::as_bool).unwrap_or(false),
     })
 }
 
-fn block(block: Value) -> Option<Content> {
+/// One block; what is none that MCP knows is named, so that the rest of the result is not lost with it.
+fn block(mut block: Value) -> Content {
     let text = |key: &str| block.get(key).and_then(Value::as_str);
+    let kind = text("type").unwrap_or_default().to_owned();
     let bytes = || Some((text("mimeType")?.to_string(), base64::decode(text("data")?)?));
-    match text("type")? {
-        "text" => Some(Content::Text { text: text("text")?.to_string() }),
+    let known = match kind.as_str() {
+        "text" => text("text").map(|text| Content::Text { text: text.to_string() }),
         "image" => bytes().map(|(mime, data)| Content::Image { mime, data }),
         "audio" => bytes().map(|(mime, data)| Content::Audio { mime, data }),
-        "resource" => Some(Content::Embedded { resource: block.get("resource")?.clone() }),
-        "resource_link" => Some(Content::Embedded { resource: block }),
+        "resource" => block.get_mut("resource").map(|resource| Content::Embedded { resource: resource.take() }),
+        "resource_link" => return Content::Embedded { resource: block },
         _ => None,
-    }
+    };
+    known.unwrap_or_else(|| {
+        let kind: String = kind.chars().filter(|c| !c.is_control()).take(40).collect();
+        Content::Text { text: format!("[a block of the kind `{kind}`, which cannot be read]") }
+    })
 }
 
 #[cfg(test)]
@@ -223,10 +221,27 @@ mod tests {
 
     #[test]
     fn a_result_that_mcp_does_not_know_is_refused() {
-        for nonsense in [json!(1), json!({ "content": 1 }), json!({ "content": [{ "type": "image", "data": "!" }] })] {
+        for nonsense in [json!(1), json!({ "content": 1 })] {
             assert!(matches!(result(nonsense), Err(CallError::BadResult { .. })));
         }
         let fine = result(json!({ "content": [{ "type": "text", "text": "a" }], "isError": true })).unwrap();
         assert!(fine.is_error && fine.text() == "a");
+    }
+
+    #[test]
+    fn a_block_that_cannot_be_read_is_named_and_the_others_are_there() {
+        for odd in [
+            json!({ "type": "image", "data": "!" }),
+            json!({ "type": "video", "url": "x" }),
+            json!({ "type": "text" }),
+            json!({}),
+            json!(null),
+        ] {
+            let result = result(json!({ "content": [odd, { "type": "text", "text": "here" }] })).unwrap();
+            let text = result.text();
+            assert!(text.contains("which cannot be read") && text.ends_with("here"), "{odd}: {text}");
+        }
+        let null = result(json!({ "content": [], "structuredContent": null })).unwrap();
+        assert_eq!(null.structured, None);
     }
 }

@@ -1,5 +1,6 @@
 //! Components that export `caxton:tool/tools`: the typed border, and one call over it.
 
+use crate::definitions::{Remark, Told};
 use crate::guest::{Guest, Stopped, Terms, Used, explain};
 use crate::imports;
 use crate::reuse::{Kept, Place, Shelf};
@@ -14,7 +15,10 @@ use wasmtime::component::{
     Component, ComponentExportIndex, ComponentNamedList, ComponentType, InstancePre, Lift, Linker, Lower, TypedFunc,
 };
 use wasmtime::{Engine, Store};
+use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 
+/// Bytes of its standard error that are kept.
+const STDERR_BYTES_MAX: usize = 16 << 10;
 /// The interface that makes a component a tool server.
 const TOOLS: &str = "caxton:tool/tools@0.1.0";
 
@@ -134,10 +138,10 @@ impl Linked {
     }
 
     /// Asks for its tools.
-    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<ToolDefinition>, CallError>, Used) {
+    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<Told>, CallError>, Used) {
         let mut store = Guest::store(self.pre.engine(), terms, self.waits);
         let listed = self.run::<(), (Vec<WitTool>,)>(&mut store, &self.list, None, ());
-        let listed = listed.and_then(|(tools,)| tools.into_iter().map(definition).collect());
+        let listed = listed.map(|(tools,)| tools.into_iter().map(definition).collect());
         (listed, Used::of(&store))
     }
 
@@ -208,7 +212,7 @@ impl Linked {
         } else {
             self.compute(store, export, parameters)
         };
-        outcome.map_err(|error| explain(&error, store.data()))
+        outcome.map_err(|error| store.data().with_last_words(explain(&error, store.data())))
     }
 
     /// A guest whose host calls never wait runs on this thread as it is.
@@ -239,12 +243,17 @@ impl Linked {
         P: ComponentNamedList + Lower + Send + Sync,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        let context = wasi::granted(&store.data().terms.grants, scratch)?.build();
+        let complaints = MemoryOutputPipe::new(STDERR_BYTES_MAX);
+        let mut builder = wasi::granted(&store.data().terms.grants, scratch)?;
+        let context = builder.stderr(complaints.clone()).build();
         store.data_mut().give_wasi(context);
+        if let Some(directory) = scratch {
+            store.data_mut().watch_scratch(directory);
+        }
         let (left, late) = (store.data().stop.left(), store.data().stop.timed_out());
         let runtime = store.data().terms.fetcher.runtime().clone();
         let cancelled = store.data().terms.cancelled.clone();
-        runtime.block_on(async {
+        let outcome = runtime.block_on(async {
             let called = async {
                 let instance = self.pre.instantiate_async(&mut *store).await?;
                 let function: TypedFunc<P, R> = instance.get_typed_func(&mut *store, export)?;
@@ -255,7 +264,9 @@ impl Linked {
                 () = tokio::time::sleep(left) => Err(Stopped(late).into()),
                 () = crate::guest::until(&cancelled) => Err(Stopped(CallError::Cancelled).into()),
             }
-        })
+        });
+        store.data_mut().complained(&complaints.contents());
+        outcome
     }
 }
 
@@ -273,10 +284,11 @@ fn finished(
     (result, used)
 }
 
-fn definition(tool: WitTool) -> Result<ToolDefinition, CallError> {
+fn definition(tool: WitTool) -> Told {
     let json = |what: &str, text: &str| {
-        serde_json::from_str::<Value>(text).map_err(|error| CallError::BadResult {
-            what: format!("the {what} of tool `{}` is not JSON: {error}", tool.name),
+        serde_json::from_str::<Value>(text).map_err(|error| Remark {
+            function: Some(tool.name.clone()),
+            text: format!("left out, because its {what} is not JSON: {error}"),
         })
     };
     Ok(ToolDefinition {

@@ -8,8 +8,9 @@
 //!   `pointer << 32 | length`.
 
 use crate::command;
+use crate::definitions::Told;
 use crate::guest::{Guest, Terms, Used, explain};
-use crate::tool::{CallError, CallResult, ToolDefinition};
+use crate::tool::{CallError, CallResult};
 use serde_json::{Value, json};
 use wasmtime::{Engine, InstancePre, Linker, Module, Store};
 
@@ -35,7 +36,7 @@ impl Linked {
     }
 
     /// Asks for its tools.
-    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<ToolDefinition>, CallError>, Used) {
+    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<Told>, CallError>, Used) {
         let (answer, used) = self.request(terms, &json!({ "method": "tools/list" }));
         (answer.and_then(command::definitions), used)
     }

@@ -1,17 +1,20 @@
 //! What belongs to one instance: its limits, its grants, and what it used so far.
 
+use crate::budget::{Budget, Reserved};
 use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::grants::Grants;
-use crate::limits::Limits;
+use crate::limits::{Limits, Quota};
 use crate::network::Fetcher;
+use crate::scratch::Watch;
 use crate::tool::{CallError, CallResult};
 use crate::wasi;
 use rustix::time::{ClockId, clock_gettime};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{ResourceTable, ResourceTableError};
 use wasmtime::{Engine, ResourceLimiter, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -19,6 +22,11 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 /// Lines that one call may log, and the length of each.
 const LOG_LINES_MAX: u32 = 100;
 const LOG_LINE_BYTES: usize = 1024;
+/// Lines of its standard error that go into an error, and the length of each.
+const LAST_LINES_MAX: usize = 6;
+const LAST_LINE_BYTES: usize = 300;
+/// Files, directories, streams and timers that one call may have open at once.
+const OPEN_MAX: usize = 128;
 /// How often a guest that waits looks whether its caller still does.
 const CANCEL_POLL: Duration = Duration::from_millis(20);
 
@@ -28,6 +36,9 @@ pub(crate) struct Terms {
     pub server: Arc<str>,
     pub grants: Arc<Grants>,
     pub limits: Limits,
+    pub quota: Quota,
+    /// What all instances of the node share.
+    pub budget: Arc<Budget>,
     pub fetcher: Fetcher,
     pub idempotency_key: Option<Arc<str>>,
     /// The caller stops waiting then; the limit of the tool itself is in `limits`.
@@ -41,6 +52,8 @@ pub(crate) struct Guest {
     pub meter: Meter,
     pub stop: Stop,
     log_lines: u32,
+    /// The last lines that it wrote to its standard error.
+    last_words: Vec<String>,
     wasi: Option<Box<(WasiCtx, ResourceTable)>>,
     p1: Option<Box<WasiP1Ctx>>,
 }
@@ -49,9 +62,12 @@ impl Guest {
     /// A store that holds a new guest to its limits. `yields` where the guest runs as a future.
     pub(crate) fn store(engine: &Engine, terms: Terms, yields: bool) -> Store<Guest> {
         let stop = Stop::new(&terms);
-        let meter = Meter::new(terms.limits.memory_bytes as usize);
+        let meter = Meter::new(terms.limits.memory_bytes as usize, terms.budget.reserve());
         let output = terms.limits.output_bytes as usize;
-        let mut store = Store::new(engine, Guest { terms, meter, stop, log_lines: 0, wasi: None, p1: None });
+        let mut store = Store::new(
+            engine,
+            Guest { terms, meter, stop, log_lines: 0, last_words: Vec::new(), wasi: None, p1: None },
+        );
         store.limiter(|guest| &mut guest.meter);
         // Strings and lists that the guest hands over, plus their elements' bookkeeping.
         store.set_hostcall_fuel(output.saturating_add(64 << 10));
@@ -70,23 +86,58 @@ impl Guest {
         guest.stop = Stop::new(&terms);
         guest.terms = terms;
         guest.meter.refused = 0;
+        guest.meter.short = false;
         guest.log_lines = 0;
         store.set_epoch_deadline(1);
     }
 
     /// Gives it the WASI of a component.
     pub(crate) fn give_wasi(&mut self, context: WasiCtx) {
-        self.wasi = Some(Box::new((context, ResourceTable::new())));
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(OPEN_MAX);
+        self.wasi = Some(Box::new((context, table)));
     }
 
     /// Gives it the WASI of a command.
-    pub(crate) fn give_p1(&mut self, context: WasiP1Ctx) {
+    pub(crate) fn give_p1(&mut self, mut context: WasiP1Ctx) {
+        context.ctx().table.set_max_capacity(OPEN_MAX);
         self.p1 = Some(Box::new(context));
+    }
+
+    /// Holds it to the quota of its scratch directory.
+    pub(crate) fn watch_scratch(&mut self, directory: &Path) {
+        self.stop.scratch = Some(Watch::new(directory, self.terms.quota));
     }
 
     /// The WASI of a command; where none was given, one that grants nothing.
     pub(crate) fn p1(&mut self) -> &mut WasiP1Ctx {
         self.p1.get_or_insert_with(|| Box::new(wasi::nothing().build_p1()))
+    }
+
+    /// Puts what it wrote to its standard error into the operator's log, and keeps the end of it for an error: that is where
+    /// a language's runtime tells of an exception that nobody caught, and of its line.
+    pub(crate) fn complained(&mut self, said: &[u8]) {
+        let said = String::from_utf8_lossy(said);
+        for line in said.lines() {
+            self.log(LogLevel::Info, line);
+        }
+        let lines: Vec<&str> = said.lines().map(str::trim_end).filter(|line| !line.trim().is_empty()).collect();
+        let end = &lines[lines.len().saturating_sub(LAST_LINES_MAX)..];
+        self.last_words = end.iter().map(|line| shown(line, LAST_LINE_BYTES)).collect();
+    }
+
+    /// The error of a call that crashed or ended too early, with the last that it wrote.
+    pub(crate) fn with_last_words(&self, error: CallError) -> CallError {
+        if self.last_words.is_empty() {
+            return error;
+        }
+        let told = |what: String| format!("{what}; the last it wrote: {}", self.last_words.join(" | "));
+        match error {
+            CallError::Trapped { what } => CallError::Trapped { what: told(what) },
+            CallError::Failed { what } => CallError::Failed { what: told(what) },
+            CallError::BadResult { what } => CallError::BadResult { what: told(what) },
+            other => other,
+        }
     }
 
     /// One line for the operator's log, if the call has any left.
@@ -99,9 +150,7 @@ impl Guest {
         if self.log_lines > LOG_LINES_MAX {
             return;
         }
-        let message = &message[..message.floor_char_boundary(LOG_LINE_BYTES)];
-        // A line break or an escape sequence would forge other lines, or play with the operator's terminal.
-        let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let line = shown(message, LOG_LINE_BYTES);
         match level {
             LogLevel::Debug => debug!(tool = server, "{line}"),
             LogLevel::Info => info!(tool = server, "{line}"),
@@ -109,6 +158,16 @@ impl Guest {
             LogLevel::Error => error!(tool = server, "{line}"),
         }
     }
+}
+
+/// One line of a stranger's text. A line break or an escape sequence would forge other lines, or play with the operator's
+/// terminal.
+fn shown(text: &str, bytes_max: usize) -> String {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 impl WasiView for Guest {
@@ -133,11 +192,15 @@ pub(crate) struct Meter {
     memory_max: usize,
     /// The most that was refused: what it wanted in all.
     refused: usize,
+    /// Its part of what all instances share, given back with it.
+    reserved: Reserved,
+    /// All instances together had no more.
+    short: bool,
 }
 
 impl Meter {
-    fn new(memory_max: usize) -> Meter {
-        Meter { memory: 0, memory_max, refused: 0 }
+    fn new(memory_max: usize, reserved: Reserved) -> Meter {
+        Meter { memory: 0, memory_max, refused: 0, reserved, short: false }
     }
 
     /// Bytes of linear memory; it never shrinks.
@@ -147,6 +210,9 @@ impl Meter {
 
     /// The error for a guest that crashed after it got no memory.
     pub(crate) fn starved(&self) -> Option<CallError> {
+        if self.short {
+            return Some(CallError::Busy { what: self.reserved.refusal() });
+        }
         let (wanted, limit) = (self.refused as u64, self.memory_max as u64);
         (wanted > 0).then_some(CallError::OutOfMemory { wanted, limit })
     }
@@ -157,6 +223,10 @@ impl ResourceLimiter for Meter {
         let wanted = self.memory.saturating_add(desired.saturating_sub(current));
         if wanted > self.memory_max {
             self.refused = self.refused.max(wanted);
+            return Ok(false);
+        }
+        if !self.reserved.grow((wanted - self.memory) as u64) {
+            self.short = true;
             return Ok(false);
         }
         self.memory = wanted;
@@ -187,6 +257,7 @@ pub(crate) struct Stop {
     cpu_started: Duration,
     cpu_max: Duration,
     cancelled: Arc<AtomicBool>,
+    scratch: Option<Watch>,
 }
 
 /// Why a guest was stopped; carried through wasmtime as an error.
@@ -205,6 +276,7 @@ impl Stop {
             cpu_started: thread_cpu(),
             cpu_max: terms.limits.cpu,
             cancelled: terms.cancelled.clone(),
+            scratch: None,
         }
     }
 
@@ -219,7 +291,7 @@ impl Stop {
         if self.cpu() > self.cpu_max {
             return Err(Stopped(CallError::CpuSpent { limit: self.cpu_max }));
         }
-        Ok(())
+        self.scratch.as_ref().map_or(Ok(()), Watch::check).map_err(Stopped)
     }
 
     /// Processor time so far. Only right on the guest's thread.
@@ -286,6 +358,11 @@ pub(crate) fn explain(error: &wasmtime::Error, guest: &Guest) -> CallError {
         };
     }
     let what = format!("{error:#}");
+    if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full))
+        || what.contains("resource table has no free keys")
+    {
+        return CallError::TooManyOpen { limit: OPEN_MAX };
+    }
     if what.contains("fuel allocated for hostcalls") {
         return CallError::OutputTooLarge { limit: guest.terms.limits.output_bytes };
     }

@@ -8,6 +8,7 @@
 
 mod audit;
 mod base64;
+mod budget;
 mod command;
 mod compile;
 mod component;
@@ -24,6 +25,7 @@ pub mod mcp;
 pub mod network;
 mod places;
 mod pool;
+pub mod resource;
 mod reuse;
 mod sandbox;
 mod schema;
@@ -33,12 +35,15 @@ mod tool;
 mod wasi;
 
 pub use compile::{COMPILE_COMMAND, CompileError, Compiler, compile_child_main};
+pub use definitions::Remark;
 pub use grants::Grants;
-pub use limits::{CompileLimits, Limits};
+pub use limits::{CompileLimits, Limits, Quota};
 pub use loaded::SandboxedTool;
-pub use sandbox::{LoadError, Sandbox, Settings};
+pub use sandbox::{LoadError, NoPlace, Sandbox, Settings};
 pub use schema::Schema;
+pub use scratch::clear as clear_scratch;
 pub use spec::Spec;
 pub use tool::{
-    CallContext, CallError, CallReport, CallResult, Called, Calling, Content, Ended, Kind, Tool, ToolDefinition,
+    CallContext, CallError, CallReport, CallResult, Called, Calling, Content, Definitions, Ended, Kind, Tool,
+    ToolDefinition,
 };

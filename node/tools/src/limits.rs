@@ -42,6 +42,54 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The most that any call of any tool may use: an operator's ceiling where none is set.
+    pub fn ceiling() -> Limits {
+        Limits {
+            memory_bytes: MEMORY_BYTES_CEILING,
+            wall: WALL_CEILING,
+            cpu: WALL_CEILING,
+            input_bytes: 64 << 20,
+            output_bytes: 64 << 20,
+            concurrent_calls: 1_024,
+        }
+    }
+
+    /// The same limits, none above the operator's ceiling.
+    pub fn within(self, ceiling: &Limits) -> Limits {
+        Limits {
+            memory_bytes: self.memory_bytes.min(ceiling.memory_bytes),
+            wall: self.wall.min(ceiling.wall),
+            cpu: self.cpu.min(ceiling.cpu),
+            input_bytes: self.input_bytes.min(ceiling.input_bytes),
+            output_bytes: self.output_bytes.min(ceiling.output_bytes),
+            concurrent_calls: self.concurrent_calls.min(ceiling.concurrent_calls),
+        }
+    }
+
+    /// What of these limits is above the operator's ceiling, in words for a listing.
+    pub(crate) fn above(&self, ceiling: &Limits) -> Vec<String> {
+        let said = |name: &str, own: String, most: String| {
+            format!("`{name}` is {own}, and the node's operator allows {most}, which counts")
+        };
+        let mut above = Vec::new();
+        if self.memory_bytes > ceiling.memory_bytes {
+            above.push(said("memory_bytes", self.memory_bytes.to_string(), ceiling.memory_bytes.to_string()));
+        }
+        if self.wall > ceiling.wall {
+            above.push(said("wall_time", format!("{:?}", self.wall), format!("{:?}", ceiling.wall)));
+        }
+        if self.cpu > ceiling.cpu {
+            above.push(said("cpu", format!("{:?}", self.cpu), format!("{:?}", ceiling.cpu)));
+        }
+        if self.output_bytes > ceiling.output_bytes {
+            above.push(said("output_bytes", self.output_bytes.to_string(), ceiling.output_bytes.to_string()));
+        }
+        if self.concurrent_calls > ceiling.concurrent_calls {
+            above.push(said("concurrency", self.concurrent_calls.to_string(), ceiling.concurrent_calls.to_string()));
+        }
+        above
+    }
+
     /// The same limits, none above what any tool may have.
     pub fn capped(mut self) -> Limits {
         self.memory_bytes = self.memory_bytes.clamp(64 << 10, MEMORY_BYTES_CEILING);
@@ -51,6 +99,21 @@ impl Limits {
         self.output_bytes = self.output_bytes.min(64 << 20);
         self.concurrent_calls = self.concurrent_calls.clamp(1, 1_024);
         self
+    }
+}
+
+/// What one call may keep in its scratch directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// Bytes on the disk, also those of files that were removed and are still open.
+    pub bytes: u64,
+    /// Files and directories.
+    pub files: u64,
+}
+
+impl Default for Quota {
+    fn default() -> Quota {
+        Quota { bytes: 64 << 20, files: 1_024 }
     }
 }
 
@@ -77,6 +140,8 @@ pub struct CompileLimits {
     pub address_space_bytes: u64,
     /// Processes that compile at the same time.
     pub processes: usize,
+    /// Modules that may wait for one of them; one more is refused.
+    pub queue: usize,
 }
 
 impl Default for CompileLimits {
@@ -92,6 +157,7 @@ impl Default for CompileLimits {
             wall: Duration::from_secs(120),
             address_space_bytes: 4 << 30,
             processes: 2,
+            queue: 32,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A tool server in the sandbox, and the way of a call: schema, a place, a thread, an instance, the record.
 
 use crate::audit::audit;
-use crate::definitions::Checked;
+use crate::definitions::{Checked, Remark};
 use crate::engine::Ticker;
 use crate::grants::Grants;
 use crate::guest::{Terms, Used};
@@ -10,7 +10,7 @@ use crate::places::Places;
 use crate::pool::Pool;
 use crate::scratch::Scratch;
 use crate::spec::Spec;
-use crate::tool::{CallContext, CallError, CallReport, CallResult, Called, Calling, Ended, Kind, Tool, ToolDefinition};
+use crate::tool::{CallContext, CallError, CallReport, CallResult, Called, Calling, Definitions, Ended, Kind, Tool};
 use crate::{command, component, core_module};
 use serde_json::Value;
 use std::fmt;
@@ -37,6 +37,7 @@ pub(crate) struct Loaded {
     /// Where a call's scratch directory is made, if it gets one.
     scratch: Option<PathBuf>,
     granted: String,
+    code_bytes: u64,
 }
 
 impl Loaded {
@@ -47,9 +48,10 @@ impl Loaded {
         terms: Terms,
         ticker: Arc<Ticker>,
         scratch: Option<PathBuf>,
+        code_bytes: u64,
     ) -> Loaded {
         let granted = spec.grants.described().join(", ");
-        Loaded { name: spec.name, kind: spec.kind, code, checked, terms, ticker, scratch, granted }
+        Loaded { name: spec.name, kind: spec.kind, code, checked, terms, ticker, scratch, granted, code_bytes }
     }
 }
 
@@ -135,8 +137,16 @@ impl Tool for SandboxedTool {
         self.loaded.kind
     }
 
-    fn definitions(&self) -> &[ToolDefinition] {
+    fn definitions(&self) -> Definitions {
         self.loaded.checked.definitions()
+    }
+
+    fn remarks(&self) -> Vec<Remark> {
+        self.loaded.checked.remarks().to_vec()
+    }
+
+    fn code_bytes(&self) -> u64 {
+        self.loaded.code_bytes
     }
 
     fn grants(&self) -> &Grants {

@@ -34,7 +34,9 @@ impl<F> Kept<F> {
     }
 
     fn is_worn(&self) -> bool {
-        self.calls >= CALLS_MAX || self.store.data().meter.memory() > MEMORY_BYTES_MAX
+        let guest = self.store.data();
+        // Memory that nobody uses now is for those who ask for it.
+        self.calls >= CALLS_MAX || guest.meter.memory() > MEMORY_BYTES_MAX || guest.terms.budget.is_short()
     }
 }
 

@@ -1,28 +1,37 @@
 //! Loads tools from WebAssembly bytes. Everything that tools share belongs to it: engine, threads, cache, network.
 
+use crate::budget::Budget;
 use crate::compile::{Cache, CompileError, Compiler};
+use crate::definitions::{Remark, Told};
 use crate::engine::{self, Space, Ticker};
 use crate::guest::Terms;
-use crate::limits::CompileLimits;
+use crate::limits::{CompileLimits, Limits, Quota};
 use crate::loaded::{Code, Loaded, SandboxedTool};
 use crate::mcp::{self, ConnectError, McpTool, ServerSpec};
 use crate::network::{Fetcher, Network};
-use crate::pool::Pool;
+use crate::pool::{Full, Pool};
 use crate::reuse::Shelf;
 use crate::spec::Spec;
-use crate::tool::{CallError, Kind, ToolDefinition};
+use crate::tool::{CallError, Kind};
 use crate::{command, component, core_module, definitions, imports, scratch};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
 use tracing::debug;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
 /// How long a server may take to say what tools it has.
 const LIST_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Threads that load what is compiled already, and tools that may wait for one.
+const LOADERS: usize = 4;
+const LOADS_WAITING_MAX: usize = 256;
+/// Tools that may be on their way at once: read, compiled, or waited for because their server starts.
+const BEGINNING_MAX: usize = 256;
 
 /// How a sandbox is set up.
 #[derive(Debug, Clone)]
@@ -35,8 +44,14 @@ pub struct Settings {
     pub kept_instances: usize,
     /// Where compiled code is kept. Without it nothing is kept from one start to the next.
     pub cache: Option<PathBuf>,
-    /// Where calls' own directories are made.
+    /// Where calls' own directories are made, and those in which processes start.
     pub scratch: PathBuf,
+    /// What one call may keep in its own directory.
+    pub quota: Quota,
+    /// Memory of all instances together; 0 for half of what the machine or the container has.
+    pub total_memory_bytes: u64,
+    /// The most that a tool's own limits may say.
+    pub ceiling: Limits,
     /// What compiling may cost.
     pub compile: CompileLimits,
     /// What makes machine code of a module: a process of its own, or this one.
@@ -54,6 +69,9 @@ impl Default for Settings {
             kept_instances: 32,
             cache: None,
             scratch: scratch::default_parent(),
+            quota: Quota::default(),
+            total_memory_bytes: 0,
+            ceiling: Limits::ceiling(),
             compile: CompileLimits::default(),
             compiler: Compiler::Inline,
             networks: Vec::new(),
@@ -114,12 +132,32 @@ pub enum LoadError {
         /// The kind that does not run in the sandbox.
         kind: Kind,
     },
+    /// Too many tools are being loaded or compiled.
+    #[error(
+        "tool `{tool}` is not loaded now: {running} are being loaded or compiled and {waiting} wait; try again later"
+    )]
+    Busy {
+        /// Its name.
+        tool: String,
+        /// How many are on their way.
+        running: usize,
+        /// How many wait.
+        waiting: usize,
+    },
     /// The engine could not be started.
     #[error("the WebAssembly engine did not start: {why}")]
     Engine {
         /// What the engine answered.
         why: String,
     },
+}
+
+/// Too many tools are on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{limit} tools are being started already; try again in a moment")]
+pub struct NoPlace {
+    /// How many may be at once.
+    pub limit: usize,
 }
 
 /// Loads and runs tools. Cheap to clone. Nothing of it costs memory before the first tool is loaded.
@@ -132,6 +170,10 @@ struct Inner {
     settings: Settings,
     fetcher: Fetcher,
     pool: Pool,
+    loaders: Pool,
+    compilers: Pool,
+    beginning: Arc<Semaphore>,
+    budget: Arc<Budget>,
     shelf: Arc<Shelf<component::CallTool>>,
     cache: Cache,
     running: OnceLock<Running>,
@@ -151,8 +193,60 @@ impl Sandbox {
         let pool = Pool::new(settings.threads, settings.queue);
         let shelf = Shelf::new(settings.kept_instances);
         let cache = Cache::new(settings.cache.clone(), settings.compiler.clone(), settings.compile.clone());
-        let inner = Inner { settings, fetcher, pool, shelf, cache, running: OnceLock::new(), starting: Mutex::new(()) };
+        let inner = Inner {
+            loaders: Pool::new(LOADERS, LOADS_WAITING_MAX),
+            compilers: Pool::new(settings.compile.processes.max(1), settings.compile.queue),
+            beginning: Arc::new(Semaphore::new(BEGINNING_MAX)),
+            budget: Budget::new(settings.total_memory_bytes),
+            settings,
+            fetcher,
+            pool,
+            shelf,
+            cache,
+            running: OnceLock::new(),
+            starting: Mutex::new(()),
+        };
         Sandbox { inner: Arc::new(inner) }
+    }
+
+    /// Runs what makes a tool ready to the end, whoever still waits for it: a server may take longer to start than a
+    /// request may wait. There are only so many at once.
+    pub fn begin(&self, work: impl Future<Output = ()> + Send + 'static) -> Result<(), NoPlace> {
+        let place = self.inner.beginning.clone().try_acquire_owned();
+        let place = place.map_err(|_| NoPlace { limit: BEGINNING_MAX })?;
+        self.inner.fetcher.runtime().spawn(async move {
+            work.await;
+            drop(place);
+        });
+        Ok(())
+    }
+
+    /// Loads a tool on threads of its own kind: a few for what is compiled already, as many as compile at once for what is
+    /// not. Both have a queue with a limit.
+    pub async fn load_soon(
+        &self,
+        spec: Spec,
+        wasm: impl AsRef<[u8]> + Send + Sync + 'static,
+    ) -> Result<SandboxedTool, LoadError> {
+        let wasm = Arc::new(wasm);
+        let name = spec.name.clone();
+        let (sandbox, kept, bytes) = (self.clone(), spec.clone(), wasm.clone());
+        let loading = move || sandbox.load_kept(kept, (*bytes).as_ref());
+        if let Some(tool) = on(&self.inner.loaders, &name, loading).await?? {
+            return Ok(tool);
+        }
+        let sandbox = self.clone();
+        on(&self.inner.compilers, &name, move || sandbox.load(spec, (*wasm).as_ref())).await?
+    }
+
+    /// Loads a tool if its code is kept.
+    fn load_kept(&self, spec: Spec, wasm: &[u8]) -> Result<Option<SandboxedTool>, LoadError> {
+        if !spec.kind.is_sandboxed() {
+            return Err(LoadError::NotWasm { tool: spec.name, kind: spec.kind });
+        }
+        let running = self.running()?;
+        let kept = self.inner.cache.kept(&running.engine, spec.kind, wasm);
+        kept.map(|code| self.ready(running, spec, &code)).transpose()
     }
 
     /// Compiles a module if the cache does not have it, links it to what it is granted, and asks for its tools.
@@ -166,7 +260,13 @@ impl Sandbox {
         let running = self.running()?;
         let compiled = self.inner.cache.compiled(&running.engine, running.space, spec.kind, wasm);
         let compiled = compiled.map_err(|source| LoadError::Compile { tool: tool.clone(), source })?;
-        let code = link(&running.engine, &spec, &compiled, &self.inner.shelf)?;
+        self.ready(running, spec, &compiled)
+    }
+
+    /// Links machine code to what it is granted, and asks it for its tools.
+    fn ready(&self, running: &Running, spec: Spec, compiled: &[u8]) -> Result<SandboxedTool, LoadError> {
+        let tool = spec.name.clone();
+        let code = link(&running.engine, &spec, compiled, &self.inner.shelf)?;
         let terms = self.terms(&spec);
         let (listed, used) = {
             running.ticker.wake();
@@ -182,19 +282,25 @@ impl Sandbox {
             listed
         };
         debug!(tool, memory_bytes = used.memory, "tool loaded");
-        let listed: Vec<ToolDefinition> = listed.map_err(|source| LoadError::List { tool: tool.clone(), source })?;
-        let checked = definitions::checked(listed).map_err(|why| LoadError::Definitions { tool, why })?;
+        let listed: Vec<Told> = listed.map_err(|source| LoadError::List { tool: tool.clone(), source })?;
+        let mut checked = definitions::checked(listed);
+        checked.remark(spec.limits.above(&self.inner.settings.ceiling));
+        if checked.definitions().is_empty() {
+            let why: Vec<String> = checked.remarks().iter().map(Remark::to_string).collect();
+            return Err(LoadError::Definitions { tool, why: why.join("; ") });
+        }
         let scratch =
             (spec.grants.scratch && !matches!(code, Code::Core(_))).then(|| self.inner.settings.scratch.clone());
         let ticker = running.ticker.clone();
-        Ok(SandboxedTool::new(Loaded::new(spec, code, checked, terms, ticker, scratch), self.inner.pool.clone()))
+        let code_bytes = compiled.len() as u64;
+        let loaded = Loaded::new(spec, code, checked, terms, ticker, scratch, code_bytes);
+        Ok(SandboxedTool::new(loaded, self.inner.pool.clone()))
     }
 
-    /// Reaches an MCP server, which is outside of the sandbox, and asks for its tools.
-    ///
-    /// This waits for the server: never call it on a thread that serves.
-    pub fn connect(&self, spec: ServerSpec) -> Result<McpTool, ConnectError> {
-        mcp::connect(spec, self.inner.fetcher.clone())
+    /// Reaches an MCP server, which is outside of the sandbox, and asks for its tools. No thread waits for it.
+    pub async fn connect(&self, spec: ServerSpec) -> Result<McpTool, ConnectError> {
+        let Settings { scratch, ceiling, .. } = &self.inner.settings;
+        mcp::connect(spec, self.inner.fetcher.clone(), scratch.clone(), ceiling).await
     }
 
     /// The engine, started when it is first needed: its pool reserves address space, and its code takes memory.
@@ -218,13 +324,28 @@ impl Sandbox {
         Terms {
             server: spec.name.as_str().into(),
             grants: Arc::new(spec.grants.clone()),
-            limits: spec.limits.clone().capped(),
+            limits: spec.limits.clone().within(&self.inner.settings.ceiling).capped(),
+            quota: self.inner.settings.quota,
+            budget: self.inner.budget.clone(),
             fetcher: self.inner.fetcher.clone(),
             idempotency_key: None,
             deadline: None,
             cancelled: Arc::new(AtomicBool::new(false)),
         }
     }
+}
+
+/// Runs a job on one of these threads, and waits for it.
+async fn on<R: Send + 'static>(
+    pool: &Pool,
+    tool: &str,
+    job: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, LoadError> {
+    let (done, waiting) = oneshot::channel();
+    let job = Box::new(move || _ = done.send(job()));
+    let busy = |Full { running, waiting }| LoadError::Busy { tool: tool.to_owned(), running, waiting };
+    pool.submit(job).map_err(busy)?;
+    waiting.await.map_err(|_| LoadError::Engine { why: "loading ended unexpectedly".into() })
 }
 
 fn link(

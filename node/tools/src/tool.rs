@@ -1,19 +1,23 @@
 //! What a tool is to its caller, whatever stands behind it: definitions, a call, a result, and a record of the call.
 
+use crate::definitions::Remark;
 use crate::grants::Grants;
 use crate::limits::Limits;
+use crate::resource;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// One function that a server offers, as the Model Context Protocol describes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ToolDefinition {
-    /// Unique in its server: letters, digits, `-` and `_`, 64 at most.
+    /// Unique in its server: letters, digits, `-`, `_` and `.`, 128 at most.
     pub name: String,
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,6 +33,9 @@ pub struct ToolDefinition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<Value>,
 }
+
+/// The functions of a server, as they are now.
+pub type Definitions = Arc<[ToolDefinition]>;
 
 /// What runs a tool's code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,14 +121,16 @@ pub struct CallResult {
 }
 
 impl CallResult {
-    /// All its text blocks, one after the other.
+    /// All that can be read of it, one block after the other: its texts, the texts of embedded resources, and the names
+    /// of resources that it links to or that are no text.
     pub fn text(&self) -> String {
-        let texts: Vec<&str> = self
+        let texts: Vec<Cow<'_, str>> = self
             .content
             .iter()
             .filter_map(|content| match content {
-                Content::Text { text } => Some(text.as_str()),
-                Content::Image { .. } | Content::Audio { .. } | Content::Embedded { .. } => None,
+                Content::Text { text } => Some(Cow::Borrowed(text.as_str())),
+                Content::Image { .. } | Content::Audio { .. } => None,
+                Content::Embedded { resource } => Some(Cow::Owned(resource::read(resource))),
             })
             .collect();
         texts.join("\n")
@@ -267,6 +276,20 @@ pub enum CallError {
         /// The memory that a call may use, in bytes.
         limit: u64,
     },
+    /// It keeps more in its scratch directory than it may.
+    #[error("the call keeps more in /scratch than its limit of {bytes} bytes and {files} files")]
+    ScratchFull {
+        /// The limit in bytes.
+        bytes: u64,
+        /// The limit in files and directories.
+        files: u64,
+    },
+    /// It opened more files and streams at once than it may.
+    #[error("the call opened more than {limit} files, directories and streams at once")]
+    TooManyOpen {
+        /// The limit.
+        limit: usize,
+    },
     /// Its result is larger than it may be.
     #[error("the result is larger than its limit of {limit} bytes")]
     OutputTooLarge {
@@ -311,6 +334,8 @@ impl CallError {
             CallError::TimedOut { .. }
             | CallError::CpuSpent { .. }
             | CallError::OutOfMemory { .. }
+            | CallError::ScratchFull { .. }
+            | CallError::TooManyOpen { .. }
             | CallError::OutputTooLarge { .. } => Ended::Limit,
             CallError::Trapped { .. } | CallError::BadResult { .. } => Ended::Trapped,
             CallError::Failed { .. } => Ended::ToolError,
@@ -332,6 +357,9 @@ pub struct Called {
 /// The future of a call.
 pub type Calling<'a> = Pin<Box<dyn Future<Output = Called> + Send + 'a>>;
 
+/// The future of a refresh.
+pub type Refreshing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
 /// A loaded tool server. Dropping the future of a call ends the call.
 pub trait Tool: Send + Sync {
     /// The server's name, as its manifest has it.
@@ -340,8 +368,11 @@ pub trait Tool: Send + Sync {
     /// What runs it.
     fn kind(&self) -> Kind;
 
-    /// Its tools, at least one.
-    fn definitions(&self) -> &[ToolDefinition];
+    /// Its functions; those of a server outside may be others the next time.
+    fn definitions(&self) -> Definitions;
+
+    /// What is odd about its functions: which are left out and why, and what of them is not checked.
+    fn remarks(&self) -> Vec<Remark>;
 
     /// What it may reach.
     fn grants(&self) -> &Grants;
@@ -352,9 +383,14 @@ pub trait Tool: Send + Sync {
     /// Checks the arguments against the tool's schema, and calls it.
     fn call<'a>(&'a self, tool: &'a str, arguments: Value, context: CallContext) -> Calling<'a>;
 
-    /// Whether its definitions may be others by now, so that it should be loaded again. What runs in the sandbox is its
-    /// bytes, and those do not change.
-    fn is_stale(&self) -> bool {
-        false
+    /// Asks a server outside for its functions again if they may be others by now; all that it has and keeps goes on.
+    /// What runs in the sandbox is its bytes, and those do not change.
+    fn refresh(&self) -> Refreshing<'_> {
+        Box::pin(async {})
+    }
+
+    /// Bytes of its machine code in this process.
+    fn code_bytes(&self) -> u64 {
+        0
     }
 }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use caxton_tools::{CallError, Ended, Grants, Kind, Limits, Settings};
+use caxton_tools::{CallError, Ended, Grants, Kind, Limits, Quota, Settings, Tool};
 use common::*;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -303,7 +303,7 @@ fn a_caller_that_goes_away_ends_the_call() {
 }
 
 #[test]
-fn two_tools_of_one_name_and_names_that_are_none_do_not_load() {
+fn a_function_that_cannot_be_used_costs_itself_and_a_server_without_any_does_not_load() {
     let bench = Bench::new(Settings::default());
     let listing = |tools: &str| {
         let answer = format!("{{\"tools\":[{tools}]}}");
@@ -314,15 +314,99 @@ fn two_tools_of_one_name_and_names_that_are_none_do_not_load() {
     assert!(load(r#"{"name":"a"}"#).is_ok());
     let deep = format!(r#"{{"name":"a","inputSchema":{}{{}}{}}}"#, r#"{"not":"#.repeat(80), "}".repeat(80));
     for (tools, why) in [
-        (r#"{"name":"a"},{"name":"a"}"#, "two tools"),
         (r#"{"name":""}"#, "no name"),
         (r#"{"name":"../x"}"#, "no name"),
-        (r#"{"name":"a","inputSchema":{"requierd":[]}}"#, "not understood"),
-        (r#"{"name":"a","inputSchema":{"pattern":"(((a{100}){100}){100}){100}"}}"#, "the input schema"),
+        (r#"{"name":"a","inputSchema":{"required":"a"}}"#, "not valid"),
         (deep.as_str(), "nested"),
-        (r#""#, "it has none"),
+        (r#""#, "it has no functions"),
     ] {
         let error = load(tools).unwrap_err();
         assert!(chain(&error).contains(why), "{tools}: {}", chain(&error));
+        if !tools.is_empty() {
+            let both = load(&format!(r#"{{"name":"fine"}},{tools}"#)).unwrap();
+            let names: Vec<_> = both.definitions().iter().map(|function| function.name.clone()).collect();
+            assert_eq!(names, ["fine"], "{tools}");
+            assert!(both.remarks()[0].to_string().contains(why), "{tools}: {:?}", both.remarks());
+        }
     }
+    let twice = load(r#"{"name":"a"},{"name":"a"}"#).unwrap();
+    assert_eq!(twice.definitions().len(), 1);
+    assert!(twice.remarks()[0].to_string().contains("two of this name"), "{:?}", twice.remarks());
+    let odd = load(r#"{"name":"a","inputSchema":{"pattern":"(((a{100}){100}){100}){100}"}}"#).unwrap();
+    assert!(odd.remarks()[0].to_string().contains("not checked here"), "{:?}", odd.remarks());
+}
+
+#[test]
+fn a_scratch_folder_has_a_quota() {
+    let parent = tempfile::tempdir().unwrap();
+    let quota = Quota { bytes: 1 << 20, files: 64 };
+    let bench = Bench::new(Settings { scratch: parent.path().to_owned(), quota, ..Settings::default() });
+    let grants = Grants { scratch: true, ..Grants::default() };
+    // Bytes without end into one file; the same into one that is removed first; files without end.
+    for (name, guest) in [("bytes", filler(false)), ("removed", filler(true)), ("files", sower())] {
+        let limits = Limits { wall: Duration::from_secs(20), cpu: Duration::from_secs(20), ..Limits::default() };
+        let tool = bench.load(Kind::Command, &guest, limits, grants.clone()).unwrap();
+        let called = bench.call(&tool, "t", json!({}));
+        assert_eq!(
+            called.result,
+            Err(CallError::ScratchFull { bytes: 1 << 20, files: 64 }),
+            "{name}: {:?}",
+            called.report
+        );
+        assert_eq!(called.report.ended, Ended::Limit);
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0, "{name}: nothing of it is left");
+    }
+}
+
+#[test]
+fn descriptors_are_capped() {
+    let bench = Bench::new(Settings::default());
+    let grants = Grants { scratch: true, ..Grants::default() };
+    let tool = bench.load(Kind::Command, &opener(), Limits::default(), grants).unwrap();
+    let called = bench.call(&tool, "t", json!({}));
+    assert!(matches!(called.result, Err(CallError::TooManyOpen { .. })), "{called:?}");
+}
+
+#[test]
+fn all_instances_together_have_a_memory_budget() {
+    let bench = Bench::new(Settings { total_memory_bytes: 24 << 20, ..Settings::default() });
+    // Takes 16 MiB and holds them until it is stopped.
+    let hold =
+        "(loop $g (br_if $g (i32.eq (memory.grow (i32.const 256)) (i32.const -1)))) (loop $l (br $l)) (i32.const 0)";
+    let limits = Limits { wall: Duration::from_secs(20), cpu: Duration::from_secs(20), ..Limits::default() };
+    let holder = bench.component(&body_component(hold), limits.clone(), Grants::default()).unwrap();
+    let grow = "(if (i32.eq (memory.grow (i32.const 256)) (i32.const -1)) (then unreachable))";
+    let wants = format!("{grow} {}", text_result("1024", "2"));
+    let wants = bench.component(&body_component(&wants), limits, Grants::default()).unwrap();
+    assert!(bench.call(&wants, "t", json!({})).result.is_ok(), "alone it has enough");
+    bench.runtime.block_on(async {
+        let holding = tokio::spawn(call(holder, json!({})));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let called = call(wants.clone(), json!({})).await;
+            match called.result {
+                Err(CallError::Busy { what }) => break assert!(what.contains("have together"), "{what}"),
+                Ok(_) => assert!(Instant::now() < deadline, "both had it"),
+                other => panic!("{other:?}"),
+            }
+        }
+        holding.abort();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while call(wants.clone(), json!({})).await.result.is_err() {
+            assert!(Instant::now() < deadline, "what was held did not come back");
+        }
+    });
+}
+
+#[test]
+fn no_limit_is_above_the_operator_s_ceiling() {
+    let ceiling = Limits { memory_bytes: 1 << 20, cpu: Duration::from_millis(50), ..Limits::ceiling() };
+    let bench = Bench::new(Settings { ceiling, ..Settings::default() });
+    let wide = Limits { memory_bytes: 1 << 30, cpu: Duration::from_secs(600), ..Limits::default() };
+    let spin = bench.component(&body_component("(loop $l (br $l)) (i32.const 0)"), wide, Grants::default()).unwrap();
+    assert_eq!((spin.limits().memory_bytes, spin.limits().cpu), (1 << 20, Duration::from_millis(50)));
+    let remarks: Vec<String> = spin.remarks().iter().map(ToString::to_string).collect();
+    assert!(remarks.len() == 2 && remarks[0].contains("`memory_bytes` is 1073741824"), "{remarks:?}");
+    let called = bench.call(&spin, "t", json!({}));
+    assert_eq!(called.result, Err(CallError::CpuSpent { limit: Duration::from_millis(50) }));
 }

@@ -208,3 +208,35 @@ fn the_child_is_this_program_and_says_what_it_refuses() {
     let output = Command::new(program).args(arguments).stdin(std::process::Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{output:?}");
 }
+
+#[test]
+fn a_program_that_is_no_compiler_gets_no_module() {
+    let folder = tempfile::tempdir().unwrap();
+    // One that ends well without a word, and one that says something else and goes on.
+    for (program, arguments) in [("true", vec![]), ("sh", vec!["-c", "echo hello; sleep 60"])] {
+        let arguments = arguments.into_iter().map(Into::into).collect();
+        let compiler = Compiler::Process { program: program.into(), arguments };
+        let bench = Bench::new(Settings { compiler, ..settings(folder.path()) });
+        let wat = body_component(&text_result("1024", "1"));
+        let error = bench.component(&wat, Limits::default(), Grants::default()).unwrap_err();
+        assert!(chain(&error).contains("no program that compiles tools"), "{program}: {}", chain(&error));
+    }
+    assert!(fs::read_dir(folder.path()).unwrap().all(|entry| !entry.unwrap().path().is_dir()), "nothing is left");
+}
+
+#[test]
+fn a_full_queue_of_modules_refuses_one_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = CompileLimits { processes: 1, queue: 0, ..CompileLimits::default() };
+    // The only compiler says nothing for a while.
+    let compiler = Compiler::Process { program: "sleep".into(), arguments: vec!["3".into()] };
+    let bench = Bench::new(Settings { compile: limits, compiler, ..settings(folder.path()) });
+    let wat = body_component(&text_result("1024", "1"));
+    let errors: Vec<String> = std::thread::scope(|scope| {
+        let load = || chain(&bench.component(&wat, Limits::default(), Grants::default()).unwrap_err());
+        let loads: Vec<_> = (0..4).map(|_| scope.spawn(load)).collect();
+        loads.into_iter().map(|load| load.join().unwrap()).collect()
+    });
+    let refused = errors.iter().filter(|error| error.contains("wait to be compiled already")).count();
+    assert_eq!(refused, 3, "{errors:?}");
+}

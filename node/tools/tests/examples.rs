@@ -188,7 +188,8 @@ fn a_fetch_ends_with_the_call() {
 fn definitions_are_what_the_server_says() {
     let bench = Bench::new(Settings::default());
     let tool = bench.load_bytes(Kind::Component, examples::STATS, Limits::default(), Grants::default()).unwrap();
-    let names: Vec<&str> = tool.definitions().iter().map(|function| function.name.as_str()).collect();
+    let definitions = tool.definitions();
+    let names: Vec<&str> = definitions.iter().map(|function| function.name.as_str()).collect();
     assert_eq!(names, ["describe", "group-by"]);
     let here = tool.call_here("describe", json!({ "columns": ["x"], "rows": [[1]] }), CallContext::default());
     assert!(here.result.is_ok(), "{here:?}");

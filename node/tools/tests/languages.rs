@@ -132,6 +132,11 @@ fn javascript() -> Result<(), NotRun> {
     assert_eq!(found, json!({ "matches": matches, "more": false }));
     let said = complaint(&bench, &tool, "extract", json!({ "text": "x", "pattern": "(" }));
     assert!(said.contains("not a regular expression"), "{said}");
+    // An exception that nobody expected says what it is and where.
+    let broken = broken(&bench, "javascript", &JAVASCRIPT_BROKEN)?;
+    for part in ["TypeError", "nothing", ".js:"] {
+        assert!(broken.contains(part), "{part}: {broken}");
+    }
     // A pattern that takes for ever ends with the call's limit, and the next call is answered.
     let unlucky = json!({ "text": format!("{}b", "a".repeat(60)), "pattern": "(a+)+$" });
     let called = bench.call(&tool, "extract", unlucky);
@@ -164,7 +169,56 @@ fn python() -> Result<(), NotRun> {
         let said = complaint(&bench, &tool, "calculator", json!({ "expression": expression }));
         assert!(said.contains(why), "{expression}: {said}");
     }
+    let broken = broken(&bench, "python", &PYTHON_BROKEN)?;
+    for part in ["KeyError", "nothing", "app.py, line "] {
+        assert!(broken.contains(part), "{part}: {broken}");
+    }
     Ok(())
+}
+
+/// What is put in the place of what in an example, so that its call ends with an exception that it does not expect.
+struct Broken {
+    file: &'static str,
+    tool: &'static str,
+    instead_of: &'static str,
+    put: &'static str,
+    arguments: &'static str,
+}
+
+const PYTHON_BROKEN: Broken = Broken {
+    file: "calculator/app.py",
+    tool: "calculator",
+    instead_of: "return calculate(request)",
+    put: "return calculate(request[\"nothing\"])",
+    arguments: r#"{"expression":"1"}"#,
+};
+const JAVASCRIPT_BROKEN: Broken = Broken {
+    file: "extract/extract.js",
+    tool: "extract",
+    instead_of: "const found = extract(request);",
+    put: "const found = request.nothing.at.all;",
+    arguments: r#"{"text":"a","pattern":"a"}"#,
+};
+
+/// Builds an example with a mistake in it, and gives the error of its call.
+fn broken(bench: &Bench, language: &str, mistake: &Broken) -> Result<String, NotRun> {
+    let copy = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    // The scripts find the interface beside the examples.
+    let examples = copy.path().join("examples");
+    let from = sources();
+    let copied = Command::new("cp").arg("-r").arg(from.join("..").join("wit")).arg(copy.path()).status();
+    assert!(copied.unwrap().success());
+    std::fs::create_dir_all(&examples).unwrap();
+    assert!(Command::new("cp").arg("-r").arg(from.join(language)).arg(&examples).status().unwrap().success());
+    let file = examples.join(language).join(mistake.file);
+    let source = std::fs::read_to_string(&file).unwrap();
+    assert!(source.contains(mistake.instead_of), "{}", mistake.file);
+    std::fs::write(&file, source.replace(mistake.instead_of, mistake.put)).unwrap();
+    let script = examples.join(language).join("build.sh");
+    let wasm = &built(script.to_str().unwrap(), &[], &[mistake.tool])?[0];
+    let tool = load(bench, Kind::Component, wasm);
+    let arguments = serde_json::from_str(mistake.arguments).unwrap();
+    Ok(bench.call(&tool, mistake.tool, arguments).result.unwrap_err().to_string())
 }
 
 fn go() -> Result<(), NotRun> {

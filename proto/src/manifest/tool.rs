@@ -335,6 +335,11 @@ fn read_grants(root: &mut Section<'_, '_>) -> Grants {
             let place = value.document().place(name.span());
             value.document().note(problem.at(place, "use letters, digits and `_`"));
         }
+        if env.len() >= ENTRIES_MAX {
+            let message = format!("more than {ENTRIES_MAX} environment values");
+            value.problem(code::BAD_VALUE, message, "give a tool fewer, or one that holds them all");
+            break;
+        }
         if let Some(given) = value.parse(LINE_BYTES_MAX) {
             env.insert((*name.get_ref()).to_owned(), given);
         }

@@ -137,7 +137,11 @@ impl From<Unusable> for Problem {
         let code = match &unusable {
             Unusable::Absent { .. } => Code::NotFound,
             Unusable::NotAllowed { .. } => Code::Forbidden,
-            Unusable::NoSecret { .. } | Unusable::Broken { .. } | Unusable::NoProcesses { .. } => Code::Unavailable,
+            Unusable::NoSecret { .. }
+            | Unusable::Broken { .. }
+            | Unusable::Away { .. }
+            | Unusable::Busy { .. }
+            | Unusable::NoProcesses { .. } => Code::Unavailable,
         };
         Problem::new(code, unusable.to_string())
     }

@@ -54,7 +54,7 @@ async fn list(
 ) -> Result<Json<Agents>, Problem> {
     let catalog = services.app.agents.served(&permit)?;
     let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
-    let agents = blocking(move || {
+    let mut agents = blocking(move || {
         let after = page.after.as_deref().unwrap_or_default();
         let from = (Bound::Excluded(after), Bound::Unbounded);
         let mut found: Vec<_> = catalog.agents().range::<str, _>(from).take(limit + 1).collect();
@@ -62,8 +62,10 @@ async fn list(
         found.truncate(limit);
         let next = found.last().filter(|_| more).map(|(name, _)| name.to_string());
         Ok(Agents { agents: found.into_iter().map(|(name, entry)| summary(name, entry)).collect(), next })
-    });
-    Ok(Json(agents.await?))
+    })
+    .await?;
+    agents.agents.iter_mut().for_each(|agent| note(&services, &permit, agent));
+    Ok(Json(agents))
 }
 
 /// One live agent in full. Needs the role viewer.
@@ -76,7 +78,7 @@ async fn show(
     Path((_workspace, name)): Path<(String, String)>,
 ) -> Result<Json<AgentDetail>, Problem> {
     let catalog = services.app.agents.served(&permit)?;
-    let detail = blocking(move || {
+    let mut detail = blocking(move || {
         let absent = || {
             Problem::new(Code::NotFound, format!("workspace `{}` has no agent {name:?}", catalog.workspace))
                 .help("`caxton agents list` shows those that it has")
@@ -86,8 +88,16 @@ async fn show(
         let manifest = serde_json::to_value(&*manifest).map_err(|error| Problem::internal(&error))?;
         let revision = catalog.revision;
         Ok(AgentDetail { summary: summary(name, entry), revision, manifest, source: entry.source()? })
-    });
-    Ok(Json(detail.await?))
+    })
+    .await?;
+    note(&services, &permit, &mut detail.summary);
+    Ok(Json(detail))
+}
+
+/// Adds what is known of the tools of an agent.
+fn note(services: &Services, permit: &Permit<ReadDeployed>, agent: &mut AgentSummary) {
+    let tools = agent.tools.iter().filter_map(|tool| tool.parse().ok());
+    agent.notes = tools.flat_map(|tool| services.app.tools.known(permit, &tool)).collect();
 }
 
 /// What a listing says of an agent; of one that cannot be read, why.
@@ -101,6 +111,7 @@ fn summary(name: &AgentName, entry: &Entry<AgentManifest>) -> AgentSummary {
             capabilities: manifest.capabilities.iter().map(|capability| capability.name.to_string()).collect(),
             tools: manifest.tools.all().map(ToString::to_string).collect(),
             path,
+            notes: Vec::new(),
         },
         Err(error) => AgentSummary {
             name,
@@ -109,6 +120,7 @@ fn summary(name: &AgentName, entry: &Entry<AgentManifest>) -> AgentSummary {
             capabilities: Vec::new(),
             tools: Vec::new(),
             path,
+            notes: Vec::new(),
         },
     }
 }

@@ -45,7 +45,11 @@ async fn list(permit: Permit<ReadDeployed>, State(services): State<Services>) ->
     let tools = crate::tasks::blocking(move || {
         listed.tools().iter().map(|(name, entry)| summary(name, entry)).collect::<Result<Vec<_>, _>>()
     });
-    let tools = tools.await.map_err(|error| Problem::internal(&error))??;
+    let mut tools = tools.await.map_err(|error| Problem::internal(&error))??;
+    let mut notes = services.app.tools.notes(&permit).await?;
+    for tool in &mut tools {
+        tool.notes = notes.remove(&tool.name).unwrap_or_default();
+    }
     Ok(Json(ToolList { revision: catalog.revision, tools }))
 }
 
@@ -61,7 +65,8 @@ async fn show(
     let catalog = services.app.tools.served(&permit)?;
     let loaded = services.app.tools.load(&permit, &tool).await?;
     let entry = catalog.tools().get(&tool).ok_or_else(|| absent(&catalog, &tool))?;
-    let summary = summary(&tool, entry)?;
+    let mut summary = summary(&tool, entry)?;
+    summary.notes = loaded.iter().flat_map(|loaded| loaded.remarks()).map(|remark| remark.to_string()).collect();
     let (functions, limits, problem) = match loaded {
         Ok(loaded) => (loaded.definitions().to_vec(), json!(loaded.limits()), None),
         Err(unusable) => (Vec::new(), Value::Null, Some(unusable.to_string())),
@@ -112,6 +117,7 @@ fn summary(name: &ToolName, entry: &Entry<ToolManifest>) -> Result<ToolSummary, 
         sandboxed: manifest.kind.is_sandboxed(),
         grants: reach,
         path: entry.path.clone(),
+        notes: Vec::new(),
     })
 }
 
@@ -128,6 +134,8 @@ fn failed(error: &CallError) -> Result<CallResult, Problem> {
         | CallError::CpuSpent { .. }
         | CallError::OutOfMemory { .. }
         | CallError::OutputTooLarge { .. }
+        | CallError::ScratchFull { .. }
+        | CallError::TooManyOpen { .. }
         | CallError::Trapped { .. }
         | CallError::BadResult { .. }
         | CallError::Failed { .. }

@@ -33,9 +33,15 @@ pub struct Cache {
     compiler: Compiler,
     limits: CompileLimits,
     key: OnceLock<hmac::Key>,
-    /// How many compile now.
-    busy: Mutex<usize>,
+    /// How many compile now, and how many wait for that.
+    busy: Mutex<Busy>,
     free: Condvar,
+}
+
+#[derive(Default)]
+struct Busy {
+    compiling: usize,
+    waiting: usize,
 }
 
 /// Why a module has no code.
@@ -61,6 +67,12 @@ pub enum CompileError {
         /// What it took too much of.
         what: String,
     },
+    /// Too many modules wait to be compiled.
+    #[error("{waiting} modules wait to be compiled already; try again later")]
+    Busy {
+        /// How many.
+        waiting: usize,
+    },
     /// The compiler itself did not work.
     #[error("the compiler did not work: {why}")]
     Broken {
@@ -82,7 +94,7 @@ impl From<Failed> for CompileError {
 impl Cache {
     /// A cache in a folder; without one, everything is compiled anew.
     pub fn new(folder: Option<PathBuf>, compiler: Compiler, limits: CompileLimits) -> Cache {
-        Cache { folder, compiler, limits, key: OnceLock::new(), busy: Mutex::new(0), free: Condvar::new() }
+        Cache { folder, compiler, limits, key: OnceLock::new(), busy: Mutex::default(), free: Condvar::new() }
     }
 
     /// The code of a module, from the cache or compiled now.
@@ -104,8 +116,14 @@ impl Cache {
         Ok(code)
     }
 
+    /// The code of a module, if it is in the cache.
+    pub fn kept(&self, engine: &Engine, kind: Kind, wasm: &[u8]) -> Option<Vec<u8>> {
+        self.folder.as_ref()?;
+        self.read(&name(engine, kind, wasm))
+    }
+
     fn compile(&self, space: Space, kind: Kind, wasm: &[u8]) -> Result<Vec<u8>, CompileError> {
-        let _place = self.place();
+        let _place = self.place()?;
         Ok(match &self.compiler {
             Compiler::Inline => child::inline(wasm, kind, space, &self.limits)?,
             Compiler::Process { program, arguments } => {
@@ -117,13 +135,21 @@ impl Cache {
         })
     }
 
-    fn place(&self) -> Place<'_> {
+    /// Waits for its turn, unless too many do already.
+    fn place(&self) -> Result<Place<'_>, CompileError> {
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        while *busy >= self.limits.processes.max(1) {
-            busy = self.free.wait(busy).unwrap_or_else(PoisonError::into_inner);
+        if busy.compiling >= self.limits.processes.max(1) {
+            if busy.waiting >= self.limits.queue {
+                return Err(CompileError::Busy { waiting: busy.waiting });
+            }
+            busy.waiting += 1;
+            while busy.compiling >= self.limits.processes.max(1) {
+                busy = self.free.wait(busy).unwrap_or_else(PoisonError::into_inner);
+            }
+            busy.waiting -= 1;
         }
-        *busy += 1;
-        Place(self)
+        busy.compiling += 1;
+        Ok(Place(self))
     }
 
     /// The folder, made if need be, readable by this user only.
@@ -186,7 +212,7 @@ struct Place<'a>(&'a Cache);
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        *self.0.busy.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.busy.lock().unwrap_or_else(PoisonError::into_inner).compiling -= 1;
         self.0.free.notify_one();
     }
 }

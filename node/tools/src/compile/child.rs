@@ -8,15 +8,23 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// The hidden subcommand of the program that calls `compile_child_main`.
 pub const COMPILE_COMMAND: &str = "__compile-tool";
+
+/// What the child says first, so that no other program is taken for one.
+const GREETING: &str = "caxton-compile-tool 1";
+/// How long it may take to say so.
+const GREETING_TIME_MAX: Duration = Duration::from_secs(10);
+/// Set for the child, which compiles by no other process.
+const CHILD_VARIABLE: &str = "CAXTON_COMPILE_CHILD";
 
 /// Processor time for any module, and for each MiB of it on top.
 const CPU_BASE: Duration = Duration::from_secs(10);
@@ -45,9 +53,11 @@ pub enum Compiler {
 }
 
 impl Compiler {
-    /// The running program, started again with [`COMPILE_COMMAND`].
+    /// The running program, started again with [`COMPILE_COMMAND`], whatever its file is called and even if that was
+    /// replaced since. Whether it is a program that compiles, it has to say itself before it gets a module.
     pub fn this_program() -> std::io::Result<Compiler> {
-        let program = std::env::current_exe()?;
+        let link = Path::new("/proc/self/exe");
+        let program = if link.exists() { link.to_owned() } else { std::env::current_exe()? };
         Ok(Compiler::Process { program, arguments: vec![COMPILE_COMMAND.into()] })
     }
 }
@@ -119,14 +129,25 @@ pub(super) fn process(
         cpu_s: cpu.as_secs().max(1),
         address_space_bytes: limits.address_space_bytes,
     };
+    if std::env::var_os(CHILD_VARIABLE).is_some() {
+        return Err(Failed::Broken("this process was started to compile and starts no other".into()));
+    }
     let mut child = Command::new(program)
         .args(arguments)
         .env_clear()
+        .env(CHILD_VARIABLE, "1")
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(broken)?;
+    if !greets(&mut child) {
+        let _ = child.kill();
+        let _ = child.wait();
+        let what =
+            format!("{} is no program that compiles tools, and nothing is compiled without one", program.display());
+        return Err(Failed::Broken(what));
+    }
     if let Some(mut stdin) = child.stdin.take() {
         // A child that ended already says so by its status.
         let _ = serde_json::to_writer(&mut stdin, &order);
@@ -153,6 +174,21 @@ pub(super) fn process(
     Err(failed(status, said.trim(), cpu))
 }
 
+/// Whether a child says that it is one, soon.
+fn greets(child: &mut Child) -> bool {
+    let Some(output) = child.stdout.take() else { return false };
+    let (said, heard) = mpsc::channel();
+    // Ends with the child, which is killed when it says nothing.
+    let reader = thread::Builder::new().name("compile-greeting".into()).spawn(move || {
+        for line in BufReader::new(output.take(ERROR_BYTES_MAX)).lines().map_while(Result::ok) {
+            if line.trim_end().ends_with(GREETING) && said.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    reader.is_ok() && heard.recv_timeout(GREETING_TIME_MAX).is_ok()
+}
+
 fn failed(status: ExitStatus, said: &str, cpu: Duration) -> Failed {
     match (status.code(), status.signal()) {
         (Some(code), _) if code == i32::from(REFUSED) => Failed::Refused(said.to_string()),
@@ -174,6 +210,9 @@ pub fn compile_child_main() -> ExitCode {
 }
 
 fn work() -> Result<(), String> {
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{GREETING}").and_then(|()| output.flush()).map_err(|error| error.to_string())?;
+    drop(output);
     let order: Order = serde_json::from_reader(std::io::stdin().lock()).map_err(|error| error.to_string())?;
     let limit = |resource, amount: u64| {
         let rlimit = Rlimit { current: Some(amount), maximum: Some(amount) };

@@ -4,33 +4,43 @@
 //! them: which host, for how long, how much comes back, and arguments that fit the schema before anything is sent.
 
 mod client;
+mod lines;
 mod process;
+mod protected;
+mod restarts;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use caxton_proto::errors::chain;
 use caxton_proto::manifest::address::HostPattern;
 use client::{Client, Failed};
+use restarts::Restarts;
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::watch;
 
 use crate::audit::audit;
-use crate::definitions::{self, Checked};
+use crate::definitions::{self, Checked, Remark};
 use crate::grants::Grants;
 use crate::limits::Limits;
 use crate::network::{Denied, Fetcher};
 use crate::places::Places;
-use crate::tool::{CallContext, CallError, CallReport, CallResult, Called, Calling, Ended, Kind, Tool, ToolDefinition};
+use crate::tool::{
+    CallContext, CallError, CallReport, CallResult, Called, Calling, Definitions, Ended, Kind, Refreshing, Tool,
+};
 
 /// How long a server may take to be reached, greeted and asked for its tools. A process may first be downloaded by
 /// the program that starts it.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
-/// After this long a server is asked again what tools it has.
-const DEFINITIONS_KEPT: Duration = Duration::from_secs(600);
+/// How long a server may take to be asked again what tools it has, while a call or a listing waits for it.
+const REFRESH_TIME_MAX: Duration = Duration::from_secs(10);
+/// The first pause after it did not say.
+const REFRESH_PAUSE_MIN: Duration = Duration::from_secs(5);
 
 /// An MCP server to reach.
 #[derive(Debug, Clone)]
@@ -43,6 +53,8 @@ pub struct ServerSpec {
     pub limits: Limits,
     /// A call that may have been lost is made again.
     pub idempotent: bool,
+    /// After this long the server is asked again what tools it has.
+    pub list_kept: Duration,
 }
 
 /// Where an MCP server is.
@@ -125,14 +137,6 @@ pub enum ConnectError {
         /// How long it was waited for.
         limit: Duration,
     },
-    /// What it says of its tools is not usable.
-    #[error("{place} describes its tools badly: {why}")]
-    Definitions {
-        /// Where it is.
-        place: String,
-        /// What cannot be used of the descriptions.
-        why: String,
-    },
 }
 
 /// An MCP server, connected.
@@ -142,14 +146,41 @@ pub struct McpTool(Arc<Shared>);
 struct Shared {
     spec: ServerSpec,
     fetcher: Fetcher,
-    checked: Checked,
+    /// Where its process gets a folder to start in.
+    folders: PathBuf,
     grants: Grants,
     granted: String,
     places: Places,
-    client: Mutex<Arc<Client>>,
+    listed: RwLock<Listed>,
+    /// One refresh at a time.
+    refreshing: tokio::sync::Mutex<()>,
+    link: Mutex<Link>,
     changed: Arc<AtomicBool>,
-    connected: Instant,
 }
+
+/// What the server said of its tools.
+struct Listed {
+    checked: Arc<Checked>,
+    /// When it is asked again.
+    next: Instant,
+    /// Why it did not say when it was asked last, and how often in a row.
+    trouble: Option<(String, u32)>,
+}
+
+/// The connection, and how those before it ended.
+struct Link {
+    state: State,
+    restarts: Restarts,
+}
+
+enum State {
+    Open(Arc<Client>),
+    Opening(watch::Receiver<Option<Opened>>),
+    Closed,
+}
+
+/// A connection, or why there is none.
+type Opened = Result<Arc<Client>, String>;
 
 impl fmt::Debug for McpTool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -157,53 +188,170 @@ impl fmt::Debug for McpTool {
     }
 }
 
-/// Reaches a server and asks for its tools. Waits on this thread: never call it on one that serves.
-pub(crate) fn connect(spec: ServerSpec, fetcher: Fetcher) -> Result<McpTool, ConnectError> {
-    let runtime = fetcher.runtime().clone();
-    runtime.block_on(connect_here(spec, fetcher))
-}
-
-async fn connect_here(mut spec: ServerSpec, fetcher: Fetcher) -> Result<McpTool, ConnectError> {
-    spec.limits = spec.limits.capped();
+/// Reaches a server and asks for its tools.
+pub(crate) async fn connect(
+    mut spec: ServerSpec,
+    fetcher: Fetcher,
+    folders: PathBuf,
+    ceiling: &Limits,
+) -> Result<McpTool, ConnectError> {
+    let above = spec.limits.above(ceiling);
+    spec.limits = spec.limits.within(ceiling).capped();
     let changed = Arc::new(AtomicBool::new(false));
     let place = spec.place.to_string();
     let limit = START_TIME_MAX;
     let start = async {
-        let client = Client::open(&spec, &fetcher, changed.clone()).await?;
+        let client = Client::open(&spec, &fetcher, &folders, changed.clone()).await?;
         let listed = client.list().await;
         let listed = listed.map_err(|why| ConnectError::Unreachable { place: place.clone(), why })?;
         Ok::<_, ConnectError>((client, listed))
     };
     let late = || ConnectError::Timeout { place: place.clone(), limit };
     let (client, listed) = tokio::time::timeout(limit, start).await.map_err(|_| late())??;
-    let checked = definitions::checked(listed).map_err(|why| ConnectError::Definitions { place, why })?;
+    let mut checked = definitions::checked(listed);
+    checked.remark(above);
+    let checked = Arc::new(checked);
     let granted = format!("none, because it runs outside of the sandbox: {}", spec.place);
+    let next = Instant::now() + spec.list_kept;
     Ok(McpTool(Arc::new(Shared {
         places: Places::new(spec.limits.concurrent_calls),
         spec,
         fetcher,
-        checked,
+        folders,
         grants: Grants::default(),
         granted,
-        client: Mutex::new(Arc::new(client)),
+        listed: RwLock::new(Listed { checked, next, trouble: None }),
+        refreshing: tokio::sync::Mutex::default(),
+        link: Mutex::new(Link { state: State::Open(Arc::new(client)), restarts: Restarts::default() }),
         changed,
-        connected: Instant::now(),
     })))
 }
 
+/// What is to be done about the connection.
+enum Next {
+    Use(Arc<Client>),
+    Bury(Arc<Client>),
+    Wait(watch::Receiver<Option<Opened>>),
+}
+
 impl Shared {
-    /// The connection, made again if it has ended.
-    async fn client(&self) -> Result<Arc<Client>, CallError> {
-        let mut client = self.client.lock().await;
-        if client.is_closed() {
-            let opened = Client::open(&self.spec, &self.fetcher, self.changed.clone()).await;
-            let unavailable = |error: ConnectError| CallError::Unavailable { what: chain(&error) };
-            *client = Arc::new(opened.map_err(unavailable)?);
-        }
-        Ok(client.clone())
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn attempt(&self, tool: &str, arguments: &Value, context: &CallContext) -> Result<CallResult, CallError> {
+    fn checked(&self) -> Arc<Checked> {
+        self.listed.read().unwrap_or_else(PoisonError::into_inner).checked.clone()
+    }
+
+    /// The connection, made again if it has ended.
+    async fn client(self: &Arc<Shared>) -> Result<Arc<Client>, CallError> {
+        let unavailable = |what: String| CallError::Unavailable { what };
+        loop {
+            let mut opening = match self.next().map_err(unavailable)? {
+                Next::Use(client) => return Ok(client),
+                Next::Wait(opening) => opening,
+                Next::Bury(dead) => {
+                    let why = dead.last_words().await;
+                    let mut link = self.link();
+                    // Somebody else may have been here meanwhile.
+                    if matches!(&link.state, State::Open(client) if Arc::ptr_eq(client, &dead)) {
+                        link.state = State::Closed;
+                        link.restarts.ended(Instant::now(), dead.age(), why);
+                    }
+                    continue;
+                }
+            };
+            let opened = match opening.wait_for(Option::is_some).await {
+                Ok(opened) => opened.clone(),
+                Err(_) => None,
+            };
+            return opened.unwrap_or_else(|| Err("its start was broken off".to_owned())).map_err(unavailable);
+        }
+    }
+
+    /// Looks at the connection, and begins a new one where none is and none was begun.
+    fn next(self: &Arc<Shared>) -> Result<Next, String> {
+        let mut link = self.link();
+        match &link.state {
+            State::Open(client) if client.is_closed() => return Ok(Next::Bury(client.clone())),
+            State::Open(client) => return Ok(Next::Use(client.clone())),
+            // Whoever makes it is still there.
+            State::Opening(opening) if opening.has_changed().is_ok() => return Ok(Next::Wait(opening.clone())),
+            State::Opening(_) | State::Closed => {}
+        }
+        let is_process = matches!(self.spec.place, Place::Process { .. });
+        if let Some(refusal) = link.restarts.refusal(Instant::now()).filter(|_| is_process) {
+            return Err(refusal);
+        }
+        let (done, opening) = watch::channel(None);
+        link.state = State::Opening(opening.clone());
+        // In a task of its own: a server may take longer to start than the call that needs it may wait.
+        self.fetcher.runtime().spawn(self.clone().open(done));
+        Ok(Next::Wait(opening))
+    }
+
+    /// Makes the connection, and tells everybody who waits for it.
+    async fn open(self: Arc<Shared>, done: watch::Sender<Option<Opened>>) {
+        let began = Instant::now();
+        let opening = Client::open(&self.spec, &self.fetcher, &self.folders, self.changed.clone());
+        let opened = match tokio::time::timeout(START_TIME_MAX, opening).await {
+            Ok(opened) => opened.map(Arc::new).map_err(|error| chain(&error)),
+            Err(_) => Err(format!("{} did not start in {START_TIME_MAX:?}", self.spec.place)),
+        };
+        {
+            let mut link = self.link();
+            match &opened {
+                Ok(client) => link.state = State::Open(client.clone()),
+                Err(why) => {
+                    link.state = State::Closed;
+                    // A start that took its whole minute is no healthy life.
+                    let lived = began.elapsed().min(Duration::from_secs(1));
+                    link.restarts.ended(Instant::now(), lived, why.clone());
+                }
+            }
+        }
+        done.send_replace(Some(opened));
+    }
+
+    /// Asks for the list of tools again if it may be another by now. The connection and what the server keeps go on.
+    async fn refresh(self: &Arc<Shared>) {
+        let due = || self.listed.read().unwrap_or_else(PoisonError::into_inner).next <= Instant::now();
+        if !self.changed.load(Ordering::Relaxed) && !due() {
+            return;
+        }
+        let Ok(_one) = self.refreshing.try_lock() else { return };
+        // What changes while it is asked counts for the next time.
+        let said = Said { changed: &self.changed, said: self.changed.swap(false, Ordering::Relaxed) };
+        let asking = async {
+            let client = self.client().await.map_err(|error| error.to_string())?;
+            client.list().await
+        };
+        let asked = tokio::time::timeout(REFRESH_TIME_MAX, asking).await;
+        let asked = asked.unwrap_or_else(|_| Err(format!("it did not answer in {REFRESH_TIME_MAX:?}")));
+        let now = Instant::now();
+        let mut listed = self.listed.write().unwrap_or_else(PoisonError::into_inner);
+        *listed = match asked {
+            Ok(told) => {
+                let checked = Arc::new(definitions::checked(told));
+                Listed { checked, next: now + self.spec.list_kept, trouble: None }
+            }
+            Err(why) => {
+                let times = listed.trouble.as_ref().map_or(0, |(_, times)| *times);
+                let pause = REFRESH_PAUSE_MIN * (1 << times.min(10));
+                let trouble = Some((why, times.saturating_add(1)));
+                Listed { checked: listed.checked.clone(), next: now + pause.min(self.spec.list_kept), trouble }
+            }
+        };
+        drop(listed);
+        said.heard();
+    }
+
+    async fn attempt(
+        self: &Arc<Shared>,
+        tool: &str,
+        arguments: &Value,
+        context: &CallContext,
+    ) -> Result<CallResult, CallError> {
         let arguments = arguments.as_object().cloned().unwrap_or_default();
         let mut again = self.spec.idempotent;
         loop {
@@ -217,12 +365,12 @@ impl Shared {
         }
     }
 
-    async fn call(&self, tool: &str, arguments: Value, context: CallContext) -> Called {
+    async fn call(self: &Arc<Shared>, tool: &str, arguments: Value, context: CallContext) -> Called {
         let asked = Instant::now();
         let limits = &self.spec.limits;
         let mut queued = Duration::ZERO;
         let result = async {
-            self.checked.arguments(&self.spec.name, tool, &arguments, limits.input_bytes)?;
+            self.check(tool, &arguments).await?;
             let own = asked + limits.wall;
             let end = context.deadline.map_or(own, |deadline| deadline.min(own));
             let left = end.saturating_duration_since(Instant::now());
@@ -255,6 +403,38 @@ impl Shared {
         };
         audit(&self.granted, &context, Called { result, report })
     }
+
+    /// Looks at the arguments; what takes long leaves the threads that serve.
+    async fn check(self: &Arc<Shared>, tool: &str, arguments: &Value) -> Result<(), CallError> {
+        let (checked, bytes_max) = (self.checked(), self.spec.limits.input_bytes);
+        if checked.is_light(tool, arguments) {
+            return checked.arguments(&self.spec.name, tool, arguments, bytes_max).map(drop);
+        }
+        let (name, tool, arguments) = (self.spec.name.clone(), tool.to_owned(), arguments.clone());
+        let looked =
+            tokio::task::spawn_blocking(move || checked.arguments(&name, &tool, &arguments, bytes_max).map(drop));
+        looked.await.unwrap_or_else(|error| Err(CallError::BadResult { what: error.to_string() }))
+    }
+}
+
+/// Puts back that the list changed, unless it was asked for.
+struct Said<'a> {
+    changed: &'a AtomicBool,
+    said: bool,
+}
+
+impl Said<'_> {
+    fn heard(mut self) {
+        self.said = false;
+    }
+}
+
+impl Drop for Said<'_> {
+    fn drop(&mut self) {
+        if self.said {
+            self.changed.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Tool for McpTool {
@@ -266,8 +446,17 @@ impl Tool for McpTool {
         self.0.spec.place.kind()
     }
 
-    fn definitions(&self) -> &[ToolDefinition] {
-        self.0.checked.definitions()
+    fn definitions(&self) -> Definitions {
+        self.0.checked().definitions()
+    }
+
+    fn remarks(&self) -> Vec<Remark> {
+        let listed = self.0.listed.read().unwrap_or_else(PoisonError::into_inner);
+        let trouble = listed.trouble.as_ref().map(|(why, _)| Remark {
+            function: None,
+            text: format!("what it said earlier counts, because it cannot be asked again: {why}"),
+        });
+        trouble.into_iter().chain(listed.checked.remarks().iter().cloned()).collect()
     }
 
     fn grants(&self) -> &Grants {
@@ -282,7 +471,7 @@ impl Tool for McpTool {
         Box::pin(self.0.call(tool, arguments, context))
     }
 
-    fn is_stale(&self) -> bool {
-        self.0.changed.load(Ordering::Relaxed) || self.0.connected.elapsed() > DEFINITIONS_KEPT
+    fn refresh(&self) -> Refreshing<'_> {
+        Box::pin(self.0.refresh())
     }
 }

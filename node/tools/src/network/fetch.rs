@@ -31,6 +31,7 @@ pub struct Fetcher {
     allowed: Arc<[Network]>,
     lookup: Lookup,
     client: Arc<OnceLock<Client>>,
+    server_client: Arc<OnceLock<Client>>,
 }
 
 /// Turns a name into addresses.
@@ -91,7 +92,13 @@ pub enum FetchError {
 impl Fetcher {
     /// A fetcher whose connections live on this runtime, and which may also reach the `allowed` networks.
     pub fn new(runtime: Handle, allowed: Vec<Network>) -> Fetcher {
-        Fetcher { runtime, allowed: allowed.into(), lookup: Arc::new(system), client: Arc::default() }
+        Fetcher {
+            runtime,
+            allowed: allowed.into(),
+            lookup: Arc::new(system),
+            client: Arc::default(),
+            server_client: Arc::default(),
+        }
     }
 
     /// Networks that are not public, and may be reached all the same.
@@ -172,14 +179,27 @@ impl Fetcher {
 
     /// A client that resolves names by the policy, and follows no redirects.
     pub(crate) fn client(&self) -> Result<&Client, FetchError> {
-        if let Some(client) = self.client.get() {
+        self.built(&self.client, reqwest::redirect::Policy::none())
+    }
+
+    /// A client for servers that are sent messages: it goes on only where a redirect keeps the message and the origin.
+    pub(crate) fn server_client(&self) -> Result<&Client, FetchError> {
+        self.built(&self.server_client, reqwest::redirect::Policy::custom(within_origin))
+    }
+
+    fn built<'a>(
+        &self,
+        kept: &'a OnceLock<Client>,
+        redirects: reqwest::redirect::Policy,
+    ) -> Result<&'a Client, FetchError> {
+        if let Some(client) = kept.get() {
             return Ok(client);
         }
         // Somebody else may have chosen already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .dns_resolver(Checked { allowed: self.allowed.clone(), lookup: self.lookup.clone() })
-            .redirect(reqwest::redirect::Policy::none())
+            .redirect(redirects)
             .no_proxy()
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -187,8 +207,25 @@ impl Fetcher {
             .user_agent(concat!("caxton-tool/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| why(&error))?;
-        Ok(self.client.get_or_init(|| client))
+        Ok(kept.get_or_init(|| client))
     }
+}
+
+/// Follows 307 and 308 to the same origin, where the message and its token may go as well; anything else is an error that
+/// says where it leads.
+fn within_origin(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {
+    let keeps = matches!(attempt.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+    let origin = attempt.previous().first().map(reqwest::Url::origin);
+    let same = origin.is_some_and(|origin| origin.is_tuple() && origin == attempt.url().origin());
+    if attempt.previous().len() > REDIRECTS_MAX {
+        return attempt.error(Denied::Redirects(REDIRECTS_MAX));
+    }
+    if keeps && same {
+        return attempt.follow();
+    }
+    let (status, to) = (attempt.status().as_u16(), attempt.url().to_string());
+    let to = to.chars().take(200).collect();
+    attempt.error(Denied::Moved { status, to })
 }
 
 /// Resolves a name to the addresses that the policy allows.

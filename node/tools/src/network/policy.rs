@@ -62,6 +62,16 @@ pub enum Denied {
         /// What that is.
         what: &'static str,
     },
+    /// It redirects to where a message does not go with it.
+    #[error(
+        "it redirects ({status}) to {to}, where the message does not follow: if that is the server, name it as url"
+    )]
+    Moved {
+        /// The HTTP status.
+        status: u16,
+        /// Where it leads.
+        to: String,
+    },
     /// It redirects too often.
     #[error("more than {0} redirects")]
     Redirects(usize),

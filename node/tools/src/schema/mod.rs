@@ -1,14 +1,14 @@
-//! JSON Schema for tool arguments: compiled once, checked before every call.
+//! JSON Schema for tool arguments: read once, checked before every call, by the `boon` library in drafts 4 to 2020-12.
 //!
-//! A stranger writes the schema and a model the arguments, so both are bounded: the schema in size, depth and
-//! patterns, and a check in steps. A schema that uses what is not understood here is refused when the tool is loaded,
-//! because a rule that is silently not checked is worse than none. Drafts 2019-09 and 2020-12, without `$dynamicRef`,
-//! `unevaluated*` and references to other documents.
+//! A stranger writes the schema and a model the arguments, so both are bounded: the schema in size, depth and patterns
+//! (`prepare`), a check in steps (`steps`), and nothing that a schema names is ever fetched. A rule that cannot be
+//! checked here is taken out and said in a remark: it is then the function's own to check.
 
-mod check;
-mod compile;
+mod prepare;
+mod problems;
+mod steps;
 
-use regex::Regex;
+use boon::{Compiler, Draft, SchemaIndex, Schemas, UrlLoader};
 use serde_json::Value;
 
 /// Bytes of a schema's text.
@@ -17,84 +17,86 @@ const SCHEMA_BYTES_MAX: usize = 256 << 10;
 const DEPTH_MAX: usize = 64;
 /// Steps of one check; a step looks at one value with one schema.
 const STEPS_MAX: u32 = 1_000_000;
+/// Steps of a check that may be made on a thread which serves others too.
+const LIGHT_STEPS_MAX: u32 = 10_000;
+/// Schemas that are applied inside each other in one check: the check recurses, and a thread's stack is finite.
+const NESTING_MAX: u32 = 200;
 /// Problems that are told at once.
 const PROBLEMS_MAX: usize = 8;
+/// Under this name the library knows the schema; nobody is asked for it.
+const LOCATION: &str = "caxton:///schema.json";
 
 /// A schema that is ready to check values.
 pub struct Schema {
-    nodes: Vec<Node>,
-    root: usize,
+    /// The schema without what cannot be checked.
+    document: Value,
+    compiled: Schemas,
+    root: SchemaIndex,
+    remarks: Vec<String>,
 }
 
-/// One schema object; others are named by their index.
-#[derive(Default)]
-struct Node {
-    /// `false`: nothing fits.
-    never: bool,
-    types: Option<Vec<Type>>,
-    choices: Option<Vec<Value>>,
-    constant: Option<Value>,
-    required: Vec<String>,
-    properties: Vec<(String, usize)>,
-    patterns: Vec<(Regex, usize)>,
-    additional: Option<usize>,
-    names: Option<usize>,
-    properties_range: Range,
-    dependents: Vec<(String, Vec<String>)>,
-    prefix: Vec<usize>,
-    items: Option<usize>,
-    contains: Option<(usize, Range)>,
-    items_range: Range,
-    unique: bool,
-    length_range: Range,
-    pattern: Option<Regex>,
-    minimum: Option<f64>,
-    maximum: Option<f64>,
-    above: Option<f64>,
-    below: Option<f64>,
-    multiple_of: Option<f64>,
-    all_of: Vec<usize>,
-    any_of: Vec<usize>,
-    one_of: Vec<usize>,
-    not: Option<usize>,
-    condition: Option<Condition>,
-    reference: Option<usize>,
-}
+/// Loads nothing: what a schema names elsewhere stays where it is.
+struct Nothing;
 
-struct Condition {
-    when: usize,
-    then: Option<usize>,
-    otherwise: Option<usize>,
-}
-
-/// How many there may be.
-#[derive(Default, Clone, Copy)]
-struct Range {
-    least: Option<u64>,
-    most: Option<u64>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Type {
-    Null,
-    Boolean,
-    Integer,
-    Number,
-    String,
-    Array,
-    Object,
+impl UrlLoader for Nothing {
+    fn load(&self, url: &str) -> Result<Value, Box<dyn std::error::Error>> {
+        Err(format!("`{url}` is not part of the schema, and nothing is fetched").into())
+    }
 }
 
 impl Schema {
-    /// Reads a schema, or says what cannot be used of it.
+    /// Reads a schema, or says why nothing of it can be used.
     pub fn compile(schema: &Value) -> Result<Schema, String> {
-        compile::compile(schema)
+        let prepared = prepare::prepare(schema)?;
+        // A schema that names no draft is of the newest, unless only an older one explains it: tuples as lists of
+        // `items` (draft 7), `exclusiveMinimum` as a boolean (draft 4).
+        let drafts: &[Draft] = if prepared.names_draft { &[Draft::V2020_12] } else { &DRAFTS };
+        let mut first = None;
+        for draft in drafts {
+            match compile_as(*draft, &prepared.document) {
+                Ok((compiled, root)) => {
+                    return Ok(Schema { document: prepared.document, compiled, root, remarks: prepared.remarks });
+                }
+                Err(why) => _ = first.get_or_insert(why),
+            }
+        }
+        Err(first.unwrap_or_default())
+    }
+
+    /// What of it is not checked, each with its place.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// Whether checking this value takes so little that any thread may do it.
+    pub fn is_light_for(&self, value: &Value) -> bool {
+        steps::count(&self.document, value, LIGHT_STEPS_MAX).is_ok()
     }
 
     /// What is wrong with a value, each with the place it is about; nothing when it fits.
     pub fn check(&self, value: &Value) -> Vec<String> {
-        check::check(self, value)
+        // The library goes wherever the schema leads it, so where that is is looked at first.
+        if let Err(too_much) = steps::count(&self.document, value, STEPS_MAX) {
+            return vec![too_much.to_string()];
+        }
+        match self.compiled.validate(value, self.root) {
+            Ok(()) => Vec::new(),
+            Err(error) => problems::told(&error, PROBLEMS_MAX),
+        }
     }
+}
+
+/// What a schema without a name of its draft may be of, in the order in which they are tried.
+const DRAFTS: [Draft; 3] = [Draft::V2020_12, Draft::V7, Draft::V4];
+
+fn compile_as(draft: Draft, document: &Value) -> Result<(Schemas, SchemaIndex), String> {
+    let mut compiler = Compiler::new();
+    compiler.use_loader(Box::new(Nothing));
+    compiler.set_default_draft(draft);
+    let mut compiled = Schemas::new();
+    compiler.add_resource(LOCATION, document.clone()).map_err(|error| problems::of_schema(&error))?;
+    let root = compiler.compile(LOCATION, &mut compiled).map_err(|error| problems::of_schema(&error))?;
+    Ok((compiled, root))
 }
 
 #[cfg(test)]

@@ -241,6 +241,61 @@ pub fn sleeper() -> String {
     )
 }
 
+/// What a guest imports that fills its folder.
+const FILES: &str = r#"
+  (import "wasi_snapshot_preview1" "path_unlink_file" (func $unlink (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))"#;
+
+/// A WASI command that lists its tools, and does this when it is asked to call one. It may use `$fd` and `$i`, and the
+/// name of three letters at 3200.
+fn when_called(body: &str) -> String {
+    let p1 = P1.replace("(i32.const 110)", &format!("(i32.const {})", snooper_length()));
+    // Imports come first.
+    let p1 = format!("{FILES}{p1}");
+    format!(
+        r#"(module {p1}
+  (data (i32.const 3200) "aaa")
+  (func $create (result i32)
+    (drop (call $open (i32.const 3) (i32.const 0) (i32.const 3200) (i32.const 3) (i32.const 1)
+      (i64.const 0x1fffffff) (i64.const 0) (i32.const 0) (i32.const 3300)))
+    (i32.load (i32.const 3300)))
+  (func (export "_start") (local $fd i32) (local $i i32)
+    (i32.store (i32.const 8) (i32.const 8192)) (i32.store (i32.const 12) (i32.const 8000))
+    (drop (call $fd_read (i32.const 0) (i32.const 8) (i32.const 1) (i32.const 16)))
+    (if (i32.gt_u (i32.load (i32.const 16)) (i32.const 275)) (then {body}))
+    (call $answer)))"#
+    )
+}
+
+/// A WASI command that writes without end to a file of its folder, which it removes first if told to.
+pub fn filler(removed: bool) -> String {
+    let remove = "(drop (call $unlink (i32.const 3) (i32.const 3200) (i32.const 3)))";
+    when_called(&format!(
+        "(local.set $fd (call $create)) {}
+         (i32.store (i32.const 8) (i32.const 0)) (i32.store (i32.const 12) (i32.const 65536))
+         (loop $more (drop (call $fd_write (local.get $fd) (i32.const 8) (i32.const 1) (i32.const 16))) (br $more))",
+        if removed { remove } else { "" }
+    ))
+}
+
+/// A WASI command that makes files without end, and closes each.
+pub fn sower() -> String {
+    when_called(
+        "(loop $more
+          (i32.store8 (i32.const 3200) (i32.add (i32.const 97) (i32.rem_u (local.get $i) (i32.const 26))))
+          (i32.store8 (i32.const 3201) (i32.add (i32.const 97) (i32.rem_u (i32.div_u (local.get $i) (i32.const 26)) (i32.const 26))))
+          (i32.store8 (i32.const 3202) (i32.add (i32.const 97) (i32.rem_u (i32.div_u (local.get $i) (i32.const 676)) (i32.const 26))))
+          (drop (call $close (call $create)))
+          (local.set $i (i32.add (local.get $i) (i32.const 1)))
+          (br $more))",
+    )
+}
+
+/// A WASI command that opens one file without end, and closes none.
+pub fn opener() -> String {
+    when_called("(loop $more (drop (call $create)) (br $more))")
+}
+
 fn snooper_length() -> usize {
     "{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{\"tools\":[{\"name\":\"t\"}],\"content\":[{\"type\":\"text\",\"text\":\"E A P O\"}]}}\n".len()
 }

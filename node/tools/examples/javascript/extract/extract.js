@@ -40,11 +40,24 @@ function said(text, structured, isError = false) {
   };
 }
 
+// An error that nobody expected reaches the caller with its message and its line, instead of as a crash.
+function reported(call) {
+  return (...given) => {
+    try {
+      return call(...given);
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      const place = String(error.stack ?? "").trim().split("\n")[0].trim();
+      throw { tag: "failed", val: `${error.name}: ${error.message} (${place})` };
+    }
+  };
+}
+
 export const tools = {
   listTools: () => [definition],
 
   // What is thrown is the interface's `tool-error`.
-  callTool(name, args) {
+  callTool: reported((name, args) => {
     if (name !== definition.name) throw { tag: "unknown-tool" };
     let request;
     try {
@@ -57,7 +70,8 @@ export const tools = {
       return said(found.matches.map((match) => match.text).join("\n"), found);
     } catch (error) {
       // Not a failed call but an answer: the model reads it and writes a better pattern.
+      if (!(error instanceof SyntaxError)) throw error;
       return said(`the pattern is not a regular expression: ${error.message}`, undefined, true);
     }
-  },
+  }),
 };

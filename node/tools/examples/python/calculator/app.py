@@ -5,13 +5,22 @@
 """
 
 import ast
+import functools
 import json
 import operator
+import traceback
 from fractions import Fraction
 
 from componentize_py_types import Err
 from wit_world import exports
-from wit_world.imports.types import CallResult, Content_Text, Tool, ToolError_InvalidArguments, ToolError_UnknownTool
+from wit_world.imports.types import (
+    CallResult,
+    Content_Text,
+    Tool,
+    ToolError_Failed,
+    ToolError_InvalidArguments,
+    ToolError_UnknownTool,
+)
 
 # 10 ** 10 ** 10 would not end; the sandbox would end it, but a sentence helps the model more.
 EXPONENT_MAX = 10_000
@@ -103,11 +112,30 @@ def calculate(request: dict) -> CallResult:
     return CallResult([Content_Text(text)], json.dumps(structured), False)
 
 
+def reported(call):
+    """An exception that nobody expected reaches the caller with its message and its line, instead of as a crash."""
+
+    @functools.wraps(call)
+    def reporting(*arguments):
+        try:
+            return call(*arguments)
+        except Err:
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            file = place.filename.rsplit("/", 1)[-1]
+            what = f"{type(error).__name__}: {error} ({file}, line {place.lineno}, in {place.name})"
+            raise Err(ToolError_Failed(what))
+
+    return reporting
+
+
 class Tools(exports.Tools):
     def list_tools(self) -> list[Tool]:
         description = "Works out an arithmetic expression exactly, with fractions instead of rounding."
         return [Tool("calculator", None, description, json.dumps(SCHEMA), None, json.dumps(HINTS))]
 
+    @reported
     def call_tool(self, name: str, arguments: str) -> CallResult:
         if name != "calculator":
             raise Err(ToolError_UnknownTool())
