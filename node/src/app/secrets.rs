@@ -31,10 +31,7 @@ pub enum SecretsError {
     TooMany,
     /// There is no secret of this name.
     #[error("workspace `{workspace}` has no secret `{name}`")]
-    None {
-        workspace: WorkspaceId,
-        name: SecretName,
-    },
+    None { workspace: WorkspaceId, name: SecretName },
     /// The log answered something that does not fit: a defect.
     #[error("the log answered something else")]
     Unexpected,

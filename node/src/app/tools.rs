@@ -25,10 +25,7 @@ pub enum DirectCallError {
     Unusable(#[from] Unusable),
     /// It is not said which of the tool's functions is meant.
     #[error("tool `{tool}` has several functions")]
-    Ambiguous {
-        tool: String,
-        functions: Vec<String>,
-    },
+    Ambiguous { tool: String, functions: Vec<String> },
 }
 
 /// A call of a tool without an agent.

@@ -35,9 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub enum BindError {
     /// Another process has it.
     #[error("the address {address} is in use by another process")]
-    InUse {
-        address: SocketAddr,
-    },
+    InUse { address: SocketAddr },
     #[error("cannot listen on {address}")]
     Io {
         address: SocketAddr,
