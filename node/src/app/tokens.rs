@@ -9,7 +9,7 @@ use caxton_raft::ReadError;
 use caxton_raft::deploy_log::{DeployLog, ProposeError};
 use tracing::info;
 
-use crate::authn::{Auth, Wanted};
+use crate::authn::{Auth, TokenDraft};
 use crate::authz::{ClusterPermit, ManageTokens};
 use crate::config;
 use crate::time::now_ms;
@@ -93,7 +93,8 @@ impl Tokens {
             return Err(TokensError::Ttl { asked_s: ttl.as_secs(), max_s: self.limits.ttl_max.as_secs() });
         }
         let actor = permit.subject();
-        let wanted = Wanted { subject, role: order.role, workspaces: order.workspaces, ttl, actor: actor.to_owned() };
+        let wanted =
+            TokenDraft { subject, role: order.role, workspaces: order.workspaces, ttl, actor: actor.to_owned() };
         let (token, issued) = self.auth.mint(wanted, now_ms())?;
         match self.log.propose(&Command::IssueToken(issued.clone())).await?.outcome {
             Outcome::TokenIssued => {

@@ -193,7 +193,7 @@ impl Auth {
     }
 
     /// Signs a token. It opens nothing before the deploy log holds the command that comes with it.
-    pub fn mint(&self, wanted: Wanted, now_ms: u64) -> Result<(String, IssueToken), KeyError> {
+    pub fn mint(&self, wanted: TokenDraft, now_ms: u64) -> Result<(String, IssueToken), KeyError> {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let expires_ms = now_ms.saturating_add(wanted.ttl.as_millis() as u64);
         let grant = Grant {
@@ -221,7 +221,7 @@ impl Auth {
 
 /// A token to be made.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct TokenDraft {
     /// Who will use it.
     pub subject: String,
     /// What it allows.

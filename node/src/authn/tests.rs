@@ -33,7 +33,7 @@ fn fixture(cluster: &str) -> Fixture {
 
 impl Fixture {
     fn mint(&self, role: Role, workspaces: &[&str]) -> String {
-        let wanted = Wanted {
+        let wanted = TokenDraft {
             subject: "ada".to_owned(),
             role,
             workspaces: workspaces.iter().map(|name| name.parse().expect("a name")).collect(),

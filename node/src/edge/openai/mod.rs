@@ -50,7 +50,7 @@ pub fn routes() -> Routes {
 #[derive(Debug, Deserialize)]
 struct Completion {
     model: String,
-    messages: Vec<Said>,
+    messages: Vec<SentMessage>,
     #[serde(default)]
     stream: bool,
     #[serde(default)]
@@ -80,24 +80,24 @@ struct Function {
 }
 
 #[derive(Debug, Deserialize)]
-struct Said {
+struct SentMessage {
     role: String,
     #[serde(default)]
     content: Value,
     #[serde(default)]
-    tool_calls: Vec<Called>,
+    tool_calls: Vec<SentCall>,
     #[serde(default)]
     tool_call_id: String,
 }
 
 #[derive(Debug, Deserialize)]
-struct Called {
+struct SentCall {
     id: String,
-    function: CalledFunction,
+    function: SentFunction,
 }
 
 #[derive(Debug, Deserialize)]
-struct CalledFunction {
+struct SentFunction {
     name: String,
     #[serde(default)]
     arguments: String,
@@ -232,7 +232,7 @@ fn request_of(completion: Completion, agent: Option<AgentName>) -> Result<(Messa
     Ok((request, ClientTurn { keeps_history: true, history: messages, after, tools: tools.collect() }))
 }
 
-fn message_of(said: Said, before: &[Message]) -> Result<Message, String> {
+fn message_of(said: SentMessage, before: &[Message]) -> Result<Message, String> {
     let text = || match &said.content {
         Value::String(text) => text.clone(),
         Value::Array(parts) => {

@@ -41,7 +41,7 @@ pub fn routes() -> Routes {
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Wanted {
+struct LinesQuery {
     /// Only those of this agent's turns.
     #[param(value_type = Option<String>)]
     agent: Option<AgentName>,
@@ -59,7 +59,7 @@ struct Wanted {
 /// With `follow` the answer is an event stream: each event has the name `line`, the line's number as its id, and the
 /// line as its data; it ends with an event `closed` as `/api/v1/events` does. Lines are kept in memory: a node that
 /// starts has none. They hold no prompts, arguments or results.
-#[utoipa::path(get, path = paths::LOGS.text(), tag = "events", params(Wanted,
+#[utoipa::path(get, path = paths::LOGS.text(), tag = "events", params(LinesQuery,
     ("workspace" = String, Path, description = "The workspace.")), responses(
     (status = 200, description = "The lines, the oldest first.", body = LogLines),
     (status = 503, description = "Too many streams are open.", body = api::Problem, content_type = "application/problem+json"),
@@ -67,7 +67,7 @@ struct Wanted {
 async fn logs(
     permit: Permit<ReadActivity>,
     State(services): State<Services>,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<LinesQuery>,
 ) -> Result<Response, Problem> {
     let since = wanted.since.as_deref().map(str::parse::<Timestamp>).transpose().map_err(|_| {
         Problem::new(Code::InvalidRequest, "`since` is not a time").help("write it as in 2026-11-21T08:00:00Z")
