@@ -10,6 +10,7 @@ mod mcp;
 mod messages;
 mod models;
 mod policy;
+mod providers;
 mod secrets;
 mod sentences;
 mod stop;

@@ -217,7 +217,7 @@ fn target(asked: &ProviderRef, model: Option<&str>, parts: &Parts<'_>) -> Target
             let provider = (parts.chat_tool)(asked, tool, declared.timeout);
             tool_target(asked, model.unwrap_or(tool.as_str()), provider, declared.prices.clone())
         }
-        ProviderKind::OpenAi { .. } | ProviderKind::Anthropic { .. } => {
+        ProviderKind::OpenAi { .. } | ProviderKind::Ollama { .. } | ProviderKind::Anthropic { .. } => {
             let backend = parts.providers.of_workspace(parts.workspace, name, declared);
             match (backend, model) {
                 (Ok(Some(backend)), Some(model)) => target(model, Voice::Backend(backend)),

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tracing::{Instrument, debug, field, info_span};
 
 use super::attachments::{PREFIX, Shelf, Visible};
-use super::builtin::AskCapability;
+use super::builtin::{AskCapability, is_built_in};
 use super::events::Events;
 use super::health::AgentHealth;
 use super::journal::{Journal, Lost, Step};
@@ -23,7 +23,7 @@ use super::world::{Found, Invocation, ToolOutput, World};
 use super::{Agent, AgentTool};
 use crate::api::messages::{PREVIEW_BYTES_MAX, TurnEvent};
 use crate::capability::Load;
-use crate::llm::budget::Spent;
+use crate::llm::budget::{Charges, Spent};
 use crate::llm::models::{Answered, Ask, Models};
 use crate::llm::{ChatRequest, Delta, Deltas};
 
@@ -140,15 +140,23 @@ impl Driver {
             tools: run.turn.tools().to_vec(),
             temperature: agent.manifest.llm.temperature.map(|temperature| temperature as f32),
             tokens_max: room.or(agent.manifest.llm.max_tokens),
+            needs_tools: run.turn.tools().iter().any(|tool| !is_built_in(&tool.name)),
         };
         let began = Instant::now();
-        let chat = self.chat(agent, request, &name, depth);
-        match tokio::time::timeout(Duration::from_millis(run.turn.time_left_ms()), chat).await {
+        let charged = Charges::default();
+        let chat = self.chat(agent, request, &name, depth, &charged);
+        let told = tokio::time::timeout(Duration::from_millis(run.turn.time_left_ms()), chat).await;
+        // What was asked and not answered has its price too.
+        let spent = charged.total();
+        if spent != Spent::default() {
+            self.ledger.add(&name, spent);
+        }
+        match told {
             Err(_) => {} // The time that passed ends the turn.
             Ok(Err(error)) => run.turn.model_failed(crate::llm::reasons(&error)),
             Ok(Ok(answered)) => {
-                let Answered { reply, provider, model, spent, tries: _ } = answered;
-                self.ledger.add(&name, spent);
+                let Answered { mut reply, provider, model, tries: _ } = answered;
+                run.turn.name_calls(&mut reply);
                 let (usage, calls, duration_ms) = (reply.usage, reply.calls.len(), elapsed_ms(began));
                 let elapsed_ms = run.turn.spent().elapsed_ms.saturating_add(duration_ms);
                 // The answer to a person is kept by the turn's record.
@@ -186,14 +194,15 @@ impl Driver {
         request: ChatRequest,
         name: &AgentName,
         depth: u32,
+        charged: &Charges,
     ) -> Result<Answered, crate::llm::Error> {
         let (targets, account) = (&agent.targets, &agent.account);
         if !self.events.is_heard() {
-            return self.models.chat(Ask { targets, account, request, deltas: &Deltas::none() }).await;
+            return self.models.chat(Ask { targets, account, request, deltas: &Deltas::none(), charged }).await;
         }
         let (deltas, mut said) = Deltas::channel();
         // The sender goes when the reply is there, and so the listening ends.
-        let ask = async move { self.models.chat(Ask { targets, account, request, deltas: &deltas }).await };
+        let ask = async move { self.models.chat(Ask { targets, account, request, deltas: &deltas, charged }).await };
         let listen = async {
             while let Some(delta) = said.recv().await {
                 let agent = name.clone();

@@ -112,9 +112,17 @@ impl Run {
         }
     }
 
-    /// The request and everything that was said since.
+    /// The request and everything that was said since, without what only a model's provider reads: when the turn is
+    /// over, nobody asks it to go on. The sender's own calls are an exception, since the next turn goes on with those.
     pub fn said(&self) -> Vec<Message> {
-        self.turn.messages().get(self.asked_at..).unwrap_or_default().to_vec()
+        let mut said = self.turn.messages().get(self.asked_at..).unwrap_or_default().to_vec();
+        let before_last = said.len().saturating_sub(1);
+        for message in said.iter_mut().take(before_last) {
+            if let Message::Assistant { echo, .. } = message {
+                *echo = None;
+            }
+        }
+        said
     }
 
     /// All calls that wait for a person, in this run and in those that it waits for.

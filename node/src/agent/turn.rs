@@ -15,11 +15,7 @@ use serde_json::Value;
 pub use words::{Action, Call, Decision, Failure, Next, Outcome, Returned, Unasked};
 
 use super::builtin::{self, AskCapability, ListCapabilities};
-use crate::llm::{Finish, Message, Reply, ToolCall, ToolDefinition, Usage};
-
-/// Arguments of a call may stand in this many lists and objects, one in another. What is kept of a call wraps more around them,
-/// and whoever reads it back goes 128 levels deep.
-const ARGUMENTS_DEPTH_MAX: usize = 64;
+use crate::llm::{ARGUMENTS_DEPTH_MAX, Finish, Message, Reply, ToolCall, ToolDefinition, Usage, echo};
 
 /// What a turn may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,6 +228,15 @@ impl Turn {
         self.limits.wall_ms_max.saturating_sub(self.spent.elapsed_ms)
     }
 
+    /// Gives each call of a reply an id of its own, before the reply is kept: models repeat theirs from step to step, or
+    /// have none, and a person's word on one call may not fit another. What the model called them its provider still
+    /// hears, from the reply's echo.
+    pub fn name_calls(&self, reply: &mut Reply) {
+        for (place, call) in reply.calls.iter_mut().enumerate() {
+            call.id = format!("call_{}_{place}", self.messages.len());
+        }
+    }
+
     /// The model answered.
     pub fn answered(&mut self, reply: Reply) -> Result<(), Unasked> {
         if self.phase != Phase::Thinking {
@@ -249,7 +254,7 @@ impl Turn {
             self.phase = Phase::Over { outcome };
             return Ok(());
         }
-        self.take_calls(reply.text, reply.calls);
+        self.take_calls(reply);
         Ok(())
     }
 
@@ -317,17 +322,24 @@ impl Turn {
     }
 
     /// Checks what the model asks for and begins the calls, or ends the turn.
-    fn take_calls(&mut self, text: String, mut asked: Vec<ToolCall>) {
+    fn take_calls(&mut self, reply: Reply) {
+        let Reply { text, calls: mut asked, echo, finish, .. } = reply;
         self.name_apart(&mut asked);
-        let sender = |call: &&ToolCall| self.gates.get(&call.tool) == Some(&Gate::Sender);
-        let for_sender: Vec<ToolCall> = asked.iter().filter(sender).cloned().collect();
+        // Of a reply that was cut off nobody knows which calls are whole.
+        let cut_off = finish == Finish::Length;
+        let sender = |(place, call): (usize, &ToolCall)| {
+            (!cut_off && self.gates.get(&call.tool) == Some(&Gate::Sender)).then_some(place)
+        };
+        let for_sender: Vec<usize> = asked.iter().enumerate().filter_map(sender).collect();
         if !for_sender.is_empty() {
             // The sender answers in a new turn, whose history has these calls only: others would never get a result.
-            self.messages.push(Message::Assistant { text: text.clone(), calls: for_sender.clone() });
-            self.phase = Phase::Over { outcome: Outcome::SenderCalls { text, calls: for_sender } };
+            let echo = echo::keep_calls(echo.as_deref(), &for_sender);
+            let calls: Vec<ToolCall> = for_sender.iter().filter_map(|place| asked.get(*place).cloned()).collect();
+            self.messages.push(Message::Assistant { text: text.clone(), calls: calls.clone(), echo });
+            self.phase = Phase::Over { outcome: Outcome::SenderCalls { text, calls } };
             return;
         }
-        self.messages.push(Message::Assistant { text, calls: asked.clone() });
+        self.messages.push(Message::Assistant { text, calls: asked.clone(), echo });
         self.spent.steps = self.spent.steps.saturating_add(u32::try_from(asked.len()).unwrap_or(u32::MAX));
         if self.spent.steps >= self.limits.steps_max {
             return self.fail(Failure::StepsSpent { steps_max: self.limits.steps_max });
@@ -344,7 +356,7 @@ impl Turn {
                 let (tool, times) = (call.tool, seen.times);
                 return self.fail(Failure::Loop { tool, times });
             }
-            calls.push(self.slot(place, call, key));
+            calls.push(self.slot(place, call, key, cut_off));
         }
         self.phase = Phase::Calling { calls };
         self.settle();
@@ -361,8 +373,12 @@ impl Turn {
         }
     }
 
-    fn slot(&self, place: usize, call: ToolCall, key: Digest) -> Slot {
-        let action = if place >= self.limits.calls_per_reply_max {
+    fn slot(&self, place: usize, call: ToolCall, key: Digest, cut_off: bool) -> Slot {
+        let action = if cut_off {
+            let problem = "your reply was cut off at the longest one allowed, so none of its calls was made; \
+                write less text, make fewer calls at once, or give them shorter arguments";
+            Action::Refuse { tool: call.tool, problem: problem.to_owned() }
+        } else if place >= self.limits.calls_per_reply_max {
             let problem = format!("one reply may ask for {} calls; ask again", self.limits.calls_per_reply_max);
             Action::Refuse { tool: call.tool, problem }
         } else {
@@ -393,9 +409,10 @@ impl Turn {
         }
         let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
         let arguments = match serde_json::from_str::<Value>(arguments) {
+            // What is stored with the turn has to be read back.
             Ok(arguments) if is_deeper(&arguments, ARGUMENTS_DEPTH_MAX) => {
                 let problem =
-                    format!("the arguments are nested deeper than {ARGUMENTS_DEPTH_MAX} levels; write them flatter");
+                    format!("the arguments are nested more than {ARGUMENTS_DEPTH_MAX} levels deep; write them flatter");
                 return Action::Refuse { tool, problem };
             }
             Ok(Value::Object(arguments)) => arguments,
@@ -448,13 +465,13 @@ fn in_state(calls: &[Slot], wanted: impl Fn(&SlotState) -> bool) -> Vec<&Call> {
     calls.iter().filter(|slot| wanted(&slot.state)).map(|slot| &slot.call).collect()
 }
 
-/// Whether something is in JSON that stands in more than `levels` lists and objects.
+/// Whether lists and objects lie more than `levels` deep in each other.
 fn is_deeper(value: &Value, levels: usize) -> bool {
-    let Some(below) = levels.checked_sub(1) else { return value.is_array() || value.is_object() };
-    match value {
-        Value::Array(items) => items.iter().any(|item| is_deeper(item, below)),
-        Value::Object(fields) => fields.values().any(|field| is_deeper(field, below)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    match (value, levels.checked_sub(1)) {
+        (Value::Array(_) | Value::Object(_), None) => true,
+        (Value::Array(list), Some(levels)) => list.iter().any(|value| is_deeper(value, levels)),
+        (Value::Object(fields), Some(levels)) => fields.values().any(|value| is_deeper(value, levels)),
+        (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_), _) => false,
     }
 }
 

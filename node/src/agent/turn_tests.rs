@@ -27,6 +27,7 @@ fn says(text: &str) -> Reply {
         usage: Usage { input: 5, output: 5 },
         finish: Finish::Stop,
         model: "m".into(),
+        echo: None,
     }
 }
 
@@ -245,6 +246,45 @@ fn equal_ids_are_told_apart() {
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 3, "{ids:?}");
 }
 
+#[test]
+fn calls_of_a_reply_that_was_cut_off_are_not_made() {
+    let mut turn = turn();
+    let asked = calls(&[("a", "sum", "{}"), ("b", "pay", "{}"), ("c", "theirs", "{}")]);
+    turn.answered(Reply { finish: Finish::Length, ..asked }).unwrap();
+    assert!(matches!(turn.next(), Next::AskModel { .. }) && turn.awaiting_approval().is_empty());
+    let told = results(&turn);
+    assert_eq!(told.len(), 3);
+    assert!(told.iter().all(|(text, failed)| *failed && text.contains("cut off")), "{told:?}");
+}
+
+#[test]
+fn arguments_are_as_deep_as_can_be_read_back() {
+    let nested = |levels: usize| format!("{{\"a\":{}1{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
+    for (levels, taken) in [(64, true), (65, false), (125, false)] {
+        let mut turn = turn();
+        turn.answered(calls(&[("a", "pay", &nested(levels))])).unwrap();
+        assert_eq!(turn.awaiting_approval().len(), usize::from(taken), "{levels} levels");
+        serde_json::from_str::<Turn>(&serde_json::to_string(&turn).unwrap()).expect("it is read back");
+    }
+}
+
+#[test]
+fn every_call_of_a_turn_has_an_id_of_its_own() {
+    let mut turn = turn();
+    let mut seen = BTreeSet::new();
+    for step in 0..3 {
+        let arguments = [0, 1].map(|place| format!("{{\"n\":{step}{place}}}"));
+        let mut reply = calls(&[("call_0", "sum", &arguments[0]), ("", "sum", &arguments[1])]);
+        turn.name_calls(&mut reply);
+        turn.answered(reply).unwrap();
+        for id in ready(&turn) {
+            assert!(seen.insert(id.clone()), "{id} again");
+            turn.returned(&id, Returned::good("x")).unwrap();
+        }
+    }
+    assert_eq!(seen.len(), 6);
+}
+
 fn any_reply() -> impl Strategy<Value = Reply> {
     let name = prop_oneof![
         Just("sum"),
@@ -267,6 +307,7 @@ fn any_reply() -> impl Strategy<Value = Reply> {
         usage: Usage { input: tokens, output: tokens },
         finish,
         model: String::new(),
+        echo: None,
     })
 }
 

@@ -121,7 +121,7 @@ fn show_turn(context: &Context, turn: &TurnRecord, steps: bool) -> Result<(), Cl
     for message in &turn.messages {
         let (who, said) = match message {
             Message::User { .. } => (paint(BOLD, text::one_line(&turn.subject)).to_string(), message.text()),
-            Message::Assistant { text, calls } if !text.is_empty() && (steps || calls.is_empty()) => {
+            Message::Assistant { text, calls, .. } if !text.is_empty() && (steps || calls.is_empty()) => {
                 (paint(BOLD, turn.agent.to_string()).to_string(), text.clone())
             }
             Message::Tool { tool, text, .. } if steps => {

@@ -133,7 +133,7 @@ pub fn check_id(id: &str) -> Result<(), String> {
 fn exchange(turn: &Turn) -> Option<(Message, Message)> {
     let asked = turn.messages.iter().find(|message| matches!(message, Message::User { .. }))?;
     match turn.messages.last()? {
-        Message::Assistant { text, calls } if calls.is_empty() && turn.failure.is_none() => {
+        Message::Assistant { text, calls, .. } if calls.is_empty() && turn.failure.is_none() => {
             Some((Message::user(asked.text()), Message::assistant(text.clone())))
         }
         _ => None,

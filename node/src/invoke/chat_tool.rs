@@ -64,7 +64,7 @@ impl ChatTool {
     }
 
     async fn ask(&self, request: &ChatRequest) -> Result<Reply, Error> {
-        let arguments = serde_json::to_value(request).map_err(|error| self.failed(error.to_string()))?;
+        let arguments = serde_json::to_value(request.without_echo()).map_err(|error| self.failed(error.to_string()))?;
         let call = Invocation {
             agent: &self.agent,
             server: &self.tool,
@@ -106,10 +106,14 @@ impl ChatTool {
             },
         });
         let calls: Vec<ToolCall> = calls.collect();
-        let finish = if calls.is_empty() { said.finish.unwrap_or(Finish::Stop) } else { Finish::Calls };
+        let finish = match said.finish {
+            Some(Finish::Length) => Finish::Length,
+            finish if calls.is_empty() => finish.unwrap_or(Finish::Stop),
+            Some(_) | None => Finish::Calls,
+        };
         let usage = said.usage.unwrap_or_else(|| usage_guess(request, &said.text, &calls));
         let model = if said.model.is_empty() { self.tool.to_string() } else { said.model };
-        Ok(Reply { text: said.text, calls, usage, finish, model })
+        Ok(Reply { text: said.text, calls, usage, finish, model, echo: None })
     }
 }
 

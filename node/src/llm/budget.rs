@@ -1,5 +1,9 @@
-//! Budgets of tokens and money by day, for an agent and for a workspace: exact, because what a request may use at most
-//! is set aside before it is made, and the rest given back when it is known.
+//! Budgets of tokens and money by day, for an agent and for a workspace.
+//!
+//! What a request may need is set aside before it is made, and the rest given back when it is known. That is not the
+//! day's rest: requests at the same time have to fit beside each other. A request that names no longest reply is
+//! expected to write [`REPLY_TOKENS_EXPECTED`] and may write more, so a budget can be overdrawn by what the last
+//! replies of a day wrote beyond that; as soon as less than that is left, replies are limited to what is.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,11 +11,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use caxton_proto::manifest::provider::{Budget, MicroUsd, Price};
 use caxton_proto::{AgentName, WorkspaceId};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::{Error, Usage};
 
 /// The least that a reply needs to be worth asking for.
 const REPLY_TOKENS_MIN: u64 = 16;
+/// What is set aside for the reply to a request that names no longest one.
+const REPLY_TOKENS_EXPECTED: u64 = 8_192;
 
 /// What was used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,9 +36,31 @@ impl Spent {
         Spent { tokens, cost }
     }
 
+    /// This less what is given back.
+    fn without(self, less: Spent) -> Spent {
+        Spent { tokens: self.tokens.saturating_sub(less.tokens), cost: self.cost.saturating_sub(less.cost) }
+    }
+
     /// The larger of two counts of the same.
     fn or(self, other: Spent) -> Spent {
         Spent { tokens: self.tokens.max(other.tokens), cost: self.cost.max(other.cost) }
+    }
+}
+
+/// What the requests of one call used, by and by.
+#[derive(Debug, Default)]
+pub struct Charges(Mutex<Spent>);
+
+impl Charges {
+    /// Adds what a request used.
+    pub(super) fn add(&self, spent: Spent) {
+        let mut sum = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *sum = sum.and(spent);
+    }
+
+    /// All of it.
+    pub fn total(&self) -> Spent {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -69,27 +98,41 @@ pub struct Reserved {
     day: u64,
     spent: Spent,
     price: Price,
-    /// The longest reply that the budgets leave room for; without limit when absent.
+    /// The longest reply that the budgets leave room for, where that is less than what was wanted or expected.
     pub output_max: Option<u64>,
+}
+
+/// Why nothing was set aside.
+#[derive(Debug)]
+enum NoReserve {
+    /// The budget is spent.
+    Spent(Error),
+    /// There is room, and requests that are under way hold it.
+    Held,
 }
 
 /// All that was used on this node today.
 #[derive(Debug, Default)]
 pub struct Budgets {
     ledger: Mutex<Ledger>,
+    /// Told whenever what was set aside is given back.
+    settled: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Ledger {
     day: u64,
+    /// What was used and what is set aside.
     spent: HashMap<Purse, Spent>,
+    /// Of that, what is set aside for requests under way.
+    held: HashMap<Purse, Spent>,
 }
 
 impl Budgets {
     fn ledger(&self, day: u64) -> MutexGuard<'_, Ledger> {
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         if ledger.day < day {
-            *ledger = Ledger { day, spent: HashMap::new() };
+            *ledger = Ledger { day, ..Ledger::default() };
         }
         ledger
     }
@@ -124,8 +167,9 @@ impl Budgets {
         self.ledger(day).spent.get(&Purse::Workspace(workspace.clone())).copied().unwrap_or_default()
     }
 
-    /// Sets aside what a request of `input` tokens and `wanted` tokens of reply may use, or refuses.
-    pub fn reserve(
+    /// Sets aside what a request of `input` tokens and `wanted` tokens of reply may use, or refuses. Where requests that
+    /// are under way hold what is needed, it waits for them: they end, and give back what they did not use.
+    pub async fn reserve(
         &self,
         day: u64,
         account: &Account,
@@ -133,44 +177,77 @@ impl Budgets {
         input: u64,
         wanted: Option<u64>,
     ) -> Result<Reserved, Error> {
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            // From here on nothing that is given back goes unheard.
+            settled.as_mut().enable();
+            match self.try_reserve(day, account, price, input, wanted) {
+                Ok(reserved) => return Ok(reserved),
+                Err(NoReserve::Spent(error)) => return Err(error),
+                Err(NoReserve::Held) => settled.await,
+            }
+        }
+    }
+
+    fn try_reserve(
+        &self,
+        day: u64,
+        account: &Account,
+        price: Price,
+        input: u64,
+        wanted: Option<u64>,
+    ) -> Result<Reserved, NoReserve> {
         let purses = [
             Purse::Workspace(account.workspace.clone()),
             Purse::Agent(account.workspace.clone(), account.agent.clone()),
         ];
         let budgets = [account.workspace_budget, account.agent_budget];
+        let expected = wanted.unwrap_or(REPLY_TOKENS_EXPECTED);
         let mut ledger = self.ledger(day);
         let mut output_max: Option<u64> = None;
         for (purse, budget) in purses.iter().zip(budgets) {
-            let used = ledger.spent.get(purse).copied().unwrap_or_default();
-            let room = room(purse, used, budget, price, input)?;
-            output_max = [output_max, room].into_iter().flatten().min();
+            let taken = ledger.spent.get(purse).copied().unwrap_or_default();
+            let held = ledger.held.get(purse).copied().unwrap_or_default();
+            let used = taken.without(held);
+            let at_most = room(purse, used, budget, price, input).map_err(NoReserve::Spent)?;
+            let now = room(purse, taken, budget, price, input).ok();
+            // Less than is expected, and more once others have given back what they do not need.
+            let enough = |room: Option<u64>| room.is_none_or(|room| room >= expected);
+            if held != Spent::default() && !now.is_some_and(enough) && now != Some(at_most) {
+                return Err(NoReserve::Held);
+            }
+            output_max = [output_max, at_most].into_iter().flatten().min();
         }
-        let output = match (output_max, wanted) {
-            (Some(room), Some(wanted)) => room.min(wanted),
-            (Some(room), None) => room,
-            (None, _) => 0, // No limit: nothing need be set aside.
-        };
+        let output = output_max.map_or(0, |room| room.min(expected)); // No limit: nothing need be set aside.
         let usage = if output_max.is_some() { Usage { input, output } } else { Usage::default() };
         let spent = Spent { tokens: usage.total(), cost: cost(price, usage) };
+        let ledger_now = &mut *ledger;
         for purse in &purses {
-            let held = ledger.spent.entry(purse.clone()).or_default();
-            held.tokens = held.tokens.saturating_add(spent.tokens);
-            held.cost = held.cost.saturating_add(spent.cost);
+            for sums in [&mut ledger_now.spent, &mut ledger_now.held] {
+                let sum = sums.entry(purse.clone()).or_default();
+                *sum = sum.and(spent);
+            }
         }
-        Ok(Reserved { purses, day, spent, price, output_max: output_max.map(|_| output) })
+        drop(ledger);
+        let output_max = output_max.map(|_| output).filter(|output| *output < expected);
+        Ok(Reserved { purses, day, spent, price, output_max })
     }
 
-    /// Replaces what was set aside by what was used; a request that failed used nothing that anyone counted.
+    /// Replaces what was set aside by what was used.
     pub fn settle(&self, reserved: Reserved, usage: Usage) -> Spent {
         let used = Spent { tokens: usage.total(), cost: cost(reserved.price, usage) };
         let mut ledger = self.ledger(reserved.day);
         if ledger.day == reserved.day {
             for purse in &reserved.purses {
-                let held = ledger.spent.entry(purse.clone()).or_default();
-                held.tokens = held.tokens.saturating_sub(reserved.spent.tokens).saturating_add(used.tokens);
-                held.cost = held.cost.saturating_sub(reserved.spent.cost).saturating_add(used.cost);
+                let sum = ledger.spent.entry(purse.clone()).or_default();
+                *sum = sum.without(reserved.spent).and(used);
+                let held = ledger.held.entry(purse.clone()).or_default();
+                *held = held.without(reserved.spent);
             }
         }
+        drop(ledger);
+        self.settled.notify_waiters();
         used
     }
 }
@@ -219,16 +296,51 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_spent_budget_names_its_owner_and_the_next_day_starts_anew() {
+    #[tokio::test]
+    async fn a_spent_budget_names_its_owner_and_the_next_day_starts_anew() {
         let budgets = Budgets::default();
         let account = account(Some(1_000), Some(100));
-        let reserved = budgets.reserve(1, &account, FREE, 40, Some(1_000)).expect("room");
+        let reserved = budgets.reserve(1, &account, FREE, 40, Some(1_000)).await.expect("room");
         assert_eq!(reserved.output_max, Some(60));
         budgets.settle(reserved, Usage { input: 40, output: 50 });
-        let refused = budgets.reserve(1, &account, FREE, 1, None).expect_err("spent");
+        let refused = budgets.reserve(1, &account, FREE, 1, None).await.expect_err("spent");
         assert!(refused.to_string().contains("agent `worker`"), "{refused}");
-        assert!(budgets.reserve(2, &account, FREE, 1, None).is_ok());
+        assert!(budgets.reserve(2, &account, FREE, 1, None).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_large_budget_limits_no_reply_and_holds_many_requests_at_once() {
+        let budgets = Budgets::default();
+        let account = account(Some(2_000_000), None);
+        let mut open = Vec::new();
+        for _ in 0..100 {
+            let reserved = budgets.reserve(1, &account, FREE, 100, None).await.expect("room");
+            assert_eq!(reserved.output_max, None, "a day's budget is no longest reply");
+            open.push(reserved);
+        }
+        for reserved in open {
+            budgets.settle(reserved, Usage { input: 100, output: 10 });
+        }
+        assert_eq!(budgets.spent(1, &account.workspace).tokens, 11_000);
+    }
+
+    #[tokio::test]
+    async fn who_finds_a_small_budget_held_by_others_waits_for_what_they_give_back() {
+        let budgets = std::sync::Arc::new(Budgets::default());
+        let account = account(None, Some(10_000));
+        let first = budgets.reserve(1, &account, FREE, 100, None).await.expect("room");
+        let (others, same) = (budgets.clone(), account.clone());
+        let mut second = tokio::spawn(async move { others.reserve(1, &same, FREE, 100, None).await });
+        let waits = tokio::time::timeout(std::time::Duration::from_millis(20), &mut second).await;
+        assert!(waits.is_err(), "what is left is held and not spent");
+        budgets.settle(first, Usage { input: 100, output: 50 });
+        let second = second.await.expect("no panic").expect("room");
+        assert_eq!(second.output_max, None);
+        budgets.settle(second, Usage { input: 100, output: 9_700 });
+        let third = budgets.reserve(1, &account, FREE, 10, None).await.expect("a little");
+        assert_eq!(third.output_max, Some(40), "what is left is the longest reply");
+        budgets.settle(third, Usage { input: 10, output: 40 });
+        assert!(budgets.reserve(1, &account, FREE, 10, None).await.is_err());
     }
 
     #[test]
@@ -245,29 +357,30 @@ mod tests {
         assert_eq!(budgets.spent(1, &account.workspace), spent(25));
     }
 
-    #[test]
-    fn money_runs_out_as_tokens_do() {
+    #[tokio::test]
+    async fn money_runs_out_as_tokens_do() {
         let budgets = Budgets::default();
         let price = Price { input: MicroUsd(1_000_000), output: MicroUsd(2_000_000) };
         let mut account = account(None, None);
         account.workspace_budget.usd_per_day = Some(MicroUsd(1_000));
-        let reserved = budgets.reserve(1, &account, price, 200, None).expect("room");
+        let reserved = budgets.reserve(1, &account, price, 200, None).await.expect("room");
         assert_eq!(reserved.output_max, Some(400), "800 millionths are left, and a token costs 2");
         assert_eq!(budgets.settle(reserved, Usage { input: 200, output: 400 }), Spent { tokens: 600, cost: 1_000 });
-        let refused = budgets.reserve(1, &account, price, 1, None).expect_err("spent");
+        let refused = budgets.reserve(1, &account, price, 1, None).await.expect_err("spent");
         assert!(refused.to_string().contains("$0.001"), "{refused}");
     }
 
     proptest! {
-        /// However requests interleave, a provider that keeps to `output_max` never overdraws a budget.
+        /// However requests interleave, a provider that keeps to what was wanted never overdraws a budget, and what was
+        /// set aside and not used is given back.
         #[test]
-        fn a_budget_is_never_overdrawn(limit in 1u64..5_000, asks in prop::collection::vec((1u64..200, 0u64..400, any::<bool>()), 1..60)) {
+        fn a_budget_is_never_overdrawn(limit in 1u64..20_000, asks in prop::collection::vec((1u64..200, 0u64..400, any::<bool>()), 1..60)) {
             let budgets = Budgets::default();
             let account = account(Some(limit), None);
             let mut open = Vec::new();
             for (input, output, close) in asks {
-                if let Ok(reserved) = budgets.reserve(7, &account, FREE, input, None) {
-                    let output = output.min(reserved.output_max.expect("limited"));
+                if let Ok(reserved) = budgets.try_reserve(7, &account, FREE, input, None) {
+                    let output = output.min(reserved.output_max.unwrap_or(REPLY_TOKENS_EXPECTED));
                     open.push((reserved, Usage { input, output }));
                 }
                 prop_assert!(budgets.spent(7, &account.workspace).tokens <= limit);
@@ -279,6 +392,7 @@ mod tests {
                 budgets.settle(reserved, usage);
             }
             prop_assert!(budgets.spent(7, &account.workspace).tokens <= limit);
+            prop_assert!(budgets.ledger(7).held.values().all(|held| *held == Spent::default()));
         }
     }
 }

@@ -121,6 +121,7 @@ mod tests {
             tools: Vec::new(),
             temperature: None,
             tokens_max: None,
+            needs_tools: false,
         };
         let dir = tempfile::tempdir().expect("a folder");
         let tape = Tape::open(&dir.path().join("tapes")).expect("a tape");

@@ -6,7 +6,9 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No connection, or it broke before the reply began.
-    #[error("the provider `{provider}` at {url} cannot be reached; check its address and that it runs")]
+    #[error(
+        "the provider `{provider}` at {url} cannot be reached; check its address, that it runs, and the proxy if there is one"
+    )]
     Unreachable {
         /// The provider.
         provider: String,
@@ -17,7 +19,7 @@ pub enum Error {
         source: reqwest::Error,
     },
     /// Nothing came for too long.
-    #[error("the provider `{provider}` was silent for {} ms", silence.as_millis())]
+    #[error("the provider `{provider}` was silent for {} ms; raise `timeout` under [providers.{provider}], or name a `fallback`", silence.as_millis())]
     Timeout {
         /// The provider.
         provider: String,
@@ -25,7 +27,7 @@ pub enum Error {
         silence: Duration,
     },
     /// It is used too much, by us or by others (429, 503, 529).
-    #[error("the provider `{provider}` is busy ({status}): {message}")]
+    #[error("the provider `{provider}` is busy ({status}): {message}; try again later, or name a `fallback`")]
     Busy {
         /// The provider.
         provider: String,
@@ -37,7 +39,7 @@ pub enum Error {
         retry_after: Option<Duration>,
     },
     /// It failed (other 5xx).
-    #[error("the provider `{provider}` failed ({status}): {message}")]
+    #[error("the provider `{provider}` failed ({status}): {message}; try again later, or name a `fallback`")]
     Failed {
         /// The provider.
         provider: String,
@@ -59,7 +61,9 @@ pub enum Error {
         key_help: String,
     },
     /// It does not accept the request (other 4xx): the same request will fail again.
-    #[error("the provider `{provider}` refused the request ({status}): {message}")]
+    #[error(
+        "the provider `{provider}` refused the request ({status}): {message}; check the model and what stands under [providers.{provider}]"
+    )]
     Rejected {
         /// The provider.
         provider: String,
@@ -68,8 +72,58 @@ pub enum Error {
         /// What it said.
         message: String,
     },
+    /// No money or plan is left there: asking again is of no use, and it is not the provider that fails.
+    #[error(
+        "the account at the provider `{provider}` is used up ({status}): {message}; add credit or raise its limit there, or name a `fallback`"
+    )]
+    QuotaSpent {
+        /// The provider.
+        provider: String,
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        message: String,
+    },
+    /// What answers is no API: a web page, or the way to another address.
+    #[error(
+        "the provider `{provider}` is not at {url}, which answered with {problem}; put the address of its API, up to and with its version, into `base_url` under [providers.{provider}]"
+    )]
+    WrongAddress {
+        /// The provider.
+        provider: String,
+        /// The address that was asked.
+        url: String,
+        /// What came instead of an answer.
+        problem: String,
+    },
+    /// Nothing is at the address, or no such model (404, 405).
+    #[error(
+        "the provider `{provider}` has nothing at {url} ({status}): {message}; check `model`, and that `base_url` under [providers.{provider}] ends where the API's version does (often in /v1)"
+    )]
+    NotThere {
+        /// The provider.
+        provider: String,
+        /// The address that was asked.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        message: String,
+    },
+    /// The model takes no tools, and the agent cannot do without.
+    #[error(
+        "the model `{model}` of the provider `{provider}` takes no tools, and the agent has some; name a model that takes them, or take the tools out of the agent's file"
+    )]
+    TakesNoTools {
+        /// The provider.
+        provider: String,
+        /// The model.
+        model: String,
+    },
     /// The reply stopped in the middle.
-    #[error("the reply of the provider `{provider}` broke off after {bytes} bytes")]
+    #[error(
+        "the reply of the provider `{provider}` broke off after {bytes} bytes; try again, and look at what stands between this node and it"
+    )]
     BrokenOff {
         /// The provider.
         provider: String,
@@ -77,15 +131,21 @@ pub enum Error {
         bytes: usize,
     },
     /// The reply is not what the protocol says.
-    #[error("the provider `{provider}` answered something that is not its protocol: {problem}")]
+    #[error(
+        "the provider `{provider}` at {url} answered something that is not its protocol: {problem}; check `kind` and `base_url` under [providers.{provider}]"
+    )]
     Nonsense {
         /// The provider.
         provider: String,
+        /// Its address.
+        url: String,
         /// The first thing that was wrong.
         problem: String,
     },
     /// The reply is longer than anything sensible.
-    #[error("the reply of the provider `{provider}` is longer than {bytes_max} bytes, and was stopped there")]
+    #[error(
+        "the reply of the provider `{provider}` is longer than {bytes_max} bytes, and was stopped there; set `max_tokens` under [llm] in the agent's file"
+    )]
     TooLarge {
         /// The provider.
         provider: String,
@@ -185,6 +245,10 @@ impl Error {
             | Error::Nonsense { .. } => true,
             Error::Unauthorized { .. }
             | Error::Rejected { .. }
+            | Error::QuotaSpent { .. }
+            | Error::WrongAddress { .. }
+            | Error::NotThere { .. }
+            | Error::TakesNoTools { .. }
             | Error::TooLarge { .. }
             | Error::NoRule { .. }
             | Error::BadScript { .. }
@@ -201,6 +265,16 @@ impl Error {
     /// Whether another model may answer instead. Only a spent budget ends the chain: it is spent for all of them.
     pub fn falls_back(&self) -> bool {
         !matches!(self, Error::BudgetSpent { .. } | Error::AllFailed { .. })
+    }
+
+    /// The HTTP status that the provider refused with.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Error::Rejected { status, .. } | Error::Failed { status, .. } | Error::NotThere { status, .. } => {
+                Some(*status)
+            }
+            _ => None,
+        }
     }
 
     /// When the provider wants to be asked again.
@@ -220,6 +294,10 @@ impl Error {
             Error::Failed { .. } => "failed",
             Error::Unauthorized { .. } => "unauthorized",
             Error::Rejected { .. } => "rejected",
+            Error::QuotaSpent { .. } => "quota_spent",
+            Error::WrongAddress { .. } => "wrong_address",
+            Error::NotThere { .. } => "not_there",
+            Error::TakesNoTools { .. } => "takes_no_tools",
             Error::BrokenOff { .. } => "broken_off",
             Error::Nonsense { .. } => "nonsense",
             Error::TooLarge { .. } => "too_large",

@@ -1,17 +1,18 @@
 //! Language models: one trait that every provider answers, and the conversation types that they share.
 //!
 //! A provider sends one request and reads one reply; retries, fallbacks, budgets and circuit breakers stand in front
-//! of all of them, in [`models`], so that no provider may do any of it by itself.
+//! of all of them, in [`models`], so that no provider may do any of it by itself. What a provider does by itself is to
+//! put a request in other words when the one that is asked refused the first ([`dialect`]): that is the same request.
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
 mod error;
+pub mod limits;
 pub mod models;
 
 pub mod providers;
@@ -22,8 +23,12 @@ pub mod retry;
 
 mod anthropic;
 mod cassette;
+mod deltas;
+pub mod dialect;
+pub mod echo;
 mod http;
 mod openai;
+mod proxies;
 pub mod scripted;
 pub mod sse;
 mod template;
@@ -32,18 +37,12 @@ pub use crate::errors::chain as reasons;
 pub use anthropic::Anthropic;
 pub use budget::{Account, Budgets};
 pub use cassette::{Exchange, Player, Tape};
+pub use deltas::{Delta, Deltas};
 pub use error::Error;
 pub use http::{Endpoint, Key};
+pub use limits::{ARGUMENTS_DEPTH_MAX, REPLY_BYTES_MAX};
 pub use openai::OpenAi;
 pub use scripted::Scripted;
-
-/// A reply's text may have this many bytes; a model that goes on is stopped with [`Error::TooLarge`].
-pub const REPLY_BYTES_MAX: usize = 1 << 20;
-/// A provider that reports more tokens than this of one reply, read or written, is not believed: no model reads or writes as
-/// many, and counts are added up for as long as a conversation lasts.
-pub const USAGE_TOKENS_MAX: u64 = 1_000_000_000;
-/// How many pieces of a reply wait for a reader before the model's stream is held back.
-pub const DELTAS_WAITING_MAX: usize = 256;
 
 /// Anything that answers `chat`.
 pub trait Provider: Send + Sync + 'static {
@@ -67,6 +66,22 @@ pub struct ChatRequest {
     /// The longest reply, in tokens; the provider's own default when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_max: Option<u32>,
+    /// An answer without the tools would be none: a model that takes no tools is not asked.
+    #[serde(skip)]
+    pub needs_tools: bool,
+}
+
+impl ChatRequest {
+    /// The same without what only the provider of an earlier reply may hear.
+    pub fn without_echo(&self) -> ChatRequest {
+        let mut request = self.clone();
+        for message in &mut request.messages {
+            if let Message::Assistant { echo, .. } = message {
+                *echo = None;
+            }
+        }
+        request
+    }
 }
 
 /// One message of a conversation with a model.
@@ -91,6 +106,9 @@ pub enum Message {
         /// What it called.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         calls: Vec<ToolCall>,
+        /// What its provider wants to hear again (reasoning, signatures, ids), as JSON that nobody else reads.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        echo: Option<String>,
     },
     /// What a call of the model's gave.
     Tool {
@@ -119,7 +137,7 @@ impl Message {
 
     /// The model's text without calls.
     pub fn assistant(text: impl Into<String>) -> Message {
-        Message::Assistant { text: text.into(), calls: Vec::new() }
+        Message::Assistant { text: text.into(), calls: Vec::new(), echo: None }
     }
 
     /// All text in it, images left out.
@@ -192,6 +210,23 @@ pub struct Reply {
     /// The model that answered, as it calls itself.
     #[serde(default)]
     pub model: String,
+    /// What its provider wants to hear again, as [`Message::Assistant`] carries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub echo: Option<String>,
+}
+
+impl Reply {
+    /// The reply within [`limits`], for every kind of provider: numbers that nobody can have used, names that nobody
+    /// can have given.
+    fn bounded(mut self) -> Reply {
+        self.usage.input = self.usage.input.min(limits::USAGE_TOKENS_MAX);
+        self.usage.output = self.usage.output.min(limits::USAGE_TOKENS_MAX);
+        self.calls.truncate(limits::CALLS_MAX);
+        let cut = |text: &mut String| text.truncate(limits::cut_to(text, limits::NAME_BYTES_MAX).len());
+        self.calls.iter_mut().for_each(|call| cut(&mut call.tool));
+        cut(&mut self.model);
+        self
+    }
 }
 
 /// Why a model stopped.
@@ -218,11 +253,6 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What is believed of what a provider reports of one reply: at most [`USAGE_TOKENS_MAX`] each.
-    pub fn believed(self) -> Usage {
-        Usage { input: self.input.min(USAGE_TOKENS_MAX), output: self.output.min(USAGE_TOKENS_MAX) }
-    }
-
     /// Both together.
     pub fn total(self) -> u64 {
         self.input.saturating_add(self.output)
@@ -244,57 +274,21 @@ pub fn tokens_guess(bytes: usize) -> u64 {
 /// What a provider is guessed to have counted, when it did not say.
 pub fn usage_guess(request: &ChatRequest, text: &str, calls: &[ToolCall]) -> Usage {
     let message_bytes = |message: &Message| match message {
-        Message::Assistant { text, calls } => text.len() + calls_bytes(calls),
+        Message::Assistant { text, calls, .. } => text.len() + calls_bytes(calls),
         other => other.text().len(),
     };
     let read: usize = request.messages.iter().map(message_bytes).sum();
     Usage { input: tokens_guess(read), output: tokens_guess(text.len() + calls_bytes(calls)) }
 }
 
+/// A count as providers write it: a number, whole or not; one that is negative, or none, is nothing.
+fn whole_number(value: &Value) -> Option<u64> {
+    // A float beyond the range becomes the range's end.
+    value.as_u64().or_else(|| value.as_f64().filter(|number| *number >= 0.0).map(|number| number as u64))
+}
+
 fn calls_bytes(calls: &[ToolCall]) -> usize {
     calls.iter().map(|call| call.tool.len() + call.arguments.len()).sum()
-}
-
-/// A piece of a reply on its way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Delta {
-    /// The next piece of text.
-    Text(String),
-    /// The request is made again: what was said of this reply so far does not count.
-    Restart,
-}
-
-/// Where a reply's text goes piece by piece, if anyone listens.
-#[derive(Debug, Clone, Default)]
-pub struct Deltas(Option<mpsc::Sender<Delta>>);
-
-impl Deltas {
-    /// Nobody listens.
-    pub fn none() -> Deltas {
-        Deltas(None)
-    }
-
-    /// A listener; a slow one holds the model's stream back, and one that leaves does not stop the reply.
-    pub fn channel() -> (Deltas, mpsc::Receiver<Delta>) {
-        let (sender, receiver) = mpsc::channel(DELTAS_WAITING_MAX);
-        (Deltas(Some(sender)), receiver)
-    }
-
-    /// Hands a piece on.
-    pub async fn text(&self, text: &str) {
-        if let Some(sender) = &self.0
-            && !text.is_empty()
-        {
-            sender.send(Delta::Text(text.to_owned())).await.ok();
-        }
-    }
-
-    /// Says that what was handed on does not count.
-    pub async fn restart(&self) {
-        if let Some(sender) = &self.0 {
-            sender.send(Delta::Restart).await.ok();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::Instant;
 use caxton_proto::manifest::provider::Price;
 use tracing::{Instrument, Span, field, info_span, warn};
 
-use super::budget::{Account, Budgets, FREE, Reserved, Spent};
+use super::budget::{Account, Budgets, Charges, FREE, Reserved};
 use super::providers::{Backend, Providers, Speech};
 use super::{ChatRequest, Deltas, Error, Exchange, Provider, Reply, Scripted, Tape, Usage, usage_guess};
 use crate::time::{day_of, now_ms};
@@ -46,6 +46,8 @@ pub struct Ask<'a> {
     pub request: ChatRequest,
     /// Who listens.
     pub deltas: &'a Deltas,
+    /// Where what was used is added, also of requests that failed, and of one that is given up half-way.
+    pub charged: &'a Charges,
 }
 
 /// A reply and where it came from.
@@ -59,8 +61,6 @@ pub struct Answered {
     pub model: String,
     /// Requests that were made, failed ones among them.
     pub tries: u32,
-    /// What it cost.
-    pub spent: Spent,
 }
 
 /// The node's models.
@@ -114,9 +114,9 @@ impl Models {
             let result = self.chat_with(target, &ask, &mut tries).instrument(span.clone()).await;
             observe(&span, target, began, &result);
             match result {
-                Ok((reply, spent)) => {
+                Ok(reply) => {
                     let (provider, model) = (target.provider.clone(), target.model.clone());
-                    return Ok(Answered { reply, provider, model, tries, spent });
+                    return Ok(Answered { reply, provider, model, tries });
                 }
                 Err(error) if error.falls_back() => failures.push(error),
                 Err(error) => return Err(error),
@@ -137,7 +137,7 @@ impl Models {
         }
     }
 
-    async fn chat_with(&self, target: &Target, ask: &Ask<'_>, tries: &mut u32) -> Result<(Reply, Spent), Error> {
+    async fn chat_with(&self, target: &Target, ask: &Ask<'_>, tries: &mut u32) -> Result<Reply, Error> {
         match &target.voice {
             Voice::Backend(backend) => self.ask_backend(backend, target, ask, tries).await,
             Voice::Speech(Speech::Script(script)) => {
@@ -156,7 +156,7 @@ impl Models {
         target: &Target,
         ask: &Ask<'_>,
         tries: &mut u32,
-    ) -> Result<(Reply, Spent), Error> {
+    ) -> Result<Reply, Error> {
         let price = backend.prices.get(&target.model).copied().unwrap_or(FREE);
         let schedule = self.providers.schedule();
         let mut failed = 0;
@@ -166,7 +166,7 @@ impl Models {
             self.learn(backend, &result);
             let error = match result {
                 Ok(answer) => {
-                    self.keep(ask, target, &answer.0).await;
+                    self.keep(ask, target, &answer).await;
                     return Ok(answer);
                 }
                 Err(error) => error,
@@ -197,17 +197,17 @@ impl Models {
     }
 
     /// One request: sets aside its budget, makes it, settles.
-    async fn request(
-        &self,
+    async fn request<'a>(
+        &'a self,
         provider: &dyn Provider,
         price: Price,
-        ask: &Ask<'_>,
+        ask: &'a Ask<'a>,
         tries: &mut u32,
-    ) -> Result<(Reply, Spent), Error> {
+    ) -> Result<Reply, Error> {
         let request = &ask.request;
         let input = usage_guess(request, "", &[]).input;
         let wanted = request.tokens_max.map(u64::from);
-        let reserved = self.budgets.reserve(today(), ask.account, price, input, wanted)?;
+        let reserved = self.budgets.reserve(today(), ask.account, price, input, wanted).await?;
         let mut limited = None;
         if let Some(output_max) = reserved.output_max {
             let mut request = request.clone();
@@ -215,11 +215,11 @@ impl Models {
             limited = Some(request);
         }
         *tries += 1;
-        let settle = Settle { budgets: &self.budgets, reserved: Some(reserved) };
-        let mut reply = provider.chat(limited.as_ref().unwrap_or(request), ask.deltas).await?;
-        reply.usage = reply.usage.believed();
-        let spent = settle.with(reply.usage);
-        Ok((reply, spent))
+        ask.deltas.clear();
+        let settle = Settle { budgets: &self.budgets, reserved: Some(reserved), ask, input };
+        let reply = provider.chat(limited.as_ref().unwrap_or(request), ask.deltas).await?.bounded();
+        settle.with(reply.usage);
+        Ok(reply)
     }
 
     fn admit(&self, backend: &Backend) -> Result<(), Error> {
@@ -231,7 +231,7 @@ impl Models {
         })
     }
 
-    fn learn(&self, backend: &Backend, result: &Result<(Reply, Spent), Error>) {
+    fn learn(&self, backend: &Backend, result: &Result<Reply, Error>) {
         let mut breaker = backend.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
             // "Busy" with a wish is a healthy provider that paces us.
@@ -246,23 +246,31 @@ impl Models {
     }
 }
 
-/// Gives back what was set aside also when the request is dropped half-way.
+/// Charges what was used, and gives the rest of what was set aside back: also when the request fails in the middle, or
+/// is dropped, since a provider that has begun to answer charges for it as well.
 struct Settle<'a> {
     budgets: &'a Budgets,
     reserved: Option<Reserved>,
+    ask: &'a Ask<'a>,
+    /// The guess for the request's tokens.
+    input: u64,
 }
 
 impl Settle<'_> {
-    fn with(mut self, usage: Usage) -> Spent {
-        self.reserved.take().map(|reserved| self.budgets.settle(reserved, usage)).unwrap_or_default()
+    fn with(mut self, usage: Usage) {
+        self.settle(usage);
+    }
+
+    fn settle(&mut self, usage: Usage) {
+        if let Some(reserved) = self.reserved.take() {
+            self.ask.charged.add(self.budgets.settle(reserved, usage));
+        }
     }
 }
 
 impl Drop for Settle<'_> {
     fn drop(&mut self) {
-        if let Some(reserved) = self.reserved.take() {
-            self.budgets.settle(reserved, Usage::default());
-        }
+        self.settle(self.ask.deltas.used(self.input));
     }
 }
 
@@ -271,7 +279,7 @@ pub fn today() -> u64 {
     day_of(now_ms())
 }
 
-fn observe(span: &Span, target: &Target, began: Instant, result: &Result<(Reply, Spent), Error>) {
+fn observe(span: &Span, target: &Target, began: Instant, result: &Result<Reply, Error>) {
     let labels = [
         ("gen_ai_provider_name", target.provider.clone()),
         ("gen_ai_request_model", target.model.clone()),
@@ -279,7 +287,7 @@ fn observe(span: &Span, target: &Target, began: Instant, result: &Result<(Reply,
     ];
     metrics::histogram!("gen_ai_client_operation_duration_seconds", &labels).record(began.elapsed().as_secs_f64());
     match result {
-        Ok((reply, _)) => {
+        Ok(reply) => {
             span.record("gen_ai.response.model", &reply.model);
             span.record("gen_ai.usage.input_tokens", reply.usage.input);
             span.record("gen_ai.usage.output_tokens", reply.usage.output);

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::breaker::FAILURES_MAX;
+use super::budget::Charges;
 use super::models::{Answered, Ask, Models, Target, Voice};
 use super::providers::{Backend, Providers, Settings};
 use super::*;
@@ -93,6 +94,7 @@ fn request(text: &str) -> ChatRequest {
         tools: vec![ToolDefinition { name: "sum".into(), description: "adds".into(), parameters }],
         temperature: Some(0.5),
         tokens_max: None,
+        needs_tools: false,
     }
 }
 
@@ -126,7 +128,8 @@ fn target(name: &str, url: &str) -> Target {
 }
 
 async fn ask_models(models: &Models, targets: &[Target], deltas: &Deltas) -> Result<Answered, Error> {
-    models.chat(Ask { targets, account: &account(), request: request("hi"), deltas }).await
+    let charged = Charges::default();
+    models.chat(Ask { targets, account: &account(), request: request("hi"), deltas, charged: &charged }).await
 }
 
 #[tokio::test]
@@ -153,7 +156,7 @@ async fn a_count_of_tokens_that_cannot_be_is_not_believed() {
     let said = [chunk(json!({ "content": "x" }), Some("stop")), format!("data: {usage}\n\ndata: [DONE]\n\n")];
     let url = serve(move |_, _, _| stream(said.to_vec())).await;
     let answered = ask_models(&models(), &[target("a", &url)], &Deltas::none()).await.expect("a reply");
-    let most = USAGE_TOKENS_MAX;
+    let most = limits::USAGE_TOKENS_MAX;
     assert_eq!(answered.reply.usage, Usage { input: most, output: most });
 }
 
@@ -202,7 +205,7 @@ async fn every_way_to_fail_has_its_name() {
     let nonsense = serve(|_, _, _| stream(vec!["data: {nonsense\n\n".into()])).await;
     assert!(matches!(ask_openai(&nonsense, 5_000).await, Err(Error::Nonsense { .. })));
     let html = serve(|_, _, _| status(200, &[("content-type", "application/json")], "<html>")).await;
-    assert!(matches!(ask_openai(&html, 5_000).await, Err(Error::Nonsense { .. })));
+    assert!(matches!(ask_openai(&html, 5_000).await, Err(Error::WrongAddress { .. })));
     let error = serve(|_, _, _| stream(vec!["data: {\"error\":{\"message\":\"gone\",\"code\":503}}\n\n".into()])).await;
     assert!(matches!(ask_openai(&error, 5_000).await, Err(Error::Busy { status: 503, .. })));
     let key = serve(|_, _, _| status(401, &[], "{\"error\":{\"message\":\"bad key\"}}")).await;
@@ -211,7 +214,7 @@ async fn every_way_to_fail_has_its_name() {
     let wrong = serve(|_, _, _| status(400, &[], "{\"error\":{\"message\":\"no such model\"}}")).await;
     assert!(matches!(ask_openai(&wrong, 5_000).await, Err(Error::Rejected { status: 400, .. })));
     let moved = serve(|_, _, _| status(302, &[("location", "http://127.0.0.1:1/")], "")).await;
-    assert!(matches!(ask_openai(&moved, 5_000).await, Err(Error::Rejected { status: 302, .. })), "keys do not follow");
+    assert!(matches!(ask_openai(&moved, 5_000).await, Err(Error::WrongAddress { .. })), "keys do not follow");
     assert!(matches!(ask_openai("http://127.0.0.1:1/v1", 5_000).await, Err(Error::Unreachable { .. })));
 }
 
@@ -234,7 +237,7 @@ async fn anthropic_streams_text_and_calls() {
         assert_eq!(headers["x-api-key"], "key-1");
         assert_eq!(body["system"], "be brief");
         assert_eq!(body["messages"][0]["role"], "user");
-        assert_eq!(body["tools"][0]["input_schema"], json!({ "type": "object" }));
+        assert_eq!(body["tools"][0]["input_schema"], json!({ "type": "object", "properties": {} }));
         let usage = json!({ "input_tokens": 9, "cache_read_input_tokens": 2, "output_tokens": 1 });
         stream(vec![
             event("message_start", json!({ "type": "message_start", "message": { "model": "a-1", "usage": usage } })),
@@ -357,7 +360,9 @@ async fn a_spent_budget_is_refused_before_anything_is_sent() {
     let targets = [target("one", &url)];
     let mut refused = None;
     for _ in 0..10 {
-        let ask = Ask { targets: &targets, account: &account, request: request("hi"), deltas: &Deltas::none() };
+        let (deltas, charged) = (Deltas::none(), Charges::default());
+        let ask =
+            Ask { targets: &targets, account: &account, request: request("hi"), deltas: &deltas, charged: &charged };
         refused = models.chat(ask).await.err();
         if refused.is_some() {
             break;
@@ -389,4 +394,116 @@ async fn images_reach_models_that_see() {
     .await;
     let result = Anthropic::new(endpoint(&anthropic, 5_000)).chat(&request, &Deltas::none()).await;
     assert!(matches!(result, Err(Error::Rejected { .. })), "{result:?}");
+}
+
+#[tokio::test]
+async fn a_reply_that_breaks_off_is_charged_with_what_had_come_of_it() {
+    let piece = "x".repeat(4_000);
+    let url = serve(move |_, _, _| stream(vec![chunk(json!({ "content": piece }), None)])).await;
+    let (models, charged, deltas) = (models(), Charges::default(), Deltas::none());
+    let targets = [target("breaks", &url)];
+    let ask =
+        Ask { targets: &targets, account: &account(), request: request("hi"), deltas: &deltas, charged: &charged };
+    models.chat(ask).await.expect_err("it breaks off each time");
+    let tokens = charged.total().tokens;
+    assert!((3_000..3_100).contains(&tokens), "three tries with a thousand tokens each, and not {tokens}");
+    assert_eq!(models.budgets().spent(super::models::today(), &account().workspace), charged.total());
+
+    let refuses = serve(|_, _, _| status(400, &[], "no")).await;
+    let (targets, charged) = ([target("refuses", &refuses)], Charges::default());
+    let ask =
+        Ask { targets: &targets, account: &account(), request: request("hi"), deltas: &deltas, charged: &charged };
+    models.chat(ask).await.expect_err("it refuses");
+    assert_eq!(charged.total().tokens, 0, "a refusal costs nothing");
+}
+
+#[tokio::test]
+async fn who_stops_waiting_hangs_up_and_is_charged() {
+    let open = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&open);
+    let url = serve(move |_, _, _| {
+        struct Open(Arc<AtomicUsize>);
+        impl Drop for Open {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        count.fetch_add(1, Ordering::SeqCst);
+        let listens = Open(Arc::clone(&count));
+        let silence = futures::stream::unfold(listens, |listens| async move {
+            std::future::pending::<()>().await;
+            Some((Ok::<_, Infallible>(String::new()), listens))
+        });
+        let first = futures::stream::iter([Ok(chunk(json!({ "content": "x".repeat(400) }), None))]);
+        ([("content-type", "text/event-stream")], Body::from_stream(first.chain(silence))).into_response()
+    })
+    .await;
+    let (models, charged) = (models(), Charges::default());
+    let (deltas, mut heard) = Deltas::channel();
+    let targets = [target("drips", &url)];
+    let account = account();
+    {
+        let ask =
+            Ask { targets: &targets, account: &account, request: request("hi"), deltas: &deltas, charged: &charged };
+        let chat = models.chat(ask);
+        tokio::pin!(chat);
+        tokio::select! {
+            answered = &mut chat => panic!("it never answers: {answered:?}"),
+            first = heard.recv() => assert!(first.is_some()),
+        }
+        assert_eq!(open.load(Ordering::SeqCst), 1);
+    }
+    let until = Instant::now() + Duration::from_secs(30);
+    while open.load(Ordering::SeqCst) > 0 {
+        assert!(Instant::now() < until, "the provider still has a listener");
+        tokio::task::yield_now().await;
+    }
+    assert!(charged.total().tokens >= 100, "{:?}", charged.total());
+}
+
+#[tokio::test]
+async fn the_way_to_a_provider_leads_through_the_proxy_of_the_environment() {
+    let proxy = serve(|_, _, headers| {
+        assert_eq!(headers["host"], "provider.example");
+        stream(hello())
+    })
+    .await;
+    let near = serve(|_, _, headers| {
+        assert!(headers["host"].to_str().is_ok_and(|host| host.starts_with("127.0.0.1")));
+        stream(hello())
+    })
+    .await;
+    let variables = [("http_proxy", proxy.trim_end_matches("/v1")), ("HTTPS_PROXY", "socks5://127.0.0.1:1")];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let providers = Providers::new(Settings::from_env(variables)).expect("good settings");
+    let text = format!(
+        "[workspace]\nname = \"team\"\n[providers.far]\nkind = \"openai\"\nbase_url = \"http://provider.example/v1\"\n\
+         [providers.near]\nkind = \"openai\"\nbase_url = \"{near}\"\n\
+         [providers.wrong]\nkind = \"openai\"\nbase_url = \"https://provider.example/v1\"\n"
+    );
+    let path = "caxton.toml".parse().expect("a path");
+    let manifest = caxton_proto::manifest::WorkspaceManifest::parse(&path, &text).expect("a workspace");
+    let backend = |name: &str| {
+        let name = name.parse().expect("a name");
+        providers.of_workspace(&account().workspace, &name, &manifest.providers[&name])
+    };
+    for name in ["far", "near"] {
+        let backend = backend(name).expect("good settings").expect("reached over HTTP");
+        let reply = backend.provider.chat(&request("hi"), &Deltas::none()).await.expect(name);
+        assert_eq!(reply.text, "Hello", "{name}");
+    }
+    let problem = backend("wrong").expect_err("not HTTP").to_string();
+    assert!(problem.contains("HTTPS_PROXY"), "{problem}");
+}
+
+#[test]
+fn what_was_stored_before_there_were_echoes_is_read() {
+    let call = ToolCall { id: "1".into(), tool: "t".into(), arguments: "{}".into() };
+    let stored = r#"{"role":"assistant","text":"a","calls":[{"id":"1","tool":"t","arguments":"{}"}]}"#;
+    let message: Message = serde_json::from_str(stored).expect("a message");
+    assert_eq!(message, Message::Assistant { text: "a".into(), calls: vec![call], echo: None });
+    assert_eq!(serde_json::to_string(&message).expect("JSON"), stored);
+    let stored = r#"{"text":"a","usage":{"input":1,"output":2},"finish":"stop","model":"m"}"#;
+    let reply: Reply = serde_json::from_str(stored).expect("a reply");
+    assert_eq!((reply.echo.as_deref(), serde_json::to_string(&reply).expect("JSON").as_str()), (None, stored));
 }

@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use caxton_proto::manifest::provider::{Price, Provider as Declared, ProviderKind};
+use caxton_proto::manifest::provider::{DialectSettings, Price, Provider as Declared, ProviderKind};
 use caxton_proto::manifest::secret::KeySource;
 use caxton_proto::{Digest, ProviderName, WorkspaceId};
 
 use super::breaker::Breaker;
+use super::dialect::{Dialects, Lessons};
+use super::proxies::{self, Proxies};
 use super::retry::Schedule;
 use super::scripted::Script;
 use super::{Anthropic, Endpoint, Error, Key, OpenAi, Player, Provider};
@@ -20,6 +22,10 @@ use crate::secrets::{NoSecrets, Secrets};
 
 /// Variables with this start may be named by any workspace, for any host.
 pub const KEY_PREFIX: &str = "CAXTON_PROVIDER_";
+/// Where Ollama is, if it is not where it is by itself.
+const OLLAMA_VARIABLE: &str = "OLLAMA_HOST";
+/// Ollama's own port.
+const OLLAMA_PORT: &str = "11434";
 /// How long a provider of the environment may be silent.
 const SILENCE: Duration = Duration::from_secs(60);
 /// How a provider is added, for errors.
@@ -55,7 +61,8 @@ impl Settings {
     /// Keeps what concerns providers; the rest of the environment is not looked at again.
     pub fn from_env(variables: impl IntoIterator<Item = (String, String)>) -> Settings {
         let known = |name: &str| KNOWN.iter().any(|known| known.3 == name || known.4 == name);
-        let wanted = |name: &str| known(name) || name.starts_with(KEY_PREFIX) || name == "OLLAMA_HOST";
+        let proxy = |name: &str| proxies::VARIABLES.contains(&name.to_ascii_uppercase().as_str());
+        let wanted = |name: &str| known(name) || name.starts_with(KEY_PREFIX) || name == OLLAMA_VARIABLE || proxy(name);
         let kept = variables.into_iter().filter(|(name, value)| wanted(name) && !value.trim().is_empty());
         Settings { schedule: Schedule::default(), variables: kept.collect() }
     }
@@ -63,6 +70,41 @@ impl Settings {
     fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(|value| value.trim())
     }
+
+    /// Where Ollama is, up to the version of its API.
+    fn ollama(&self) -> String {
+        ollama_base(self.variable(OLLAMA_VARIABLE).unwrap_or_default())
+    }
+}
+
+/// The address that `OLLAMA_HOST` means, as Ollama itself reads it: a host, a port, both, or a URL. One that listens on
+/// all addresses is reached on this machine.
+fn ollama_base(host: &str) -> String {
+    let host = host.trim().trim_matches(['"', '\'']);
+    let (scheme, rest, port) = match host.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => ("https", rest, "443"),
+        Some((_, rest)) => ("http", rest, "80"),
+        None => ("http", host, OLLAMA_PORT),
+    };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let colons = authority.matches(':').count();
+    let (name, port) = match authority.rsplit_once(':') {
+        // An address of IPv6 has a port only behind brackets.
+        Some((name, own)) if colons == 1 || name.ends_with(']') => {
+            (name, if own.parse::<u16>().is_ok_and(|port| port > 0) { own } else { port })
+        }
+        Some(_) | None => (authority, port),
+    };
+    let name = match name.trim_matches(['[', ']']) {
+        "" | "0.0.0.0" => "127.0.0.1".to_owned(),
+        "::" => "[::1]".to_owned(),
+        v6 if v6.contains(':') => format!("[{v6}]"),
+        name => name.to_owned(),
+    };
+    let path = path.trim_matches('/');
+    let path = path.strip_suffix("v1").unwrap_or(path).trim_matches('/');
+    let path = if path.is_empty() { String::new() } else { format!("/{path}") };
+    format!("{scheme}://{name}:{port}{path}/v1")
 }
 
 /// One provider, ready to be asked.
@@ -116,6 +158,11 @@ pub struct Providers {
     settings: Settings,
     secrets: Arc<dyn Secrets>,
     node: BTreeMap<String, Arc<Backend>>,
+    /// Those that the environment names and that cannot be used, with the reason.
+    unusable: BTreeMap<String, String>,
+    proxies: Proxies,
+    /// What was learnt of how they are spoken to; it outlives deployments.
+    lessons: Lessons,
     /// Those of workspaces, shared by the agents that ask them, for as long as one does.
     workspaces: Mutex<HashMap<Digest, Weak<Backend>>>,
 }
@@ -123,21 +170,33 @@ pub struct Providers {
 impl Providers {
     /// Prepares the providers of the environment; nothing is asked yet.
     pub fn new(settings: Settings) -> Result<Providers, Error> {
-        let mut node = BTreeMap::new();
-        let mut add = |name: &str, protocol, base: &str, key| -> Result<(), Error> {
-            let backend = Backend::new(name, speak(name, protocol, base, key, SILENCE)?, BTreeMap::new());
-            node.insert(name.to_owned(), Arc::new(backend));
-            Ok(())
+        let mut providers = Providers {
+            proxies: Proxies::read(|name| settings.variable(name)),
+            settings,
+            secrets: Arc::new(NoSecrets),
+            node: BTreeMap::new(),
+            unusable: BTreeMap::new(),
+            lessons: Lessons::default(),
+            workspaces: Mutex::default(),
         };
         for (name, protocol, base, key, other_base) in KNOWN {
-            if let Some(key) = settings.variable(key) {
-                add(name, protocol, settings.variable(other_base).unwrap_or(base), Key::new(key))?;
+            if let Some(key) = providers.settings.variable(key).map(Key::new) {
+                let base = providers.settings.variable(other_base).unwrap_or(base).to_owned();
+                providers.add(name, protocol, &base, key);
             }
         }
-        let host = settings.variable("OLLAMA_HOST").unwrap_or("127.0.0.1:11434");
-        let host = if host.contains("://") { host.to_owned() } else { format!("http://{host}") };
-        add("ollama", Protocol::OpenAi, &format!("{}/v1", host.trim_end_matches('/')), Key::none())?;
-        Ok(Providers { settings, secrets: Arc::new(NoSecrets), node, workspaces: Mutex::default() })
+        let ollama = providers.settings.ollama();
+        providers.add("ollama", Protocol::OpenAi, &ollama, Key::none());
+        Ok(providers)
+    }
+
+    /// Adds a provider of the environment. One whose address or proxy is none is no reason not to start: whoever asks it
+    /// is told.
+    fn add(&mut self, name: &str, protocol: Protocol, base: &str, key: Key) {
+        match self.speak(name, protocol, base, key, SILENCE, DialectSettings::default()) {
+            Ok(provider) => self.register(Backend::new(name, provider, BTreeMap::new())),
+            Err(error) => _ = self.unusable.insert(name.to_owned(), error.to_string()),
+        }
     }
 
     /// The same, with the secrets that workspaces' files name.
@@ -157,6 +216,9 @@ impl Providers {
 
     /// A provider of the node.
     pub fn of_node(&self, name: &str) -> Result<Arc<Backend>, Error> {
+        if let Some(problem) = self.unusable.get(name) {
+            return Err(Error::Setup { provider: name.to_owned(), problem: problem.clone() });
+        }
         self.node.get(name).cloned().ok_or_else(|| Error::UnknownProvider {
             provider: name.to_owned(),
             known: self.node.keys().cloned().collect(),
@@ -171,9 +233,16 @@ impl Providers {
         name: &ProviderName,
         declared: &Declared,
     ) -> Result<Option<Arc<Backend>>, Error> {
-        let (protocol, base_url, api_key) = match &declared.kind {
-            ProviderKind::OpenAi { base_url, api_key } => (Protocol::OpenAi, base_url, api_key),
-            ProviderKind::Anthropic { base_url, api_key } => (Protocol::Anthropic, base_url, api_key),
+        let maker =
+            |protocol| KNOWN.iter().find(|known| known.1 == protocol).map_or(String::new(), |known| known.2.to_owned());
+        let (protocol, base_url, api_key, standard) = match &declared.kind {
+            ProviderKind::OpenAi { base_url, api_key } => {
+                (Protocol::OpenAi, base_url, api_key, maker(Protocol::OpenAi))
+            }
+            ProviderKind::Ollama { base_url, api_key } => (Protocol::OpenAi, base_url, api_key, self.settings.ollama()),
+            ProviderKind::Anthropic { base_url, api_key } => {
+                (Protocol::Anthropic, base_url, api_key, maker(Protocol::Anthropic))
+            }
             ProviderKind::Scripted { .. } | ProviderKind::Wasm { .. } => return Ok(None),
         };
         let setup = |problem: String| Error::Setup { provider: name.to_string(), problem };
@@ -183,18 +252,40 @@ impl Providers {
         if let Some(backend) = made.get(&identity).and_then(Weak::upgrade) {
             return Ok(Some(backend));
         }
-        let standard = KNOWN.iter().find(|known| known.1 == protocol).map_or("", |known| known.2);
-        let base = base_url.as_ref().map_or(standard, |url| url.as_str());
+        let base = match (base_url, &declared.kind) {
+            (Some(url), ProviderKind::Ollama { .. }) => ollama_base(url.as_str()),
+            (Some(url), _) => url.as_str().to_owned(),
+            (None, _) => standard,
+        };
+        let base = base.as_str();
         let key = match api_key {
             Some(KeySource::Secret(name)) => Key::secret(self.secrets.clone(), workspace.clone(), name.clone()),
             Some(KeySource::Env(variable)) => self.key(variable.as_str(), base).map_err(setup)?,
             None => Key::none(),
         };
-        let provider = speak(name.as_str(), protocol, base, key, declared.timeout)?;
+        let provider = self.speak(name.as_str(), protocol, base, key, declared.timeout, declared.dialect.clone())?;
         let backend = Arc::new(Backend::new(name.as_str(), provider, declared.prices.clone()));
         made.retain(|_, held| held.strong_count() > 0);
         made.insert(identity, Arc::downgrade(&backend));
         Ok(Some(backend))
+    }
+
+    /// A provider at an address, in its host's dialect and with what is set of it.
+    fn speak(
+        &self,
+        name: &str,
+        protocol: Protocol,
+        base: &str,
+        key: Key,
+        silence: Duration,
+        dialect: DialectSettings,
+    ) -> Result<Arc<dyn Provider>, Error> {
+        let endpoint = Endpoint::through(name, base, key, silence, &self.proxies)?;
+        let dialects = Dialects::new(&endpoint.base, dialect, self.lessons.clone());
+        Ok(match protocol {
+            Protocol::OpenAi => Arc::new(OpenAi::new(endpoint).speaking(dialects)),
+            Protocol::Anthropic => Arc::new(Anthropic::new(endpoint).speaking(dialects)),
+        })
     }
 
     /// The key that a variable holds, if it may go to `base`; the error ends in what to do.
@@ -222,14 +313,6 @@ impl Providers {
     }
 }
 
-fn speak(name: &str, protocol: Protocol, base: &str, key: Key, silence: Duration) -> Result<Arc<dyn Provider>, Error> {
-    let endpoint = Endpoint::new(name, base, key, silence)?;
-    Ok(match protocol {
-        Protocol::OpenAi => Arc::new(OpenAi::new(endpoint)),
-        Protocol::Anthropic => Arc::new(Anthropic::new(endpoint)),
-    })
-}
-
 /// Scheme, host and port of an address: what a key may be given to.
 fn host_of(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
@@ -248,6 +331,32 @@ mod tests {
 
     fn key_for(providers: &Providers, source: &str, base: &str) -> Result<Key, String> {
         providers.key(source.strip_prefix("env:").expect("a variable"), base)
+    }
+
+    #[test]
+    fn ollama_is_where_its_variable_says() {
+        for (host, base) in [
+            ("", "http://127.0.0.1:11434/v1"),
+            ("gpu.lan", "http://gpu.lan:11434/v1"),
+            ("gpu.lan:8000", "http://gpu.lan:8000/v1"),
+            (":8000", "http://127.0.0.1:8000/v1"),
+            ("0.0.0.0", "http://127.0.0.1:11434/v1"),
+            ("0.0.0.0:8000", "http://127.0.0.1:8000/v1"),
+            ("http://gpu.lan", "http://gpu.lan:80/v1"),
+            ("http://gpu.lan:8000/", "http://gpu.lan:8000/v1"),
+            ("https://gpu.lan", "https://gpu.lan:443/v1"),
+            ("https://gpu.lan/ollama/", "https://gpu.lan:443/ollama/v1"),
+            ("http://gpu.lan:8000/v1", "http://gpu.lan:8000/v1"),
+            (" \"gpu.lan\" ", "http://gpu.lan:11434/v1"),
+            ("gpu.lan:nonsense", "http://gpu.lan:11434/v1"),
+            ("gpu.lan:0", "http://gpu.lan:11434/v1"),
+            ("[::1]", "http://[::1]:11434/v1"),
+            ("[::1]:8000", "http://[::1]:8000/v1"),
+            ("::1", "http://[::1]:11434/v1"),
+            ("[::]:8000", "http://[::1]:8000/v1"),
+        ] {
+            assert_eq!(ollama_base(host), base, "{host:?}");
+        }
     }
 
     #[test]

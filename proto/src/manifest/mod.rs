@@ -13,6 +13,8 @@ pub mod workspace;
 
 pub mod provider;
 
+mod dialect;
+
 pub mod secret;
 
 pub mod address;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::address::HttpUrl;
+pub use super::dialect::{DialectSettings, SystemStyle, TokensField};
 use super::limits::{FALLBACK_MAX, LINE_BYTES_MAX, WORD_BYTES_MAX};
 use super::read::{Section, Value, note_secret};
 use super::secret::{InvalidKeySource, KeySource};
@@ -24,13 +25,16 @@ pub struct Provider {
     pub kind: ProviderKind,
     /// The model of agents that name none.
     pub model: Option<String>,
-    /// Time for a whole answer.
+    /// The longest silence of a provider, before its answer begins and within it; of a tool, the time for its answer.
     #[serde(serialize_with = "serialize_duration")]
     pub timeout: Duration,
     /// Who is asked when this one fails, after an agent's own fallbacks.
     pub fallback: Vec<Fallback>,
     /// What its models cost.
     pub prices: BTreeMap<String, Price>,
+    /// How it wants its protocol spoken, where that is known.
+    #[serde(skip_serializing_if = "DialectSettings::is_empty")]
+    pub dialect: DialectSettings,
 }
 
 /// What is spoken with a provider.
@@ -43,6 +47,13 @@ pub enum ProviderKind {
         /// Where; OpenAI itself unless given.
         base_url: Option<HttpUrl>,
         /// Its key; local servers need none.
+        api_key: Option<KeySource>,
+    },
+    /// Ollama, which speaks as OpenAI does.
+    Ollama {
+        /// Where; the node's `OLLAMA_HOST` unless given.
+        base_url: Option<HttpUrl>,
+        /// Its key; none on one's own machine.
         api_key: Option<KeySource>,
     },
     /// Anthropic's messages API.
@@ -68,7 +79,7 @@ pub enum ProviderKind {
 const TOOL_PREFIX: &str = "tool:";
 /// The function of a tool that answers as a language model.
 pub const CHAT_FUNCTION: &str = "chat";
-/// Time for a whole answer of a provider that does not say.
+/// The longest silence of a provider that does not say.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Who is asked, as an agent's file or `[llm]` names it.
@@ -192,6 +203,7 @@ impl Budget {
 #[derive(Clone, Copy)]
 enum Kind {
     OpenAi,
+    Ollama,
     Anthropic,
     Scripted,
     Wasm,
@@ -201,19 +213,28 @@ impl Provider {
     pub(super) fn read(mut section: Section<'_, '_>) -> Option<Provider> {
         let kinds = [
             ("openai", Kind::OpenAi),
+            ("ollama", Kind::Ollama),
             ("anthropic", Kind::Anthropic),
             ("scripted", Kind::Scripted),
             ("wasm", Kind::Wasm),
         ];
-        let help = "say what it speaks: kind = \"openai\" (and everything compatible), \"anthropic\", \"scripted\" or \"wasm\"";
+        let help = "say what it speaks: kind = \"openai\" (and everything compatible), \"ollama\", \"anthropic\", \"scripted\" or \"wasm\"";
+        let mut dialect = DialectSettings::default();
         let kind = section.require("kind", help).and_then(|value| value.choice(&kinds));
         let kind = match kind? {
             Kind::OpenAi => {
                 let (base_url, api_key) = read_remote(&mut section);
+                dialect = DialectSettings::read_openai(&mut section);
                 Some(ProviderKind::OpenAi { base_url, api_key })
+            }
+            Kind::Ollama => {
+                let (base_url, api_key) = read_remote(&mut section);
+                dialect = DialectSettings::read_openai(&mut section);
+                Some(ProviderKind::Ollama { base_url, api_key })
             }
             Kind::Anthropic => {
                 let (base_url, api_key) = read_remote(&mut section);
+                dialect = DialectSettings::read_anthropic(&mut section);
                 Some(ProviderKind::Anthropic { base_url, api_key })
             }
             Kind::Scripted => {
@@ -233,7 +254,7 @@ impl Provider {
         let prices = section.section("prices").map(read_prices).unwrap_or_default();
         section.finish(&[("key", "`api_key`"), ("url", "`base_url`")]);
         let timeout = timeout.unwrap_or(TIMEOUT);
-        Some(Provider { kind: kind?, model: model.map(str::to_owned), timeout, fallback, prices })
+        Some(Provider { kind: kind?, model: model.map(str::to_owned), timeout, fallback, prices, dialect })
     }
 }
 

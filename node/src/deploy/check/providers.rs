@@ -10,6 +10,7 @@ use caxton_proto::tree::TreePath;
 use caxton_proto::{ProviderName, ToolName};
 
 use super::{Check, CheckError, ToolModel};
+use crate::llm::scripted;
 
 impl Check<'_> {
     /// Checks the workspace's providers.
@@ -23,7 +24,11 @@ impl Check<'_> {
             let section = |key| ["providers", name.as_str(), key];
             match &provider.kind {
                 ProviderKind::Scripted { script } => match self.input.tree.files().get(script) {
-                    Some(file) => _ = self.text(script, file)?,
+                    Some(file) => {
+                        // One that passed before goes on answering as it did.
+                        let text = self.text(script, file)?.filter(|_| !self.unchanged(script, file));
+                        self.found.extend(text.iter().flat_map(|text| scripted::check(script, text)));
+                    }
                     None => {
                         let message = format!("the script of provider `{name}` is missing: {script}");
                         let help = "scripts are deployed from prompts/, agents/ and tools/";
@@ -32,7 +37,7 @@ impl Check<'_> {
                     }
                 },
                 ProviderKind::Wasm { tool } => self.known_model(tool, path, &section("tool"), None),
-                ProviderKind::OpenAi { .. } | ProviderKind::Anthropic { .. } => {}
+                ProviderKind::OpenAi { .. } | ProviderKind::Ollama { .. } | ProviderKind::Anthropic { .. } => {}
             }
             for next in &provider.fallback {
                 let written = written(next);
@@ -65,7 +70,7 @@ impl Check<'_> {
         };
         let message = format!("the workspace has no language model provider `{wanted}`");
         let help = format!(
-            "describe it in caxton.toml: [providers.{wanted}] with kind = \"openai\", \"anthropic\", \"scripted\" or \"wasm\""
+            "describe it in caxton.toml: [providers.{wanted}] with kind = \"openai\", \"ollama\", \"anthropic\", \"scripted\" or \"wasm\""
         );
         let problem = Diagnostic::error(code::UNKNOWN_PROVIDER, path, message).help(help);
         self.note_at(problem, path, keys, item, label);

@@ -253,7 +253,7 @@ fn message_of(said: Said, before: &[Message]) -> Result<Message, String> {
                 tool: called.function.name.clone(),
                 arguments: called.function.arguments.clone(),
             });
-            Ok(Message::Assistant { text: text(), calls: calls.collect() })
+            Ok(Message::Assistant { text: text(), calls: calls.collect(), echo: None })
         }
         "tool" => {
             let called = before.iter().rev().find_map(|message| match message {

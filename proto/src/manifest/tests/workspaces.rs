@@ -131,11 +131,60 @@ a = "b"
     8:8 wrong_type: `http` has to be a list (this is a string)
     9:12 bad_value: `secrets` has a bad value (a secret's name has 1 to 128 letters, digits and `_`, and does not start with a digit)
     10:12 bad_value: a provider has a bad name (the provider name `Main` has 'M' in it; use lower-case letters, digits and `-`, and start with a letter or digit)
-    11:8 bad_value: `kind` has to be one of `anthropic`, `openai`, `scripted` and `wasm` (did you mean "openai"?)
+    11:8 bad_value: `kind` has to be one of `anthropic`, `ollama`, `openai`, `scripted` and `wasm` (did you mean "openai"?)
     12:1 missing_key: `script` is missing from [providers.two] (in here)
     17:26 out_of_range: `input` has to be between 0 and 1000000 (out of range)
     19:15 wrong_type: `usd_per_day` has to be a number (this is a string)
     21:18 out_of_range: `revisions_kept` has to be between 1 and 10000 (out of range)
     22:2 unknown_key: there is no key `secrets` at the top of this file (unknown)
+    "#);
+}
+
+#[test]
+fn a_dialect_is_read_and_its_mistakes_are_said() {
+    let text = r#"
+[workspace]
+name = "w"
+[providers.one]
+kind = "ollama"
+[providers.one.dialect]
+tokens_field = "max_completion_tokens"
+system = "user"
+tools = false
+key_header = "api-key"
+"#;
+    let manifest = WorkspaceManifest::parse(&path("caxton.toml"), text).expect("a manifest");
+    let provider = manifest.providers.values().next().expect("one");
+    assert_eq!(
+        serde_json::to_string(provider).expect("json"),
+        r#"{"kind":"ollama","base_url":null,"api_key":null,"model":null,"timeout":"1m","fallback":[],"prices":{},"dialect":{"tokens_field":"max_completion_tokens","tools":false,"system":"user","key_header":"api-key"}}"#
+    );
+    let text = r#"
+[workspace]
+name = "w"
+[providers.one]
+kind = "openai"
+[providers.one.dialect]
+system = "two"
+max_tokens = 5
+temprature = false
+[providers.two]
+kind = "anthropic"
+[providers.two.dialect]
+stream_usage = false
+key_header = "x:y"
+[providers.three]
+kind = "scripted"
+script = "prompts/s.toml"
+dialect = { tools = false }
+"#;
+    let found = WorkspaceManifest::parse(&path("caxton.toml"), text).expect_err("errors");
+    assert_snapshot!(short(&found), @r#"
+    7:10 bad_value: `system` has to be one of `many`, `one` and `user` (not one of them)
+    8:1 unknown_key: there is no key `max_tokens` in [dialect] (this belongs elsewhere: under [llm] in an agent's file)
+    9:1 unknown_key: there is no key `temprature` in [dialect] (did you mean `temperature`?)
+    13:1 unknown_key: there is no key `stream_usage` in [dialect] (unknown)
+    14:14 bad_value: `key_header` has to be the name of a header (letters, digits and `-`)
+    18:1 unknown_key: there is no key `dialect` in [providers.three] (unknown)
     "#);
 }

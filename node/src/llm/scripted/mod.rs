@@ -16,8 +16,11 @@
 //! say = "The mean is {{ask_capability/mean}}."
 //! ```
 
+mod check;
+
 use std::sync::Arc;
 
+pub use check::check;
 use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::Value;
@@ -135,7 +138,7 @@ impl Scripted {
         }
         let finish = if calls.is_empty() { Finish::Stop } else { Finish::Calls };
         let usage = usage_guess(request, &text, &calls);
-        Ok(Reply { text, calls, usage, finish, model: request.model.clone() })
+        Ok(Reply { text, calls, usage, finish, model: request.model.clone(), echo: None })
     }
 }
 
@@ -253,8 +256,14 @@ mod tests {
 
     fn ask(messages: Vec<Message>) -> Result<Reply, Error> {
         let script = Script::parse("s.toml", SCRIPT).expect("a script");
-        let request =
-            ChatRequest { model: "s.toml".into(), messages, tools: Vec::new(), temperature: None, tokens_max: None };
+        let request = ChatRequest {
+            model: "s.toml".into(),
+            messages,
+            tools: Vec::new(),
+            temperature: None,
+            tokens_max: None,
+            needs_tools: false,
+        };
         Scripted::new("s.toml", script.into()).reply(&request)
     }
 
@@ -262,7 +271,7 @@ mod tests {
         let call = ToolCall { id: "1".into(), tool: "read".into(), arguments: "{}".into() };
         vec![
             Message::user("chart it"),
-            Message::Assistant { text: String::new(), calls: vec![call] },
+            Message::Assistant { text: String::new(), calls: vec![call], echo: None },
             Message::Tool { call: "1".into(), tool: "read".into(), text: text.into(), failed },
         ]
     }
