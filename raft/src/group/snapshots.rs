@@ -111,13 +111,13 @@ impl Due {
     }
 
     /// A snapshot that ends with `last` is begun. Says the last entry that the log need not keep once it is
-    /// on disk.
+    /// on disk, 0 for none.
     pub fn begun(&mut self, last: Option<LogId>) -> u64 {
         let last = index(last);
         self.at = last + wait_after(last, self.lengths.entries);
         self.bytes = 0;
         self.bytes_at = wait_after(self.signals.length.load(Ordering::Relaxed), self.lengths.bytes);
-        self.tail.first().map_or(last, |first| first.saturating_sub(1))
+        self.tail.dropped
     }
 
     /// A snapshot that ends with `last` and has so many bytes was installed: the log begins anew behind it.
@@ -134,6 +134,9 @@ struct Tail {
     /// Their indexes and bytes.
     entries: VecDeque<(u64, u64)>,
     bytes: u64,
+    /// The last one that was dropped because there were too many; 0 for none. What was applied before the group was opened is
+    /// not known here, and was bounded when the snapshot before was made.
+    dropped: u64,
 }
 
 impl Tail {
@@ -141,13 +144,10 @@ impl Tail {
         self.entries.push_back((index, bytes));
         self.bytes = self.bytes.saturating_add(bytes);
         while self.entries.len() as u64 > lengths.kept_entries || self.bytes > lengths.kept_bytes {
-            let Some((_, bytes)) = self.entries.pop_front() else { break };
+            let Some((dropped, bytes)) = self.entries.pop_front() else { break };
+            self.dropped = dropped;
             self.bytes = self.bytes.saturating_sub(bytes);
         }
-    }
-
-    fn first(&self) -> Option<u64> {
-        self.entries.front().map(|(index, _)| *index)
     }
 }
 
@@ -183,6 +183,7 @@ pub fn start(raft: &Raft, signals: Signals) -> JoinHandle<()> {
 async fn purge(raft: &Raft, made: Made) -> Result<(), openraft::error::Fatal<u64>> {
     let known = raft.metrics().wait_for(|now| now.snapshot >= made.last).await.map(drop);
     match known {
+        Ok(()) if made.purge == 0 => Ok(()),
         Ok(()) => raft.trigger().purge_log(made.purge).await,
         Err(_) => Err(openraft::error::Fatal::Stopped),
     }
@@ -263,7 +264,7 @@ mod tests {
     #[test]
     fn a_snapshot_leaves_entries_behind_it_within_bounds_of_number_and_bytes() {
         let mut due = Due::new(LENGTHS, at(100), 0);
-        assert_eq!(due.begun(at(100)), 100, "nothing of the log is known");
+        assert_eq!(due.begun(at(100)), 0, "nothing of the log is known");
         for index in 101..=110 {
             entry(&mut due, index, 10);
         }
