@@ -19,6 +19,8 @@ pub mod manifest;
 
 pub mod log;
 
+pub mod memory;
+
 pub mod peer;
 
 pub use digest::Digest;
