@@ -89,22 +89,22 @@ impl Keywords {
     pub fn add(&mut self, slot: Slot, counts: &HashMap<Box<str>, u32>, length: u16) -> Box<[u32]> {
         self.live += 1;
         self.length += u64::from(length);
-        let mut note = |(word, count): (&Box<str>, &u32)| {
+        let mut note = |word: &str, count: u32| {
             let number = match self.numbers.get(word) {
                 Some(number) => *number,
                 None => {
                     self.words.push(Word::default());
                     let number = self.words.len() as u32 - 1;
-                    self.numbers.insert(word.clone(), number);
+                    self.numbers.insert(word.into(), number);
                     number
                 }
             };
             let word = &mut self.words[number as usize];
             word.live += 1;
-            word.postings.push(Posting::new(slot, *count));
+            word.postings.push(Posting::new(slot, count));
             number
         };
-        counts.iter().map(&mut note).collect()
+        counts.iter().map(|(word, count)| note(word, *count)).collect()
     }
 
     /// Forgets a memory's words; its postings go when the index is made smaller.

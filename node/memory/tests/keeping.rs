@@ -236,7 +236,7 @@ fn a_snapshot_put_elsewhere_is_the_same_and_ranks_the_same() {
     let mut store = Store::new();
     store.run(Action::Remember {
         entities: vec![entity(subject("ann"), "Ann", "person")],
-        memories: (0..50).map(|number| named(number, &format!("text of {number}"), number as i64 * 10)).collect(),
+        memories: (0..50_u128).map(|number| named(number, &format!("text of {number}"), number as i64 * 10)).collect(),
         relations: vec![relation(1, subject("ann"), "Ann", "knows", "Bob")],
     });
     store.run(Action::Edit(Edit { importance: Some(90), ..Edit::of(id(3)) }));
