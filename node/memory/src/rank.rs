@@ -66,6 +66,11 @@ impl Parts {
         self.words + self.meaning + self.neighbours + self.episode + self.recency + self.importance
     }
 
+    /// What the search has to do with it: age and importance alone make no hit.
+    pub fn relevance(&self) -> f32 {
+        self.words + self.meaning + self.neighbours + self.episode
+    }
+
     /// How well the memory itself fits, from 0 to 1, whatever is around it.
     pub fn similarity(&self) -> f32 {
         (self.words + self.meaning).clamp(0.0, 1.0)

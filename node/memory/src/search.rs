@@ -180,7 +180,7 @@ struct Search<'a> {
 impl Index {
     /// Searches what the permit lets through. The connection gives exact vectors; where it has none, near ones are used.
     pub fn search(&self, db: &Connection, permit: &Permit, query: &Query<'_>) -> Result<Found> {
-        let (words, needle, mut found) = self.prepare(permit, query);
+        let (words, needle, mut found) = self.prepare(query);
         let Some(shelf) = self.of(permit.workspace()) else { return Ok(found) };
         let search = Search::new(shelf, permit, query, needle);
         found.searched = search.allowed.count as u64;
@@ -193,7 +193,7 @@ impl Index {
             let scored = search.scored(matches);
             let exact = self.exact(db, &search, matches, scored)?;
             let limit = query.limit.min(HITS_MAX);
-            let fits = |hit: &Hit| hit.similarity >= query.min_similarity && hit.score > 0.0;
+            let fits = |hit: &Hit| hit.similarity >= query.min_similarity && hit.parts.relevance() > 0.0;
             found.hits =
                 exact.into_iter().map(|(slot, parts)| search.hit(slot, parts)).filter(fits).take(limit).collect();
             Ok(found)
@@ -202,7 +202,7 @@ impl Index {
 
     /// Searches the conversations that memories come from: which of them is about this.
     pub fn search_episodes(&self, permit: &Permit, query: &Query<'_>) -> Result<Episodes> {
-        let (words, needle, found) = self.prepare(permit, query);
+        let (words, needle, found) = self.prepare(query);
         let mut episodes = Episodes { episodes: Vec::new(), words: found.words, meaning: found.meaning };
         let Some(shelf) = self.of(permit.workspace()) else { return Ok(episodes) };
         let search = Search::new(shelf, permit, query, needle);
@@ -218,7 +218,7 @@ impl Index {
     }
 
     /// The words and the vector of a search, and whether they can be used.
-    fn prepare(&self, permit: &Permit, query: &Query<'_>) -> (Vec<String>, Option<Needle>, Found) {
+    fn prepare(&self, query: &Query<'_>) -> (Vec<String>, Option<Needle>, Found) {
         let mut words: Vec<String> = Vec::new();
         self.words().each(query.text, |word| {
             if words.len() < QUERY_WORDS_MAX && !words.iter().any(|known| known == word) {
@@ -232,7 +232,6 @@ impl Index {
             (true, true) => Half::Used,
             (true, false) => Half::Unusable,
         };
-        let _ = permit;
         let found = Found {
             hits: Vec::new(),
             words: half(query.mode != Mode::Meaning, !words.is_empty()),
@@ -446,7 +445,7 @@ impl<'a> Search<'a> {
                 let conversation = self.shelf.episodes.name(episode).to_owned();
                 Some(Episode { conversation, score, best: self.hit(slot, parts) })
             })
-            .filter(|episode| episode.best.similarity >= self.query.min_similarity)
+            .filter(|it| it.best.similarity >= self.query.min_similarity && it.best.parts.relevance() > 0.0)
             .collect();
         all.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.conversation.cmp(&b.conversation)));
         all.truncate(self.query.limit.min(HITS_MAX));

@@ -199,7 +199,7 @@ fn what_is_too_large_or_strange_is_refused_and_the_rest_is_kept() {
         memory(6, subject("ann"), " \n"),
         NewMemory { sources: vec![], ..memory(7, subject("ann"), "from nowhere") },
         NewMemory { valid_to_ms: Some(1), ..memory(8, subject("ann"), "ends before it begins") },
-        memory(9, subject(""), "nobody's"),
+        memory(9, subject("\n"), "nobody's"),
         memory(10, subject("ann"), "\u{1F600} \u{5e9}\u{5dc}\u{5d5}\u{5dd} \u{6771}\u{4eac} e\u{301}"),
     ]);
     let refused = fates.iter().filter(|fate| matches!(fate, Fate::Refused(_))).count();
@@ -215,16 +215,17 @@ fn what_is_too_large_or_strange_is_refused_and_the_rest_is_kept() {
 #[test]
 fn fifty_thousand_memories_of_one_word_are_found_and_made_smaller() {
     let mut store = Store::new();
-    for thousand in 0..50 {
-        let one =
-            |number| memory(thousand * 1_000 + number, Scope::Conversation(format!("c{number}-{thousand}")), "word");
+    for thousand in 0..50_u128 {
+        let one = |number: u128| {
+            memory(thousand * 1_000 + number, Scope::Conversation(format!("c{number}-{thousand}")), "word")
+        };
         store.remember((0..1_000).map(one).collect());
     }
     let found = store.found(&store.all(), "word", |query| query.limit = 20);
     assert_eq!((found.hits.len(), found.searched, found.meaning), (20, 50_000, Half::Used));
     // Equal scores are told apart by id, so that every node gives the same.
     assert_eq!(found.hits[0].id, id(0));
-    for number in 0..40 {
+    for number in 0..40_u128 {
         store.forget(Forget::Memories((number * 1_000..(number + 1) * 1_000).map(id).collect()));
     }
     let found = store.found(&store.all(), "word", |query| query.limit = 20);

@@ -41,9 +41,9 @@ fn build(kept: &[Kept], forgotten: &BTreeSet<usize>) -> Store {
             position: number as u32,
         };
         NewMemory {
-            sources: vec![Source { origin: turn, at_ms: 1, untrusted: number % 3 == 0 }],
+            sources: vec![Source { origin: turn, at_ms: 1, untrusted: number.is_multiple_of(3) }],
             metadata: tagged.then(|| "{\"tag\":{\"of\":[\"x\",\"y\"]}}".to_owned()),
-            entity: (number % 4 == 0).then(|| "Ann".to_owned()),
+            entity: number.is_multiple_of(4).then(|| "Ann".to_owned()),
             ..memory(number as u128, scopes()[*scope].clone(), &format!("{} {number}", text.join(" ")))
         }
     };

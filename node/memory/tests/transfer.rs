@@ -33,8 +33,8 @@ fn import(store: &mut Store, reader: &mut Reader, lines: &[String]) -> Vec<Outco
 fn an_import_elsewhere_gives_the_same_ids_and_the_same_ranking() {
     let mut store = Store::new();
     let one = |number: u128| NewMemory {
-        name: (number % 5 == 0).then(|| "home".to_owned()),
-        entity: (number % 2 == 0).then(|| "Ann".to_owned()),
+        name: number.is_multiple_of(5).then(|| "home".to_owned()),
+        entity: number.is_multiple_of(2).then(|| "Ann".to_owned()),
         metadata: Some(format!("{{\"number\":{number}}}")),
         valid_from_ms: number as i64,
         ..memory(number, subject("ann"), &format!("the text of number {number}"))
@@ -115,9 +115,10 @@ fn memories_of_mem0_and_items_of_langgraph_are_read() {
     let of = |text: &str| all.iter().map(|it| &it.what).find(|it| it.text.contains(text)).unwrap().clone();
     let (bank, chess) = (of("bank"), of("chess"));
     assert_eq!((bank.scope, bank.created_ms), (subject("ann"), 1_751_389_200_000));
-    assert_eq!(bank.metadata.as_deref(), Some(r#"{"categories":["work"],"type":"job"}"#));
+    let parsed = |metadata: Option<String>| serde_json::from_str::<serde_json::Value>(&metadata.unwrap()).unwrap();
+    assert_eq!(parsed(bank.metadata), serde_json::json!({"categories": ["work"], "type": "job"}));
     assert_eq!((chess.scope, chess.created_ms), (Scope::Workspace, 1_751_364_000_000));
-    assert_eq!(chess.metadata.as_deref(), Some(r#"{"level":3,"namespace":["memories","bob"]}"#));
+    assert_eq!(parsed(chess.metadata), serde_json::json!({"level": 3, "namespace": ["memories", "bob"]}));
 }
 
 #[test]

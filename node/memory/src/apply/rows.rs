@@ -214,6 +214,12 @@ pub(crate) fn write_sources(db: &Connection, owner: Owner, row: i64, sources: &[
                 source.untrusted
             ])?;
     }
+    // A source that was forgotten leaves a gap, so that an old number may lie beyond the last new one.
+    db.prepare_cached("DELETE FROM memory_source WHERE owner = ?1 AND row = ?2 AND number >= ?3")?.execute(params![
+        owner as i64,
+        row,
+        sources.len() as i64
+    ])?;
     Ok(())
 }
 
