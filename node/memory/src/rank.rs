@@ -4,8 +4,8 @@
 //! rare ones counting more, and the cosine of the angle between the two vectors. So scores of two searches, of two
 //! workspaces and of two nodes compare, and a threshold means something.
 //!
-//! The weights were chosen on public data that no test here asks: turns and sessions of dialogues in folds by conversation,
-//! and confirmed on two sets of abstracts. docs/memory.md has the figures and how to repeat them.
+//! The weights are round numbers from the middle of a plateau that a prototype of this ranking showed on dialogues (LoCoMo) and
+//! abstracts (Cranfield). `benches/src/bin/memory` measures this one, each conversation by itself.
 
 /// How much each part of a score counts.
 #[derive(Debug, Clone, Copy, PartialEq)]
