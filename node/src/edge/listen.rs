@@ -42,9 +42,7 @@ const PLAIN_READS_MAX: usize = 64;
 pub enum BindError {
     /// Another process has it.
     #[error("the address {address} is in use by another process")]
-    InUse {
-        address: SocketAddr,
-    },
+    InUse { address: SocketAddr },
     #[error("cannot listen on {address}")]
     Io {
         address: SocketAddr,
