@@ -28,6 +28,7 @@ use futures::future::{join_all, try_join_all};
 use self::log::Turn;
 use crate::affinity;
 use crate::llm::Message;
+pub use crate::time::rfc3339;
 pub use db::OpenError as DatabaseError;
 pub use machine::State;
 pub use read::{Documents, ReadError, Summary};
@@ -122,12 +123,6 @@ impl Conversations {
         })
         .await
     }
-}
-
-/// A moment for people and programs: RFC 3339 in UTC.
-pub fn rfc3339(unix_ms: u64) -> String {
-    let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 /// A conversation's id from outside; the error says what one looks like.

@@ -64,7 +64,7 @@ impl Shard {
     /// Opens the shard's state in `dir`, and its group.
     pub async fn open(dir: &Path, groups: &Groups, id: GroupId, birth: Birth) -> Result<Shard, OpenError> {
         let file = dir.join(format!("shard-{}.db", id.0));
-        let state = match tokio::task::spawn_blocking(move || State::open(&file)).await {
+        let state = match crate::tasks::blocking(move || State::open(&file)).await {
             Ok(opened) => opened?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
@@ -125,7 +125,7 @@ impl Shard {
         read: impl FnOnce(&State) -> Result<R, ReadError> + Send + 'static,
     ) -> Result<R, ReadError> {
         let state = Arc::clone(&self.state);
-        match tokio::task::spawn_blocking(move || read(&state)).await {
+        match crate::tasks::blocking(move || read(&state)).await {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
@@ -227,11 +227,7 @@ fn pieces(text: &str) -> Vec<&str> {
     let mut pieces = Vec::new();
     let mut rest = text;
     loop {
-        let mut end = rest.len().min(PIECES_BYTES_MAX);
-        while !rest.is_char_boundary(end) {
-            end -= 1;
-        }
-        let (piece, after) = rest.split_at(end);
+        let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECES_BYTES_MAX));
         pieces.push(piece);
         rest = after;
         if rest.is_empty() {
@@ -246,10 +242,7 @@ fn shorten(message: &mut Message) {
         && text.len() > RESULT_BYTES_KEPT
     {
         let bytes = text.len();
-        let mut end = RESULT_BYTES_KEPT;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
+        let end = text.floor_char_boundary(RESULT_BYTES_KEPT);
         text.truncate(end);
         text.push_str(&format!("\n[{end} of {bytes} bytes kept]"));
     }

@@ -33,6 +33,7 @@ pub mod scripted;
 pub mod sse;
 mod template;
 
+pub use crate::errors::chain as reasons;
 pub use anthropic::Anthropic;
 pub use budget::{Account, Budgets};
 pub use cassette::{Exchange, Player, Tape};
@@ -221,7 +222,7 @@ impl Reply {
         self.usage.input = self.usage.input.min(limits::USAGE_TOKENS_MAX);
         self.usage.output = self.usage.output.min(limits::USAGE_TOKENS_MAX);
         self.calls.truncate(limits::CALLS_MAX);
-        let cut = |text: &mut String| text.truncate(limits::cut_to(text, limits::NAME_BYTES_MAX).len());
+        let cut = |text: &mut String| text.truncate(crate::text::head(text, limits::NAME_BYTES_MAX).len());
         self.calls.iter_mut().for_each(|call| cut(&mut call.tool));
         cut(&mut self.model);
         self
@@ -288,12 +289,6 @@ fn whole_number(value: &Value) -> Option<u64> {
 
 fn calls_bytes(calls: &[ToolCall]) -> usize {
     calls.iter().map(|call| call.tool.len() + call.arguments.len()).sum()
-}
-
-/// An error and its causes in one line, outermost first.
-pub fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

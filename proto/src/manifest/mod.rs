@@ -21,6 +21,8 @@ pub mod address;
 
 pub mod units;
 
+mod limits;
+
 mod read;
 
 pub use agent::AgentManifest;
