@@ -166,6 +166,11 @@ impl TurnLog {
         self.note(LogLine { agent, ..line("waiting", tools.join(", ")) });
     }
 
+    /// Notes that somebody stopped the turn.
+    pub fn stopped(&self, by: &str) {
+        self.note(line("stopped", format!("by {by}")));
+    }
+
     /// Notes how the turn ended.
     pub fn ended(&self, agent: &str, failure: Option<String>, tokens: u64, duration_ms: u64) {
         let (event, failed) = if failure.is_some() { ("failed", true) } else { ("answered", false) };

@@ -4,6 +4,8 @@
 //! server one minor version apart understand each other. Blobs travel in the frames of [`frame`]: `PUT .../artifacts`
 //! takes them, `POST .../artifacts/fetch` and `POST .../tree/nodes` answer with them, in the order asked for.
 
+pub mod paths;
+
 pub mod deployment;
 
 pub mod frame;

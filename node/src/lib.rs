@@ -8,11 +8,11 @@ pub mod client;
 
 pub mod api;
 
-pub mod problem;
-
 pub mod config;
 
-pub mod auth;
+pub mod authn;
+
+pub mod authz;
 
 pub mod secrets;
 
@@ -32,7 +32,9 @@ pub mod telemetry;
 
 pub mod tasks;
 
-pub mod http;
+pub mod edge;
+
+pub mod app;
 
 pub mod node;
 

@@ -6,6 +6,8 @@ mod peer_port;
 
 mod open;
 
+mod parts;
+
 mod work;
 
 use std::fs::File;
@@ -13,20 +15,21 @@ use std::io::{Read, Seek, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use caxton_raft::{Groups, NodeIdentity};
 pub use error::StartError;
 use open::{Opened, Start};
+pub use parts::Parts;
 use peer_port::PeerPort;
 use tracing::{info, warn};
 
 use crate::backup::audit;
 use crate::cluster::join::{self, Introduction};
 use crate::config::Config;
+use crate::edge::listen::{self, BindError};
 use crate::files::{private_dir, write_private};
-use crate::http::Services;
-use crate::http::listen::{self, BindError};
 use crate::tasks::{self, Failure, TaskFailed, Tasks};
 use crate::tls;
 
@@ -38,9 +41,10 @@ pub struct Node {
     addr: SocketAddr,
     url: String,
     peer_address: Option<String>,
-    services: Services,
+    parts: Arc<Parts>,
     groups: Groups,
     edges: Tasks,
+    turns: Tasks,
     workers: Tasks,
     door: Tasks,
     failure: Failure,
@@ -68,17 +72,17 @@ impl Node {
         }
         let failure = Failure::default();
         let (edges, workers) = (Tasks::new(failure.clone()), Tasks::new(failure.clone()));
-        let door = Tasks::new(failure.clone());
-        let start = Start { config, started, stop: edges.stop_token(), identity, own, port, sentences };
-        let Opened { services, groups, pins, replicas, service, facts, hearsay, api } =
-            open::open(start, &door).await?;
-        work::start_workers(&workers, &services, pins, replicas);
-        work::start_cluster(&workers, &services, service, facts, hearsay);
-        work::start_edges(&edges, &services, listener, &api)?;
+        let (turns, door) = (Tasks::new(failure.clone()), Tasks::new(failure.clone()));
+        let start =
+            Start { config, started, stop: edges.stop_token(), identity, own, port, sentences, turns: turns.clone() };
+        let Opened { parts, services, groups, pins, service, facts, hearsay, api } = open::open(start, &door).await?;
+        work::start_workers(&workers, &parts, pins);
+        work::start_cluster(&workers, &parts, service, facts, hearsay);
+        work::start_edges(&edges, &parts, services, listener, &api)?;
         let announced = announce(&dir, &url)?;
-        let peer_address = services.cluster.status().peer_address;
-        info!(%url, peers = peer_address.as_deref().unwrap_or("none"), node = %services.identity.node, data_dir = %dir.display(), ms = started.elapsed().as_millis() as u64, "started");
-        Ok(Node { addr, url, peer_address, services, groups, edges, workers, door, failure, announced, lock })
+        let peer_address = parts.cluster.status().peer_address;
+        info!(%url, peers = peer_address.as_deref().unwrap_or("none"), node = %parts.identity.node, data_dir = %dir.display(), ms = started.elapsed().as_millis() as u64, "started");
+        Ok(Node { addr, url, peer_address, parts, groups, edges, turns, workers, door, failure, announced, lock })
     }
 
     /// Where the API listens.
@@ -96,19 +100,19 @@ impl Node {
         self.peer_address.as_deref()
     }
 
-    /// What the handlers work with.
-    pub fn services(&self) -> &Services {
-        &self.services
+    /// What it is made of.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// Waits until `/ready` would say yes, for at most `wait`; says whether it does.
     pub async fn ready(&self, wait: Duration) -> bool {
-        let mut settled = self.services.catalogs.settled();
-        let mut members = self.services.log.group().members();
-        let own = self.services.identity.node;
+        let mut settled = self.parts.catalogs.settled();
+        let mut members = self.parts.log.group().members();
+        let own = self.parts.identity.node;
         let all = async {
             let mut leads = true;
-            for group in self.services.cluster.groups().values() {
+            for group in self.parts.cluster.groups().values() {
                 leads &= group.status().wait_for(|status| status.leader.is_some()).await.is_ok();
             }
             // Nothing that was borrowed is held on to while something else is waited for: its writer would wait as well.
@@ -129,23 +133,25 @@ impl Node {
     /// Hands over what it leads, refuses new requests, lets the others end, leaves gossip, stops the tasks, then the
     /// log, and closes the stores.
     pub async fn stop(self) {
-        let Node { services, groups, edges, workers, door, announced, lock, .. } = self;
+        let Node { parts, groups, edges, turns, workers, door, announced, lock, .. } = self;
         if let Err(error) = std::fs::remove_file(&announced) {
             warn!(%error, file = %announced.display(), "the address could not be taken back");
         }
-        services.cluster.drain().await;
+        parts.cluster.drain().await;
         // The edge drains by itself within `stop.grace`; what is on top is for closing the connections.
-        edges.stop(services.config.stop.grace + TASKS_GRACE).await;
+        edges.stop(parts.config.stop.grace + TASKS_GRACE).await;
+        // Whoever waits for them is gone. They go on where the next leader takes them up, or when this node is back.
+        turns.stop(Duration::ZERO).await;
         workers.stop(TASKS_GRACE).await;
         door.stop(TASKS_GRACE).await;
-        services.log.shutdown().await;
-        services.invoker.conversations().shutdown().await;
-        let artifacts = services.artifacts.clone();
+        parts.log.shutdown().await;
+        parts.invoker.conversations().shutdown().await;
+        let artifacts = parts.artifacts.clone();
         _ = tasks::blocking(move || artifacts.flush()).await;
         // A connection or a job on a blocking thread may hold a store for a moment longer. Whoever opens the data
         // directory next must not meet its lock.
-        let stores = (groups.closed(), services.artifacts.closed(), services.invoker.conversations().closed());
-        drop((services, groups));
+        let stores = (groups.closed(), parts.artifacts.closed(), parts.invoker.conversations().closed());
+        drop((parts, groups));
         let closed = async { tokio::join!(stores.0, stores.1, stores.2) };
         if tokio::time::timeout(TASKS_GRACE, closed).await.is_err() {
             warn!("a store is still in use; it closes when this process ends");

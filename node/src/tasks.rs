@@ -23,7 +23,6 @@ use crate::errors::chain;
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the task `{task}` {what}")]
 pub struct TaskFailed {
-    /// Its name.
     pub task: &'static str,
     /// What became of it, with the causes.
     pub what: String,

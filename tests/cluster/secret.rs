@@ -112,7 +112,7 @@ async fn the_founder_is_a_member_before_anybody_else_is() {
     let (bind, file) = (format!("cluster.bind={address}"), format!("cluster.secret_file={}", text(&path)));
     let bench = Bench::new(&[&bind, &file, "cluster.found=true"]).await;
     let reply = tokio::time::timeout(DEADLINE, pressing).await.expect("in time").expect("let in");
-    let own = bench.node.services().identity.node.0;
+    let own = bench.node.parts().identity.node.0;
     let founder = reply.members.iter().find(|member| member.node == own);
     assert_eq!(founder.map(|it| it.peer_address.as_str()), Some(address.as_str()), "{:?}", reply.members);
     bench.stop().await;

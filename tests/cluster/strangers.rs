@@ -13,7 +13,7 @@ const STRANGER: NodeId = NodeId(0xbad);
 
 /// Peers of a node `id` whose authority is the one in `tls`.
 fn peers(bench: &Bench, tls: &std::path::Path, id: NodeId) -> (Peers, NodeId) {
-    let identity = bench.node.services().identity.clone();
+    let identity = bench.node.parts().identity.clone();
     let own = Certified { cluster: identity.cluster, node: id };
     let credentials = Credentials::open(tls.to_owned(), own).expect("a certificate");
     let book = Book::open(tls);
@@ -27,7 +27,7 @@ async fn a_node_cannot_speak_for_another_and_nobody_without_a_certificate_for_an
     let bench = Bench::new(&["cluster.bind=127.0.0.1:0"]).await;
     let (peers, node) = peers(&bench, &bench.dir.path().join("tls"), STRANGER);
     let mut client = peers.client(node).await.expect("a certificate of the cluster is let in");
-    let cluster = bench.node.services().identity.cluster.to_string();
+    let cluster = bench.node.parts().identity.cluster.to_string();
     let hello = |node: u64, to: u64, version: &str| HelloRequest {
         cluster: cluster.clone(),
         node,
@@ -75,7 +75,7 @@ async fn a_certificate_of_another_authority_is_not_let_in_even_when_it_knows_our
     let bench = Bench::new(&["cluster.bind=127.0.0.1:0"]).await;
     // It trusts our authority, and its own certificate is signed by a key of its own.
     let elsewhere = tempfile::tempdir().expect("a folder");
-    let identity = bench.node.services().identity.clone();
+    let identity = bench.node.parts().identity.clone();
     let own = Certified { cluster: identity.cluster, node: STRANGER };
     Credentials::open(elsewhere.path().to_owned(), own).expect("an authority");
     std::fs::copy(bench.dir.path().join("tls/ca.pem"), elsewhere.path().join("ca.pem")).expect("copied");

@@ -50,13 +50,13 @@ fn versions() -> Vec<(String, bool)> {
 
 /// What the node `id` shows, certified by the authority of the bench's node.
 fn credentials(bench: &Bench, id: NodeId) -> Credentials {
-    let own = Certified { cluster: bench.node.services().identity.cluster, node: id };
+    let own = Certified { cluster: bench.node.parts().identity.cluster, node: id };
     Credentials::open(bench.dir.path().join("tls"), own).expect("a certificate")
 }
 
 /// A connection to the bench's node with a certificate of its cluster, on which nothing was said yet.
 async fn connection(bench: &Bench) -> PeerClient<Channel> {
-    let config = Arc::new(credentials(bench, OTHER).client(bench.node.services().identity.node).expect("settings"));
+    let config = Arc::new(credentials(bench, OTHER).client(bench.node.parts().identity.node).expect("settings"));
     let address = bench.node.peer_address().expect("an address").to_owned();
     let connector = tower::service_fn(move |_| {
         let (config, address) = (Arc::clone(&config), address.clone());
@@ -73,7 +73,7 @@ async fn connection(bench: &Bench) -> PeerClient<Channel> {
 #[tokio::test]
 async fn a_caller_of_another_version_is_refused_and_one_minor_apart_is_not() {
     let bench = Bench::new(&["cluster.bind=127.0.0.1:0"]).await;
-    let identity = bench.node.services().identity.clone();
+    let identity = bench.node.parts().identity.clone();
     for (version, allowed) in versions() {
         let mut client = connection(&bench).await;
         let hello = HelloRequest {
@@ -114,7 +114,7 @@ fn hello_of(version: &str, cluster: String) -> Response<Body> {
 #[tokio::test]
 async fn a_node_that_is_called_and_has_another_version_is_left_alone_and_one_minor_apart_is_not() {
     let bench = Bench::new(&["cluster.bind=127.0.0.1:0"]).await;
-    let cluster = bench.node.services().identity.cluster.to_string();
+    let cluster = bench.node.parts().identity.cluster.to_string();
     for (version, allowed) in versions() {
         let (folder, stop) = (tempfile::tempdir().expect("a folder"), CancellationToken::new());
         let peers = |id: NodeId| {

@@ -63,7 +63,7 @@ impl Reader {
 
 /// Puts an empty workspace live once more, and gives the event's id.
 async fn deploy(bench: &Bench, workspace: &str) -> u64 {
-    let log = &bench.node.services().log;
+    let log = &bench.node.parts().log;
     let workspace: caxton_proto::WorkspaceId = workspace.parse().expect("a name");
     let parent = log.read(|state| state.workspace(&workspace).map_or(Revision::NONE, |workspace| workspace.live()));
     let root = caxton_proto::tree::Tree::default().root();

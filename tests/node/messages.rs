@@ -29,8 +29,14 @@ fn example() -> Content {
     content.file("caxton.toml", settings.replace("name = \"csv-to-chart\"", "name = \"demo\""))
 }
 
+/// The same, with a tool that waits for a person.
+pub fn gated() -> Content {
+    let fetcher = include_str!("../../node/examples/csv-to-chart/agents/data-fetcher.toml");
+    example().file("agents/data-fetcher.toml", format!("{fetcher}\n[approval]\ntools = [\"csv-reader\"]\n"))
+}
+
 /// One agent without tools, which says what its script says.
-fn talker(script: &str, more: &str) -> Content {
+pub fn talker(script: &str, more: &str) -> Content {
     let agent = "[agent]\nname = \"talker\"\ndescription = \"talks\"\n[capabilities]\npatterns = [\"talk about the weather\"]\n";
     let settings = "[workspace]\nname = \"demo\"\n[providers.s]\nkind = \"scripted\"\nscript = \"prompts/s.toml\"\n";
     Content::default()
@@ -39,13 +45,13 @@ fn talker(script: &str, more: &str) -> Content {
         .file("caxton.toml", settings)
 }
 
-async fn with(content: &Content) -> Bench {
+pub async fn with(content: &Content) -> Bench {
     let bench = Bench::new(&[]).await;
     bench.deploy(content, 0, &Content::default(), "first").await;
     bench
 }
 
-fn chart() -> Value {
+pub fn chart() -> Value {
     json!({
         "text": "Draw a chart of sales by quarter",
         "attachments": [{ "name": "sales.csv", "media_type": "text/csv", "text": CSV }],
@@ -180,10 +186,7 @@ async fn what_cannot_be_answered_says_why() {
 
 #[tokio::test]
 async fn an_approval_waits_over_a_restart() {
-    let gated = example();
-    let fetcher = include_str!("../../node/examples/csv-to-chart/agents/data-fetcher.toml");
-    let gated = gated.file("agents/data-fetcher.toml", format!("{fetcher}\n[approval]\ntools = [\"csv-reader\"]\n"));
-    let bench = with(&gated).await;
+    let bench = with(&gated()).await;
     let mut message = chart();
     message["conversation"] = json!("c-1");
     message["idempotency_key"] = json!("k-1");

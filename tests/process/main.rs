@@ -24,4 +24,7 @@ mod openai;
 mod terminal;
 
 mod asking;
+
+mod origins;
+
 mod backup;

@@ -130,7 +130,7 @@ impl Workspace {
     /// Runs a command here, against the node of the place's data directory.
     pub fn run(&self, args: &[&str]) -> Ran {
         let mut command = caxton(&self.root);
-        command.current_dir(&self.root).arg("--data-dir").arg(&self.data).args(args);
+        command.current_dir(&self.root).env("CAXTON_DATA_DIR", &self.data).args(args);
         Ran::of(command.output().expect("the binary runs"))
     }
 

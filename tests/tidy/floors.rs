@@ -14,7 +14,7 @@ pub const NODE: [&[&str]; 11] = [
     // The composition root.
     &["node"],
     // Protocols, which map and only map.
-    &["edge", "http", "problem"],
+    &["edge"],
     // What can be asked of a node, by whom.
     &["app"],
     // The walks.
@@ -25,7 +25,7 @@ pub const NODE: [&[&str]; 11] = [
     &["conversations", "memory", "mailbox", "audit"],
     &["shard"],
     // Who belongs, and who may.
-    &["cluster", "peers", "replicas", "tls", "trust", "secrets", "auth", "authn", "authz", "limits", "affinity"],
+    &["cluster", "peers", "replicas", "tls", "trust", "secrets", "authn", "authz", "limits", "affinity"],
     // The ground.
     &["api", "activity", "catalog", "artifacts", "config", "telemetry", "tasks", "time", "files", "text", "errors"],
 ];
@@ -35,7 +35,6 @@ pub const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("api", "llm", "a token count of the API is the model's, until the shard's documents have types of their own"),
     ("conversations", "agent", "the shard's log holds the agent's types, until its documents have types of their own"),
     ("conversations", "llm", "the shard's log holds the model's types, until its documents have types of their own"),
-    ("deploy", "problem", "the errors of a deployment map to problems at the edge, once that is there"),
 ];
 
 /// What is wrong with the uses of modules by each other.

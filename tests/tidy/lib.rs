@@ -27,16 +27,13 @@ const DOC_WORDS_MIN: usize = 3;
 const BARE_DOCS: &[&str] = &[
     "node/src/agent/",
     "node/src/api",
-    "node/src/auth/",
     "node/src/cli/",
     "node/src/client/",
     "node/src/cluster/",
     "node/src/config/",
     "node/src/conversations/",
-    "node/src/http/",
     "node/src/invoke/",
     "node/src/llm/",
-    "node/src/problem.rs",
     "node/src/telemetry",
     "node/src/tools.rs",
 ];

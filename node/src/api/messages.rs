@@ -334,6 +334,20 @@ pub struct ApprovalInfo {
     pub since: String,
 }
 
+/// `DELETE .../turns/{id}`: how a turn is over that was to be stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TurnOver {
+    /// The turn.
+    pub turn: String,
+    /// Its conversation.
+    pub conversation: String,
+    /// The agent whose turn it was.
+    #[schema(value_type = String)]
+    pub agent: AgentName,
+    /// `stopped`; or, where it was over before, `answered` or the name of its failure.
+    pub outcome: String,
+}
+
 /// `GET .../approvals`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct Approvals {

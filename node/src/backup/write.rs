@@ -70,6 +70,7 @@ enum Broken {
 }
 
 /// What a backup is made of.
+#[derive(Clone)]
 pub struct Source {
     /// The data directory.
     pub dir: PathBuf,

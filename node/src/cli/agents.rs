@@ -4,6 +4,7 @@ use caxton_proto::AgentName;
 use clap::Subcommand;
 use serde_json::json;
 
+use crate::api::paths;
 use crate::api::{AgentDetail, AgentSummary, Agents};
 use crate::cli::live::Remote;
 use crate::cli::output::{BOLD, DIM, Table, count, paint};
@@ -50,7 +51,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
             print_list(context, &remote, &agents)
         }
         Command::Show { name } => {
-            let path = remote.path(&format!("/agents/{name}"));
+            let path = remote.path_of(paths::AGENT, name.as_str());
             let agent: AgentDetail = context.block_on(async { Ok(client.get(&path).await?) })?;
             show(context, &agent)
         }
@@ -61,7 +62,7 @@ async fn list(remote: &Remote<'_>) -> Result<Vec<AgentSummary>, ClientError> {
     let mut agents = Vec::new();
     let mut after = String::new();
     loop {
-        let page: Agents = remote.client.get(&remote.path(&format!("/agents?limit={PAGE}{after}"))).await?;
+        let page: Agents = remote.client.get(&format!("{}?limit={PAGE}{after}", remote.path(paths::AGENTS))).await?;
         agents.extend(page.agents);
         match page.next {
             Some(next) => after = format!("&after={next}"),

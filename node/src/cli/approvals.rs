@@ -3,6 +3,7 @@
 use clap::Subcommand;
 
 use crate::api::messages::{ApprovalDecision, Approvals, TurnEvent};
+use crate::api::paths;
 use crate::cli::live::Remote;
 use crate::cli::output::{BOLD, DIM, paint};
 use crate::cli::{CliError, Context, steps, text};
@@ -49,7 +50,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let remote = Remote { client: &client, id: &id };
     match args.command {
         Command::List => {
-            let found: Approvals = context.block_on(async { Ok(client.get(&remote.path("/approvals")).await?) })?;
+            let found: Approvals = context.block_on(async { Ok(client.get(&remote.path(paths::APPROVALS)).await?) })?;
             list(context, &found)
         }
         Command::Approve { id } => {
@@ -87,7 +88,7 @@ fn decide(context: &Context, remote: &Remote<'_>, id: &str, decision: ApprovalDe
         return Err(CliError::usage(format!("`{}` is not an approval", text::one_line(id)))
             .help("`caxton approvals list` shows what waits"));
     }
-    let path = remote.path(&format!("/approvals/{id}"));
+    let path = remote.path_of(paths::APPROVAL, id);
     let ended: serde_json::Value =
         context.block_on(async { Ok(remote.client.post(&path, &decision, Retry::Never).await?) })?;
     let out = &context.out;

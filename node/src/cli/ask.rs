@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use caxton_proto::AgentName;
 
 use crate::api::messages::{MessageAnswer, MessageRequest};
+use crate::api::paths;
 use crate::cli::live::Remote;
 use crate::cli::output::{BOLD, DIM, count, paint};
 use crate::cli::steps::{self, Show};
@@ -88,7 +89,7 @@ fn send(context: &Context, mut request: MessageRequest, more: More) -> Result<()
     request.idempotency_key = Some(uuid::Uuid::new_v4().simple().to_string());
     if context.out.is_json() {
         let answer: serde_json::Value =
-            context.block_on(async { Ok(client.post(&remote.path("/messages"), &request, Retry::Once).await?) })?;
+            context.block_on(async { Ok(client.post(&remote.path(paths::MESSAGES), &request, Retry::Once).await?) })?;
         return context.out.json(&answer);
     }
     let show = if more.quiet { Show::Answer } else { Show::Steps };

@@ -9,10 +9,12 @@ use std::time::Duration;
 use http::Method;
 
 use crate::api::cluster::BackupRequest;
+use crate::api::paths;
 use crate::backup::key::{KeyError, RecoveryKey};
 use crate::backup::verify::{Verified, VerifyError, verify};
 use crate::cli::output::{BOLD, DIM, GOOD, count, paint};
-use crate::cli::{CliError, Context};
+use crate::cli::workspace::SETTINGS_FILE;
+use crate::cli::{CliError, Context, Exit};
 use crate::client::Retry;
 
 /// How long a whole backup may take.
@@ -26,9 +28,9 @@ The keys in the archive are sealed with a recovery key, which is in a file of it
 the archive. Keep it elsewhere: without it nothing can be restored, and with it the archive is as good as the cluster.
 
 Examples:
-  caxton backup monday.tar
-  caxton backup monday.tar --key-file /safe/recovery.key
-  caxton backup verify monday.tar")]
+  caxton backup ~/backups/monday.tar
+  caxton backup ~/backups/monday.tar --key-file /safe/recovery.key
+  caxton backup verify ~/backups/monday.tar")]
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
@@ -105,12 +107,14 @@ fn backup(file: &Path, key_file: &Path, force: bool, context: &Context) -> Resul
         return Err(CliError::new("exists", format!("{} is there already", file.display()))
             .help("choose another name, or write over it with --force"));
     }
+    outside_of_repositories(file)?;
+    outside_of_repositories(key_file)?;
     let client = context.client()?;
     let new_key = !key_file.exists();
     let key = RecoveryKey::read_or_make(key_file).map_err(key_failed)?;
     let unfinished = Unfinished(part_of(file));
     context.block_on(async {
-        let request = client.request(Method::POST, "/api/v1/cluster/backup").timeout(BACKUP_TIMEOUT);
+        let request = client.request(Method::POST, paths::CLUSTER_BACKUP.text()).timeout(BACKUP_TIMEOUT);
         let body = serde_json::to_vec(&BackupRequest { key: key.reveal() });
         let body = body.map_err(|error| CliError::new("internal", "the request cannot be written").source(error))?;
         let request = request.header(http::header::CONTENT_TYPE, "application/json").body(body);
@@ -143,6 +147,25 @@ fn backup(file: &Path, key_file: &Path, force: bool, context: &Context) -> Resul
         ));
     }
     context.out.json(&document(&verified))
+}
+
+/// Refuses a place from which the next commit would take an archive, or the key of one, along.
+fn outside_of_repositories(file: &Path) -> Result<(), CliError> {
+    let failed = |error| CliError::new("io", format!("{} cannot be placed", file.display())).source(error);
+    let absolute = std::path::absolute(file).map_err(failed)?;
+    let folder = absolute.parent().unwrap_or(Path::new("/"));
+    // Through links: what counts is where the file would lie.
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let holds = |folder: &&Path| folder.join(".git").exists() || folder.join(SETTINGS_FILE).is_file();
+    match folder.ancestors().find(holds) {
+        None => Ok(()),
+        Some(around) => Err(CliError::new(
+            "in_a_repository",
+            format!("{} would lie in {}, where the next commit may take it along", file.display(), around.display()),
+        )
+        .exit(Exit::Usage)
+        .help("name a place outside of it, as in `caxton backup ~/backups/monday.tar`")),
+    }
 }
 
 fn part_of(file: &Path) -> PathBuf {

@@ -6,6 +6,7 @@ use crate::api::ServerInfo;
 use crate::api::cluster::{
     ClusterChanged, ClusterGroup, ClusterStatus, JoinTokenIssued, JoinTokenRequest, RotateRequest, TransferRequest,
 };
+use crate::api::paths;
 use crate::cli::output::{BOLD, DIM, GOOD, Table, WARN, count, paint};
 use crate::cli::{CliError, Context};
 use crate::client::Retry;
@@ -134,7 +135,7 @@ fn token(create: &Create, context: &Context) -> Result<(), CliError> {
     let request = JoinTokenRequest { ttl_s: Some(create.ttl.as_secs()), uses: Some(create.uses) };
     // Sent once: a second attempt would leave a token behind that nobody saw.
     let issued: JoinTokenIssued =
-        context.block_on(async { Ok(client.post("/api/v1/cluster/tokens", &request, Retry::Never).await?) })?;
+        context.block_on(async { Ok(client.post(paths::CLUSTER_TOKENS.text(), &request, Retry::Never).await?) })?;
     // The token alone goes to stdout, so that it can go into a file.
     context.out.line(&issued.token)?;
     let good = format!("good for {}, until {}", count(u64::from(issued.uses), "node"), issued.expires);
@@ -146,11 +147,11 @@ fn token(create: &Create, context: &Context) -> Result<(), CliError> {
 
 async fn ask(context: &Context) -> Result<ClusterStatus, CliError> {
     let client = context.client()?;
-    Ok(match client.get("/api/v1/cluster").await {
+    Ok(match client.get(paths::CLUSTER.text()).await {
         // Without a leader, the node that is asked still tells what it knows.
         Err(error) if error.code() == Some("unavailable") => {
             context.out.warn("no leader answers; what follows is what the node that was asked knows");
-            client.get("/api/v1/cluster?stale=true").await?
+            client.get(&format!("{}?stale=true", paths::CLUSTER.text())).await?
         }
         answer => answer?,
     })
@@ -269,7 +270,7 @@ fn remove(node: &str, context: &Context) -> Result<(), CliError> {
         );
     }
     let client = context.client()?;
-    let path = format!("/api/v1/cluster/nodes/{node}");
+    let path = paths::CLUSTER_NODE.with([node]);
     let changed: ClusterChanged = context.block_on(async { Ok(client.delete(&path).await?) })?;
     context.out.line(&changed.done)?;
     context.out.json(&changed)
@@ -277,15 +278,15 @@ fn remove(node: &str, context: &Context) -> Result<(), CliError> {
 
 fn leave(context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
-    let server: ServerInfo = context.block_on(async { Ok(client.get("/api/v1/server").await?) })?;
+    let server: ServerInfo = context.block_on(async { Ok(client.get(paths::SERVER.text()).await?) })?;
     remove(&server.node, context)
 }
 
 fn rotate(rotate: Rotate, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
     let (path, overlap_s) = match rotate.finish {
-        true => ("/api/v1/cluster/keys/finish", None),
-        false => ("/api/v1/cluster/keys/rotate", Some(rotate.overlap.as_secs())),
+        true => (paths::KEYS_FINISH.text(), None),
+        false => (paths::KEYS_ROTATE.text(), Some(rotate.overlap.as_secs())),
     };
     let request = RotateRequest { keys: rotate.keys, overlap_s };
     let changed: ClusterChanged = context.block_on(async { Ok(client.post(path, &request, Retry::Never).await?) })?;
@@ -301,8 +302,8 @@ fn transfer(transfer: Transfer, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
     // In the address as well, so that whoever is asked can tell whose leader has to do it.
     let path = match transfer.group {
-        Some(group) => format!("/api/v1/cluster/transfer?group={group}"),
-        None => "/api/v1/cluster/transfer".to_owned(),
+        Some(group) => format!("{}?group={group}", paths::CLUSTER_TRANSFER.text()),
+        None => paths::CLUSTER_TRANSFER.text().to_owned(),
     };
     let request = TransferRequest { group: transfer.group, to: transfer.to };
     let changed: ClusterChanged = context.block_on(async { Ok(client.post(&path, &request, Retry::Never).await?) })?;

@@ -7,10 +7,11 @@ use std::sync::OnceLock;
 use caxton_proto::WorkspaceId;
 use serde::Deserialize;
 
+use crate::cli::known_servers::KnownServers;
 use crate::cli::output::{ColorWhen, Output};
 use crate::cli::workspace::Workspace;
 use crate::cli::{CliError, Exit};
-use crate::client::{self, Client, Token};
+use crate::client::{self, Client, Token, Trust};
 use crate::config::environment;
 
 /// Where a node listens unless told otherwise.
@@ -54,6 +55,8 @@ pub struct Context {
     /// `CAXTON_TOKEN`.
     token: Option<String>,
     default_data_dir: Option<PathBuf>,
+    /// Where this person's own settings are.
+    config_dir: Option<PathBuf>,
     runtime: OnceLock<tokio::runtime::Runtime>,
 }
 
@@ -81,8 +84,13 @@ impl Context {
             (None, Some(home)) => Some(PathBuf::from(home).join(".local/share/caxton")),
             (None, None) => None,
         };
+        let config_dir = match (set("XDG_CONFIG_HOME"), set("HOME")) {
+            (Some(config), _) => Some(PathBuf::from(config).join("caxton")),
+            (None, Some(home)) => Some(PathBuf::from(home).join(".config/caxton")),
+            (None, None) => None,
+        };
         let token = set("CAXTON_TOKEN").and_then(|token| token.into_string().ok());
-        Ok(Context { global, out, cwd, token, default_data_dir, runtime: OnceLock::new() })
+        Ok(Context { global, out, cwd, token, default_data_dir, config_dir, runtime: OnceLock::new() })
     }
 
     /// The same flags in another folder, for the node at `server` with its data in `data_dir`.
@@ -94,9 +102,9 @@ impl Context {
             token_file: None,
             ..self.global.clone()
         };
-        let default_data_dir = self.default_data_dir.clone();
+        let (default_data_dir, config_dir) = (self.default_data_dir.clone(), self.config_dir.clone());
         let (out, cwd) = (self.out.clone(), cwd.to_owned());
-        Context { global, out, cwd, token: None, default_data_dir, runtime: OnceLock::new() }
+        Context { global, out, cwd, token: None, default_data_dir, config_dir, runtime: OnceLock::new() }
     }
 
     /// The data directory of the node on this machine.
@@ -113,29 +121,30 @@ impl Context {
     }
 
     /// The server's address: `--server`, then the node of `--data-dir`, then caxton.toml, then the local node.
-    pub fn server_url(&self) -> Result<String, CliError> {
+    fn server(&self) -> Result<Server, CliError> {
         if !self.global.server.is_empty() {
-            return Ok(self.global.server.join(","));
+            return Ok(Server { url: self.global.server.join(","), named_by: NamedBy::Person });
         }
+        let local = |url| Server { url, named_by: NamedBy::Node };
         if self.global.data_dir.is_some()
             && let Some(file) = self.server_file()
         {
-            return Ok(file.url);
+            return Ok(local(file.url));
         }
         if let Ok(workspace) = Workspace::find(&self.cwd)
             && let Some(url) = workspace.settings()?.server
         {
-            return Ok(url);
+            return Ok(Server { url, named_by: NamedBy::Workspace });
         }
         match (&self.global.data_dir, self.server_file()) {
-            (_, Some(file)) => Ok(file.url),
+            (_, Some(file)) => Ok(local(file.url)),
             (Some(dir), None) => Err(CliError::new("unreachable", format!("no node runs in {}", dir.display()))
                 .exit(Exit::Unreachable)
                 .help(format!(
                     "start it with `caxton serve --data-dir {}`, or name a server with --server URL",
                     dir.display()
                 ))),
-            (None, None) => Ok(DEFAULT_SERVER.to_owned()),
+            (None, None) => Ok(local(DEFAULT_SERVER.to_owned())),
         }
     }
 
@@ -154,10 +163,10 @@ impl Context {
 
     /// A client of the server.
     pub fn client(&self) -> Result<Client, CliError> {
-        let url = self.server_url()?;
-        let token = self.token_for(&url)?;
-        let ca = self.ca_for(&url)?;
-        Ok(Client::new(&url, token, ca.as_deref())?)
+        let server = self.server()?;
+        let token = self.token_for(&server)?;
+        let trust = self.trust_for(&server.url)?;
+        Ok(Client::new(&server.url, token, trust)?)
     }
 
     /// Waits for `work` on this thread.
@@ -177,9 +186,19 @@ impl Context {
 
     /// The token to show to `url`.
     ///
-    /// The local node's admin token goes to the local node alone: a caxton.toml that came from somewhere else must
-    /// not be able to name an address that collects it.
-    fn token_for(&self, url: &str) -> Result<Option<Token>, CliError> {
+    /// A caxton.toml that came from somewhere else must not be able to name an address that collects tokens: a person's
+    /// own token goes to an address of a caxton.toml only after that person named the same address once, and the local
+    /// node's admin token goes to the local node alone.
+    fn token_for(&self, server: &Server) -> Result<Option<Token>, CliError> {
+        let url = &server.url;
+        let own = self.server_file().is_some_and(|file| same_node(url, &file.url));
+        if (self.global.token_file.is_some() || self.token.is_some()) && !own {
+            match server.named_by {
+                NamedBy::Person => self.known_servers().remember(url),
+                NamedBy::Workspace => self.confirm(url)?,
+                NamedBy::Node => {}
+            }
+        }
         if let Some(file) = &self.global.token_file {
             let text = read(file, "token", "pass a file that holds a token and nothing else")?;
             return Token::new(&text).map(Some).map_err(|error| {
@@ -194,8 +213,7 @@ impl Context {
                 CliError::new("bad_token", "CAXTON_TOKEN does not hold a token").exit(Exit::Unauthorized).source(error)
             });
         }
-        let local = self.server_file().is_some_and(|file| file.url == url) || client::is_loopback(url);
-        let Some(file) = local.then(|| self.data_dir().ok()).flatten().map(|dir| dir.join("admin-token")) else {
+        let Some(file) = own.then(|| self.data_dir().ok()).flatten().map(|dir| dir.join("admin-token")) else {
             return Ok(None);
         };
         match std::fs::read_to_string(&file) {
@@ -208,18 +226,79 @@ impl Context {
         }
     }
 
-    /// The CA to trust for `url`, in PEM; nothing for plain HTTP, and for the system's own CAs.
-    fn ca_for(&self, url: &str) -> Result<Option<Vec<u8>>, CliError> {
+    /// Asks once whether a server that a caxton.toml names may have this person's token.
+    fn confirm(&self, url: &str) -> Result<(), CliError> {
+        let known = self.known_servers();
+        if known.holds(url) {
+            return Ok(());
+        }
+        let question = format!("caxton.toml names the server {url}. Send your token there, now and from now on?");
+        if self.out.can_ask() && self.out.confirm(question)? {
+            known.remember(url);
+            return Ok(());
+        }
+        Err(CliError::new(
+            "unconfirmed_server",
+            format!("caxton.toml names the server {url}, which never had your token"),
+        )
+        .exit(Exit::Unauthorized)
+        .help(format!("if the address is right, name it once yourself, as in `caxton status --server {url}`")))
+    }
+
+    fn known_servers(&self) -> KnownServers {
+        KnownServers::in_folder(self.config_dir.as_deref())
+    }
+
+    /// Whose certificates to trust for `url`.
+    fn trust_for(&self, url: &str) -> Result<Trust, CliError> {
         if !url.contains("https://") {
-            return Ok(None);
+            return Ok(Trust::System);
         }
         if let Some(file) = &self.global.ca_file {
             return read(file, "CA", "pass a PEM file; on the server it is tls/ca.pem in the data directory")
-                .map(|text| Some(text.into_bytes()));
+                .map(|text| Trust::Only(text.into_bytes()));
         }
         let file = self.data_dir().map(|dir| dir.join("tls").join("ca.pem"));
-        Ok(file.ok().and_then(|file| std::fs::read(file).ok()))
+        let Some(pem) = file.ok().and_then(|file| std::fs::read(file).ok()) else { return Ok(Trust::System) };
+        // The local node's authority is for its cluster: a server somewhere else may have a certificate that the system
+        // trusts.
+        let own = self.server_file().is_some_and(|file| same_node(url, &file.url));
+        Ok(if own { Trust::Only(pem) } else { Trust::SystemAnd(pem) })
     }
+}
+
+/// The server that a command talks to.
+struct Server {
+    url: String,
+    named_by: NamedBy,
+}
+
+/// Who says which server it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NamedBy {
+    /// `--server` or CAXTON_SERVER.
+    Person,
+    /// `[server] url` of a caxton.toml, which may have come from anybody.
+    Workspace,
+    /// The node of this machine, or where one would be.
+    Node,
+}
+
+/// Whether `url` is the node that says of itself that it listens at `own`: the same address, or the same port of the
+/// loopback. Of several addresses, all have to be.
+fn same_node(url: &str, own: &str) -> bool {
+    url.split(',').all(|url| {
+        let (Some(one), Some(other)) = (origin_of(url), origin_of(own)) else { return false };
+        one == other || (one.2 == other.2 && client::is_loopback(url))
+    })
+}
+
+/// Scheme, host and port of an address.
+fn origin_of(url: &str) -> Option<(String, String, u16)> {
+    let url = url.trim().parse::<http::Uri>().ok()?;
+    let scheme = url.scheme_str()?.to_owned();
+    let port = url.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    Some((scheme, url.host()?.to_ascii_lowercase(), port))
 }
 
 fn read(file: &Path, what: &str, help: &str) -> Result<String, CliError> {

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 
 use crate::api::messages::{ConversationDetail, ConversationSummary, Conversations, TurnRecord};
+use crate::api::paths;
 use crate::cli::live::Remote;
 use crate::cli::output::{BAD, BOLD, DIM, Table, count, paint, size};
 use crate::cli::{CliError, Context, steps, text};
@@ -52,17 +53,17 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let remote = Remote { client: &client, id: &id };
     match args.command {
         Command::List { limit } => {
-            let path = remote.path(&format!("/conversations?limit={limit}"));
+            let path = format!("{}?limit={limit}", remote.path(paths::CONVERSATIONS));
             let page: Conversations = context.block_on(async { Ok(client.get(&path).await?) })?;
             list(context, &page)
         }
         Command::Show { id, steps } => {
-            let path = remote.path(&format!("/conversations/{}", in_path(&id)?));
+            let path = remote.path_of(paths::CONVERSATION, in_path(&id)?);
             let found: ConversationDetail = context.block_on(async { Ok(client.get(&path).await?) })?;
             show(context, &found, steps)
         }
         Command::Forget { id } => {
-            let path = remote.path(&format!("/conversations/{}", in_path(&id)?));
+            let path = remote.path_of(paths::CONVERSATION, in_path(&id)?);
             let gone: ConversationSummary = context.block_on(async { Ok(client.delete(&path).await?) })?;
             context.out.line(format_args!("Forgot {}: {}", gone.id, text::one_line(&gone.title)))?;
             context.out.json(&gone)

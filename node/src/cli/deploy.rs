@@ -8,8 +8,9 @@ use std::time::Instant;
 use caxton_proto::plan::{Change, Item, Plan};
 use serde_json::json;
 
+use crate::api::paths;
 use crate::api::{DeployRequest, DeployResponse, Deployment, Serving, Upsert, WorkspaceStatus};
-use crate::cli::git::Origin;
+use crate::cli::git::{self, Origin};
 use crate::cli::live::{self, Remote, Standing};
 use crate::cli::output::{BOLD, DIM, WARN, count, paint, size};
 use crate::cli::upload::{self, Sent};
@@ -31,7 +32,8 @@ const RESENDS_MAX: usize = 2;
 Examples:
   caxton deploy                       show the plan, ask, deploy
   caxton deploy --dry-run             show the plan and stop
-  caxton deploy --yes -m \"new tone\"   do not ask (scripts, CI)")]
+  caxton deploy --yes -m \"new tone\"   do not ask (scripts, CI)
+  caxton deploy --replace             put these files live whatever is live now")]
 pub struct Args {
     /// Show the plan and check everything, and send nothing.
     #[arg(long)]
@@ -39,6 +41,9 @@ pub struct Args {
     /// Do not ask.
     #[arg(long, short)]
     yes: bool,
+    /// Put these files live also where what is live is no ancestor of them, and lose what only it has.
+    #[arg(long)]
+    replace: bool,
     /// What this deployment is for.
     #[arg(long, short, value_name = "MESSAGE", default_value = "", hide_default_value = true)]
     message: String,
@@ -47,7 +52,7 @@ pub struct Args {
 impl Args {
     /// A deployment that was agreed to already.
     pub(crate) fn agreed(message: &str) -> Args {
-        Args { dry_run: false, yes: true, message: message.to_owned() }
+        Args { dry_run: false, yes: true, replace: false, message: message.to_owned() }
     }
 }
 
@@ -95,11 +100,14 @@ impl Deploy<'_> {
             self.remember(&mut state, live, &found.scan)?;
             return self.nothing_to_do(live);
         }
-        self.refuse_when_behind(&found.status, &state).await?;
+        let standing = self.refuse_when_behind(&found.status, &state).await?;
         let live = self.remote.tree(live::root_of(&found.status), Some(self.workspace), &found.scan.tree, out).await?;
         let plan = Plan::between(&live, &found.scan.tree);
         let unsandboxed = brought(&plan, &found.unsandboxed);
         self.show(&plan, &found.status, &unsandboxed)?;
+        if standing == Standing::Unknown {
+            self.refuse_without_a_base(&found.status, &plan).await?;
+        }
         if self.args.dry_run {
             out.line(paint(DIM, "Dry run: everything was checked and nothing was sent."))?;
             return out.json(&json!({
@@ -149,11 +157,11 @@ impl Deploy<'_> {
     }
 
     /// Someone else's deployment must be pulled before it is deployed over.
-    async fn refuse_when_behind(&self, status: &WorkspaceStatus, state: &State) -> Result<(), CliError> {
-        let Some(live) = &status.deployment else { return Ok(()) };
+    async fn refuse_when_behind(&self, status: &WorkspaceStatus, state: &State) -> Result<Standing, CliError> {
+        let Some(live) = &status.deployment else { return Ok(Standing::Current) };
         match live::standing(&self.remote, status, state).await? {
             Standing::Behind => Err(live::conflict(live, state.base.as_ref().map(|base| base.revision))),
-            Standing::Current => Ok(()),
+            Standing::Current => Ok(Standing::Current),
             Standing::Unknown => {
                 if let Some(base) = &state.base {
                     let base = base.revision;
@@ -163,9 +171,25 @@ impl Deploy<'_> {
                         self.remote.client.url()
                     ));
                 }
-                Ok(())
+                Ok(Standing::Unknown)
             }
         }
+    }
+
+    /// Where nothing was deployed or pulled here before, as in a fresh clone, only git can say whether what is live is
+    /// older than these files. What is not known to be older is not lost without a word.
+    async fn refuse_without_a_base(&self, status: &WorkspaceStatus, plan: &Plan) -> Result<(), CliError> {
+        let Some(live) = &status.deployment else { return Ok(()) };
+        let lost: Vec<_> = plan.items.iter().filter(|item| item.change != Change::New).cloned().collect();
+        if self.args.replace || lost.is_empty() {
+            return Ok(());
+        }
+        if let Some(git) = live.git.as_ref().filter(|git| !git.dirty)
+            && git::is_ancestor(&self.workspace.root, &git.commit).await
+        {
+            return Ok(());
+        }
+        Err(live::would_lose(live, &lost))
     }
 
     fn show(&self, plan: &Plan, status: &WorkspaceStatus, unsandboxed: &[&str]) -> Result<(), CliError> {
@@ -215,7 +239,7 @@ impl Deploy<'_> {
             sent = Sent { blobs: sent.blobs + more.blobs, bytes: sent.bytes + more.bytes };
             // Before it is sent: whatever happens to this process, the next one knows the key.
             self.save(state)?;
-            let path = self.remote.path("/deployments");
+            let path = self.remote.path(paths::DEPLOYMENTS);
             let mut progress = out.progress("deploying", None);
             let answer = progress.during(self.remote.client.post(&path, request, Retry::Once)).await;
             match answer {

@@ -77,8 +77,17 @@ fn parse_status(text: &str) -> Option<Git> {
             git.dirty = true;
         }
     }
-    let whole = matches!(git.commit.len(), 40 | 64) && git.commit.bytes().all(|b| b.is_ascii_hexdigit());
-    whole.then_some(git)
+    is_commit(&git.commit).then_some(git)
+}
+
+/// Whether the commit at hand comes after `commit`, or is it. What git does not know, as in a shallow clone, does not.
+pub async fn is_ancestor(root: &Path, commit: &str) -> bool {
+    // The server said it: nothing but a commit's name may become an argument.
+    is_commit(commit) && run(root, &["merge-base", "--is-ancestor", commit, "HEAD"]).await.is_some()
+}
+
+fn is_commit(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// What a git command prints; nothing when it fails, is not there, or takes too long.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::api::paths;
 use crate::cli::output::{BAD, DIM, GOOD, paint};
 use crate::cli::{CliError, Context, Exit};
 use crate::client::{Client, ClientError, Retry};
@@ -23,9 +24,9 @@ pub fn run(_args: Args, context: &Context) -> Result<(), CliError> {
     let out = &context.out;
     let (ms, health, ready) = context.block_on(async {
         let start = Instant::now();
-        let health = ask(&client, "/health").await?;
+        let health = ask(&client, paths::HEALTH.text()).await?;
         let ms = start.elapsed().as_secs_f64() * 1e3;
-        Ok((ms, health, ask(&client, "/ready").await))
+        Ok((ms, health, ask(&client, paths::READY.text()).await))
     })?;
     let ready = match ready {
         Ok(ready) => ready,

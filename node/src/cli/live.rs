@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
+use caxton_proto::plan::ItemChange;
 use caxton_proto::tree::{Descent, Tree};
 use caxton_proto::{Digest, Revision, WorkspaceId};
 
+use crate::api::paths::{self, PathTemplate};
 use crate::api::{DeployResponse, Deployment, Deployments, Serving, WorkspaceStatus};
 use crate::cli::output::Output;
 use crate::cli::workspace::Workspace;
@@ -21,19 +23,24 @@ pub struct Remote<'a> {
 }
 
 impl Remote<'_> {
-    /// The path of the API for this workspace, with `rest` below it.
-    pub fn path(&self, rest: &str) -> String {
-        format!("/api/v1/workspaces/{}{rest}", self.id)
+    /// A path of the API for this workspace.
+    pub fn path(&self, template: PathTemplate<1>) -> String {
+        template.with([self.id.as_str()])
+    }
+
+    /// A path of the API for one thing in this workspace.
+    pub fn path_of(&self, template: PathTemplate<2>, name: &str) -> String {
+        template.with([self.id.as_str(), name])
     }
 
     /// What is live.
     pub async fn status(&self) -> Result<WorkspaceStatus, ClientError> {
-        self.client.get(&self.path("")).await
+        self.client.get(&self.path(paths::WORKSPACE)).await
     }
 
     /// One deployment of the history, if the server still knows it.
     pub async fn deployment(&self, revision: Revision) -> Result<Option<Deployment>, ClientError> {
-        let path = self.path(&format!("/deployments?before={}&limit=1", revision.next().0));
+        let path = format!("{}?before={}&limit=1", self.path(paths::DEPLOYMENTS), revision.next().0);
         let page: Deployments = self.client.get(&path).await?;
         Ok(page.deployments.into_iter().find(|deployment| deployment.revision == revision))
     }
@@ -110,6 +117,28 @@ pub fn conflict(live: &Deployment, base: Option<Revision>) -> CliError {
         .body(body)
         .help("get it with `caxton pull`, look at what it changes, and run `caxton deploy` again")
         .fact("conflict", live)
+}
+
+/// The failure of a deployment that would take away what nobody here has seen.
+pub fn would_lose(live: &Deployment, lost: &[ItemChange]) -> CliError {
+    let from = match &live.git {
+        Some(git) if git.dirty => format!("from files that differ from commit {}", text::short_commit(&git.commit)),
+        Some(git) => format!("from commit {}, which is no ancestor of this one", text::short_commit(&git.commit)),
+        None => "from no commit".to_owned(),
+    };
+    let mut body = format!(
+        "{} was deployed by {} {} {from}. These files would change or remove of it:\n",
+        live.revision,
+        text::author(&live.author),
+        text::age(&live.time)
+    );
+    body.push_str(&text::changes(lost, lost.len() as u64));
+    CliError::new("no_base", "nothing was deployed or pulled from here, and what is live is not older")
+        .exit(Exit::Conflict)
+        .body(body)
+        .help("get it with `caxton pull`, bring this checkout up to date, or say that it may go with `caxton deploy --replace`")
+        .fact("conflict", live)
+        .fact("lost", lost)
 }
 
 /// Fails when the node holds the deployment and cannot serve it.

@@ -3,6 +3,7 @@
 use caxton_proto::Revision;
 use serde_json::json;
 
+use crate::api::paths;
 use crate::api::{Deployment, Deployments};
 use crate::cli::live::Remote;
 use crate::cli::output::{BOLD, DIM, Table, paint};
@@ -56,7 +57,8 @@ async fn read(
     loop {
         let limit = (number - all.len()).min(PAGE);
         let from = before.map(|before| format!("&before={}", before.0)).unwrap_or_default();
-        let page: Deployments = remote.client.get(&remote.path(&format!("/deployments?limit={limit}{from}"))).await?;
+        let page: Deployments =
+            remote.client.get(&format!("{}?limit={limit}{from}", remote.path(paths::DEPLOYMENTS))).await?;
         before = page.next;
         all.extend(page.deployments);
         if before.is_none() || all.len() >= number {

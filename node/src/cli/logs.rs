@@ -6,6 +6,7 @@ use caxton_proto::AgentName;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::logs::{LogLine, LogLines};
+use crate::api::paths;
 use crate::cli::live::Remote;
 use crate::cli::output::{BAD, BOLD, DIM, GOOD, WARN, paint};
 use crate::cli::{CliError, Context, text};
@@ -57,7 +58,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let id = context.workspace_id()?;
     let client = context.client()?;
     let remote = Remote { client: &client, id: &id };
-    let mut path = format!("/logs?limit={}", args.lines);
+    let mut path = format!("{}?limit={}", remote.path(paths::LOGS), args.lines);
     if let Some(agent) = &args.agent {
         path.push_str(&format!("&agent={agent}"));
     }
@@ -67,7 +68,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     if args.follow {
         return context.block_on(follow(context, &remote, &format!("{path}&follow=true")));
     }
-    let found: LogLines = context.block_on(async { Ok(client.get(&remote.path(&path)).await?) })?;
+    let found: LogLines = context.block_on(async { Ok(client.get(&path).await?) })?;
     if found.lines.is_empty() {
         context.out.note(format_args!("Nothing happened in {id} on this node since it started, or since you ask."));
     }
@@ -78,7 +79,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
 }
 
 async fn follow(context: &Context, remote: &Remote<'_>, path: &str) -> Result<(), CliError> {
-    let request = remote.client.request(http::Method::GET, &remote.path(path)).timeout(FOLLOW_TIMEOUT);
+    let request = remote.client.request(http::Method::GET, path).timeout(FOLLOW_TIMEOUT);
     let request = request.header(http::header::ACCEPT, "text/event-stream");
     let mut response = remote.client.send(request, Retry::Once).await?;
     let mut reader = Reader::new(EVENT_BYTES_MAX);

@@ -9,6 +9,10 @@ pub mod error;
 
 pub mod context;
 
+mod known_servers;
+
+mod unused;
+
 pub mod workspace;
 
 pub mod diagnostics;
@@ -55,6 +59,8 @@ mod conversations;
 
 mod approvals;
 
+mod stop;
+
 mod health;
 
 mod serve;
@@ -77,7 +83,7 @@ mod completions;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
 pub use context::{Context, Global};
 pub use error::{CliError, Exit};
@@ -147,6 +153,8 @@ enum Command {
     Logs(logs::Args),
     /// Decide on calls that wait for a person.
     Approvals(approvals::Args),
+    /// Stop a turn of an agent.
+    Stop(stop::Args),
     /// Ask whether the server is alive and ready.
     Health(health::Args),
     /// Make, list and revoke tokens.
@@ -186,6 +194,7 @@ impl Command {
             Command::Conversations(args) => conversations::run(args, context),
             Command::Logs(args) => logs::run(args, context),
             Command::Approvals(args) => approvals::run(args, context),
+            Command::Stop(args) => stop::run(args, context),
             Command::Health(args) => health::run(args, context),
             Command::Serve(args) => serve::run(args, context),
             Command::Token(args) => token::run(args, context),
@@ -202,11 +211,15 @@ impl Command {
 
 /// Runs the command that the program's arguments name, and prints its error if it fails.
 pub fn main() -> ExitCode {
-    let Cli { global, command } = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = structure().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (Cli { global, command }, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(wrong) => return usage(&wrong),
     };
     let out = Output::new(global.json, global.color);
+    if let Err(error) = unused::refuse(&matches) {
+        return out.fail(&error);
+    }
     let result = Context::new(global, out.clone()).and_then(|context| command.run(&context));
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,6 +7,7 @@ use caxton_proto::plan::Plan;
 use caxton_proto::tree::Tree;
 use serde_json::json;
 
+use crate::api::paths;
 use crate::api::{DeployResponse, Deployment, RollbackRequest};
 use crate::cli::live::{self, Remote};
 use crate::cli::output::{BOLD, DIM, count, paint};
@@ -120,7 +121,7 @@ async fn send(
         idempotency_key: uuid::Uuid::new_v4().simple().to_string(),
     };
     let mut progress = context.out.progress("going back", None);
-    let path = remote.path("/rollback");
+    let path = remote.path(paths::ROLLBACK);
     let answer = progress.during(remote.client.post(&path, &request, Retry::Once)).await;
     answer.map_err(|error| {
         if error.is_ambiguous() {

@@ -2,6 +2,7 @@
 
 use semver::VersionReq;
 
+use crate::api::paths;
 use crate::api::{RouteCandidate, RouteRequest, RouteResponse};
 use crate::cli::live::Remote;
 use crate::cli::output::{BOLD, DIM, GOOD, Table, WARN, paint};
@@ -35,7 +36,7 @@ pub struct Args {
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let id = context.workspace_id()?;
     let client = context.client()?;
-    let path = Remote { client: &client, id: &id }.path("/route");
+    let path = Remote { client: &client, id: &id }.path(paths::ROUTE);
     let request = RouteRequest { text: args.text, version: args.capability_version };
     let answer: RouteResponse = context.block_on(async { Ok(client.post(&path, &request, Retry::Once).await?) })?;
     let out = &context.out;

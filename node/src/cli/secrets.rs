@@ -9,6 +9,7 @@ use caxton_proto::manifest::secret::SecretName;
 use http::Method;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
+use crate::api::paths;
 use crate::api::secrets::{SecretInfo, SecretList, SecretRemoved, SecretRequest};
 use crate::cli::live::Remote;
 use crate::cli::output::{BAD, BOLD, DIM, GOOD, Table, paint};
@@ -85,7 +86,7 @@ fn set(context: &Context, remote: &Remote<'_>, name: &SecretName) -> Result<(), 
         return Err(CliError::usage("the secret's value is empty").help("type it, or send it to standard input"));
     }
     let body = SecretRequest { value: value.to_owned() };
-    let request = remote.client.request(Method::PUT, &remote.path(&format!("/secrets/{name}"))).json(&body);
+    let request = remote.client.request(Method::PUT, &remote.path_of(paths::SECRET, name.as_str())).json(&body);
     // Setting the same value twice is the same as once.
     let info: SecretInfo = context.block_on(async { Ok(remote.client.json(request, Retry::Once).await?) })?;
     context.out.line(format_args!("{} secret {} of {}", paint(GOOD, "set"), paint(BOLD, name), remote.id))?;
@@ -94,7 +95,7 @@ fn set(context: &Context, remote: &Remote<'_>, name: &SecretName) -> Result<(), 
 }
 
 fn list(context: &Context, remote: &Remote<'_>) -> Result<(), CliError> {
-    let list: SecretList = context.block_on(async { Ok(remote.client.get(&remote.path("/secrets")).await?) })?;
+    let list: SecretList = context.block_on(async { Ok(remote.client.get(&remote.path(paths::SECRETS)).await?) })?;
     if list.secrets.is_empty() {
         context.out.note(format_args!("{} has no secrets; set one with `caxton secrets set NAME`", remote.id));
     } else {
@@ -109,7 +110,7 @@ fn list(context: &Context, remote: &Remote<'_>) -> Result<(), CliError> {
 }
 
 fn remove(context: &Context, remote: &Remote<'_>, name: &SecretName) -> Result<(), CliError> {
-    let path = remote.path(&format!("/secrets/{name}"));
+    let path = remote.path_of(paths::SECRET, name.as_str());
     let removed: SecretRemoved = context.block_on(async { Ok(remote.client.delete(&path).await?) })?;
     context.out.line(format_args!("{} secret {name} of {}", paint(BAD, "removed"), remote.id))?;
     context.out.json(&removed)

@@ -193,7 +193,7 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str 
 
 /// What a person sees first.
 fn first_screen(node: &Node, context: &Context) {
-    let config = &node.services().config;
+    let config = &node.parts().config;
     let row = |name: &str, value: &str| format!("  {} {value}", paint(DIM, format_args!("{name:<10}")));
     let dir = config.data.dir.display().to_string();
     let at_home = Home::here().data_dir().is_some_and(|home| home == config.data.dir);

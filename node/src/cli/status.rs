@@ -6,6 +6,7 @@ use caxton_proto::WorkspaceId;
 use serde_json::{Value, json};
 
 use crate::api::cluster::ClusterStatus;
+use crate::api::paths;
 use crate::api::{Deployment, Serving, WorkspaceStatus};
 use crate::cli::live::{self, Remote, Standing};
 use crate::cli::output::{BOLD, DIM, WARN, count, paint};
@@ -140,7 +141,7 @@ async fn online(
 
 /// The cluster, where there is more than one node and the token may see it.
 async fn cluster(remote: &Remote<'_>) -> Option<ClusterStatus> {
-    let cluster: ClusterStatus = remote.client.get("/api/v1/cluster?stale=true").await.ok()?;
+    let cluster: ClusterStatus = remote.client.get(&format!("{}?stale=true", paths::CLUSTER.text())).await.ok()?;
     (cluster.members.len() > 1).then_some(cluster)
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::Problem;
 use crate::api::messages::{ApprovalInfo, Attachment, Content, MessageAnswer, MessageRequest, Route, TurnEvent};
+use crate::api::paths;
 use crate::cli::live::Remote;
 use crate::cli::output::{BAD, BOLD, DIM, GOOD, WARN, paint, size};
 use crate::cli::{CliError, Context, text};
@@ -90,7 +91,7 @@ async fn hear(
 ) -> Result<Heard, CliError> {
     let post = remote
         .client
-        .request(http::Method::POST, &remote.path("/messages"))
+        .request(http::Method::POST, &remote.path(paths::MESSAGES))
         .timeout(TURN_TIMEOUT)
         .header(http::header::CONTENT_TYPE, "application/json")
         .header(http::header::ACCEPT, "text/event-stream")

@@ -44,9 +44,14 @@ pub fn author(author: &Author) -> String {
     }
 }
 
+/// The first eight characters of a commit's name.
+pub fn short_commit(commit: &str) -> String {
+    commit.chars().take(8).collect()
+}
+
 /// `a1b2c3d4 main, with uncommitted changes`.
 pub fn git(git: &Git) -> String {
-    let commit: String = git.commit.chars().take(8).collect();
+    let commit = short_commit(&git.commit);
     let branch = if git.branch.is_empty() { String::new() } else { format!(" {}", git.branch) };
     one_line(&format!("{commit}{branch}{}", if git.dirty { "*" } else { "" }))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use caxton_proto::WorkspaceId;
 use caxton_proto::log::Role;
 
+use crate::api::paths;
 use crate::api::{TokenInfo, TokenIssued, TokenRequest, Tokens};
 use crate::cli::output::{BAD, BOLD, DIM, GOOD, Table, paint};
 use crate::cli::{CliError, Context};
@@ -50,7 +51,7 @@ struct Create {
     /// What it may do: viewer, caller, deployer or admin.
     #[arg(long, default_value = "viewer", value_name = "ROLE")]
     role: Role,
-    /// A workspace that it is for; may be repeated [default: every workspace].
+    /// A workspace that it is for; may be repeated, and --workspace says the same [default: every workspace].
     #[arg(long = "only", value_name = "WORKSPACE")]
     workspaces: Vec<WorkspaceId>,
     /// How long it is valid, as in 8h or 90d [default: what the server says, 30d].
@@ -78,16 +79,21 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
 }
 
 fn create(create: Create, context: &Context) -> Result<(), CliError> {
+    let mut workspaces = create.workspaces;
+    // Whoever names a workspace means it, whichever flag it is named by.
+    if let Some(named) = context.global.workspace.clone().filter(|named| !workspaces.contains(named)) {
+        workspaces.push(named);
+    }
     let request = TokenRequest {
         subject: create.subject,
         role: create.role.to_string(),
-        workspaces: create.workspaces,
+        workspaces,
         ttl_s: create.ttl.map(|ttl| ttl.as_secs()),
     };
     let client = context.client()?;
     // Sent once: a second attempt would leave a token behind that nobody saw.
     let issued: TokenIssued =
-        context.block_on(async { Ok(client.post("/api/v1/tokens", &request, Retry::Never).await?) })?;
+        context.block_on(async { Ok(client.post(paths::TOKENS.text(), &request, Retry::Never).await?) })?;
     // The token alone goes to stdout, so that it can go into a file or a variable.
     context.out.line(&issued.token)?;
     let TokenInfo { id, role, expires, .. } = &issued.info;
@@ -103,7 +109,7 @@ fn create(create: Create, context: &Context) -> Result<(), CliError> {
 
 fn list(context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
-    let tokens: Tokens = context.block_on(async { Ok(client.get("/api/v1/tokens").await?) })?;
+    let tokens: Tokens = context.block_on(async { Ok(client.get(paths::TOKENS.text()).await?) })?;
     if tokens.tokens.is_empty() {
         context.out.note("there are no tokens; make one with `caxton token create NAME --role ROLE`");
     } else {
@@ -129,7 +135,7 @@ fn revoke(id: &str, context: &Context) -> Result<(), CliError> {
             .help("`caxton token list` shows the ids; the token itself is not needed, and should not be typed"));
     }
     let client = context.client()?;
-    let path = format!("/api/v1/tokens/{id}");
+    let path = paths::TOKEN.with([id]);
     let token: TokenInfo = context.block_on(async { Ok(client.delete(&path).await?) })?;
     context.out.line(format_args!("{} token {} of {}", paint(BAD, "revoked"), token.id, token.subject))?;
     context.out.json(&token)

@@ -8,6 +8,7 @@ use caxton_tools::{CallResult, Content, ToolDefinition};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use crate::api::paths;
 use crate::api::tools::{ToolCallRequest, ToolCalled, ToolDetail, ToolList};
 use crate::cli::live::Remote;
 use crate::cli::output::{BOLD, DIM, Table, count, paint};
@@ -68,11 +69,11 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let remote = Remote { client: &client, id: &id };
     match args.command {
         Command::List => {
-            let list: ToolList = context.block_on(async { Ok(client.get(&remote.path("/tools")).await?) })?;
+            let list: ToolList = context.block_on(async { Ok(client.get(&remote.path(paths::TOOLS)).await?) })?;
             print_list(context, &remote, &list)
         }
         Command::Inspect { name } => {
-            let path = remote.path(&format!("/tools/{name}"));
+            let path = remote.path_of(paths::TOOL, name.as_str());
             let tool: ToolDetail = context.block_on(async { Ok(client.get(&path).await?) })?;
             inspect(context, &tool)
         }
@@ -82,7 +83,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
                 arguments: arguments(&call.arguments)?,
                 idempotency_key: None,
             };
-            let path = remote.path(&format!("/tools/{}/calls", call.name));
+            let path = remote.path_of(paths::TOOL_CALLS, call.name.as_str());
             // A tool may change something outside, so a lost answer is not asked for again.
             let called: ToolCalled =
                 context.block_on(async { Ok(client.post(&path, &request, Retry::Never).await?) })?;

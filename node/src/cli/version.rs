@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::api::ServerInfo;
+use crate::api::paths;
 use crate::cli::output::{DIM, paint};
 use crate::cli::{CliError, Context};
 
@@ -20,7 +21,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let own = env!("CARGO_PKG_VERSION");
     let server: Option<Result<ServerInfo, CliError>> = (!args.client).then(|| {
         let client = context.client()?;
-        context.block_on(async { Ok(client.get("/api/v1/server").await?) })
+        context.block_on(async { Ok(client.get(paths::SERVER.text()).await?) })
     });
     context.out.line(format_args!("client  {own}"))?;
     match &server {

@@ -11,6 +11,7 @@ use http::header::ACCEPT;
 
 use super::{Client, ClientError, Retry};
 use crate::api::frame::{self, DIGESTS_MAX, HEAD_BYTES};
+use crate::api::paths;
 use crate::api::{Digests, Missing, Stored};
 
 /// The largest body of one upload, in bytes: small enough to be sent again without regret.
@@ -42,7 +43,7 @@ impl Bodies {
 impl Client {
     /// Which of `digests` the server does not have.
     pub async fn missing(&self, workspace: &WorkspaceId, digests: &[Digest]) -> Result<Vec<Digest>, ClientError> {
-        let path = format!("/api/v1/workspaces/{workspace}/artifacts/missing");
+        let path = paths::ARTIFACTS_MISSING.with([workspace.as_str()]);
         let mut all = Vec::new();
         for part in digests.chunks(DIGESTS_MAX) {
             let body = Digests { digests: part.to_vec() };
@@ -54,18 +55,18 @@ impl Client {
 
     /// Stores the blobs of a framed body. Sent again, it stores the same.
     pub async fn upload(&self, workspace: &WorkspaceId, body: Bytes) -> Result<Stored, ClientError> {
-        let path = format!("/api/v1/workspaces/{workspace}/artifacts");
+        let path = paths::ARTIFACTS.with([workspace.as_str()]);
         self.json(self.with_body(self.request(Method::PUT, &path), frame::MEDIA_TYPE, body), Retry::Once).await
     }
 
     /// The blobs of `digests`, in the same order.
     pub async fn fetch(&self, workspace: &WorkspaceId, digests: &[Digest]) -> Result<Vec<Bytes>, ClientError> {
-        self.framed(&format!("/api/v1/workspaces/{workspace}/artifacts/fetch"), digests).await
+        self.framed(&paths::ARTIFACTS_FETCH.with([workspace.as_str()]), digests).await
     }
 
     /// The tree nodes of `digests`, in the same order.
     pub async fn nodes(&self, workspace: &WorkspaceId, digests: &[Digest]) -> Result<Vec<Bytes>, ClientError> {
-        self.framed(&format!("/api/v1/workspaces/{workspace}/tree/nodes"), digests).await
+        self.framed(&paths::TREE_NODES.with([workspace.as_str()]), digests).await
     }
 
     async fn framed(&self, path: &str, digests: &[Digest]) -> Result<Vec<Bytes>, ClientError> {

@@ -64,6 +64,17 @@ impl std::fmt::Debug for Token {
     }
 }
 
+/// Which authorities a server's certificate may come from. PEM each.
+#[derive(Debug, Clone)]
+pub enum Trust {
+    /// Those that the system trusts.
+    System,
+    /// This one and no other.
+    Only(Vec<u8>),
+    /// This one, and those that the system trusts.
+    SystemAnd(Vec<u8>),
+}
+
 /// The most servers that a client is given.
 const SERVERS_MAX: usize = 16;
 
@@ -83,8 +94,7 @@ pub struct Client {
 impl Client {
     /// A client of the server at `url`, or of several with commas between. Nothing is sent yet.
     ///
-    /// With `ca` (PEM) the server's certificate must come from that CA; without, from one that the system trusts.
-    pub fn new(url: &str, token: Option<Token>, ca: Option<&[u8]>) -> Result<Client, ClientError> {
+    pub fn new(url: &str, token: Option<Token>, trust: Trust) -> Result<Client, ClientError> {
         let urls: Arc<[String]> = url.split(',').map(|url| url.trim().trim_end_matches('/').to_owned()).collect();
         if urls.len() > SERVERS_MAX {
             return Err(ClientError::setup(format!(
@@ -108,17 +118,12 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("caxton/", env!("CARGO_PKG_VERSION")))
             .no_proxy();
-        let builder = match (tls, ca) {
+        let builder = match (tls, trust) {
             // Reading the system's CAs takes milliseconds that plain HTTP has no use for.
             (false, _) => builder.tls_certs_only([]),
-            (true, None) => builder,
-            (true, Some(pem)) => {
-                let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(ClientError::Setup)?;
-                if certificates.is_empty() {
-                    return Err(ClientError::setup("the CA file holds no PEM certificate".to_owned()));
-                }
-                builder.tls_certs_only(certificates)
-            }
+            (true, Trust::System) => builder,
+            (true, Trust::Only(pem)) => builder.tls_certs_only(certificates(&pem)?),
+            (true, Trust::SystemAnd(pem)) => builder.tls_certs_merge(certificates(&pem)?),
         };
         let http = builder.build().map_err(ClientError::Setup)?;
         Ok(Client { http, url, urls, current: Arc::default(), token, sent: Arc::default() })
@@ -287,6 +292,14 @@ fn is_tls(url: &str) -> Result<bool, ClientError> {
     }
 }
 
+fn certificates(pem: &[u8]) -> Result<Vec<reqwest::Certificate>, ClientError> {
+    let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(ClientError::Setup)?;
+    if certificates.is_empty() {
+        return Err(ClientError::setup("the CA file holds no PEM certificate".to_owned()));
+    }
+    Ok(certificates)
+}
+
 /// Does the address name this machine's loopback? Of several, do all?
 pub fn is_loopback(url: &str) -> bool {
     url.split(',').all(|url| is_one_loopback(url.trim()))
@@ -325,9 +338,9 @@ mod tests {
     #[test]
     fn a_token_does_not_travel_in_clear_text() {
         let token = || Token::new("secret").ok();
-        assert!(Client::new("http://127.0.0.1:7411/", token(), None).is_ok());
-        let refused = Client::new("http://192.0.2.1:7411", token(), None);
+        assert!(Client::new("http://127.0.0.1:7411/", token(), Trust::System).is_ok());
+        let refused = Client::new("http://192.0.2.1:7411", token(), Trust::System);
         assert!(matches!(refused, Err(ClientError::ClearText { .. })));
-        assert!(matches!(Client::new("127.0.0.1:7411", None, None), Err(ClientError::Invalid(_))));
+        assert!(matches!(Client::new("127.0.0.1:7411", None, Trust::System), Err(ClientError::Invalid(_))));
     }
 }

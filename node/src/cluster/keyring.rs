@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::auth::Auth;
+use crate::authn::Auth;
 use crate::errors::chain;
 use crate::files::{FileError, random, write_private};
 use crate::peers::Peers;

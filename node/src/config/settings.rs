@@ -90,6 +90,21 @@ settings! {
         event_streams_max: u64 = "1000" in "1".."1000000";
         /// How often a quiet event stream sends a comment, so that proxies keep it open.
         event_heartbeat: Duration = "15s" in "100ms".."10m";
+        /// The largest message to an agent, with its attachments and images.
+        message_bytes_max: ByteSize = "24MiB" in "1KiB".."1GiB";
+        /// The largest head of a request.
+        head_bytes_max: ByteSize = "64KiB" in "8KiB".."1MiB";
+        /// How many requests one HTTP/2 connection may have open at once.
+        streams_max: u64 = "256" in "1".."100000";
+        /// How often a quiet HTTP/2 connection is asked whether it is still there.
+        ping_interval: Duration = "30s" in "1s".."1h";
+        /// How long an HTTP/2 connection may take to say that it is still there; then it is closed.
+        ping_timeout: Duration = "20s" in "1s".."1h";
+        /// How long a request waits while the group whose leader has to answer it has none.
+        leader_wait: Duration = "6s" in "100ms".."5m";
+        /// How much of a request's body is kept, so that it can be sent to another node again when the first one does not
+        /// lead any more. A larger one is sent once.
+        forward_bytes_max: ByteSize = "8MiB" in "0B".."1GiB";
     }
     /// TLS 1.3, with a certificate authority of the node's own unless a certificate is given.
     tls: Tls {
@@ -119,6 +134,8 @@ settings! {
         workspace_bytes_max: ByteSize = "2GiB" in "1KiB".."1TiB";
         /// The largest body of a request that sends artifacts; the command line splits what is larger.
         upload_bytes_max: ByteSize = "32MiB" in "1MiB".."1GiB";
+        /// The largest body of a request that deploys: it names every file that changes, at about 250 bytes each.
+        request_bytes_max: ByteSize = "64MiB" in "1KiB".."1GiB";
         /// How many requests that send artifacts are read at once.
         uploads_max: u64 = "16" in "1".."10000";
         /// How many revisions of a workspace keep their content, so that a rollback can put it back.
@@ -127,6 +144,25 @@ settings! {
         concurrent_max: u64 = "64" in "1".."10000";
         /// How long a deployment may wait to be live on this node after the log took it.
         live_timeout: Duration = "20s" in "100ms".."10m";
+    }
+    /// The turns of agents on this node.
+    limits: Limits {
+        /// How many turns run at once; one more gets 429 and `Retry-After`.
+        turns_max: u64 = "1024" in "1".."1000000";
+        /// How much of the earlier turns of a conversation is put before a model, the newest first.
+        history_bytes_max: ByteSize = "96KiB" in "0B".."64MiB";
+        /// How long a message waits for its workspace's shard to be led, before it is sent on or refused.
+        lead_wait: Duration = "3s" in "10ms".."5m";
+        /// How long whoever asks for a turn that is under way waits for its end.
+        turn_wait: Duration = "30s" in "100ms".."1h";
+        /// How many turns of a shard that another node began go on at once on the node that takes the shard over.
+        takeover_turns_max: u64 = "32" in "1".."100000";
+        /// How long a turn that another node began waits for what is deployed to be loaded.
+        takeover_wait: Duration = "60s" in "1s".."1h";
+        /// How large the files of an answer may be together to be kept with it; larger ones are in the first answer only.
+        answer_files_bytes_max: ByteSize = "8MiB" in "0B".."256MiB";
+        /// How many agents are kept put together in memory.
+        agents_kept: u64 = "4096" in "1".."1000000";
     }
     /// The tools of workspaces.
     tools: Tools {

@@ -48,6 +48,15 @@ pub enum OpenError {
     Group(#[from] OpenGroupError),
 }
 
+/// What was said before in a conversation.
+#[derive(Debug, Default)]
+pub struct History {
+    /// The subject of its newest turn, to whom it belongs; none for a conversation that has no turn yet.
+    pub owner: Option<String>,
+    /// Requests and answers, the oldest first.
+    pub messages: Vec<Message>,
+}
+
 /// A handle; clones share the shards.
 #[derive(Clone)]
 pub struct Conversations(Arc<[Shard]>);
@@ -109,7 +118,7 @@ impl Conversations {
         workspace: &WorkspaceId,
         conversation: &str,
         bytes_max: usize,
-    ) -> Result<Vec<Message>, ReadError> {
+    ) -> Result<History, ReadError> {
         let (name, conversation) = (workspace.clone(), conversation.to_owned());
         self.read(workspace, move |state| {
             let mut bytes = 0;
@@ -118,8 +127,9 @@ impl Conversations {
                 bytes > bytes_max
             })?;
             let fit = if bytes > bytes_max { turns.len() - 1 } else { turns.len() };
+            let owner = turns.first().map(|turn| turn.subject.clone());
             let newest = turns.iter().take(fit).rev().filter_map(exchange);
-            Ok(newest.flat_map(|(asked, answered)| [asked, answered]).collect())
+            Ok(History { owner, messages: newest.flat_map(|(asked, answered)| [asked, answered]).collect() })
         })
         .await
     }

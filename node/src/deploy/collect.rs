@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use super::pins::Pins;
 use crate::artifacts::{Artifacts, Collected, GetError};
 use crate::catalog::Catalogs;
-use crate::problem::chain;
+use crate::edge::problem::chain;
 use crate::tasks;
 use crate::time::now_ms;
 

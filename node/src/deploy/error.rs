@@ -11,16 +11,12 @@ use super::assemble::AssembleError;
 use super::check;
 use super::verify::VerifyError;
 use crate::artifacts::{GetError, PutError};
-use crate::auth::Denied;
 use crate::catalog::LoadError;
 use crate::replicas::SpreadError;
 
 /// A deployment was refused, or failed. Nothing of it is live unless a variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
-    /// The token does not allow it.
-    #[error(transparent)]
-    Denied(#[from] Denied),
     /// The request has no idempotency key.
     #[error("the request has no idempotency key")]
     NoKey,

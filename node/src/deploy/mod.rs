@@ -21,12 +21,10 @@ pub mod pins;
 
 mod error;
 
-pub mod problem;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use caxton_proto::log::{Deployment, Role};
+use caxton_proto::log::Deployment;
 use caxton_proto::plan::ItemChange;
 use caxton_proto::tree::Tree;
 use caxton_proto::{Digest, Revision, WorkspaceId};
@@ -36,7 +34,7 @@ use tracing::{Instrument, info, info_span};
 
 use crate::api::{self, DeployRequest, DeployResponse, RollbackRequest};
 use crate::artifacts::Artifacts;
-use crate::auth::Access;
+use crate::authz::{Deploy, Permit};
 use crate::catalog::Catalogs;
 use crate::replicas::Replicas;
 use crate::tasks::{self, Jobs};
@@ -137,49 +135,46 @@ impl Deployer {
     /// Makes the request's files live, or changes nothing. Returns when this node serves them.
     pub async fn deploy(
         &self,
-        access: &Access,
-        workspace: &WorkspaceId,
+        permit: &Permit<Deploy>,
         mut request: DeployRequest,
     ) -> Result<DeployResponse, DeployError> {
         let intent = Intent {
-            workspace: workspace.clone(),
+            workspace: permit.workspace().clone(),
             parent: request.parent,
             author: std::mem::take(&mut request.author),
-            actor: access.subject().to_owned(),
+            actor: permit.subject().to_owned(),
             git: request.git.take(),
             message: std::mem::take(&mut request.message),
             idempotency_key: std::mem::take(&mut request.idempotency_key),
             dry_run: request.dry_run,
             content: Content::New(Box::new(request)),
         };
-        self.start(access, intent).await
+        self.start(intent).await
     }
 
     /// Makes the files of an older revision live again, as a new revision.
     pub async fn rollback(
         &self,
-        access: &Access,
-        workspace: &WorkspaceId,
+        permit: &Permit<Deploy>,
         request: RollbackRequest,
     ) -> Result<DeployResponse, DeployError> {
         let intent = Intent {
-            workspace: workspace.clone(),
+            workspace: permit.workspace().clone(),
             parent: request.parent,
             content: Content::Old(request.to),
             author: request.author,
-            actor: access.subject().to_owned(),
+            actor: permit.subject().to_owned(),
             git: None,
             message: request.message,
             idempotency_key: request.idempotency_key,
             dry_run: false,
         };
-        self.start(access, intent).await
+        self.start(intent).await
     }
 
     /// Lets a deployment in, and sees it through even when whoever asked goes away: what is proposed cannot be taken
     /// back, and its blobs must stay pinned until the log has decided.
-    async fn start(&self, access: &Access, intent: Intent) -> Result<DeployResponse, DeployError> {
-        access.require(Role::Deployer, &intent.workspace)?;
+    async fn start(&self, intent: Intent) -> Result<DeployResponse, DeployError> {
         let place = self.admit(&intent)?;
         let span =
             info_span!("deployment", workspace = %intent.workspace, parent = %intent.parent, actor = intent.actor);

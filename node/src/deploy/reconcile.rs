@@ -18,7 +18,7 @@ use crate::activity::Activity;
 use crate::api::Serving;
 use crate::artifacts::Artifacts;
 use crate::catalog::{Catalog, Catalogs, LoadError, load_tree};
-use crate::problem::chain;
+use crate::edge::problem::chain;
 use crate::replicas::Replicas;
 use crate::tasks::{self, Jobs};
 

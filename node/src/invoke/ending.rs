@@ -14,8 +14,6 @@ use crate::llm::Message;
 
 /// Files of an answer that are kept in its record itself, in bytes together; larger ones get entries of their own.
 const FILES_INLINE_BYTES_MAX: usize = 64 << 10;
-/// Files of an answer that are kept at all, in bytes together; beyond that only the first answer has them.
-const FILES_KEPT_BYTES_MAX: usize = 8 << 20;
 
 impl Invoker {
     /// Records a run that is over, and only then tells.
@@ -51,7 +49,7 @@ impl Invoker {
             turn: underway.turn.clone(),
             agent: run.agent.clone(),
             subject: underway.subject.clone(),
-            time_ms: crate::auth::now_ms(),
+            time_ms: crate::authn::now_ms(),
             messages: run.said(),
             attachments: underway.shelf.infos(&run.visible),
             usage: spent.usage,
@@ -116,7 +114,7 @@ impl Invoker {
         if bytes <= FILES_INLINE_BYTES_MAX {
             return Ok((made.to_vec(), 0));
         }
-        if bytes > FILES_KEPT_BYTES_MAX {
+        if bytes > self.limits().answer_files_bytes_max.as_usize() {
             return Ok((Vec::new(), u32::try_from(made.len()).unwrap_or(u32::MAX)));
         }
         let documents: Vec<String> =

@@ -1,18 +1,24 @@
 //! Why a message was not answered.
 
 use caxton_proto::{AgentName, NodeId, WorkspaceId};
+use caxton_raft::ReadError as GroupError;
 
 use crate::agent::turn::{Failure, Unasked};
 use crate::agent::world::{AgentProblem, NotFound};
-use crate::auth::Denied;
 use crate::conversations::{ReadError, RecordError};
 
 /// Why a message was not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum InvokeError {
-    /// The token does not allow it.
+    /// Whether this node is up to date is not known.
     #[error(transparent)]
-    Denied(#[from] Denied),
+    Current(#[from] GroupError),
+    /// The conversation that the message goes on with belongs to somebody else.
+    #[error("the conversation `{conversation}` belongs to somebody else")]
+    OthersConversation {
+        /// Its id.
+        conversation: String,
+    },
     /// The message is not one.
     #[error("the message is not valid: {}", problems.join("; "))]
     Invalid {
@@ -38,10 +44,10 @@ pub enum InvokeError {
         leader: Option<NodeId>,
     },
     /// Too many turns at once.
-    #[error("{turns_max} turns are under way, and no more fit")]
+    #[error("{turns_max} turns are under way, and no more fit (`limits.turns_max`)")]
     Busy {
         /// The limit.
-        turns_max: usize,
+        turns_max: u64,
     },
     /// The turn ended without an answer.
     #[error("the agent `{agent}` has no answer: {failure}")]
@@ -117,7 +123,8 @@ impl InvokeError {
             | InvokeError::Record(_)
             | InvokeError::History(_)
             | InvokeError::Unfinished => true,
-            InvokeError::Denied(_)
+            InvokeError::Current(_)
+            | InvokeError::OthersConversation { .. }
             | InvokeError::Invalid { .. }
             | InvokeError::NoWorkspace { .. }
             | InvokeError::Agent(_)

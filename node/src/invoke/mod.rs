@@ -1,6 +1,6 @@
 //! THE REQUEST WALK: from a message to its answer. Read [`Invoker::message`] as the table of contents.
 //!
-//! Nothing here happens without an [`Access`]; nothing is answered before it is recorded.
+//! Nothing here happens without a [`Permit`]; nothing is answered before it is recorded.
 
 mod check;
 
@@ -20,24 +20,27 @@ pub mod seams;
 
 pub mod takeover;
 
+mod stop;
+
 mod bind;
 
 mod chat_tool;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use caxton_proto::log::Role;
 use caxton_proto::{AgentName, WorkspaceId};
+use caxton_raft::ReadError as GroupError;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
-use tracing::warn;
 
 use asked::Asked;
 pub use check::ClientTurn;
 use check::Keyed;
 pub use error::InvokeError;
 pub use seams::{Routes, Toolbox};
+pub use stop::StoppedTurn;
+use stop::{RunningTurn, RunningTurns};
 pub use world::AgentsCache;
 
 use crate::activity::{Activity, TurnLog};
@@ -49,22 +52,16 @@ use crate::agent::health::AgentHealth;
 use crate::agent::journal::Journal;
 use crate::agent::world::World;
 use crate::api::messages::{ApprovalInfo, MessageAnswer, MessageRequest, Route, TurnEvent};
-use crate::auth::Access;
+use crate::authz::{Converse, Permit};
 use crate::capability::Load;
 use crate::catalog::{Catalog, Catalogs};
+use crate::config::Limits;
 use crate::conversations::{Conversations, NotHere, Shard};
 use crate::llm::models::Models;
 use crate::llm::{ToolCall, reasons};
 use journal::{BEGIN_AFTER, TurnJournal};
 use waiting::{Beginning, Known};
 use world::CatalogWorld;
-
-/// What earlier turns of a conversation may add to a request, in bytes.
-pub const HISTORY_BYTES_MAX: usize = 96 << 10;
-/// How long a message waits for the shard of its workspace to be led.
-const LEAD_WAIT: Duration = Duration::from_secs(3);
-/// Turns at the same time; more are refused.
-pub const TURNS_MAX: usize = 1_024;
 
 /// Answers messages. A clone is a handle on the same.
 #[derive(Clone)]
@@ -88,6 +85,8 @@ pub struct Parts {
     pub activity: Activity,
     /// What each agent has under way.
     pub load: Load,
+    /// How much may be under way, and for how long it is waited for.
+    pub limits: Limits,
 }
 
 struct Shared {
@@ -96,8 +95,18 @@ struct Shared {
     health: Arc<AgentHealth>,
     turns: Arc<Semaphore>,
     asked: Asked,
+    running: RunningTurns,
     /// One turn at a time in a conversation.
     conversations: Mutex<HashMap<(WorkspaceId, String), Weak<tokio::sync::Mutex<()>>>>,
+}
+
+/// How current a state has to be that is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// All that was acknowledged before is in it.
+    Current,
+    /// What this node has, which may be behind.
+    Stale,
 }
 
 /// How a message ended.
@@ -146,6 +155,8 @@ struct Underway {
     asked: Option<String>,
     ledger: Ledger,
     journal: Arc<TurnJournal>,
+    /// Its place among the turns that run here.
+    running: RunningTurn,
     /// The term under which this node leads the workspace's shard.
     term: u64,
     began: Instant,
@@ -156,12 +167,15 @@ struct Underway {
 impl Invoker {
     /// An invoker of these parts.
     pub fn new(parts: Parts) -> Invoker {
+        let turns_max = usize::try_from(parts.limits.turns_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let agents_kept = usize::try_from(parts.limits.agents_kept).unwrap_or(usize::MAX);
         let shared = Shared {
             parts,
-            agents: AgentsCache::default(),
+            agents: AgentsCache::new(agents_kept),
             health: Arc::default(),
-            turns: Arc::new(Semaphore::new(TURNS_MAX)),
+            turns: Arc::new(Semaphore::new(turns_max)),
             asked: Asked::default(),
+            running: RunningTurns::default(),
             conversations: Mutex::default(),
         };
         Invoker { shared: Arc::new(shared) }
@@ -170,28 +184,26 @@ impl Invoker {
     /// Answers a message. One that is sent again with the key of an earlier one gets the answer of that.
     pub async fn message(
         &self,
-        access: &Access,
-        workspace: &WorkspaceId,
+        permit: &Permit<Converse>,
         request: MessageRequest,
         client: ClientTurn,
         events: Events,
     ) -> Result<Ended, InvokeError> {
-        access.require(Role::Caller, workspace)?;
-        let ended = self.message_here(access, workspace, request, client, events).await;
-        self.or_follow(workspace, ended).await
+        let ended = self.message_here(permit, request, client, events).await;
+        self.or_follow(permit.workspace(), ended).await
     }
 
     async fn message_here(
         &self,
-        access: &Access,
-        workspace: &WorkspaceId,
+        permit: &Permit<Converse>,
         request: MessageRequest,
         client: ClientTurn,
         events: Events,
     ) -> Result<Ended, InvokeError> {
-        let keyed = Keyed::of(workspace, access.subject(), &request);
+        let (workspace, subject) = (permit.workspace(), permit.subject());
+        let keyed = Keyed::of(workspace, subject, &request);
         let checked = check::check(request)?;
-        let _permit = self.admit()?;
+        let _place = self.admit()?;
         let term = self.lead(workspace).await?;
         let turn = keyed.as_ref().map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), |it| it.turn.clone());
         let _asker = keyed.as_ref().map(|keyed| self.shared.asked.ask(keyed)).transpose()?;
@@ -203,8 +215,8 @@ impl Invoker {
         }
         let _in_turn = self.alone(workspace, &checked.conversation).await;
         let world = self.world(workspace)?;
-        let history = self.history(workspace, &checked, &client).await?;
-        let log = self.log(workspace, &checked.conversation, &turn, access.subject());
+        let history = self.history(permit, &checked, &client).await?;
+        let log = self.log(workspace, &checked.conversation, &turn, subject);
         let routed = self.route(&world, &checked).await;
         let (agent, route) = routed.inspect_err(|error| log.refused(reasons(error)))?;
 
@@ -217,11 +229,11 @@ impl Invoker {
             workspace: workspace.clone(),
             conversation,
             turn,
-            subject: access.subject().to_owned(),
+            subject: subject.to_owned(),
             route,
             brought,
             files: shelf.shared(),
-            time_ms: crate::auth::now_ms(),
+            time_ms: crate::authn::now_ms(),
             asked: keyed.map(|keyed| keyed.asked),
             run: run.clone(),
         };
@@ -296,13 +308,20 @@ impl Invoker {
         };
         let progress = tokio::select! {
             biased;
-            progress = driver.drive(&mut run, &agent) => progress,
+            progress = driver.drive(&mut run, &agent) => Ok(progress),
+            // What is under way is let go with the drive.
+            by = underway.running.stopped() => Err(by),
             never = begins => match never {},
         };
         match progress {
-            Progress::Waiting => self.put_down(&underway, &run).await,
-            Progress::Over => self.record(&underway, agent.revision, run).await,
-            Progress::Lost => Err(self.lost(&underway).await),
+            Ok(Progress::Waiting) => self.put_down(&underway, &run).await,
+            Ok(Progress::Over) => self.record(&underway, agent.revision, run).await,
+            Ok(Progress::Lost) => Err(self.lost(&underway).await),
+            Err(by) => {
+                run.turn.stop();
+                underway.log.stopped(&by);
+                self.record(&underway, agent.revision, run).await
+            }
         }
     }
 
@@ -321,17 +340,23 @@ impl Invoker {
         Ok((agent, Route::Capability { capability: found.capability, score: found.score }))
     }
 
+    /// What was said before in the conversation; only whose conversation it is may go on with it.
     async fn history(
         &self,
-        workspace: &WorkspaceId,
+        permit: &Permit<Converse>,
         checked: &check::Checked,
         client: &ClientTurn,
     ) -> Result<Vec<crate::llm::Message>, InvokeError> {
-        if client.keeps_history || !checked.continues {
+        if !checked.continues {
             return Ok(Vec::new());
         }
         let conversations = &self.shared.parts.conversations;
-        Ok(conversations.history(workspace, &checked.conversation, HISTORY_BYTES_MAX).await?)
+        let bytes_max = self.limits().history_bytes_max.as_usize();
+        let history = conversations.history(permit.workspace(), &checked.conversation, bytes_max).await?;
+        if history.owner.is_some_and(|owner| owner != permit.subject()) {
+            return Err(InvokeError::OthersConversation { conversation: checked.conversation.clone() });
+        }
+        Ok(if client.keeps_history { Vec::new() } else { history.messages })
     }
 
     /// Where the steps of a turn are noted.
@@ -352,13 +377,43 @@ impl Invoker {
     }
 
     fn admit(&self) -> Result<OwnedSemaphorePermit, InvokeError> {
-        Arc::clone(&self.shared.turns).try_acquire_owned().map_err(|_| InvokeError::Busy { turns_max: TURNS_MAX })
+        Arc::clone(&self.shared.turns)
+            .try_acquire_owned()
+            .map_err(|_| InvokeError::Busy { turns_max: self.limits().turns_max })
     }
 
     fn begun(&self, beginning: Beginning, shelf: Shelf, log: Arc<TurnLog>, term: u64) -> Underway {
         let shard = self.shard(&beginning.workspace).clone();
         let journal = |beginning| Arc::new(TurnJournal::new(shard, beginning, term));
-        underway(beginning, (shelf, Ledger::default()), log, term, journal)
+        self.underway(beginning, (shelf, Ledger::default()), log, term, journal)
+    }
+
+    fn underway(
+        &self,
+        beginning: Beginning,
+        (shelf, ledger): (Shelf, Ledger),
+        log: Arc<TurnLog>,
+        term: u64,
+        journal: impl FnOnce(Beginning) -> Arc<TurnJournal>,
+    ) -> Underway {
+        let running = self.shared.running.enter(&beginning.workspace, &beginning.turn, &beginning.subject);
+        Underway {
+            workspace: beginning.workspace.clone(),
+            conversation: beginning.conversation.clone(),
+            turn: beginning.turn.clone(),
+            subject: beginning.subject.clone(),
+            route: beginning.route.clone(),
+            asked: beginning.asked.clone(),
+            brought: beginning.brought.clone(),
+            shelf,
+            log,
+            ledger,
+            term,
+            running,
+            journal: journal(beginning),
+            began: Instant::now(),
+            before_ms: 0,
+        }
     }
 
     /// Waits until nobody else goes on with the turn.
@@ -371,7 +426,7 @@ impl Invoker {
     async fn alone(&self, workspace: &WorkspaceId, conversation: &str) -> OwnedMutexGuard<()> {
         let lock = {
             let mut held = self.shared.conversations.lock().unwrap_or_else(PoisonError::into_inner);
-            if held.len() > 8 * TURNS_MAX {
+            if held.len() as u64 > self.limits().turns_max.saturating_mul(8) {
                 held.retain(|_, lock| lock.strong_count() > 0);
             }
             let key = (workspace.clone(), conversation.to_owned());
@@ -394,7 +449,11 @@ impl Invoker {
 
     /// How busy it is: turns under way over the most there may be, 0.0 to 1.0.
     pub fn load(&self) -> f64 {
-        1.0 - self.shared.turns.available_permits() as f64 / TURNS_MAX as f64
+        1.0 - self.shared.turns.available_permits() as f64 / self.limits().turns_max as f64
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.shared.parts.limits
     }
 
     /// The models.
@@ -411,34 +470,20 @@ impl Invoker {
         self.shared.parts.conversations.of(workspace)
     }
 
+    /// Waits until this node has all of the workspace's shard that was acknowledged, unless what it has is enough.
+    pub async fn current(&self, workspace: &WorkspaceId, freshness: Freshness) -> Result<(), GroupError> {
+        match freshness {
+            Freshness::Current => self.shard(workspace).group().read_index().await.map(drop),
+            Freshness::Stale => Ok(()),
+        }
+    }
+
     /// The term under which this node answers for the workspace.
     pub async fn lead(&self, workspace: &WorkspaceId) -> Result<u64, InvokeError> {
-        self.shard(workspace).lead(LEAD_WAIT).await.map_err(|NotHere { leader }| InvokeError::Elsewhere { leader })
-    }
-}
-
-fn underway(
-    beginning: Beginning,
-    (shelf, ledger): (Shelf, Ledger),
-    log: Arc<TurnLog>,
-    term: u64,
-    journal: impl FnOnce(Beginning) -> Arc<TurnJournal>,
-) -> Underway {
-    Underway {
-        workspace: beginning.workspace.clone(),
-        conversation: beginning.conversation.clone(),
-        turn: beginning.turn.clone(),
-        subject: beginning.subject.clone(),
-        route: beginning.route.clone(),
-        asked: beginning.asked.clone(),
-        brought: beginning.brought.clone(),
-        shelf,
-        log,
-        ledger,
-        term,
-        journal: journal(beginning),
-        began: Instant::now(),
-        before_ms: 0,
+        self.shard(workspace)
+            .lead(self.limits().lead_wait)
+            .await
+            .map_err(|NotHere { leader }| InvokeError::Elsewhere { leader })
     }
 }
 
@@ -452,12 +497,5 @@ impl Ended {
             }
             Ended::SenderCalls(_) => None,
         }
-    }
-}
-
-/// A failure is written to the log once, where the walk ends.
-pub fn log_failure(workspace: &WorkspaceId, error: &InvokeError) {
-    if error.is_ours() {
-        warn!(%workspace, reason = %reasons(error), "a message was not answered");
     }
 }

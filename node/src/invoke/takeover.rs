@@ -19,9 +19,6 @@ use crate::llm::reasons;
 /// The pause after an attempt that failed.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Turns that a node goes on with at the same time, for each shard; the others wait.
-const RESUMED_AT_ONCE: usize = 32;
-
 /// Takes one shard over whenever this node is elected to lead it.
 pub struct Takeover {
     invoker: Invoker,
@@ -84,7 +81,8 @@ impl Takeover {
                 return;
             }
         };
-        let room = Arc::new(Semaphore::new(RESUMED_AT_ONCE));
+        let room =
+            Arc::new(Semaphore::new(usize::try_from(self.invoker.limits().takeover_turns_max).unwrap_or(usize::MAX)));
         for (workspace, turn) in underway {
             let (invoker, room) = (self.invoker.clone(), Arc::clone(&room));
             resumed.spawn(async move {

@@ -2,9 +2,7 @@
 //! that another node began.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use caxton_proto::log::Role;
 use caxton_proto::{Digest, NodeId, WorkspaceId};
 use caxton_raft::{Group, ReadError as GroupError};
 use serde::{Deserialize, Serialize};
@@ -18,16 +16,12 @@ use crate::agent::journal::{Doubt, Journal, Step};
 use crate::agent::turn::{Action, Decision, Returned};
 use crate::agent::world::World;
 use crate::api::messages::{ApprovalInfo, Attachment, Route};
-use crate::auth::Access;
+use crate::authz::{Converse, DecideApprovals, Permit, ReadConversations};
 use crate::conversations::log::{Kept, Turn as TurnRecord, Waiting};
 use crate::conversations::{Documents, ReadError, State};
 
 /// How often a turn is taken up by another leader before it is given up: it may be what ends the nodes.
 const TAKE_UPS_MAX: u32 = 3;
-/// How long a turn that goes on here waits for what is deployed to be loaded.
-const SETTLE_WAIT: Duration = Duration::from_secs(60);
-/// How long whoever asks for a turn waits for its end.
-const TURN_WAIT: Duration = Duration::from_secs(30);
 
 /// How a turn began: with the steps that came after it, all that is needed to go on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -94,13 +88,18 @@ impl Invoker {
     }
 
     /// How a turn ended, or what it waits for; waits a while for one that is under way.
-    pub async fn turn(&self, access: &Access, workspace: &WorkspaceId, turn: &str) -> Result<Ended, InvokeError> {
-        access.require(Role::Viewer, workspace)?;
+    pub async fn turn(&self, permit: &Permit<Converse>, turn: &str) -> Result<Ended, InvokeError> {
+        let workspace = permit.workspace();
+        let none = || InvokeError::NoTurn { workspace: workspace.clone(), turn: turn.to_owned() };
+        // Whoever may not read it is not told that it is there.
+        let readable = |subject: &str| subject == permit.subject() || permit.also(ReadConversations).is_ok();
         let underway = || InvokeError::Underway { turn: turn.to_owned() };
-        let alone = tokio::time::timeout(TURN_WAIT, self.alone_with(workspace, turn)).await;
+        let alone = tokio::time::timeout(self.limits().turn_wait, self.alone_with(workspace, turn)).await;
         let _alone = alone.map_err(|_| underway())?;
         match self.known(workspace, turn).await? {
-            Known::Nothing => Err(InvokeError::NoTurn { workspace: workspace.clone(), turn: turn.to_owned() }),
+            Known::Nothing => Err(none()),
+            Known::Over(record) if !readable(&record.subject) => Err(none()),
+            Known::Waits(_, documents) | Known::Begun(documents) if !readable(&subject(&documents)?) => Err(none()),
             Known::Over(record) => self.again(workspace, *record).await,
             Known::Waits(waiting, _) => Ok(waits(*waiting)),
             // Whoever leads the shard is about to take it up.
@@ -118,7 +117,7 @@ impl Invoker {
     ) -> Result<Ended, InvokeError> {
         let group = self.shard(workspace).group();
         let mut applied = group.applied();
-        let until = tokio::time::Instant::now() + TURN_WAIT;
+        let until = tokio::time::Instant::now() + self.limits().turn_wait;
         let (mut decided, mut is_decided) = (std::pin::pin!(decided(group, unkept)), false);
         loop {
             applied.borrow_and_update();
@@ -158,7 +157,7 @@ impl Invoker {
         let _in_turn = self.alone(&workspace, &beginning.conversation).await;
         let mut settled = self.catalogs().settled();
         // What is not loaded by then fails below.
-        _ = tokio::time::timeout(SETTLE_WAIT, settled.wait_for(|settled| *settled)).await;
+        _ = tokio::time::timeout(self.limits().takeover_wait, settled.wait_for(|settled| *settled)).await;
         let world = self.world(&workspace)?;
         self.models().budgets().take_over(crate::llm::models::today(), &workspace, &ledger.all());
         let underway = self.taken_up(beginning, shelf, ledger, term, next);
@@ -189,27 +188,46 @@ impl Invoker {
         let log = self.log(&beginning.workspace, &beginning.conversation, &beginning.turn, &beginning.subject);
         let shard = self.shard(&beginning.workspace).clone();
         let journal = |beginning| Arc::new(TurnJournal::resumed(shard, beginning, term, next));
-        super::underway(beginning, (shelf, ledger), log, term, journal)
+        self.underway(beginning, (shelf, ledger), log, term, journal)
     }
 
-    /// What waits for a person in a workspace, the oldest first.
-    pub async fn approvals(&self, access: &Access, workspace: &WorkspaceId) -> Result<Vec<ApprovalInfo>, InvokeError> {
-        access.require(Role::Viewer, workspace)?;
+    /// A turn as it was when its last step was kept, for whoever ends it here.
+    pub(super) fn put_back(&self, documents: Documents, term: u64) -> Result<(Underway, Run), InvokeError> {
+        let Replayed { beginning, run, shelf, ledger, next, taken_up: _ } = replay(documents)?;
+        Ok((self.taken_up(beginning, shelf, ledger, term, next), run))
+    }
+
+    /// What waits for a person in a workspace, the oldest first: in turns of one's own, or in everybody's for whoever may read
+    /// them.
+    pub async fn approvals(&self, permit: &Permit<Converse>) -> Result<Vec<ApprovalInfo>, InvokeError> {
+        let workspace = permit.workspace();
         let name = workspace.clone();
-        let waiting = self.conversations().read(workspace, move |state| state.waiting(&name)).await?;
-        Ok(waiting.into_iter().flat_map(|waiting| waiting.approvals).collect())
+        if permit.also(ReadConversations).is_ok() {
+            let waiting = self.conversations().read(workspace, move |state| state.waiting(&name)).await?;
+            return Ok(waiting.into_iter().flat_map(|waiting| waiting.approvals).collect());
+        }
+        let with_journals = move |state: &State| {
+            let all = state.waiting(&name)?.into_iter();
+            all.map(|it| Ok((state.kept(&name, &it.turn, Kept::Journal)?, it))).collect::<Result<Vec<_>, ReadError>>()
+        };
+        let mut own = Vec::new();
+        for (documents, waiting) in self.conversations().read(workspace, with_journals).await? {
+            if subject(&documents)? == permit.subject() {
+                own.extend(waiting.approvals);
+            }
+        }
+        Ok(own)
     }
 
     /// Decides on a call that waits, and goes on with its turn to the end or to the next call that waits.
     pub async fn decide(
         &self,
-        access: &Access,
-        workspace: &WorkspaceId,
+        permit: &Permit<DecideApprovals>,
         id: &str,
         decision: Decision,
         events: Events,
     ) -> Result<Ended, InvokeError> {
-        access.require(Role::Deployer, workspace)?;
+        let workspace = permit.workspace();
         let decided = self.decide_here(workspace, id, decision, events).await;
         self.or_follow(workspace, decided).await
     }
@@ -221,7 +239,7 @@ impl Invoker {
         decision: Decision,
         events: Events,
     ) -> Result<Ended, InvokeError> {
-        let _permit = self.admit()?;
+        let _place = self.admit()?;
         let term = self.lead(workspace).await?;
         let none = || InvokeError::NoApproval { workspace: workspace.clone(), id: id.to_owned() };
         let turn = id.split_once('.').map(|(turn, _)| turn.to_owned()).ok_or_else(none)?;
@@ -327,6 +345,13 @@ pub(super) fn asked(documents: &Documents) -> Result<Option<String>, InvokeError
     Ok(beginning.asked)
 }
 
+/// Whose turn it is that is not over.
+pub(super) fn subject(documents: &Documents) -> Result<String, InvokeError> {
+    let first = documents.whole.first().ok_or(InvokeError::Unfinished)?;
+    let beginning: Beginning = serde_json::from_str(first).map_err(InvokeError::PutDown)?;
+    Ok(beginning.subject)
+}
+
 fn replay(documents: Documents) -> Result<Replayed, InvokeError> {
     let mut documents_of = documents.whole.into_iter();
     let first = documents_of.next().ok_or(InvokeError::Unfinished)?;
@@ -355,7 +380,7 @@ async fn unknown(world: &dyn World, doubt: &Doubt) -> Option<Returned> {
 
 /// What there is to decide.
 fn approvals_of(underway: &Underway, run: &Run) -> Vec<ApprovalInfo> {
-    let since = crate::conversations::rfc3339(crate::auth::now_ms());
+    let since = crate::conversations::rfc3339(crate::authn::now_ms());
     let info = |pending: Pending| {
         let arguments = match &pending.call.action {
             Action::Tool { arguments, .. } => serde_json::Value::Object(arguments.clone()),

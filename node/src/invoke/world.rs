@@ -15,25 +15,31 @@ use crate::agent::{Agent, Offered, Parts};
 use crate::catalog::Catalog;
 use crate::llm::reasons;
 
-/// Agents that are kept ready; when there are more, all are let go.
-const AGENTS_KEPT: usize = 4_096;
 /// Lines of a list of capabilities that a model gets.
 const LINES_MAX: usize = 40;
 
 /// Agents that were put together, as long as their revision is served.
-#[derive(Debug, Default)]
-pub struct AgentsCache(Mutex<HashMap<(WorkspaceId, AgentName), (Revision, Arc<Agent>)>>);
+#[derive(Debug)]
+pub struct AgentsCache {
+    agents: Mutex<HashMap<(WorkspaceId, AgentName), (Revision, Arc<Agent>)>>,
+    /// When there are more, all are let go.
+    kept_max: usize,
+}
 
 impl AgentsCache {
+    pub(super) fn new(kept_max: usize) -> AgentsCache {
+        AgentsCache { agents: Mutex::default(), kept_max }
+    }
+
     fn get(&self, catalog: &Catalog, name: &AgentName) -> Option<Arc<Agent>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         let (revision, agent) = kept.get(&(catalog.workspace.clone(), name.clone()))?;
         (*revision == catalog.revision).then(|| Arc::clone(agent))
     }
 
     fn keep(&self, catalog: &Catalog, name: &AgentName, agent: &Arc<Agent>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= AGENTS_KEPT {
+        let mut kept = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= self.kept_max {
             kept.clear();
         }
         kept.insert((catalog.workspace.clone(), name.clone()), (catalog.revision, Arc::clone(agent)));

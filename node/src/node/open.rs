@@ -15,12 +15,14 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::StartError;
 use super::peer_port::{self, PeerPort};
+use super::{Parts, StartError};
 use crate::activity::Activity;
 use crate::affinity;
+use crate::app::{self, App};
 use crate::artifacts::{Artifacts, Space};
-use crate::auth::{Auth, KnownTokens};
+use crate::authn::{Auth, KnownTokens};
+use crate::backup;
 use crate::capability::{Router, RouterLimits, Vectors};
 use crate::catalog::Catalogs;
 use crate::cluster::hearsay::{Hearsay, Manner};
@@ -32,7 +34,7 @@ use crate::config::{Config, environment};
 use crate::conversations::Conversations;
 use crate::deploy::pins::Pins;
 use crate::deploy::{Deployer, Limits, Rules};
-use crate::http::{self, Services};
+use crate::edge::{self, Services};
 use crate::invoke::{self, Invoker};
 use crate::llm::Tape;
 use crate::llm::models::Models;
@@ -41,7 +43,7 @@ use crate::peers::door::Door;
 use crate::peers::{Book, Lives, Peers, VERSION};
 use crate::replicas::Replicas;
 use crate::secrets::SecretStore;
-use crate::tasks::{self, Tasks};
+use crate::tasks::{self, Jobs, Tasks};
 use crate::tools::{ToolSettings, Tools};
 use crate::trust::credentials::Certified;
 use crate::trust::{Credentials, SharedSecret};
@@ -60,14 +62,16 @@ pub struct Start {
     pub own: Introduction,
     pub port: Option<PeerPort>,
     pub sentences: Model,
+    /// The owner of turns that are under way.
+    pub turns: Tasks,
 }
 
 /// What is open.
 pub struct Opened {
+    pub parts: Arc<Parts>,
     pub services: Services,
     pub groups: Groups,
     pub pins: Pins,
-    pub replicas: Replicas,
     pub service: Service,
     pub facts: NodeFacts,
     pub hearsay: Option<Hearsay>,
@@ -77,7 +81,7 @@ pub struct Opened {
 
 /// Opens the stores and wires what works on them.
 pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
-    let Start { config, started, stop, identity, own, port, sentences } = start;
+    let Start { config, started, stop, identity, own, port, sentences, turns } = start;
     let dir = config.data.dir.clone();
     let reserve = config.disk.reserve_bytes.0;
     let secret = &config.cluster.secret_file;
@@ -167,9 +171,6 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         replicas.clone(),
         rules(&config),
     );
-    let backup_replicas = replicas.clone();
-    let uploads = Arc::new(Semaphore::new(config.deploy.uploads_max as usize));
-    let event_streams = Arc::new(Semaphore::new(config.http.event_streams_max as usize));
     let routing = Router::new(Vectors::at(&dir.join("cache"), sentences), RouterLimits::default());
     let providers =
         Providers::new(ProviderSettings::from_env(environment::variables()))?.with_secrets(Arc::new(secrets.clone()));
@@ -186,30 +187,90 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         toolbox: Arc::new(tools.clone()),
         activity: activity.clone(),
         load: routing.load().clone(),
+        limits: config.limits.clone(),
     });
-    let services = Services::new(http::Parts {
+    let parts = Arc::new(Parts {
         cluster,
         invoker,
         activity,
         config: Arc::new(config),
-        auth,
         keyring,
-        identity: Arc::new(identity),
+        identity,
         log,
         catalogs,
-        tools,
-        secrets,
         artifacts,
-        replicas: backup_replicas,
+        replicas,
         deployer,
         routing,
         metrics: crate::telemetry::metrics(),
-        started,
-        uploads,
-        event_streams,
+    });
+    let app =
+        application(&parts, Hands { auth: Arc::clone(&auth), tools, secrets, turns, started, stop: stop.clone() });
+    let services = Services::new(edge::Parts {
+        app,
+        auth,
+        cluster: parts.cluster.clone(),
+        shards: parts.invoker.conversations().shards(),
+        config: parts.config.http.clone(),
+        upload_bytes_max: parts.config.deploy.upload_bytes_max.as_usize(),
+        deployment_bytes_max: parts.config.deploy.request_bytes_max.as_usize(),
+        jobs: Jobs::default(),
+        event_streams: Arc::new(Semaphore::new(parts.config.http.event_streams_max as usize)),
         stop,
     });
-    Ok(Opened { services, groups, pins, replicas, service, facts, hearsay, api })
+    Ok(Opened { parts, services, groups, pins, service, facts, hearsay, api })
+}
+
+/// What only the application has a hold of.
+struct Hands {
+    auth: Arc<Auth>,
+    tools: Tools,
+    secrets: SecretStore,
+    turns: Tasks,
+    started: Instant,
+    stop: CancellationToken,
+}
+
+/// The application over the node's parts.
+fn application(parts: &Parts, hands: Hands) -> App {
+    let Hands { auth, tools, secrets, turns, started, stop } = hands;
+    let (log, catalogs, artifacts) = (&parts.log, &parts.catalogs, &parts.artifacts);
+    let backups = backup::write::Source {
+        dir: parts.config.data.dir.clone(),
+        cluster: parts.cluster.clone(),
+        log: log.clone(),
+        artifacts: artifacts.clone(),
+        replicas: parts.replicas.clone(),
+    };
+    let node = app::node::Parts {
+        identity: parts.identity.clone(),
+        started,
+        log: log.clone(),
+        cluster: parts.cluster.clone(),
+        catalogs: catalogs.clone(),
+        artifacts: artifacts.clone(),
+        metrics: parts.metrics.clone(),
+        stop,
+    };
+    let uploads_max = parts.config.deploy.uploads_max as usize;
+    App::new(app::Parts {
+        turns: app::turns::Turns::new(parts.invoker.clone(), turns),
+        conversations: app::conversations::Conversations::new(parts.invoker.clone()),
+        deployments: app::deployments::Deployments::new(
+            log.clone(),
+            catalogs.clone(),
+            artifacts.clone(),
+            parts.deployer.clone(),
+            uploads_max,
+        ),
+        agents: app::agents::Agents::new(catalogs.clone(), parts.routing.clone()),
+        tools: app::tools::Tools::new(catalogs.clone(), tools, parts.activity.clone()),
+        activity: app::activity::Activity::new(parts.activity.clone(), log.clone()),
+        secrets: app::secrets::Secrets::new(secrets, log.clone(), parts.activity.clone()),
+        tokens: app::tokens::Tokens::new(auth, log.clone(), parts.config.tokens.clone()),
+        cluster: app::cluster::Cluster::new(parts.cluster.clone(), parts.keyring.clone(), backups),
+        node: app::node::Node::new(node),
+    })
 }
 
 /// Opening the stores is disk work of tens of milliseconds; the two do not need each other.

@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use super::StartError;
 use crate::cluster::service::Service;
 use crate::config::Config;
-use crate::http::hop;
-use crate::http::listen::{self, BindError};
+use crate::edge::hop;
+use crate::edge::listen::{self, BindError};
+use crate::edge::problem::{Code, Problem};
 use crate::peers::{Book, MESSAGE_BYTES_MAX};
-use crate::problem::{Code, Problem};
 use axum::response::IntoResponse;
 
 /// Where other nodes are waited for when there is a cluster and nobody says where.

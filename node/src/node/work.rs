@@ -7,7 +7,7 @@ use std::time::Duration;
 use caxton_proto::log::cluster::NodeFacts;
 use tracing::warn;
 
-use super::StartError;
+use super::{Parts, StartError};
 use crate::affinity;
 use crate::cluster::hearsay::Hearsay;
 use crate::cluster::reconcile::Voters;
@@ -17,10 +17,9 @@ use crate::cluster::watch::Watch;
 use crate::deploy::collect::Collector;
 use crate::deploy::pins::Pins;
 use crate::deploy::reconcile::Reconciler;
-use crate::http::listen::Edge;
-use crate::http::{self, Services};
+use crate::edge::listen::Edge;
+use crate::edge::{self, Services};
 use crate::invoke::takeover::Takeover;
-use crate::replicas::Replicas;
 use crate::tasks::Tasks;
 use crate::tls::{self, Tls};
 
@@ -33,15 +32,15 @@ const METRICS_EVERY: Duration = Duration::from_secs(5);
 struct LogStopped(Arc<str>);
 
 /// What goes on behind the requests.
-pub fn start_workers(workers: &Tasks, services: &Services, pins: Pins, replicas: Replicas) {
-    let (log, catalogs, artifacts) = (services.log.clone(), services.catalogs.clone(), services.artifacts.clone());
+pub fn start_workers(workers: &Tasks, parts: &Parts, pins: Pins) {
+    let (log, catalogs, artifacts) = (parts.log.clone(), parts.catalogs.clone(), parts.artifacts.clone());
     let stop = workers.stop_token();
     let reconciler = Reconciler::new(
         log.clone(),
         catalogs.clone(),
         artifacts.clone(),
-        services.activity.clone(),
-        replicas,
+        parts.activity.clone(),
+        parts.replicas.clone(),
         stop.clone(),
     );
     workers.spawn("reconciler", async move {
@@ -54,12 +53,12 @@ pub fn start_workers(workers: &Tasks, services: &Services, pins: Pins, replicas:
         collector.run(collector_stop).await;
         Ok::<_, std::convert::Infallible>(())
     });
-    let preparing = services.routing.clone().follow(services.catalogs.clone(), stop.clone());
+    let preparing = parts.routing.clone().follow(parts.catalogs.clone(), stop.clone());
     workers.spawn("capabilities", async move {
         preparing.await;
         Ok::<_, std::convert::Infallible>(())
     });
-    let (metrics, upkeep_stop) = (services.metrics.clone(), stop.clone());
+    let (metrics, upkeep_stop) = (parts.metrics.clone(), stop.clone());
     workers.spawn("metrics", async move {
         // Samples pile up until somebody scrapes, or this sorts them into their buckets.
         while upkeep_stop.run_until_cancelled(tokio::time::sleep(METRICS_EVERY)).await.is_some() {
@@ -67,14 +66,14 @@ pub fn start_workers(workers: &Tasks, services: &Services, pins: Pins, replicas:
         }
         Ok::<_, std::convert::Infallible>(())
     });
-    let shards = services.invoker.conversations().shards();
+    let shards = parts.invoker.conversations().shards();
     let (deploy_log, shards_stop) = (log.clone(), stop.clone());
     workers.spawn("shards watch", async move {
         let contradicted = affinity::contradicted(deploy_log, shards);
         shards_stop.run_until_cancelled(contradicted).await.map_or(Ok(()), Err)
     });
-    for shard in services.invoker.conversations().all() {
-        let takeover = Takeover::new(services.invoker.clone(), shard.clone());
+    for shard in parts.invoker.conversations().all() {
+        let takeover = Takeover::new(parts.invoker.clone(), shard.clone());
         let stop = stop.clone();
         workers.spawn("takeover", async move {
             takeover.run(stop).await;
@@ -94,17 +93,11 @@ pub fn start_workers(workers: &Tasks, services: &Services, pins: Pins, replicas:
 }
 
 /// What keeps the node in its cluster.
-pub fn start_cluster(
-    workers: &Tasks,
-    services: &Services,
-    service: Service,
-    facts: NodeFacts,
-    hearsay: Option<Hearsay>,
-) {
-    let (cluster, log, stop) = (&services.cluster, &services.log, workers.stop_token());
+pub fn start_cluster(workers: &Tasks, parts: &Parts, service: Service, facts: NodeFacts, hearsay: Option<Hearsay>) {
+    let (cluster, log, stop) = (&parts.cluster, &parts.log, workers.stop_token());
     for (id, group) in cluster.groups() {
         let (id, group) = (*id, group.clone());
-        let voters_max = services.config.cluster.voters_max as usize;
+        let voters_max = parts.config.cluster.voters_max as usize;
         let voters = Voters { group, id, log: log.clone(), own: cluster.own(), voters_max };
         let stop = stop.clone();
         workers.spawn("voters", async move {
@@ -112,7 +105,7 @@ pub fn start_cluster(
             Ok::<_, std::convert::Infallible>(())
         });
     }
-    let voters_max = services.config.cluster.voters_max as usize;
+    let voters_max = parts.config.cluster.voters_max as usize;
     let spread = Spread { cluster: cluster.clone(), log: log.clone(), voters_max };
     let spread_stop = stop.clone();
     workers.spawn("spread", async move {
@@ -120,16 +113,16 @@ pub fn start_cluster(
         Ok::<_, std::convert::Infallible>(())
     });
     let peers = cluster.peers().clone();
-    let holds = services.keyring.holds();
+    let holds = parts.keyring.holds();
     let watch = Watch { log: log.clone(), peers: peers.clone(), service, own: facts, holds };
-    let (keyring, keyring_stop) = (services.keyring.clone(), stop.clone());
+    let (keyring, keyring_stop) = (parts.keyring.clone(), stop.clone());
     workers.spawn("keyring", async move {
         keyring.run(keyring_stop).await;
         Ok::<_, std::convert::Infallible>(())
     });
     workers.spawn("cluster watch", watch.run(stop.clone()));
     if let Some(hearsay) = hearsay {
-        let (invoker, stop) = (services.invoker.clone(), stop.clone());
+        let (invoker, stop) = (parts.invoker.clone(), stop.clone());
         workers.spawn("gossip", async move {
             hearsay.run(move || invoker.load(), stop).await;
             Ok::<_, std::convert::Infallible>(())
@@ -149,13 +142,14 @@ pub fn start_cluster(
 /// Opens the port to requests.
 pub fn start_edges(
     edges: &Tasks,
-    services: &Services,
+    parts: &Parts,
+    services: Services,
     listener: tokio::net::TcpListener,
     api: &OnceLock<axum::Router>,
 ) -> Result<(), StartError> {
-    let config = &services.config;
-    let tls = tls::is_wanted(config).then(|| Tls::open(config, &services.identity.cluster.to_string())).transpose()?;
-    let router = http::router(services.clone());
+    let config = &parts.config;
+    let tls = tls::is_wanted(config).then(|| Tls::open(config, &parts.identity.cluster.to_string())).transpose()?;
+    let router = edge::router(services);
     // Set once, here.
     _ = api.set(router.clone());
     let edge = Edge {
@@ -168,7 +162,7 @@ pub fn start_edges(
     edges.spawn("http", edge.run(edges.stop_token()));
     if let Some(tls) = tls {
         let stop = edges.stop_token();
-        let credentials = services.cluster.peers().credentials().clone();
+        let credentials = parts.cluster.peers().credentials().clone();
         edges.spawn("certificates", async move {
             let mut renewed = credentials.renewed();
             // When the authority was rotated, or when it is time.

@@ -81,17 +81,17 @@ async fn a_collection_removes_what_no_kept_revision_names_and_nothing_else() {
     // What is young may belong to a deployment that is still to come.
     let young = bench
         .node
-        .services()
+        .parts()
         .deployer
         .collector()
         .collect(&workspace, Duration::from_secs(3_600))
         .await
         .expect("collected");
     assert_eq!(young.blobs, 0);
-    let removed = bench.node.services().deployer.collector().collect(&workspace, Duration::ZERO).await;
+    let removed = bench.node.parts().deployer.collector().collect(&workspace, Duration::ZERO).await;
     // Equal clocks: what was stored in this very millisecond stays until the next.
     tokio::time::sleep(Duration::from_millis(5)).await;
-    let more = bench.node.services().deployer.collector().collect(&workspace, Duration::ZERO).await.expect("collected");
+    let more = bench.node.parts().deployer.collector().collect(&workspace, Duration::ZERO).await.expect("collected");
     let removed = removed.expect("collected").blobs + more.blobs;
     // The agent `a` of r1 and r2, the root nodes of both, and the stray.
     assert_eq!(removed, 5);
@@ -117,7 +117,7 @@ async fn deployments_and_collections_at_once_lose_nothing() {
     let workspace = "demo".parse().expect("a name");
     let stop = tokio_util::sync::CancellationToken::new();
     // The node's own collector, which shares the pins with its deployments.
-    let collector = bench.node.services().deployer.collector();
+    let collector = bench.node.parts().deployer.collector();
     let collecting = tokio::spawn({
         let stop = stop.clone();
         async move {

@@ -15,7 +15,7 @@ async fn below_the_reserve_uploads_and_proposals_are_refused_and_reads_go_on() {
     let (one, two) = (Content::of(&["a"], "one"), Content::of(&["a"], "two"));
     bench.deploy(&one, 0, &Content::default(), "k1").await;
     bench.send(&two).await;
-    bench.node.services().artifacts.space().set_reserve_bytes(u64::MAX);
+    bench.node.parts().artifacts.space().set_reserve_bytes(u64::MAX);
     let refusal = refused(bench.upload(framed(&[(Digest::of(b"x"), b"x".to_vec())])), 507, "disk_full").await;
     assert!(refusal["help"].as_str().is_some_and(|help| help.contains("free space")), "{refusal}");
     // Its files are all there, and yet the log must not grow.
@@ -28,7 +28,7 @@ async fn below_the_reserve_uploads_and_proposals_are_refused_and_reads_go_on() {
     .await;
     assert_eq!(bench.says("a").await.as_deref(), Some("says one"));
     assert_eq!(bench.live().await["revision"], 1);
-    bench.node.services().artifacts.space().set_reserve_bytes(0);
+    bench.node.parts().artifacts.space().set_reserve_bytes(0);
     let (status, body) = read(bench.post("/deployments", &two.request(1, &one, "k2"))).await;
     assert_eq!((status, &body["deployment"]["revision"]), (200, &serde_json::json!(2)), "{body}");
     bench.stop().await;
@@ -75,7 +75,7 @@ async fn a_disk_that_is_really_full_is_survived() {
     };
     full().await;
     let mut somebody_else = std::fs::File::create(disk.0.path().join("somebody-else-s")).expect("a file");
-    while bench.node.services().artifacts.space().free_bytes().expect("a size") > 8 << 20 {
+    while bench.node.parts().artifacts.space().free_bytes().expect("a size") > 8 << 20 {
         somebody_else.write_all(&[7; 1 << 20]).expect("written");
     }
     let two = Content::of(&["a"], "two");

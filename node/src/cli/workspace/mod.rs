@@ -9,6 +9,7 @@ pub mod state;
 pub mod place;
 
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use caxton_proto::WorkspaceId;
@@ -72,9 +73,15 @@ impl Workspace {
     /// The folder for caches, which git does not see.
     pub fn make_cache_folder(&self) -> io::Result<PathBuf> {
         let folder = self.cache_folder();
-        if !folder.is_dir() {
-            std::fs::create_dir_all(&folder)?;
-            std::fs::write(folder.join(".gitignore"), "*\n")?;
+        match std::fs::symlink_metadata(&folder) {
+            Ok(there) if there.is_dir() => {}
+            // A checkout may bring a link with it: nothing is written to where it leads.
+            Ok(_) => return Err(io::Error::other(format!("{CACHE_FOLDER} is not a folder: remove it"))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                std::fs::create_dir_all(&folder)?;
+                std::fs::write(folder.join(".gitignore"), "*\n")?;
+            }
+            Err(error) => return Err(error),
         }
         Ok(folder)
     }
@@ -83,7 +90,13 @@ impl Workspace {
     pub fn lock(&self) -> Result<std::fs::File, CliError> {
         let open = || {
             let folder = self.make_cache_folder()?;
-            std::fs::File::options().create(true).truncate(false).write(true).open(folder.join("lock"))
+            let mut options = std::fs::File::options();
+            options
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+            options.open(folder.join("lock"))
         };
         let failed = |error: io::Error| {
             CliError::new("io", format!("{} cannot be written", self.cache_folder().display()))

@@ -66,19 +66,21 @@ pub fn remove(workspace: &Workspace, path: &TreePath, expected: Option<&File>) -
 
 /// Keeps content beside the workspace's own, for a person to compare.
 pub fn keep_aside(workspace: &Workspace, path: &TreePath, content: &[u8]) -> Result<(), CliError> {
-    let write = || {
-        workspace.make_cache_folder()?;
-        let target = workspace.root.join(ASIDE).join(path.as_str());
-        std::fs::create_dir_all(target.parent().unwrap_or(&workspace.root))?;
-        write_atomically(&target, content)
-    };
-    write().map_err(|error| failed(path, error))
+    workspace.make_cache_folder().map_err(|error| failed(path, error))?;
+    let aside = Path::new(ASIDE).join(path.as_str());
+    let target = place(workspace, &aside, path, true)?;
+    write_atomically(&target, content).map_err(|error| failed(path, error))
 }
 
 /// The file's place, whose folders are real folders of the workspace.
 fn target(workspace: &Workspace, path: &TreePath, make: bool) -> Result<PathBuf, CliError> {
+    place(workspace, Path::new(path.as_str()), path, make)
+}
+
+/// `relative` below the workspace, through real folders only; errors name the file `path`.
+fn place(workspace: &Workspace, relative: &Path, path: &TreePath, make: bool) -> Result<PathBuf, CliError> {
     let mut folder = workspace.root.clone();
-    let mut parts: Vec<&str> = path.parts().collect();
+    let mut parts: Vec<&std::ffi::OsStr> = relative.iter().collect();
     let name = parts.pop().unwrap_or_default();
     for part in parts {
         folder.push(part);
@@ -129,6 +131,19 @@ mod tests {
         for bad in [".git/hooks/pre-commit", "agents", "agents/.env", "README.md", ".caxton/state.json", "a/agents/b"] {
             assert!(!is_deployable(&path(bad)), "{bad}");
         }
+    }
+
+    #[test]
+    fn nothing_is_kept_aside_through_a_link_that_a_checkout_brought() {
+        let (dir, outside) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let workspace = Workspace { root: dir.path().to_owned() };
+        std::os::unix::fs::symlink(outside.path(), dir.path().join(".caxton")).expect("a symlink");
+        keep_aside(&workspace, &path("agents/a.toml"), b"theirs").expect_err("a link");
+        std::fs::remove_file(dir.path().join(".caxton")).expect("removed");
+        std::fs::create_dir(dir.path().join(".caxton")).expect("a folder");
+        std::os::unix::fs::symlink(outside.path(), dir.path().join(".caxton/theirs")).expect("a symlink");
+        keep_aside(&workspace, &path("agents/a.toml"), b"theirs").expect_err("a link");
+        assert_eq!(std::fs::read_dir(outside.path()).expect("a folder").count(), 0, "nothing was written there");
     }
 
     #[test]

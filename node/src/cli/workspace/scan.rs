@@ -183,11 +183,23 @@ fn inside(root: &Path, link: &Path, name: &str) -> Result<(), Box<Diagnostic>> {
         Ok(end) if !end.starts_with(root) => {
             refuse("the symlink leads out of the workspace".into(), "copy the file into the workspace instead")
         }
+        Ok(end) if !same_folder(root, &end, name) => {
+            let help = "copy the file: what lies elsewhere in the repository may be a secret";
+            refuse("the symlink leads out of the folder that is deployed".into(), help)
+        }
         Ok(end) if end.is_dir() => {
             refuse("the symlink leads to a folder, and those are not followed".into(), "copy the folder instead")
         }
         Ok(_) => Ok(()),
     }
+}
+
+/// Whether `end` lies below the same one of the deployed folders as the file `name`, and not in a hidden place there.
+fn same_folder(root: &Path, end: &Path, name: &str) -> bool {
+    let Ok(inside) = end.strip_prefix(root) else { return false };
+    let hidden = |part: &std::ffi::OsStr| part.as_encoded_bytes().starts_with(b".");
+    let top = |path: &Path| path.components().next().map(|part| part.as_os_str().to_owned());
+    top(inside) == top(Path::new(name)) && !inside.iter().any(hidden)
 }
 
 fn check_kind(name: &str, metadata: &Metadata) -> Result<(), Box<Diagnostic>> {
@@ -345,10 +357,20 @@ mod tests {
         std::os::unix::fs::symlink("/etc/hostname", dir.path().join("agents/out.toml")).expect("a symlink");
         std::os::unix::fs::symlink("a.toml", dir.path().join("agents/in.toml")).expect("a symlink");
         std::os::unix::fs::symlink("/etc", dir.path().join("tools")).expect("a symlink");
+        std::fs::write(dir.path().join(".env"), "KEY=secret").expect("a file");
+        std::fs::create_dir(dir.path().join("prompts")).expect("a folder");
+        std::os::unix::fs::symlink("../.env", dir.path().join("prompts/env.md")).expect("a symlink");
         std::fs::write(dir.path().join("agents").join(std::ffi::OsStr::from_bytes(b"\xff.toml")), "").expect("a file");
         let error = workspace.scan().expect_err("refused");
         let body = error.body.unwrap_or_default();
-        for part in ["agents/out.toml", "leads out of the workspace", "tools", "not UTF-8"] {
+        for part in [
+            "agents/out.toml",
+            "leads out of the workspace",
+            "prompts/env.md",
+            "out of the folder",
+            "tools",
+            "not UTF-8",
+        ] {
             assert!(body.contains(part), "{part} is missing in:\n{body}");
         }
         assert!(!body.contains("in.toml"), "{body}");

@@ -1,0 +1,162 @@
+//! The paths of the API, each written down once: a route is registered under it, the description names it, and a client
+//! fills it in.
+
+/// A path with `PARTS` parts that a request fills in, as `{workspace}` is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathTemplate<const PARTS: usize>(&'static str);
+
+impl<const PARTS: usize> PathTemplate<PARTS> {
+    /// A template. One that has another number of parts does not compile.
+    const fn new(text: &'static str) -> PathTemplate<PARTS> {
+        let (bytes, mut at, mut parts) = (text.as_bytes(), 0, 0);
+        while at < bytes.len() {
+            parts += (bytes[at] == b'{') as usize;
+            at += 1;
+        }
+        assert!(parts == PARTS, "the template has another number of parts");
+        PathTemplate(text)
+    }
+
+    /// The template itself, as routes and the description write it.
+    pub const fn text(self) -> &'static str {
+        self.0
+    }
+
+    /// The path of one request: each part in its place, with everything escaped that a path gives a meaning to.
+    pub fn with(self, parts: [&str; PARTS]) -> String {
+        let mut path = String::with_capacity(self.0.len() + 32);
+        let (mut rest, mut parts) = (self.0, parts.into_iter());
+        while let Some((before, after)) = rest.split_once('{') {
+            path.push_str(before);
+            let (name, behind) = after.split_once('}').unwrap_or((after, ""));
+            escape(&mut path, parts.next().unwrap_or_default(), name.starts_with('*'));
+            rest = behind;
+        }
+        path.push_str(rest);
+        path
+    }
+}
+
+/// Writes what stands for itself in a path as it is, and the rest as `%XX`. Only the last part of a path may have slashes.
+fn escape(path: &mut String, part: &str, with_slashes: bool) {
+    for byte in part.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => path.push(char::from(byte)),
+            b'/' if with_slashes => path.push('/'),
+            byte => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+}
+
+macro_rules! paths {
+    ($($(#[$doc:meta])* $name:ident [$parts:literal] = $text:literal;)*) => {
+        $($(#[$doc])* pub const $name: PathTemplate<$parts> = PathTemplate::new($text);)*
+    };
+}
+
+paths! {
+    /// Whether the process is alive.
+    HEALTH [0] = "/health";
+    /// Whether the node can serve.
+    READY [0] = "/ready";
+    /// What the node measures.
+    METRICS [0] = "/metrics";
+    /// The description of the API as a page.
+    DOCS [0] = "/docs";
+    /// The description of the API as JSON.
+    OPENAPI [0] = "/api/v1/openapi.json";
+    /// Who the node is.
+    SERVER [0] = "/api/v1/server";
+    /// The deployments of all workspaces as they happen.
+    EVENTS [0] = "/api/v1/events";
+    /// Tokens of clients.
+    TOKENS [0] = "/api/v1/tokens";
+    /// One of them.
+    TOKEN [1] = "/api/v1/tokens/{id}";
+    /// The nodes and the groups.
+    CLUSTER [0] = "/api/v1/cluster";
+    /// An archive of the whole cluster.
+    CLUSTER_BACKUP [0] = "/api/v1/cluster/backup";
+    /// Tokens by which nodes join.
+    CLUSTER_TOKENS [0] = "/api/v1/cluster/tokens";
+    /// One node of the cluster.
+    CLUSTER_NODE [1] = "/api/v1/cluster/nodes/{node}";
+    /// Who leads a group.
+    CLUSTER_TRANSFER [0] = "/api/v1/cluster/transfer";
+    /// The beginning of a rotation of keys.
+    KEYS_ROTATE [0] = "/api/v1/cluster/keys/rotate";
+    /// The end of a rotation of keys.
+    KEYS_FINISH [0] = "/api/v1/cluster/keys/finish";
+    /// The workspaces.
+    WORKSPACES [0] = "/api/v1/workspaces";
+    /// What is live in one of them.
+    WORKSPACE [1] = "/api/v1/workspaces/{workspace}";
+    /// Its deployments as they happen.
+    WORKSPACE_EVENTS [1] = "/api/v1/workspaces/{workspace}/events";
+    /// The nodes of its Merkle trie.
+    TREE_NODES [1] = "/api/v1/workspaces/{workspace}/tree/nodes";
+    /// What its files are made of, to be stored.
+    ARTIFACTS [1] = "/api/v1/workspaces/{workspace}/artifacts";
+    /// Which of it is not there.
+    ARTIFACTS_MISSING [1] = "/api/v1/workspaces/{workspace}/artifacts/missing";
+    /// What is there, to be read.
+    ARTIFACTS_FETCH [1] = "/api/v1/workspaces/{workspace}/artifacts/fetch";
+    /// Its history, and where a deployment is sent.
+    DEPLOYMENTS [1] = "/api/v1/workspaces/{workspace}/deployments";
+    /// One deployment.
+    DEPLOYMENT [2] = "/api/v1/workspaces/{workspace}/deployments/{revision}";
+    /// Where an older revision is made live again.
+    ROLLBACK [1] = "/api/v1/workspaces/{workspace}/rollback";
+    /// Its live agents.
+    AGENTS [1] = "/api/v1/workspaces/{workspace}/agents";
+    /// One of them.
+    AGENT [2] = "/api/v1/workspaces/{workspace}/agents/{name}";
+    /// Its live tools.
+    TOOLS [1] = "/api/v1/workspaces/{workspace}/tools";
+    /// One of them.
+    TOOL [2] = "/api/v1/workspaces/{workspace}/tools/{tool}";
+    /// Where a tool is called directly.
+    TOOL_CALLS [2] = "/api/v1/workspaces/{workspace}/tools/{tool}/calls";
+    /// The names of its secrets.
+    SECRETS [1] = "/api/v1/workspaces/{workspace}/secrets";
+    /// One secret.
+    SECRET [2] = "/api/v1/workspaces/{workspace}/secrets/{name}";
+    /// Which agent a message would go to.
+    ROUTE [1] = "/api/v1/workspaces/{workspace}/route";
+    /// What happens in it.
+    LOGS [1] = "/api/v1/workspaces/{workspace}/logs";
+    /// Where messages to its agents are sent.
+    MESSAGES [1] = "/api/v1/workspaces/{workspace}/messages";
+    /// One turn of an agent.
+    TURN [2] = "/api/v1/workspaces/{workspace}/turns/{id}";
+    /// Its conversations.
+    CONVERSATIONS [1] = "/api/v1/workspaces/{workspace}/conversations";
+    /// One of them.
+    CONVERSATION [2] = "/api/v1/workspaces/{workspace}/conversations/{id}";
+    /// What waits for a person.
+    APPROVALS [1] = "/api/v1/workspaces/{workspace}/approvals";
+    /// One call that waits.
+    APPROVAL [2] = "/api/v1/workspaces/{workspace}/approvals/{id}";
+    /// OpenAI's Chat Completions.
+    CHAT_COMPLETIONS [0] = "/v1/chat/completions";
+    /// Agents as OpenAI's models.
+    MODELS [0] = "/v1/models";
+    /// One of them.
+    MODEL [1] = "/v1/models/{*id}";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_that_is_no_name_stays_one_part() {
+        assert_eq!(SECRET.with(["demo", "KEY"]), "/api/v1/workspaces/demo/secrets/KEY");
+        assert_eq!(
+            TURN.with(["demo", "a/../b?c#d%e é"]),
+            "/api/v1/workspaces/demo/turns/a%2F..%2Fb%3Fc%23d%25e%20%C3%A9"
+        );
+        assert_eq!(MODEL.with(["demo/hello you"]), "/v1/models/demo/hello%20you");
+        assert_eq!(HEALTH.with([]), HEALTH.text());
+    }
+}

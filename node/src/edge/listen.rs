@@ -1,0 +1,172 @@
+//! The one port: connections, TLS, HTTP/1.1 and HTTP/2 (also without TLS, to clients that know), and their end.
+//!
+//! A connection that does not come to the point is closed: whatever it sends or does not send, its first request's
+//! head has to be there within `http.header_timeout`, TLS and the choice of the protocol included.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tracing::{debug, info, warn};
+
+use crate::config::Http;
+use crate::tasks::Jobs;
+
+/// How long to wait when the operating system cannot accept: too many files are open, most often.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why the port cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another process has it.
+    #[error("the address {address} is in use by another process")]
+    InUse { address: SocketAddr },
+    #[error("cannot listen on {address}")]
+    Io {
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Takes the port.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse { address },
+        _ => BindError::Io { address, source },
+    })
+}
+
+/// What answers on the port.
+pub struct Edge {
+    pub listener: TcpListener,
+    /// TLS, when it is on.
+    pub tls: Option<TlsAcceptor>,
+    pub router: Router,
+    pub limits: Http,
+    /// How long requests may go on after the stop.
+    pub grace: Duration,
+}
+
+impl Edge {
+    /// Answers until it is stopped, then lets what is being answered come to its end for at most the grace.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
+        let Edge { listener, tls, router, limits, grace } = self;
+        let places = Arc::new(Semaphore::new(limits.connections_max as usize));
+        let graceful = GracefulShutdown::new();
+        let (cut, jobs) = (CancellationToken::new(), Jobs::default());
+        let server = Arc::new(Server { builder: builder(&limits), tls, router, limits, cut: cut.clone() });
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = accept(&listener, &places) => accepted,
+            };
+            let Some((stream, place)) = accepted else { break };
+            jobs.spawn("connection", server.clone().connection(stream, place, graceful.watcher()));
+        }
+        drop(listener);
+        if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+            warn!(?grace, "requests are still being answered and are cut off (`stop.grace`)");
+        }
+        cut.cancel();
+        Ok(())
+    }
+}
+
+/// The next connection, once there is a place for it.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.ok()?;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return Some((stream, place)),
+            Err(error) => {
+                warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn builder(limits: &Http) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let head_bytes_max = limits.head_bytes_max.as_usize();
+    let fits = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(head_bytes_max)
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(fits(limits.streams_max))
+        .max_header_list_size(fits(head_bytes_max as u64))
+        .adaptive_window(true)
+        .keep_alive_interval(limits.ping_interval)
+        .keep_alive_timeout(limits.ping_timeout);
+    builder
+}
+
+struct Server {
+    builder: auto::Builder<TokioExecutor>,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    limits: Http,
+    cut: CancellationToken,
+}
+
+impl Server {
+    async fn connection(self: Arc<Self>, stream: TcpStream, place: OwnedSemaphorePermit, watcher: Watcher) {
+        let _place = place;
+        // Small answers must not wait for the acknowledgement of the ones before.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "a connection ended before it began");
+            return;
+        }
+        let Some(tls) = &self.tls else { return self.http(stream, watcher).await };
+        match tokio::time::timeout(self.limits.header_timeout, tls.accept(stream)).await {
+            Ok(Ok(stream)) => self.http(stream, watcher).await,
+            Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
+            Err(_) => debug!("a TLS handshake took too long"),
+        }
+    }
+
+    async fn http(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, watcher: Watcher) {
+        let asked = Arc::new(AtomicBool::new(false));
+        let (router, first) = (self.router.clone(), asked.clone());
+        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+            first.store(true, Ordering::Relaxed);
+            router.clone().oneshot(request)
+        });
+        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = pin!(watcher.watch(connection));
+        let silent = async {
+            tokio::time::sleep(self.limits.header_timeout).await;
+            if asked.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            ended = connection => if let Err(error) = ended {
+                debug!(error = %crate::errors::chain(error.as_ref()), "a connection broke");
+            },
+            () = silent => debug!("a connection sent no request in time and is closed"),
+            () = self.cut.cancelled() => info!("a connection is cut off, because the node stops"),
+        }
+    }
+}

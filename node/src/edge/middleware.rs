@@ -1,0 +1,140 @@
+//! What is around every request: its id, its span, its place, its time, and the form of its errors.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use tokio::sync::Semaphore;
+use tracing::{Instrument, debug, error, field, info_span};
+
+use crate::api::paths;
+use crate::edge::problem::{Code, Problem};
+
+/// The header that carries a request's id, in both directions.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A client's id longer than this is replaced, in bytes.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// The client's id for the request if it is sane, or a new one.
+fn request_id(request: &Request) -> HeaderValue {
+    let sane = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
+        (1..=REQUEST_ID_BYTES_MAX).contains(&bytes.len()) && bytes.iter().all(plain)
+    };
+    let given = request.headers().get(REQUEST_ID).filter(sane).cloned();
+    given.unwrap_or_else(|| {
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("unknown"))
+    })
+}
+
+/// Gives the request an id and a span, counts it, and completes its answer.
+pub async fn framed(mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(&request);
+    let text = id.to_str().unwrap_or_default().to_owned();
+    let method = request.method().clone();
+    // Another node that has to answer calls it by the same id.
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    // A path that matches no route is the client's own invention: it must not become a label.
+    let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let route = matched.unwrap_or_else(|| "unmatched".to_owned());
+    let span = info_span!("request", %method, route, request_id = text, subject = field::Empty, status = field::Empty);
+    let mut response = next.run(request).instrument(span.clone()).await;
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let code = problem.code();
+        let allow = response.headers_mut().remove(header::ALLOW);
+        response = problem.response(Some(&text));
+        if let Some(allow) = allow {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        debug!(parent: &span, code = code.name(), "refused");
+    }
+    let status = response.status();
+    span.record("status", status.as_u16());
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    let seconds = started.elapsed().as_secs_f64();
+    let labels = [("route", route), ("method", method_label(&method))];
+    metrics::histogram!("caxton_http_request_seconds", &labels).record(seconds);
+    let [route, method] = labels;
+    metrics::counter!("caxton_http_requests_total", &[route, method, ("status", status.as_str().to_owned())])
+        .increment(1);
+    debug!(parent: &span, ms = seconds * 1000.0, status = status.as_u16(), "answered");
+    response
+}
+
+/// A method of a client's own invention must not become a label either.
+fn method_label(method: &Method) -> String {
+    let known = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"];
+    known.into_iter().find(|known| *known == method.as_str()).unwrap_or("other").to_owned()
+}
+
+/// Refuses a request when as many as may be are being answered.
+pub async fn with_place(
+    State(places): State<Arc<Semaphore>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    // The probes must see a busy node as a living one.
+    let is_probe = [paths::HEALTH, paths::READY].iter().any(|probe| probe.text() == request.uri().path());
+    let _place = match places.try_acquire() {
+        Ok(place) => Some(place),
+        Err(_) if is_probe => None,
+        Err(_) => {
+            return Err(Problem::new(
+                Code::Unavailable,
+                "as many requests as `http.requests_max` allows are being answered",
+            )
+            .help("try again in a moment")
+            .retry_after(1));
+        }
+    };
+    Ok(next.run(request).await)
+}
+
+/// Cuts a request off when its answer does not begin in time.
+pub async fn in_time(timeout: Duration, request: Request, next: Next) -> Result<Response, Problem> {
+    let answer = tokio::time::timeout(timeout, next.run(request)).await;
+    answer.map_err(|_| {
+        Problem::new(Code::Timeout, format!("the request took longer than {timeout:?} (`http.timeout`)")).help(
+            "what it asked for may still happen: look before you repeat it, or repeat it with its idempotency key",
+        )
+    })
+}
+
+/// The answer to a request whose handler panicked.
+pub fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    error!(panic = text, "a request's handler panicked");
+    Problem::new(Code::Internal, "the server could not answer the request")
+        .help("this is a defect: please report it with the log lines of this request id")
+        .response(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn a_client_names_its_request_only_with_a_sane_id() {
+        let id = |given: &[u8]| {
+            let request = Request::builder().header(REQUEST_ID, given).body(Body::empty()).expect("a request");
+            request_id(&request).to_str().expect("text").to_owned()
+        };
+        assert_eq!(id(b"trace-1.a:b_C"), "trace-1.a:b_C");
+        for bad in [b"a b".as_slice(), b"", b"a\"b", "é".as_bytes(), &[b'x'; 129]] {
+            assert_eq!(id(bad).len(), 32, "{bad:?}");
+        }
+    }
+}

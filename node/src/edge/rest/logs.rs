@@ -1,0 +1,141 @@
+//! What happens in a workspace on this node: its last lines, and then each line as it is written.
+//!
+//! A stream holds no queue: it reads the lines that are kept from its cursor on, and one that is slower than the
+//! workspace is told how many lines it missed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::sse::Event;
+use axum::response::{IntoResponse, Response};
+use caxton_proto::AgentName;
+use jiff::Timestamp;
+use serde::Deserialize;
+use tokio::sync::watch;
+use utoipa::{IntoParams, OpenApi};
+
+use crate::activity::{LINES_KEPT, line};
+use crate::api::logs::{LogLine, LogLines};
+use crate::api::{self, paths};
+use crate::app::App;
+use crate::authz::{Permit, ReadActivity};
+use crate::edge::Services;
+use crate::edge::extract::{Json, Query};
+use crate::edge::problem::{Code, Problem};
+use crate::edge::routes::{Owner, Routes, get};
+use crate::edge::sse::{self, Followed};
+
+/// Lines that are given unless told otherwise.
+const LINES: usize = 100;
+
+/// This part of the API's description.
+#[derive(OpenApi)]
+#[openapi(paths(logs))]
+pub struct Doc;
+
+/// This part's routes.
+pub fn routes() -> Routes {
+    Routes::new().on(get(paths::LOGS).or_stale(), Owner::Shard, logs)
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Wanted {
+    /// Only those of this agent's turns.
+    #[param(value_type = Option<String>)]
+    agent: Option<AgentName>,
+    /// Only those from this time on, RFC 3339.
+    since: Option<String>,
+    /// How many of the newest lines, 1 to 1,000; 100 unless told. 0 with `follow` for none of what has happened.
+    limit: Option<usize>,
+    /// Go on with every line as it is written, as server-sent events.
+    #[serde(default)]
+    follow: bool,
+}
+
+/// What happened in a workspace on the node that answers: messages, steps, calls, deployments. Needs the role viewer.
+///
+/// With `follow` the answer is an event stream: each event has the name `line`, the line's number as its id, and the
+/// line as its data; it ends with an event `closed` as `/api/v1/events` does. Lines are kept in memory: a node that
+/// starts has none. They hold no prompts, arguments or results.
+#[utoipa::path(get, path = paths::LOGS.text(), tag = "events", params(Wanted,
+    ("workspace" = String, Path, description = "The workspace.")), responses(
+    (status = 200, description = "The lines, the oldest first.", body = LogLines),
+    (status = 503, description = "Too many streams are open.", body = api::Problem, content_type = "application/problem+json"),
+))]
+async fn logs(
+    permit: Permit<ReadActivity>,
+    State(services): State<Services>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Problem> {
+    let since = wanted.since.as_deref().map(str::parse::<Timestamp>).transpose().map_err(|_| {
+        Problem::new(Code::InvalidRequest, "`since` is not a time").help("write it as in 2026-11-21T08:00:00Z")
+    })?;
+    let filter = Filter { agent: wanted.agent.map(|agent| agent.to_string()), since };
+    let limit = wanted.limit.unwrap_or(LINES).min(LINES_KEPT);
+    let mut newest = services.app.activity.newest_line(&permit);
+    let cursor = *newest.borrow_and_update();
+    let (lines, _) = services.app.activity.lines_after(&permit, 0);
+    let mut lines: VecDeque<_> = lines.into_iter().filter(|line| line.id <= cursor && filter.has(line)).collect();
+    lines.drain(..lines.len().saturating_sub(limit));
+    if !wanted.follow {
+        let lines = lines.iter().map(|line| (**line).clone()).collect();
+        return Ok(Json(LogLines { lines }).into_response());
+    }
+    let place = sse::place(&services)?;
+    let (app, access) = (services.app.clone(), permit.access().clone());
+    let follow = Follow { app, permit, filter, newest, cursor, ready: lines };
+    Ok(sse::follow(services, access, place, follow))
+}
+
+/// Which lines are wanted.
+struct Filter {
+    agent: Option<String>,
+    since: Option<Timestamp>,
+}
+
+impl Filter {
+    fn has(&self, line: &LogLine) -> bool {
+        let late = |since: &Timestamp| line.time.parse::<Timestamp>().is_ok_and(|time| time >= *since);
+        let theirs = self.agent.is_none() || self.agent == line.agent;
+        theirs && self.since.as_ref().is_none_or(late)
+    }
+}
+
+/// The lines of a workspace, from a cursor on.
+struct Follow {
+    app: App,
+    permit: Permit<ReadActivity>,
+    filter: Filter,
+    newest: watch::Receiver<u64>,
+    /// Everything up to here is in `ready`, was taken, or is not wanted.
+    cursor: u64,
+    ready: VecDeque<Arc<LogLine>>,
+}
+
+impl Followed for Follow {
+    fn take(&mut self) -> Result<Vec<Event>, Problem> {
+        while self.ready.is_empty() {
+            let (lines, missed) = self.app.activity.lines_after(&self.permit, self.cursor);
+            let Some(last) = lines.last() else { break };
+            self.cursor = last.id;
+            if missed > 0 {
+                let first = lines.first().map(|line| line.time.clone()).unwrap_or_default();
+                let line = line("missed", format!("{missed} lines came faster than they were read"));
+                self.ready.push_back(Arc::new(LogLine { time: first, failed: true, ..line }));
+            }
+            self.ready.extend(lines.into_iter().filter(|line| self.filter.has(line)));
+        }
+        Ok(self.ready.drain(..).map(|line| event(&line)).collect())
+    }
+
+    fn changes(&mut self) -> &mut watch::Receiver<u64> {
+        &mut self.newest
+    }
+}
+
+fn event(line: &LogLine) -> Event {
+    let data = serde_json::to_string(line).unwrap_or_default();
+    Event::default().id(line.id.to_string()).event("line").data(data)
+}

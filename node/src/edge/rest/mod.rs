@@ -1,0 +1,58 @@
+//! The API of Caxton's own: each part's file has its routes, maps requests to calls of the application and answers back.
+
+pub mod system;
+
+pub mod tokens;
+
+pub mod events;
+
+pub mod logs;
+
+pub mod tools;
+
+pub mod secrets;
+
+pub mod route;
+
+pub mod cluster;
+
+pub mod backup;
+
+pub mod deployments;
+
+pub mod agents;
+
+pub mod messages;
+
+use super::problem::Problem;
+use super::routes::Routes;
+use crate::invoke::Freshness;
+
+/// Every route of this edge.
+pub fn routes() -> Routes {
+    Routes::new()
+        .merge(system::routes())
+        .merge(tokens::routes())
+        .merge(events::routes())
+        .merge(logs::routes())
+        .merge(tools::routes())
+        .merge(secrets::routes())
+        .merge(route::routes())
+        .merge(cluster::routes())
+        .merge(backup::routes())
+        .merge(deployments::routes())
+        .merge(agents::routes())
+        .merge(messages::routes())
+}
+
+/// Runs what blocks on the disk where that does no harm.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+    let span = tracing::Span::current();
+    let done = crate::tasks::blocking(move || span.in_scope(work)).await;
+    done.map_err(|error| Problem::internal(&error))?
+}
+
+/// What `?stale=true` asks for.
+fn freshness(stale: bool) -> Freshness {
+    if stale { Freshness::Stale } else { Freshness::Current }
+}
