@@ -273,7 +273,7 @@ fn every_call_of_a_turn_has_an_id_of_its_own() {
     let mut turn = turn();
     let mut seen = BTreeSet::new();
     for step in 0..3 {
-        let arguments = [0, 1].map(|place| format!("{{\"n\":{step}{place}}}"));
+        let arguments = [0, 1].map(|place| format!("{{\"n\":1{step}{place}}}"));
         let mut reply = calls(&[("call_0", "sum", &arguments[0]), ("", "sum", &arguments[1])]);
         turn.name_calls(&mut reply);
         turn.answered(reply).unwrap();
