@@ -46,6 +46,8 @@ pub mod activity;
 
 pub mod conversations;
 
+pub mod shard;
+
 pub mod invoke;
 
 pub mod llm;
@@ -55,8 +57,6 @@ pub mod artifacts;
 pub mod peers;
 
 pub mod replicas;
-
-pub mod affinity;
 
 pub mod cluster;
 

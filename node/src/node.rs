@@ -145,12 +145,12 @@ impl Node {
         workers.stop(TASKS_GRACE).await;
         door.stop(TASKS_GRACE).await;
         parts.log.shutdown().await;
-        parts.invoker.conversations().shutdown().await;
+        parts.invoker.conversations().shards().shutdown().await;
         let artifacts = parts.artifacts.clone();
         _ = tasks::blocking(move || artifacts.flush()).await;
         // A connection or a job on a blocking thread may hold a store for a moment longer. Whoever opens the data
         // directory next must not meet its lock.
-        let stores = (groups.closed(), parts.artifacts.closed(), parts.invoker.conversations().closed());
+        let stores = (groups.closed(), parts.artifacts.closed(), parts.invoker.conversations().shards().closed());
         drop((parts, groups));
         let closed = async { tokio::join!(stores.0, stores.1, stores.2) };
         if tokio::time::timeout(TASKS_GRACE, closed).await.is_err() {

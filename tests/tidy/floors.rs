@@ -6,7 +6,7 @@
 use crate::modules::{Crate, Use};
 
 /// The floors inside `node/src`, from the top, as `docs/ARCHITECTURE.md` draws them.
-pub const NODE: [&[&str]; 11] = [
+pub const NODE: [&[&str]; 10] = [
     // What people type.
     &["cli"],
     // How a program talks to a node, and what `caxton init` writes: for the command line.
@@ -23,9 +23,8 @@ pub const NODE: [&[&str]; 11] = [
     &["agent", "capability", "llm", "tools"],
     // Tenants of the shard.
     &["conversations", "memory", "mailbox", "audit"],
-    &["shard"],
-    // Who belongs, and who may.
-    &["cluster", "peers", "replicas", "tls", "trust", "secrets", "authn", "authz", "limits", "affinity"],
+    // Where a workspace is kept, who belongs, and who may: which shard a workspace is in is a fact of the cluster.
+    &["shard", "cluster", "peers", "replicas", "tls", "trust", "secrets", "authn", "authz", "limits", "affinity"],
     // The ground.
     &["api", "activity", "catalog", "artifacts", "config", "telemetry", "tasks", "time", "files", "text", "errors"],
 ];

@@ -25,7 +25,15 @@ const DOC_WORDS_MIN: usize = 3;
 /// Where such comments are yet: folders that are being rewritten, and those whose comments are shown to people as the help
 /// of a command or the description of a field.
 const BARE_DOCS: &[&str] = &[
+    "node/memory/",
+    "proto/src/memory",
+    "proto/src/shard",
     "node/src/agent/",
+    "node/src/app/",
+    "node/src/authn/",
+    "node/src/authz/",
+    "node/src/edge/",
+    "node/src/shard/",
     "node/src/api",
     "node/src/cli/",
     "node/src/client/",

@@ -15,7 +15,7 @@ use caxton_raft::{IdentityError, NodeIdentity, adopt_identity, identity, known_i
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::affinity;
+use super::shard_count;
 use crate::config::Cluster;
 use crate::errors::chain;
 use crate::files::{FileError, read_or_create, write_private};
@@ -357,7 +357,7 @@ impl Joining<'_> {
         let members = reply.members.iter().map(|facts| (NodeId(facts.node), facts.peer_address.clone()));
         Book::open(self.dir).replace(members.collect());
         debug_assert!(self.dir.join("tls").join(CA_FILE).exists());
-        affinity::note_shards(self.dir, NonZeroU32::new(reply.shards).unwrap_or(NonZeroU32::MIN))?;
+        shard_count::note(self.dir, NonZeroU32::new(reply.shards).unwrap_or(NonZeroU32::MIN))?;
         let identity = adopt_identity(self.dir, node, cluster)?;
         // It has done its work; one that stays does no harm.
         _ = std::fs::remove_file(self.dir.join(PENDING_FILE));

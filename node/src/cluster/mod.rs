@@ -20,6 +20,8 @@ pub mod hearsay;
 
 pub mod watch;
 
+pub mod shard_count;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -160,37 +160,6 @@ pub struct Abandon {
     pub term: u64,
 }
 
-/// What became of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
-    /// It is applied.
-    Applied,
-    /// It was applied before.
-    Repeated,
-    /// Another leader came between the turn's beginning and this entry: nothing was changed.
-    Fenced,
-}
-
-impl Taken {
-    /// The machine's answer.
-    pub fn encode(self) -> Bytes {
-        Bytes::from_static(match self {
-            Taken::Applied => b"",
-            Taken::Repeated => b"repeated",
-            Taken::Fenced => b"fenced",
-        })
-    }
-
-    /// Reads the machine's answer.
-    pub fn decode(bytes: &[u8]) -> Taken {
-        match bytes {
-            b"repeated" => Taken::Repeated,
-            b"fenced" => Taken::Fenced,
-            _ => Taken::Applied,
-        }
-    }
-}
-
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
@@ -282,12 +251,5 @@ mod tests {
         let newer = GOLDEN.replacen("\"v\":1", "\"v\":2", 1);
         assert!(matches!(Command::decode(newer.as_bytes()), Err(DecodeError::Version { found: 2 })));
         assert!(matches!(Command::decode(b"{}"), Err(DecodeError::Form(_))));
-    }
-
-    #[test]
-    fn what_became_of_an_entry_reads_back() {
-        for taken in [Taken::Applied, Taken::Repeated, Taken::Fenced] {
-            assert_eq!(Taken::decode(&taken.encode()), taken);
-        }
     }
 }

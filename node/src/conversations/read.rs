@@ -1,14 +1,20 @@
 //! What can be read of a shard's state, on any node that follows it.
 
+use std::sync::Arc;
+
 use caxton_proto::{AgentName, WorkspaceId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::log::{Kept, Turn, Waiting};
-use super::machine::{State, number_of};
+use super::tenant::number_of;
 use crate::llm::Usage;
 use crate::llm::budget::Spent;
+use crate::shard::{self, Database};
+
+/// The conversations in the state of one shard.
+pub struct State(Arc<shard::State>);
 
 /// What is known of a conversation without its turns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +57,15 @@ pub enum ReadError {
 }
 
 impl State {
+    /// Those in this state.
+    pub(super) fn of(state: &Arc<shard::State>) -> State {
+        State(Arc::clone(state))
+    }
+
+    fn database(&self) -> &Database {
+        self.0.database()
+    }
+
     /// A conversation without its turns.
     pub fn summary(&self, workspace: &WorkspaceId, conversation: &str) -> Result<Option<Summary>, ReadError> {
         self.database().read(|db| Ok(conversation_of(db, workspace.as_str(), conversation)?))

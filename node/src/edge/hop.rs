@@ -24,9 +24,9 @@ use tracing::debug;
 
 use super::Services;
 use super::routes::{BodyLimit, Owner, Route, Table};
-use crate::affinity::owner_of;
 use crate::edge::problem::{Code, Problem, chain};
 use crate::peers::{FORWARDED, ForwardError, OWNER};
+use crate::shard::placement::owner_of;
 
 /// How often a request is tried: once where a hint says, once where the answer to that says, and once after an election.
 const ATTEMPTS_MAX: usize = 3;

@@ -8,9 +8,10 @@ use super::{Ended, InvokeError, Invoker, SenderCalls, Underway};
 use crate::agent::driver::Run;
 use crate::agent::turn::{Next, Outcome};
 use crate::api::messages::{Attachment, MessageAnswer, Route};
-use crate::conversations::log::{Abandon, Ending, Kept, Taken, Turn as TurnRecord};
+use crate::conversations::log::{Abandon, Ending, Kept, Turn as TurnRecord};
 use crate::conversations::{Documents, Keeping, RecordError};
 use crate::llm::Message;
+use crate::shard::tenant::Effect;
 
 /// Files of an answer that are kept in its record itself, in bytes together; larger ones get entries of their own.
 const FILES_INLINE_BYTES_MAX: usize = 64 << 10;
@@ -61,7 +62,7 @@ impl Invoker {
             term: underway.term,
         };
         let answer = answer_of(&record, made, 0);
-        self.taken(underway, self.shard(&underway.workspace).record(record).await).await?;
+        self.taken(underway, self.conversations().of(&underway.workspace).record(record).await).await?;
         let why = failure.as_ref().map(ToString::to_string);
         metrics::histogram!("caxton_turn_duration_seconds", "outcome" => outcome_name).record(duration_ms as f64 / 1e3);
         let turn = underway.turn.as_str();
@@ -74,12 +75,12 @@ impl Invoker {
     pub(super) async fn taken(
         &self,
         underway: &Underway,
-        taken: Result<Taken, RecordError>,
+        effect: Result<Effect, RecordError>,
     ) -> Result<(), InvokeError> {
-        let (why, nothing_done) = match taken {
-            Ok(Taken::Applied) => return Ok(()),
-            Ok(Taken::Repeated) => (None, false),
-            Ok(Taken::Fenced) => (None, true),
+        let (why, nothing_done) = match effect {
+            Ok(Effect::Applied) => return Ok(()),
+            Ok(Effect::Repeated) => (None, false),
+            Ok(Effect::Fenced) => (None, true),
             Err(error @ RecordError::Propose(ProposeError::NotLeader { .. })) => (Some(error), true),
             Err(error @ RecordError::Propose(ProposeError::Unavailable | ProposeError::Fatal { .. })) => {
                 (Some(error), false)
@@ -101,7 +102,7 @@ impl Invoker {
         }
         let (workspace, turn) = (underway.workspace.clone(), underway.turn.clone());
         let abandon = Abandon { workspace, turn, term: underway.term };
-        self.taken(underway, self.shard(&underway.workspace).abandon(abandon).await).await
+        self.taken(underway, self.conversations().of(&underway.workspace).abandon(abandon).await).await
     }
 
     /// Keeps the files of an answer. Gives those that go into the record, and how many are too large to be kept.
@@ -121,8 +122,8 @@ impl Invoker {
             made.iter().map(serde_json::to_string).collect::<Result<_, _>>().map_err(RecordError::from)?;
         let (workspace, turn) = (&underway.workspace, underway.turn.as_str());
         let keeping = Keeping { workspace, turn, term: underway.term, kind: Kept::Files };
-        let kept = self.shard(workspace).keep(&keeping, &documents, 0).await;
-        self.taken(underway, kept.map(|(taken, _)| taken)).await?;
+        let kept = self.conversations().of(workspace).keep(&keeping, &documents, 0).await;
+        self.taken(underway, kept.map(|(effect, _)| effect)).await?;
         Ok((Vec::new(), 0))
     }
 

@@ -56,9 +56,10 @@ use crate::authz::{Converse, Permit};
 use crate::capability::Load;
 use crate::catalog::{Catalog, Catalogs};
 use crate::config::Limits;
-use crate::conversations::{Conversations, NotHere, Shard};
+use crate::conversations::Conversations;
 use crate::llm::models::Models;
 use crate::llm::{ToolCall, reasons};
+use crate::shard::{NotHere, Shard};
 use journal::{BEGIN_AFTER, TurnJournal};
 use waiting::{Beginning, Known};
 use world::CatalogWorld;
@@ -383,7 +384,7 @@ impl Invoker {
     }
 
     fn begun(&self, beginning: Beginning, shelf: Shelf, log: Arc<TurnLog>, term: u64) -> Underway {
-        let shard = self.shard(&beginning.workspace).clone();
+        let shard = self.conversations().of(&beginning.workspace);
         let journal = |beginning| Arc::new(TurnJournal::new(shard, beginning, term));
         self.underway(beginning, (shelf, Ledger::default()), log, term, journal)
     }
@@ -467,7 +468,7 @@ impl Invoker {
     }
 
     fn shard(&self, workspace: &WorkspaceId) -> &Shard {
-        self.shared.parts.conversations.of(workspace)
+        self.shared.parts.conversations.shards().of(workspace)
     }
 
     /// Waits until this node has all of the workspace's shard that was acknowledged, unless what it has is enough.

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use caxton_raft::{ClaimError, OpenError, OpenGroupError};
 
-use crate::affinity::ShardsError;
 use crate::cluster::hearsay::HearsayError;
 use crate::cluster::join::EnterError;
 use crate::cluster::watch::COPY_HELP;
@@ -13,6 +12,7 @@ use crate::files::FileError;
 use crate::peers::NotIntroduced;
 use crate::peers::lives::LivesError;
 use crate::secrets::KeyError;
+use crate::shard::placement::ShardsError;
 use crate::trust::shared_secret::SecretFileError;
 use crate::trust::{TlsError, bearer};
 
@@ -68,9 +68,9 @@ pub enum StartError {
     /// The artifacts' store.
     #[error(transparent)]
     Artifacts(#[from] crate::artifacts::OpenError),
-    /// What was said.
+    /// A shard's state or its log cannot be opened.
     #[error(transparent)]
-    Conversations(#[from] crate::conversations::OpenError),
+    Shard(#[from] crate::shard::OpenError),
     /// The language models' providers.
     #[error("the language models' providers cannot be set up")]
     Models(#[from] crate::llm::Error),
@@ -137,7 +137,7 @@ impl StartError {
             StartError::Store(_)
             | StartError::Log(_)
             | StartError::Artifacts(_)
-            | StartError::Conversations(_)
+            | StartError::Shard(_)
             | StartError::Shards(_) => {
                 "if it is damaged, restore the data directory from a backup: docs/OPERATIONS.md".to_owned()
             }

@@ -8,7 +8,6 @@ use caxton_proto::log::cluster::NodeFacts;
 use tracing::warn;
 
 use super::{Parts, StartError};
-use crate::affinity;
 use crate::cluster::hearsay::Hearsay;
 use crate::cluster::reconcile::Voters;
 use crate::cluster::service::Service;
@@ -20,6 +19,7 @@ use crate::deploy::reconcile::Reconciler;
 use crate::edge::listen::Edge;
 use crate::edge::{self, Services};
 use crate::invoke::takeover::Takeover;
+use crate::shard::placement;
 use crate::tasks::Tasks;
 use crate::tls::{self, Tls};
 
@@ -67,13 +67,14 @@ pub fn start_workers(workers: &Tasks, parts: &Parts, pins: Pins) {
         Ok::<_, std::convert::Infallible>(())
     });
     let shards = parts.invoker.conversations().shards();
+    let count = shards.count();
     let (deploy_log, shards_stop) = (log.clone(), stop.clone());
     workers.spawn("shards watch", async move {
-        let contradicted = affinity::contradicted(deploy_log, shards);
+        let contradicted = placement::contradicted(deploy_log, count);
         shards_stop.run_until_cancelled(contradicted).await.map_or(Ok(()), Err)
     });
-    for shard in parts.invoker.conversations().all() {
-        let takeover = Takeover::new(parts.invoker.clone(), shard.clone());
+    for shard in shards.all() {
+        let takeover = Takeover::new(parts.invoker.clone(), shard);
         let stop = stop.clone();
         workers.spawn("takeover", async move {
             takeover.run(stop).await;

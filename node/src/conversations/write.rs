@@ -1,19 +1,13 @@
-//! One shard: its group of the log, its state, and the term under which this node leads it.
-//!
-//! A node that was just elected has taken a shard over only when it has applied all that was acknowledged before, and
-//! knows what today used; no turn runs in the shard before that.
+//! What the node that leads a shard writes of its conversations. It is on disk on a majority when it returns.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use caxton_proto::WorkspaceId;
+use caxton_raft::ProposeError;
 
-use caxton_proto::{NodeId, WorkspaceId};
-use caxton_raft::{Birth, Group, GroupId, Groups, Machine, ProposeError, Role};
-use tokio::sync::watch;
-
-use super::log::{Abandon, Command, Keep, Kept, Piece, Taken, Turn, Waiting};
-use super::{OpenError, ReadError, State};
+use super::log::{Abandon, Command, Keep, Kept, Piece, Turn, Waiting};
+use super::{ReadError, ShardConversations};
 use crate::llm::Message;
+use crate::shard::WriteError;
+use crate::shard::tenant::{Effect, Refusal, Stop};
 
 /// An entry of the log is at most this long; the log itself takes 1 MiB.
 const ENTRY_BYTES_MAX: usize = 900 << 10;
@@ -37,110 +31,30 @@ pub enum RecordError {
         /// How long it is.
         bytes: usize,
     },
+    /// No replica can apply it; nothing was changed.
+    #[error("the turn cannot be recorded as it is")]
+    Refused(#[source] Refusal),
+    /// This program cannot read what it wrote: a defect.
+    #[error("the turn's record cannot be read by this program")]
+    Unreadable(#[source] Stop),
     /// The state could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
 }
 
-/// Another node leads the shard, or nobody does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this node does not lead the workspace's shard")]
-pub struct NotHere {
-    /// Who does, if that is known.
-    pub leader: Option<NodeId>,
-}
-
-/// One shard. A clone is a handle on the same.
-#[derive(Clone)]
-pub struct Shard {
-    id: GroupId,
-    state: Arc<State>,
-    group: Group,
-    /// The term in which this node took it over last.
-    taken: watch::Sender<u64>,
-}
-
-impl Shard {
-    /// Opens the shard's state in `dir`, and its group.
-    pub async fn open(dir: &Path, groups: &Groups, id: GroupId, birth: Birth) -> Result<Shard, OpenError> {
-        let file = dir.join(format!("shard-{}.db", id.0));
-        let state = match crate::tasks::blocking(move || State::open(&file)).await {
-            Ok(opened) => opened?,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
-        let group = groups.open(id, Arc::clone(&state) as Arc<dyn Machine>, birth).await?;
-        Ok(Shard { id, state, group, taken: watch::Sender::default() })
-    }
-
-    /// The number of its group.
-    pub fn id(&self) -> GroupId {
-        self.id
-    }
-
-    /// The group, for its status and its members.
-    pub fn group(&self) -> &Group {
-        &self.group
-    }
-
-    pub(super) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.state.closed()
-    }
-
-    /// This node has taken the shard over in this term.
-    pub fn taken_over(&self, term: u64) {
-        self.taken.send_replace(term);
-    }
-
-    /// The term under which this node leads the shard; waits for an election and for what follows it, at most `wait`.
-    pub async fn lead(&self, wait: Duration) -> Result<u64, NotHere> {
-        let (mut status, mut taken) = (self.group.status(), self.taken.subscribe());
-        let until = tokio::time::Instant::now() + wait;
-        loop {
-            let (role, leader, term) = {
-                let status = status.borrow_and_update();
-                (status.role, status.leader, status.term)
-            };
-            let led = role == Role::Leader;
-            if led && *taken.borrow_and_update() == term {
-                return Ok(term);
-            }
-            if !led && leader.is_some() {
-                return Err(NotHere { leader });
-            }
-            let changed = async {
-                tokio::select! {
-                    changed = status.changed() => changed.is_ok(),
-                    changed = taken.changed() => changed.is_ok(),
-                }
-            };
-            if tokio::time::timeout_at(until, changed).await != Ok(true) {
-                return Err(NotHere { leader: leader.filter(|_| !led) });
-            }
+impl From<WriteError> for RecordError {
+    fn from(error: WriteError) -> RecordError {
+        match error {
+            WriteError::Propose(error) => RecordError::Propose(error),
+            WriteError::Refused(refusal) => RecordError::Refused(refusal),
+            WriteError::Unreadable(stop) => RecordError::Unreadable(stop),
         }
     }
+}
 
-    /// Reads from the state, away from the threads that serve.
-    pub async fn read<R: Send + 'static>(
-        &self,
-        read: impl FnOnce(&State) -> Result<R, ReadError> + Send + 'static,
-    ) -> Result<R, ReadError> {
-        let state = Arc::clone(&self.state);
-        match crate::tasks::blocking(move || read(&state)).await {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
-    }
-
-    /// Reads a few rows: on the spot where that is quick, because two threads that wake each other take longer.
-    pub async fn read_few<R: Send + 'static>(
-        &self,
-        read: impl FnOnce(&State) -> Result<R, ReadError> + Send + 'static,
-    ) -> Result<R, ReadError> {
-        if self.state.is_quick() { read(&self.state) } else { self.read(read).await }
-    }
-
-    /// Records a turn that is over; on disk on a majority when this returns.
-    pub async fn record(&self, turn: Turn) -> Result<Taken, RecordError> {
+impl ShardConversations {
+    /// Records a turn that is over.
+    pub async fn record(&self, turn: Turn) -> Result<Effect, RecordError> {
         let mut command = Command::Record(Box::new(turn));
         let mut bytes = command.encode()?;
         if bytes.len() > ENTRY_BYTES_MAX {
@@ -152,29 +66,30 @@ impl Shard {
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(RecordError::TooLong { bytes: bytes.len() });
         }
-        Ok(Taken::decode(&self.group.propose(bytes).await?.response))
+        Ok(self.shard().propose(bytes).await?.effect)
     }
 
-    /// Keeps documents for a turn, after the pieces before `next`; on disk on a majority when this returns.
-    pub async fn keep(&self, of: &Keeping<'_>, documents: &[String], next: u32) -> Result<(Taken, u32), RecordError> {
+    /// Keeps documents for a turn, after the pieces before `next`.
+    pub async fn keep(&self, of: &Keeping<'_>, documents: &[String], next: u32) -> Result<(Effect, u32), RecordError> {
         let mut next = next;
         for pieces in entries(documents, &mut next) {
             let (workspace, turn) = (of.workspace.clone(), of.turn.to_owned());
-            let taken = self.send(&Command::Keep(Keep { workspace, turn, term: of.term, of: of.kind, pieces })).await?;
-            if taken != Taken::Applied {
-                return Ok((taken, next));
+            let effect =
+                self.send(&Command::Keep(Keep { workspace, turn, term: of.term, of: of.kind, pieces })).await?;
+            if effect != Effect::Applied {
+                return Ok((effect, next));
             }
         }
-        Ok((Taken::Applied, next))
+        Ok((Effect::Applied, next))
     }
 
     /// Lets a turn wait for a person.
-    pub async fn wait(&self, waiting: Waiting) -> Result<Taken, RecordError> {
+    pub async fn wait(&self, waiting: Waiting) -> Result<Effect, RecordError> {
         self.send(&Command::Wait(Box::new(waiting))).await
     }
 
     /// Forgets a turn that has nothing to record.
-    pub async fn abandon(&self, abandon: Abandon) -> Result<Taken, RecordError> {
+    pub async fn abandon(&self, abandon: Abandon) -> Result<Effect, RecordError> {
         self.send(&Command::Abandon(abandon)).await
     }
 
@@ -184,8 +99,8 @@ impl Shard {
         self.send(&Command::Forget { workspace, conversation }).await.map(drop)
     }
 
-    async fn send(&self, command: &Command) -> Result<Taken, RecordError> {
-        Ok(Taken::decode(&self.group.propose(command.encode()?).await?.response))
+    async fn send(&self, command: &Command) -> Result<Effect, RecordError> {
+        Ok(self.shard().propose(command.encode()?).await?.effect)
     }
 }
 

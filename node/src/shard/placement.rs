@@ -13,10 +13,8 @@ use caxton_proto::{Digest, WorkspaceId};
 use caxton_raft::deploy_log::{DeployLog, ProposeError};
 use caxton_raft::{Birth, GroupId};
 
-use crate::files::{FileError, write_private};
-
-/// The file with the copy.
-const FILE: &str = "shards";
+use crate::cluster::shard_count;
+use crate::files::FileError;
 
 /// The group of the workspace's shard. Group 0 is the deploy log's, and no shard's.
 pub fn owner_of(workspace: &WorkspaceId, shards: NonZeroU32) -> GroupId {
@@ -58,7 +56,7 @@ pub async fn shards(dir: &Path, log: &DeployLog, birth: Birth, wanted: NonZeroU3
         (None, Birth::Founded) => fix(log, wanted).await?,
         (None, Birth::Joined) => heard(log).await,
     };
-    note_shards(dir, shards)?;
+    shard_count::note(dir, shards)?;
     Ok(shards)
 }
 
@@ -93,16 +91,6 @@ async fn heard(log: &DeployLog) -> NonZeroU32 {
     log.read(|state| state.cluster().shards())
 }
 
-/// Notes how many shards there are.
-pub fn note_shards(dir: &Path, shards: NonZeroU32) -> Result<(), FileError> {
-    write_private(&dir.join(FILE), format!("{shards}\n").as_bytes())
-}
-
-/// The copy, if there is one that can be read.
-pub fn known(dir: &Path) -> Option<NonZeroU32> {
-    std::fs::read_to_string(dir.join(FILE)).ok()?.trim().parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -131,14 +119,4 @@ mod tests {
     }
 
     const EXPECTED: [u32; 2] = [597, 819];
-
-    #[test]
-    fn the_copy_is_read_as_it_was_noted_and_nothing_else_is() {
-        let dir = tempfile::tempdir().expect("a folder");
-        assert_eq!(known(dir.path()), None);
-        note_shards(dir.path(), NonZeroU32::new(8).expect("not zero")).expect("noted");
-        assert_eq!(known(dir.path()), NonZeroU32::new(8));
-        std::fs::write(dir.path().join(FILE), "eight").expect("written");
-        assert_eq!(known(dir.path()), None);
-    }
 }
