@@ -61,7 +61,8 @@ fn message() -> impl Strategy<Value = Message> {
         any::<String>().prop_map(Message::system),
         any::<String>().prop_map(Message::user),
         any::<String>().prop_map(|url| Message::User { parts: vec![Part::Image { url }] }),
-        (any::<String>(), vec(call, 0..3)).prop_map(|(text, calls)| Message::Assistant { text, calls }),
+        (any::<String>(), vec(call, 0..3), option::of(any::<String>()))
+            .prop_map(|(text, calls, echo)| Message::Assistant { text, calls, echo }),
         (any::<[String; 3]>(), any::<bool>()).prop_map(|([call, tool, text], failed)| Message::Tool {
             call,
             tool,
