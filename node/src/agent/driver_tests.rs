@@ -120,6 +120,7 @@ fn world(agents: &[(&str, &str, &[&str], &str, &str)]) -> SmallWorld {
             manifest: Arc::new(manifest),
             settings: &settings,
             offered: offered.collect(),
+            away: Vec::new(),
             read: &read,
             providers: &providers,
             chat_tool: &|_, tool, _| panic!("no agent here has the tool {tool} for a model"),
