@@ -133,6 +133,7 @@ pub unsafe fn gelu<L: Lanes>(x: L) -> L {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::choice::Choice;
     use crate::layout::{GROUP, HIDDEN, INNER};
 
     /// One product by one kernel that runs here.
