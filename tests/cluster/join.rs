@@ -17,10 +17,9 @@ fn a_token_that_is_spent_expired_foreign_or_none_is_refused_with_the_reason() {
     let mut two = Member::new(place.dir.path(), "two");
     two.start(&["--peers", "127.0.0.1:0", "--join", &address, "--token-file", text(&spent)]);
     let said = join("late", &spent);
-    assert!(
-        said.contains("does not know this join token: it was used up") && said.contains("cluster token create"),
-        "{said}"
-    );
+    // It is dropped once the node that used it has said where it is.
+    let spent = ["does not know this join token: it was used up", "was used as often as it may be"];
+    assert!(spent.iter().any(|why| said.contains(why)) && said.contains("cluster token create"), "{said}");
 
     let short = token(&one, &["--ttl", "1s"]);
     let expired = wait_for("the token to expire", || {

@@ -88,6 +88,8 @@ impl Member {
     pub fn run_in(&self, folder: &std::path::Path, args: &[&str]) -> Ran {
         let mut command = caxton(folder);
         command.current_dir(folder).arg("--data-dir").arg(&self.data).args(args);
+        // Every node of a cluster has the same one; the command line takes it to no other port by itself.
+        command.env("CAXTON_TOKEN_FILE", self.data.join("admin-token"));
         Ran::of(command.output().expect("the binary runs"))
     }
 

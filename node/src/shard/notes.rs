@@ -33,7 +33,7 @@ const SECOND: &[Table] = &[
 ];
 
 const ODD: Table =
-    Table { name: "odd", sql: "CREATE TABLE odd (real REAL, nothing TEXT, any BLOB) STRICT;", content: Content::Rows };
+    Table { name: "odd", sql: "CREATE TABLE odd (real REAL, \"nothing\" TEXT, any BLOB) STRICT;", content: Content::Rows };
 
 struct Notes {
     layout: u32,

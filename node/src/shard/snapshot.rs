@@ -252,7 +252,8 @@ fn restore_positional(
 }
 
 fn insertion<'a>(table: &str, columns: impl Iterator<Item = &'a str>) -> String {
-    let columns: Vec<&str> = columns.collect();
+    // Quoted: a column may have the name of a word of SQL.
+    let columns: Vec<String> = columns.map(|column| format!("\"{column}\"")).collect();
     let places = vec!["?"; columns.len()].join(", ");
     format!("INSERT INTO {table} ({}) VALUES ({places})", columns.join(", "))
 }
