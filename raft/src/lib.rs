@@ -41,8 +41,7 @@ pub use group::{
 };
 pub use group_id::GroupId;
 pub use identity::{
-    IDENTITY_FILE, IdentityError, NodeIdentity, Origin, adopt_identity, begin_again, identity, known_identity,
-    mint_node,
+    IdentityError, NodeIdentity, Origin, adopt_identity, begin_again, identity, known_identity, mint_node,
 };
 pub use machine::{Entry, Frozen, Machine, MachineError};
 pub use network::receive::AnswerError;

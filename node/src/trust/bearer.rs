@@ -118,6 +118,6 @@ impl SigningSuccession {
     }
 }
 
-pub(super) fn mint_admin() -> Result<String, FileError> {
+fn mint_admin() -> Result<String, FileError> {
     Ok(format!("caxton_admin_{}\n", hex::encode(random::<32>()?)))
 }
