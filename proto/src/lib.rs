@@ -21,8 +21,6 @@ pub mod manifest;
 
 pub mod log;
 
-pub mod memory;
-
 pub mod peer;
 
 pub mod refusal;
