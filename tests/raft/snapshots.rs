@@ -90,6 +90,10 @@ async fn few_long_commands_make_a_snapshot_due_and_few_of_them_stay_behind_it() 
             group.propose(vec![7; LONG as usize].into()).await.unwrap();
         }
         until("a snapshot", || !snapshots(dir.path()).is_empty()).await;
+        // The log is cut after that, while it goes on.
+        for _ in 0..20 {
+            group.propose(vec![7].into()).await.unwrap();
+        }
         group.shutdown().await;
         drop((group, bounded));
         let newest = snapshots(dir.path()).pop().unwrap();

@@ -11,18 +11,11 @@ pub enum Unusable {
     #[error(
         "there is no tool `{tool}` in workspace `{workspace}`; add it as tools/{tool}/tool.toml and run `caxton deploy`"
     )]
-    Absent {
-        /// The name.
-        tool: String,
-        /// Where.
-        workspace: WorkspaceId,
-    },
+    Absent { tool: String, workspace: WorkspaceId },
     /// The workspace does not allow what the tool asks for.
     #[error("tool `{tool}` asks for what workspace `{workspace}` does not allow; under [grants] of caxton.toml, allow {}", remedies.join(" and "))]
     NotAllowed {
-        /// The name.
         tool: String,
-        /// Where.
         workspace: WorkspaceId,
         /// The lines that would allow it.
         remedies: Vec<String>,
@@ -30,7 +23,6 @@ pub enum Unusable {
     /// A secret that it is given is not set.
     #[error("tool `{tool}` is not given a secret that its file names: {why}")]
     NoSecret {
-        /// The name.
         tool: String,
         /// Which secret, and what to do.
         why: NoSecret,
@@ -38,7 +30,6 @@ pub enum Unusable {
     /// It did not load.
     #[error("tool `{tool}` did not load: {why}")]
     Broken {
-        /// The name.
         tool: String,
         /// The whole chain of causes.
         why: String,
@@ -46,7 +37,6 @@ pub enum Unusable {
     /// Its server cannot be reached, did not start, or refuses.
     #[error("tool `{tool}` is away: {why}")]
     Away {
-        /// The name.
         tool: String,
         /// The whole chain of causes.
         why: String,
@@ -54,7 +44,6 @@ pub enum Unusable {
     /// Too many tools are being loaded or started.
     #[error("tool `{tool}` has to wait: {why}")]
     Busy {
-        /// The name.
         tool: String,
         /// What is used up.
         why: String,
@@ -64,10 +53,7 @@ pub enum Unusable {
         "tool `{tool}` is a process of the node, and its operator has not allowed that; start the node with \
          --set tools.processes=true, or use a tool in WebAssembly"
     )]
-    NoProcesses {
-        /// The name.
-        tool: String,
-    },
+    NoProcesses { tool: String },
 }
 
 impl Unusable {

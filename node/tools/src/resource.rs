@@ -10,7 +10,7 @@ pub struct Blob {
     pub name: String,
     /// Its media type.
     pub mime: String,
-    /// Its bytes.
+    /// What it holds, as bytes.
     pub data: Vec<u8>,
 }
 

@@ -137,7 +137,7 @@ pub enum LoadError {
         "tool `{tool}` is not loaded now: {running} are being loaded or compiled and {waiting} wait; try again later"
     )]
     Busy {
-        /// Its name.
+        /// The name by which it was asked for.
         tool: String,
         /// How many are on their way.
         running: usize,

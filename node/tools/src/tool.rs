@@ -287,7 +287,7 @@ pub enum CallError {
     /// It opened more files and streams at once than it may.
     #[error("the call opened more than {limit} files, directories and streams at once")]
     TooManyOpen {
-        /// The limit.
+        /// The most that there may be.
         limit: usize,
     },
     /// Its result is larger than it may be.

@@ -70,7 +70,7 @@ pub enum CompileError {
     /// Too many modules wait to be compiled.
     #[error("{waiting} modules wait to be compiled already; try again later")]
     Busy {
-        /// How many.
+        /// How many modules there are.
         waiting: usize,
     },
     /// The compiler itself did not work.
