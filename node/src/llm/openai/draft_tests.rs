@@ -54,7 +54,7 @@ fn whole_calls_are_told_apart_whatever_they_are_numbered_with() {
 
 #[test]
 fn pieces_of_one_call_come_together() {
-    let expected = vec![("f".to_owned(), r#"{"a":1,"b":2}"#.to_owned())];
+    let expected = [("f".to_owned(), r#"{"a":1,"b":2}"#.to_owned())];
     let piece = |name: Option<&str>, id: Option<&str>, index: Option<u64>, arguments: &str| {
         let mut piece = whole(id, index, arguments);
         piece["function"]["name"] = json!(name);
