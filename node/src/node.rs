@@ -15,6 +15,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use caxton_proto::Format;
 use caxton_raft::{Groups, NodeIdentity};
 pub use error::StartError;
 use open::{Opened, Start};
@@ -61,7 +62,7 @@ impl Node {
         let url = url(addr, tls::is_wanted(&config));
         let sentences = open::sentence_model(config.embed.model.clone()).await?;
         let port = PeerPort::open(&config, &dir).await?;
-        let own = introduction(addr, &url, port.as_ref());
+        let own = introduction(addr, &url, port.as_ref(), format_of(&config));
         let identity = enter(&dir, &config, &own, port.as_ref()).await?;
         if let Some(last) = audit::last(&dir) {
             warn!(target: "caxton::audit", what = last.what, time = last.time, actor = last.actor, before = last.cluster_before, detail = last.detail, "this data directory was changed while no node ran on it");
@@ -156,7 +157,7 @@ impl Node {
 }
 
 /// What the node says of itself to others.
-fn introduction(addr: SocketAddr, url: &str, port: Option<&PeerPort>) -> Introduction {
+fn introduction(addr: SocketAddr, url: &str, port: Option<&PeerPort>, format: Format) -> Introduction {
     let peer_address = port.map(|port| port.advertise.clone()).unwrap_or_default();
     // Clients elsewhere reach the node where its peers do.
     let host = peer_address.rsplit_once(':').map(|(host, _)| host);
@@ -164,7 +165,15 @@ fn introduction(addr: SocketAddr, url: &str, port: Option<&PeerPort>) -> Introdu
         (Some(host), Some((scheme, _))) if addr.ip().is_unspecified() => format!("{scheme}://{host}:{}", addr.port()),
         _ => url.to_owned(),
     };
-    Introduction { peer_address, client_url }
+    Introduction { peer_address, client_url, format }
+}
+
+/// The newest format that the node says it reads.
+fn format_of(config: &Config) -> Format {
+    match u32::try_from(config.cluster.format_max) {
+        Ok(0) | Err(_) => Format::NEWEST,
+        Ok(most) => Format::of(most).min(Format::NEWEST),
+    }
 }
 
 /// Brings the node to its cluster.

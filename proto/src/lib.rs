@@ -17,9 +17,14 @@ pub mod diagnostic;
 
 pub mod manifest;
 
+pub mod format;
+
 pub mod log;
+
+pub mod shard;
 
 pub mod peer;
 
 pub use digest::Digest;
+pub use format::Format;
 pub use id::{AgentName, CapabilityName, InvalidId, NodeId, ProviderName, Revision, ToolName, WorkspaceId};

@@ -14,7 +14,7 @@ use super::super::turn::{Decision, Failure};
 use super::super::world::{AgentProblem, NotFound};
 use super::super::{Offered, Parts};
 use super::*;
-use crate::api::messages::{Attachment, Content};
+use crate::agent::attachments::{Attachment, Content};
 use crate::llm::Message;
 use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings};

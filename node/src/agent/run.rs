@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use caxton_proto::AgentName;
-use serde::{Deserialize, Serialize};
 
 use super::Agent;
 use super::attachments::{Shelf, Visible};
@@ -12,7 +11,7 @@ use crate::llm::{Message, Part, ToolDefinition};
 
 /// One agent's part in answering a message: its turn, and those of the agents that it waits for. Plain data: it can be
 /// stored while it waits for a person.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Run {
     /// Whose turn.
     pub agent: AgentName,
@@ -21,9 +20,8 @@ pub struct Run {
     /// The agents that asked one another to get here, this one last.
     pub(super) path: Vec<AgentName>,
     /// Where among the turn's messages the request stands.
-    asked_at: usize,
+    pub(super) request_at: usize,
     /// The calls that asked for one another to get here; none for the outermost run.
-    #[serde(default)]
     pub way: Vec<String>,
     /// The files that it sees.
     pub visible: Visible,
@@ -82,7 +80,7 @@ impl Run {
         parts.extend(opening.images.into_iter().map(|url| Part::Image { url }));
         let mut messages: Vec<Message> = system.map(Message::system).into_iter().collect();
         messages.extend(opening.history);
-        let asked_at = messages.len();
+        let request_at = messages.len();
         messages.push(Message::User { parts });
         messages.extend(opening.after);
         let own = agent.tools.iter().map(|tool| (tool.definition.clone(), tool.gate));
@@ -105,7 +103,7 @@ impl Run {
             agent: agent.manifest.name.clone(),
             turn,
             path,
-            asked_at,
+            request_at,
             way,
             visible: opening.visible,
             waiting: BTreeMap::new(),
@@ -114,7 +112,7 @@ impl Run {
 
     /// The request and everything that was said since.
     pub fn said(&self) -> Vec<Message> {
-        self.turn.messages().get(self.asked_at..).unwrap_or_default().to_vec()
+        self.turn.messages().get(self.request_at..).unwrap_or_default().to_vec()
     }
 
     /// All calls that wait for a person, in this run and in those that it waits for.

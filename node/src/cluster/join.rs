@@ -8,8 +8,8 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use caxton_proto::NodeId;
 use caxton_proto::peer::pb::{Facts, JoinReply, JoinRequest};
+use caxton_proto::{Format, NodeId};
 use caxton_raft::{IdentityError, NodeIdentity, adopt_identity, identity, known_identity, mint_node};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -182,6 +182,8 @@ pub struct Introduction {
     pub peer_address: String,
     /// Where clients reach it.
     pub client_url: String,
+    /// The newest format that it says it reads.
+    pub format: Format,
 }
 
 /// Brings the node to its cluster, unless it belongs to one, and says who it is.
@@ -313,6 +315,7 @@ impl Joining<'_> {
                 client_url: self.own.client_url.clone(),
                 version: VERSION.to_owned(),
                 holds: Vec::new(),
+                format: self.own.format.number(),
             };
             let (token, secret) = (self.pass.token.clone(), self.pass.secret.clone().into());
             match client.join(JoinRequest { facts: Some(facts), token, secret, forwarded: false }).await {

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use caxton_proto::NodeId;
 use caxton_proto::log::cluster::NodeFacts;
+use caxton_raft::Role;
 use caxton_raft::deploy_log::DeployLog;
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use super::format;
 use super::service::Service;
 use crate::peers::{Copied, Peers};
 
@@ -59,10 +62,17 @@ impl Watch {
         let (mut applied, mut removed) = (self.log.applied(), self.peers.removed());
         let (mut copied, mut holds) = (self.peers.copied(), self.holds.clone());
         let mut known = BTreeMap::new();
+        let (mut status, mut announcements) = (self.log.status(), format::Announcements::default());
+        // It goes on while the log does: what it says is among what the log then says.
+        let mut announcing: Option<BoxFuture<'static, bool>> = None;
         loop {
             applied.borrow_and_update();
+            let (term, leads) = {
+                let status = status.borrow_and_update();
+                (status.term, status.role == Role::Leader)
+            };
             self.own.holds.clone_from(&holds.borrow_and_update());
-            let (rows, departed, said) = self.log.read(|state| {
+            let (rows, departed, said, raisable) = self.log.read(|state| {
                 let cluster = state.cluster();
                 let others = cluster
                     .members()
@@ -70,9 +80,12 @@ impl Watch {
                     .filter(|facts| facts.node != self.own.node && !facts.peer_address.is_empty());
                 let rows: BTreeMap<NodeId, String> =
                     others.map(|facts| (facts.node, facts.peer_address.clone())).collect();
-                let said = cluster.member(self.own.node).is_some_and(|member| member.facts == self.own);
+                let member = cluster.member(self.own.node);
+                let said = member
+                    .is_some_and(|member| announcements.suffice(&member.facts, &self.own, cluster.format(), term));
+                let raisable = if leads { cluster.raisable() } else { None };
                 // A node that was let in and has read nothing yet has others in its book.
-                ((cluster.members().len() > 0).then_some(rows), cluster.is_departed(self.own.node), said)
+                ((cluster.members().len() > 0).then_some(rows), cluster.is_departed(self.own.node), said, raisable)
             });
             if departed {
                 return Err(Removed.into());
@@ -81,14 +94,18 @@ impl Watch {
                 self.note(&known, &rows).await;
                 known = rows;
             }
-            let announce = async {
-                if said {
-                    return std::future::pending().await;
+            if !said && announcing.is_none() {
+                announcing = Some(Box::pin(announce(self.service.clone(), self.own.clone())));
+            }
+            let announced = async {
+                match &mut announcing {
+                    Some(announcing) => announcing.await,
+                    None => std::future::pending().await,
                 }
-                match self.service.announce_self(self.own.clone()).await {
-                    Ok(()) => info!(address = self.own.peer_address, "announced"),
-                    Err(status) => debug!(why = status.message(), "nobody took the announcement yet"),
-                }
+            };
+            let raise = async {
+                let Some((format, members)) = raisable else { return std::future::pending().await };
+                format::raise(&self.log, format, members).await;
                 tokio::time::sleep(RETRY).await;
             };
             tokio::select! {
@@ -104,7 +121,14 @@ impl Watch {
                 changed = applied.changed() => if changed.is_err() { return Ok(()) },
                 // Its other end lives as long as the node.
                 Ok(()) = holds.changed() => {}
-                () = announce => {}
+                changed = status.changed() => if changed.is_err() { return Ok(()) },
+                taken = announced => {
+                    if taken {
+                        announcements.made(term);
+                    }
+                    announcing = None;
+                }
+                () = raise => {}
             }
         }
     }
@@ -120,4 +144,21 @@ impl Watch {
             self.peers.heard_from(*node);
         }
     }
+}
+
+/// Says where this node is; true when the log has it. Followed by a pause.
+async fn announce(service: Service, own: NodeFacts) -> bool {
+    let address = own.peer_address.clone();
+    let taken = match service.announce_self(own).await {
+        Ok(()) => {
+            info!(address, "announced");
+            true
+        }
+        Err(status) => {
+            debug!(why = status.message(), "nobody took the announcement yet");
+            false
+        }
+    };
+    tokio::time::sleep(RETRY).await;
+    taken
 }

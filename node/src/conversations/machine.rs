@@ -9,12 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use caxton_raft::{Entry, Frozen, Machine, MachineError};
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params};
 use tokio::sync::watch;
 
 use super::db::{Database, OpenError};
 use super::frozen;
-use super::log::{Abandon, Command, DecodeError, Keep, Kept, Taken, Turn, Waiting};
+use super::log::{
+    Abandon, Command, DecodeError, DocumentKind, EncodeError, Forget, Keep, Suspension, Taken, TurnRecord,
+};
 use super::read::conversation_of;
 use crate::llm::Usage;
 
@@ -43,7 +46,7 @@ pub(super) enum ApplyError {
     #[error(transparent)]
     Entry(#[from] DecodeError),
     #[error("a row cannot be written down")]
-    Row(#[from] serde_json::Error),
+    Row(#[from] EncodeError),
 }
 
 impl State {
@@ -117,15 +120,15 @@ fn apply(batch: &Connection, entry: &Entry) -> Result<Taken, ApplyError> {
         return Ok(Taken::Fenced);
     }
     match command {
-        Command::Record(turn) => record(batch, &turn),
-        Command::Keep(kept) => keep(batch, &kept),
-        Command::Wait(waiting) => wait(batch, &waiting),
+        Command::Record(turn) => record(batch, &turn, &entry.command),
+        Command::Keep(kept) => keep(batch, &kept, &entry.command),
+        Command::Suspend(suspension) => suspend(batch, &suspension, &entry.command),
         Command::Abandon(Abandon { workspace, turn, term: _ }) => {
             drop_pieces(batch, workspace.as_str(), &turn, None)?;
             stop_waiting(batch, workspace.as_str(), &turn)?;
             Ok(Taken::Applied)
         }
-        Command::Forget { workspace, conversation } => {
+        Command::Forget(Forget { workspace, conversation }) => {
             forget(batch, workspace.as_str(), &conversation)?;
             Ok(Taken::Applied)
         }
@@ -136,22 +139,22 @@ fn is_recorded(batch: &Connection, workspace: &str, turn: &str) -> rusqlite::Res
     batch.prepare_cached("SELECT 1 FROM turn WHERE workspace = ?1 AND turn = ?2")?.exists([workspace, turn])
 }
 
-fn record(batch: &Connection, turn: &Turn) -> Result<Taken, ApplyError> {
+fn record(batch: &Connection, turn: &TurnRecord, entry: &[u8]) -> Result<Taken, ApplyError> {
     let (workspace, conversation) = (turn.workspace.as_str(), turn.conversation.as_str());
     if is_recorded(batch, workspace, &turn.turn)? {
         return Ok(Taken::Repeated); // Proposed again after an answer that was lost.
     }
     stop_waiting(batch, workspace, &turn.turn)?;
-    drop_pieces(batch, workspace, &turn.turn, Some(Kept::Journal))?;
+    drop_pieces(batch, workspace, &turn.turn, Some(DocumentKind::Journal))?;
     let old = conversation_of(batch, workspace, conversation)?;
     let number = old.as_ref().map_or(0, |old| old.turns);
     batch
         .prepare_cached("INSERT INTO turn (workspace, conversation, number, turn, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![workspace, conversation, number.cast_signed(), turn.turn, serde_json::to_vec(turn)?])?;
+        .execute(params![workspace, conversation, number.cast_signed(), turn.turn, turn.encode_row(entry)?])?;
     let time_ms = turn.time_ms.cast_signed();
     match old {
         Some(old) => {
-            let Usage { input, output } = add(old.usage, turn.usage);
+            let Usage { input, output } = add(old.usage, turn.usage.into());
             batch
                 .prepare_cached(
                     "UPDATE conversation SET agent = ?3, turns = ?4, input = ?5, output = ?6, \
@@ -168,7 +171,7 @@ fn record(batch: &Connection, turn: &Turn) -> Result<Taken, ApplyError> {
                 ])?;
         }
         None => {
-            let Usage { input, output } = turn.usage;
+            let Usage { input, output } = turn.usage.into();
             batch.prepare_cached("INSERT INTO conversation VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?7)")?.execute(
                 params![
                     workspace,
@@ -191,7 +194,7 @@ fn add(mut usage: Usage, more: Usage) -> Usage {
     usage
 }
 
-fn record_spent(batch: &Connection, turn: &Turn) -> rusqlite::Result<()> {
+fn record_spent(batch: &Connection, turn: &TurnRecord) -> rusqlite::Result<()> {
     let day = turn.time_ms / DAY_MS;
     for (agent, spent) in &turn.spent {
         let row = params![
@@ -213,23 +216,26 @@ fn record_spent(batch: &Connection, turn: &Turn) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn keep(batch: &Connection, keep: &Keep) -> Result<Taken, ApplyError> {
+fn keep(batch: &Connection, keep: &Keep, entry: &[u8]) -> Result<Taken, ApplyError> {
     let workspace = keep.workspace.as_str();
     if is_recorded(batch, workspace, &keep.turn)? {
         return Ok(Taken::Repeated);
     }
-    if keep.of == Kept::Journal {
+    if keep.kind == DocumentKind::Journal {
         // Whoever writes in the journal again has decided, and goes on.
         stop_waiting(batch, workspace, &keep.turn)?;
     }
     let mut insert = batch.prepare_cached("INSERT OR REPLACE INTO piece VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
     for piece in &keep.pieces {
-        insert.execute(params![workspace, keep.turn, number_of(keep.of), piece.number, piece.ends, piece.text])?;
+        let bytes = ValueRef::Blob(&piece.content);
+        let content =
+            ToSqlOutput::Borrowed(piece.row_text(entry).map_or(bytes, |text| ValueRef::Text(text.as_bytes())));
+        insert.execute(params![workspace, keep.turn, number_of(keep.kind), piece.number, piece.last, content])?;
     }
     Ok(Taken::Applied)
 }
 
-fn wait(batch: &Connection, waiting: &Waiting) -> Result<Taken, ApplyError> {
+fn suspend(batch: &Connection, waiting: &Suspension, entry: &[u8]) -> Result<Taken, ApplyError> {
     let workspace = waiting.workspace.as_str();
     if is_recorded(batch, workspace, &waiting.turn)? {
         return Ok(Taken::Repeated);
@@ -237,7 +243,7 @@ fn wait(batch: &Connection, waiting: &Waiting) -> Result<Taken, ApplyError> {
     batch.prepare_cached("INSERT OR REPLACE INTO waiting VALUES (?1, ?2, ?3)")?.execute(params![
         workspace,
         waiting.turn,
-        serde_json::to_vec(waiting)?
+        waiting.encode_row(entry)?
     ])?;
     Ok(Taken::Applied)
 }
@@ -248,7 +254,7 @@ fn stop_waiting(batch: &Connection, workspace: &str, turn: &str) -> rusqlite::Re
 }
 
 /// Drops what a turn kept: of one kind, or everything.
-fn drop_pieces(batch: &Connection, workspace: &str, turn: &str, of: Option<Kept>) -> rusqlite::Result<()> {
+fn drop_pieces(batch: &Connection, workspace: &str, turn: &str, of: Option<DocumentKind>) -> rusqlite::Result<()> {
     let kinds = of.map_or((0, i64::MAX), |of| (number_of(of), number_of(of)));
     batch
         .prepare_cached("DELETE FROM piece WHERE workspace = ?1 AND turn = ?2 AND kind BETWEEN ?3 AND ?4")?
@@ -267,16 +273,16 @@ fn forget(batch: &Connection, workspace: &str, conversation: &str) -> rusqlite::
 }
 
 /// How the file tells pieces apart. On disk for ever.
-pub(super) fn number_of(of: Kept) -> i64 {
+pub(super) fn number_of(of: DocumentKind) -> i64 {
     match of {
-        Kept::Journal => 0,
-        Kept::Files => 1,
+        DocumentKind::Journal => 0,
+        DocumentKind::Files => 1,
     }
 }
 
-fn title_of(turn: &Turn) -> String {
-    let first = turn.messages.iter().find(|message| matches!(message, crate::llm::Message::User { .. }));
-    let text = first.map(crate::llm::Message::text).unwrap_or_default();
+fn title_of(turn: &TurnRecord) -> String {
+    let first = turn.messages.iter().find(|message| matches!(message, caxton_proto::shard::Message::User { .. }));
+    let text = first.map(|message| crate::llm::Message::from(message.clone()).text()).unwrap_or_default();
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     line.trim().chars().take(TITLE_CHARS_MAX).collect()
 }

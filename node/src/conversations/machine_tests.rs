@@ -4,18 +4,21 @@ use caxton_proto::{Revision, WorkspaceId};
 
 use super::super::log::Piece;
 use super::*;
-use crate::llm::Message;
-use crate::llm::budget::Spent;
+use caxton_proto::Format;
+use caxton_proto::shard::{Message, Part, Spent, Usage};
 
 fn turn(conversation: &str, id: &str, time_ms: u64) -> Command {
-    Command::Record(Box::new(Turn {
+    Command::Record(Box::new(TurnRecord {
         workspace: workspace(),
         conversation: conversation.into(),
         turn: id.into(),
         agent: "worker".parse().expect("a name"),
         subject: "admin".into(),
         time_ms,
-        messages: vec![Message::user(format!("\n  hello {id}\nmore")), Message::assistant("hi")],
+        messages: vec![
+            Message::User { parts: vec![Part::Text { text: format!("\n  hello {id}\nmore") }] },
+            Message::Assistant { text: "hi".into(), calls: Vec::new() },
+        ],
         attachments: vec![],
         usage: Usage { input: 1, output: 2 },
         spent: vec![("worker".parse().expect("a name"), Spent { tokens: 3, cost: 4 })],
@@ -31,19 +34,20 @@ fn workspace() -> WorkspaceId {
     "team".parse().expect("a name")
 }
 
-fn keep(term: u64, of: Kept, pieces: &[(u32, bool, &str)]) -> Command {
-    let piece = |(number, ends, text): &(u32, bool, &str)| Piece { number: *number, ends: *ends, text: (*text).into() };
+fn keep(term: u64, kind: DocumentKind, pieces: &[(u32, bool, &str)]) -> Command {
+    let piece =
+        |(number, last, text): &(u32, bool, &str)| Piece { number: *number, last: *last, content: (*text).into() };
     let pieces = pieces.iter().map(piece).collect();
-    Command::Keep(Keep { workspace: workspace(), turn: "t1".into(), term, of, pieces })
+    Command::Keep(Keep { workspace: workspace(), turn: "t1".into(), term, kind, pieces })
 }
 
 fn wait(term: u64) -> Command {
     let (turn, conversation) = ("t1".into(), "c".into());
-    Command::Wait(Box::new(Waiting { workspace: workspace(), turn, conversation, term, approvals: vec![] }))
+    Command::Suspend(Box::new(Suspension { workspace: workspace(), turn, conversation, term, approvals: vec![] }))
 }
 
 fn apply_in(state: &State, index: u64, term: u64, command: &Command) -> Taken {
-    let entry = Entry { index, term, command: command.encode().expect("JSON") };
+    let entry = Entry { index, term, command: command.encode(Format::PROTOBUF).expect("written") };
     Taken::decode(&Machine::apply(state, &[entry]).expect("applied")[0])
 }
 
@@ -76,14 +80,14 @@ fn conversations_are_listed_newest_first_and_survive_reopening_and_snapshots() {
 
     let copy = State::open(&other).expect("open");
     apply(&copy, 1, &turn("stale", "t9", 1));
-    apply(&state, 5, &keep(1, Kept::Journal, &[(0, true, "é")]));
+    apply(&state, 5, &keep(1, DocumentKind::Journal, &[(0, true, "é")]));
     let frozen = state.freeze().expect("frozen");
     apply(&state, 6, &turn("late", "t4", 400));
     let mut bytes = Vec::new();
     frozen(&mut bytes).expect("written");
     copy.restore(&mut bytes.as_slice()).expect("restored");
     assert_eq!((ids(&copy), copy.applied()), (vec!["a".to_owned(), "b".to_owned()], 5), "as it was when it was frozen");
-    assert_eq!(copy.kept(&workspace, "t1", Kept::Journal).expect("read").whole, ["é"]);
+    assert_eq!(copy.kept(&workspace, "t1", DocumentKind::Journal).expect("read").whole, ["é".as_bytes()]);
     for cut in [0, 1, bytes.len() / 2, bytes.len() - 3] {
         assert!(copy.restore(&mut &bytes[..cut]).is_err(), "a snapshot cut after {cut} bytes is noticed");
         assert_eq!((ids(&copy).len(), copy.applied()), (2, 5), "and changes nothing");
@@ -94,7 +98,7 @@ fn conversations_are_listed_newest_first_and_survive_reopening_and_snapshots() {
     assert_eq!(state.applied(), 6);
     let turns = state.turns(&workspace, "a", |_| false).expect("read");
     assert_eq!(turns.iter().map(|turn| turn.turn.as_str()).collect::<Vec<_>>(), ["t3", "r1"]);
-    apply(&state, 7, &Command::Forget { workspace: workspace.clone(), conversation: "a".into() });
+    apply(&state, 7, &Command::Forget(Forget { workspace: workspace.clone(), conversation: "a".into() }));
     assert_eq!(ids(&state), ["late", "b"]);
     assert!(state.turns(&workspace, "a", |_| false).expect("read").is_empty());
     assert_eq!(state.turn(&workspace, "t3").expect("read"), None);
@@ -105,26 +109,33 @@ fn what_a_turn_keeps_is_whole_documents_and_goes_when_it_is_recorded() {
     let dir = tempfile::tempdir().expect("a folder");
     let workspace = workspace();
     let state = State::open(&dir.path().join("one.db")).expect("open");
-    let documents = |of| state.kept(&workspace, "t1", of).map(|kept| (kept.whole, kept.next)).expect("read");
-    apply(&state, 1, &keep(1, Kept::Journal, &[(0, false, "one "), (1, true, "two"), (2, true, "three")]));
-    apply(&state, 2, &keep(1, Kept::Journal, &[(3, false, "half")]));
-    apply(&state, 3, &keep(1, Kept::Journal, &[(5, true, "after a gap")]));
-    apply(&state, 4, &keep(1, Kept::Files, &[(0, true, "file")]));
-    assert_eq!(documents(Kept::Journal), (vec!["one two".to_owned(), "three".to_owned()], 3));
+    let text = |document: Vec<u8>| String::from_utf8(document).expect("text");
+    let documents = |of| {
+        let kept = state.kept(&workspace, "t1", of).expect("read");
+        (kept.whole.into_iter().map(text).collect::<Vec<_>>(), kept.next)
+    };
+    apply(&state, 1, &keep(1, DocumentKind::Journal, &[(0, false, "one "), (1, true, "two"), (2, true, "three")]));
+    apply(&state, 2, &keep(1, DocumentKind::Journal, &[(3, false, "half")]));
+    apply(&state, 3, &keep(1, DocumentKind::Journal, &[(5, true, "after a gap")]));
+    apply(&state, 4, &keep(1, DocumentKind::Files, &[(0, true, "file")]));
+    assert_eq!(documents(DocumentKind::Journal), (vec!["one two".to_owned(), "three".to_owned()], 3));
     assert_eq!(state.underway().expect("read"), [(workspace.clone(), "t1".to_owned())]);
     apply(&state, 5, &wait(1));
     assert_eq!((state.waiting(&workspace).expect("read").len(), state.underway().expect("read").len()), (1, 0));
     // Whoever decided goes on.
-    apply(&state, 6, &keep(1, Kept::Journal, &[(3, true, "decided")]));
+    apply(&state, 6, &keep(1, DocumentKind::Journal, &[(3, true, "decided")]));
     assert!(state.waits(&workspace, "t1").expect("read").is_none());
-    assert_eq!(documents(Kept::Journal).0[2], "decided");
+    assert_eq!(documents(DocumentKind::Journal).0[2], "decided");
     apply(&state, 7, &turn("a", "t1", 5));
-    assert_eq!((documents(Kept::Journal), documents(Kept::Files).0), ((vec![], 0), vec!["file".to_owned()]));
-    assert_eq!(apply(&state, 8, &keep(1, Kept::Journal, &[(0, true, "late")])), Taken::Repeated);
+    assert_eq!(
+        (documents(DocumentKind::Journal), documents(DocumentKind::Files).0),
+        ((vec![], 0), vec!["file".to_owned()])
+    );
+    assert_eq!(apply(&state, 8, &keep(1, DocumentKind::Journal, &[(0, true, "late")])), Taken::Repeated);
     assert!(state.underway().expect("read").is_empty());
     assert_eq!(apply(&state, 9, &wait(1)), Taken::Repeated);
-    apply(&state, 10, &Command::Forget { workspace: workspace.clone(), conversation: "a".into() });
-    assert!(documents(Kept::Files).0.is_empty());
+    apply(&state, 10, &Command::Forget(Forget { workspace: workspace.clone(), conversation: "a".into() }));
+    assert!(documents(DocumentKind::Files).0.is_empty());
 }
 
 #[test]
@@ -136,13 +147,14 @@ fn what_a_turn_writes_counts_in_its_own_term_only() {
     record.term = 4;
     let record = Command::Record(record);
     let abandon = Command::Abandon(Abandon { workspace: workspace.clone(), turn: "t1".into(), term: 4 });
-    for (index, command) in (1..).zip([&keep(4, Kept::Journal, &[(0, true, "x")]), &wait(4), &record, &abandon]) {
+    for (index, command) in (1..).zip([&keep(4, DocumentKind::Journal, &[(0, true, "x")]), &wait(4), &record, &abandon])
+    {
         for term in [3, 5] {
             assert_eq!(apply_in(&state, index, term, command), Taken::Fenced);
         }
     }
     assert!(state.underway().expect("read").is_empty() && ids(&state).is_empty());
-    assert_eq!(apply_in(&state, 9, 4, &keep(4, Kept::Journal, &[(0, true, "x")])), Taken::Applied);
+    assert_eq!(apply_in(&state, 9, 4, &keep(4, DocumentKind::Journal, &[(0, true, "x")])), Taken::Applied);
     assert_eq!(apply_in(&state, 10, 4, &abandon), Taken::Applied);
     assert!(state.underway().expect("read").is_empty());
     assert_eq!(apply_in(&state, 11, 4, &record), Taken::Applied);
@@ -205,11 +217,12 @@ fn an_entry_that_cannot_be_applied_stops_the_state_until_it_is_opened_again() {
     let state = State::open(&file).expect("open");
     apply(&state, 1, &turn("a", "t1", 1));
     state.database.writer().commit().expect("committed");
-    let [good, bad] = [turn("a", "t2", 2).encode().expect("JSON"), Bytes::from_static(b"no command")];
+    let [good, bad] =
+        [turn("a", "t2", 2).encode(Format::PROTOBUF).expect("written"), Bytes::from_static(b"no command")];
     let entries = [good, bad].into_iter().zip(2..);
     let entries: Vec<Entry> = entries.map(|(command, index)| Entry { index, term: 1, command }).collect();
     assert!(Machine::apply(&*state, &entries).is_err());
-    let again = Entry { index: 4, term: 1, command: turn("a", "t3", 3).encode().expect("JSON") };
+    let again = Entry { index: 4, term: 1, command: turn("a", "t3", 3).encode(Format::PROTOBUF).expect("written") };
     let refused = Machine::apply(&*state, &[again]).expect_err("nothing may follow what is missing");
     let said = std::error::Error::source(&refused).map(ToString::to_string).unwrap_or_default();
     assert!(said.contains("start the node again"), "{said}");

@@ -22,10 +22,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use caxton_proto::WorkspaceId;
+use caxton_raft::deploy_log::DeployLog;
 use caxton_raft::{Birth, Groups, OpenGroupError};
 use futures::future::{join_all, try_join_all};
 
-use self::log::Turn;
+use self::log::TurnRecord;
 use crate::affinity;
 use crate::llm::Message;
 pub use db::OpenError as DatabaseError;
@@ -67,6 +68,11 @@ impl Conversations {
     pub fn shards(&self) -> NonZeroU32 {
         let count = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN)
+    }
+
+    /// Writes in the format that this log says.
+    pub fn follow(&self, log: &DeployLog) {
+        self.0.iter().for_each(|shard| shard.follow(log.clone()));
     }
 
     /// Every shard.
@@ -140,11 +146,11 @@ pub fn check_id(id: &str) -> Result<(), String> {
 }
 
 /// The request and the answer of a turn that has one.
-fn exchange(turn: &Turn) -> Option<(Message, Message)> {
-    let asked = turn.messages.iter().find(|message| matches!(message, Message::User { .. }))?;
+fn exchange(turn: &TurnRecord) -> Option<(Message, Message)> {
+    let asked = turn.messages.iter().find(|message| matches!(message, caxton_proto::shard::Message::User { .. }))?;
     match turn.messages.last()? {
-        Message::Assistant { text, calls } if calls.is_empty() && turn.failure.is_none() => {
-            Some((Message::user(asked.text()), Message::assistant(text.clone())))
+        caxton_proto::shard::Message::Assistant { text, calls } if calls.is_empty() && turn.failure.is_none() => {
+            Some((Message::user(Message::from(asked.clone()).text()), Message::assistant(text.clone())))
         }
         _ => None,
     }

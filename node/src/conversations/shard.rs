@@ -4,16 +4,17 @@
 //! knows what today used; no turn runs in the shard before that.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use caxton_proto::{NodeId, WorkspaceId};
+use caxton_proto::shard::Message;
+use caxton_proto::{Format, NodeId, WorkspaceId};
+use caxton_raft::deploy_log::DeployLog;
 use caxton_raft::{Birth, Group, GroupId, Groups, Machine, ProposeError, Role};
 use tokio::sync::watch;
 
-use super::log::{Abandon, Command, Keep, Kept, Piece, Taken, Turn, Waiting};
+use super::log::{Abandon, Command, DocumentKind, EncodeError, Forget, Keep, Piece, Suspension, Taken, TurnRecord};
 use super::{OpenError, ReadError, State};
-use crate::llm::Message;
 
 /// An entry of the log is at most this long; the log itself takes 1 MiB.
 const ENTRY_BYTES_MAX: usize = 900 << 10;
@@ -30,7 +31,7 @@ pub enum RecordError {
     Propose(#[from] ProposeError),
     /// It cannot be written down.
     #[error("the turn cannot be written down")]
-    Encode(#[from] serde_json::Error),
+    Encode(#[from] EncodeError),
     /// Even without its calls' results it is too long.
     #[error("the turn's record has {bytes} bytes, and {ENTRY_BYTES_MAX} is the most; ask for less at once")]
     TooLong {
@@ -58,6 +59,8 @@ pub struct Shard {
     group: Group,
     /// The term in which this node took it over last.
     taken: watch::Sender<u64>,
+    /// The log that says in which format entries are written, once it is open.
+    deploy_log: Arc<OnceLock<DeployLog>>,
 }
 
 impl Shard {
@@ -69,12 +72,22 @@ impl Shard {
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
         let group = groups.open(id, Arc::clone(&state) as Arc<dyn Machine>, birth).await?;
-        Ok(Shard { id, state, group, taken: watch::Sender::default() })
+        Ok(Shard { id, state, group, taken: watch::Sender::default(), deploy_log: Arc::default() })
     }
 
     /// The number of its group.
     pub fn id(&self) -> GroupId {
         self.id
+    }
+
+    /// Writes in the format that this log says. Before, and without one, it is the first.
+    pub fn follow(&self, log: DeployLog) {
+        _ = self.deploy_log.set(log);
+    }
+
+    /// The format in which entries and documents are written now.
+    pub fn format(&self) -> Format {
+        self.deploy_log.get().map_or(Format::JSON, DeployLog::format)
     }
 
     /// The group, for its status and its members.
@@ -140,14 +153,15 @@ impl Shard {
     }
 
     /// Records a turn that is over; on disk on a majority when this returns.
-    pub async fn record(&self, turn: Turn) -> Result<Taken, RecordError> {
+    pub async fn record(&self, turn: TurnRecord) -> Result<Taken, RecordError> {
         let mut command = Command::Record(Box::new(turn));
-        let mut bytes = command.encode()?;
+        let format = self.format();
+        let mut bytes = command.encode(format)?;
         if bytes.len() > ENTRY_BYTES_MAX {
             if let Command::Record(turn) = &mut command {
                 turn.messages.iter_mut().for_each(shorten);
             }
-            bytes = command.encode()?;
+            bytes = command.encode(format)?;
         }
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(RecordError::TooLong { bytes: bytes.len() });
@@ -156,11 +170,12 @@ impl Shard {
     }
 
     /// Keeps documents for a turn, after the pieces before `next`; on disk on a majority when this returns.
-    pub async fn keep(&self, of: &Keeping<'_>, documents: &[String], next: u32) -> Result<(Taken, u32), RecordError> {
+    pub async fn keep(&self, of: &Keeping<'_>, documents: &[Vec<u8>], next: u32) -> Result<(Taken, u32), RecordError> {
         let mut next = next;
         for pieces in entries(documents, &mut next) {
             let (workspace, turn) = (of.workspace.clone(), of.turn.to_owned());
-            let taken = self.send(&Command::Keep(Keep { workspace, turn, term: of.term, of: of.kind, pieces })).await?;
+            let taken =
+                self.send(&Command::Keep(Keep { workspace, turn, term: of.term, kind: of.kind, pieces })).await?;
             if taken != Taken::Applied {
                 return Ok((taken, next));
             }
@@ -169,8 +184,8 @@ impl Shard {
     }
 
     /// Lets a turn wait for a person.
-    pub async fn wait(&self, waiting: Waiting) -> Result<Taken, RecordError> {
-        self.send(&Command::Wait(Box::new(waiting))).await
+    pub async fn wait(&self, suspension: Suspension) -> Result<Taken, RecordError> {
+        self.send(&Command::Suspend(Box::new(suspension))).await
     }
 
     /// Forgets a turn that has nothing to record.
@@ -181,11 +196,15 @@ impl Shard {
     /// Forgets a conversation.
     pub async fn forget(&self, workspace: &WorkspaceId, conversation: &str) -> Result<(), RecordError> {
         let (workspace, conversation) = (workspace.clone(), conversation.to_owned());
-        self.send(&Command::Forget { workspace, conversation }).await.map(drop)
+        self.send(&Command::Forget(Forget { workspace, conversation })).await.map(drop)
     }
 
     async fn send(&self, command: &Command) -> Result<Taken, RecordError> {
-        Ok(Taken::decode(&self.group.propose(command.encode()?).await?.response))
+        let bytes = command.encode(self.format())?;
+        if bytes.len() > ENTRY_BYTES_MAX {
+            return Err(RecordError::TooLong { bytes: bytes.len() });
+        }
+        Ok(Taken::decode(&self.group.propose(bytes).await?.response))
     }
 }
 
@@ -199,22 +218,22 @@ pub struct Keeping<'a> {
     /// The term under which it runs.
     pub term: u64,
     /// Which documents of it.
-    pub kind: Kept,
+    pub kind: DocumentKind,
 }
 
 /// The pieces of documents, as many in an entry as fit.
-fn entries(documents: &[String], next: &mut u32) -> Vec<Vec<Piece>> {
+fn entries(documents: &[Vec<u8>], next: &mut u32) -> Vec<Vec<Piece>> {
     let (mut entries, mut entry, mut bytes) = (Vec::new(), Vec::new(), 0);
     for document in documents {
         let cut = pieces(document);
         let last = cut.len() - 1;
-        for (at, text) in cut.into_iter().enumerate() {
-            if bytes + text.len() > PIECES_BYTES_MAX && !entry.is_empty() {
+        for (at, content) in cut.into_iter().enumerate() {
+            if bytes + content.len() > PIECES_BYTES_MAX && !entry.is_empty() {
                 entries.push(std::mem::take(&mut entry));
                 bytes = 0;
             }
-            bytes += text.len();
-            entry.push(Piece { number: *next, ends: at == last, text: text.to_owned() });
+            bytes += content.len();
+            entry.push(Piece { number: *next, last: at == last, content: content.to_owned() });
             *next += 1;
         }
     }
@@ -222,13 +241,16 @@ fn entries(documents: &[String], next: &mut u32) -> Vec<Vec<Piece>> {
     entries
 }
 
-/// At least one, also of an empty text.
-fn pieces(text: &str) -> Vec<&str> {
+/// At least one, also of an empty document. Text is cut where a character ends: in the first format a piece is text.
+fn pieces(document: &[u8]) -> Vec<&[u8]> {
     let mut pieces = Vec::new();
-    let mut rest = text;
+    let mut rest = document;
     loop {
         let mut end = rest.len().min(PIECES_BYTES_MAX);
-        while !rest.is_char_boundary(end) {
+        // A byte that goes on with a character of at most four bytes.
+        while end > rest.len().min(PIECES_BYTES_MAX).saturating_sub(4)
+            && rest.get(end).is_some_and(|byte| byte & 0xc0 == 0x80)
+        {
             end -= 1;
         }
         let (piece, after) = rest.split_at(end);
@@ -262,23 +284,25 @@ mod tests {
     #[test]
     fn pieces_put_together_are_the_documents_and_entries_are_not_too_long() {
         let long = format!("x{}", "é\"".repeat(PIECES_BYTES_MAX));
-        let documents = [String::new(), "short".to_owned(), long, "last".to_owned()];
+        let documents = [String::new(), "short".to_owned(), long, "last".to_owned()].map(String::into_bytes);
         let mut next = 7;
         let entries = entries(&documents, &mut next);
         let pieces: Vec<&Piece> = entries.iter().flatten().collect();
         assert_eq!(pieces.iter().map(|piece| piece.number).collect::<Vec<_>>(), (7..next).collect::<Vec<_>>());
-        let mut whole = vec![String::new()];
+        let mut whole = vec![Vec::new()];
         for piece in pieces {
-            whole.last_mut().expect("one").push_str(&piece.text);
-            if piece.ends {
-                whole.push(String::new());
+            whole.last_mut().expect("one").extend_from_slice(&piece.content);
+            if piece.last {
+                whole.push(Vec::new());
             }
         }
         assert_eq!(whole[..4], documents);
         for pieces in entries {
             let (workspace, turn) = ("team".parse().expect("a name"), "t".to_owned());
-            let keep = Command::Keep(Keep { workspace, turn, term: 1, of: Kept::Journal, pieces });
-            assert!(keep.encode().expect("JSON").len() <= ENTRY_BYTES_MAX);
+            let keep = Command::Keep(Keep { workspace, turn, term: 1, kind: DocumentKind::Journal, pieces });
+            for format in [Format::JSON, Format::PROTOBUF] {
+                assert!(keep.encode(format).expect("written").len() <= ENTRY_BYTES_MAX);
+            }
         }
     }
 }

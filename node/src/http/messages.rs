@@ -24,7 +24,6 @@ use crate::api::messages::{
     TurnEvent, TurnRecord,
 };
 use crate::auth::Access;
-use crate::conversations::log::Turn;
 use crate::conversations::{Summary, check_id, rfc3339};
 use crate::invoke::{ClientTurn, Ended, InvokeError, log_failure};
 use crate::problem::{Code, Problem};
@@ -277,7 +276,8 @@ async fn approvals(
 ) -> Result<Json<Approvals>, Problem> {
     access.require(Role::Viewer, &workspace)?;
     current.wait(&services, &workspace).await?;
-    Ok(Json(Approvals { approvals: services.invoker.approvals(&access, &workspace).await? }))
+    let approvals = services.invoker.approvals(&access, &workspace).await?;
+    Ok(Json(Approvals { approvals: approvals.into_iter().map(Into::into).collect() }))
 }
 
 /// Decides, and answers when the turn is over or waits for the next decision.
@@ -316,15 +316,15 @@ fn summary_of(id: String, summary: Summary) -> ConversationSummary {
     ConversationSummary { id, title, agent, turns, usage, created: rfc3339(created_ms), updated: rfc3339(updated_ms) }
 }
 
-fn record_of(turn: Turn) -> TurnRecord {
+fn record_of(turn: caxton_proto::shard::TurnRecord) -> TurnRecord {
     TurnRecord {
         turn: turn.turn,
         agent: turn.agent,
         subject: turn.subject,
         time: rfc3339(turn.time_ms),
-        messages: turn.messages,
-        attachments: turn.attachments,
-        usage: turn.usage,
+        messages: turn.messages.into_iter().map(Into::into).collect(),
+        attachments: turn.attachments.into_iter().map(Into::into).collect(),
+        usage: turn.usage.into(),
         duration_ms: turn.duration_ms,
         revision: turn.revision,
         failure: turn.failure,

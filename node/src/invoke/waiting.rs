@@ -5,21 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use caxton_proto::log::Role;
+use caxton_proto::shard::{self, Approval, DocumentKind, JsonText, Route, Suspension, TurnRecord};
 use caxton_proto::{Digest, NodeId, WorkspaceId};
 use caxton_raft::{Group, ReadError as GroupError};
-use serde::{Deserialize, Serialize};
 
 use super::journal::TurnJournal;
 use super::{Ended, InvokeError, Invoker, Underway};
-use crate::agent::attachments::{Shelf, Visible};
+use crate::agent::attachments::{Attachment, Shelf, Visible};
 use crate::agent::driver::{Ledger, Pending, Run};
 use crate::agent::events::Events;
 use crate::agent::journal::{Doubt, Journal, Step};
 use crate::agent::turn::{Action, Decision, Returned};
 use crate::agent::world::World;
-use crate::api::messages::{ApprovalInfo, Attachment, Route};
 use crate::auth::Access;
-use crate::conversations::log::{Kept, Turn as TurnRecord, Waiting};
 use crate::conversations::{Documents, ReadError, State};
 
 /// How often a turn is taken up by another leader before it is given up: it may be what ends the nodes.
@@ -30,7 +28,7 @@ const SETTLE_WAIT: Duration = Duration::from_secs(60);
 const TURN_WAIT: Duration = Duration::from_secs(30);
 
 /// How a turn began: with the steps that came after it, all that is needed to go on.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub(super) struct Beginning {
     pub(super) workspace: WorkspaceId,
     pub(super) conversation: String,
@@ -42,7 +40,6 @@ pub(super) struct Beginning {
     /// When, in milliseconds since 1970.
     pub(super) time_ms: u64,
     /// A digest of what was asked, where the sender gave it a key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) asked: Option<String>,
     pub(super) run: Run,
 }
@@ -52,7 +49,7 @@ pub(super) enum Known {
     Nothing,
     Over(Box<TurnRecord>),
     /// It waits for a person, with its journal.
-    Waits(Box<Waiting>, Documents),
+    Waits(Box<Suspension>, Documents),
     /// It began, and is not over.
     Begun(Documents),
 }
@@ -84,7 +81,7 @@ impl Invoker {
                 return Ok(Known::Over(Box::new(record)));
             }
             let waiting = state.waits(&name, &turn)?;
-            let documents = state.kept(&name, &turn, Kept::Journal)?;
+            let documents = state.kept(&name, &turn, DocumentKind::Journal)?;
             if let Some(waiting) = waiting {
                 return Ok(Known::Waits(Box::new(waiting), documents));
             }
@@ -193,7 +190,7 @@ impl Invoker {
     }
 
     /// What waits for a person in a workspace, the oldest first.
-    pub async fn approvals(&self, access: &Access, workspace: &WorkspaceId) -> Result<Vec<ApprovalInfo>, InvokeError> {
+    pub async fn approvals(&self, access: &Access, workspace: &WorkspaceId) -> Result<Vec<Approval>, InvokeError> {
         access.require(Role::Viewer, workspace)?;
         let name = workspace.clone();
         let waiting = self.conversations().read(workspace, move |state| state.waiting(&name)).await?;
@@ -229,7 +226,7 @@ impl Invoker {
         let _alone = self.alone_with(workspace, &turn).await;
         let name = workspace.clone();
         let kept = move |state: &State| match state.waits(&name, &turn)? {
-            Some(_) => state.kept(&name, &turn, Kept::Journal).map(Some),
+            Some(_) => state.kept(&name, &turn, DocumentKind::Journal).map(Some),
             None => Ok(None),
         };
         let documents = self.conversations().read(workspace, kept).await?.ok_or_else(none)?;
@@ -253,7 +250,7 @@ impl Invoker {
             return Err(self.lost(underway).await);
         }
         let approvals = approvals_of(underway, run);
-        let waiting = Waiting {
+        let waiting = Suspension {
             workspace: underway.workspace.clone(),
             turn: underway.turn.clone(),
             conversation: underway.conversation.clone(),
@@ -315,24 +312,23 @@ fn elsewhere(leader: Option<NodeId>) -> InvokeError {
     InvokeError::Elsewhere { leader }
 }
 
-pub(super) fn waits(waiting: Waiting) -> Ended {
-    let Waiting { conversation, turn, approvals, .. } = waiting;
+pub(super) fn waits(waiting: Suspension) -> Ended {
+    let Suspension { conversation, turn, approvals, .. } = waiting;
     Ended::Waiting { conversation, turn, approvals }
 }
 
 /// A digest of what a turn was asked that is not over, where its sender gave it a key.
 pub(super) fn asked(documents: &Documents) -> Result<Option<String>, InvokeError> {
     let Some(first) = documents.whole.first() else { return Ok(None) };
-    let beginning: Beginning = serde_json::from_str(first).map_err(InvokeError::PutDown)?;
-    Ok(beginning.asked)
+    Ok(shard::Beginning::decode(first).map_err(InvokeError::PutDown)?.request_digest)
 }
 
 fn replay(documents: Documents) -> Result<Replayed, InvokeError> {
     let mut documents_of = documents.whole.into_iter();
     let first = documents_of.next().ok_or(InvokeError::Unfinished)?;
-    let beginning: Beginning = serde_json::from_str(&first).map_err(InvokeError::PutDown)?;
-    let steps: Vec<Step> =
-        documents_of.map(|step| serde_json::from_str(&step)).collect::<Result<_, _>>().map_err(InvokeError::PutDown)?;
+    let beginning = Beginning::from(shard::Beginning::decode(&first).map_err(InvokeError::PutDown)?);
+    let steps: Result<Vec<Step>, _> = documents_of.map(|step| shard::Step::decode(&step).map(Step::from)).collect();
+    let steps = steps.map_err(InvokeError::PutDown)?;
     let (shelf, ledger) = (Shelf::default(), Ledger::default());
     shelf.put_back(beginning.files.clone());
     let mut run = beginning.run.clone();
@@ -354,20 +350,20 @@ async fn unknown(world: &dyn World, doubt: &Doubt) -> Option<Returned> {
 }
 
 /// What there is to decide.
-fn approvals_of(underway: &Underway, run: &Run) -> Vec<ApprovalInfo> {
+fn approvals_of(underway: &Underway, run: &Run) -> Vec<Approval> {
     let since = crate::conversations::rfc3339(crate::auth::now_ms());
     let info = |pending: Pending| {
         let arguments = match &pending.call.action {
             Action::Tool { arguments, .. } => serde_json::Value::Object(arguments.clone()),
             Action::AskCapability(_) | Action::ListCapabilities(_) | Action::Refuse { .. } => serde_json::Value::Null,
         };
-        ApprovalInfo {
+        Approval {
             id: approval_id(&underway.turn, &pending.way),
             workspace: underway.workspace.clone(),
             conversation: underway.conversation.clone(),
             agent: pending.agent,
             tool: pending.call.action.tool().to_owned(),
-            arguments,
+            arguments: JsonText::of(&arguments),
             since: since.clone(),
         }
     };

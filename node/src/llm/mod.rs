@@ -22,6 +22,7 @@ pub mod retry;
 
 mod anthropic;
 mod cassette;
+mod durable;
 mod http;
 mod openai;
 pub mod scripted;

@@ -114,6 +114,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
     };
     let (log, conversations) = open_logs(&config, &groups, identity.origin).await?;
     service.opened(log.clone());
+    conversations.follow(&log);
     let manner = gossip_at.map(|(listen, advertise)| Manner {
         dir: &dir,
         listen,
@@ -133,6 +134,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         client_url: own.client_url.clone(),
         version: VERSION.to_owned(),
         holds: Vec::new(),
+        format: own.format,
     };
     let shards = conversations.all().iter().map(|shard| (shard.id(), shard.group().clone()));
     let own_groups = shards.chain([(deploy_log::GROUP, log.group().clone())]);
