@@ -34,6 +34,8 @@ pub mod activity;
 
 pub mod conversations;
 
+pub mod shard;
+
 pub mod invoke;
 
 pub mod llm;
@@ -43,8 +45,6 @@ pub mod artifacts;
 pub mod peers;
 
 pub mod replicas;
-
-pub mod affinity;
 
 pub mod cluster;
 

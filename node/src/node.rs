@@ -140,12 +140,12 @@ impl Node {
         workers.stop(TASKS_GRACE).await;
         door.stop(TASKS_GRACE).await;
         services.log.shutdown().await;
-        services.invoker.conversations().shutdown().await;
+        services.invoker.conversations().shards().shutdown().await;
         let artifacts = services.artifacts.clone();
         _ = tokio::task::spawn_blocking(move || artifacts.flush()).await;
         // A connection or a job on a blocking thread may hold a store for a moment longer. Whoever opens the data
         // directory next must not meet its lock.
-        let stores = (groups.closed(), services.artifacts.closed(), services.invoker.conversations().closed());
+        let stores = (groups.closed(), services.artifacts.closed(), services.invoker.conversations().shards().closed());
         drop((services, groups));
         let closed = async { tokio::join!(stores.0, stores.1, stores.2) };
         if tokio::time::timeout(TASKS_GRACE, closed).await.is_err() {

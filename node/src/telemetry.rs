@@ -147,6 +147,10 @@ fn describe() {
     describe_gauge!("caxton_log_applied_index", "The deploy log's index that this node has applied.");
     describe_gauge!("caxton_log_term", "The deploy log's term.");
     describe_gauge!("caxton_log_is_leader", "1 when this node leads the deploy log.");
+    describe_counter!(
+        "caxton_shard_refused_entries_total",
+        "Entries of a shard's log that no replica could apply, by tenant. Each is a defect."
+    );
     describe_gauge!("caxton_workspaces", "Workspaces in the deploy log.");
     describe_counter!("caxton_deployments_total", "Deployments that were accepted, over all workspaces.");
     describe_gauge!("caxton_agents", "Agents that this node serves.");

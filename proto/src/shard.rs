@@ -22,7 +22,7 @@ mod wire;
 pub use crate::Format;
 pub use check::{CheckError, RUN_DEPTH_MAX};
 pub use command::{Abandon, Command, DocumentKind, Ending, Forget, Keep, Piece, Suspension, TurnRecord};
-pub use envelope::{Envelope, Tenant};
+pub use envelope::Envelope;
 pub use journal::{
     Action, AskCapability, Beginning, Call, CallResult, Decision, Finish, Gate, Limits, ListCapabilities, Outcome,
     Phase, Repetition, Reply, Run, Slot, SlotState, Step, ToolDefinition, TurnSpent, TurnState,
@@ -32,4 +32,4 @@ pub use message::{
     ToolCall, Usage,
 };
 pub use text::{JSON_BYTES_MAX, JSON_DEPTH_MAX, JSON_DEPTH_READ, JsonError, JsonText};
-pub use wire::{DecodeError, EncodeError};
+pub use wire::{DecodeError, EncodeError, Written};

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, RaftSnapshotBuilder};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::group::GroupId;
-use crate::group::snapshots::Due;
+use crate::group::snapshots::{Due, Lengths, Signals};
 use crate::machine::{Entry, Frozen, Machine, MachineError};
 use crate::snapshot::format::Header;
 use crate::snapshot::{Newest, Saved, SnapshotError, SnapshotFile, Snapshots};
@@ -33,32 +33,32 @@ pub struct Applier {
 }
 
 impl Applier {
-    /// Restores the newest snapshot, unless the machine kept a newer state itself. The next one is due after
-    /// `snapshot_entries` or more.
+    /// Restores the newest snapshot, unless the machine kept a newer state itself. `lengths` says when the next one is due.
     pub fn open(
         group: GroupId,
         machine: Arc<dyn Machine>,
         snapshots: Snapshots,
-        snapshot_entries: u64,
+        lengths: Lengths,
     ) -> Result<Applier, SnapshotError> {
         let newest = snapshots.newest()?;
-        let (mut last, mut membership, mut commands) = (None, StoredMembership::default(), 0);
+        let (mut last, mut membership, mut commands, mut bytes) = (None, StoredMembership::default(), 0, 0);
         if let Some(saved) = &newest {
             let restore = machine.applied() < saved.header.commands;
             snapshots.load(saved, |state| if restore { machine.restore(state) } else { Ok(()) })?;
             last = saved.header.last;
             membership = saved.header.membership.clone();
             commands = saved.header.commands;
+            bytes = saved.bytes()?;
         }
         let newest = Arc::new(Newest::new(snapshots.clone(), newest));
         let (applied, _) = watch::channel(commands);
-        let due = Due::new(snapshot_entries, last);
+        let due = Due::new(lengths, last, bytes);
         Ok(Applier { group, machine, snapshots, newest, last, membership, commands, applied, due })
     }
 
-    /// Told when a snapshot should be made.
-    pub fn snapshot_wanted(&self) -> Arc<Notify> {
-        self.due.wanted()
+    /// What is told when a snapshot should be made, and when one was.
+    pub fn signals(&self) -> Signals {
+        self.due.signals()
     }
 
     /// The index of the last command that the machine has.
@@ -101,6 +101,7 @@ impl Applier {
         let (mut answers, mut commands) = (Vec::new(), Vec::new());
         for entry in entries {
             self.last = Some(entry.log_id);
+            self.due.entry(&entry.log_id, bytes_of(&entry.payload));
             let mut answer = Replies { first: self.commands + 1, replies: Vec::new() };
             match entry.payload {
                 EntryPayload::Blank => (),
@@ -158,11 +159,12 @@ impl RaftStateMachine<TypeConfig> for Applier {
             membership: self.membership.clone(),
             commands: self.commands,
         };
-        self.due.made(self.last);
+        let purge = self.due.begun(self.last);
         // Between two batches, so that the state is the one that the header speaks of.
         let state = self.machine.freeze();
         let snapshots = self.snapshots.clone();
-        Builder { snapshots, newest: Arc::clone(&self.newest), header, state: Mutex::new(Some(state)) }
+        let (newest, signals) = (Arc::clone(&self.newest), self.due.signals());
+        Builder { snapshots, newest, header, purge, signals, state: Mutex::new(Some(state)) }
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<SnapshotFile>, StorageError> {
@@ -178,15 +180,17 @@ impl RaftStateMachine<TypeConfig> for Applier {
         let install = self.snapshots.work().run(move || {
             snapshots.load(&saved, |state| machine.restore(state))?;
             newest.replace(saved.clone())?;
-            Ok::<_, SnapshotError>(saved)
+            let bytes = saved.bytes()?;
+            Ok::<_, SnapshotError>((saved, bytes))
         });
         let saved = install.await.map_err(|error| self.write_error(&error))?;
-        let saved = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
+        let (saved, bytes) = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
         self.last = saved.header.last;
         self.membership = saved.header.membership.clone();
         self.commands = saved.header.commands;
         self.applied.send_replace(self.commands);
-        self.due.made(self.last);
+        // openraft cuts the log by itself: an installed snapshot stands for all of it.
+        self.due.installed(self.last, bytes);
         Ok(())
     }
 
@@ -203,6 +207,9 @@ pub struct Builder {
     snapshots: Snapshots,
     newest: Arc<Newest>,
     header: Header,
+    /// The last entry that the log need not keep once the snapshot is on disk.
+    purge: u64,
+    signals: Signals,
     /// Never locked: it makes the builder `Sync`, which openraft asks for, whatever the machine froze.
     state: Mutex<Option<Result<Frozen, MachineError>>>,
 }
@@ -214,9 +221,23 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let state = state.map_err(|error| snapshot_error(ErrorVerb::Read, &error))?;
         let (snapshots, newest, header) = (self.snapshots.clone(), Arc::clone(&self.newest), self.header.clone());
         let work = snapshots.work();
-        let saved = work.run(move || newest.replace(snapshots.save(header, state)?)).await;
-        let saved = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
-        saved.map(snapshot).map_err(|error| snapshot_error(ErrorVerb::Write, &error))
+        let saved = work.run(move || {
+            let made = newest.replace(snapshots.save(header, state)?)?;
+            let bytes = made.0.bytes()?;
+            Ok::<_, SnapshotError>((made, bytes))
+        });
+        let saved = saved.await.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
+        let (made, bytes) = saved.map_err(|error| snapshot_error(ErrorVerb::Write, &error))?;
+        self.signals.made(made.0.header.last, self.purge, bytes);
+        Ok(snapshot(made))
+    }
+}
+
+/// How long the commands of an entry are.
+fn bytes_of(payload: &EntryPayload<TypeConfig>) -> u64 {
+    match payload {
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+        EntryPayload::Normal(Batch(commands)) => commands.iter().map(|command| command.len() as u64).sum(),
     }
 }
 

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 pub use self::members::{ChangeError, Lag, Members};
 use self::proposer::Proposer;
+use self::snapshots::Lengths;
 use crate::applier::Applier;
 use crate::log::LogStore;
 use crate::machine::Machine;
@@ -65,8 +66,13 @@ pub struct Timers {
     /// After how many entries of the log the next snapshot is made, at least: with a long log it is a sixteenth of it, but
     /// never more than sixteen times as many.
     pub snapshot_entries: u64,
+    /// After how many bytes of commands it is made, at least, if that comes first: with a long snapshot it is a sixteenth of its
+    /// length, but never more than sixteen times as many.
+    pub snapshot_bytes: u64,
     /// How many entries that are in a snapshot are kept, for voters that are a little behind.
     pub kept_entries: u64,
+    /// How many bytes of commands that are in a snapshot are kept, whatever the number of entries.
+    pub kept_bytes: u64,
 }
 
 impl Default for Timers {
@@ -76,7 +82,20 @@ impl Default for Timers {
             election_min: Duration::from_secs(1),
             election_max: Duration::from_millis(1300),
             snapshot_entries: 20_000,
+            snapshot_bytes: 64 << 20,
             kept_entries: 500,
+            kept_bytes: 16 << 20,
+        }
+    }
+}
+
+impl Timers {
+    fn lengths(&self) -> Lengths {
+        Lengths {
+            entries: self.snapshot_entries,
+            bytes: self.snapshot_bytes,
+            kept_entries: self.kept_entries,
+            kept_bytes: self.kept_bytes,
         }
     }
 }
@@ -270,7 +289,7 @@ impl Groups {
         let config = Arc::new(self.config()?);
         let (mut log, applier) = self.read(group, machine).await?;
         log.stand_again(self.node.0).await.map_err(|error| OpenGroupError::Log { group, source: error.into() })?;
-        let (applied, snapshot_wanted) = (applier.applied(), applier.snapshot_wanted());
+        let (applied, signals) = (applier.applied(), applier.signals());
         let start = |error: &(dyn std::error::Error + 'static)| OpenGroupError::Start { group, why: chain(error) };
         let found = log.get_log_state().await.map_err(|error| start(&error))?.last_log_id;
         let links = Arc::new(Links::new(group, self.node, Arc::clone(&self.transport), found));
@@ -290,8 +309,7 @@ impl Groups {
         let proposer = Proposer::start(raft.clone());
         let suspect = suspect::start(&raft, &links, self.timers.heartbeat);
         let quiet = quiet::start(&raft, &links, self.timers.election_max).await;
-        let tasks =
-            [follow, snapshots::start(&raft, snapshot_wanted)].into_iter().chain(suspect).chain(quiet).collect();
+        let tasks = [follow, snapshots::start(&raft, signals)].into_iter().chain(suspect).chain(quiet).collect();
         let inner = Inner { raft, proposer, status, members, applied, tasks, leader_wait, links };
         let group = Group { inner: Arc::new(inner) };
         // Not an error: whoever needs a leader finds out.
@@ -301,7 +319,8 @@ impl Groups {
 
     /// Reads what is on disk, all of which is checked.
     async fn read(&self, group: GroupId, machine: Arc<dyn Machine>) -> Result<(LogStore, Applier), OpenGroupError> {
-        let (store, work, snapshot_entries) = (self.store.clone(), self.store.work(), self.timers.snapshot_entries);
+        let (store, work) = (self.store.clone(), self.store.work());
+        let lengths = self.timers.lengths();
         let read = work.run(move || {
             let dir = store.snapshots_dir();
             let log = LogStore::new(store, group);
@@ -309,7 +328,7 @@ impl Groups {
             let snapshot_error = |error: SnapshotError| OpenGroupError::Snapshot { group, source: error.into() };
             let purged = log.check().map_err(log_error)?;
             let snapshots = Snapshots::open(&dir, group).map_err(snapshot_error)?.working(work);
-            let applier = Applier::open(group, machine, snapshots, snapshot_entries).map_err(snapshot_error)?;
+            let applier = Applier::open(group, machine, snapshots, lengths).map_err(snapshot_error)?;
             match purged {
                 Some(purged) if applier.last().is_none_or(|last| last.index < purged.index) => {
                     Err(OpenGroupError::NoSnapshot { group, purged: purged.index, dir })
@@ -321,7 +340,7 @@ impl Groups {
     }
 
     fn config(&self) -> Result<openraft::Config, OpenGroupError> {
-        let Timers { heartbeat, election_min, election_max, snapshot_entries: _, kept_entries } = self.timers;
+        let Timers { heartbeat, election_min, election_max, kept_entries, .. } = self.timers;
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         // openraft waits for a lease, which is its longest wait, and then for a wait between its shortest and its longest.
         let lease = ms(election_max) / 2;

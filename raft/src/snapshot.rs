@@ -75,6 +75,14 @@ pub struct Saved {
     pub file: PathBuf,
 }
 
+impl Saved {
+    /// How long its file is.
+    pub fn bytes(&self) -> Result<u64, SnapshotError> {
+        let length = fs::metadata(&self.file).map(|file| file.len());
+        length.map_err(|source| SnapshotError::Read { file: self.file.clone(), source })
+    }
+}
+
 impl Snapshots {
     /// Opens the folder and takes away what a crash left unfinished.
     pub fn open(dir: &Path, group: GroupId) -> Result<Snapshots, SnapshotError> {

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::applier::Applier;
 use crate::group::GroupId;
+use crate::group::snapshots::Lengths;
 use crate::log::LogStore;
 use crate::machine::{Entry, Frozen, Machine, MachineError};
 use crate::snapshot::Snapshots;
@@ -54,7 +55,8 @@ impl StoreBuilder<TypeConfig, LogStore, Applier, TempDir> for Builder {
         let store = Store::open(dir.path()).expect("a store");
         let group = GroupId(7);
         let snapshots = Snapshots::open(&store.snapshots_dir(), group).expect("a folder for snapshots");
-        let applier = Applier::open(group, Arc::new(Journal::default()), snapshots, 1_000).expect("an applier");
+        let lengths = Lengths { entries: 1_000, bytes: 1 << 20, kept_entries: 100, kept_bytes: 1 << 20 };
+        let applier = Applier::open(group, Arc::new(Journal::default()), snapshots, lengths).expect("an applier");
         for neighbour in [GroupId(6), GroupId(8)] {
             let mut log = LogStore::new(store.clone(), neighbour);
             log.blocking_append((0..9).map(|index| blank_ent(9, 9, index))).await?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use caxton::affinity::owner_of;
+use caxton::shard::placement::owner_of;
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use caxton_raft::MachineError;
+use caxton_raft::{MachineError, OpenGroupError, Timers};
 
 use crate::support::{chain, files, flip, groups, numbers, open_journal, propose, snapshots_every, until};
 
@@ -73,6 +73,40 @@ async fn a_log_whose_snapshot_is_missing_is_refused() {
         }
     }
     panic!("the log was never purged");
+}
+
+#[tokio::test]
+async fn few_long_commands_make_a_snapshot_due_and_few_of_them_stay_behind_it() {
+    const LONG: u64 = 10 << 10;
+    let (snapshot_bytes, kept_bytes) = (20 * LONG, 5 * LONG);
+    let many = Timers { snapshot_entries: 1_000_000, kept_entries: 1_000, ..Timers::default() };
+    let timers = Timers { snapshot_bytes, kept_bytes, ..many };
+    // A node that stops between the snapshot and the purge still has more of the log.
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        let bounded = groups(dir.path(), timers.clone()).unwrap();
+        let (group, _) = open_journal(&bounded, 1).await.unwrap();
+        for _ in 0..100 {
+            group.propose(vec![7; LONG as usize].into()).await.unwrap();
+        }
+        until("a snapshot", || !snapshots(dir.path()).is_empty()).await;
+        group.shutdown().await;
+        drop((group, bounded));
+        let newest = snapshots(dir.path()).pop().unwrap();
+        let name = newest.file_name().unwrap().to_str().unwrap();
+        let last = u64::from_str_radix(name.split('-').next().unwrap(), 16).unwrap();
+        // What the log does not have any more is told where the snapshot is missing.
+        snapshots(dir.path()).iter().for_each(|file| fs::remove_file(file).unwrap());
+        let opened = open_journal(&groups(dir.path(), timers.clone()).unwrap(), 1).await;
+        let missing = opened.map(drop).map_err(|error| error.downcast::<OpenGroupError>().unwrap());
+        if let Err(OpenGroupError::NoSnapshot { purged, .. }) = missing
+            && purged + 5 >= last
+        {
+            assert_eq!(purged + 5, last, "as much stays as may");
+            return;
+        }
+    }
+    panic!("the log was never cut to its bytes");
 }
 
 #[tokio::test]

@@ -17,12 +17,12 @@ use tracing::{info, warn};
 use super::keys::{self, KeysError};
 use super::secret::{SecretFileError, SharedSecret};
 use super::ticket::{InvalidTicket, Ticket};
-use crate::affinity;
 use crate::auth::{SecretError, read_or_create, write_private};
 use crate::config::Cluster;
 use crate::peers::book::Book;
 use crate::peers::credentials::CertificateRefused;
 use crate::peers::{DialError, VERSION, dial_stranger, is_refusal};
+use crate::shard::placement;
 use crate::tasks::chain;
 use crate::tls::succession::born;
 use crate::tls::{CA_FILE, CA_KEY_FILE};
@@ -355,7 +355,7 @@ impl Joining<'_> {
         let members = reply.members.iter().map(|facts| (NodeId(facts.node), facts.peer_address.clone()));
         Book::open(self.dir).replace(members.collect());
         debug_assert!(self.dir.join("tls").join(CA_FILE).exists());
-        affinity::note_shards(self.dir, NonZeroU32::new(reply.shards).unwrap_or(NonZeroU32::MIN))?;
+        placement::note_shards(self.dir, NonZeroU32::new(reply.shards).unwrap_or(NonZeroU32::MIN))?;
         let identity = adopt_identity(self.dir, node, cluster)?;
         // It has done its work; one that stays does no harm.
         _ = std::fs::remove_file(self.dir.join(PENDING_FILE));

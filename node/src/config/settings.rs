@@ -167,6 +167,10 @@ settings! {
         /// state of the group, which the log makes longer: a log of more than sixteen times as many entries keeps a
         /// sixteenth of them, but never more than sixteen times this number.
         snapshot_entries: u64 = "20000" in "10".."10000000";
+        /// How many bytes of a group's log are kept at least before a snapshot stands in for them, if they are not that many
+        /// entries before. Where the last snapshot is more than sixteen times as long, a sixteenth of its length is kept, but
+        /// never more than sixteen times this number.
+        snapshot_bytes: ByteSize = "64MiB" in "64KiB".."64GiB";
     }
     /// The cluster: other nodes that this one belongs together with.
     cluster: Cluster {

@@ -1,101 +1,52 @@
-//! What was said: conversations, turns that are under way or wait for a person, and what each day used. Each shard is a
-//! replicated log (a group of its own) and the state that it makes, which every node that follows the group has.
+//! What was said: conversations, turns that are under way or wait for a person, and what each day used. They are a tenant of
+//! the shards, and every node that follows a shard's group has them.
+//!
+//! - [`log`]: the commands.
+//! - [`tenant`]: the tables, and what the commands do to them.
+//! - [`read`]: what can be read, on any node.
+//! - [`write`]: what the node that leads a shard writes.
 //!
 //! A turn is recorded before its answer is given: whoever got an answer finds it again, also after a power cut.
 
 pub mod log;
-
-mod db;
-
-mod writer;
-
-mod machine;
-
-mod frozen;
-
 mod read;
+mod tenant;
+mod write;
 
-mod shard;
-
-use std::num::NonZeroU32;
-use std::path::Path;
-use std::sync::Arc;
-
-use caxton_proto::WorkspaceId;
-use caxton_raft::deploy_log::DeployLog;
-use caxton_raft::{Birth, Groups, OpenGroupError};
-use futures::future::{join_all, try_join_all};
+use caxton_proto::{WorkspaceId, shard};
 
 use self::log::TurnRecord;
-use crate::affinity;
 use crate::llm::Message;
-pub use db::OpenError as DatabaseError;
-pub use machine::State;
-pub use read::{Documents, ReadError, Summary};
-pub use shard::{Keeping, NotHere, RecordError, Shard};
+use crate::shard::{Shard, Shards};
+pub use read::{Documents, ReadError, State, Summary};
+pub use tenant::ConversationsTenant;
+pub use write::{Keeping, RecordError};
 
 /// The longest id of a conversation, in bytes.
 pub const ID_BYTES_MAX: usize = 64;
 
-/// Why the conversations cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Their state.
-    #[error(transparent)]
-    State(#[from] DatabaseError),
-    /// Their log.
-    #[error("the log of a shard's conversations cannot be opened")]
-    Group(#[from] OpenGroupError),
-}
-
-/// A handle; clones share the shards.
+/// The conversations of all shards. A clone is a handle on the same.
 #[derive(Clone)]
-pub struct Conversations(Arc<[Shard]>);
+pub struct Conversations(Shards);
+
+/// The conversations of one shard. A clone is a handle on the same.
+#[derive(Clone)]
+pub struct ShardConversations(Shard);
 
 impl Conversations {
-    /// Opens them in `dir`, all shards at once.
-    pub async fn open(
-        dir: &Path,
-        groups: &Groups,
-        birth: Birth,
-        shards: NonZeroU32,
-    ) -> Result<Conversations, OpenError> {
-        let open = affinity::groups(shards).map(|id| Shard::open(dir, groups, id, birth));
-        Ok(Conversations(try_join_all(open).await?.into()))
+    /// Those in these shards, of which [`ConversationsTenant`] is a tenant.
+    pub fn new(shards: Shards) -> Conversations {
+        Conversations(shards)
     }
 
-    /// How many shards there are.
-    pub fn shards(&self) -> NonZeroU32 {
-        let count = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN)
-    }
-
-    /// Writes in the format that this log says.
-    pub fn follow(&self, log: &DeployLog) {
-        self.0.iter().for_each(|shard| shard.follow(log.clone()));
-    }
-
-    /// Every shard.
-    pub fn all(&self) -> &[Shard] {
+    /// The shards that they are in.
+    pub fn shards(&self) -> &Shards {
         &self.0
     }
 
-    /// The shard of a workspace.
-    pub fn of(&self, workspace: &WorkspaceId) -> &Shard {
-        let group = affinity::owner_of(workspace, self.shards());
-        // The shards are opened in the order of their groups, from 1.
-        &self.0[group.0 as usize - 1]
-    }
-
-    /// Stops taking part in every shard's log.
-    pub async fn shutdown(&self) {
-        join_all(self.0.iter().map(|shard| shard.group().shutdown())).await;
-    }
-
-    /// Ends once the last handle is gone and every state is closed.
-    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
-        let all = join_all(self.0.iter().map(Shard::closed).collect::<Vec<_>>());
-        async move { _ = all.await }
+    /// Those of a workspace's shard.
+    pub fn of(&self, workspace: &WorkspaceId) -> ShardConversations {
+        ShardConversations::new(self.0.of(workspace).clone())
     }
 
     /// Reads from the state of a workspace's shard, away from the threads that serve.
@@ -130,6 +81,34 @@ impl Conversations {
     }
 }
 
+impl ShardConversations {
+    /// Those in this shard.
+    pub fn new(shard: Shard) -> ShardConversations {
+        ShardConversations(shard)
+    }
+
+    /// The shard that they are in.
+    pub fn shard(&self) -> &Shard {
+        &self.0
+    }
+
+    /// Reads from the shard's state, away from the threads that serve.
+    pub async fn read<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(&State) -> Result<R, ReadError> + Send + 'static,
+    ) -> Result<R, ReadError> {
+        self.0.read(move |state| read(&State::of(state))).await
+    }
+
+    /// Reads a few rows: on the spot where that is quick, because two threads that wake each other take longer.
+    pub async fn read_few<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(&State) -> Result<R, ReadError> + Send + 'static,
+    ) -> Result<R, ReadError> {
+        self.0.read_few(move |state| read(&State::of(state))).await
+    }
+}
+
 /// A moment for people and programs: RFC 3339 in UTC.
 pub fn rfc3339(unix_ms: u64) -> String {
     let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
@@ -147,9 +126,9 @@ pub fn check_id(id: &str) -> Result<(), String> {
 
 /// The request and the answer of a turn that has one.
 fn exchange(turn: &TurnRecord) -> Option<(Message, Message)> {
-    let asked = turn.messages.iter().find(|message| matches!(message, caxton_proto::shard::Message::User { .. }))?;
+    let asked = turn.messages.iter().find(|message| matches!(message, shard::Message::User { .. }))?;
     match turn.messages.last()? {
-        caxton_proto::shard::Message::Assistant { text, calls } if calls.is_empty() && turn.failure.is_none() => {
+        shard::Message::Assistant { text, calls } if calls.is_empty() && turn.failure.is_none() => {
             Some((Message::user(Message::from(asked.clone()).text()), Message::assistant(text.clone())))
         }
         _ => None,

@@ -1,13 +1,19 @@
 //! What can be read of a shard's state, on any node that follows it.
 
+use std::sync::Arc;
+
 use caxton_proto::{AgentName, WorkspaceId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::log::{DecodeError, DocumentKind, Suspension, TurnRecord};
-use super::machine::{State, number_of};
+use super::tenant::number_of;
 use crate::llm::Usage;
 use crate::llm::budget::Spent;
+use crate::shard::{self, Database};
+
+/// The conversations in the state of one shard.
+pub struct State(Arc<shard::State>);
 
 /// What is known of a conversation without its turns.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +56,15 @@ pub enum ReadError {
 }
 
 impl State {
+    /// Those in this state.
+    pub(super) fn of(state: &Arc<shard::State>) -> State {
+        State(Arc::clone(state))
+    }
+
+    fn database(&self) -> &Database {
+        self.0.database()
+    }
+
     /// A conversation without its turns.
     pub fn summary(&self, workspace: &WorkspaceId, conversation: &str) -> Result<Option<Summary>, ReadError> {
         self.database().read(|db| Ok(conversation_of(db, workspace.as_str(), conversation)?))
@@ -81,10 +96,8 @@ impl State {
 
     /// A turn that is over.
     pub fn turn(&self, workspace: &WorkspaceId, turn: &str) -> Result<Option<TurnRecord>, ReadError> {
-        self.database().read(|db| {
-            let sql = "SELECT body FROM turn WHERE workspace = ?1 AND turn = ?2";
-            one(db, sql, [workspace.as_str(), turn], TurnRecord::decode_row)
-        })
+        let sql = "SELECT body FROM turn WHERE workspace = ?1 AND turn = ?2";
+        self.database().read(|db| one(db, sql, [workspace.as_str(), turn], TurnRecord::decode_row))
     }
 
     /// Conversations, the newest first, from after `cursor`; with the cursor of each.
@@ -127,10 +140,8 @@ impl State {
 
     /// A turn that waits for a person.
     pub fn waits(&self, workspace: &WorkspaceId, turn: &str) -> Result<Option<Suspension>, ReadError> {
-        self.database().read(|db| {
-            let sql = "SELECT body FROM waiting WHERE workspace = ?1 AND turn = ?2";
-            one(db, sql, [workspace.as_str(), turn], Suspension::decode_row)
-        })
+        let sql = "SELECT body FROM waiting WHERE workspace = ?1 AND turn = ?2";
+        self.database().read(|db| one(db, sql, [workspace.as_str(), turn], Suspension::decode_row))
     }
 
     /// What a turn keeps.

@@ -24,9 +24,9 @@ use futures::{Stream, StreamExt};
 use tracing::debug;
 
 use super::Services;
-use crate::affinity::owner_of;
 use crate::peers::{FORWARDED, ForwardError, OWNER};
 use crate::problem::{Code, Problem, chain};
+use crate::shard::placement::owner_of;
 
 /// How often a request is tried: once where a hint says, once where the answer to that says, and once after an election.
 const ATTEMPTS_MAX: usize = 3;
@@ -99,7 +99,7 @@ fn group_of(method: &Method, uri: &Uri, shards: NonZeroU32) -> Option<GroupId> {
 
 /// Answers here, or has the node answer that has to.
 pub async fn to_owner(State(services): State<Services>, request: Request, next: Next) -> Response {
-    let shards = services.invoker.conversations().shards();
+    let shards = services.invoker.conversations().shards().count();
     let group = match who_answers(request.method(), request.uri(), shards) {
         Answers::Anyone => return next.run(request).await,
         Answers::LeaderOf(group) => Some(group),

@@ -172,7 +172,7 @@ impl Current {
     /// Waits until this node has all that was acknowledged, unless it need not.
     async fn wait(self, services: &Services, workspace: &WorkspaceId) -> Result<(), Problem> {
         if !self.stale {
-            services.invoker.conversations().of(workspace).group().read_index().await?;
+            services.invoker.conversations().shards().of(workspace).group().read_index().await?;
         }
         Ok(())
     }

@@ -10,8 +10,8 @@ use crate::agent::attachments::Attachment;
 use crate::agent::driver::Run;
 use crate::agent::turn::{Next, Outcome};
 use crate::api::messages::MessageAnswer;
-use crate::conversations::log::Taken;
 use crate::conversations::{Documents, Keeping, RecordError};
+use crate::shard::tenant;
 
 /// Files of an answer that are kept in its record itself, in bytes together; larger ones get entries of their own.
 const FILES_INLINE_BYTES_MAX: usize = 64 << 10;
@@ -64,7 +64,7 @@ impl Invoker {
             term: underway.term,
         };
         let answer = answer_of(&record, made, 0);
-        self.taken(underway, self.shard(&underway.workspace).record(record).await).await?;
+        self.taken(underway, self.conversations().of(&underway.workspace).record(record).await).await?;
         let why = failure.as_ref().map(ToString::to_string);
         metrics::histogram!("caxton_turn_duration_seconds", "outcome" => outcome_name).record(duration_ms as f64 / 1e3);
         let turn = underway.turn.as_str();
@@ -77,12 +77,12 @@ impl Invoker {
     pub(super) async fn taken(
         &self,
         underway: &Underway,
-        taken: Result<Taken, RecordError>,
+        outcome: Result<tenant::Outcome, RecordError>,
     ) -> Result<(), InvokeError> {
-        let (why, nothing_done) = match taken {
-            Ok(Taken::Applied) => return Ok(()),
-            Ok(Taken::Repeated) => (None, false),
-            Ok(Taken::Fenced) => (None, true),
+        let (why, nothing_done) = match outcome {
+            Ok(tenant::Outcome::Applied) => return Ok(()),
+            Ok(tenant::Outcome::Repeated) => (None, false),
+            Ok(tenant::Outcome::Fenced) => (None, true),
             Err(error @ RecordError::Propose(ProposeError::NotLeader { .. })) => (Some(error), true),
             Err(error @ RecordError::Propose(ProposeError::Unavailable | ProposeError::Fatal { .. })) => {
                 (Some(error), false)
@@ -104,7 +104,7 @@ impl Invoker {
         }
         let (workspace, turn) = (underway.workspace.clone(), underway.turn.clone());
         let abandon = Abandon { workspace, turn, term: underway.term };
-        self.taken(underway, self.shard(&underway.workspace).abandon(abandon).await).await
+        self.taken(underway, self.conversations().of(&underway.workspace).abandon(abandon).await).await
     }
 
     /// Keeps the files of an answer. Gives those that go into the record, and how many are too large to be kept.
@@ -121,12 +121,12 @@ impl Invoker {
             return Ok((Vec::new(), u32::try_from(made.len()).unwrap_or(u32::MAX)));
         }
         let (workspace, turn) = (&underway.workspace, underway.turn.as_str());
-        let shard = self.shard(workspace);
-        let documents: Result<Vec<Vec<u8>>, _> = made.iter().map(|file| file.encode(shard.format())).collect();
+        let conversations = self.conversations().of(workspace);
+        let documents: Result<Vec<Vec<u8>>, _> = made.iter().map(|file| file.encode(conversations.format())).collect();
         let documents = documents.map_err(RecordError::from)?;
         let keeping = Keeping { workspace, turn, term: underway.term, kind: DocumentKind::Files };
-        let kept = shard.keep(&keeping, &documents, 0).await;
-        self.taken(underway, kept.map(|(taken, _)| taken)).await?;
+        let kept = conversations.keep(&keeping, &documents, 0).await;
+        self.taken(underway, kept.map(|(outcome, _)| outcome)).await?;
         Ok((Vec::new(), 0))
     }
 

@@ -14,15 +14,15 @@ use futures::future::BoxFuture;
 
 use super::waiting::Beginning;
 use crate::agent::journal::{Journal, Lost, Step};
-use crate::conversations::log::Taken;
-use crate::conversations::{Keeping, RecordError, Shard};
+use crate::conversations::{Keeping, RecordError, ShardConversations};
+use crate::shard::tenant::Outcome;
 
 /// How long a turn may run before its beginning is kept, when no step wants it earlier.
 pub(super) const BEGIN_AFTER: Duration = Duration::from_millis(20);
 
 /// Keeps the steps of one turn.
 pub(super) struct TurnJournal {
-    shard: Shard,
+    shard: ShardConversations,
     beginning: Beginning,
     term: u64,
     buffer: Mutex<Buffer>,
@@ -60,13 +60,13 @@ pub(super) enum Trouble {
 
 impl TurnJournal {
     /// For a turn that begins.
-    pub(super) fn new(shard: Shard, beginning: Beginning, term: u64) -> TurnJournal {
+    pub(super) fn new(shard: ShardConversations, beginning: Beginning, term: u64) -> TurnJournal {
         let (buffer, sent, trouble) = (Mutex::default(), tokio::sync::Mutex::default(), Mutex::default());
         TurnJournal { shard, beginning, term, buffer, sent, trouble }
     }
 
     /// For a turn whose beginning is in the log, with `next` pieces.
-    pub(super) fn resumed(shard: Shard, beginning: Beginning, term: u64, next: u32) -> TurnJournal {
+    pub(super) fn resumed(shard: ShardConversations, beginning: Beginning, term: u64, next: u32) -> TurnJournal {
         let sent = tokio::sync::Mutex::new(Sent { begun: true, perhaps: true, next });
         TurnJournal { sent, ..TurnJournal::new(shard, beginning, term) }
     }
@@ -123,14 +123,14 @@ impl TurnJournal {
         let keeping = Keeping { workspace, turn, term: self.term, kind: DocumentKind::Journal };
         let before = std::mem::replace(&mut sent.perhaps, true);
         match self.shard.keep(&keeping, &documents, sent.next).await {
-            Ok((Taken::Applied, next)) => {
+            Ok((Outcome::Applied, next)) => {
                 (sent.begun, sent.next) = (true, next);
                 let mut buffer = self.buffer();
                 buffer.waiting.drain(..steps);
                 buffer.before += steps as u64;
                 Ok(())
             }
-            Ok((Taken::Repeated | Taken::Fenced, _)) => {
+            Ok((Outcome::Repeated | Outcome::Fenced, _)) => {
                 // What is refused is not in the log.
                 sent.perhaps = before;
                 Err(self.is_lost(Trouble::Overtaken))

@@ -55,9 +55,10 @@ use crate::api::messages::{MessageAnswer, MessageRequest, TurnEvent};
 use crate::auth::Access;
 use crate::capability::Load;
 use crate::catalog::{Catalog, Catalogs};
-use crate::conversations::{Conversations, NotHere, Shard};
+use crate::conversations::Conversations;
 use crate::llm::models::Models;
 use crate::llm::{ToolCall, reasons};
+use crate::shard::{NotHere, Shard};
 use journal::{BEGIN_AFTER, TurnJournal};
 use waiting::{Beginning, Known};
 use world::CatalogWorld;
@@ -361,7 +362,7 @@ impl Invoker {
     }
 
     fn begun(&self, beginning: Beginning, shelf: Shelf, log: Arc<TurnLog>, term: u64) -> Underway {
-        let shard = self.shard(&beginning.workspace).clone();
+        let shard = self.conversations().of(&beginning.workspace);
         let journal = |beginning| Arc::new(TurnJournal::new(shard, beginning, term));
         underway(beginning, (shelf, Ledger::default()), log, term, journal)
     }
@@ -413,7 +414,7 @@ impl Invoker {
     }
 
     fn shard(&self, workspace: &WorkspaceId) -> &Shard {
-        self.shared.parts.conversations.of(workspace)
+        self.shared.parts.conversations.shards().of(workspace)
     }
 
     /// The term under which this node answers for the workspace.

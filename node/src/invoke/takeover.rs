@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{InvokeError, Invoker};
-use crate::conversations::Shard;
+use crate::conversations::ShardConversations;
 use crate::llm::reasons;
+use crate::shard::Shard;
 
 /// The pause after an attempt that failed.
 const RETRY: Duration = Duration::from_millis(50);
@@ -26,12 +27,13 @@ const RESUMED_AT_ONCE: usize = 32;
 pub struct Takeover {
     invoker: Invoker,
     shard: Shard,
+    conversations: ShardConversations,
 }
 
 impl Takeover {
     /// For one shard.
-    pub fn new(invoker: Invoker, shard: Shard) -> Takeover {
-        Takeover { invoker, shard }
+    pub fn new(invoker: Invoker, shard: &Shard) -> Takeover {
+        Takeover { invoker, shard: shard.clone(), conversations: ShardConversations::new(shard.clone()) }
     }
 
     /// Works until it is stopped.
@@ -77,7 +79,7 @@ impl Takeover {
 
     /// Goes on with every turn that began and is not over.
     async fn resume(&self, term: u64, resumed: &mut JoinSet<()>) {
-        let underway = match self.shard.read(crate::conversations::State::underway).await {
+        let underway = match self.conversations.read(crate::conversations::State::underway).await {
             Ok(underway) => underway,
             Err(error) => {
                 warn!(shard = self.shard.id().0, reason = %reasons(&error), "turns that were left cannot be read");
@@ -105,7 +107,7 @@ impl Takeover {
     async fn remember_spent(&self) -> Result<(), InvokeError> {
         let day = crate::llm::models::today();
         let mut workspaces: BTreeMap<WorkspaceId, Vec<_>> = BTreeMap::new();
-        for (workspace, agent, spent) in self.shard.read(move |state| state.spent(day)).await? {
+        for (workspace, agent, spent) in self.conversations.read(move |state| state.spent(day)).await? {
             workspaces.entry(workspace).or_default().push((agent, spent));
         }
         for (workspace, agents) in workspaces {

@@ -87,7 +87,7 @@ impl Invoker {
             }
             Ok(if documents.whole.is_empty() { Known::Nothing } else { Known::Begun(documents) })
         };
-        Ok(self.shard(workspace).read_few(known).await?)
+        Ok(self.conversations().of(workspace).read_few(known).await?)
     }
 
     /// How a turn ended, or what it waits for; waits a while for one that is under way.
@@ -184,7 +184,7 @@ impl Invoker {
 
     fn taken_up(&self, beginning: Beginning, shelf: Shelf, ledger: Ledger, term: u64, next: u32) -> Underway {
         let log = self.log(&beginning.workspace, &beginning.conversation, &beginning.turn, &beginning.subject);
-        let shard = self.shard(&beginning.workspace).clone();
+        let shard = self.conversations().of(&beginning.workspace);
         let journal = |beginning| Arc::new(TurnJournal::resumed(shard, beginning, term, next));
         super::underway(beginning, (shelf, ledger), log, term, journal)
     }
@@ -250,14 +250,14 @@ impl Invoker {
             return Err(self.lost(underway).await);
         }
         let approvals = approvals_of(underway, run);
-        let waiting = Suspension {
+        let suspension = Suspension {
             workspace: underway.workspace.clone(),
             turn: underway.turn.clone(),
             conversation: underway.conversation.clone(),
             term: underway.term,
             approvals: approvals.clone(),
         };
-        self.taken(underway, self.shard(&underway.workspace).wait(waiting).await).await?;
+        self.taken(underway, self.conversations().of(&underway.workspace).suspend(suspension).await).await?;
         let (conversation, turn) = (underway.conversation.clone(), underway.turn.clone());
         underway.log.waits(&approvals);
         Ok(Ended::Waiting { conversation, turn, approvals })

@@ -39,6 +39,9 @@ pub use scripted::Scripted;
 
 /// A reply's text may have this many bytes; a model that goes on is stopped with [`Error::TooLarge`].
 pub const REPLY_BYTES_MAX: usize = 1 << 20;
+/// A provider that reports more tokens than this of one reply, read or written, is not believed: no model reads or writes as
+/// many, and counts are added up for as long as a conversation lasts.
+pub const USAGE_TOKENS_MAX: u64 = 1_000_000_000;
 /// How many pieces of a reply wait for a reader before the model's stream is held back.
 pub const DELTAS_WAITING_MAX: usize = 256;
 
@@ -215,6 +218,11 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// What is believed of what a provider reports of one reply: at most [`USAGE_TOKENS_MAX`] each.
+    pub fn believed(self) -> Usage {
+        Usage { input: self.input.min(USAGE_TOKENS_MAX), output: self.output.min(USAGE_TOKENS_MAX) }
+    }
+
     /// Both together.
     pub fn total(self) -> u64 {
         self.input.saturating_add(self.output)

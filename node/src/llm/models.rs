@@ -215,7 +215,8 @@ impl Models {
         }
         *tries += 1;
         let settle = Settle { budgets: &self.budgets, reserved: Some(reserved) };
-        let reply = provider.chat(limited.as_ref().unwrap_or(request), ask.deltas).await?;
+        let mut reply = provider.chat(limited.as_ref().unwrap_or(request), ask.deltas).await?;
+        reply.usage = reply.usage.believed();
         let spent = settle.with(reply.usage);
         Ok((reply, spent))
     }

@@ -148,6 +148,16 @@ async fn openai_streams_text_and_counts_usage() {
 }
 
 #[tokio::test]
+async fn a_count_of_tokens_that_cannot_be_is_not_believed() {
+    let usage = json!({ "choices": [], "usage": { "prompt_tokens": 1_u64 << 62, "completion_tokens": u64::MAX } });
+    let said = [chunk(json!({ "content": "x" }), Some("stop")), format!("data: {usage}\n\ndata: [DONE]\n\n")];
+    let url = serve(move |_, _, _| stream(said.to_vec())).await;
+    let answered = ask_models(&models(), &[target("a", &url)], &Deltas::none()).await.expect("a reply");
+    let most = USAGE_TOKENS_MAX;
+    assert_eq!(answered.reply.usage, Usage { input: most, output: most });
+}
+
+#[tokio::test]
 async fn openai_puts_tool_calls_together_from_their_pieces() {
     let call = |index: u64, piece: Value| json!({ "tool_calls": [{ "index": index, "id": piece["id"], "function": piece["f"] }] });
     let url = serve(move |_, _, _| {

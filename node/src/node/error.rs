@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use caxton_raft::{ClaimError, OpenError, OpenGroupError};
 
-use crate::affinity::ShardsError;
 use crate::auth::{self, SecretError};
 use crate::cluster::hearsay::HearsayError;
 use crate::cluster::join::EnterError;
@@ -14,6 +13,7 @@ use crate::http::listen::BindError;
 use crate::peers::NotIntroduced;
 use crate::peers::lives::LivesError;
 use crate::secrets::KeyError;
+use crate::shard::placement::ShardsError;
 use crate::tls::TlsError;
 
 /// Why a node did not start.
@@ -75,9 +75,9 @@ pub enum StartError {
     /// The artifacts' store.
     #[error(transparent)]
     Artifacts(#[from] crate::artifacts::OpenError),
-    /// What was said.
+    /// A shard's state or its log cannot be opened.
     #[error(transparent)]
-    Conversations(#[from] crate::conversations::OpenError),
+    Shard(#[from] crate::shard::OpenError),
     /// The language models' providers.
     #[error("the language models' providers cannot be set up")]
     Models(#[from] crate::llm::Error),
@@ -150,7 +150,7 @@ impl StartError {
             StartError::Store(_)
             | StartError::Log(_)
             | StartError::Artifacts(_)
-            | StartError::Conversations(_)
+            | StartError::Shard(_)
             | StartError::Shards(_) => {
                 "if it is damaged, restore the data directory from a backup: docs/OPERATIONS.md".to_owned()
             }

@@ -7,10 +7,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use caxton_embed::Model;
+use caxton_proto::Format;
 use caxton_proto::log::Token;
 use caxton_proto::log::cluster::NodeFacts;
 use caxton_raft::deploy_log::{self, DeployLog};
-use caxton_raft::{Birth, Groups, NodeIdentity, Origin, Store, Timers};
+use caxton_raft::{Birth, GroupId, Groups, NodeIdentity, Origin, Store, Timers};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -18,7 +19,6 @@ use tracing::{info, warn};
 use super::StartError;
 use super::peer_port::{self, PeerPort};
 use crate::activity::Activity;
-use crate::affinity;
 use crate::artifacts::{Artifacts, Space};
 use crate::auth::{Auth, KnownTokens};
 use crate::capability::{Router, RouterLimits, Vectors};
@@ -30,7 +30,7 @@ use crate::cluster::secret::SharedSecret;
 use crate::cluster::service::{self, Service};
 use crate::cluster::{self, Cluster};
 use crate::config::Config;
-use crate::conversations::Conversations;
+use crate::conversations::{Conversations, ConversationsTenant};
 use crate::deploy::pins::Pins;
 use crate::deploy::{Deployer, Limits, Rules};
 use crate::http::{self, Services};
@@ -43,11 +43,15 @@ use crate::peers::door::Door;
 use crate::peers::{Book, Credentials, Lives, Peers, VERSION};
 use crate::replicas::Replicas;
 use crate::secrets::SecretStore;
+use crate::shard::tenant::{Misfit, Tenant, Tenants};
+use crate::shard::{Shards, WrittenFormat, placement};
 use crate::tasks::Tasks;
 use crate::tools::{ToolSettings, Tools};
 
 /// How many entries that a snapshot covers are kept in the log, for voters that are a little behind.
 const LOG_ENTRIES_KEPT: u64 = 500;
+/// How many bytes of them are kept at most.
+const LOG_BYTES_KEPT: u64 = 16 << 20;
 /// The variables of the node's own environment that a tool's process gets.
 const PROCESS_VARIABLES: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ"];
 
@@ -112,9 +116,8 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
             Some(at)
         }
     };
-    let (log, conversations) = open_logs(&config, &groups, identity.origin).await?;
+    let (log, shards) = open_logs(&config, &groups, identity.origin).await?;
     service.opened(log.clone());
-    conversations.follow(&log);
     let manner = gossip_at.map(|(listen, advertise)| Manner {
         dir: &dir,
         listen,
@@ -136,8 +139,8 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         holds: Vec::new(),
         format: own.format,
     };
-    let shards = conversations.all().iter().map(|shard| (shard.id(), shard.group().clone()));
-    let own_groups = shards.chain([(deploy_log::GROUP, log.group().clone())]);
+    let of_shards = shards.all().iter().map(|shard| (shard.id(), shard.group().clone()));
+    let own_groups = of_shards.chain([(deploy_log::GROUP, log.group().clone())]);
     let cluster = Cluster::new(cluster::Parts {
         identity: identity.clone(),
         facts: facts.clone(),
@@ -183,7 +186,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
     let activity = Activity::default();
     let invoker = Invoker::new(invoke::Parts {
         catalogs: catalogs.clone(),
-        conversations,
+        conversations: Conversations::new(shards),
         models: Arc::new(models),
         routes: Arc::new(routing.clone()),
         toolbox: Arc::new(tools.clone()),
@@ -233,27 +236,46 @@ fn timers(config: &Config) -> Timers {
         election_min: config.raft.election_min,
         election_max: config.raft.election_max,
         snapshot_entries: config.raft.snapshot_entries,
+        snapshot_bytes: config.raft.snapshot_bytes.0,
         kept_entries: LOG_ENTRIES_KEPT,
+        kept_bytes: LOG_BYTES_KEPT,
     }
 }
 
 /// The deploy log comes first where nobody has noted how many shards there are: it says so.
-async fn open_logs(config: &Config, groups: &Groups, origin: Origin) -> Result<(DeployLog, Conversations), StartError> {
+async fn open_logs(config: &Config, groups: &Groups, origin: Origin) -> Result<(DeployLog, Shards), StartError> {
     let dir = &config.data.dir;
     let birth = match origin {
         Origin::Founded => Birth::Founded,
         Origin::Joined => Birth::Joined,
     };
     let folder = dir.join("conversations");
-    if let Some(copy) = affinity::known(dir) {
-        let both = tokio::join!(DeployLog::open(groups, birth), Conversations::open(&folder, groups, birth, copy));
-        return Ok((both.0?, both.1?));
+    let (opened, format) = written_format();
+    if let Some(copy) = placement::known(dir) {
+        let shards = Shards::open(&folder, groups, birth, copy, format, tenants);
+        let (log, shards) = tokio::join!(DeployLog::open(groups, birth), shards);
+        let log = log?;
+        _ = opened.set(log.clone());
+        return Ok((log, shards?));
     }
     let log = DeployLog::open(groups, birth).await?;
+    _ = opened.set(log.clone());
     let wanted = u32::try_from(config.cluster.shards).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
-    let shards = affinity::shards(dir, &log, birth, wanted).await?;
-    let conversations = Conversations::open(&folder, groups, birth, shards).await?;
-    Ok((log, conversations))
+    let count = placement::shards(dir, &log, birth, wanted).await?;
+    let shards = Shards::open(&folder, groups, birth, count, format, tenants).await?;
+    Ok((log, shards))
+}
+
+/// The format in which the shards are written is what the deploy log says, once it is open. Nothing is proposed before.
+fn written_format() -> (Arc<OnceLock<DeployLog>>, WrittenFormat) {
+    let opened: Arc<OnceLock<DeployLog>> = Arc::default();
+    let log = Arc::clone(&opened);
+    (opened, WrittenFormat::new(move || log.get().map_or(Format::JSON, DeployLog::format)))
+}
+
+/// What each shard holds.
+fn tenants(_: GroupId) -> Result<Tenants, Misfit> {
+    Tenants::new([Box::new(ConversationsTenant) as Box<dyn Tenant>])
 }
 
 fn tool_settings(dir: &Path, config: &Config) -> ToolSettings {

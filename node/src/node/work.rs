@@ -9,7 +9,6 @@ use caxton_raft::{Group, GroupId};
 use tracing::warn;
 
 use super::StartError;
-use crate::affinity;
 use crate::cluster::hearsay::Hearsay;
 use crate::cluster::reconcile::Voters;
 use crate::cluster::service::Service;
@@ -22,6 +21,7 @@ use crate::http::listen::Edge;
 use crate::http::{self, Services};
 use crate::invoke::takeover::Takeover;
 use crate::replicas::Replicas;
+use crate::shard::placement;
 use crate::tasks::Tasks;
 use crate::tls::{self, Tls};
 
@@ -69,13 +69,14 @@ pub fn start_workers(workers: &Tasks, services: &Services, pins: Pins, replicas:
         Ok::<_, std::convert::Infallible>(())
     });
     let shards = services.invoker.conversations().shards();
+    let count = shards.count();
     let (deploy_log, shards_stop) = (log.clone(), stop.clone());
     workers.spawn("shards watch", async move {
-        let contradicted = affinity::contradicted(deploy_log, shards);
+        let contradicted = placement::contradicted(deploy_log, count);
         shards_stop.run_until_cancelled(contradicted).await.map_or(Ok(()), Err)
     });
-    for shard in services.invoker.conversations().all() {
-        let takeover = Takeover::new(services.invoker.clone(), shard.clone());
+    for shard in shards.all() {
+        let takeover = Takeover::new(services.invoker.clone(), shard);
         let stop = stop.clone();
         workers.spawn("takeover", async move {
             takeover.run(stop).await;

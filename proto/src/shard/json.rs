@@ -16,6 +16,20 @@ pub(super) fn entry_of(command: &Command) -> Result<Vec<u8>, EncodeError> {
     to_vec(&Entry { v: 1, command })
 }
 
+/// What an entry says of itself before its command is read.
+#[derive(Deserialize)]
+struct Head {
+    v: u32,
+}
+
+pub(super) fn command_of(entry: &[u8]) -> Result<Command, DecodeError> {
+    match read::<Head>(entry)? {
+        Head { v: 0 } => Err(super::wire::field("v")),
+        Head { v: 1 } => read(entry),
+        Head { v: found } => Err(DecodeError::Version { found }),
+    }
+}
+
 pub(super) fn to_vec<T: Serialize>(document: &T) -> Result<Vec<u8>, EncodeError> {
     serde_json::to_vec(document).map_err(EncodeError::Json)
 }

@@ -19,8 +19,11 @@ proptest! {
         for (command, format) in [(json, Format::JSON), (termed, Format::PROTOBUF), (free, Format::PROTOBUF)] {
             let bytes = command.encode(format).expect("written");
             prop_assert_eq!(&Command::decode(&bytes).expect("read"), &command);
-            let envelope = Envelope::decode(&bytes).expect("read");
-            prop_assert_eq!((envelope.version, envelope.term), (format, command.term().unwrap_or_default()));
+            if format != Format::JSON {
+                let Envelope { version, tenant, term, .. } = Envelope::decode(&bytes).expect("read");
+                prop_assert_eq!((version, tenant), (format.number(), Envelope::CONVERSATIONS));
+                prop_assert_eq!(term, command.term().unwrap_or_default());
+            }
         }
     }
 

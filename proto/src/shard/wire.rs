@@ -6,15 +6,11 @@ mod journal;
 mod message;
 mod turn;
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use prost::Message as _;
 
 use super::json::{self, Row};
-use super::{
-    Attachment, Beginning, CheckError, Command, Envelope, Format, Piece, Step, Suspension, Tenant, TurnRecord,
-};
+use super::{Attachment, Beginning, CheckError, Command, Envelope, Format, Piece, Step, Suspension, TurnRecord};
 
 #[allow(missing_docs, unused_qualifications, clippy::all)]
 pub(super) mod pb {
@@ -85,6 +81,22 @@ pub(super) fn is_json(bytes: &[u8]) -> bool {
     bytes.first() == Some(&b'{')
 }
 
+/// Whether an entry, a row or a document is of the first format.
+pub(super) fn is_first(version: u32) -> bool {
+    version == 0
+}
+
+/// A command of the conversations as their shard gives it to them.
+#[derive(Debug, Clone, Copy)]
+pub struct Written<'a> {
+    /// The version of the envelope; 0 where there is none, because the entry is of the first format.
+    pub version: u32,
+    /// The term of the envelope; without one, the command says it.
+    pub term: u64,
+    /// What is in the envelope, or the whole entry.
+    pub body: &'a [u8],
+}
+
 impl Command {
     /// The bytes of the entry that says this, in `format`. They were read back before they are given.
     pub fn encode(&self, format: Format) -> Result<Bytes, EncodeError> {
@@ -92,9 +104,9 @@ impl Command {
         let entry = if format == Format::JSON {
             json::entry_of(self)?.into()
         } else {
-            let (tenant, term) = (Tenant::CONVERSATIONS, self.term().unwrap_or_default());
+            let (tenant, term) = (Envelope::CONVERSATIONS, self.term().unwrap_or_default());
             // What needs a later reader says so when there is such a thing.
-            Envelope { version: Format::PROTOBUF, tenant, term, body: command::body_of(self) }.encode()
+            Envelope { version: Format::PROTOBUF.number(), tenant, term, body: command::body_of(self) }.encode()
         };
         Command::decode(&entry).map_err(EncodeError::Unreadable)?;
         Ok(entry)
@@ -102,24 +114,37 @@ impl Command {
 
     /// Reads an entry of the conversations.
     pub fn decode(entry: &Bytes) -> Result<Command, DecodeError> {
-        Command::of(&Envelope::decode(entry)?)
-    }
-
-    /// Reads what an envelope of the conversations holds.
-    pub fn of(envelope: &Envelope) -> Result<Command, DecodeError> {
-        if envelope.tenant != Tenant::CONVERSATIONS {
+        if is_json(entry) {
+            return Command::read(Written { version: 0, term: 0, body: entry });
+        }
+        let Envelope { version, tenant, term, body } = Envelope::decode(entry)?;
+        if tenant != Envelope::CONVERSATIONS {
             return Err(field("tenant"));
         }
-        if envelope.version == Format::JSON {
-            return json::read(&envelope.body);
+        Command::read(Written { version, term, body: &body })
+    }
+
+    /// Reads a command.
+    pub fn read(written: Written<'_>) -> Result<Command, DecodeError> {
+        if is_first(written.version) {
+            return json::command_of(written.body);
         }
-        command::read(&envelope.body, envelope.term)
+        known(written.version)?;
+        command::read(written.body, written.term)
     }
 }
 
-fn encode_row<'a>(row: &impl Row, entry: &'a [u8]) -> Result<Cow<'a, [u8]>, EncodeError> {
-    // Nodes of the first format read rows too: those of a snapshot.
-    if is_json(entry) { json::to_vec(row).map(Cow::Owned) } else { Ok(Cow::Borrowed(entry)) }
+impl Written<'_> {
+    /// What SQLite holds of a command: all that is needed to read it again, or in the first format `row`, which nodes of that
+    /// format read out of snapshots.
+    fn row(self, row: &impl Row) -> Result<Vec<u8>, EncodeError> {
+        if is_first(self.version) {
+            return json::to_vec(row);
+        }
+        let body = Bytes::copy_from_slice(self.body);
+        let (version, tenant) = (self.version, Envelope::CONVERSATIONS);
+        Ok(Envelope { version, tenant, term: self.term, body }.encode().into())
+    }
 }
 
 fn decode_row<T: Row>(bytes: &[u8]) -> Result<T, DecodeError> {
@@ -130,33 +155,34 @@ fn decode_row<T: Row>(bytes: &[u8]) -> Result<T, DecodeError> {
 }
 
 impl TurnRecord {
-    /// What SQLite holds of the record that `entry` said: the entry itself, or in the first format the record alone.
-    pub fn encode_row<'a>(&self, entry: &'a [u8]) -> Result<Cow<'a, [u8]>, EncodeError> {
-        encode_row(self, entry)
+    /// What SQLite holds of the record, which was written like this.
+    pub fn encode_row(&self, written: Written<'_>) -> Result<Vec<u8>, EncodeError> {
+        written.row(self)
     }
 
-    /// Reads a row.
+    /// Reads what SQLite holds of a record.
     pub fn decode_row(bytes: &[u8]) -> Result<TurnRecord, DecodeError> {
         decode_row(bytes)
     }
 }
 
 impl Suspension {
-    /// What SQLite holds of the suspension that `entry` said: the entry itself, or in the first format the suspension alone.
-    pub fn encode_row<'a>(&self, entry: &'a [u8]) -> Result<Cow<'a, [u8]>, EncodeError> {
-        encode_row(self, entry)
+    /// What SQLite holds of the suspension, which was written like this.
+    pub fn encode_row(&self, written: Written<'_>) -> Result<Vec<u8>, EncodeError> {
+        written.row(self)
     }
 
-    /// Reads a row.
+    /// Reads what SQLite holds of a suspension.
     pub fn decode_row(bytes: &[u8]) -> Result<Suspension, DecodeError> {
         decode_row(bytes)
     }
 }
 
 impl Piece {
-    /// What SQLite holds of the piece that `entry` said, where that is text: in the first format. Otherwise it is bytes.
-    pub fn row_text(&self, entry: &[u8]) -> Option<&str> {
-        std::str::from_utf8(&self.content).ok().filter(|_| is_json(entry))
+    /// What SQLite holds of the piece, which was written like this, where that is text: in the first format. Otherwise it is
+    /// bytes.
+    pub fn row_text(&self, written: Written<'_>) -> Option<&str> {
+        std::str::from_utf8(&self.content).ok().filter(|_| is_first(written.version))
     }
 }
 

@@ -24,8 +24,8 @@ pub(super) fn body_of(command: &Command) -> Bytes {
     pb::ConversationsCommand { body: Some(body) }.encode_to_vec().into()
 }
 
-pub(super) fn read(body: &Bytes, term: u64) -> Result<Command, DecodeError> {
-    let command = pb::ConversationsCommand::decode(body.clone())?;
+pub(super) fn read(body: &[u8], term: u64) -> Result<Command, DecodeError> {
+    let command = pb::ConversationsCommand::decode(body)?;
     Ok(match command.body.ok_or(field("body"))? {
         Body::Record(record) => Command::Record(Box::new(TurnRecord { term, ..record.try_into()? })),
         Body::Keep(keep) => Command::Keep(Keep { term, ..keep.try_into()? }),

@@ -11,6 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tracing::{info, warn};
 
+use super::tenant::{Content, Table, Tenant, Tenants};
 use super::writer::Writer;
 
 /// After how many pages SQLite's log is moved into the database. Both are synced then, and an fsync of the replicated log
@@ -22,34 +23,32 @@ const LOG_PAGES_KEPT: i64 = 4_000;
 const PAGE_BYTES: i64 = 4_096;
 /// Connections for readers that are kept open.
 const READERS_KEPT: usize = 4;
-/// The layout that this program writes. A file of another one is made anew from the group's snapshot and its log.
-const SCHEMA: i64 = 2;
+/// The shard itself, where the number of a tenant stands.
+pub(super) const SHARD: u32 = 0;
+/// Its name beside the tenants'.
+pub(super) const SHARD_NAME: &str = "shard";
+/// The version of the shard's own tables. Versions of whole files before there were tenants count on in it: 1 and 2.
+pub(super) const SHARD_LAYOUT: u32 = 3;
 /// Statements that a connection keeps ready.
 const STATEMENTS_KEPT: usize = 32;
 
-/// Rows that can be long lie one after the other in the order in which they came (they have a row's number). Without one they
-/// would lie in the order of their keys, each of more than a kilobyte with a page of its own.
-const TABLES: &str = "
-CREATE TABLE applied (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL);
-INSERT INTO applied VALUES (1, 0);
-CREATE TABLE conversation (
-    workspace TEXT NOT NULL, id TEXT NOT NULL, title TEXT NOT NULL, agent TEXT NOT NULL, turns INTEGER NOT NULL,
-    input INTEGER NOT NULL, output INTEGER NOT NULL, created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL,
-    PRIMARY KEY (workspace, id)) WITHOUT ROWID;
-CREATE INDEX conversation_by_time ON conversation (workspace, updated_ms DESC, id);
-CREATE TABLE turn (
-    workspace TEXT NOT NULL, conversation TEXT NOT NULL, number INTEGER NOT NULL, turn TEXT NOT NULL,
-    body BLOB NOT NULL, PRIMARY KEY (workspace, conversation, number));
-CREATE UNIQUE INDEX turn_by_id ON turn (workspace, turn);
-CREATE TABLE waiting (
-    workspace TEXT NOT NULL, turn TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (workspace, turn));
-CREATE TABLE piece (
-    workspace TEXT NOT NULL, turn TEXT NOT NULL, kind INTEGER NOT NULL, number INTEGER NOT NULL,
-    ends INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (workspace, turn, kind, number));
-CREATE TABLE day (
-    day INTEGER NOT NULL, workspace TEXT NOT NULL, agent TEXT NOT NULL, tokens INTEGER NOT NULL, cost INTEGER NOT NULL,
-    PRIMARY KEY (day, workspace, agent)) WITHOUT ROWID;
-";
+/// Which layouts a file has. Not in snapshots: it is about this file.
+const LAYOUTS: &str = "CREATE TABLE layout (tenant INTEGER PRIMARY KEY, version INTEGER NOT NULL) STRICT;";
+
+/// The shard's own tables: which entry is the last in the file, and which were refused.
+pub(super) const SHARD_TABLES: &[Table] = &[
+    Table {
+        name: "applied",
+        sql: "CREATE TABLE applied (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL) STRICT;
+              INSERT INTO applied VALUES (1, 0);",
+        content: Content::Rows,
+    },
+    Table {
+        name: "refused",
+        sql: "CREATE TABLE refused (number INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, reason TEXT NOT NULL) STRICT;",
+        content: Content::Rows,
+    },
+];
 
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -82,32 +81,33 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens, or creates, the file. One that is damaged is put aside: the group's snapshot and its log make it anew.
-    pub fn open(file: &Path) -> Result<Database, OpenError> {
-        Database::open_with(file, CHECKPOINT_PAGES)
+    /// Opens, or creates, the file. One that is damaged is put aside, and one of another layout goes: the group's snapshot
+    /// and its log make it anew.
+    pub(super) fn open(file: &Path, tenants: &Tenants) -> Result<Database, OpenError> {
+        Database::open_with(file, tenants, CHECKPOINT_PAGES)
     }
 
-    fn open_with(file: &Path, checkpoint_pages: i32) -> Result<Database, OpenError> {
+    fn open_with(file: &Path, tenants: &Tenants, checkpoint_pages: i32) -> Result<Database, OpenError> {
         let at = |source| OpenError::File { file: file.to_owned(), source };
         if let Some(folder) = file.parent() {
             std::fs::create_dir_all(folder).map_err(at)?;
         }
         let database = |source| OpenError::Database { file: file.to_owned(), source };
-        let layout = |it: &Connection| it.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
-        let prepared = prepare(file).and_then(|writer| layout(&writer).map(|found| (writer, found)));
-        let writer = match prepared {
-            Ok((writer, SCHEMA)) => writer,
-            Ok((other, found)) => {
+        let prepared = prepare(file, tenants);
+        let is_own = |it: &Connection| has_layout(it, tenants);
+        let writer = match prepared.and_then(|writer| is_own(&writer).map(|is_own| (writer, is_own))) {
+            Ok((writer, true)) => writer,
+            Ok((other, false)) => {
                 drop(other);
-                info!(file = %file.display(), found, "a database of another layout is made anew from the log");
+                info!(file = %file.display(), "a database of another layout is made anew from the log");
                 remove_log(file).and_then(|()| std::fs::remove_file(file)).map_err(at)?;
-                prepare(file).map_err(database)?
+                prepare(file, tenants).map_err(database)?
             }
             Err(error) if is_damaged(&error) => {
                 let aside = file.with_extension("damaged");
                 warn!(file = %file.display(), aside = %aside.display(), %error, "a damaged database is put aside and made anew from the log");
                 std::fs::rename(file, aside).and_then(|()| remove_log(file)).map_err(at)?;
-                prepare(file).map_err(database)?
+                prepare(file, tenants).map_err(database)?
             }
             Err(error) => return Err(database(error)),
         };
@@ -116,12 +116,12 @@ impl Database {
     }
 
     /// Who writes.
-    pub fn writer(&self) -> &Writer {
+    pub(super) fn writer(&self) -> &Writer {
         &self.writer
     }
 
     /// A connection that only reads, of its own, and sees what was written before this call.
-    pub fn connection(&self) -> rusqlite::Result<Connection> {
+    pub(super) fn connection(&self) -> rusqlite::Result<Connection> {
         self.writer.commit()?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.file, flags)?;
@@ -162,7 +162,7 @@ impl Database {
     }
 }
 
-fn prepare(file: &Path) -> rusqlite::Result<Connection> {
+fn prepare(file: &Path, tenants: &Tenants) -> rusqlite::Result<Connection> {
     let is_new = !file.exists();
     let connection = Connection::open(file)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
@@ -172,14 +172,45 @@ fn prepare(file: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", LOG_PAGES_KEPT * PAGE_BYTES)?;
     connection.pragma_update(None, "cache_size", -4096)?;
+    // What a savepoint takes back is not worth a file.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     // Otherwise SQLite makes a statement anew whenever it is given other values.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found == 0 {
-        connection.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;"))?;
+        make_tables(&connection, tenants)?;
     }
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     Ok(connection)
+}
+
+/// Makes all tables, and says of which layout they are.
+fn make_tables(connection: &Connection, tenants: &Tenants) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN")?;
+    connection.execute_batch(LAYOUTS)?;
+    for table in SHARD_TABLES.iter().chain(tenants.iter().flat_map(Tenant::tables)) {
+        connection.execute_batch(table.sql)?;
+    }
+    for (tenant, version) in layouts(tenants) {
+        connection.execute("INSERT INTO layout VALUES (?1, ?2)", [tenant, version])?;
+    }
+    connection.execute_batch(&format!("PRAGMA user_version = {SHARD_LAYOUT}; COMMIT;"))
+}
+
+/// Whether a file has the tables of these tenants, in these versions.
+fn has_layout(connection: &Connection, tenants: &Tenants) -> rusqlite::Result<bool> {
+    let own: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if own != i64::from(SHARD_LAYOUT) {
+        return Ok(false);
+    }
+    let mut statement = connection.prepare("SELECT tenant, version FROM layout ORDER BY tenant")?;
+    let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(found.collect::<rusqlite::Result<Vec<(u32, u32)>>>()? == layouts(tenants))
+}
+
+/// The version of each tenant's tables.
+fn layouts(tenants: &Tenants) -> Vec<(u32, u32)> {
+    tenants.iter().map(|tenant| (tenant.number(), tenant.layout())).collect()
 }
 
 /// Removes SQLite's log of a file, and the index of it.
@@ -199,14 +230,19 @@ fn is_damaged(error: &rusqlite::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::notes::notes;
     use super::*;
 
     const COMMITS: u64 = 2_000;
 
+    fn open(file: &Path) -> Database {
+        Database::open(file, &notes(1)).expect("opened")
+    }
+
     fn commit_often(database: &Database, numbers: std::ops::Range<u64>) {
         let text = "x".repeat(PAGE_BYTES as usize);
         for number in numbers {
-            let row = "INSERT INTO piece VALUES ('team', 'turn', 0, ?1, 0, ?2)";
+            let row = "INSERT INTO note VALUES (?1, ?2)";
             let values = rusqlite::params![number.cast_signed(), text];
             let written = database.writer().write(|it| it.execute(row, values));
             written.and_then(|_| database.writer().commit()).expect("written");
@@ -219,16 +255,16 @@ mod tests {
         let [file, alone] = ["shard-1.db", "shard-2.db"].map(|name| dir.path().join(name));
         let pages = |file: &Path| file.metadata().expect("there").len() / PAGE_BYTES.cast_unsigned();
         let log_of = |file: &Path| file.with_extension("db-wal");
-        let database = Database::open_with(&file, 100).expect("opened");
+        let database = Database::open_with(&file, &notes(1), 100).expect("opened");
         commit_often(&database, 0..COMMITS);
         while pages(&file) < COMMITS {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         commit_often(&database, COMMITS..2 * COMMITS);
-        let count = |it: &Connection| it.query_row("SELECT count(*) FROM piece", [], |row| row.get::<_, i64>(0));
+        let count = |it: &Connection| it.query_row("SELECT count(*) FROM note", [], |row| row.get::<_, i64>(0));
         assert_eq!(database.read(count).expect("read"), 2 * COMMITS.cast_signed());
         // The control: nobody moves it.
-        let control = Database::open_with(&alone, i32::MAX).expect("opened");
+        let control = Database::open_with(&alone, &notes(1), i32::MAX).expect("opened");
         commit_often(&control, 0..2 * COMMITS);
         assert!(pages(&alone) < 100, "{} pages where nobody moves them", pages(&alone));
         // What was moved gave its place to what came after it.
@@ -241,24 +277,29 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("shard-1.db");
         std::fs::write(&file, [7; 8_192]).expect("written");
-        let database = Database::open(&file).expect("made anew");
+        let database = open(&file);
         assert!(file.with_extension("damaged").exists());
         let applied = |it: &Connection| it.query_row("SELECT number FROM applied", [], |row| row.get::<_, i64>(0));
-        let becomes = |database: Database, layout: i64| {
+        let becomes = |database: Database, layout: u32| {
             let change = |it: &mut Connection| {
                 it.execute("UPDATE applied SET number = 7", [])?;
                 it.pragma_update(None, "user_version", layout)
             };
             database.writer().alone(change).expect("written");
         };
-        becomes(database, SCHEMA);
-        let database = Database::open(&file).expect("opened");
+        becomes(database, SHARD_LAYOUT);
+        let database = open(&file);
         assert_eq!(database.read(applied).expect("read"), 7, "what it has of this layout is kept");
         drop(database);
-        for other in [SCHEMA - 1, SCHEMA + 1] {
-            becomes(Database::open(&file).expect("opened"), other);
-            let database = Database::open(&file).expect("made anew");
-            assert_eq!(database.read(applied).expect("read"), 0, "the log is to fill it in");
+        for other in [SHARD_LAYOUT - 1, SHARD_LAYOUT + 1] {
+            becomes(open(&file), other);
+            assert_eq!(open(&file).read(applied).expect("read"), 0, "the log is to fill it in");
         }
+        becomes(open(&file), SHARD_LAYOUT);
+        let newer = Database::open(&file, &notes(2)).expect("opened");
+        assert_eq!(newer.read(applied).expect("read"), 0, "a tenant has another layout");
+        becomes(newer, SHARD_LAYOUT);
+        let alone = Database::open(&file, &Tenants::new([]).expect("nobody")).expect("opened");
+        assert_eq!(alone.read(applied).expect("read"), 0, "a tenant is missing");
     }
 }
