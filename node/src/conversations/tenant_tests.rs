@@ -120,7 +120,7 @@ fn wait(term: u64) -> Command {
 
 fn apply_in(state: &Bench, index: u64, term: u64, command: &Command) -> Outcome {
     // One format after the other, as in a cluster whose last node was just upgraded.
-    let format = if index % 2 == 0 { Format::PROTOBUF } else { Format::JSON };
+    let format = if index.is_multiple_of(2) { Format::PROTOBUF } else { Format::JSON };
     state.answer(index, term, command.encode(format).expect("written")).expect("not refused")
 }
 

@@ -375,3 +375,7 @@ fn approval_id(turn: &str, way: &[String]) -> String {
     let parts = way.iter().flat_map(|call| [call.as_bytes(), b"\0"]);
     format!("{turn}.{}", Digest::of_parts(parts).short())
 }
+
+#[cfg(test)]
+#[path = "waiting_tests.rs"]
+mod tests;

@@ -348,6 +348,19 @@ fn every_document_of_a_turn_means_what_it_meant() {
     }
 }
 
+/// Entries as the builds before there was another format wrote them, each on a line.
+const ENTRIES: &str = include_str!("../../golden/shard-v1/entries.jsonl");
+
+#[test]
+fn what_older_builds_wrote_is_read_and_written_the_same() {
+    for line in ENTRIES.lines() {
+        let command = Command::decode(&Bytes::from(line)).expect("read");
+        assert_eq!(command.encode(Format::JSON).expect("written"), line);
+        let protobuf = command.encode(Format::PROTOBUF).expect("written");
+        assert_eq!(Command::decode(&protobuf).expect("read"), command, "the next format says the same");
+    }
+}
+
 #[test]
 fn rows_of_either_format_read_back() {
     let suspension = commands().into_iter().find_map(|(_, command)| match command {
