@@ -3,16 +3,9 @@
 //! A member whose generation does not grow is taken for its own past and stays dead to the others, so the last one is kept
 //! on disk and the next is `max(previous + 1, now)`.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use caxton_proto::NodeId;
-use tokio::time::Instant;
-
-use crate::member::Members;
 
 /// Which life of a node this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,15 +17,15 @@ pub enum GenerationError {
     /// The file holds something else than a number: it was written by nobody we know.
     #[error("{path} does not hold a generation; remove it if no other program owns it, and start again")]
     Damaged {
-        /// The file.
+        /// The file that holds something else.
         path: PathBuf,
     },
     /// The file cannot be read or written.
     #[error("cannot keep the gossip generation in {path}")]
     Io {
-        /// The file.
+        /// The file that could not be read or written.
         path: PathBuf,
-        /// Why.
+        /// What the file system answered.
         #[source]
         source: io::Error,
     },
@@ -55,33 +48,6 @@ impl Generation {
     }
 }
 
-/// The last life in which each member was seen. What is heard of an earlier one came late, or somebody sends it again.
-pub(crate) struct LastLives {
-    seen: BTreeMap<NodeId, (Generation, Instant)>,
-    forget_after: Duration,
-}
-
-impl LastLives {
-    /// Of nobody yet. A member that was not seen for `forget_after` may come in any life.
-    pub fn new(forget_after: Duration) -> LastLives {
-        LastLives { seen: BTreeMap::new(), forget_after }
-    }
-
-    /// Leaves out of `members` who is in an earlier life than it was seen in before.
-    pub fn only(&mut self, mut members: Members, now: Instant) -> Members {
-        self.seen.retain(|_, (_, at)| now.duration_since(*at) < self.forget_after);
-        members.retain(|node, member| {
-            let (last, at) = self.seen.entry(*node).or_insert((member.generation, now));
-            let counts = member.generation >= *last;
-            if counts {
-                (*last, *at) = (member.generation, now);
-            }
-            counts
-        });
-        members
-    }
-}
-
 /// Replaces the file in one move, so that a crash leaves the old number or the new one.
 fn keep(path: &Path, generation: u64) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -96,7 +62,6 @@ fn keep(path: &Path, generation: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::member::Member;
 
     #[test]
     fn a_generation_grows_also_when_the_clock_steps_back() {
@@ -104,24 +69,6 @@ mod tests {
         let path = folder.path().join("generation");
         let drawn = [1_000, 2_000, 500, 500, 3_000].map(|now| Generation::next(&path, now).expect("drawn").0);
         assert_eq!(drawn, [1_000, 2_000, 2_001, 2_002, 3_000]);
-    }
-
-    #[test]
-    fn a_member_does_not_go_back_to_an_earlier_life() {
-        let in_life = |generation| {
-            let address = ([127, 0, 0, 1], 1).into();
-            let member =
-                Member { node: NodeId(1), generation: Generation(generation), address, facts: BTreeMap::new() };
-            Members::from([(NodeId(1), member)])
-        };
-        let (start, forget_after) = (Instant::now(), Duration::from_secs(10));
-        let mut last = LastLives::new(forget_after);
-        for (after_s, generation, counts) in [(0, 5, true), (1, 6, true), (2, 5, false), (9, 6, true), (18, 5, false)] {
-            let now = start + Duration::from_secs(after_s);
-            assert_eq!(!last.only(in_life(generation), now).is_empty(), counts, "life {generation} after {after_s} s");
-        }
-        // Nobody knows of the sixth any more.
-        assert_eq!(last.only(in_life(5), start + Duration::from_secs(19)).len(), 1);
     }
 
     #[test]

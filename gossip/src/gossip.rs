@@ -13,7 +13,8 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::generation::{Generation, LastLives};
+use crate::generation::Generation;
+use crate::last_lives::LastLives;
 use crate::member::{Fact, Member, Members};
 use crate::network::{Network, System};
 use crate::seal::{Ciphers, Keys, Sealed};
@@ -45,9 +46,9 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot gossip on UDP {listen}")]
 pub struct JoinError {
-    /// The address.
+    /// The UDP address that could not be listened on.
     pub listen: SocketAddr,
-    /// Why.
+    /// What the system answered.
     #[source]
     source: Box<dyn std::error::Error + Send + Sync>,
 }
@@ -125,7 +126,7 @@ impl Gossip {
             extra_liveness_predicate: None,
             protocol_version: ProtocolVersion::V1,
         };
-        let facts = facts.iter().map(|(fact, value)| (fact.key(), value.clone())).collect();
+        let facts = facts.iter().map(|(fact, value)| (fact.key().to_owned(), value.clone())).collect();
         let chitchat = spawn_chitchat(config, facts, &transport).await;
         let chitchat = chitchat.map_err(|error| JoinError { listen, source: error.into() })?;
         let mut live = chitchat.with_chitchat(|chitchat| chitchat.live_nodes_watcher()).await;
@@ -161,11 +162,6 @@ impl Gossip {
     /// Gives this gossip other keys.
     pub fn rekeyer(&self) -> Rekeyer {
         Rekeyer(self.ciphers.clone())
-    }
-
-    /// Takes back what this node said.
-    pub async fn withdraw(&self, fact: &Fact) {
-        self.chitchat.with_chitchat(|chitchat| chitchat.self_node_state().delete(&fact.key())).await;
     }
 
     /// Who is alive as far as this node can tell, this node included.
@@ -233,23 +229,22 @@ mod tests {
     #[tokio::test]
     async fn members_find_each_other_hear_facts_and_notice_who_leaves() {
         let (a, b, c) = (free_port(), free_port(), free_port());
-        let version = [(Fact::Version, "0.1.0".to_owned())];
-        let one = Gossip::join(settings(1, a, b, 7), &version).await.expect("joined");
-        let two = Gossip::join(settings(2, b, a, 7), &version).await.expect("joined");
-        wait(&one, "two is seen with its version", |members| {
-            members.get(&NodeId(2)).is_some_and(|two| two.fact(&Fact::Version) == Some("0.1.0"))
+        let at = [(Fact::PeerAddress, "192.0.2.1:7412".to_owned())];
+        let one = Gossip::join(settings(1, a, b, 7), &at).await.expect("joined");
+        let two = Gossip::join(settings(2, b, a, 7), &at).await.expect("joined");
+        wait(&one, "two is seen with its address", |members| {
+            members.get(&NodeId(2)).is_some_and(|two| two.fact(&Fact::PeerAddress) == Some("192.0.2.1:7412"))
         })
         .await;
 
-        two.announce(&Fact::Leads(3), "term 4").await;
-        let leads =
-            |members: &Members| members.get(&NodeId(2)).and_then(|two| two.fact(&Fact::Leads(3)).map(str::to_owned));
-        wait(&one, "an announcement travels", |members| leads(members).as_deref() == Some("term 4")).await;
-        two.withdraw(&Fact::Leads(3)).await;
-        wait(&one, "a withdrawal travels", |members| leads(members).is_none()).await;
+        let load = |members: &Members| members.get(&NodeId(2)).and_then(|two| two.fact(&Fact::Load).map(str::to_owned));
+        for said in ["0.25", "0.50"] {
+            two.announce(&Fact::Load, said).await;
+            wait(&one, "an announcement travels", |members| load(members).as_deref() == Some(said)).await;
+        }
 
         // The control of the sealing: with another key the same node is never seen, and sees nobody.
-        let stranger = Gossip::join(settings(3, c, a, 8), &version).await.expect("listens");
+        let stranger = Gossip::join(settings(3, c, a, 8), &at).await.expect("listens");
         wait(&stranger, "the stranger sees itself", |members| members.len() == 1).await;
 
         two.leave().await;

@@ -3,7 +3,11 @@
 //! Gossip suggests and Raft decides: nothing here may be the ground of a vote, an ownership or a write. A member's facts
 //! are hints that can be old, and a member that looks dead may be alive.
 
+#![warn(missing_docs)]
+
 pub mod generation;
+
+mod last_lives;
 
 pub mod member;
 

@@ -27,7 +27,7 @@ pub(crate) trait Network: Send + Sync + 'static {
 /// One address of a network.
 #[async_trait]
 pub(crate) trait Datagrams: Send + Sync {
-    /// The address.
+    /// The address that the socket is bound to, with the port that it was given.
     fn local_addr(&self) -> io::Result<SocketAddr>;
 
     /// Sends one datagram; says how many bytes went.

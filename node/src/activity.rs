@@ -42,7 +42,7 @@ impl Default for Journal {
 impl Activity {
     /// Notes a line; its number and its time are filled in.
     pub fn note(&self, workspace: &WorkspaceId, line: LogLine) {
-        let now = Timestamp::now();
+        let now = crate::time::now();
         let mut journals = self.lock();
         make_room(&mut journals, workspace);
         let journal = journals.entry(workspace.clone()).or_default();

@@ -27,7 +27,6 @@ pub enum LoadError {
     Absent {
         /// Whose it would be.
         workspace: WorkspaceId,
-        /// The file.
         path: String,
     },
     /// The file's content could not be read.
@@ -35,9 +34,7 @@ pub enum LoadError {
     Unreadable {
         /// Whose it is.
         workspace: WorkspaceId,
-        /// The file.
         path: TreePath,
-        /// Why.
         #[source]
         source: GetError,
     },
@@ -46,7 +43,6 @@ pub enum LoadError {
     Tree {
         /// Whose it is.
         workspace: WorkspaceId,
-        /// Why.
         #[source]
         source: TreeError,
     },
@@ -55,7 +51,6 @@ pub enum LoadError {
     Invalid {
         /// Whose it is.
         workspace: WorkspaceId,
-        /// The file.
         path: TreePath,
         /// The first problem in it.
         problem: String,
@@ -86,7 +81,6 @@ pub struct Entry<M> {
 
 /// What can be read from a file's text.
 pub trait Manifest: Sized {
-    /// Reads it.
     fn parse(path: &TreePath, text: &str) -> Result<Self, Vec<Diagnostic>>;
 }
 
@@ -149,13 +143,10 @@ fn first(found: &[Diagnostic]) -> String {
 
 /// One revision of a workspace, as a node serves it.
 pub struct Catalog {
-    /// The workspace.
     pub workspace: WorkspaceId,
-    /// The revision.
     pub revision: Revision,
     /// The digest of its files.
     pub root: Digest,
-    /// Its files.
     pub tree: Arc<Tree>,
     agents: BTreeMap<AgentName, Arc<Entry<AgentManifest>>>,
     tools: BTreeMap<ToolName, Arc<Entry<ToolManifest>>>,

@@ -1,6 +1,6 @@
 //! The Caxton node: everything between an HTTP request or a command line and the replicated log.
 
-#![cfg_attr(not(test), warn(clippy::print_stdout))]
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::disallowed_methods))]
 
 pub mod cli;
 
@@ -16,7 +16,17 @@ pub mod auth;
 
 pub mod secrets;
 
+pub mod trust;
+
 pub mod tls;
+
+pub mod files;
+
+pub mod time;
+
+pub mod text;
+
+pub mod errors;
 
 pub mod telemetry;
 

@@ -22,13 +22,13 @@ use open::{Opened, Start};
 use peer_port::PeerPort;
 use tracing::{info, warn};
 
-use crate::auth::{private_dir, write_private};
 use crate::backup::audit;
 use crate::cluster::join::{self, Introduction};
 use crate::config::Config;
+use crate::files::{private_dir, write_private};
 use crate::http::Services;
 use crate::http::listen::{self, BindError};
-use crate::tasks::{Failure, TaskFailed, Tasks};
+use crate::tasks::{self, Failure, TaskFailed, Tasks};
 use crate::tls;
 
 /// How long background tasks may take to end.
@@ -142,7 +142,7 @@ impl Node {
         services.log.shutdown().await;
         services.invoker.conversations().shards().shutdown().await;
         let artifacts = services.artifacts.clone();
-        _ = tokio::task::spawn_blocking(move || artifacts.flush()).await;
+        _ = tasks::blocking(move || artifacts.flush()).await;
         // A connection or a job on a blocking thread may hold a store for a moment longer. Whoever opens the data
         // directory next must not meet its lock.
         let stores = (groups.closed(), services.artifacts.closed(), services.invoker.conversations().shards().closed());
@@ -183,7 +183,7 @@ async fn enter(
     own: &Introduction,
     port: Option<&PeerPort>,
 ) -> Result<NodeIdentity, StartError> {
-    tls::install_provider();
+    crate::trust::install_provider();
     let entering = join::enter(dir, &config.cluster, own);
     Ok(match port {
         Some(port) => port.closed_during(entering).await?,

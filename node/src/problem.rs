@@ -226,7 +226,7 @@ impl IntoResponse for Problem {
     }
 }
 
-pub use crate::tasks::chain;
+pub use crate::errors::chain;
 
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Problem {

@@ -18,8 +18,9 @@ use tracing::{debug, warn};
 
 use crate::artifacts::{Artifacts, GetError, PutError};
 use crate::catalog::Catalogs;
+use crate::errors::chain;
 use crate::peers::Peers;
-use crate::tasks::chain;
+use crate::tasks::{self, Jobs};
 
 /// How many blobs are asked for at once.
 const BATCH_BLOBS: usize = 256;
@@ -48,7 +49,6 @@ pub enum EnsureError {
     /// No other node has it, or none can be reached.
     #[error("{missing} of its artifacts are on no node that can be reached, {first} for one")]
     Nowhere {
-        /// How many.
         missing: usize,
         /// One of them.
         first: Digest,
@@ -76,12 +76,13 @@ pub struct Replicas {
     artifacts: Artifacts,
     catalogs: Catalogs,
     peers: Peers,
+    jobs: Jobs,
 }
 
 impl Replicas {
     /// Brings content to and from `artifacts`; what `catalogs` serve is complete.
     pub fn new(artifacts: Artifacts, catalogs: Catalogs, peers: Peers) -> Replicas {
-        Replicas { artifacts, catalogs, peers }
+        Replicas { artifacts, catalogs, peers, jobs: Jobs::default() }
     }
 
     /// Waits until a majority of `voters` has the tree `root` and all that it is made of; this node has it.
@@ -100,7 +101,7 @@ impl Replicas {
                 let (peers, held) = (self.peers.clone(), held.clone());
                 let request = HoldRequest { workspace: workspace.to_string(), root: root.as_bytes().to_vec().into() };
                 // Goes on when a majority is there: the others should have it as well.
-                tokio::spawn(async move {
+                self.jobs.spawn("replicate", async move {
                     let holds = tokio::time::timeout(HOLD_TIMEOUT, hold(&peers, node, request)).await;
                     let holds = holds.unwrap_or_else(|_| Err(format!("it took longer than {HOLD_TIMEOUT:?}")));
                     if let Err(why) = &holds {
@@ -185,7 +186,7 @@ impl Replicas {
     /// The blobs that are there, in the order of `digests`.
     async fn read(&self, workspace: &WorkspaceId, digests: Vec<Digest>) -> Result<Vec<Option<Bytes>>, EnsureError> {
         let (artifacts, workspace) = (self.artifacts.clone(), workspace.clone());
-        let read = tokio::task::spawn_blocking(move || {
+        let read = tasks::blocking(move || {
             digests.iter().map(|digest| artifacts.get(&workspace, digest)).collect::<Result<_, _>>()
         });
         Ok(read.await??)
@@ -223,7 +224,7 @@ impl Replicas {
 
     async fn missing(&self, workspace: &WorkspaceId, digests: Vec<Digest>) -> Result<Vec<Digest>, EnsureError> {
         let (artifacts, workspace) = (self.artifacts.clone(), workspace.clone());
-        Ok(tokio::task::spawn_blocking(move || artifacts.missing(&workspace, &digests)).await??)
+        Ok(tasks::blocking(move || artifacts.missing(&workspace, &digests)).await??)
     }
 
     /// Fetches from one peer. The outer error is this node's, the inner one the peer's.
@@ -267,7 +268,7 @@ impl Replicas {
 
     async fn put(&self, workspace: &WorkspaceId, blobs: Vec<(Digest, Bytes)>) -> Result<(), EnsureError> {
         let (artifacts, workspace) = (self.artifacts.clone(), workspace.clone());
-        Ok(tokio::task::spawn_blocking(move || artifacts.put(&workspace, blobs)).await??)
+        Ok(tasks::blocking(move || artifacts.put(&workspace, blobs)).await??)
     }
 }
 

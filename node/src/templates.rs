@@ -19,16 +19,13 @@ const NAME_MARK: &str = "WORKSPACE_NAME";
 /// A file to write, relative to the workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateFile {
-    /// Where.
     pub path: String,
-    /// What.
     pub text: String,
 }
 
 /// One of the agents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentTemplate {
-    /// Its name.
     pub name: String,
     /// What it is for, in a sentence.
     pub description: String,

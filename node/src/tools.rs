@@ -160,7 +160,7 @@ impl Tools {
         let load = || async move {
             let tool = name.to_string();
             // Compiling takes long, and reading from the disk some time: neither happens on a thread that serves.
-            let loaded = tokio::task::spawn_blocking(move || shared.load(&catalog, &name)).await;
+            let loaded = crate::tasks::blocking(move || shared.load(&catalog, &name)).await;
             let broken = |why: String| Err(Unusable::Broken { tool, why });
             (loaded.unwrap_or_else(|error| broken(error.to_string())), Instant::now())
         };
@@ -181,7 +181,7 @@ impl Tools {
         let grants = grants(manifest, |_| Ok::<_, std::convert::Infallible>(String::new())).unwrap_or_default();
         let spec = Spec { name: manifest.name.to_string(), kind, grants, limits: limits(manifest) };
         let loaded = self.0.sandbox.load(spec, &wasm.unwrap_or_default());
-        let loaded = loaded.map_err(|error| Unfit::Broken(crate::tasks::chain(&error)))?;
+        let loaded = loaded.map_err(|error| Unfit::Broken(crate::errors::chain(&error)))?;
         Ok(loaded.definitions().iter().map(|definition| definition.name.clone()).collect())
     }
 
@@ -328,12 +328,6 @@ fn compiler() -> Compiler {
     }
 }
 
-fn broken(name: &ToolName, error: &dyn std::error::Error) -> Unusable {
-    let mut why = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        why = format!("{why}: {cause}");
-        source = cause.source();
-    }
-    Unusable::Broken { tool: name.to_string(), why }
+fn broken(name: &ToolName, error: &(dyn std::error::Error + 'static)) -> Unusable {
+    Unusable::Broken { tool: name.to_string(), why: crate::errors::chain(error) }
 }

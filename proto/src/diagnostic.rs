@@ -70,13 +70,13 @@ pub mod code {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// It does.
+    /// It stops a deployment.
     Error,
     /// It does not, and someone should look.
     Warning,
 }
 
-/// One problem.
+/// One problem of a file: what is wrong, where, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
     /// Whether it stops a deployment.
@@ -116,22 +116,16 @@ pub struct Place {
 /// A file's text, for placing diagnostics in it.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'t> {
-    /// The file.
+    /// The file's path in the workspace.
     pub path: &'t TreePath,
-    /// Its text.
+    /// The file's whole text, out of which lines are shown.
     pub text: &'t str,
 }
 
 impl Source<'_> {
     /// Where the bytes `span` are. A span that is off (past the end, inside a character) is moved to what is nearest.
     pub fn place(&self, span: Range<usize>) -> Place {
-        let floor = |mut at: usize| {
-            at = at.min(self.text.len());
-            while !self.text.is_char_boundary(at) {
-                at -= 1;
-            }
-            at
-        };
+        let floor = |at: usize| self.text.floor_char_boundary(at);
         let start = floor(span.start);
         let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = self.text[start..].find('\n').map_or(self.text.len(), |at| start + at);
@@ -167,7 +161,7 @@ fn cut(line: &str, at: usize) -> (String, usize) {
 /// Whether text is coloured for a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Color {
-    /// Plain text.
+    /// Plain text, without escape sequences.
     Never,
     /// With ANSI escapes.
     Always,

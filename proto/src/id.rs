@@ -34,7 +34,7 @@ pub enum InvalidId {
     Character {
         /// What was being named.
         kind: &'static str,
-        /// The text.
+        /// The text that names no such thing.
         name: String,
         /// The first offending character.
         character: char,

@@ -3,6 +3,8 @@
 //! Nothing here does I/O, reads a clock or draws a random number: every function is a plain function of its
 //! arguments, so that a client and a server that share this crate agree by construction.
 
+#![warn(missing_docs)]
+
 pub mod id;
 
 pub mod digest;
@@ -24,6 +26,10 @@ pub mod log;
 pub mod shard;
 
 pub mod peer;
+
+pub mod refusal;
+
+pub mod errors;
 
 pub use digest::Digest;
 pub use format::Format;

@@ -46,7 +46,7 @@ pub enum Command {
 /// Puts new content live, if `parent` still is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deploy {
-    /// The workspace.
+    /// The workspace that is deployed to.
     pub workspace: WorkspaceId,
     /// The revision that the proposer saw live.
     pub parent: Revision,
@@ -82,11 +82,11 @@ pub struct Deploy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Kind {
-    /// New content.
+    /// The files were sent by whoever deployed.
     Deploy,
     /// The content of an older revision.
     Rollback {
-        /// That revision.
+        /// The revision whose content is live again.
         to: Revision,
     },
 }
@@ -94,9 +94,9 @@ pub enum Kind {
 /// Who wrote a deployment's content, as git knows them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Author {
-    /// Their name.
+    /// Their name, as git has it.
     pub name: String,
-    /// Their address.
+    /// Their e-mail address, as git has it.
     pub email: String,
 }
 
@@ -114,7 +114,7 @@ pub struct Git {
 /// A deployment that the log accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployment {
-    /// The workspace.
+    /// The workspace that the deployment changed.
     pub workspace: WorkspaceId,
     /// Counts the workspace's deployments.
     pub revision: Revision,
@@ -199,7 +199,7 @@ pub struct IssueToken {
 /// Stops honouring a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevokeToken {
-    /// Which token.
+    /// The id of the token that is good no more.
     pub id: String,
     /// When it was revoked, in milliseconds since 1970.
     pub time_ms: u64,
@@ -240,7 +240,7 @@ pub enum Role {
     Viewer,
     /// Send messages to agents.
     Caller,
-    /// Deploy.
+    /// Deploy to workspaces, and roll back.
     Deployer,
     /// Everything, tokens included.
     Admin,
@@ -299,7 +299,7 @@ pub enum Outcome {
     KeyReused(Arc<Deployment>),
     /// The revision to roll back to is not there, or its content no longer is.
     NoSuchRevision {
-        /// That revision.
+        /// The revision that was to be live again.
         to: Revision,
         /// The oldest revision whose content is kept.
         oldest_kept: Revision,

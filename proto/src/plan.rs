@@ -61,7 +61,7 @@ pub enum Change {
 pub struct ItemChange {
     /// What it happens to.
     pub item: Item,
-    /// What happens.
+    /// Whether the item is new, changed, renamed or removed.
     pub change: Change,
 }
 
@@ -117,7 +117,7 @@ impl Plan {
         plan
     }
 
-    /// Nothing differs.
+    /// Whether nothing differs, so that there is nothing to deploy.
     pub fn is_empty(&self) -> bool {
         self.upserts.is_empty() && self.removals.is_empty()
     }

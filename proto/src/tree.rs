@@ -31,13 +31,13 @@ pub enum InvalidPath {
     /// An empty, `.` or `..` part, or an absolute path: it could lead out of the workspace.
     #[error("the path {path:?} could lead out of the workspace; write it relative to caxton.toml, without `.` or `..`")]
     Escapes {
-        /// The path.
+        /// The path as it was given.
         path: String,
     },
     /// A backslash or a control character.
     #[error("the path {path:?} has a backslash or a control character in it; rename the file")]
     Character {
-        /// The path.
+        /// The path as it was given.
         path: String,
     },
 }

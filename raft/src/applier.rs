@@ -8,7 +8,7 @@ use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 
-use crate::group::GroupId;
+use crate::group_id::GroupId;
 use crate::group::snapshots::{Due, Lengths, Signals};
 use crate::machine::{Entry, Frozen, Machine, MachineError};
 use crate::snapshot::format::Header;

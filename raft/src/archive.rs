@@ -14,7 +14,8 @@ use caxton_proto::NodeId;
 use openraft::{BasicNode, CommittedLeaderId, EntryPayload};
 use rocksdb::WriteBatch;
 
-use crate::group::{Group, GroupId};
+use crate::group::Group;
+use crate::group_id::GroupId;
 use crate::log::LogStore;
 use crate::snapshot::format::{Header, Reader};
 use crate::snapshot::{SnapshotError, Snapshots};
@@ -30,17 +31,17 @@ pub enum ArchiveError {
     /// The group made no snapshot.
     #[error("group {} makes no snapshot: {why}", group.0)]
     Snapshot {
-        /// The group.
+        /// The group whose state was to be written down.
         group: GroupId,
-        /// Why not.
+        /// Why openraft made none, with all causes.
         why: String,
     },
     /// An archived state is damaged, or not one of this group.
     #[error("the state of group {} is damaged or is none", group.0)]
     Damaged {
-        /// The group.
+        /// The group whose state was expected.
         group: GroupId,
-        /// How.
+        /// What is wrong with the bytes.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -61,7 +62,7 @@ impl From<StoreError> for ArchiveError {
 /// A group's state at one moment, in a file that stays readable while the group goes on.
 #[derive(Debug)]
 pub struct Archived {
-    /// The group.
+    /// The group whose state it is.
     pub group: GroupId,
     /// The index of the last command in it.
     pub commands: u64,
@@ -140,7 +141,7 @@ pub fn check(
 /// What a store has of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupState {
-    /// The group.
+    /// The group that the store knows.
     pub group: GroupId,
     /// The index of the last entry of the log, whether it was acknowledged or not.
     pub last: u64,
@@ -180,7 +181,7 @@ impl Beginning {
         Ok(Beginning { store: Store::open(dir)?, groups: Vec::new() })
     }
 
-    /// The store.
+    /// The store that the groups begin in.
     pub fn store(&self) -> &Store {
         &self.store
     }

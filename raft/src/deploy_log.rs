@@ -16,7 +16,8 @@ pub use secrets::Secrets;
 pub use state::{State, Workspace};
 use tokio::sync::watch;
 
-use crate::group::{self, Birth, Group, GroupId, Groups, OpenGroupError, ReadError, Status};
+use crate::group::{self, Birth, Group, Groups, OpenGroupError, ReadError, Status};
+use crate::group_id::GroupId;
 use crate::machine::{Entry, Frozen, Machine, MachineError};
 
 /// The deploy log's group.

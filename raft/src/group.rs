@@ -26,6 +26,7 @@ pub use self::members::{ChangeError, Lag, Members};
 use self::proposer::Proposer;
 use self::snapshots::Lengths;
 use crate::applier::Applier;
+use crate::group_id::GroupId;
 use crate::log::LogStore;
 use crate::machine::Machine;
 use crate::network::receive::{AnswerError, Receiver};
@@ -39,10 +40,6 @@ pub const COMMAND_BYTES_MAX: usize = 1 << 20;
 
 /// How long to wait for a word of who leads before asking again.
 const MOVED_WAIT: Duration = Duration::from_millis(20);
-
-/// Names a group within a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupId(pub u32);
 
 /// How a group begins on a node that never had an entry of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +142,7 @@ pub struct Status {
     pub role: Role,
     /// Who leads, as far as this node knows.
     pub leader: Option<NodeId>,
-    /// The term.
+    /// The newest term that this node has heard of.
     pub term: u64,
     /// Why the group has stopped for good on this node: the node has to stop too.
     pub fatal: Option<Arc<str>>,
@@ -160,7 +157,7 @@ pub enum Role {
     Follower,
     /// It wants to lead.
     Candidate,
-    /// It leads.
+    /// It leads: commands are proposed to it, and entries go out from it.
     Leader,
     /// It has stopped.
     Stopped,
@@ -172,18 +169,18 @@ pub enum OpenGroupError {
     /// Its log is damaged or cannot be read.
     #[error("cannot open the log of group {}", group.0)]
     Log {
-        /// The group.
+        /// The group whose log could not be opened.
         group: GroupId,
-        /// Why not.
+        /// What is wrong with the log.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Its snapshot is damaged or cannot be read.
     #[error("cannot open the snapshot of group {}", group.0)]
     Snapshot {
-        /// The group.
+        /// The group whose snapshot could not be opened.
         group: GroupId,
-        /// Why not.
+        /// What is wrong with the snapshot.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -195,7 +192,7 @@ pub enum OpenGroupError {
         dir.display()
     )]
     NoSnapshot {
-        /// The group.
+        /// The group whose log lacks its beginning.
         group: GroupId,
         /// The last entry that the log no longer has.
         purged: u64,
@@ -205,15 +202,15 @@ pub enum OpenGroupError {
     /// The timers make no sense together.
     #[error("the timers of the groups make no sense: {why}")]
     Timers {
-        /// Why not.
+        /// Which of them do not go together, and how.
         why: String,
     },
     /// It stopped while it started.
     #[error("group {} stopped while it started: {why}", group.0)]
     Start {
-        /// The group.
+        /// The group that did not start.
         group: GroupId,
-        /// Why.
+        /// What openraft answered, with all causes.
         why: String,
     },
 }
@@ -239,7 +236,7 @@ pub enum ProposeError {
     /// The group has stopped on this node. The command may still be applied.
     #[error("the group has stopped: {why}")]
     Fatal {
-        /// Why.
+        /// What stopped the group, with all causes.
         why: Arc<str>,
     },
 }
@@ -259,7 +256,7 @@ pub enum ReadError {
     /// The group has stopped on this node.
     #[error("the group has stopped: {why}")]
     Fatal {
-        /// Why.
+        /// What stopped the group, with all causes.
         why: Arc<str>,
     },
 }

@@ -16,7 +16,7 @@ const FORMAT: &str = "caxton-identity 1";
 /// Who a node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeIdentity {
-    /// The node.
+    /// The node's id, drawn once for a data directory.
     pub node: NodeId,
     /// The cluster that it belongs to; the first node of a cluster mints it.
     pub cluster: Uuid,
@@ -39,18 +39,18 @@ pub enum IdentityError {
     /// The file cannot be read.
     #[error("cannot read the node's identity in {}", file.display())]
     Read {
-        /// The file.
+        /// The file that could not be read or written.
         file: PathBuf,
-        /// Why not.
+        /// What the file system answered.
         #[source]
         source: io::Error,
     },
     /// The file cannot be written.
     #[error("cannot write the node's identity to {}", file.display())]
     Write {
-        /// The file.
+        /// The file that could not be written.
         file: PathBuf,
-        /// Why not.
+        /// What the file system answered.
         #[source]
         source: io::Error,
     },
@@ -61,13 +61,13 @@ pub enum IdentityError {
         file.display()
     )]
     Damaged {
-        /// The file.
+        /// The file that does not hold an identity.
         file: PathBuf,
     },
     /// A node that has an identity was about to get another.
     #[error("the node's identity in {} is there already, and is for life", file.display())]
     Taken {
-        /// The file.
+        /// The file with the identity that is there already.
         file: PathBuf,
     },
 }

@@ -3,7 +3,11 @@
 //! openraft's types do not leave this crate, so that its version can move. Standing alone is a group of one voter:
 //! nothing here asks whether there are others. An acknowledged command is on disk on a majority of the voters.
 
+#![warn(missing_docs)]
+
 pub mod machine;
+
+mod group_id;
 
 pub mod group;
 
@@ -32,9 +36,10 @@ mod suite;
 
 pub use archive::{ArchiveError, Archived, GroupState};
 pub use group::{
-    Applied, Birth, ChangeError, Group, GroupId, Groups, Lag, Members, OpenGroupError, ProposeError, ReadError, Role,
-    Status, Timers,
+    Applied, Birth, ChangeError, Group, Groups, Lag, Members, OpenGroupError, ProposeError, ReadError, Role, Status,
+    Timers,
 };
+pub use group_id::GroupId;
 pub use identity::{
     IdentityError, NodeIdentity, Origin, adopt_identity, begin_again, identity, known_identity, mint_node,
 };

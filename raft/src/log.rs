@@ -15,7 +15,7 @@ use openraft::{ErrorSubject, ErrorVerb, OptionalSend, RaftLogReader};
 use rocksdb::WriteBatch;
 
 use self::recent::Recent;
-use crate::group::GroupId;
+use crate::group_id::GroupId;
 use crate::network::Links;
 use crate::store::codec::{self, Damage};
 use crate::store::{Scan, Store, StoreError};

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use self::follower::Follower;
 use self::wire::{MESSAGE_BYTES_MAX, WireError};
-use crate::group::GroupId;
+use crate::group_id::GroupId;
 use crate::types::{LogId, RaftEntry, TypeConfig, Vote};
 
 /// How long a leader waits at first before it tries a node again that it could not reach; twice as long each time.
@@ -61,9 +61,9 @@ pub enum TransportError {
     /// longer and longer.
     #[error("node {node} cannot be reached")]
     Unreachable {
-        /// The node.
+        /// The node that the message was for.
         node: NodeId,
-        /// Why not.
+        /// What went wrong on the way to it.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },

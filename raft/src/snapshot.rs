@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncSeek, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use self::format::{Header, Reader, Writer};
 use self::paced::Paced;
-use crate::group::GroupId;
+use crate::group_id::GroupId;
 use crate::machine::{Frozen, MachineError};
 use crate::types::SnapshotMeta;
 use crate::work::{Work, WorkFile};

@@ -79,9 +79,9 @@ pub enum OpenError {
     /// The folder cannot be made or read.
     #[error("cannot use the folder {}", dir.display())]
     Folder {
-        /// The folder.
+        /// The folder that could not be made or read.
         dir: PathBuf,
-        /// Why not.
+        /// What the file system answered.
         #[source]
         source: io::Error,
     },
@@ -111,7 +111,7 @@ pub enum OpenError {
     Database {
         /// The store's folder.
         dir: PathBuf,
-        /// Why not.
+        /// What RocksDB answered.
         #[source]
         source: rocksdb::Error,
     },

@@ -10,7 +10,7 @@ use openraft::testing::{StoreBuilder, Suite, blank_ent};
 use tempfile::TempDir;
 
 use crate::applier::Applier;
-use crate::group::GroupId;
+use crate::group_id::GroupId;
 use crate::group::snapshots::Lengths;
 use crate::log::LogStore;
 use crate::machine::{Entry, Frozen, Machine, MachineError};

@@ -1,6 +1,7 @@
 //! openraft's type parameters, and the conversions that keep them inside this crate.
 
 use bytes::Bytes;
+pub use caxton_proto::errors::chain;
 use openraft::{AnyError, BasicNode, ErrorSubject, ErrorVerb, StorageIOError};
 
 use crate::snapshot::SnapshotFile;
@@ -42,10 +43,4 @@ pub fn storage_error(
     error: &(dyn std::error::Error + 'static),
 ) -> StorageError {
     StorageIOError::new(subject, verb, AnyError::error(chain(error))).into()
-}
-
-/// An error and its causes in one line.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

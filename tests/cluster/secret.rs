@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use caxton::cluster::secret::SharedSecret;
 use caxton::peers::{Channel, VERSION, dial_stranger};
+use caxton::trust::SharedSecret;
 use caxton_proto::peer::pb::peer_client::PeerClient;
 use caxton_proto::peer::pb::{Facts, JoinReply, JoinRequest};
 use tonic::Code;
@@ -105,7 +105,7 @@ async fn the_founder_is_a_member_before_anybody_else_is() {
     let path = secret_in(folder.path(), "0123456789abcdef0123456789abcdef\n");
     let secret = SharedSecret::read(&path).expect("a secret");
     let address = format!("127.0.0.1:{}", free_ports()[0]);
-    caxton::tls::install_provider();
+    caxton::trust::install_provider();
     let pressing = tokio::spawn({
         let address = address.clone();
         async move { press(&address, &secret).await }

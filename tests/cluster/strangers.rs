@@ -1,7 +1,8 @@
 //! Who does not get in at the peers' port, whatever it claims.
 
-use caxton::peers::credentials::Certified;
-use caxton::peers::{Book, Credentials, DialError, Lives, Peers, dial_stranger};
+use caxton::peers::{Book, DialError, Lives, Peers, dial_stranger};
+use caxton::trust::Credentials;
+use caxton::trust::credentials::Certified;
 use caxton_proto::NodeId;
 use caxton_proto::peer::pb::{AnnounceRequest, Facts, HelloRequest, HoldRequest, RaftRequest};
 use tonic::Code;

@@ -28,7 +28,7 @@ async fn join(node: u64, at: SocketAddr, seed: SocketAddr) -> Gossip {
         interval: Duration::from_millis(100),
         forget_after: Duration::from_secs(600),
     };
-    let facts = [(Fact::Version, "0.1.0".to_owned()), (Fact::PeerAddress, at.to_string())];
+    let facts = [(Fact::PeerAddress, at.to_string())];
     Gossip::join(settings, &facts).await.expect("joined")
 }
 

@@ -37,7 +37,7 @@ impl Bench {
 
     /// A node on a data directory.
     pub async fn on(dir: tempfile::TempDir, set: &[&str]) -> Bench {
-        caxton::tls::install_provider();
+        caxton::trust::install_provider();
         let node = Node::start(config(dir.path(), set)).await.expect("the node starts");
         assert!(node.ready(DEADLINE).await, "the node is not ready in time");
         let admin = std::fs::read_to_string(dir.path().join("admin-token")).expect("the admin token");

@@ -36,10 +36,7 @@ pub enum Phase {
     /// One is about to be missed.
     Detection,
     /// One has ended, and nobody may believe it alive again.
-    Without {
-        /// Which one.
-        gone: u64,
-    },
+    Without { gone: u64 },
 }
 
 thread_local! {

@@ -30,28 +30,28 @@ pub enum OpenError {
     /// A file is not there, or cannot be read.
     #[error("{} cannot be read; the folder of a sentence model has config.json, tokenizer.json and model.safetensors", .file.display())]
     Read {
-        /// The file.
+        /// The file that could not be read.
         file: PathBuf,
-        /// Why.
+        /// What the file system answered.
         #[source]
         source: io::Error,
     },
     /// A file is larger than anything that belongs there.
     #[error("{} has {bytes} bytes, and {bytes_max} is the most", .file.display())]
     TooLarge {
-        /// The file.
+        /// The file that is larger than one of its kind ever is.
         file: PathBuf,
-        /// Its size.
+        /// Its size, in bytes.
         bytes: u64,
-        /// The most.
+        /// The most bytes that are read of such a file.
         bytes_max: u64,
     },
     /// A file does not have the form that it should.
     #[error("{} is not what it should be", .file.display())]
     Form {
-        /// The file.
+        /// The file whose content is not what its name promises.
         file: PathBuf,
-        /// Why.
+        /// What is wrong with its content.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -66,9 +66,9 @@ pub enum OpenError {
     /// The weights do not fit what config.json says.
     #[error("{} has no tensor `{tensor}` of the shape {wanted:?} that config.json asks for: {found}", .file.display())]
     Tensor {
-        /// The file.
+        /// The file with the weights.
         file: PathBuf,
-        /// The tensor.
+        /// The name under which the tensor was looked for.
         tensor: String,
         /// Its shape by config.json.
         wanted: Vec<usize>,
@@ -78,7 +78,7 @@ pub enum OpenError {
     /// A trial gave no direction: the weights hold numbers that are none.
     #[error("the model in {} gives no meaning to a sentence: its weights are damaged", .folder.display())]
     Trial {
-        /// The folder.
+        /// The folder whose model gave a wrong answer.
         folder: PathBuf,
     },
 }
@@ -86,9 +86,9 @@ pub enum OpenError {
 /// What a file has in the place of a tensor.
 #[derive(Debug)]
 pub enum Found {
-    /// Nothing.
+    /// The file has no tensor of that name.
     Nothing,
-    /// Another shape.
+    /// The tensor is there with this shape, which does not fit the model.
     Shape(Vec<usize>),
 }
 
@@ -104,9 +104,9 @@ impl fmt::Display for Found {
 /// How the parts of a model are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// BERT.
+    /// Tensors have the names that BERT's have.
     Bert,
-    /// DistilBERT.
+    /// Tensors have the names that DistilBERT's have, which knows no token types.
     DistilBert,
 }
 

@@ -9,7 +9,7 @@
 pub const PIECES: usize = 30_522;
 /// Numbers that stand for a token between layers, and for a sentence at the end.
 pub const HIDDEN: usize = 384;
-/// Transformer layers.
+/// How many transformer layers the model has.
 pub const LAYERS: usize = 6;
 /// Attention heads of a layer.
 pub const HEADS: usize = 12;

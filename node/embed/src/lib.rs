@@ -5,6 +5,9 @@
 //! at [`TOKENS_MAX`] pieces. [`Model`] is that one or another out of a folder, which candle runs; vectors of different
 //! models are never compared.
 
+#![warn(missing_docs)]
+
+mod choice;
 mod folder;
 mod forward;
 mod kernel;
@@ -14,8 +17,8 @@ mod tokens;
 mod transformer;
 mod weights;
 
+pub use choice::Choice as Kernel;
 pub use folder::{Found, OpenError};
-pub use kernel::Choice as Kernel;
 pub use layout::{HIDDEN as DIMENSIONS, TOKENS_MAX};
 pub use model::Model;
 pub use tokens::Vocabulary;
@@ -49,7 +52,7 @@ impl Vector {
         Self(values)
     }
 
-    /// Its numbers.
+    /// The vector's numbers, as many as the model has dimensions.
     pub fn as_slice(&self) -> &[f32] {
         &self.0
     }

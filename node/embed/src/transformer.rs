@@ -152,7 +152,7 @@ impl Transformer {
         Ok(Transformer { shape, pieces, positions, norm, layers })
     }
 
-    /// Its shape.
+    /// What the folder's settings say of its layers and their widths.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }

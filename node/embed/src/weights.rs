@@ -23,9 +23,9 @@ pub static VOCABULARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vocab.t
 
 /// A matrix product with a bias.
 pub struct Linear<'a> {
-    /// Inputs.
+    /// How many numbers a row of its input has.
     pub rows: usize,
-    /// Outputs.
+    /// How many numbers a row of its output has.
     pub columns: usize,
     /// What an input is multiplied by before it is quantised.
     pub smooth: &'a [f32],
@@ -39,9 +39,9 @@ pub struct Linear<'a> {
 
 /// What layer normalisation multiplies by and adds.
 pub struct Norm<'a> {
-    /// The factor.
+    /// What each normalised number is multiplied by.
     pub gain: &'a [f32],
-    /// The summand.
+    /// What is added to each number after that.
     pub bias: &'a [f32],
 }
 
@@ -51,11 +51,11 @@ pub struct Layer<'a> {
     pub attention: Linear<'a>,
     /// What mixes the heads.
     pub mix: Linear<'a>,
-    /// After attention.
+    /// Normalises what attention gave back, with its input added.
     pub attention_norm: Norm<'a>,
-    /// Widens.
+    /// From the width of the residual stream to that of the feed-forward part.
     pub widen: Linear<'a>,
-    /// Narrows.
+    /// From the width of the feed-forward part back to that of the residual stream.
     pub narrow: Linear<'a>,
     /// After the feed-forward part.
     pub narrow_norm: Norm<'a>,
@@ -71,7 +71,7 @@ pub struct Model<'a> {
     pub positions: &'a [f32],
     /// After those were added.
     pub norm: Norm<'a>,
-    /// In order.
+    /// The transformer's layers, the first of them first.
     pub layers: [Layer<'a>; LAYERS],
 }
 

@@ -480,11 +480,7 @@ fn elapsed_ms(since: Instant) -> u64 {
 
 /// The start of a text, for events.
 fn preview(text: &str) -> String {
-    let mut end = text.len().min(PREVIEW_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    if end < text.len() { format!("{}...", &text[..end]) } else { text.to_owned() }
+    crate::text::preview(text, PREVIEW_BYTES_MAX)
 }
 
 /// A result that repeats a file's content word for word says its name instead.

@@ -442,10 +442,7 @@ fn canonical(arguments: &str) -> String {
 fn cut(mut returned: Returned, bytes_max: usize) -> Returned {
     let bytes = returned.text.len();
     if bytes > bytes_max && !std::mem::replace(&mut returned.cut, true) {
-        let mut end = bytes_max;
-        while !returned.text.is_char_boundary(end) {
-            end -= 1;
-        }
+        let end = returned.text.floor_char_boundary(bytes_max);
         returned.text.truncate(end);
         returned.text.push_str(&format!("\n[cut after {end} of {bytes} bytes]"));
     }

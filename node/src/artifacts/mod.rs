@@ -11,7 +11,6 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
-use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use caxton_proto::chunk::ChunkList;
@@ -23,6 +22,8 @@ use tracing::{error, info, warn};
 
 use self::rows::{BLOB, ROW, Row, each, key, mark_damaged, prefix, prefix_end, rows, workspace_of};
 pub use space::{DiskFull, Space};
+
+use crate::time::now_ms;
 
 /// What RocksDB gathers in memory before it writes a table, in bytes.
 const WRITE_BUFFER_BYTES: usize = 2 << 20;
@@ -42,7 +43,6 @@ const COMPACT_BYTES_MIN: u64 = 16 << 20;
 #[error("the artifact store {} cannot be opened; if it is damaged, restore it from a backup, or move it away and deploy \
     every workspace again", dir.display())]
 pub struct OpenError {
-    /// Its folder.
     pub dir: PathBuf,
     /// What RocksDB says, which names the file.
     #[source]
@@ -79,7 +79,6 @@ pub enum GetError {
     Corrupt {
         /// Whose it is.
         workspace: WorkspaceId,
-        /// Its name.
         digest: Digest,
         /// What RocksDB says, when it saw the damage first.
         #[source]
@@ -90,7 +89,6 @@ pub enum GetError {
     Missing {
         /// Whose it would be.
         workspace: WorkspaceId,
-        /// Its name.
         digest: Digest,
     },
     /// The store failed.
@@ -418,11 +416,6 @@ fn synced() -> WriteOptions {
 
 fn is_no_space(error: &rocksdb::Error) -> bool {
     error.as_ref().contains("No space left on device")
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

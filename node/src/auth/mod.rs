@@ -4,24 +4,19 @@
 //! A bearer is either the admin token of the data directory, or a JWT that this cluster signed *and* that the deploy
 //! log holds: a signature alone opens nothing, so that revoking works at once.
 
-mod keys;
-mod secret;
-pub mod succession;
-
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use caxton_proto::log::{IssueToken, Role, Token};
 use caxton_proto::{Digest, WorkspaceId};
 use subtle::ConstantTimeEq;
 
-pub use keys::KeyError;
-use keys::Keys;
-pub use secret::{SecretError, private_dir, random, read_or_create, write_private};
+pub use crate::time::now_ms;
+use crate::trust::Stage;
+use crate::trust::bearer::{BearerKeys, OpenError, SigningSuccession};
+use crate::trust::signing::{Grant, KeyError};
 
-/// The file of the data directory that holds the admin token.
-pub const ADMIN_TOKEN_FILE: &str = "admin-token";
 /// The subject of the admin token.
 pub const ADMIN_SUBJECT: &str = "admin";
 /// A bearer longer than this is refused unread, in bytes.
@@ -156,68 +151,36 @@ pub trait KnownTokens: Send + Sync + 'static {
     fn token(&self, id: &str) -> Option<Token>;
 }
 
-/// Why authentication could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The admin token's file.
-    #[error("the admin token cannot be read or made")]
-    AdminToken(#[source] SecretError),
-    /// The admin token's file has something else in it.
-    #[error("{path} does not hold an admin token; remove it, and the node makes a new one")]
-    NotAToken {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The signing key's file.
-    #[error("the signing key cannot be read or made")]
-    Key(#[from] KeyError),
-}
-
 /// Checks bearers and signs tokens.
 pub struct Auth {
     data_dir: PathBuf,
     cluster: String,
-    good: RwLock<Arc<Good>>,
+    good: RwLock<Arc<BearerKeys>>,
     known: Box<dyn KnownTokens>,
-}
-
-/// What bearers are checked against.
-struct Good {
-    /// The digests of the admin tokens: two while they are rotated.
-    admins: Vec<Digest>,
-    /// The keys that tokens may be signed with; the first signs.
-    keys: Vec<Keys>,
-}
-
-impl Good {
-    fn is_admin(&self, digest: &Digest) -> bool {
-        // All of them are compared, whichever it is.
-        self.admins.iter().fold(false, |found, admin| found | same(digest, admin))
-    }
-
-    fn verify(&self, bearer: &str) -> Option<String> {
-        self.keys.iter().find_map(|keys| keys.verify(bearer))
-    }
 }
 
 impl Auth {
     /// Reads the admin token and the signing key of a data directory, and makes them when there are none.
     pub fn open(data_dir: &Path, cluster: &str, known: impl KnownTokens) -> Result<Auth, OpenError> {
-        let path = data_dir.join(ADMIN_TOKEN_FILE);
-        let bytes = read_or_create(&path, || Ok(mint_admin()?.into_bytes())).map_err(OpenError::AdminToken)?;
-        let token = std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default();
-        const TOKEN_BYTES_MIN: usize = 32;
-        if token.len() < TOKEN_BYTES_MIN || token.contains(char::is_whitespace) {
-            return Err(OpenError::NotAToken { path });
-        }
-        let keys = Keys::open(&data_dir.join("keys"), cluster)?;
-        let good = Good { admins: vec![Digest::of(token.as_bytes())], keys: vec![keys] };
+        let good = BearerKeys::open(data_dir, cluster)?;
         let (data_dir, cluster) = (data_dir.to_owned(), cluster.to_owned());
         Ok(Auth { data_dir, cluster, good: RwLock::new(Arc::new(good)), known: Box::new(known) })
     }
 
-    fn good(&self) -> Arc<Good> {
+    fn good(&self) -> Arc<BearerKeys> {
         self.good.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes successors of the signing key and of the admin token.
+    pub fn successor(&self) -> Result<SigningSuccession, OpenError> {
+        SigningSuccession::of(&self.data_dir)
+    }
+
+    /// Goes by the successors as far as the rotation has come. Blocks on the disk.
+    pub fn succeed(&self, next: &SigningSuccession, stage: Stage) -> Result<(), OpenError> {
+        let good = next.follow(&self.data_dir, &self.cluster, stage)?;
+        *self.good.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(good);
+        Ok(())
     }
 
     /// Checks the value of an `Authorization` header at the time `now_ms`.
@@ -283,9 +246,15 @@ impl Auth {
     pub fn mint(&self, wanted: Wanted, now_ms: u64) -> Result<(String, IssueToken), KeyError> {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let expires_ms = now_ms.saturating_add(wanted.ttl.as_millis() as u64);
-        let good = self.good();
-        let keys = good.keys.first().ok_or(KeyError::NoKey)?;
-        let token = keys.sign(&id, &wanted, now_ms / 1000, expires_ms / 1000)?;
+        let grant = Grant {
+            id: &id,
+            subject: &wanted.subject,
+            role: wanted.role,
+            workspaces: &wanted.workspaces,
+            issued_s: now_ms / 1000,
+            expires_s: expires_ms / 1000,
+        };
+        let token = self.good().sign(&grant)?;
         let command = IssueToken {
             id,
             hash: Digest::of(token.as_bytes()),
@@ -315,10 +284,6 @@ pub struct Wanted {
     pub actor: String,
 }
 
-fn mint_admin() -> Result<String, SecretError> {
-    Ok(format!("caxton_admin_{}\n", hex::encode(secret::random::<32>()?)))
-}
-
 fn same(a: &Digest, b: &Digest) -> bool {
     a.as_bytes().ct_eq(b.as_bytes()).into()
 }
@@ -328,11 +293,6 @@ fn good(token: &Token, now_ms: u64) -> Result<(), AuthError> {
         return Err(AuthError::Revoked);
     }
     if token.is_good(now_ms) { Ok(()) } else { Err(AuthError::Expired) }
-}
-
-/// The time as the deploy log counts it: milliseconds since 1970.
-pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

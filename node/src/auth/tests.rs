@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use caxton_proto::log::Revoked;
 
 use super::*;
+use crate::trust::ADMIN_TOKEN_FILE;
 
 #[derive(Clone, Default)]
 struct Book(Arc<Mutex<HashMap<String, Token>>>);

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::environment;
+
 /// The file's name in the data directory.
 pub const AUDIT_FILE: &str = "audit.jsonl";
 
@@ -47,7 +49,7 @@ pub fn last(dir: &Path) -> Option<Entry> {
 
 /// Who runs this program.
 pub fn actor() -> String {
-    let name = std::env::var("USER").unwrap_or_default();
+    let name = environment::variable("USER").and_then(|name| name.into_string().ok()).unwrap_or_default();
     let uid = rustix::process::getuid().as_raw();
     if name.is_empty() { format!("local:{uid}") } else { format!("local:{name}({uid})") }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use caxton_proto::Digest;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
-use crate::auth::{SecretError, random, read_or_create};
+use crate::files::{FileError, random, read_or_create};
 
 /// What a recovery key's file begins with; the number is the version.
 const PREFIX: &str = "caxton-recovery-key-1 ";
@@ -25,19 +25,14 @@ impl std::fmt::Debug for RecoveryKey {
 /// Why a recovery key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// Its file.
     #[error("the file of the recovery key cannot be read or made")]
-    File(#[from] SecretError),
+    File(#[from] FileError),
     /// The file holds something else.
     #[error("{} holds no recovery key", .path.display())]
-    NotAKey {
-        /// The file.
-        path: PathBuf,
-    },
+    NotAKey { path: PathBuf },
     /// The archive was sealed with another key.
     #[error("the archive's keys were sealed with the recovery key {wanted}, and this one is {given}")]
     Another {
-        /// The archive's.
         wanted: String,
         /// The one that was given.
         given: String,
@@ -60,7 +55,7 @@ impl RecoveryKey {
     /// The key in a file.
     pub fn read(path: &Path) -> Result<RecoveryKey, KeyError> {
         let missing = || {
-            Err(SecretError::Io {
+            Err(FileError::Io {
                 path: path.to_owned(),
                 what: "is not there",
                 source: std::io::ErrorKind::NotFound.into(),

@@ -46,7 +46,6 @@ pub struct Header {
     pub format: u32,
     /// The version of the program that wrote it.
     pub version: String,
-    /// The cluster.
     pub cluster: String,
     /// The node that wrote it.
     pub node: String,
@@ -61,7 +60,6 @@ pub struct Header {
 /// A group of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupHeader {
-    /// Its number.
     pub group: u32,
     /// The index of its last command.
     pub commands: u64,

@@ -12,23 +12,18 @@ use caxton_raft::{ArchiveError, ClaimError, GroupState, IdentityError, NodeIdent
 use uuid::Uuid;
 
 use super::audit::{self, Entry};
-use crate::auth::now_ms;
-use crate::conversations::rfc3339;
 use crate::peers::book::BOOK_FILE;
+use crate::time::{now_ms, rfc3339};
 
 /// Why nothing was recovered.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
     /// No node was ever there.
     #[error("{} is not the data directory of a node", .dir.display())]
-    NoNode {
-        /// The folder.
-        dir: PathBuf,
-    },
+    NoNode { dir: PathBuf },
     /// The node's identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The log.
     #[error(transparent)]
     Log(#[from] ArchiveError),
     /// The log is not the node's.
@@ -40,12 +35,9 @@ pub enum RecoverError {
         /// The data directory.
         dir: PathBuf,
     },
-    /// A file.
     #[error("{} cannot be written", .path.display())]
     File {
-        /// The file.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: std::io::Error,
     },
@@ -76,7 +68,6 @@ impl Remains {
         self.beginning.groups()
     }
 
-    /// Begins again.
     pub async fn recover(self) -> Result<NodeIdentity, RecoverError> {
         let Remains { dir, before, beginning } = self;
         let (node, cluster, time_ms, actor) = (mint_node(), Uuid::new_v4(), now_ms(), audit::actor());

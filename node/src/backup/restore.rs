@@ -17,9 +17,9 @@ use super::audit::{self, Entry};
 use super::key::{KeyError, RecoveryKey};
 use super::verify::{Part, Verified, VerifyError, verify};
 use crate::artifacts::{Artifacts, PutError, Space};
-use crate::auth::{SecretError, now_ms, private_dir, write_private};
-use crate::cluster::keys;
-use crate::conversations::rfc3339;
+use crate::files::{FileError, private_dir, write_private};
+use crate::time::{now_ms, rfc3339};
+use crate::trust::key_files;
 
 /// How much content is written at once, in bytes.
 const WRITE_BYTES: usize = 8 << 20;
@@ -27,7 +27,6 @@ const WRITE_BYTES: usize = 8 << 20;
 /// Why nothing was restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The archive.
     #[error(transparent)]
     Archive(#[from] VerifyError),
     /// The recovery key.
@@ -35,16 +34,11 @@ pub enum RestoreError {
     Key(#[from] KeyError),
     /// There is something already.
     #[error("{} is not empty", .dir.display())]
-    NotEmpty {
-        /// The folder.
-        dir: PathBuf,
-    },
+    NotEmpty { dir: PathBuf },
     /// A folder or a file of it.
     #[error("{} cannot be used", .dir.display())]
     Folder {
-        /// The folder.
         dir: PathBuf,
-        /// Why not.
         #[source]
         source: io::Error,
     },
@@ -53,14 +47,10 @@ pub enum RestoreError {
     Read(#[source] io::Error),
     /// The keys that are in it.
     #[error("the archive does not have the key file {file}")]
-    KeyMissing {
-        /// Which.
-        file: &'static str,
-    },
+    KeyMissing { file: &'static str },
     /// A file with a key.
     #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// The log.
+    Secret(#[from] FileError),
     #[error(transparent)]
     Log(#[from] ArchiveError),
     /// The log's mark.
@@ -69,7 +59,6 @@ pub enum RestoreError {
     /// The content's store.
     #[error(transparent)]
     Artifacts(#[from] crate::artifacts::OpenError),
-    /// Content.
     #[error("content cannot be written")]
     Put(#[from] PutError),
     /// The node's identity.
@@ -118,17 +107,17 @@ pub async fn restore(path: &Path, key_file: &Path, dir: &Path) -> Result<Restore
         return Err(KeyError::Another { wanted: archive.header.key, given: key.id() }.into());
     }
     let keys = key.open(&archive.header_bytes, &archive.sealed)?;
-    for file in keys::FILES {
+    for file in key_files::FILES {
         if !keys.contains_key(file) {
             return Err(RestoreError::KeyMissing { file });
         }
     }
     free(dir)?;
     let staging = Staging::beside(dir)?;
-    for file in keys::FILES {
+    for file in key_files::FILES {
         write_private(&staging.0.join(file), keys.get(file).map(Vec::as_slice).unwrap_or_default())?;
     }
-    for (file, bytes) in keys.iter().filter(|(file, _)| keys::LATER_FILES.contains(&file.as_str())) {
+    for (file, bytes) in keys.iter().filter(|(file, _)| key_files::LATER_FILES.contains(&file.as_str())) {
         write_private(&staging.0.join(file), bytes)?;
     }
     let identity = fill(path, &staging.0, &archive).await?;

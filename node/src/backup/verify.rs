@@ -13,7 +13,7 @@ use caxton_raft::{GroupId, deploy_log};
 use sha2::{Digest as _, Sha256};
 
 use super::{FORMAT, GroupHeader, HEADER_FILE, Header, KEYS_FILE, SUMS_FILE, WHOLE, group_file};
-use crate::tasks::chain;
+use crate::errors::chain;
 
 /// The longest header or file of keys that is believed, in bytes.
 const SMALL_BYTES_MAX: u64 = 1 << 20;
@@ -30,30 +30,19 @@ pub enum VerifyError {
     /// It cannot be read.
     #[error("{} cannot be read", .path.display())]
     Read {
-        /// The archive.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: io::Error,
     },
     /// It is none.
     #[error("{} is not a backup of Caxton's", .path.display())]
-    NotABackup {
-        /// The file.
-        path: PathBuf,
-    },
+    NotABackup { path: PathBuf },
     /// A newer program wrote it.
     #[error("{} has version {found} of the format, and this program reads {FORMAT}", .path.display())]
-    Version {
-        /// The archive.
-        path: PathBuf,
-        /// Its version.
-        found: u32,
-    },
+    Version { path: PathBuf, found: u32 },
     /// It ends too early.
     #[error("{} is cut off: {what}", .path.display())]
     Cut {
-        /// The archive.
         path: PathBuf,
         /// What is missing.
         what: String,
@@ -61,9 +50,7 @@ pub enum VerifyError {
     /// A part of it is not what was written.
     #[error("{} is damaged: {part} {what}", .path.display())]
     Damaged {
-        /// The archive.
         path: PathBuf,
-        /// Which part.
         part: String,
         /// What is wrong with it.
         what: String,

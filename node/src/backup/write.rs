@@ -17,11 +17,13 @@ use tracing::{info, warn};
 use super::key::{KeyError, RecoveryKey};
 use super::{FORMAT, GroupHeader, HEADER_FILE, Header, KEYS_FILE, SUMS_FILE, WHOLE, group_file};
 use crate::artifacts::{Artifacts, GetError, Held};
-use crate::auth::{SecretError, now_ms};
-use crate::cluster::{Cluster, keys};
-use crate::conversations::rfc3339;
+use crate::cluster::Cluster;
+use crate::errors::chain;
+use crate::files::FileError;
 use crate::replicas::{EnsureError, Replicas};
-use crate::tasks::chain;
+use crate::tasks::Jobs;
+use crate::time::{now_ms, rfc3339};
+use crate::trust::key_files;
 
 /// How much is gathered before it is sent, in bytes.
 const PIECE_BYTES: usize = 256 << 10;
@@ -34,9 +36,7 @@ pub enum BackupError {
     /// What was acknowledged is not known.
     #[error("group {group} cannot be read")]
     Read {
-        /// The group.
         group: u32,
-        /// Why not.
         #[source]
         source: ReadError,
     },
@@ -46,19 +46,16 @@ pub enum BackupError {
     /// Content of a revision that is kept is not on this node and could not be fetched.
     #[error("content of workspace `{workspace}` is missing")]
     Content {
-        /// The workspace.
         workspace: WorkspaceId,
-        /// Why.
         #[source]
         source: EnsureError,
     },
     /// The cluster's keys.
     #[error("the cluster's keys cannot be read")]
-    Keys(#[source] SecretError),
+    Keys(#[source] FileError),
     /// The recovery key.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The header.
     #[error("the header cannot be written")]
     Header(#[source] serde_json::Error),
 }
@@ -76,11 +73,9 @@ enum Broken {
 pub struct Source {
     /// The data directory.
     pub dir: PathBuf,
-    /// The cluster.
     pub cluster: Cluster,
     /// The deploy log.
     pub log: DeployLog,
-    /// The content.
     pub artifacts: Artifacts,
     /// Brings content here that only others have.
     pub replicas: Replicas,
@@ -117,10 +112,10 @@ impl Source {
             groups: groups.iter().map(|it| GroupHeader { group: it.group.0, commands: it.commands }).collect(),
         };
         let header = serde_json::to_vec_pretty(&header).map_err(BackupError::Header)?;
-        let sealed = key.seal(&header, &keys::collect_for_backup(&self.dir).map_err(BackupError::Keys)?)?;
+        let sealed = key.seal(&header, &key_files::collect_for_backup(&self.dir).map_err(BackupError::Keys)?)?;
         let (pieces, read) = mpsc::channel(PIECES_MAX);
         let whole = Whole { header, groups, sealed, artifacts: self.artifacts, held };
-        tokio::task::spawn_blocking(move || {
+        Jobs::default().spawn_blocking("backup", move || {
             let failed = pieces.clone();
             match whole.write(Pieces { waiting: BytesMut::new(), pieces }) {
                 Ok(bytes) => info!(target: "caxton::audit", bytes, "a backup was written"),

@@ -13,11 +13,8 @@ use super::vectors::{Packed, Rows, Vectors};
 /// One capability of one agent, as its file describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// Whose.
     pub agent: AgentName,
-    /// Which.
     pub capability: CapabilityName,
-    /// Its version.
     pub version: Version,
     /// What it is, in a sentence; may be empty.
     pub description: String,

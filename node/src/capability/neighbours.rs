@@ -15,9 +15,7 @@ const RIDGE: f32 = 0.3;
 
 /// A phrase and the offer that it belongs to.
 pub struct Neighbour<'i> {
-    /// Its offer.
     pub offer: usize,
-    /// Its vector.
     pub phrase: &'i Packed,
     /// Its similarity to the message.
     pub similarity: f32,

@@ -88,11 +88,8 @@ pub enum Fit {
 /// An agent that may be meant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
-    /// Whose capability.
     pub agent: AgentName,
-    /// Which.
     pub capability: CapabilityName,
-    /// Its version.
     pub version: Version,
     /// Between 0 and 1, or slightly below 0 for opposites.
     pub score: f32,

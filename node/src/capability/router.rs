@@ -19,6 +19,8 @@ use super::load::Load;
 use super::rank::{Candidate, Ranking, Requirements};
 use super::vectors::Vectors;
 use crate::catalog::{Catalog, Catalogs};
+use crate::tasks::{self, Jobs};
+use crate::text::head;
 
 /// More of a message is not read: far more than the tokens that count.
 const MESSAGE_BYTES_MAX: usize = 4_096;
@@ -55,10 +57,7 @@ pub enum RouteError {
     Empty,
     /// The first index takes long: there are thousands of phrases to read.
     #[error("the capabilities of workspace `{workspace}` are still being prepared")]
-    Preparing {
-        /// Which.
-        workspace: WorkspaceId,
-    },
+    Preparing { workspace: WorkspaceId },
     /// A thread ended without an answer.
     #[error("routing stopped before it had an answer")]
     Stopped,
@@ -100,6 +99,7 @@ struct Shared {
     slots: Mutex<HashMap<WorkspaceId, Slot>>,
     /// Threads that may compute at once.
     cores: Semaphore,
+    jobs: Jobs,
 }
 
 #[derive(Default)]
@@ -150,6 +150,7 @@ impl Router {
             load: Load::default(),
             slots: Mutex::default(),
             cores: Semaphore::new(cores),
+            jobs: Jobs::default(),
         }))
     }
 
@@ -176,7 +177,7 @@ impl Router {
                 }
             }
             let vectors = self.0.vectors.clone();
-            match tokio::task::spawn_blocking(move || vectors.save()).await {
+            match tasks::blocking(move || vectors.save()).await {
                 Ok(Ok(())) | Err(_) => {}
                 Ok(Err(error)) => {
                     warn!(%error, "the phrases' vectors were not written down; a restart embeds them anew")
@@ -187,7 +188,7 @@ impl Router {
 
     /// Ranks the catalog's agents for a message.
     pub async fn route(&self, catalog: &Arc<Catalog>, text: &str, wanted: &Requirements) -> Result<Routed, RouteError> {
-        let text = start(text.trim(), MESSAGE_BYTES_MAX);
+        let text = head(text.trim(), MESSAGE_BYTES_MAX);
         if text.is_empty() {
             return Err(RouteError::Empty);
         }
@@ -203,7 +204,7 @@ impl Router {
         let _core = self.0.cores.acquire().await.map_err(|_| RouteError::Stopped)?;
         let (used, text, wanted) = (ready.clone(), text.to_owned(), wanted.clone());
         let model = self.0.vectors.model().clone();
-        let ranking = tokio::task::spawn_blocking(move || {
+        let ranking = tasks::blocking(move || {
             let meaning = model.embed_start(&text, MESSAGE_TOKENS_MAX);
             Arc::new(used.index.rank(&meaning, &text, &wanted))
         });
@@ -222,7 +223,7 @@ impl Router {
         };
         // A task of its own goes on when this message stops waiting.
         let (router, wanted) = (self.clone(), catalog.clone());
-        let build = tokio::spawn(async move { router.prepared(&wanted).await });
+        let build = self.0.jobs.spawn("prepare-capabilities", async move { router.prepared(&wanted).await });
         match tokio::time::timeout(wait, build).await {
             Ok(Ok(ready)) => ready,
             Ok(Err(_)) => Err(RouteError::Stopped),
@@ -290,11 +291,6 @@ fn build(catalog: &Catalog, vectors: &Vectors) -> Index {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The start of a text, in whole characters.
-fn start(text: &str, bytes_max: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes_max)]
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::cli::output::{ColorWhen, Output};
 use crate::cli::workspace::Workspace;
 use crate::cli::{CliError, Exit};
 use crate::client::{self, Client, Token};
+use crate::config::environment;
 
 /// Where a node listens unless told otherwise.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7411";
@@ -74,7 +75,7 @@ impl Context {
                 .help("change to a directory that exists")
                 .source(error)
         })?;
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let set = environment::variable;
         let default_data_dir = match (set("XDG_DATA_HOME"), set("HOME")) {
             (Some(data), _) => Some(PathBuf::from(data).join("caxton")),
             (None, Some(home)) => Some(PathBuf::from(home).join(".local/share/caxton")),

@@ -11,7 +11,7 @@ use crate::cli::live::{self, Remote};
 use crate::cli::output::{BOLD, DIM, GOOD, paint};
 use crate::cli::steps::{self, Show};
 use crate::cli::{CliError, Context, deploy};
-use crate::config::{Draft, Home};
+use crate::config::{Draft, Home, environment};
 use crate::node::Node;
 
 /// The example workspace.
@@ -108,7 +108,7 @@ fn show(context: &Context, folder: &Path, began: Instant) -> Result<(), CliError
     for (variable, provider, model) in
         [("OPENAI_API_KEY", "openai", "gpt-4.1-mini"), ("ANTHROPIC_API_KEY", "anthropic", "claude-sonnet-4-5")]
     {
-        if std::env::var_os(variable).is_some_and(|key| !key.is_empty()) {
+        if environment::variable(variable).is_some() {
             out.line(format_args!(
                 "  caxton demo --provider {provider} --model {model}    {variable} is set: a real model"
             ))?;

@@ -16,8 +16,9 @@ use crate::cli::upload::{self, Sent};
 use crate::cli::workspace::Workspace;
 use crate::cli::workspace::scan::Scan;
 use crate::cli::workspace::state::{self, State};
-use crate::cli::{CliError, Context, diagnostics, text};
+use crate::cli::{CliError, Context, check, diagnostics, text};
 use crate::client::{ClientError, Retry};
+use crate::tasks;
 
 /// The longest message, in bytes.
 const MESSAGE_BYTES_MAX: usize = 4096;
@@ -127,11 +128,11 @@ impl Deploy<'_> {
     /// Everything that can be found out at once.
     async fn look(&self) -> Result<Found, CliError> {
         let (workspace, id) = (self.workspace.clone(), self.remote.id.clone());
-        let scan = tokio::task::spawn_blocking(move || {
+        let scan = tasks::blocking(move || {
             let scan = workspace.scan()?;
             let base = State::load(&workspace, &id).and_then(|state| state.base);
             let before = base.and_then(|base| state::load_tree(&workspace, base.root));
-            let checked = diagnostics::check(&workspace, &scan.tree, before.as_ref())?;
+            let checked = check::check(&workspace, &scan.tree, before.as_ref())?;
             let outside = checked.tools.iter().filter(|(_, tool)| !tool.manifest.kind.is_sandboxed());
             let outside = outside.map(|(name, _)| name.to_string()).collect();
             Ok::<_, CliError>((scan, checked.warnings, outside))

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::api::{Author, Git};
+use crate::config::environment;
 
 /// A repository that takes longer than this to look at is not looked at.
 const GIT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -94,7 +95,7 @@ async fn run(root: &Path, args: &[&str]) -> Option<String> {
 }
 
 fn variable(name: &str) -> String {
-    std::env::var(name).unwrap_or_default()
+    environment::variable(name).and_then(|value| value.into_string().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

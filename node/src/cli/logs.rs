@@ -49,7 +49,7 @@ fn since(text: &str) -> Result<Timestamp, String> {
     }
     let ago = Duration::read(&Raw::Text(text.to_owned())).map_err(|wrong| format!("it {wrong}, or a time"))?;
     let ago = SignedDuration::try_from(ago).map_err(|_| "it is too long ago".to_owned())?;
-    Timestamp::now().checked_sub(ago).map_err(|_| "it is too long ago".to_owned())
+    crate::time::now().checked_sub(ago).map_err(|_| "it is too long ago".to_owned())
 }
 
 /// Prints the lines.

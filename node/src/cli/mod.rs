@@ -13,6 +13,8 @@ pub mod workspace;
 
 pub mod diagnostics;
 
+pub mod check;
+
 pub mod git;
 
 pub mod live;
@@ -204,7 +206,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(wrong) => return usage(&wrong),
     };
-    let out = Output::new(&global);
+    let out = Output::new(global.json, global.color);
     let result = Context::new(global, out.clone()).and_then(|context| command.run(&context));
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,7 +10,7 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use crate::cli::{CliError, Global};
+use crate::cli::CliError;
 
 /// New things, and success.
 pub const GOOD: Style = AnsiColor::Green.on_default();
@@ -66,14 +66,14 @@ impl<T: Display> Display for Painted<T> {
 
 impl Output {
     /// As the flags say.
-    pub fn new(global: &Global) -> Output {
-        let color = match global.color {
+    pub fn new(json: bool, color: ColorWhen) -> Output {
+        let color = match color {
             ColorWhen::Auto => anstream::ColorChoice::Auto,
             ColorWhen::Always => anstream::ColorChoice::Always,
             ColorWhen::Never => anstream::ColorChoice::Never,
         };
         color.write_global();
-        Output { json: global.json, color }
+        Output { json, color }
     }
 
     /// The caller wants one JSON document.

@@ -9,8 +9,9 @@ use tracing::{info, warn};
 
 use crate::cli::output::{BOLD, DIM, GOOD, paint};
 use crate::cli::{CliError, Context};
-use crate::config::{self, Config, Draft, Home, Problems};
+use crate::config::{self, Config, Draft, Home, Problems, environment};
 use crate::node::{Node, StartError};
+use crate::tasks::{self, Jobs};
 use crate::telemetry::{Telemetry, TelemetryError};
 
 /// The exit code after a second signal: what a shell gives a program that was interrupted.
@@ -115,8 +116,7 @@ fn settings(args: Args, context: &Context) -> Result<Config, CliError> {
     if let Some(file) = &args.config {
         draft.file(file);
     }
-    let text = |value: std::ffi::OsString| value.into_string().ok();
-    draft.environment(std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))));
+    draft.environment(environment::variables());
     if let Some(dir) = &context.global.data_dir {
         draft.flag("--data-dir", "data.dir", dir.display().to_string());
     }
@@ -168,14 +168,14 @@ async fn serve(config: Config, context: &Context) -> Result<(), CliError> {
         }
         failed = node.failed() => Some(failed),
     };
-    tokio::spawn(async move {
+    Jobs::default().spawn("second-signal", async move {
         either(&mut terminate, &mut interrupt).await;
         warn!("a second signal: the node ends at once");
         std::process::exit(INTERRUPTED);
     });
     node.stop().await;
     // Exporting blocks, and must not hold a thread that others wait for.
-    _ = tokio::task::spawn_blocking(move || telemetry.stop()).await;
+    _ = tasks::blocking(move || telemetry.stop()).await;
     match failed {
         None => Ok(()),
         Some(failed) => Err(CliError::new("node_failed", "the node stopped, because a part of it failed")

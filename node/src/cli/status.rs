@@ -13,6 +13,7 @@ use crate::cli::workspace::Workspace;
 use crate::cli::workspace::scan::Scan;
 use crate::cli::workspace::state::{self, State};
 use crate::cli::{CliError, Context, Exit, cluster, text};
+use crate::tasks;
 
 /// Arguments of `caxton status`.
 #[derive(Debug, clap::Args)]
@@ -42,7 +43,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let remote = Remote { client: &client, id: &id };
     let scanned = workspace.clone();
     let looked = context.block_on(async {
-        let scan = tokio::task::spawn_blocking(move || scanned.scan());
+        let scan = tasks::blocking(move || scanned.scan());
         let (scan, status) = tokio::join!(scan, remote.status());
         let scan = scan.map_err(|error| CliError::new("internal", "reading the workspace failed").source(error))??;
         Ok((scan, status.map_err(CliError::from)))

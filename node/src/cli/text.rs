@@ -93,7 +93,7 @@ pub fn time(rfc3339: &str) -> String {
 /// `3 minutes ago`.
 pub fn age(rfc3339: &str) -> String {
     let Ok(time) = rfc3339.parse::<jiff::Timestamp>() else { return one_line(rfc3339) };
-    let seconds = jiff::Timestamp::now().as_second() - time.as_second();
+    let seconds = crate::time::now().as_second() - time.as_second();
     let (amount, unit) = match seconds {
         ..5 => return "just now".to_owned(),
         5..60 => (seconds, "second"),

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cli::diagnostics;
 use crate::cli::output::{DIM, GOOD, count, paint};
 use crate::cli::workspace::Workspace;
-use crate::cli::{CliError, Context};
+use crate::cli::{CliError, Context, check};
 
 /// Arguments of `caxton validate`.
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let from = args.dir.map_or_else(|| context.cwd.clone(), |dir| context.cwd.join(dir));
     let workspace = Workspace::find(&from)?;
     let scan = workspace.scan()?;
-    let checked = diagnostics::check(&workspace, &scan.tree, None)?;
+    let checked = check::check(&workspace, &scan.tree, None)?;
     if args.strict && !checked.warnings.is_empty() {
         return Err(diagnostics::failure(checked.warnings).help("put them right, or leave --strict out"));
     }

@@ -7,8 +7,8 @@ use caxton_proto::{Format, NodeId};
 use caxton_raft::deploy_log::DeployLog;
 use tracing::{debug, info};
 
-use crate::auth::now_ms;
-use crate::tasks::chain;
+use crate::errors::chain;
+use crate::time::now_ms;
 
 /// In which term this node last said of itself what there is to say.
 ///

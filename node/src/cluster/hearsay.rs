@@ -1,28 +1,24 @@
-//! Gossip: this node says where it is, what it leads and how busy it is, and hears the same of the others. Hints: they
-//! say where to look first, and nothing is decided by them.
+//! Gossip: this node says where it is, which process it is and how busy it is, and hears the same of the others. Hints: they
+//! say where to look first, and nothing is decided by them. What else is to be known of a node, the deploy log says.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use caxton_gossip::{Fact, Generation, GenerationError, Gossip, JoinError, Keys, Members, Rekeyer, Settings};
 use caxton_proto::NodeId;
-use caxton_raft::{Group, GroupId, Role};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::keys;
-use crate::auth::{SecretError, now_ms};
-use crate::catalog::Catalogs;
-use crate::peers::{Peers, VERSION};
+use crate::files::FileError;
+use crate::peers::Peers;
+use crate::time::now_ms;
+use crate::trust::key_files;
 
 /// The file with the generation of the last start.
 const GENERATION_FILE: &str = "gossip-generation";
 /// How often the load is said anew.
 const LOAD_EVERY: Duration = Duration::from_secs(1);
-/// Catalogs that are spoken of; a node with more says nothing of the others.
-const CATALOGS_MAX: usize = 500;
 /// A change of the load below this is not worth a word.
 const LOAD_CHANGE_MIN: f64 = 0.05;
 
@@ -31,7 +27,7 @@ const LOAD_CHANGE_MIN: f64 = 0.05;
 pub enum HearsayError {
     /// The key.
     #[error(transparent)]
-    Key(#[from] SecretError),
+    Key(#[from] FileError),
     /// The generation.
     #[error(transparent)]
     Generation(#[from] GenerationError),
@@ -50,8 +46,6 @@ pub struct Manner<'a> {
     pub advertise: SocketAddr,
     /// Where peers reach it, which the others are told.
     pub peer_address: &'a str,
-    /// Where clients reach it, which the others are told.
-    pub client_url: &'a str,
     /// Time between two rounds.
     pub interval: Duration,
     /// Time after which a silent node is forgotten.
@@ -71,7 +65,7 @@ impl Hearsay {
             node: peers.credentials().node(),
             generation: Generation::next(&manner.dir.join(GENERATION_FILE), now_ms())?,
             cluster: peers.credentials().cluster().to_string(),
-            keys: Keys { seal: keys::gossip(manner.dir)?, also_open: Vec::new() },
+            keys: Keys { seal: key_files::gossip(manner.dir)?, also_open: Vec::new() },
             listen: manner.listen,
             advertise: manner.advertise,
             seeds: peers.book().all().into_values().filter(|address| address != manner.peer_address).collect(),
@@ -80,8 +74,6 @@ impl Hearsay {
         };
         let facts = [
             (Fact::PeerAddress, manner.peer_address.to_owned()),
-            (Fact::ClientAddress, manner.client_url.to_owned()),
-            (Fact::Version, VERSION.to_owned()),
             (Fact::Life, format!("{:x}", peers.lives().own().life().unwrap_or_default())),
         ];
         Ok(Hearsay { gossip: Gossip::join_among(settings, &facts, peers.lives().counts()).await?, peers })
@@ -97,33 +89,12 @@ impl Hearsay {
         self.gossip.members()
     }
 
-    /// Says what this node leads and how busy it is, and notes where the others are; says goodbye when it is stopped.
-    pub async fn run(
-        self,
-        groups: Vec<(GroupId, Group)>,
-        catalogs: &Catalogs,
-        load: impl Fn() -> f64 + Send,
-        stop: CancellationToken,
-    ) {
-        let mut serving = BTreeMap::new();
+    /// Says how busy this node is, and notes where the others are; says goodbye when it is stopped.
+    pub async fn run(self, load: impl Fn() -> f64 + Send, stop: CancellationToken) {
         let mut members = self.gossip.members();
         let mut said = None;
         let mut ticks = tokio::time::interval(LOAD_EVERY);
-        let mut leading = vec![None; groups.len()];
         loop {
-            for ((id, group), leading) in groups.iter().zip(&mut leading) {
-                let status = group.status().borrow().clone();
-                let leads = (status.role == Role::Leader).then_some(status.term);
-                if leads != *leading {
-                    *leading = leads;
-                    let fact = Fact::Leads(id.0);
-                    match leads {
-                        Some(term) => self.gossip.announce(&fact, &term.to_string()).await,
-                        None => self.gossip.withdraw(&fact).await,
-                    }
-                }
-            }
-            self.say_catalogs(catalogs, &mut serving).await;
             let now = load();
             if said.is_none_or(|said: f64| (said - now).abs() >= LOAD_CHANGE_MIN) {
                 said = Some(now);
@@ -137,20 +108,6 @@ impl Hearsay {
             self.note(&members.borrow_and_update());
         }
         self.gossip.leave().await;
-    }
-
-    /// Says which catalogs this node serves: two nodes with the same one have the same capabilities.
-    async fn say_catalogs(&self, catalogs: &Catalogs, said: &mut BTreeMap<String, String>) {
-        let all = catalogs.all();
-        let now = all.iter().take(CATALOGS_MAX).map(|it| (it.workspace.to_string(), it.tree.root().to_string()));
-        let now: BTreeMap<String, String> = now.collect();
-        for gone in said.keys().filter(|workspace| !now.contains_key(*workspace)) {
-            self.gossip.withdraw(&Fact::Catalog(gone.clone())).await;
-        }
-        for (workspace, root) in now.iter().filter(|(workspace, root)| said.get(*workspace) != Some(*root)) {
-            self.gossip.announce(&Fact::Catalog(workspace.clone()), root).await;
-        }
-        *said = now;
     }
 
     /// A node that is heard of somewhere else than the book says, or again, is tried there at once.

@@ -9,23 +9,25 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use caxton_proto::peer::pb::{Facts, JoinReply, JoinRequest};
+use caxton_proto::refusal::Refusal;
 use caxton_proto::{Format, NodeId};
 use caxton_raft::{IdentityError, NodeIdentity, adopt_identity, identity, known_identity, mint_node};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::keys::{self, KeysError};
-use super::secret::{SecretFileError, SharedSecret};
-use super::ticket::{InvalidTicket, Ticket};
-use crate::auth::{SecretError, read_or_create, write_private};
 use crate::config::Cluster;
+use crate::errors::chain;
+use crate::files::{FileError, read_or_create, write_private};
 use crate::peers::book::Book;
-use crate::peers::credentials::CertificateRefused;
-use crate::peers::{DialError, VERSION, dial_stranger, is_refusal};
+use crate::peers::refusal::{self, is_refusal};
+use crate::peers::{DialError, VERSION, dial_stranger};
 use crate::shard::placement;
-use crate::tasks::chain;
-use crate::tls::succession::born;
-use crate::tls::{CA_FILE, CA_KEY_FILE};
+use crate::trust::authority::{CA_FILE, CA_KEY_FILE};
+use crate::trust::credentials::CertificateRefused;
+use crate::trust::join_token::{InvalidJoinToken, JoinToken};
+use crate::trust::key_files::{self, KeysError};
+use crate::trust::shared_secret::{SecretFileError, SharedSecret};
+use crate::trust::succession::born;
 
 /// The file with the id of a node that is on its way into a cluster.
 const PENDING_FILE: &str = "joining";
@@ -57,14 +59,14 @@ pub enum EnterError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        why: InvalidTicket,
+        why: InvalidJoinToken,
     },
     /// The cluster's secret.
     #[error(transparent)]
     Secret(#[from] SecretFileError),
     /// A file of this node.
     #[error("a file of the data directory cannot be written")]
-    File(#[from] SecretError),
+    File(#[from] FileError),
     /// The data directory has an authority that the secret does not make.
     #[error("the authority in {} was not made from the cluster's secret", .dir.display())]
     OtherAuthority {
@@ -155,10 +157,13 @@ pub enum Wants {
 
 impl Wants {
     fn of(status: &tonic::Status, pass: &Pass) -> Wants {
-        match status.code() {
-            tonic::Code::FailedPrecondition => Wants::Version,
-            tonic::Code::PermissionDenied | tonic::Code::Unauthenticated if pass.token.is_empty() => Wants::Secret,
-            tonic::Code::PermissionDenied | tonic::Code::Unauthenticated => Wants::Token,
+        let credential = if pass.token.is_empty() { Wants::Secret } else { Wants::Token };
+        match (refusal::heard(status), status.code()) {
+            (Some(Refusal::Version), _) => Wants::Version,
+            (Some(Refusal::Credential), _) => credential,
+            // A build that gives no code, or one that this build does not know.
+            (_, tonic::Code::FailedPrecondition) => Wants::Version,
+            (_, tonic::Code::PermissionDenied | tonic::Code::Unauthenticated) => credential,
             _ => Wants::Said,
         }
     }
@@ -249,8 +254,8 @@ impl Pass {
         let path = config.token_file.clone();
         let text = std::fs::read_to_string(&path);
         let text = text.map_err(|source| EnterError::TokenFile { path: path.clone(), source })?;
-        let ticket: Ticket = text.parse().map_err(|why| EnterError::Token { path, why })?;
-        Ok(Pass { token: ticket.id.clone(), secret: ticket.secret().to_vec(), pin: ticket.pin })
+        let token: JoinToken = text.parse().map_err(|why| EnterError::Token { path, why })?;
+        Ok(Pass { token: token.id.clone(), secret: token.secret().to_vec(), pin: token.pin })
     }
 }
 
@@ -297,7 +302,7 @@ impl Joining<'_> {
             Some(id) => Ok(NodeId(id)),
             None => {
                 let what = "does not hold a node's id; empty the data directory to start over";
-                Err(SecretError::Io { path, what, source: std::io::ErrorKind::InvalidData.into() }.into())
+                Err(FileError::Io { path, what, source: std::io::ErrorKind::InvalidData.into() }.into())
             }
         }
     }
@@ -351,7 +356,7 @@ impl Joining<'_> {
             EnterError::Answer { address, source }
         };
         let cluster = reply.cluster.parse().map_err(|error: uuid::Error| unusable(error.into()))?;
-        keys::adopt(self.dir, &reply.keys).map_err(|error: KeysError| unusable(error.into()))?;
+        key_files::adopt(self.dir, &reply.keys).map_err(|error: KeysError| unusable(error.into()))?;
         let members = reply.members.iter().map(|facts| (NodeId(facts.node), facts.peer_address.clone()));
         Book::open(self.dir).replace(members.collect());
         debug_assert!(self.dir.join("tls").join(CA_FILE).exists());
@@ -373,7 +378,10 @@ enum Asked {
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
+    use crate::peers::refusal::refuse;
 
     #[test]
     fn who_is_refused_hears_what_to_change() {
@@ -381,6 +389,13 @@ mod tests {
             |token: &str| Pass { token: token.to_owned(), secret: Vec::new(), pin: caxton_proto::Digest::of(b"") };
         let (by_token, by_secret) = (pass("0123"), pass(""));
         for (status, pass, expected) in [
+            (refuse(Code::PermissionDenied, Refusal::Credential, "no"), &by_token, Some("cluster token create")),
+            (
+                refuse(Code::PermissionDenied, Refusal::Credential, "no"),
+                &by_secret,
+                Some("the secret that the cluster"),
+            ),
+            (refuse(Code::PermissionDenied, Refusal::Version, "no"), &by_token, Some("install a version")),
             (tonic::Status::permission_denied("it has expired"), &by_token, Some("cluster token create")),
             (tonic::Status::permission_denied("another secret"), &by_secret, Some("the secret that the cluster")),
             (tonic::Status::failed_precondition("version 9.0.0"), &by_token, Some("install a version")),

@@ -19,14 +19,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::keys;
-use crate::auth::succession::{SigningSuccession, Stage};
-use crate::auth::{self, Auth, SecretError, now_ms, random, write_private};
+use crate::auth::Auth;
+use crate::errors::chain;
+use crate::files::{FileError, random, write_private};
 use crate::peers::Peers;
 use crate::secrets::{KeyError, SecretStore};
-use crate::tasks::chain;
-use crate::tls::TlsError;
-use crate::tls::succession::Succession;
+use crate::tasks;
+use crate::time::now_ms;
+use crate::trust::bearer::{self, SigningSuccession};
+use crate::trust::succession::Succession;
+use crate::trust::{Stage, TlsError, key_files};
 
 /// How often the leader looks whether an overlap is over.
 const TICK: Duration = Duration::from_secs(1);
@@ -84,13 +86,13 @@ pub enum Unusable {
     Damaged(#[from] serde_json::Error),
     /// The gossip key.
     #[error(transparent)]
-    Gossip(#[from] SecretError),
+    Gossip(#[from] FileError),
     /// The authority.
     #[error(transparent)]
     Authority(#[from] TlsError),
     /// The signing key.
     #[error(transparent)]
-    Signing(#[from] auth::OpenError),
+    Signing(#[from] bearer::OpenError),
     /// The data key.
     #[error(transparent)]
     Seal(#[from] KeyError),
@@ -243,10 +245,10 @@ impl Keyring {
         match rotated.kind {
             KeyKind::Gossip => {
                 let new = Key(plain.try_into().map_err(|_| Unusable::Sealed)?);
-                if stage == Stage::Finished && keys::gossip(&parts.dir)? != new {
-                    write_private(&parts.dir.join(keys::GOSSIP_KEY_FILE), &new.0)?;
+                if stage == Stage::Finished && key_files::gossip(&parts.dir)? != new {
+                    write_private(&parts.dir.join(key_files::GOSSIP_KEY_FILE), &new.0)?;
                 }
-                let old = keys::gossip(&parts.dir)?;
+                let old = key_files::gossip(&parts.dir)?;
                 let (seal, also_open) = match stage {
                     Stage::Known => (old, vec![new]),
                     Stage::Everywhere => (new, vec![old]),
@@ -286,7 +288,7 @@ impl Keyring {
             }
             let keyring = self.clone();
             // It has said what was wrong.
-            _ = tokio::task::spawn_blocking(move || keyring.follow()).await;
+            _ = tasks::blocking(move || keyring.follow()).await;
             if status.borrow().role != Role::Leader {
                 continue;
             }

@@ -10,12 +10,6 @@ pub mod reconcile;
 
 pub mod spread;
 
-pub mod ticket;
-
-pub mod secret;
-
-pub mod keys;
-
 pub mod keyring;
 
 pub mod join;
@@ -43,12 +37,12 @@ use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use self::ticket::Ticket;
 use crate::api::cluster::{ClusterGroup, ClusterKey, ClusterLag, ClusterMember, ClusterStatus};
-use crate::auth::{SecretError, now_ms};
-use crate::conversations::rfc3339;
+use crate::errors::chain;
+use crate::files::FileError;
 use crate::peers::Peers;
-use crate::tasks::chain;
+use crate::time::{now_ms, rfc3339};
+use crate::trust::JoinToken;
 
 /// The file that names the log of this node, so that another one, or none, is noticed.
 pub const LOG_MARK_FILE: &str = "raft-id";
@@ -110,7 +104,7 @@ pub enum ClusterError {
     Change(#[from] ChangeError),
     /// No secret could be drawn.
     #[error("a join token cannot be made")]
-    Random(#[from] SecretError),
+    Random(#[from] FileError),
     /// This node takes no peers.
     #[error("this node takes no peers: `cluster.bind` is not set")]
     Closed,
@@ -207,17 +201,17 @@ impl Cluster {
     }
 
     /// Makes a join token.
-    pub async fn issue(&self, ttl: Duration, uses: u32, actor: &str) -> Result<(Ticket, u64), ClusterError> {
+    pub async fn issue(&self, ttl: Duration, uses: u32, actor: &str) -> Result<(JoinToken, u64), ClusterError> {
         if !self.0.open {
             return Err(ClusterError::Closed);
         }
-        let ticket = Ticket::mint(self.0.peers.credentials().pin())?;
+        let token = JoinToken::mint(self.0.peers.credentials().pin())?;
         let time_ms = now_ms();
         let expires_ms = time_ms.saturating_add(ttl.as_millis() as u64);
-        let (id, hash) = (ticket.id.clone(), ticket.hash());
+        let (id, hash) = (token.id.clone(), token.hash());
         let issue = IssueJoinToken { id, hash, uses, expires_ms, time_ms, actor: actor.to_owned() };
         match self.propose(Command::IssueJoinToken(issue)).await? {
-            Outcome::JoinTokenIssued => Ok((ticket, expires_ms)),
+            Outcome::JoinTokenIssued => Ok((token, expires_ms)),
             Outcome::TooManyJoinTokens => Err(ClusterError::TooManyTokens),
             _ => Err(ClusterError::Unexpected),
         }

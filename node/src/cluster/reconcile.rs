@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::policy::{self, Step, View};
-use crate::tasks::chain;
+use crate::errors::chain;
 
 /// How often the membership is looked at when nothing happens: learners catch up without telling.
 const TICK: Duration = Duration::from_millis(200);

@@ -16,23 +16,26 @@ use caxton_proto::peer::pb::{
     AnnounceReply, AnnounceRequest, Blob, Facts, FetchRequest, HelloReply, HelloRequest, HoldReply, HoldRequest,
     JoinReply, JoinRequest, RaftAnswer, RaftCall, RaftReply, RaftRequest, Verdict, VouchReply, VouchRequest,
 };
+use caxton_proto::refusal::Refusal;
 use caxton_proto::{Digest, Format, NodeId, WorkspaceId};
 use caxton_raft::deploy_log::{self, DeployLog};
 use caxton_raft::{AnswerError, Groups, ProposeError};
 use futures::Stream;
 use subtle::ConstantTimeEq;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
-use super::keys;
 use crate::artifacts::Artifacts;
-use crate::auth::now_ms;
+use crate::errors::chain;
 use crate::peers::door::{Caller, NotHeard};
 use crate::peers::lives::Lineage;
-use crate::peers::{Copied, Peers, REMOVED, SKEW_RULE, VERSION, line};
+use crate::peers::refusal::{self, passed_on, refuse};
+use crate::peers::{Copied, Peers, SKEW_RULE, VERSION, line};
 use crate::replicas::{FETCH_BLOBS_MAX, Replicas};
-use crate::tasks::chain;
+use crate::tasks::Jobs;
+use crate::time::now_ms;
+use crate::trust::key_files;
 
 /// How many blobs are read ahead of a peer.
 const FETCH_QUEUE: usize = 16;
@@ -53,6 +56,7 @@ struct Inner {
     credential: Option<[u8; 32]>,
     /// There as soon as the log is open; peers' messages are what it opens with.
     log: OnceLock<DeployLog>,
+    jobs: Jobs,
 }
 
 /// What a service works with.
@@ -75,7 +79,16 @@ impl Service {
     /// A service of these parts.
     pub fn new(parts: Parts) -> Service {
         let Parts { dir, peers, groups, artifacts, replicas, credential } = parts;
-        Service(Arc::new(Inner { dir, peers, groups, artifacts, replicas, credential, log: OnceLock::new() }))
+        Service(Arc::new(Inner {
+            dir,
+            peers,
+            groups,
+            artifacts,
+            replicas,
+            credential,
+            log: OnceLock::new(),
+            jobs: Jobs::default(),
+        }))
     }
 
     /// The log is open.
@@ -108,7 +121,7 @@ impl Service {
     fn belongs(&self, node: NodeId) -> Result<(), Status> {
         let departed = self.0.log.get().is_some_and(|log| log.read(|state| state.cluster().is_departed(node)));
         if departed {
-            return Err(Status::permission_denied(REMOVED));
+            return Err(refusal::removed());
         }
         Ok(())
     }
@@ -144,7 +157,8 @@ impl Service {
             Err(Proposed::Elsewhere(leader)) if !forwarded => {
                 let request = AnnounceRequest { facts: Some(message(&facts)), forwarded: true };
                 let mut client = self.client(leader).await?;
-                client.announce(request).await.map(drop).inspect_err(|status| self.0.peers.hear(status))
+                let announced = client.announce(request).await.map(drop);
+                announced.inspect_err(|status| self.0.peers.hear(status)).map_err(passed_on)
             }
             Err(proposed) => Err(proposed.status()),
         }
@@ -187,9 +201,8 @@ impl Service {
         let credential = if request.token.is_empty() {
             let known = self.0.credential.as_ref().map(|known| known.as_slice().ct_eq(&request.secret));
             if !known.is_some_and(bool::from) {
-                return Err(Status::permission_denied(
-                    "the cluster's secret is another, or it was founded without one",
-                ));
+                let why = "the cluster's secret is another, or it was founded without one";
+                return Err(refuse(Code::PermissionDenied, Refusal::Credential, why));
             }
             Credential::Secret
         } else {
@@ -205,12 +218,13 @@ impl Service {
             }
             Ok(Outcome::JoinRefused(why)) => {
                 warn!(node = %facts.node, address = facts.peer_address, %why, "a node may not join");
-                Err(Status::permission_denied(why.to_string()))
+                Err(refuse(Code::PermissionDenied, Refusal::Credential, why.to_string()))
             }
             Ok(_) => Err(Status::internal("the log answered something else")),
             Err(Proposed::Elsewhere(leader)) if !request.forwarded => {
                 let mut client = self.client(leader).await?;
-                client.join(JoinRequest { forwarded: true, ..request }).await.map(Response::into_inner)
+                let joined = client.join(JoinRequest { forwarded: true, ..request }).await;
+                joined.map(Response::into_inner).inspect_err(|status| self.0.peers.hear(status)).map_err(passed_on)
             }
             Err(proposed) => Err(proposed.status()),
         }
@@ -218,7 +232,7 @@ impl Service {
 
     /// What a node gets that was let in.
     fn welcome(&self) -> Result<JoinReply, Status> {
-        let keys = keys::collect(&self.0.dir);
+        let keys = key_files::collect(&self.0.dir);
         let keys = keys.map_err(|error| Status::internal(format!("the cluster's keys cannot be read: {error}")))?;
         let members = self.log()?.read(|state| state.cluster().members().map(|it| message(&it.facts)).collect());
         let cluster = self.0.peers.credentials().cluster().to_string();
@@ -251,7 +265,8 @@ fn certified<T>(request: &Request<T>) -> Result<NodeId, Status> {
 
 /// What a node hears that calls with a version too far from this one's. It is read where that node runs.
 fn too_far(version: &str) -> Status {
-    Status::failed_precondition(format!("that one runs version {VERSION}, and this one {version}; {SKEW_RULE}"))
+    let why = format!("that one runs version {VERSION}, and this one {version}; {SKEW_RULE}");
+    refuse(Code::FailedPrecondition, Refusal::Version, why)
 }
 
 /// A node's facts as a message.
@@ -372,7 +387,7 @@ impl Peer for Service {
         let digests: Vec<Digest> = digests.iter().map(|digest| digest_of(digest)).collect::<Result<_, _>>()?;
         let artifacts = self.0.artifacts.clone();
         let (blobs, sent) = tokio::sync::mpsc::channel(FETCH_QUEUE);
-        tokio::task::spawn_blocking(move || {
+        self.0.jobs.spawn_blocking("send-blobs", move || {
             for digest in digests {
                 let blob = match artifacts.get(&workspace, &digest) {
                     // Another node may have it, or have it whole.
@@ -423,7 +438,8 @@ impl Peer for Service {
         // Spares the log a command that it would refuse in the end.
         if let (Some(leader), false) = (self.leader(log), request.forwarded) {
             let mut client = self.client(leader).await?;
-            let reply = client.join(JoinRequest { forwarded: true, ..request }).await?;
+            let reply = client.join(JoinRequest { forwarded: true, ..request }).await;
+            let reply = reply.inspect_err(|status| self.0.peers.hear(status)).map_err(passed_on)?;
             return Ok(Response::new(reply.into_inner()));
         }
         self.let_in(facts, request).await.map(Response::new)

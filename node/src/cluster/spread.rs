@@ -17,7 +17,7 @@ use tracing::{debug, info};
 use super::Cluster;
 use super::policy;
 use super::reconcile::{Voters, ready};
-use crate::tasks::chain;
+use crate::errors::chain;
 
 /// How often a node looks.
 const EVERY: Duration = Duration::from_millis(500);

@@ -16,6 +16,7 @@ use tracing::{debug, info};
 use super::format;
 use super::service::Service;
 use crate::peers::{Copied, Peers};
+use crate::tasks;
 
 /// The pause after an announcement that nobody took.
 const RETRY: Duration = Duration::from_millis(500);
@@ -139,7 +140,7 @@ impl Watch {
         }
         let (book, all) = (self.peers.book().clone(), rows.clone());
         // A failure to write is told where it happens.
-        _ = tokio::task::spawn_blocking(move || book.replace(all)).await;
+        _ = tasks::blocking(move || book.replace(all)).await;
         for node in rows.keys() {
             self.peers.heard_from(*node);
         }

@@ -6,6 +6,7 @@
 //! the defaults.
 
 mod document;
+pub mod environment;
 mod settings;
 mod value;
 
@@ -341,7 +342,7 @@ pub struct Home {
 impl Home {
     /// Reads it from this process's environment.
     pub fn here() -> Home {
-        let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let path = |name| environment::variable(name).map(PathBuf::from);
         Home { home: path("HOME"), data: path("XDG_DATA_HOME") }
     }
 

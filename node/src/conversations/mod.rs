@@ -21,6 +21,7 @@ use crate::shard::{Shard, Shards};
 pub use read::{Documents, ReadError, State, Summary};
 pub use tenant::ConversationsTenant;
 pub use write::{Keeping, RecordError};
+pub use crate::time::rfc3339;
 
 /// The longest id of a conversation, in bytes.
 pub const ID_BYTES_MAX: usize = 64;
@@ -107,12 +108,6 @@ impl ShardConversations {
     ) -> Result<R, ReadError> {
         self.0.read_few(move |state| read(&State::of(state))).await
     }
-}
-
-/// A moment for people and programs: RFC 3339 in UTC.
-pub fn rfc3339(unix_ms: u64) -> String {
-    let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 /// A conversation's id from outside; the error says what one looks like.

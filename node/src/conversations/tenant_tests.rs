@@ -331,7 +331,7 @@ fn a_newer_command_stops_the_shard_and_says_what_to_do() {
     let newer = Envelope { version, tenant: Envelope::CONVERSATIONS, term: 0, body: Bytes::new() };
     for command in [Bytes::from(json), newer.encode()] {
         let stopped = state.shard.apply(&[Entry { index: 1, term: 1, command }]).expect_err("a newer program wrote it");
-        let said = crate::tasks::chain(&stopped);
+        let said = crate::errors::chain(&stopped);
         assert!(said.contains("upgrade"), "{said}");
     }
 }

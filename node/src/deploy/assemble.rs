@@ -17,7 +17,6 @@ use crate::api::DeployRequest;
 /// What a deployment proposes.
 #[derive(Debug)]
 pub struct Assembled {
-    /// All files.
     pub tree: Tree,
     /// The trie over them.
     pub nodes: Nodes,
@@ -32,20 +31,13 @@ pub struct Assembled {
 pub enum AssembleError {
     /// One path in two places of the request.
     #[error("the request names {path} twice")]
-    Twice {
-        /// The path.
-        path: TreePath,
-    },
+    Twice { path: TreePath },
     /// A file is taken out that the parent does not have.
     #[error("the request removes {path}, which the parent revision does not have")]
-    Absent {
-        /// The path.
-        path: TreePath,
-    },
+    Absent { path: TreePath },
     /// A path is a file and a folder at once.
     #[error("{path} is a file, and {below} would lie in it as in a folder")]
     FileAndFolder {
-        /// The file.
         path: TreePath,
         /// What lies below.
         below: TreePath,
@@ -53,7 +45,6 @@ pub enum AssembleError {
     /// A large file without chunks, or a small one with them.
     #[error("{path} has {bytes} bytes, and exactly the files of more than {CHUNK_BYTES_MAX} are cut into chunks")]
     Chunking {
-        /// The path.
         path: TreePath,
         /// The file's size.
         bytes: u64,
@@ -61,29 +52,17 @@ pub enum AssembleError {
     /// A file is too large.
     #[error("{path} has {bytes} bytes, and a file has {max} at most (deploy.file_bytes_max)")]
     FileTooLarge {
-        /// The path.
         path: TreePath,
         /// The file's size.
         bytes: u64,
-        /// The limit.
         max: u64,
     },
     /// Too many files.
     #[error("the workspace would have {files} files, and {max} is the most (deploy.files_max)")]
-    TooManyFiles {
-        /// How many.
-        files: u64,
-        /// The limit.
-        max: u64,
-    },
+    TooManyFiles { files: u64, max: u64 },
     /// Too many bytes.
     #[error("the workspace would have {bytes} bytes, and {max} is the most (deploy.workspace_bytes_max)")]
-    TooManyBytes {
-        /// How many.
-        bytes: u64,
-        /// The limit.
-        max: u64,
-    },
+    TooManyBytes { bytes: u64, max: u64 },
     /// The files do not add up to the root.
     #[error("the files add up to the root {found}, and the request says {sent}")]
     RootMismatch {

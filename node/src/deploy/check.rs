@@ -45,9 +45,7 @@ pub type Prove<'a> = &'a dyn Fn(&ToolManifest, Option<Bytes>) -> Result<Vec<Stri
 /// What is checked.
 #[derive(Clone, Copy)]
 pub struct Workspace<'a> {
-    /// Its files.
     pub tree: &'a Tree,
-    /// Their content.
     pub read: Read<'a>,
     /// A tree of the same workspace that passed this check before.
     pub before: Option<Before<'a>>,
@@ -70,9 +68,7 @@ pub struct Before<'a> {
 pub struct Checked {
     /// Its own file.
     pub workspace: Arc<WorkspaceManifest>,
-    /// Its agents.
     pub agents: BTreeMap<AgentName, CheckedFile<AgentManifest>>,
-    /// Its tools.
     pub tools: BTreeMap<ToolName, CheckedFile<ToolManifest>>,
     /// What someone should look at.
     pub warnings: Vec<Diagnostic>,
@@ -81,7 +77,6 @@ pub struct Checked {
 /// A manifest and where it came from.
 #[derive(Debug, Clone)]
 pub struct CheckedFile<T> {
-    /// Its file.
     pub path: TreePath,
     /// The file's digest.
     pub digest: Digest,
@@ -98,15 +93,12 @@ pub enum CheckError {
     /// A file could not be read.
     #[error("{path} could not be read")]
     Read {
-        /// The file.
         path: TreePath,
-        /// Why.
         #[source]
         source: ReadError,
     },
 }
 
-/// Checks everything.
 pub fn check(input: Workspace<'_>) -> Result<Checked, CheckError> {
     let mut check = Check {
         input,

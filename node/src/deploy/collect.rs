@@ -18,9 +18,10 @@ use tracing::{info, warn};
 
 use super::pins::Pins;
 use crate::artifacts::{Artifacts, Collected, GetError};
-use crate::auth::now_ms;
 use crate::catalog::Catalogs;
 use crate::problem::chain;
+use crate::tasks;
+use crate::time::now_ms;
 
 /// A blob younger than this is never removed: a client may have sent it for a deployment that is still to come.
 pub const GRACE: Duration = Duration::from_secs(60 * 60);
@@ -102,7 +103,7 @@ impl Collector {
         let _alone = self.pins.alone(workspace).await;
         let Marked { live, followed: _ } = self.mark(workspace, marked).await?;
         let (artifacts, workspace) = (self.artifacts.clone(), workspace.clone());
-        let removed = tokio::task::spawn_blocking(move || artifacts.collect(&workspace, &live, older_than_ms));
+        let removed = tasks::blocking(move || artifacts.collect(&workspace, &live, older_than_ms));
         Ok(removed.await??)
     }
 
@@ -121,7 +122,7 @@ impl Collector {
         };
         roots.extend(self.catalogs.roots(workspace));
         let (artifacts, workspace) = (self.artifacts.clone(), workspace.clone());
-        tokio::task::spawn_blocking(move || mark(&artifacts, &workspace, roots, marked)).await?
+        tasks::blocking(move || mark(&artifacts, &workspace, roots, marked)).await?
     }
 
     async fn collect_and_tell(&self, workspace: &WorkspaceId) {

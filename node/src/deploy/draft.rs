@@ -16,7 +16,6 @@ use crate::catalog::load_tree;
 
 /// A deployment that was found good.
 pub(super) struct Draft {
-    /// All files.
     pub tree: Arc<Tree>,
     /// The trie over them.
     pub nodes: Nodes,

@@ -26,14 +26,10 @@ pub enum DeployError {
     NoKey,
     /// As many deployments as may be are on their way.
     #[error("{max} deployments are on their way, and that is the most at once (deploy.concurrent_max)")]
-    Busy {
-        /// The limit.
-        max: usize,
-    },
+    Busy { max: usize },
     /// The parent is not live: somebody deployed in between.
     #[error("{parent} of workspace `{workspace}` is not live any more: {}", by(.live))]
     Conflict {
-        /// The workspace.
         workspace: WorkspaceId,
         /// What the client saw live.
         parent: Revision,
@@ -49,7 +45,6 @@ pub enum DeployError {
     /// There is nothing to go back to.
     #[error("the content of {to} of workspace `{workspace}` is not there: {}", kept(*.oldest_kept, *.live))]
     NoSuchRevision {
-        /// The workspace.
         workspace: WorkspaceId,
         /// The revision to go back to.
         to: Revision,

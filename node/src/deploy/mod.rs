@@ -39,6 +39,7 @@ use crate::artifacts::Artifacts;
 use crate::auth::Access;
 use crate::catalog::Catalogs;
 use crate::replicas::Replicas;
+use crate::tasks::{self, Jobs};
 use crate::tools::Tools;
 use collect::Collector;
 use draft::Draft;
@@ -81,6 +82,7 @@ pub struct Deployer {
     replicas: Replicas,
     places: Arc<Semaphore>,
     rules: Rules,
+    jobs: Jobs,
 }
 
 /// A deployment, however it is asked for.
@@ -124,7 +126,7 @@ impl Deployer {
         rules: Rules,
     ) -> Deployer {
         let places = Arc::new(Semaphore::new(rules.concurrent_max));
-        Deployer { log, catalogs, artifacts, tools, pins, replicas, places, rules }
+        Deployer { log, catalogs, artifacts, tools, pins, replicas, places, rules, jobs: Jobs::default() }
     }
 
     /// What removes the blobs that nothing names any more, and leaves alone what this deployer's walks need.
@@ -186,7 +188,7 @@ impl Deployer {
             let _place = place;
             deployer.walk(intent).await
         };
-        tokio::spawn(walk.instrument(span)).await.map_err(DeployError::Stopped)?
+        self.jobs.spawn("deploy", walk.instrument(span)).await.map_err(DeployError::Stopped)?
     }
 
     fn admit(&self, intent: &Intent) -> Result<OwnedSemaphorePermit, DeployError> {
@@ -274,5 +276,5 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, DeployError> + Send + 'static,
 ) -> Result<T, DeployError> {
     let span = tracing::Span::current();
-    tokio::task::spawn_blocking(move || span.in_scope(work)).await.map_err(DeployError::Stopped)?
+    tasks::blocking(move || span.in_scope(work)).await.map_err(DeployError::Stopped)?
 }

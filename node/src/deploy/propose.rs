@@ -7,11 +7,10 @@ use caxton_proto::plan::ItemChange;
 
 use super::{DeployError, Deployer};
 use crate::artifacts::PutError;
-use crate::auth::now_ms;
+use crate::time::now_ms;
 
 /// A deployment that the log has.
 pub(super) struct Accepted {
-    /// It.
     pub deployment: Arc<Deployment>,
     /// What it changed.
     pub changes: Vec<ItemChange>,

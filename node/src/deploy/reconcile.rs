@@ -20,6 +20,7 @@ use crate::artifacts::Artifacts;
 use crate::catalog::{Catalog, Catalogs, LoadError, load_tree};
 use crate::problem::chain;
 use crate::replicas::Replicas;
+use crate::tasks::{self, Jobs};
 
 /// How many catalogs are made at once.
 const LOADS_MAX: usize = 4;
@@ -36,6 +37,7 @@ pub struct Reconciler {
     activity: Activity,
     replicas: Replicas,
     warming: Arc<Semaphore>,
+    jobs: Jobs,
     stop: CancellationToken,
 }
 
@@ -49,7 +51,8 @@ impl Reconciler {
         replicas: Replicas,
         stop: CancellationToken,
     ) -> Reconciler {
-        Reconciler { log, catalogs, artifacts, activity, replicas, warming: Arc::new(Semaphore::new(1)), stop }
+        let (warming, jobs) = (Arc::new(Semaphore::new(1)), Jobs::default());
+        Reconciler { log, catalogs, artifacts, activity, replicas, warming, jobs, stop }
     }
 
     /// Follows the log until it is stopped.
@@ -102,7 +105,7 @@ impl Reconciler {
             self.catalogs.fail(&workspace, revision, why);
             return false;
         }
-        let made = tokio::task::spawn_blocking(move || {
+        let made = tasks::blocking(move || {
             let tree = match (expected, &previous) {
                 (Some(tree), _) => tree,
                 (None, Some(previous)) if previous.root == deployment.root => previous.tree.clone(),
@@ -130,10 +133,10 @@ impl Reconciler {
         self.activity.serving(&catalog.workspace, catalog.revision);
         self.catalogs.swap(catalog.clone());
         let (warming, stop, catalogs) = (self.warming.clone(), self.stop.clone(), self.catalogs.clone());
-        tokio::spawn(async move {
+        self.jobs.spawn("warm-catalog", async move {
             // One at a time: parsing must not take the processors from those who wait for an answer.
             let Ok(_turn) = warming.acquire_owned().await else { return };
-            let warmed = tokio::task::spawn_blocking(move || {
+            let warmed = tasks::blocking(move || {
                 let over = || stop.is_cancelled() || !is_newest(&catalogs, &catalog);
                 for failed in catalog.warm(over).iter().take(WARNINGS_MAX) {
                     warn!(error = chain(failed), "a deployed manifest cannot be used");

@@ -28,7 +28,6 @@ pub enum VerifyError {
     /// The content is not as large as the tree says.
     #[error("{path} has {found} bytes, and the request says {bytes}")]
     Size {
-        /// The file.
         path: TreePath,
         /// What the request says.
         bytes: u64,
@@ -38,7 +37,6 @@ pub enum VerifyError {
     /// The chunks do not join to the file that the tree names.
     #[error("the chunks of {path} join to a file with the digest {found}, and the request says {digest}")]
     Join {
-        /// The file.
         path: TreePath,
         /// What the request says.
         digest: Digest,
@@ -47,18 +45,11 @@ pub enum VerifyError {
     },
     /// The blob that should list a file's chunks does not.
     #[error("{digest}, which should list the chunks of {path}, is not a chunk list")]
-    List {
-        /// The file.
-        path: TreePath,
-        /// The blob.
-        digest: Digest,
-    },
+    List { path: TreePath, digest: Digest },
     /// A blob could not be read.
     #[error("an artifact of {path} could not be read")]
     Read {
-        /// The file.
         path: TreePath,
-        /// Why.
         #[source]
         source: GetError,
     },

@@ -176,7 +176,7 @@ impl Server {
         };
         tokio::select! {
             ended = connection => if let Err(error) = ended {
-                debug!(error = %crate::tasks::chain(error.as_ref()), "a connection broke");
+                debug!(error = %crate::errors::chain(error.as_ref()), "a connection broke");
             },
             () = silent => debug!("a connection sent no request in time and is closed"),
             () = self.cut.cancelled() => info!("a connection is cut off, because the node stops"),

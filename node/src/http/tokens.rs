@@ -8,7 +8,6 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::{delete, get};
 use caxton_proto::log::{Command, Outcome, RevokeToken, Role, Token};
-use jiff::Timestamp;
 use tracing::info;
 use utoipa::OpenApi;
 
@@ -17,6 +16,7 @@ use super::extract::{Json, Path};
 use crate::api::{TokenInfo, TokenIssued, TokenRequest, Tokens};
 use crate::auth::{Access, Wanted, now_ms};
 use crate::problem::{Code, Problem};
+pub use crate::time::rfc3339;
 
 /// This part of the API's description.
 #[derive(OpenApi)]
@@ -128,9 +128,4 @@ fn info_of(token: &Token) -> TokenInfo {
         expires: if issued.expires_ms == 0 { "never".to_owned() } else { rfc3339(issued.expires_ms) },
         revoked: token.revoked.as_ref().map(|revoked| rfc3339(revoked.time_ms)),
     }
-}
-
-/// A time of the log as people write it.
-pub fn rfc3339(ms: u64) -> String {
-    i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or_default().to_string()
 }

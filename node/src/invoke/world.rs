@@ -173,7 +173,7 @@ impl World for CatalogWorld {
 
 /// Reading and parsing files leaves the threads that serve.
 async fn blocking<R: Send + 'static>(work: impl FnOnce() -> Result<R, String> + Send + 'static) -> Result<R, String> {
-    match tokio::task::spawn_blocking(work).await {
+    match crate::tasks::blocking(work).await {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }

@@ -29,6 +29,7 @@ pub mod scripted;
 pub mod sse;
 mod template;
 
+pub use crate::errors::chain as reasons;
 pub use anthropic::Anthropic;
 pub use budget::{Account, Budgets};
 pub use cassette::{Exchange, Player, Tape};
@@ -253,12 +254,6 @@ pub fn usage_guess(request: &ChatRequest, text: &str, calls: &[ToolCall]) -> Usa
 
 fn calls_bytes(calls: &[ToolCall]) -> usize {
     calls.iter().map(|call| call.tool.len() + call.arguments.len()).sum()
-}
-
-/// An error and its causes in one line, outermost first.
-pub fn reasons(error: &(dyn std::error::Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A piece of a reply on its way.

@@ -4,7 +4,7 @@
 //! listener is told that what it heard does not count.
 
 use std::sync::{Arc, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use caxton_proto::manifest::provider::Price;
 use tracing::{Instrument, Span, field, info_span, warn};
@@ -12,6 +12,7 @@ use tracing::{Instrument, Span, field, info_span, warn};
 use super::budget::{Account, Budgets, FREE, Reserved, Spent};
 use super::providers::{Backend, Providers, Speech};
 use super::{ChatRequest, Deltas, Error, Exchange, Provider, Reply, Scripted, Tape, Usage, usage_guess};
+use crate::time::{day_of, now_ms};
 
 /// A model of an agent's chain.
 #[derive(Debug, Clone)]
@@ -189,7 +190,7 @@ impl Models {
         let Some(tape) = self.tape.clone() else { return };
         let exchange = Exchange::of(&ask.request, reply);
         let (workspace, provider) = (ask.account.workspace.clone(), target.provider.clone());
-        let kept = tokio::task::spawn_blocking(move || tape.keep(&workspace, &provider, &exchange));
+        let kept = crate::tasks::blocking(move || tape.keep(&workspace, &provider, &exchange));
         if let Ok(Err(error)) = kept.await {
             warn!(provider = %target.provider, %error, "a model's answer could not be recorded");
         }
@@ -267,7 +268,7 @@ impl Drop for Settle<'_> {
 
 /// Days since 1970, in UTC.
 pub fn today() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400)
+    day_of(now_ms())
 }
 
 fn observe(span: &Span, target: &Target, began: Instant, result: &Result<(Reply, Spent), Error>) {

@@ -4,17 +4,17 @@ use std::path::PathBuf;
 
 use caxton_raft::{ClaimError, OpenError, OpenGroupError};
 
-use crate::auth::{self, SecretError};
 use crate::cluster::hearsay::HearsayError;
 use crate::cluster::join::EnterError;
-use crate::cluster::secret::SecretFileError;
 use crate::cluster::watch::COPY_HELP;
+use crate::files::FileError;
 use crate::http::listen::BindError;
 use crate::peers::NotIntroduced;
 use crate::peers::lives::LivesError;
 use crate::secrets::KeyError;
 use crate::shard::placement::ShardsError;
-use crate::tls::TlsError;
+use crate::trust::shared_secret::SecretFileError;
+use crate::trust::{TlsError, bearer};
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -22,21 +22,17 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error("the data directory {} cannot be used", .dir.display())]
     DataDir {
-        /// It.
         dir: PathBuf,
-        /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Another node has the data directory.
     #[error("another node uses the data directory {}{}", .dir.display(), process(.pid))]
     Locked {
-        /// It.
         dir: PathBuf,
         /// The other node's process.
         pid: Option<String>,
     },
-    /// The port.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The node's cluster.
@@ -51,15 +47,12 @@ pub enum StartError {
     /// The data directory is a copy of a node's that runs.
     #[error(transparent)]
     NotIntroduced(#[from] NotIntroduced),
-    /// Gossip.
     #[error("the node cannot gossip")]
     Gossip(#[from] HearsayError),
     /// The address that others are told is no address.
     #[error("other nodes could not find this one at {name} (`cluster.advertise`)")]
     Advertise {
-        /// The address.
         name: String,
-        /// Why not.
         #[source]
         source: std::io::Error,
     },
@@ -84,9 +77,7 @@ pub enum StartError {
     /// The sentence model that the settings name.
     #[error("the sentence model in {} (`embed.model`) cannot be used", .dir.display())]
     Sentences {
-        /// There.
         dir: PathBuf,
-        /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -95,25 +86,21 @@ pub enum StartError {
     Shards(#[from] ShardsError),
     /// Tokens and keys.
     #[error("authentication cannot be set up")]
-    Auth(#[from] auth::OpenError),
+    Auth(#[from] bearer::OpenError),
     /// Where models' answers are to be recorded.
     #[error("what language models answer cannot be recorded in {}", .dir.display())]
     Record {
-        /// There.
         dir: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
     /// The keys of secrets.
     #[error("secrets cannot be opened")]
     Secrets(#[from] KeyError),
-    /// TLS.
     #[error("TLS cannot be set up")]
     Tls(#[from] TlsError),
-    /// `server.json`.
     #[error("the address cannot be written down")]
-    Announce(#[source] SecretError),
+    Announce(#[source] FileError),
 }
 
 fn process(pid: &Option<String>) -> String {

@@ -26,10 +26,9 @@ use crate::catalog::Catalogs;
 use crate::cluster::hearsay::{Hearsay, Manner};
 use crate::cluster::join::Introduction;
 use crate::cluster::keyring::{self, Keyring};
-use crate::cluster::secret::SharedSecret;
 use crate::cluster::service::{self, Service};
 use crate::cluster::{self, Cluster};
-use crate::config::Config;
+use crate::config::{Config, environment};
 use crate::conversations::{Conversations, ConversationsTenant};
 use crate::deploy::pins::Pins;
 use crate::deploy::{Deployer, Limits, Rules};
@@ -38,15 +37,16 @@ use crate::invoke::{self, Invoker};
 use crate::llm::Tape;
 use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings as ProviderSettings};
-use crate::peers::credentials::Certified;
 use crate::peers::door::Door;
-use crate::peers::{Book, Credentials, Lives, Peers, VERSION};
+use crate::peers::{Book, Lives, Peers, VERSION};
 use crate::replicas::Replicas;
 use crate::secrets::SecretStore;
 use crate::shard::tenant::{Misfit, Tenant, Tenants};
 use crate::shard::{Shards, WrittenFormat, placement};
-use crate::tasks::Tasks;
+use crate::tasks::{self, Tasks};
 use crate::tools::{ToolSettings, Tools};
+use crate::trust::credentials::Certified;
+use crate::trust::{Credentials, SharedSecret};
 
 /// How many entries that a snapshot covers are kept in the log, for voters that are a little behind.
 const LOG_ENTRIES_KEPT: u64 = 500;
@@ -123,7 +123,6 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         listen,
         advertise,
         peer_address: &own.peer_address,
-        client_url: &own.client_url,
         interval: config.cluster.gossip_interval,
         forget_after: config.cluster.gossip_forget,
     });
@@ -162,7 +161,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
     });
     let following = keyring.clone();
     // What was rotated holds from the first request on. It has said what was wrong.
-    _ = tokio::task::spawn_blocking(move || following.follow()).await;
+    _ = tasks::blocking(move || following.follow()).await;
     let tools = Tools::new(tool_settings(&dir, &config), Arc::new(secrets.clone()));
     let deployer = Deployer::new(
         log.clone(),
@@ -178,7 +177,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
     let event_streams = Arc::new(Semaphore::new(config.http.event_streams_max as usize));
     let routing = Router::new(Vectors::at(&dir.join("cache"), sentences), RouterLimits::default());
     let providers =
-        Providers::new(ProviderSettings::from_env(utf8_variables()))?.with_secrets(Arc::new(secrets.clone()));
+        Providers::new(ProviderSettings::from_env(environment::variables()))?.with_secrets(Arc::new(secrets.clone()));
     let mut models = Models::new(providers);
     if !config.llm.record.as_os_str().is_empty() {
         models = models.recorded(tape(&config.llm.record)?);
@@ -221,10 +220,9 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
 /// Opening the stores is disk work of tens of milliseconds; the two do not need each other.
 async fn open_stores(dir: &Path, reserve: u64) -> Result<(Artifacts, Store), StartError> {
     let (for_artifacts, for_log) = (dir.to_owned(), dir.join("raft"));
-    let artifacts = tokio::task::spawn_blocking(move || {
-        Artifacts::open(&for_artifacts.join("artifacts"), Space::new(&for_artifacts, reserve))
-    });
-    let store = tokio::task::spawn_blocking(move || Store::open(&for_log));
+    let artifacts =
+        tasks::blocking(move || Artifacts::open(&for_artifacts.join("artifacts"), Space::new(&for_artifacts, reserve)));
+    let store = tasks::blocking(move || Store::open(&for_log));
     let broken = |source: tokio::task::JoinError| StartError::DataDir { dir: dir.to_owned(), source: source.into() };
     let (artifacts, store) = tokio::join!(artifacts, store);
     Ok((artifacts.map_err(broken)??, store.map_err(broken)??))
@@ -288,7 +286,7 @@ fn tool_settings(dir: &Path, config: &Config) -> ToolSettings {
         networks: tools.networks.0.clone(),
         threads: usize::try_from(tools.threads).unwrap_or(usize::MAX),
         queue: usize::try_from(tools.queue_max).unwrap_or(usize::MAX),
-        processes: tools.processes.then(|| utf8_variables().filter(named).collect()),
+        processes: tools.processes.then(|| environment::variables().filter(named).collect()),
     }
 }
 
@@ -298,7 +296,7 @@ pub async fn sentence_model(dir: PathBuf) -> Result<Model, StartError> {
         return Ok(Model::built_in());
     }
     let folder = dir.clone();
-    let model = match tokio::task::spawn_blocking(move || Model::open(&folder)).await {
+    let model = match tasks::blocking(move || Model::open(&folder)).await {
         Ok(Ok(model)) => model,
         Ok(Err(error)) => return Err(StartError::Sentences { dir, source: error.into() }),
         Err(panic) => return Err(StartError::Sentences { dir, source: panic.into() }),
@@ -312,11 +310,6 @@ fn tape(dir: &Path) -> Result<Tape, StartError> {
     let tape = Tape::open(dir).map_err(|source| StartError::Record { dir: dir.to_owned(), source })?;
     warn!(dir = %dir.display(), "what language models answer is recorded, word for word");
     Ok(tape)
-}
-
-/// The environment's variables that are text.
-fn utf8_variables() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn rules(config: &Config) -> Rules {

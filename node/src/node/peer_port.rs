@@ -30,7 +30,6 @@ const RESOLVE_PAUSE: Duration = Duration::from_millis(500);
 
 /// The port, taken and not yet open.
 pub struct PeerPort {
-    /// The port.
     pub listener: TcpListener,
     /// Where it is on this machine: TCP, and UDP for gossip.
     pub address: SocketAddr,

@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use caxton_proto::log::cluster::NodeFacts;
-use caxton_raft::{Group, GroupId};
 use tracing::warn;
 
 use super::StartError;
@@ -104,8 +103,8 @@ pub fn start_cluster(
     hearsay: Option<Hearsay>,
 ) {
     let (cluster, log, stop) = (&services.cluster, &services.log, workers.stop_token());
-    let groups: Vec<(GroupId, Group)> = cluster.groups().iter().map(|(id, group)| (*id, group.clone())).collect();
-    for (id, group) in groups.clone() {
+    for (id, group) in cluster.groups() {
+        let (id, group) = (*id, group.clone());
         let voters_max = services.config.cluster.voters_max as usize;
         let voters = Voters { group, id, log: log.clone(), own: cluster.own(), voters_max };
         let stop = stop.clone();
@@ -131,9 +130,9 @@ pub fn start_cluster(
     });
     workers.spawn("cluster watch", watch.run(stop.clone()));
     if let Some(hearsay) = hearsay {
-        let (invoker, catalogs, stop) = (services.invoker.clone(), services.catalogs.clone(), stop.clone());
+        let (invoker, stop) = (services.invoker.clone(), stop.clone());
         workers.spawn("gossip", async move {
-            hearsay.run(groups, &catalogs, move || invoker.load(), stop).await;
+            hearsay.run(move || invoker.load(), stop).await;
             Ok::<_, std::convert::Infallible>(())
         });
     }
@@ -141,7 +140,7 @@ pub fn start_cluster(
         while stop.run_until_cancelled(tokio::time::sleep(tls::RENEW_EVERY)).await.is_some() {
             // The certificate that is there goes on for weeks, and the next attempt is half a day away.
             if let Err(error) = peers.credentials().renew() {
-                warn!(error = %crate::tasks::chain(&error), "the certificate for peers could not be renewed");
+                warn!(error = %crate::errors::chain(&error), "the certificate for peers could not be renewed");
             }
         }
         Ok::<_, std::convert::Infallible>(())
@@ -177,7 +176,7 @@ pub fn start_edges(
             while stop.run_until_cancelled(tokio::time::timeout(tls::RENEW_EVERY, renewed.changed())).await.is_some() {
                 // The certificate that is there goes on serving, and the next attempt is half a day away.
                 if let Err(error) = tls.renew() {
-                    warn!(error = %crate::tasks::chain(&error), "the certificate could not be renewed");
+                    warn!(error = %crate::errors::chain(&error), "the certificate could not be renewed");
                 }
             }
             Ok::<_, std::convert::Infallible>(())

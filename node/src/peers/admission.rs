@@ -12,12 +12,13 @@ use caxton_proto::peer::pb::{Verdict, VouchRequest};
 use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
-use tonic::Status;
 use tracing::{info, warn};
 
 use super::lives::{Lineage, Standing};
+use super::refusal::Copied;
 use super::{DialError, Peers, dial};
-use crate::tasks::chain;
+use crate::errors::chain;
+use crate::tasks;
 
 /// How long a process may take to say that it is alive. For so long a node that was frozen keeps the next one out.
 const ALIVE_TIMEOUT: Duration = Duration::from_millis(800);
@@ -25,24 +26,6 @@ const ALIVE_TIMEOUT: Duration = Duration::from_millis(800);
 const VOUCH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a node that starts waits for somebody to let it in, when somebody is there.
 const INTRODUCE_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a process hears that may not take part begins with this.
-const COPY: &str = "this process is a copy of a node";
-
-/// A process may not take part as the node that it says it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Copied {
-    /// The node is there and answers.
-    #[error("{COPY} that runs: another process has its identity, and answers")]
-    Alive,
-    /// The node has gone on without it.
-    #[error(
-        "{COPY}, or of an older state of it: the node has gone on in another process, of which this one's data directory knows nothing"
-    )]
-    Forked,
-    /// It could not be written down, and so does not hold.
-    #[error("the node is not let in: that it is there could not be written down")]
-    Unwritten,
-}
 
 /// A node that starts is not let in by any other.
 #[derive(Debug, thiserror::Error)]
@@ -58,25 +41,6 @@ pub enum NotIntroduced {
         /// Where one of them is.
         address: String,
     },
-}
-
-impl Copied {
-    /// What a node of the cluster answers to such a process.
-    pub fn status(self) -> Status {
-        match self {
-            Copied::Alive | Copied::Forked => Status::permission_denied(self.to_string()),
-            Copied::Unwritten => Status::unavailable(self.to_string()),
-        }
-    }
-
-    /// What the answer of another node means for this process.
-    pub fn heard(status: &Status) -> Option<Copied> {
-        if status.code() != tonic::Code::PermissionDenied || !status.message().starts_with(COPY) {
-            return None;
-        }
-        let alive = status.message() == Copied::Alive.to_string();
-        Some(if alive { Copied::Alive } else { Copied::Forked })
-    }
 }
 
 impl Peers {
@@ -172,7 +136,7 @@ impl Peers {
 
     async fn follow(&self, node: NodeId, lineage: &Lineage) -> Result<(), Copied> {
         let (lives, of) = (self.lives().clone(), lineage.clone());
-        let followed = tokio::task::spawn_blocking(move || lives.follow(node, &of)).await;
+        let followed = tasks::blocking(move || lives.follow(node, &of)).await;
         match followed {
             Ok(Ok(Standing::Forked)) => Err(Copied::Forked),
             Ok(Ok(Standing::Counts | Standing::Later { .. })) => Ok(()),

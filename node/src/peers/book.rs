@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use caxton_proto::NodeId;
 use tracing::warn;
 
-use crate::auth::write_private;
-use crate::tasks::chain;
+use crate::errors::chain;
+use crate::files::write_private;
 
 /// The book's file in the data directory.
 pub const BOOK_FILE: &str = "peers.json";

@@ -10,6 +10,7 @@ use caxton_proto::NodeId;
 use caxton_proto::peer::can_speak;
 use caxton_proto::peer::pb::HelloRequest;
 use caxton_proto::peer::pb::peer_client::PeerClient;
+use caxton_proto::refusal::Refusal;
 use futures::future::BoxFuture;
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
@@ -22,11 +23,13 @@ use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tracing::debug;
 
-use super::credentials::{self, CertificateRefused};
 use super::line::Line;
 use super::lives::Lineage;
-use super::{Book, Copied, Credentials, Lives, MESSAGE_BYTES_MAX, REMOVED, SKEW_RULE, VERSION};
-use crate::tls::TlsError;
+use super::refusal;
+use super::{Book, Copied, Lives, MESSAGE_BYTES_MAX, SKEW_RULE, VERSION};
+use crate::tasks::Jobs;
+use crate::trust::TlsError;
+use crate::trust::credentials::{self, CertificateRefused, Credentials};
 
 /// How long it may take to make a connection, the first call included.
 pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,14 +52,10 @@ pub(super) const ORIGIN: &str = "caxton.peer";
 pub enum DialError {
     /// Nobody said where it is.
     #[error("nobody said yet where node {node} is")]
-    NoAddress {
-        /// The node.
-        node: NodeId,
-    },
+    NoAddress { node: NodeId },
     /// Nobody listens there.
     #[error("nobody listens at {address}")]
     Connect {
-        /// Where.
         address: String,
         /// What the system says.
         #[source]
@@ -64,16 +63,11 @@ pub enum DialError {
     },
     /// Nothing came back, not even a no.
     #[error("nothing answers at {address} within {CONNECT_TIMEOUT:?}")]
-    Silent {
-        /// Where.
-        address: String,
-    },
+    Silent { address: String },
     /// The other side is not whom it should be.
     #[error("{address} is not whom it should be")]
     Certificate {
-        /// Where.
         address: String,
-        /// Why.
         #[source]
         why: CertificateRefused,
     },
@@ -81,47 +75,27 @@ pub enum DialError {
     #[error(
         "{address} is certified by an authority that this node does not know; if the cluster's was rotated while this node was away, take the node out with `caxton cluster remove`, empty its data directory and let it join again"
     )]
-    Authority {
-        /// Where.
-        address: String,
-    },
+    Authority { address: String },
     /// The handshake failed.
     #[error("no connection could be made with {address}")]
     Handshake {
-        /// Where.
         address: String,
-        /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The other side refused the first call, or said something else than its certificate.
     #[error("{address} refuses this node: {why}")]
-    Hello {
-        /// Where.
-        address: String,
-        /// Why.
-        why: String,
-    },
+    Hello { address: String, why: String },
     /// It answered, and runs a version that this one does not understand.
     #[error("{address} runs version {version}, and this node {VERSION}; {SKEW_RULE}")]
-    Version {
-        /// Where.
-        address: String,
-        /// Its version.
-        version: String,
-    },
+    Version { address: String, version: String },
     /// It took too long.
     #[error("node {node} did not answer within {DIAL_TIMEOUT:?}")]
-    TimedOut {
-        /// The node.
-        node: NodeId,
-    },
+    TimedOut { node: NodeId },
     /// The process there is not the one that counts.
     #[error("the process that answers for node {node} is not the one that counts")]
     Copied {
-        /// The node.
         node: NodeId,
-        /// Why not.
         #[source]
         why: Copied,
     },
@@ -138,6 +112,7 @@ pub struct Channel {
     pub(super) lineage: Lineage,
     /// The stream for the log's short messages, once there was one.
     line: Arc<Mutex<Option<Arc<Line>>>>,
+    jobs: Jobs,
 }
 
 impl Channel {
@@ -154,7 +129,10 @@ impl Channel {
             // It gets a handle without a line: one that held itself would never end.
             Some(_) | None => {
                 let bare = Channel { line: Arc::default(), ..self.clone() };
-                Arc::clone(line.insert(Arc::new(Line::open(client(bare)))))
+                // The client goes with the call that opens the stream: the connection closes when nobody but the stream
+                // needs it.
+                let open = |calls| async move { client(bare).raft_line(calls).await.map(tonic::Response::into_inner) };
+                Arc::clone(line.insert(Arc::new(Line::begin(&self.jobs, open))))
             }
         }
     }
@@ -196,13 +174,24 @@ pub(super) struct Dialer {
     pub removed: watch::Sender<bool>,
     /// Why this process is not the one that counts, as a node of the cluster said.
     pub copied: watch::Sender<Option<Copied>>,
+    pub jobs: Jobs,
 }
 
 impl Dialer {
+    /// Takes note of what a peer refused with, if it is for good.
+    pub fn hear(&self, status: &tonic::Status) {
+        match refusal::heard(status) {
+            Some(Refusal::CopyAlive) => _ = self.copied.send_replace(Some(Copied::Alive)),
+            Some(Refusal::CopyForked) => _ = self.copied.send_replace(Some(Copied::Forked)),
+            Some(Refusal::Removed) => _ = self.removed.send_replace(true),
+            Some(Refusal::Version | Refusal::Credential) | None => {}
+        }
+    }
+
     /// Connects to `node`, and lets it say who it is.
     pub async fn dial(&self, node: NodeId) -> Result<Channel, DialError> {
         let address = self.book.address(node).ok_or(DialError::NoAddress { node })?;
-        let mut channel = connect(&address, self.credentials.client(node)?).await?;
+        let mut channel = connect(&address, self.credentials.client(node)?, &self.jobs).await?;
         let cluster = self.credentials.cluster().to_string();
         let hello = HelloRequest {
             cluster: cluster.clone(),
@@ -214,9 +203,7 @@ impl Dialer {
         let refused = |why: String| DialError::Hello { address: address.clone(), why };
         let answer = client(channel.clone()).hello(hello).await;
         let answer = answer.map_err(|status| {
-            if status.message() == REMOVED {
-                self.removed.send_replace(true);
-            }
+            self.hear(&status);
             refused(status.message().to_owned())
         });
         let answer = answer?.into_inner();
@@ -234,10 +221,11 @@ impl Dialer {
 
 /// Connects to a cluster of which nothing is known but its authority's pin.
 pub async fn dial_stranger(address: &str, pin: Digest) -> Result<PeerClient<Channel>, DialError> {
-    Ok(client(connect(address, credentials::stranger(pin)?).await?))
+    // The connection ends with the client: nobody has to stop it.
+    Ok(client(connect(address, credentials::stranger(pin)?, &Jobs::default()).await?))
 }
 
-async fn connect(address: &str, config: ClientConfig) -> Result<Channel, DialError> {
+async fn connect(address: &str, config: ClientConfig, jobs: &Jobs) -> Result<Channel, DialError> {
     let address = || address.to_owned();
     let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address())).await;
     let stream = stream.map_err(|_| DialError::Silent { address: address() })?;
@@ -261,12 +249,12 @@ async fn connect(address: &str, config: ClientConfig) -> Result<Channel, DialErr
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .handshake(TokioIo::new(stream));
     let (sender, connection) = handshake.await.map_err(|error| broken(error.into()))?;
-    tokio::spawn(async move {
+    jobs.spawn("peer-connection", async move {
         if let Err(error) = connection.await {
-            debug!(error = %crate::tasks::chain(&error), "a connection to a peer ended");
+            debug!(error = %crate::errors::chain(&error), "a connection to a peer ended");
         }
     });
-    Ok(Channel { sender, lineage: Lineage::default(), line: Arc::default() })
+    Ok(Channel { sender, lineage: Lineage::default(), line: Arc::default(), jobs: jobs.clone() })
 }
 
 /// Whether the other side's authority is not known here.
@@ -305,7 +293,7 @@ mod tests {
     // The clock goes on by itself when nothing else can happen.
     #[tokio::test(start_paused = true)]
     async fn an_address_that_never_answers_is_given_up_and_named() {
-        crate::tls::install_provider();
+        crate::trust::install_provider();
         let (_listener, held, address) = silent();
         assert!(held.len() < 16, "the listener takes whoever comes");
         let pin = Digest::of(b"an authority");

@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use super::credentials::Certified;
 use super::dial::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use super::lives::Lineage;
 use super::{Copied, Peers};
-use crate::tls::TlsError;
+use crate::trust::TlsError;
+use crate::trust::credentials::Certified;
 
 /// How many connections are open at once.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -114,7 +114,7 @@ impl Door {
                 continue;
             };
             let inside = Arc::clone(&inside);
-            tokio::spawn(async move {
+            inside.peers.jobs().clone().spawn("peer-caller", async move {
                 let _place = place;
                 inside.connection(stream, from).await;
             });
@@ -137,7 +137,7 @@ impl Inside {
         // Whom to trust may have changed since the last connection.
         let acceptor = match self.peers.credentials().server() {
             Ok(config) => TlsAcceptor::from(Arc::new(config)),
-            Err(error) => return warn!(error = %crate::tasks::chain(&error), "a peer cannot be let in"),
+            Err(error) => return warn!(error = %crate::errors::chain(&error), "a peer cannot be let in"),
         };
         let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
@@ -199,7 +199,7 @@ impl Inside {
             }
         };
         if let Err(error) = ended {
-            debug!(error = %crate::tasks::chain(&error), "a peer's connection broke");
+            debug!(error = %crate::errors::chain(&error), "a peer's connection broke");
         }
     }
 }

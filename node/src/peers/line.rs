@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use caxton_proto::peer::pb::peer_client::PeerClient;
 use caxton_proto::peer::pb::raft_answer::Outcome;
 use caxton_proto::peer::pb::{RaftAnswer, RaftCall};
 use futures::{Stream, StreamExt};
@@ -14,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::dial::Channel;
+use crate::tasks::Jobs;
 
 /// The longest message that goes over a line, in bytes.
 pub(super) const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -39,13 +38,20 @@ struct Waiting {
 }
 
 impl Line {
-    /// Opens a stream. Whether the peer takes it, the first message tells.
-    pub fn open(client: PeerClient<Channel>) -> Line {
+    /// Begins a stream with `open`, to which it gives what is sent. Whether the peer takes it, the first message tells.
+    pub fn begin<O, F>(jobs: &Jobs, open: O) -> Line
+    where
+        O: FnOnce(ReceiverStream<RaftCall>) -> F + Send + 'static,
+        F: Future<Output = Result<Streaming<RaftAnswer>, Status>> + Send,
+    {
         let (calls, queue) = mpsc::channel(QUEUE_MAX);
         let waiting: Arc<Mutex<Waiting>> = Arc::default();
         let line = Line { calls, waiting: Arc::clone(&waiting) };
-        tokio::spawn(async move {
-            let ended = carry(client, queue, &waiting).await;
+        jobs.spawn("peer-line", async move {
+            let ended = match open(ReceiverStream::new(queue)).await {
+                Ok(answers) => carry(answers, &waiting).await,
+                Err(status) => status,
+            };
             let mut waiting = lock(&waiting);
             for (_, answer) in waiting.answers.drain() {
                 // Whoever asked may have gone.
@@ -102,13 +108,7 @@ fn over() -> Status {
 }
 
 /// Hands answers to those who wait, until the stream ends.
-async fn carry(mut client: PeerClient<Channel>, queue: mpsc::Receiver<RaftCall>, waiting: &Mutex<Waiting>) -> Status {
-    let mut answers = match client.raft_line(ReceiverStream::new(queue)).await {
-        Ok(answers) => answers.into_inner(),
-        Err(status) => return status,
-    };
-    // The connection closes when nobody but this stream needs it.
-    drop(client);
+async fn carry(mut answers: Streaming<RaftAnswer>, waiting: &Mutex<Waiting>) -> Status {
     loop {
         let RaftAnswer { number, outcome } = match answers.message().await {
             Ok(Some(answer)) => answer,

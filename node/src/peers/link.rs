@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::dial::{Channel, DIAL_TIMEOUT, DialError, Dialer};
-use crate::tasks::chain;
+use crate::errors::chain;
 
 /// The first pause after an attempt that failed.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -78,7 +78,8 @@ impl Link {
 
     fn attempt(self: Arc<Self>, dialer: Arc<Dialer>, pause: Duration) -> Shared<BoxFuture<'static, Dialed>> {
         let node = self.node;
-        let task = tokio::spawn(async move {
+        let jobs = dialer.jobs.clone();
+        let task = jobs.spawn("peer-dial", async move {
             let dialed = tokio::time::timeout(DIAL_TIMEOUT, dialer.dial(node)).await;
             let dialed = dialed.unwrap_or(Err(DialError::TimedOut { node })).map_err(Arc::new);
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

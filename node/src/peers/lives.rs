@@ -15,8 +15,8 @@ use caxton_proto::{Digest, NodeId};
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::auth::{SecretError, random, write_private};
-use crate::tasks::chain;
+use crate::errors::chain;
+use crate::files::{FileError, random, write_private};
 
 /// The lives of the data directory.
 const OWN_FILE: &str = "lives";
@@ -32,21 +32,16 @@ pub enum LivesError {
     /// The file cannot be read.
     #[error("{} cannot be read", .path.display())]
     Read {
-        /// The file.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: io::Error,
     },
     /// The file holds something else.
     #[error("{} is damaged", .path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-    },
+    Damaged { path: PathBuf },
     /// The file cannot be written, or no life be drawn.
     #[error("the life of this start cannot be written down")]
-    Write(#[from] SecretError),
+    Write(#[from] FileError),
 }
 
 /// The lives of one data directory, the present one last. Empty for a build that has none.
@@ -171,7 +166,7 @@ impl Lives {
 
     /// From now on `node` is this process, unless it went on in another one that this knows nothing of. On disk when this
     /// returns; blocks on the disk.
-    pub fn follow(&self, node: NodeId, lineage: &Lineage) -> Result<Standing, SecretError> {
+    pub fn follow(&self, node: NodeId, lineage: &Lineage) -> Result<Standing, FileError> {
         let _keeping = self.0.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         let found = self.standing(node, lineage);
         let (Standing::Later { .. }, Some(life)) = (found, lineage.life()) else { return Ok(found) };

@@ -4,8 +4,6 @@
 //! that another node has to answer. Who is at the other end is what its certificate says and nothing else: both sides
 //! name cluster and node in the first call ([`Hello`](caxton_proto::peer::pb::HelloRequest)), and both compare.
 
-pub mod credentials;
-
 pub mod book;
 
 pub mod door;
@@ -13,6 +11,8 @@ pub mod door;
 pub mod lives;
 
 pub mod admission;
+
+pub mod refusal;
 
 mod dial;
 
@@ -34,21 +34,22 @@ use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio::sync::{broadcast, watch};
 
-pub use admission::{Copied, NotIntroduced};
+pub use admission::NotIntroduced;
 pub use book::Book;
-pub use credentials::Credentials;
 pub use dial::{Channel, DialError, dial_stranger};
 use dial::{Dialer, ORIGIN};
 use link::Link;
 pub use lives::Lives;
+pub use refusal::{Copied, is_refusal};
 use tracing::debug;
+
+use crate::tasks::Jobs;
+use crate::trust::Credentials;
 
 /// The version that this binary says to its peers.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What both hear when two versions of the binary meet that cannot be in one cluster.
 pub const SKEW_RULE: &str = "at most one minor version may lie between the nodes of a cluster";
-/// What a node hears from others that was removed from the cluster.
-pub const REMOVED: &str = "this node was removed from the cluster";
 /// The largest message between peers, in bytes: a batch of the log's entries, or a piece of a snapshot.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// How many nodes that have ended wait to be heard of.
@@ -81,9 +82,7 @@ pub enum ForwardError {
     /// The connection broke.
     #[error("the connection to node {node} broke")]
     Broken {
-        /// The node.
         node: NodeId,
-        /// How.
         #[source]
         source: hyper::Error,
     },
@@ -97,7 +96,7 @@ impl Peers {
     /// began.
     pub fn new(credentials: Credentials, book: Book, lives: Lives) -> Peers {
         let (removed, copied) = (watch::Sender::new(false), watch::Sender::new(None));
-        let dialer = Arc::new(Dialer { credentials, book, lives, removed, copied });
+        let dialer = Arc::new(Dialer { credentials, book, lives, removed, copied, jobs: Jobs::default() });
         Peers { dialer, links: Arc::default(), gone: broadcast::Sender::new(GONE_QUEUE) }
     }
 
@@ -110,7 +109,7 @@ impl Peers {
     pub(crate) fn lost(&self, node: NodeId) {
         let Some(address) = self.book().address(node) else { return };
         let gone = self.gone.clone();
-        tokio::spawn(async move {
+        self.jobs().spawn("peer-probe", async move {
             for _ in 0..PROBES {
                 let probe = tokio::time::timeout(PROBE_TIMEOUT, TcpStream::connect(&address)).await;
                 match probe {
@@ -127,6 +126,11 @@ impl Peers {
                 }
             }
         });
+    }
+
+    /// What goes on beside the messages: connections and looks at peers.
+    pub(super) fn jobs(&self) -> &Jobs {
+        &self.dialer.jobs
     }
 
     /// Where the nodes are.
@@ -168,12 +172,7 @@ impl Peers {
 
     /// Takes note of what a peer refused with.
     pub fn hear(&self, status: &tonic::Status) {
-        if let Some(copied) = Copied::heard(status) {
-            self.dialer.copied.send_replace(Some(copied));
-        }
-        if status.code() == tonic::Code::PermissionDenied && status.message() == REMOVED {
-            self.dialer.removed.send_replace(true);
-        }
+        self.dialer.hear(status);
     }
 
     /// Drops the connection to a node that does not belong to the cluster any more.
@@ -210,26 +209,5 @@ impl Peers {
     fn link(&self, node: NodeId) -> Arc<Link> {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(links.entry(node).or_insert_with(|| Arc::new(Link::new(node))))
-    }
-}
-
-/// Whether the other side said no, and not the connection.
-pub fn is_refusal(status: &tonic::Status) -> bool {
-    use tonic::Code;
-    match status.code() {
-        Code::InvalidArgument | Code::FailedPrecondition | Code::PermissionDenied | Code::Unauthenticated => true,
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::DeadlineExceeded
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::ResourceExhausted
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::Internal
-        | Code::Unavailable
-        | Code::DataLoss => false,
     }
 }

@@ -11,10 +11,9 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{NoSecret, SecretValue};
-use crate::auth::{SecretError, read_or_create};
+use crate::files::{FileError, read_or_create};
+use crate::trust::DATA_KEY_FILE;
 
-/// The file of the data directory that holds the data keys.
-pub const DATA_KEY_FILE: &str = "keys/data.key";
 /// The length of a key, in bytes.
 const KEY_LEN: usize = 32;
 /// How many keys the file may hold.
@@ -23,13 +22,11 @@ const KEYS_MAX: usize = 16;
 /// Why the data keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// Their file.
     #[error("the file of the data keys cannot be read or made")]
-    File(#[from] SecretError),
+    File(#[from] FileError),
     /// The file holds something else.
     #[error("line {line} of {} is not a data key; put the file back from a backup: without it no secret opens", .path.display())]
     NotAKey {
-        /// The file.
         path: PathBuf,
         /// Where, from 1.
         line: usize,
@@ -73,7 +70,7 @@ impl DataKeys {
         let path = data_dir.join(DATA_KEY_FILE);
         let mint = || {
             let mut key = [0; KEY_LEN];
-            SystemRandom::new().fill(&mut key).map_err(|_| SecretError::Random)?;
+            SystemRandom::new().fill(&mut key).map_err(|_| FileError::Random)?;
             Ok(format!("{} {}\n", id_of(&key), hex::encode(key)).into_bytes())
         };
         let text = read_or_create(&path, mint)?;

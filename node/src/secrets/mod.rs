@@ -16,7 +16,9 @@ use caxton_proto::log::{Secret, SetSecret};
 use caxton_proto::manifest::secret::SecretName;
 use caxton_raft::deploy_log::DeployLog;
 
-pub use keys::{DATA_KEY_FILE, KeyError};
+pub use keys::KeyError;
+
+use crate::trust::DATA_KEY_FILE;
 use keys::{DataKeys, Place};
 
 /// The longest value of a secret, in bytes.
@@ -72,7 +74,6 @@ pub enum NoSecret {
     /// Nobody set it.
     #[error("the secret `{name}` is not set in workspace `{workspace}`; set it with `caxton secrets set {name}`")]
     NotSet {
-        /// Its name.
         name: SecretName,
         /// Whose it would be.
         workspace: WorkspaceId,
@@ -83,7 +84,6 @@ pub enum NoSecret {
          {DATA_KEY_FILE} of its data directory, or set the secret again with `caxton secrets set {name}`"
     )]
     OtherKey {
-        /// Its name.
         name: SecretName,
         /// The key's id.
         key: String,
@@ -92,10 +92,7 @@ pub enum NoSecret {
     #[error(
         "the secret `{name}` does not open, so its bytes were changed; set it again with `caxton secrets set {name}`"
     )]
-    Damaged {
-        /// Its name.
-        name: SecretName,
-    },
+    Damaged { name: SecretName },
 }
 
 /// Where tools and providers get secrets from.

@@ -104,7 +104,7 @@ fn what_a_newer_program_wrote_stops_the_shard_and_says_what_to_do() {
         let (_dir, state) = in_folder();
         note(&state, 1).expect("applied");
         let stopped = state.apply(&[entry(2, &newer)]).expect_err("others may be able to apply it");
-        assert!(crate::tasks::chain(&stopped).contains("upgrade"), "{stopped:?}");
+        assert!(crate::errors::chain(&stopped).contains("upgrade"), "{stopped:?}");
         state.apply(&[entry(3, &envelope("3 x"))]).expect_err("nothing may follow what is missing");
     }
 }
@@ -128,7 +128,7 @@ fn a_failure_of_the_database_stops_the_state_until_it_is_opened_again() {
     let entries = [entry(2, &envelope("2 two")), entry(3, &envelope("3 broken"))];
     state.apply(&entries).expect_err("only this replica knows why");
     let stopped = state.apply(&[entry(4, &envelope("4 four"))]).expect_err("nothing may follow what is missing");
-    let said = crate::tasks::chain(&stopped);
+    let said = crate::errors::chain(&stopped);
     assert!(said.contains("start the node again"), "{said}");
     assert!(state.refused().is_err(), "and nothing is read of it");
     drop(state);

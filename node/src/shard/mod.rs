@@ -246,7 +246,7 @@ impl Shard {
 
 /// Does something on a thread for what blocks.
 async fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
+    match crate::tasks::blocking(work).await {
         Ok(done) => done,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }

@@ -13,7 +13,7 @@ use caxton_proto::{Digest, WorkspaceId};
 use caxton_raft::deploy_log::{DeployLog, ProposeError};
 use caxton_raft::{Birth, GroupId};
 
-use crate::auth::{SecretError, write_private};
+use crate::files::{FileError, write_private};
 
 /// The file with the copy.
 const FILE: &str = "shards";
@@ -34,9 +34,8 @@ pub fn groups(shards: NonZeroU32) -> impl Iterator<Item = GroupId> {
 /// Why it is not known how many shards there are.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardsError {
-    /// The copy.
     #[error("the number of shards cannot be noted")]
-    Note(#[from] SecretError),
+    Note(#[from] FileError),
     /// The deploy log.
     #[error("the deploy log does not say how many shards the cluster has")]
     Log(#[from] ProposeError),
@@ -95,7 +94,7 @@ async fn heard(log: &DeployLog) -> NonZeroU32 {
 }
 
 /// Notes how many shards there are.
-pub fn note_shards(dir: &Path, shards: NonZeroU32) -> Result<(), SecretError> {
+pub fn note_shards(dir: &Path, shards: NonZeroU32) -> Result<(), FileError> {
     write_private(&dir.join(FILE), format!("{shards}\n").as_bytes())
 }
 

@@ -51,7 +51,7 @@ fn rows(state: &State, sql: &str) -> Vec<Vec<Value>> {
 }
 
 fn restore(state: &State, bytes: &[u8]) -> Result<(), String> {
-    state.restore(&mut &*bytes).map_err(|error| crate::tasks::chain(&error))
+    state.restore(&mut &*bytes).map_err(|error| crate::errors::chain(&error))
 }
 
 #[test]

@@ -3,8 +3,8 @@
 //! Everything in `code_settings` changes the machine code: the process that compiles and the process that runs must
 //! agree on it, so both take it from here.
 
-use crate::compile::Space;
 use crate::limits::MEMORY_BYTES_CEILING;
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::{self, Thread};
@@ -26,6 +26,15 @@ const WASM_STACK_BYTES: usize = 512 << 10;
 /// Memory that a free slot keeps, so that the next call does not fault it in again, and how many slots may.
 const KEEP_RESIDENT_BYTES: usize = 2 << 20;
 const WARM_SLOTS_MAX: u32 = 16;
+
+/// How much address space a linear memory reserves; part of what the code relies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Space {
+    /// 4 GiB each, so that accesses need no check.
+    Full,
+    /// As much as it uses, where address space is short.
+    Small,
+}
 
 fn code_settings(space: Space) -> Config {
     let mut config = Config::new();

@@ -99,12 +99,9 @@ impl Guest {
         if self.log_lines > LOG_LINES_MAX {
             return;
         }
-        let mut end = message.len().min(LOG_LINE_BYTES);
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
+        let message = &message[..message.floor_char_boundary(LOG_LINE_BYTES)];
         // A line break or an escape sequence would forge other lines, or play with the operator's terminal.
-        let line: String = message[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         match level {
             LogLevel::Debug => debug!(tool = server, "{line}"),
             LogLevel::Info => info!(tool = server, "{line}"),

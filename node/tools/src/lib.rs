@@ -4,6 +4,8 @@
 //! call outlives it, and nothing that a tool does reaches a thread that serves: compiling has a process of its own,
 //! and guests have threads of their own.
 
+#![warn(missing_docs)]
+
 mod audit;
 mod base64;
 mod command;
@@ -26,6 +28,7 @@ mod reuse;
 mod sandbox;
 mod schema;
 mod scratch;
+mod spec;
 mod tool;
 mod wasi;
 
@@ -33,8 +36,9 @@ pub use compile::{COMPILE_COMMAND, CompileError, Compiler, compile_child_main};
 pub use grants::Grants;
 pub use limits::{CompileLimits, Limits};
 pub use loaded::SandboxedTool;
-pub use sandbox::{LoadError, Sandbox, Settings, Spec};
+pub use sandbox::{LoadError, Sandbox, Settings};
 pub use schema::Schema;
+pub use spec::Spec;
 pub use tool::{
     CallContext, CallError, CallReport, CallResult, Called, Calling, Content, Ended, Kind, Tool, ToolDefinition,
 };

@@ -17,7 +17,7 @@ pub struct Limits {
     /// From the start of the call to its end, host calls included.
     #[serde(rename = "wall_ms", with = "millis")]
     pub wall: Duration,
-    /// Processor time.
+    /// Processor time of one call; in milliseconds where it is written down.
     #[serde(rename = "cpu_ms", with = "millis")]
     pub cpu: Duration,
     /// Bytes of the arguments, as JSON.

@@ -8,8 +8,8 @@ use crate::guest::{Terms, Used};
 use crate::limits::Limits;
 use crate::places::Places;
 use crate::pool::Pool;
-use crate::sandbox::Spec;
 use crate::scratch::Scratch;
+use crate::spec::Spec;
 use crate::tool::{CallContext, CallError, CallReport, CallResult, Called, Calling, Ended, Kind, Tool, ToolDefinition};
 use crate::{command, component, core_module};
 use serde_json::Value;
@@ -20,7 +20,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// What runs.
 pub(crate) enum Code {
     Component(component::Linked),
     Command(command::Linked),

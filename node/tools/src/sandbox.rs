@@ -1,15 +1,15 @@
 //! Loads tools from WebAssembly bytes. Everything that tools share belongs to it: engine, threads, cache, network.
 
-use crate::compile::{Cache, CompileError, Compiler, Space};
-use crate::engine::{self, Ticker};
-use crate::grants::Grants;
+use crate::compile::{Cache, CompileError, Compiler};
+use crate::engine::{self, Space, Ticker};
 use crate::guest::Terms;
-use crate::limits::{CompileLimits, Limits};
+use crate::limits::CompileLimits;
 use crate::loaded::{Code, Loaded, SandboxedTool};
 use crate::mcp::{self, ConnectError, McpTool, ServerSpec};
 use crate::network::{Fetcher, Network};
 use crate::pool::Pool;
 use crate::reuse::Shelf;
+use crate::spec::Spec;
 use crate::tool::{CallError, Kind, ToolDefinition};
 use crate::{command, component, core_module, definitions, imports, scratch};
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub struct Settings {
     pub scratch: PathBuf,
     /// What compiling may cost.
     pub compile: CompileLimits,
-    /// What compiles.
+    /// What makes machine code of a module: a process of its own, or this one.
     pub compiler: Compiler,
     /// Networks that are not public, which tools with a grant may reach all the same.
     pub networks: Vec<Network>,
@@ -61,76 +61,63 @@ impl Default for Settings {
     }
 }
 
-/// A tool server to load.
-#[derive(Debug, Clone)]
-pub struct Spec {
-    /// Its name.
-    pub name: String,
-    /// What its bytes are.
-    pub kind: Kind,
-    /// What it may reach.
-    pub grants: Grants,
-    /// How much each call may use.
-    pub limits: Limits,
-}
-
 /// Why a tool cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// Its bytes cannot be made into code.
     #[error("tool `{tool}` cannot be compiled")]
     Compile {
-        /// Its name.
+        /// The name of the tool that was to be loaded.
         tool: String,
-        /// Why.
+        /// What kept the compiler from it.
         #[source]
         source: CompileError,
     },
     /// It is not what its manifest says, or it wants something that this host does not have.
     #[error("tool `{tool}` cannot be linked: {why}")]
     Link {
-        /// Its name.
+        /// The name of the tool that was to be loaded.
         tool: String,
-        /// Why.
+        /// What does not fit, in the words of the linker.
         why: String,
     },
     /// It imports what its manifest does not name.
     #[error("tool `{tool}` imports {import}, and is not granted it: name it under [grants] in its tool.toml")]
     NotGranted {
-        /// Its name.
+        /// The name of the tool that was to be loaded.
         tool: String,
-        /// The import.
+        /// The import that this host does not have.
         import: String,
     },
     /// It could not say what tools it has.
     #[error("tool `{tool}` could not say what tools it has")]
     List {
-        /// Its name.
+        /// The name of the tool that was to be loaded.
         tool: String,
-        /// Why.
+        /// How the call for the list ended.
         #[source]
         source: CallError,
     },
     /// What it says of its tools is not usable.
     #[error("tool `{tool}` describes its tools badly: {why}")]
     Definitions {
-        /// Its name.
+        /// The name of the tool that was to be loaded.
         tool: String,
-        /// Why.
+        /// What cannot be used of the descriptions.
         why: String,
     },
     /// Its kind runs outside of the sandbox.
     #[error("tool `{tool}` is a {kind}, which does not run in the sandbox")]
     NotWasm {
-        /// Its name.
+        /// The name of the tool that was to be loaded.
         tool: String,
-        /// Its kind.
+        /// The kind that does not run in the sandbox.
         kind: Kind,
     },
     /// The engine could not be started.
     #[error("the WebAssembly engine did not start: {why}")]
     Engine {
-        /// Why.
+        /// What the engine answered.
         why: String,
     },
 }

@@ -74,10 +74,10 @@ impl fmt::Display for Kind {
 pub enum Content {
     /// Text for the model and for people.
     Text {
-        /// It.
+        /// The text that a model is shown.
         text: String,
     },
-    /// A picture.
+    /// A picture, for models that can see.
     Image {
         /// Its media type.
         mime: String,
@@ -85,7 +85,7 @@ pub enum Content {
         #[serde(with = "crate::base64")]
         data: Vec<u8>,
     },
-    /// A sound.
+    /// A sound, for models that can hear.
     Audio {
         /// Its media type.
         mime: String,
@@ -105,7 +105,7 @@ pub enum Content {
 pub struct CallResult {
     /// For the model and for people.
     pub content: Vec<Content>,
-    /// For programs.
+    /// The result as data, for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structured: Option<Value>,
     /// The tool ran, and could not do what it was asked.
@@ -177,7 +177,7 @@ pub struct CallContext {
 /// The record of a call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CallReport {
-    /// The server.
+    /// The name of the server that was called.
     pub server: String,
     /// The tool of it that was called.
     pub tool: String,
@@ -214,7 +214,7 @@ pub enum Ended {
     Busy,
     /// Its time, processor time, memory or output was used up.
     Limit,
-    /// It crashed.
+    /// The guest crashed, and with it its instance.
     Trapped,
     /// The caller went away.
     Cancelled,
@@ -228,7 +228,7 @@ pub enum CallError {
     /// The server has no such tool.
     #[error("server `{server}` has no tool `{tool}`; it has: {}", known.join(", "))]
     UnknownTool {
-        /// The server.
+        /// The name of the server that was called.
         server: String,
         /// What was asked for.
         tool: String,
@@ -250,13 +250,13 @@ pub enum CallError {
     /// It took longer than it may.
     #[error("the call took longer than its limit of {limit:?}")]
     TimedOut {
-        /// The limit.
+        /// The time that a call may take.
         limit: Duration,
     },
     /// It computed longer than it may.
     #[error("the call used more processor time than its limit of {limit:?}")]
     CpuSpent {
-        /// The limit.
+        /// The processor time that a call may use.
         limit: Duration,
     },
     /// It wanted more memory than it may have, and gave up.
@@ -264,13 +264,13 @@ pub enum CallError {
     OutOfMemory {
         /// What it asked for in all.
         wanted: u64,
-        /// The limit.
+        /// The memory that a call may use, in bytes.
         limit: u64,
     },
     /// Its result is larger than it may be.
     #[error("the result is larger than its limit of {limit} bytes")]
     OutputTooLarge {
-        /// The limit.
+        /// The most bytes that a call may give back.
         limit: u64,
     },
     /// It crashed: `unreachable`, an access out of bounds, a stack overflow, a panic.
@@ -297,7 +297,7 @@ pub enum CallError {
     /// A server outside cannot be reached.
     #[error("the tool's server cannot be reached: {what}")]
     Unavailable {
-        /// Why.
+        /// What could not be reached, and what went wrong.
         what: String,
     },
 }

@@ -29,7 +29,7 @@ pub enum CheckError {
     /// A text or a list is longer than its limit.
     #[error("{field} has {len} {unit}, and {max} is the most")]
     TooLong {
-        /// Which one.
+        /// The field that is too long.
         field: &'static str,
         /// How long it is.
         len: usize,
@@ -47,7 +47,7 @@ pub enum CheckError {
     /// A text is empty that may not be.
     #[error("{field} is empty")]
     Empty {
-        /// Which one.
+        /// The field that may not be empty.
         field: &'static str,
     },
 }

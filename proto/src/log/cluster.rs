@@ -61,7 +61,7 @@ pub const HOLDS_MAX: usize = 16;
 /// Gives a key a successor; both are good until the rotation is finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RotateKey {
-    /// Which key.
+    /// The kind of key that gets a successor.
     pub kind: KeyKind,
     /// Names the successor.
     pub id: u64,
@@ -80,9 +80,9 @@ pub struct RotateKey {
 /// Lets only the successor be good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FinishRotation {
-    /// Which key.
+    /// The kind of key whose rotation is over.
     pub kind: KeyKind,
-    /// Which successor.
+    /// The id of the successor, as it was drawn when the rotation began.
     pub id: u64,
     /// The overlap is over: nodes that do not have the successor are not waited for.
     pub overdue: bool,
@@ -131,7 +131,7 @@ pub struct IssueJoinToken {
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeFacts {
-    /// Which node.
+    /// The node's id, which no other node ever gets.
     pub node: NodeId,
     /// Where its peers reach it, `HOST:PORT`.
     pub peer_address: String,
@@ -162,7 +162,7 @@ pub const LISTED_NODES_MAX: usize = 1_024;
 /// Lets a node in. The same node with the same credential can be let in again: its first answer may have got lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdmitNode {
-    /// The node.
+    /// What the node says of itself, its id among it.
     pub facts: NodeFacts,
     /// What entitles it.
     pub credential: Credential,
@@ -175,7 +175,7 @@ pub struct AdmitNode {
 pub enum Credential {
     /// A join token.
     Token {
-        /// Its id.
+        /// The token's id, under which the log knows it.
         id: String,
         /// The digest of the secret that the node showed.
         hash: Digest,
@@ -196,7 +196,7 @@ pub struct AnnounceNode {
 /// Takes a node out: its id is never let in again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoveNode {
-    /// Which node.
+    /// The node that goes, and never comes back under this id.
     pub node: NodeId,
     /// When, in milliseconds since 1970.
     pub time_ms: u64,
@@ -207,7 +207,7 @@ pub struct RemoveNode {
 /// Begins the cluster again with one node: all others are out, and no join token is good any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BeginAgain {
-    /// The node.
+    /// The node that begins again, under a new id.
     pub node: NodeId,
     /// The cluster's id before.
     pub before: String,
@@ -224,7 +224,7 @@ pub struct BeginAgain {
 /// Where the log of a cluster that began again came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// A backup.
+    /// From a backup, on an empty data directory.
     Backup,
     /// The disk of one node, after a majority was lost.
     OneNode,

@@ -7,9 +7,9 @@ use crate::manifest::secret::SecretName;
 /// Keeps a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetSecret {
-    /// Whose.
+    /// The workspace that the secret belongs to.
     pub workspace: WorkspaceId,
-    /// Its name.
+    /// The secret's name, by which tools and providers ask for it.
     pub name: SecretName,
     /// Names the data key that it was sealed with.
     pub key: String,
@@ -24,9 +24,9 @@ pub struct SetSecret {
 /// Forgets a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoveSecret {
-    /// Whose.
+    /// The workspace that the secret belongs to.
     pub workspace: WorkspaceId,
-    /// Its name.
+    /// The name of the secret that goes.
     pub name: SecretName,
     /// When it was proposed, in milliseconds since 1970.
     pub time_ms: u64,

@@ -34,7 +34,7 @@ pub enum DecodeError {
     /// A field is absent or has a value that it cannot have.
     #[error("its field `{field}` is absent or has an impossible value")]
     Field {
-        /// Which one.
+        /// The field that is missing or out of its range.
         field: &'static str,
     },
     /// A snapshot's records are not in the order that they must have, or not as many.

@@ -17,7 +17,7 @@ pub enum InvalidHost {
         /// The host in it.
         host: String,
     },
-    /// Something else.
+    /// The text has another form than a host.
     #[error("a host is written like \"api.example.com\", \"*.example.com\" or \"api.example.com:8443\"")]
     Form,
 }

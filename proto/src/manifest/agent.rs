@@ -11,6 +11,7 @@ use std::time::Duration;
 use semver::Version;
 use serde::Serialize;
 
+pub use super::limits::{FALLBACK_MAX, FIRST_VERSION, LINE_BYTES_MAX, WORD_BYTES_MAX};
 use super::prompt::{Parameters, Prompt};
 use super::provider::{Budget, Fallback, ProviderRef};
 use super::read::Document;
@@ -22,26 +23,16 @@ use crate::{AgentName, CapabilityName, ToolName};
 /// Tools that every node has: they reach other agents and need no folder under `tools/`.
 pub const BUILT_IN_TOOLS: [&str; 2] = ["ask_capability", "list_capabilities"];
 
-/// The version of an agent or tool that does not give one.
-pub const FIRST_VERSION: Version = Version::new(0, 1, 0);
-
 /// The most capabilities of one agent.
 pub const CAPABILITIES_MAX: usize = 64;
 /// The most patterns, or examples, of one capability.
 pub const EXAMPLES_MAX: usize = 256;
-/// The longest pattern, example or description, in bytes.
-pub const LINE_BYTES_MAX: usize = 2_048;
-/// The longest name or version, in bytes.
-pub const WORD_BYTES_MAX: usize = 256;
 /// The longest prompt or documentation inside an agent's file, in bytes.
 pub const PROMPT_BYTES_MAX: usize = 128 << 10;
 /// The most tools that one agent names.
 pub const TOOLS_MAX: usize = 128;
 /// The most parameters of one agent.
 pub const PARAMETERS_MAX: usize = 64;
-/// The most entries of a fallback list.
-pub const FALLBACK_MAX: usize = 8;
-
 /// What an agent's file says, checked as far as the file alone can be.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AgentManifest {
@@ -50,7 +41,7 @@ pub struct AgentManifest {
     /// An identity of its own that survives a new name; unique in the workspace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Its version.
+    /// The agent's version, 0.1.0 unless given.
     pub version: Version,
     /// What it is for, in a sentence.
     pub description: String,

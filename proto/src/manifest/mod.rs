@@ -19,6 +19,8 @@ pub mod address;
 
 pub mod units;
 
+mod limits;
+
 mod read;
 
 pub use agent::AgentManifest;

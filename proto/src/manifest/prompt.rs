@@ -23,11 +23,11 @@ pub type Parameters = BTreeMap<String, Parameter>;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Parameter {
-    /// Text.
+    /// A text of any length that the file's limit allows.
     Text(String),
     /// A whole number.
     Integer(i64),
-    /// A number.
+    /// A number, whole or not.
     Number(f64),
     /// True or false.
     Boolean(bool),
@@ -95,7 +95,7 @@ pub enum TemplateProblem {
     /// The agent declares no such parameter.
     #[error("the agent has no parameter `{name}`")]
     UnknownParameter {
-        /// The parameter.
+        /// The parameter that was named.
         name: String,
         /// The one that was probably meant.
         near: Option<String>,

@@ -8,10 +8,9 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::address::HttpUrl;
-use super::agent::{FALLBACK_MAX, LINE_BYTES_MAX, WORD_BYTES_MAX};
-use super::read::{Section, Value};
+use super::limits::{FALLBACK_MAX, LINE_BYTES_MAX, WORD_BYTES_MAX};
+use super::read::{Section, Value, note_secret};
 use super::secret::{InvalidKeySource, KeySource};
-use super::tool::note_secret;
 use super::units::serialize_duration;
 use crate::diagnostic::code;
 use crate::tree::TreePath;
@@ -46,21 +45,21 @@ pub enum ProviderKind {
         /// Its key; local servers need none.
         api_key: Option<KeySource>,
     },
-    /// Anthropic's messages.
+    /// Anthropic's messages API.
     Anthropic {
         /// Where; Anthropic itself unless given.
         base_url: Option<HttpUrl>,
-        /// Its key.
+        /// Where the node finds the API key; the key itself is never in the file.
         api_key: Option<KeySource>,
     },
     /// Answers from a file: for demonstrations and tests.
     Scripted {
-        /// The file.
+        /// The workspace's file with the replies.
         script: TreePath,
     },
     /// A tool of this workspace that exports `chat`.
     Wasm {
-        /// The tool.
+        /// The tool whose `chat` answers.
         tool: ToolName,
     },
 }
@@ -119,7 +118,7 @@ impl Serialize for ProviderRef {
 /// A provider that stands in for another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fallback {
-    /// The provider.
+    /// The provider that is asked next.
     pub provider: ProviderRef,
     /// Its model; the provider's own default when there is none.
     pub model: Option<String>,
@@ -181,7 +180,6 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Reads `[budget]`.
     pub(super) fn read(root: &mut Section<'_, '_>) -> Budget {
         let Some(mut section) = root.section("budget") else { return Budget::default() };
         let tokens = section.get("tokens_per_day").and_then(|value| value.integer(0..=1_000_000_000_000));
@@ -200,7 +198,6 @@ enum Kind {
 }
 
 impl Provider {
-    /// Reads `[providers.NAME]`.
     pub(super) fn read(mut section: Section<'_, '_>) -> Option<Provider> {
         let kinds = [
             ("openai", Kind::OpenAi),

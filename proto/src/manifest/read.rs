@@ -468,3 +468,11 @@ pub fn locate(text: &str, keys: &[&str], item: Option<&str>) -> Option<Range<usi
     };
     Some(found.unwrap_or(name.span()))
 }
+
+/// Notes a value that should have been a secret's name, without showing it.
+pub(super) fn note_secret(value: &Value<'_, '_>, message: &str, label: &str) {
+    let document = value.document();
+    let problem = value.diagnostic(code::SECRET_IN_FILE, message).at(document.place(value.span()), label);
+    let help = "files are deployed, kept and shown: put the value into a secret with \"caxton secrets set NAME\"";
+    document.note(problem.redacted().help(help));
+}

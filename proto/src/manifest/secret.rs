@@ -90,7 +90,7 @@ impl Serialize for KeySource {
 /// What a tool is given: text as it stands, or the value of `"secret:NAME"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GivenValue {
-    /// The text.
+    /// The text as it stands in the file.
     Text(String),
     /// The secret's value, when the tool starts.
     Secret(SecretName),

@@ -9,9 +9,9 @@ use semver::Version;
 use serde::Serialize;
 
 use super::address::{HostPattern, HttpUrl};
-use super::agent::{FIRST_VERSION, LINE_BYTES_MAX, WORD_BYTES_MAX};
+use super::limits::{FIRST_VERSION, LINE_BYTES_MAX, WORD_BYTES_MAX};
 use super::prompt;
-use super::read::{Document, Section, Value, read_version};
+use super::read::{Document, Section, Value, note_secret, read_version};
 use super::secret::{GivenValue, SecretName};
 use super::units::serialize_duration;
 use crate::ToolName;
@@ -26,11 +26,11 @@ const ENTRIES_MAX: usize = 128;
 pub struct ToolManifest {
     /// Its name, which is also its folder's.
     pub name: ToolName,
-    /// Its version.
+    /// The tool's version, 0.1.0 unless given.
     pub version: Version,
     /// What it does, in a sentence; models read it.
     pub description: String,
-    /// What runs.
+    /// What runs, and how it is spoken to.
     #[serde(flatten)]
     pub kind: ToolKind,
     /// Whether calling it twice with the same input does no more than calling it once: then a call that may have been
@@ -48,17 +48,17 @@ pub struct ToolManifest {
 pub enum ToolKind {
     /// A WebAssembly component that exports the `tool-server` world.
     Component {
-        /// Its file.
+        /// The component's file in the workspace.
         module: TreePath,
     },
     /// A WASI P1 command that speaks MCP over its standard input and output.
     Command {
-        /// Its file.
+        /// The module's file in the workspace.
         module: TreePath,
     },
     /// A core module that exports `handle_tool_call`.
     Core {
-        /// Its file.
+        /// The module's file in the workspace.
         module: TreePath,
     },
     /// A remote MCP server; not sandboxed.
@@ -73,9 +73,9 @@ pub enum ToolKind {
     },
     /// A process on the node that speaks MCP; not sandboxed, and only where the node's operator allows it.
     McpStdio {
-        /// The program.
+        /// The program's name or path on the node's machine.
         command: String,
-        /// Its arguments.
+        /// The arguments that it is started with.
         args: Vec<String>,
     },
 }
@@ -104,11 +104,11 @@ pub struct Grants {
     pub scratch: bool,
     /// The time of day.
     pub clock: bool,
-    /// Random numbers.
+    /// Whether it may have random numbers.
     pub random: bool,
     /// One instance for several calls, so that what a call leaves behind is there for the next.
     pub reuse: bool,
-    /// Environment values.
+    /// The values of its environment, by name.
     pub env: BTreeMap<String, GivenValue>,
 }
 
@@ -320,14 +320,6 @@ fn read_headers(section: Section<'_, '_>) -> BTreeMap<String, GivenValue> {
         headers.insert((*name.get_ref()).to_owned(), given);
     }
     headers
-}
-
-/// Notes a value that should have been a secret's name, without showing it.
-pub(super) fn note_secret(value: &Value<'_, '_>, message: &str, label: &str) {
-    let document = value.document();
-    let problem = value.diagnostic(code::SECRET_IN_FILE, message).at(document.place(value.span()), label);
-    let help = "files are deployed, kept and shown: put the value into a secret with \"caxton secrets set NAME\"";
-    document.note(problem.redacted().help(help));
 }
 
 fn read_grants(root: &mut Section<'_, '_>) -> Grants {

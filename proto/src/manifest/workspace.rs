@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::address::{HostPattern, HttpUrl};
-use super::agent::{LINE_BYTES_MAX, WORD_BYTES_MAX};
+use super::limits::{LINE_BYTES_MAX, WORD_BYTES_MAX};
 use super::provider::{Budget, Provider, ProviderRef};
 use super::read::{Document, Section};
 use super::secret::SecretName;
@@ -45,7 +45,7 @@ pub struct WorkspaceManifest {
 pub struct DefaultLlm {
     /// The provider, or a tool in the place of one.
     pub provider: Option<ProviderRef>,
-    /// The model.
+    /// The model of agents that name none.
     pub model: Option<String>,
 }
 
@@ -71,7 +71,7 @@ pub struct GrantPolicy {
     pub scratch: bool,
     /// The time of day.
     pub clock: bool,
-    /// Random numbers.
+    /// Whether tools may have random numbers.
     pub random: bool,
     /// One instance for several calls of a tool.
     pub reuse: bool,
@@ -84,7 +84,7 @@ pub struct GrantPolicy {
 /// Something that a tool asks for and the workspace does not allow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
-    /// A host.
+    /// A host that the workspace does not grant.
     Http(HostPattern),
     /// A remote MCP server, by its address.
     Url(HttpUrl),
@@ -92,13 +92,13 @@ pub enum Refused {
     Scratch,
     /// The time of day.
     Clock,
-    /// Random numbers.
+    /// Random numbers, which the workspace does not grant.
     Random,
     /// One instance for several calls.
     Reuse,
-    /// A secret.
+    /// A secret that the workspace does not grant.
     Secret(SecretName),
-    /// A process.
+    /// A process of the node's machine, which the workspace does not grant.
     Processes,
 }
 

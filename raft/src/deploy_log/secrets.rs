@@ -25,7 +25,7 @@ impl Secrets {
         self.workspaces.get(workspace).into_iter().flat_map(BTreeMap::values)
     }
 
-    /// One secret.
+    /// The secret of that name in that workspace, sealed.
     pub fn get(&self, workspace: &WorkspaceId, name: &SecretName) -> Option<&Arc<Secret>> {
         self.workspaces.get(workspace)?.get(name)
     }

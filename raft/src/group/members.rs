@@ -53,13 +53,13 @@ pub enum ChangeError {
     /// The node is too far behind to lead.
     #[error("node {node} is behind the leader")]
     Behind {
-        /// The node.
+        /// The node that lacks the leader's newest entries.
         node: NodeId,
     },
     /// The node is no voter, or none at all, of this group.
     #[error("node {node} has no such part in the group")]
     Unknown {
-        /// The node.
+        /// The node that is no voter, or no member, of the group.
         node: NodeId,
     },
     /// Another change is under way.
@@ -68,7 +68,7 @@ pub enum ChangeError {
     /// The group has stopped on this node.
     #[error("the group has stopped: {why}")]
     Fatal {
-        /// Why.
+        /// What stopped the group, with all causes.
         why: Arc<str>,
     },
 }

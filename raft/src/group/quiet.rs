@@ -64,7 +64,8 @@ mod tests {
     use openraft::BasicNode;
 
     use super::*;
-    use crate::group::{GroupId, Groups, Timers};
+    use crate::group::{Groups, Timers};
+    use crate::group_id::GroupId;
     use crate::network::{Peers, Transport, TransportError};
     use crate::store::Store;
     use crate::suite::Journal;

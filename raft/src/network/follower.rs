@@ -298,7 +298,7 @@ mod tests {
     #[tokio::test]
     async fn entries_go_ahead_of_a_follower_that_has_all_before_and_are_not_sent_again() {
         let sent = Arc::new(Sent::default());
-        let links = Arc::new(Links::new(crate::group::GroupId(0), NodeId(1), Arc::clone(&sent) as _, None));
+        let links = Arc::new(Links::new(crate::group_id::GroupId(0), NodeId(1), Arc::clone(&sent) as _, None));
         let (follower, vote) = (Follower::default(), Vote::new_committed(1, 1));
         let ahead = |vote: &Vote, from, to| {
             follower.send_ahead(&links, 2, vote, &(from..=to).map(entry).collect::<Vec<_>>());
@@ -328,7 +328,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_commit_waits_for_entries_that_carry_it_and_longer_where_they_follow_each_other_closely() {
         let sent = Arc::new(Sent::default());
-        let links = Arc::new(Links::new(crate::group::GroupId(0), NodeId(1), Arc::clone(&sent) as _, None));
+        let links = Arc::new(Links::new(crate::group_id::GroupId(0), NodeId(1), Arc::clone(&sent) as _, None));
         let (follower, vote) = (Follower::default(), Vote::new_committed(1, 1));
         answer(&follower, &request(1, 5, 5), AppendEntriesResponse::Success);
         let has = |index| {

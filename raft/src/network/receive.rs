@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use super::Links;
 use super::wire::{self, Chunk, ChunkAnswer, Request, TakeOverAnswer};
-use crate::group::GroupId;
+use crate::group_id::GroupId;
 use crate::snapshot::{SnapshotError, SnapshotFile, Snapshots};
 use crate::types::{LogId, Membership, Raft, TypeConfig, Vote, chain};
 
@@ -31,13 +31,13 @@ pub enum AnswerError {
     /// This node does not have the group, or not yet.
     #[error("this node does not have group {}", group.0)]
     UnknownGroup {
-        /// The group.
+        /// The group that the message names.
         group: GroupId,
     },
     /// It says something that its sender cannot say.
     #[error("a message from node {from} makes no sense: {why}")]
     Nonsense {
-        /// The sender.
+        /// The node that sent it, as its certificate says.
         from: NodeId,
         /// What about it.
         why: &'static str,
@@ -48,7 +48,7 @@ pub enum AnswerError {
     /// The group has stopped on this node.
     #[error("the group has stopped on this node: {why}")]
     Stopped {
-        /// Why.
+        /// What stopped the group, with all causes.
         why: Arc<str>,
     },
 }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 
-use crate::group::GroupId;
+use crate::group_id::GroupId;
 use crate::store::codec::{self, Damage, Fields};
 use crate::types::{LogId, RaftEntry, SnapshotMeta, TypeConfig, Vote};
 

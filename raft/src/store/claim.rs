@@ -29,15 +29,15 @@ pub enum ClaimError {
     /// The file beside it is damaged.
     #[error("{} is damaged; restore the data directory from a backup", file.display())]
     Mark {
-        /// The file.
+        /// The file whose content is no mark of a store.
         file: PathBuf,
     },
     /// The file beside it cannot be read or written.
     #[error("{} cannot be read or written", file.display())]
     File {
-        /// The file.
+        /// The file that could not be read or written.
         file: PathBuf,
-        /// Why not.
+        /// What the file system answered.
         #[source]
         source: io::Error,
     },

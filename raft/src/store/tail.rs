@@ -14,7 +14,7 @@ const FILE: &str = "synced";
 /// A sequence number and its checksum, little-endian.
 const BYTES: usize = 12;
 
-/// The mark.
+/// The file in which the store notes how far its log was synced.
 pub struct Tail {
     file: File,
 }

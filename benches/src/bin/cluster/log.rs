@@ -10,10 +10,11 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use axum::Router;
-use caxton::peers::credentials::Certified;
 use caxton::peers::door::{Caller, Door};
 use caxton::peers::lives::Lineage;
-use caxton::peers::{Book, Credentials, Lives, MESSAGE_BYTES_MAX, Peers, VERSION, line};
+use caxton::peers::{Book, Lives, MESSAGE_BYTES_MAX, Peers, VERSION, line};
+use caxton::trust::Credentials;
+use caxton::trust::credentials::Certified;
 use caxton_benches::etcd::kv_server::KvServer;
 use caxton_benches::map::{Front, Map};
 use caxton_proto::NodeId;

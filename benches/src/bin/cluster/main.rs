@@ -79,7 +79,7 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    caxton::tls::install_provider();
+    caxton::trust::install_provider();
     let args = Args::parse();
     if args.serve.voter.is_some() {
         return log::serve(&args.dir, args.serve).await;

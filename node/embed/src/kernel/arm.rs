@@ -4,9 +4,8 @@
 //! used here. A tile of rows by sixteen columns stays in the 32 registers while it walks down a panel.
 
 use super::{After, Kernel, Lanes, Quantised, gelu};
-use crate::forward::{self, Scratch};
 use crate::layout::{GROUP, PANEL};
-use crate::weights::{Linear, Model};
+use crate::weights::Linear;
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -19,24 +18,8 @@ const QUARTERS: usize = COLUMNS / 4;
 
 /// NEON with the dot product of bytes.
 pub struct NeonDot;
-/// NEON.
+/// NEON without the dot product of bytes.
 pub struct Neon;
-
-/// # Safety
-/// The processor has these features.
-#[target_feature(enable = "neon,dotprod")]
-pub unsafe fn neon_dot(model: &Model<'_>, ids: &[u32], scratch: &mut Scratch) {
-    // SAFETY: the caller's promise.
-    unsafe { forward::run::<NeonDot>(model, ids, scratch) }
-}
-
-/// # Safety
-/// The processor has this feature.
-#[target_feature(enable = "neon")]
-pub unsafe fn neon(model: &Model<'_>, ids: &[u32], scratch: &mut Scratch) {
-    // SAFETY: the caller's promise.
-    unsafe { forward::run::<Neon>(model, ids, scratch) }
-}
 
 /// Writes the functions of [`Lanes`] that are one instruction for each half.
 macro_rules! instructions {

@@ -5,13 +5,12 @@
 //! in every kernel (sums of bytes in 32 bits), so they differ only in how floats round.
 
 #[cfg(target_arch = "aarch64")]
-mod arm;
+pub mod arm;
 mod plain;
 #[cfg(target_arch = "x86_64")]
-mod x86;
+pub mod x86;
 
-use crate::forward::{self, Scratch};
-use crate::weights::{Linear, Model};
+use crate::weights::Linear;
 pub use plain::Plain;
 
 /// Rows of activations, quantised: each group of a row has its own scale.
@@ -29,7 +28,7 @@ pub struct Quantised<'a> {
 /// What follows a matrix product.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum After {
-    /// Nothing.
+    /// The product is left as it is.
     Keep,
     /// The activation function of the feed-forward part.
     Gelu,
@@ -46,21 +45,21 @@ pub trait Lanes: Copy {
     const WIDTH: usize;
     /// The same number in each lane.
     unsafe fn splat(x: f32) -> Self;
-    /// Reads floats.
+    /// Reads as many floats as it has lanes.
     unsafe fn load(from: *const f32) -> Self;
     /// Reads signed bytes.
     unsafe fn load_bytes(from: *const i8) -> Self;
-    /// Writes floats.
+    /// Writes as many floats as it has lanes.
     unsafe fn store(self, to: *mut f32);
     /// Writes the nearest signed bytes, and returns their sum. Lanes must be within -127 and 127.
     unsafe fn store_bytes(self, to: *mut i8) -> i32;
-    /// `self + y`
+    /// The sum, lane by lane.
     unsafe fn add(self, y: Self) -> Self;
-    /// `self - y`
+    /// The difference `self - y`, lane by lane.
     unsafe fn sub(self, y: Self) -> Self;
-    /// `self * y`
+    /// The product, lane by lane.
     unsafe fn mul(self, y: Self) -> Self;
-    /// `self / y`
+    /// The quotient `self / y`, lane by lane.
     unsafe fn div(self, y: Self) -> Self;
     /// `self * y + z`
     unsafe fn mul_add(self, y: Self, z: Self) -> Self;
@@ -68,7 +67,7 @@ pub trait Lanes: Copy {
     unsafe fn min(self, y: Self) -> Self;
     /// The larger of each pair.
     unsafe fn max(self, y: Self) -> Self;
-    /// Without signs.
+    /// The absolute value of each lane.
     unsafe fn abs(self) -> Self;
     /// Rounded to whole numbers.
     unsafe fn round(self) -> Self;
@@ -82,108 +81,13 @@ pub trait Lanes: Copy {
 
 /// An instruction set: a register of floats, and a matrix product of bytes.
 pub trait Kernel {
-    /// Its register.
+    /// The register that its arithmetic on floats uses.
     type Lanes: Lanes;
     /// `out = x * linear + bias`, row by row.
     ///
     /// # Safety
     /// The processor has the instruction set, and `out` has `x.rows * linear.columns` numbers.
     unsafe fn product(linear: &Linear<'_>, x: &Quantised<'_>, out: &mut [f32], after: After);
-}
-
-/// The kernels there are, the fastest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Choice {
-    /// x86-64 with AVX-512 and its dot product of bytes.
-    Avx512Vnni,
-    /// x86-64 with AVX2 and the dot product of bytes.
-    AvxVnni,
-    /// x86-64 with AVX2.
-    Avx2,
-    /// 64-bit Arm with NEON and its dot product of bytes.
-    NeonDot,
-    /// 64-bit Arm with NEON.
-    Neon,
-    /// Any processor.
-    Plain,
-}
-
-impl Choice {
-    /// Those that run here; [`Choice::Plain`] always does.
-    pub fn available() -> Vec<Self> {
-        let all = [Self::Avx512Vnni, Self::AvxVnni, Self::Avx2, Self::NeonDot, Self::Neon, Self::Plain];
-        all.into_iter().filter(|choice| choice.is_here()).collect()
-    }
-
-    /// The fastest that runs here.
-    pub fn best() -> Self {
-        Self::available().first().copied().unwrap_or(Self::Plain)
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    fn is_here(self) -> bool {
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        match self {
-            Self::Avx512Vnni => {
-                avx2 && is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vnni")
-            }
-            Self::AvxVnni => avx2 && is_x86_feature_detected!("avxvnni"),
-            Self::Avx2 => avx2,
-            Self::NeonDot | Self::Neon => false,
-            Self::Plain => true,
-        }
-    }
-
-    #[cfg(target_arch = "aarch64")]
-    fn is_here(self) -> bool {
-        let neon = std::arch::is_aarch64_feature_detected!("neon");
-        match self {
-            Self::Avx512Vnni | Self::AvxVnni | Self::Avx2 => false,
-            Self::NeonDot => neon && std::arch::is_aarch64_feature_detected!("dotprod"),
-            Self::Neon => neon,
-            Self::Plain => true,
-        }
-    }
-
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    fn is_here(self) -> bool {
-        self == Self::Plain
-    }
-
-    /// Leaves the last layer's rows for `ids` in `scratch`.
-    ///
-    /// # Panics
-    /// With a choice that is not [available](Self::available).
-    pub fn run(self, model: &Model<'_>, ids: &[u32], scratch: &mut Scratch) {
-        debug_assert!(self.is_here());
-        match self {
-            // SAFETY: `available`, the only source of these choices, saw that the processor has what each needs.
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni => unsafe { x86::avx512_vnni(model, ids, scratch) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Self::AvxVnni => unsafe { x86::avx_vnni(model, ids, scratch) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => unsafe { x86::avx2(model, ids, scratch) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "aarch64")]
-            Self::NeonDot => unsafe { arm::neon_dot(model, ids, scratch) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "aarch64")]
-            Self::Neon => unsafe { arm::neon(model, ids, scratch) },
-            // SAFETY: plain code runs anywhere.
-            Self::Plain => unsafe { forward::run::<Plain>(model, ids, scratch) },
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512Vnni | Self::AvxVnni | Self::Avx2 => unreachable!("not available on this processor"),
-            #[cfg(not(target_arch = "aarch64"))]
-            Self::NeonDot | Self::Neon => unreachable!("not available on this processor"),
-        }
-    }
 }
 
 /// `e` to the power of each lane: Cody and Waite's reduction, then the polynomial of Cephes; within two units in the

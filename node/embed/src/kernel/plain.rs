@@ -4,10 +4,10 @@ use super::{After, Kernel, Lanes, Quantised, gelu};
 use crate::layout::{GROUP, PANEL};
 use crate::weights::Linear;
 
-/// Runs everywhere.
+/// The kernel that is portable code and runs on every processor.
 pub struct Plain;
 
-/// Eight floats.
+/// Eight floats that the compiler may put where it likes.
 #[derive(Clone, Copy)]
 pub struct Eight([f32; 8]);
 

@@ -4,9 +4,8 @@
 //! read once for up to fourteen rows: for a short message the time is that of reading the weights.
 
 use super::{After, Kernel, Lanes, Quantised, gelu};
-use crate::forward::{self, Scratch};
 use crate::layout::{GROUP, PANEL};
-use crate::weights::{Linear, Model};
+use crate::weights::Linear;
 use std::arch::x86_64::*;
 
 /// How far ahead of the arithmetic weights are asked for, in bytes.
@@ -18,32 +17,8 @@ const STEP: usize = PANEL * 4;
 pub struct Avx512Vnni;
 /// AVX2 with VNNI.
 pub struct AvxVnni;
-/// AVX2.
+/// AVX2 without the dot product of bytes.
 pub struct Avx2;
-
-/// # Safety
-/// The processor has these features.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
-pub unsafe fn avx512_vnni(model: &Model<'_>, ids: &[u32], scratch: &mut Scratch) {
-    // SAFETY: the caller's promise.
-    unsafe { forward::run::<Avx512Vnni>(model, ids, scratch) }
-}
-
-/// # Safety
-/// The processor has these features.
-#[target_feature(enable = "avxvnni,avx2,fma")]
-pub unsafe fn avx_vnni(model: &Model<'_>, ids: &[u32], scratch: &mut Scratch) {
-    // SAFETY: the caller's promise.
-    unsafe { forward::run::<AvxVnni>(model, ids, scratch) }
-}
-
-/// # Safety
-/// The processor has these features.
-#[target_feature(enable = "avx2,fma")]
-pub unsafe fn avx2(model: &Model<'_>, ids: &[u32], scratch: &mut Scratch) {
-    // SAFETY: the caller's promise.
-    unsafe { forward::run::<Avx2>(model, ids, scratch) }
-}
 
 /// Writes the functions of [`Lanes`] that are one instruction each.
 macro_rules! instructions {
@@ -56,7 +31,7 @@ macro_rules! instructions {
     };
 }
 
-/// Sixteen floats.
+/// A register of sixteen floats.
 #[derive(Clone, Copy)]
 pub struct Sixteen(__m512);
 
@@ -121,7 +96,7 @@ impl Lanes for Sixteen {
     }
 }
 
-/// Eight floats.
+/// A register of eight floats.
 #[derive(Clone, Copy)]
 pub struct Eight(__m256);
 

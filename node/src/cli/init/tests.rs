@@ -16,7 +16,7 @@ struct Line {
 
 fn context(cwd: &Path) -> Context {
     let global = Global { json: true, ..Global::default() };
-    let mut context = Context::new(global.clone(), Output::new(&global)).expect("a context");
+    let mut context = Context::new(global.clone(), Output::new(global.json, global.color)).expect("a context");
     context.cwd = cwd.to_owned();
     context
 }

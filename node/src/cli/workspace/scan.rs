@@ -8,7 +8,6 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::SystemTime;
 
 use caxton_proto::Digest;
 use caxton_proto::chunk::{CHUNK_BYTES_MAX, ChunkList};
@@ -60,7 +59,7 @@ struct Hashed {
 impl Workspace {
     /// Reads the workspace's files, or says everything that keeps them from being deployed.
     pub fn scan(&self) -> Result<Scan, CliError> {
-        let now = SystemTime::now();
+        let now = crate::time::system_now();
         let mut cache = StatCache::load(&self.cache_folder());
         let (found, mut problems) = self.walk()?;
         let mut scan = Scan::default();
@@ -278,6 +277,8 @@ impl Stat {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     fn workspace(files: &[(&str, &str)]) -> (tempfile::TempDir, Workspace) {

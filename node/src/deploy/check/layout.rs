@@ -10,7 +10,6 @@ use caxton_proto::tree::{File, Tree, TreePath};
 pub(super) struct Layout<'a> {
     /// `agents/NAME.toml` and `agents/NAME/agent.toml`.
     pub agents: Vec<(&'a TreePath, &'a File)>,
-    /// `tools/NAME/tool.toml`.
     pub tools: Vec<(&'a TreePath, &'a File)>,
 }
 

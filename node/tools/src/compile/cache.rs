@@ -4,7 +4,8 @@
 //! else wrote, that was changed, or that belongs to another module is made again, and never run.
 
 use super::child::{self, Compiler, Failed};
-use super::{Space, inspect::inspect};
+use super::inspect::inspect;
+use crate::engine::Space;
 use crate::limits::CompileLimits;
 use crate::tool::Kind;
 use ring::hmac;
@@ -43,15 +44,15 @@ pub enum CompileError {
     /// It is too large.
     #[error("it has {bytes} bytes; the limit is {limit}")]
     TooLarge {
-        /// Its size.
+        /// The module's size, in bytes.
         bytes: u64,
-        /// The limit.
+        /// The most bytes of a module.
         limit: u64,
     },
     /// It is invalid, or extreme.
     #[error("{why}")]
     Refused {
-        /// Why.
+        /// What is invalid or extreme about it.
         why: String,
     },
     /// It would take too much time or memory.
@@ -63,7 +64,7 @@ pub enum CompileError {
     /// The compiler itself did not work.
     #[error("the compiler did not work: {why}")]
     Broken {
-        /// Why.
+        /// What went wrong in the compiler.
         why: String,
     },
 }

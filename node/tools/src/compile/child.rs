@@ -1,8 +1,7 @@
 //! The process that compiles: its limits, its work, and the parent's side of it.
 
-use super::Space;
 use super::inspect::inspect;
-use crate::engine;
+use crate::engine::{self, Space};
 use crate::limits::CompileLimits;
 use crate::tool::Kind;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -36,9 +35,9 @@ const SIGKILL: i32 = 9;
 pub enum Compiler {
     /// A process of this program, which calls [`compile_child_main`] when it is started with these arguments.
     Process {
-        /// The program.
+        /// The program that is started to compile.
         program: PathBuf,
-        /// Its arguments.
+        /// The arguments that make it compile and do nothing else.
         arguments: Vec<OsString>,
     },
     /// This process itself, which only looks at the module first: for tests and for trusted modules.

@@ -11,14 +11,3 @@ mod inspect;
 
 pub use cache::{Cache, CompileError};
 pub use child::{COMPILE_COMMAND, Compiler, compile_child_main};
-
-use serde::{Deserialize, Serialize};
-
-/// How much address space a linear memory reserves; part of what the code relies on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Space {
-    /// 4 GiB each, so that accesses need no check.
-    Full,
-    /// As much as it uses, where address space is short.
-    Small,
-}

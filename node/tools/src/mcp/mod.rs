@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use caxton_proto::errors::chain;
 use caxton_proto::manifest::address::HostPattern;
 use client::{Client, Failed};
 use serde_json::Value;
@@ -49,7 +50,7 @@ pub struct ServerSpec {
 pub enum Place {
     /// Somewhere on the network.
     Http {
-        /// Its address.
+        /// The URL of the server's endpoint.
         url: String,
         /// The hosts that the workspace allows.
         rules: Vec<HostPattern>,
@@ -60,9 +61,9 @@ pub enum Place {
     },
     /// A process that this machine starts.
     Process {
-        /// The program.
+        /// The program's name or path on this machine.
         command: String,
-        /// Its arguments.
+        /// The arguments that it is started with.
         args: Vec<String>,
         /// Its whole environment; values may be secrets.
         env: BTreeMap<String, String>,
@@ -102,9 +103,9 @@ pub enum ConnectError {
     /// The program did not start.
     #[error("the program `{command}` did not start")]
     Spawn {
-        /// The program.
+        /// The program that could not be started.
         command: String,
-        /// Why.
+        /// What the system answered.
         #[source]
         source: std::io::Error,
     },
@@ -113,7 +114,7 @@ pub enum ConnectError {
     Unreachable {
         /// Where it is.
         place: String,
-        /// Why.
+        /// What went wrong on the way to it, or in what it answered.
         why: String,
     },
     /// It did not answer in time.
@@ -129,7 +130,7 @@ pub enum ConnectError {
     Definitions {
         /// Where it is.
         place: String,
-        /// Why.
+        /// What cannot be used of the descriptions.
         why: String,
     },
 }
@@ -284,14 +285,4 @@ impl Tool for McpTool {
     fn is_stale(&self) -> bool {
         self.0.changed.load(Ordering::Relaxed) || self.0.connected.elapsed() > DEFINITIONS_KEPT
     }
-}
-
-/// An error and its causes in one line, outermost first.
-fn chain(error: &dyn std::error::Error) -> String {
-    let (mut text, mut source) = (error.to_string(), error.source());
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -47,7 +47,7 @@ fn system(host: String) -> Looking {
 pub struct FetchRequest {
     /// GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.
     pub method: String,
-    /// Where from.
+    /// The absolute URL of what is wanted.
     pub url: String,
     /// Names and values.
     pub headers: Vec<(String, String)>,
@@ -80,7 +80,7 @@ pub enum FetchError {
     TooLarge {
         /// Which of them.
         what: &'static str,
-        /// The limit.
+        /// The most bytes of a body.
         limit: usize,
     },
     /// The connection failed.
@@ -99,7 +99,6 @@ impl Fetcher {
         &self.allowed
     }
 
-    /// The runtime.
     pub(crate) fn runtime(&self) -> &Handle {
         &self.runtime
     }

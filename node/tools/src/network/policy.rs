@@ -26,7 +26,7 @@ pub struct Target {
     pub url: Url,
     /// Its host, lower case, without a final dot.
     pub host: String,
-    /// Its port.
+    /// The port that the URL names, or that of its scheme.
     pub port: u16,
     /// Whether it is https.
     pub https: bool,
@@ -55,7 +55,7 @@ pub enum Denied {
     /// It leads to an address that is not public.
     #[error("`{host}` leads to {address}, which is {what}")]
     Address {
-        /// The host.
+        /// The host that the URL names.
         host: String,
         /// Where it leads.
         address: IpAddr,

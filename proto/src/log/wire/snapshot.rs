@@ -20,9 +20,9 @@ const RECORD_BYTES_MAX: u64 = 1 << 20;
 /// One record of a snapshot. The deployments of a workspace follow it, from the oldest to the newest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotRecord {
-    /// A workspace.
+    /// A workspace, in front of its deployments.
     Workspace {
-        /// Its name.
+        /// The workspace's name.
         id: WorkspaceId,
         /// Its newest revision.
         live: Revision,
@@ -33,9 +33,9 @@ pub enum SnapshotRecord {
     },
     /// A deployment of the workspace before it.
     Deployment(Arc<Deployment>),
-    /// A token.
+    /// A token, with whoever revoked it.
     Token(Token),
-    /// A secret.
+    /// A workspace's secret, sealed.
     Secret(Secret),
     /// A token by which nodes join.
     JoinToken(JoinToken),
@@ -43,7 +43,7 @@ pub enum SnapshotRecord {
     Member(Member),
     /// A node that is not to come back.
     Departed {
-        /// It.
+        /// The node that was taken out.
         node: NodeId,
         /// When it was removed, in milliseconds since 1970.
         time_ms: u64,

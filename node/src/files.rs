@@ -1,4 +1,4 @@
-//! Files with secrets: made once, whole or not at all, and readable by their owner only.
+//! Files that are put in place whole or not at all: those with secrets are readable by their owner only, and made once.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 
 use ring::rand::SecureRandom;
 
-/// Why a secret's file could not be read or made.
+/// A file of the data directory could not be read or made.
 #[derive(Debug, thiserror::Error)]
-pub enum SecretError {
+pub enum FileError {
     /// The file system said no.
     #[error("{path} {what}")]
     Io {
-        /// The file.
         path: PathBuf,
         /// What was being done.
         what: &'static str,
@@ -25,45 +24,37 @@ pub enum SecretError {
     #[error(
         "{path} can be read by others (mode {mode:o}); run `chmod 600 {path}`, and make a new one if it may have leaked"
     )]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
+    Exposed { path: PathBuf, mode: u32 },
     /// The operating system gives no random bytes.
     #[error("the operating system gives no random bytes")]
     Random,
 }
 
-fn io(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> SecretError {
+fn io(path: &Path, what: &'static str) -> impl FnOnce(io::Error) -> FileError {
     let path = path.to_owned();
-    move |source| SecretError::Io { path, what, source }
+    move |source| FileError::Io { path, what, source }
 }
 
 /// Random bytes from the operating system.
-pub fn random<const N: usize>() -> Result<[u8; N], SecretError> {
+pub fn random<const N: usize>() -> Result<[u8; N], FileError> {
     let mut bytes = [0; N];
-    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| SecretError::Random)?;
+    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| FileError::Random)?;
     Ok(bytes)
 }
 
 /// Makes a folder that only its owner may look into, with all above it.
-pub fn private_dir(path: &Path) -> Result<(), SecretError> {
+pub fn private_dir(path: &Path) -> Result<(), FileError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io(path, "cannot be made"))
 }
 
 /// The file's bytes; when there is no file, it is made with what `mint` gives.
-pub fn read_or_create(
-    path: &Path,
-    mint: impl FnOnce() -> Result<Vec<u8>, SecretError>,
-) -> Result<Vec<u8>, SecretError> {
+pub fn read_or_create(path: &Path, mint: impl FnOnce() -> Result<Vec<u8>, FileError>) -> Result<Vec<u8>, FileError> {
     match fs::read(path) {
         Ok(bytes) => {
             let mode = fs::metadata(path).map_err(io(path, "cannot be looked at"))?.permissions().mode() & 0o777;
             // A group may read it (a Kubernetes secret is mounted with the pod's group), the world may not.
             if mode & 0o007 != 0 {
-                return Err(SecretError::Exposed { path: path.to_owned(), mode });
+                return Err(FileError::Exposed { path: path.to_owned(), mode });
             }
             Ok(bytes)
         }
@@ -77,7 +68,7 @@ pub fn read_or_create(
 }
 
 /// Puts a file in place whole, with mode 0600: a crash leaves the old one or the new one.
-pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), SecretError> {
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     // A name alone has an empty parent: the current folder.
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     private_dir(parent)?;

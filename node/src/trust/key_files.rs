@@ -7,11 +7,13 @@ use std::path::Path;
 use bytes::Bytes;
 use caxton_gossip::Key;
 
-use crate::auth::{ADMIN_TOKEN_FILE, SecretError, random, read_or_create, write_private};
-use crate::secrets::DATA_KEY_FILE;
+use super::bearer::ADMIN_TOKEN_FILE;
+use crate::files::{FileError, random, read_or_create, write_private};
 
 /// The key that gossip is sealed with.
-pub(super) const GOSSIP_KEY_FILE: &str = "keys/gossip.key";
+pub const GOSSIP_KEY_FILE: &str = "keys/gossip.key";
+/// The keys that secrets are sealed with.
+pub const DATA_KEY_FILE: &str = "keys/data.key";
 /// The files, relative to the data directory. No other file is taken from a peer.
 pub const FILES: [&str; 6] =
     ["tls/ca.key", "tls/ca.pem", "keys/tokens.key", GOSSIP_KEY_FILE, DATA_KEY_FILE, ADMIN_TOKEN_FILE];
@@ -25,13 +27,9 @@ const FILE_BYTES_MAX: usize = 64 << 10;
 pub enum KeysError {
     /// The cluster did not send all.
     #[error("the cluster did not send {file}, or sent something else")]
-    Missing {
-        /// Which.
-        file: &'static str,
-    },
-    /// A file.
+    Missing { file: &'static str },
     #[error("the cluster's keys cannot be written down")]
-    File(#[from] SecretError),
+    File(#[from] FileError),
 }
 
 /// Reads all keys of a data directory.
@@ -42,9 +40,9 @@ pub fn collect(dir: &Path) -> std::io::Result<BTreeMap<String, Bytes>> {
 }
 
 /// Reads the keys that a backup carries. A node that stands alone and never gossiped has no key for that yet.
-pub fn collect_for_backup(dir: &Path) -> Result<BTreeMap<String, Bytes>, SecretError> {
+pub fn collect_for_backup(dir: &Path) -> Result<BTreeMap<String, Bytes>, FileError> {
     gossip(dir)?;
-    collect(dir).map_err(|source| SecretError::Io { path: dir.to_owned(), what: "lacks a key", source })
+    collect(dir).map_err(|source| FileError::Io { path: dir.to_owned(), what: "lacks a key", source })
 }
 
 /// Writes the keys of a cluster that has let this node in.
@@ -62,11 +60,11 @@ pub fn adopt(dir: &Path, keys: &HashMap<String, Bytes>) -> Result<(), KeysError>
 }
 
 /// The key that gossip is sealed with; the founder of a cluster makes it.
-pub fn gossip(dir: &Path) -> Result<Key, SecretError> {
+pub fn gossip(dir: &Path) -> Result<Key, FileError> {
     let path = dir.join(GOSSIP_KEY_FILE);
     let bytes = read_or_create(&path, || Ok(random::<32>()?.to_vec()))?;
     let what = "does not hold a key of 32 bytes; put it back from another node's data directory";
-    let damaged = || SecretError::Io { path, what, source: std::io::ErrorKind::InvalidData.into() };
+    let damaged = || FileError::Io { path, what, source: std::io::ErrorKind::InvalidData.into() };
     Ok(Key(bytes.try_into().map_err(|_| damaged())?))
 }
 

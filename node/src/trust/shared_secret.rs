@@ -11,13 +11,11 @@ use rcgen::{CertificateParams, KeyPair};
 use ring::hkdf::{HKDF_SHA256, Prk, Salt};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
-use crate::peers::credentials::pin_of;
-use crate::tls::Authority;
-use crate::tls::succession::certified_by;
+use super::authority::{Authority, pin_of};
+use super::succession::certified_by;
 
 /// The least bytes of the secret, white space around it not counted.
 pub const SECRET_BYTES_MIN: usize = 32;
-/// The most.
 const SECRET_BYTES_MAX: usize = 4_096;
 /// What stands before the seed of an Ed25519 key in PKCS#8 (RFC 8410).
 const ED25519_PKCS8: [u8; 16] =
@@ -32,24 +30,16 @@ pub enum SecretFileError {
     /// The file cannot be read.
     #[error("the cluster's secret in {} cannot be read", .path.display())]
     Read {
-        /// The file.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: std::io::Error,
     },
     /// Others may read it.
     #[error("the cluster's secret in {} can be read by everybody (mode {mode:o}); run `chmod o-rwx` on it", .path.display())]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
+    Exposed { path: PathBuf, mode: u32 },
     /// It is too short, or too long to be one.
     #[error("the cluster's secret in {} has {bytes} bytes, and {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} are wanted; make one with `openssl rand -hex 32`", .path.display())]
     Length {
-        /// The file.
         path: PathBuf,
         /// How long it is.
         bytes: usize,
@@ -126,7 +116,8 @@ fn derive(root: &Prk, label: &[u8]) -> Result<[u8; 32], rcgen::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls;
+    use crate::trust::authority::CA_KEY_FILE;
+    use crate::trust::succession::authority;
 
     fn secret(text: &str) -> SharedSecret {
         SharedSecret::of(text.as_bytes()).expect("a key")
@@ -139,10 +130,10 @@ mod tests {
         assert_ne!(one.pin(), other.pin());
         assert_ne!(one.credential(), other.credential());
         let dir = tempfile::tempdir().expect("a folder");
-        std::fs::write(dir.path().join(tls::CA_KEY_FILE), one.authority_pem()).expect("written");
+        std::fs::write(dir.path().join(CA_KEY_FILE), one.authority_pem()).expect("written");
         let mode = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(dir.path().join(tls::CA_KEY_FILE), mode).expect("set");
-        let authority = tls::authority(dir.path(), "a cluster").expect("made from the key");
+        std::fs::set_permissions(dir.path().join(CA_KEY_FILE), mode).expect("set");
+        let authority = authority(dir.path(), "a cluster").expect("made from the key");
         assert_eq!(pin_of(&authority.certificate), Some(one.pin()));
     }
 

@@ -22,8 +22,9 @@ use rustls::{CertificateError, ClientConfig, OtherError, RootCertStore, ServerCo
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::cluster::secret::SharedSecret;
-use crate::tls::{self, TlsError};
+use super::authority::{Authority, TlsError, pin_of, valid_for};
+use super::shared_secret::SharedSecret;
+use super::succession::authority;
 
 /// How long a node's certificate is valid, in days.
 const CERTIFICATE_DAYS: i64 = 30;
@@ -33,9 +34,7 @@ const ALPN: &[u8] = b"h2";
 /// Who a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Certified {
-    /// The cluster.
     pub cluster: Uuid,
-    /// The node.
     pub node: NodeId,
 }
 
@@ -58,12 +57,6 @@ impl Certified {
         let found = Certified { cluster: cluster.parse().ok()?, node: NodeId(u64::from_str_radix(node, 16).ok()?) };
         (found.uri() == uri).then_some(found)
     }
-}
-
-/// The digest of an authority's public key, by which a node that does not know the cluster yet recognises it.
-pub fn pin_of(authority: &CertificateDer<'_>) -> Option<Digest> {
-    let anchor = webpki::anchor_from_trusted_cert(authority).ok()?;
-    Some(Digest::of(&anchor.subject_public_key_info))
 }
 
 /// Why the other side's certificate was not accepted.
@@ -116,9 +109,9 @@ struct Trust {
 
 impl Trust {
     /// The authority, and while it is being rotated the one before.
-    fn of(authority: &tls::Authority) -> Result<Trust, TlsError> {
+    fn of(authority: &Authority) -> Result<Trust, TlsError> {
         let mut roots = RootCertStore::empty();
-        let before = authority.before.iter().map(|(_, before)| before);
+        let before = authority.before.iter().map(|before| &before.certificate);
         for root in std::iter::once(&authority.certificate).chain(before) {
             roots.add(root.clone()).map_err(TlsError::Unusable)?;
         }
@@ -162,7 +155,7 @@ impl Credentials {
     /// The same for a cluster that was founded with a secret: whoever knows that recognises the node by it.
     pub fn open_with(dir: PathBuf, own: Certified, secret: Option<SharedSecret>) -> Result<Credentials, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let authority = tls::authority(&dir, &own.cluster.to_string())?;
+        let authority = authority(&dir, &own.cluster.to_string())?;
         let trust = RwLock::new(Trust::of(&authority)?);
         let certificate = certify(&authority, own, secret.as_ref(), &provider)?;
         let current = Arc::new(Current(RwLock::new(Arc::new(certificate))));
@@ -180,8 +173,8 @@ impl Credentials {
     }
 
     /// The authority whose files are in the folder now.
-    pub fn authority(&self) -> Result<tls::Authority, TlsError> {
-        tls::authority(&self.0.dir, &self.0.own.cluster.to_string())
+    pub fn authority(&self) -> Result<Authority, TlsError> {
+        authority(&self.0.dir, &self.0.own.cluster.to_string())
     }
 
     /// The folder with the authority's files.
@@ -189,12 +182,10 @@ impl Credentials {
         &self.0.dir
     }
 
-    /// This node.
     pub fn node(&self) -> NodeId {
         self.0.own.node
     }
 
-    /// Its cluster.
     pub fn cluster(&self) -> Uuid {
         self.0.own.cluster
     }
@@ -266,7 +257,7 @@ fn finished(mut config: ClientConfig) -> ClientConfig {
 }
 
 fn certify(
-    authority: &tls::Authority,
+    authority: &Authority,
     own: Certified,
     secret: Option<&SharedSecret>,
     provider: &CryptoProvider,
@@ -280,13 +271,13 @@ fn certify(
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
-    tls::valid_for(&mut params, CERTIFICATE_DAYS);
+    valid_for(&mut params, CERTIFICATE_DAYS);
     let certificate = params.signed_by(&key, &authority.issuer).map_err(make)?;
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     // The authority goes along: a node that is to join knows nothing but the digest of its key.
     let mut chain = vec![certificate.der().clone(), authority.certificate.clone()];
-    if let Some((cross, before)) = &authority.before {
-        chain.extend([cross.clone(), before.clone()]);
+    if let Some(before) = &authority.before {
+        chain.extend([before.cross.clone(), before.certificate.clone()]);
     }
     if let Some(secret) = secret.filter(|secret| Some(secret.pin()) != pin_of(&authority.certificate)) {
         chain.extend(secret.vouch_for(authority).map_err(make)?);
@@ -367,7 +358,7 @@ impl ServerCertVerifier for PeerVerifier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::succession::Succession;
+    use crate::trust::succession::Succession;
 
     #[test]
     fn a_certificate_names_one_node_of_one_cluster() {

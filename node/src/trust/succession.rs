@@ -14,9 +14,11 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 
-use super::{Authority, CA_DAYS, CA_FILE, CA_KEY_FILE, CA_NAME, TlsError, authority_params, valid_for};
-use crate::auth::write_private;
-use crate::peers::credentials::pin_of;
+use super::authority::{
+    Authority, CA_DAYS, CA_FILE, CA_KEY_FILE, CA_NAME, Predecessor, TlsError, authority_params, pin_of, read_or_make,
+    valid_for,
+};
+use crate::files::{FileError, write_private};
 
 /// The file of the folder `tls` that is there while two authorities are good.
 pub const SUCCESSION_FILE: &str = "succession.json";
@@ -55,7 +57,7 @@ impl Succession {
                 Err(source) => Err(TlsError::Succession { path, source }),
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(crate::auth::SecretError::Io { path, what: "cannot be read", source }.into()),
+            Err(source) => Err(FileError::Io { path, what: "cannot be read", source }.into()),
         }
     }
 
@@ -63,7 +65,7 @@ impl Succession {
     pub fn begin(&self, dir: &Path) -> Result<(), TlsError> {
         let born = dir.join(BORN_FILE);
         if !born.exists() {
-            let pin = self.chain()?.and_then(|(_, before)| pin_of(&before));
+            let pin = self.predecessor().and_then(|before| pin_of(&before.certificate));
             let pin = pin.ok_or(TlsError::Unusable(rustls::Error::General("the authority has no key".to_owned())))?;
             write_private(&born, pin.to_string().as_bytes())?;
         }
@@ -80,7 +82,7 @@ impl Succession {
     }
 
     /// Writes the authority's files, unless they are there.
-    pub(super) fn put(&self, dir: &Path) -> Result<(), TlsError> {
+    fn put(&self, dir: &Path) -> Result<(), TlsError> {
         for (file, text) in [(CA_KEY_FILE, &self.key), (CA_FILE, &self.certificate)] {
             let path = dir.join(file);
             if fs::read_to_string(&path).ok().as_ref() != Some(text) {
@@ -90,11 +92,20 @@ impl Succession {
         Ok(())
     }
 
-    /// The successor as the one before certifies it, and the one before.
-    pub fn chain(&self) -> Result<Option<(CertificateDer<'static>, CertificateDer<'static>)>, TlsError> {
+    /// The authority before the successor; nothing when its certificates cannot be read.
+    fn predecessor(&self) -> Option<Predecessor> {
         let read = |text: &str| CertificateDer::from_pem_slice(text.as_bytes()).ok();
-        Ok(read(&self.cross).zip(read(&self.before)))
+        Some(Predecessor { cross: read(&self.cross)?, certificate: read(&self.before)? })
     }
+}
+
+/// The authority of a folder `tls`: read, and made when there is none. While it is being rotated, the successor.
+pub fn authority(dir: &Path, cluster: &str) -> Result<Authority, TlsError> {
+    let succession = Succession::read(dir)?;
+    if let Some(succession) = &succession {
+        succession.put(dir)?;
+    }
+    read_or_make(dir, cluster, succession.and_then(|succession| succession.predecessor()))
 }
 
 /// The authority `of`, certified by another one, whose certificate of itself comes second.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use caxton_proto::Digest;
 
-use crate::auth::{SecretError, random};
+use crate::files::{FileError, random};
 
 /// What a join token begins with; the number is the version.
 const PREFIX: &str = "caxton-join-1";
@@ -17,7 +17,7 @@ const ID_BYTES: usize = 8;
 
 /// A join token.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Ticket {
+pub struct JoinToken {
     /// Names it; the log knows it by this.
     pub id: String,
     secret: [u8; SECRET_BYTES],
@@ -25,9 +25,9 @@ pub struct Ticket {
     pub pin: Digest,
 }
 
-impl fmt::Debug for Ticket {
+impl fmt::Debug for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("JoinToken").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -36,12 +36,12 @@ impl fmt::Debug for Ticket {
 #[error(
     "this is no join token; one is printed by `caxton cluster token create`, begins with `{PREFIX}.` and is copied whole"
 )]
-pub struct InvalidTicket;
+pub struct InvalidJoinToken;
 
-impl Ticket {
+impl JoinToken {
     /// A new token for the cluster with this pin.
-    pub fn mint(pin: Digest) -> Result<Ticket, SecretError> {
-        Ok(Ticket { id: hex::encode(random::<ID_BYTES>()?), secret: random()?, pin })
+    pub fn mint(pin: Digest) -> Result<JoinToken, FileError> {
+        Ok(JoinToken { id: hex::encode(random::<ID_BYTES>()?), secret: random()?, pin })
     }
 
     /// What a node shows.
@@ -60,19 +60,19 @@ impl Ticket {
     }
 }
 
-impl FromStr for Ticket {
-    type Err = InvalidTicket;
-    fn from_str(text: &str) -> Result<Ticket, InvalidTicket> {
+impl FromStr for JoinToken {
+    type Err = InvalidJoinToken;
+    fn from_str(text: &str) -> Result<JoinToken, InvalidJoinToken> {
         let mut parts = text.trim().split('.');
-        let mut part = || parts.next().ok_or(InvalidTicket);
+        let mut part = || parts.next().ok_or(InvalidJoinToken);
         let (prefix, id, secret, pin) = (part()?, part()?, part()?, part()?);
         let bytes = |text: &str| <[u8; 32]>::try_from(hex::decode(text).ok()?).ok();
         let known = prefix == PREFIX && id.len() == 2 * ID_BYTES && id.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !known || parts.next().is_some() {
-            return Err(InvalidTicket);
+            return Err(InvalidJoinToken);
         }
-        let (secret, pin) = (bytes(secret).ok_or(InvalidTicket)?, bytes(pin).ok_or(InvalidTicket)?);
-        Ok(Ticket { id: id.to_owned(), secret, pin: Digest::from_bytes(pin) })
+        let (secret, pin) = (bytes(secret).ok_or(InvalidJoinToken)?, bytes(pin).ok_or(InvalidJoinToken)?);
+        Ok(JoinToken { id: id.to_owned(), secret, pin: Digest::from_bytes(pin) })
     }
 }
 
@@ -82,12 +82,12 @@ mod tests {
 
     #[test]
     fn a_token_reads_back_and_does_not_show_its_secret_by_accident() {
-        let ticket = Ticket::mint(Digest::of(b"a key")).expect("random");
-        let text = ticket.reveal();
-        assert_eq!(format!("{text}\n").parse(), Ok(ticket.clone()));
-        assert!(!format!("{ticket:?}").contains(&hex::encode(ticket.secret())));
+        let token = JoinToken::mint(Digest::of(b"a key")).expect("random");
+        let text = token.reveal();
+        assert_eq!(format!("{text}\n").parse(), Ok(token.clone()));
+        assert!(!format!("{token:?}").contains(&hex::encode(token.secret())));
         for bad in ["", "caxton-join-1", &text[1..], &text[..text.len() - 1], &format!("{text}.x")] {
-            assert_eq!(bad.parse::<Ticket>(), Err(InvalidTicket), "{bad}");
+            assert_eq!(bad.parse::<JoinToken>(), Err(InvalidJoinToken), "{bad}");
         }
     }
 }
