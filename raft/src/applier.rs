@@ -8,8 +8,8 @@ use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 
-use crate::group_id::GroupId;
 use crate::group::snapshots::{Due, Lengths, Signals};
+use crate::group_id::GroupId;
 use crate::machine::{Entry, Frozen, Machine, MachineError};
 use crate::snapshot::format::Header;
 use crate::snapshot::{Newest, Saved, SnapshotError, SnapshotFile, Snapshots};

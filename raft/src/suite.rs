@@ -10,8 +10,8 @@ use openraft::testing::{StoreBuilder, Suite, blank_ent};
 use tempfile::TempDir;
 
 use crate::applier::Applier;
-use crate::group_id::GroupId;
 use crate::group::snapshots::Lengths;
+use crate::group_id::GroupId;
 use crate::log::LogStore;
 use crate::machine::{Entry, Frozen, Machine, MachineError};
 use crate::snapshot::Snapshots;

@@ -18,10 +18,10 @@ use caxton_proto::{WorkspaceId, shard};
 use self::log::TurnRecord;
 use crate::llm::Message;
 use crate::shard::{Shard, Shards};
+pub use crate::time::rfc3339;
 pub use read::{Documents, ReadError, State, Summary};
 pub use tenant::ConversationsTenant;
 pub use write::{Keeping, RecordError};
-pub use crate::time::rfc3339;
 
 /// The longest id of a conversation, in bytes.
 pub const ID_BYTES_MAX: usize = 64;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 use super::log::{Abandon, Command, DecodeError, DocumentKind, Forget, Keep, Suspension, TurnRecord, Written};
 use super::read::conversation_of;
 use crate::llm::Usage;
-use crate::shard::tenant::{self, Answer, ApplyError, Content, Legacy, Outcome, Refusal, Stop, Table, Tenant};
+use crate::shard::tenant::{self, Answer, ApplyError, Content, Effect, Legacy, Refusal, Stop, Table, Tenant};
 
 const TITLE_CHARS_MAX: usize = 80;
 const DAY_MS: u64 = 86_400_000;
@@ -126,10 +126,10 @@ fn decode(command: &tenant::Command<'_>) -> Result<Command, ApplyError> {
     })
 }
 
-fn apply(bytes: &tenant::Command<'_>, rows: &Connection) -> Result<Outcome, ApplyError> {
+fn apply(bytes: &tenant::Command<'_>, rows: &Connection) -> Result<Effect, ApplyError> {
     let (written, command) = (written(bytes), decode(bytes)?);
     if command.term().is_some_and(|under| under != bytes.term) {
-        return Ok(Outcome::Fenced);
+        return Ok(Effect::Fenced);
     }
     match command {
         Command::Record(turn) => record(rows, &turn, written),
@@ -138,11 +138,11 @@ fn apply(bytes: &tenant::Command<'_>, rows: &Connection) -> Result<Outcome, Appl
         Command::Abandon(Abandon { workspace, turn, term: _ }) => {
             drop_pieces(rows, workspace.as_str(), &turn, None)?;
             stop_waiting(rows, workspace.as_str(), &turn)?;
-            Ok(Outcome::Applied)
+            Ok(Effect::Applied)
         }
         Command::Forget(Forget { workspace, conversation }) => {
             forget(rows, workspace.as_str(), &conversation)?;
-            Ok(Outcome::Applied)
+            Ok(Effect::Applied)
         }
     }
 }
@@ -156,10 +156,10 @@ fn is_recorded(rows: &Connection, workspace: &str, turn: &str) -> rusqlite::Resu
     rows.prepare_cached("SELECT 1 FROM turn WHERE workspace = ?1 AND turn = ?2")?.exists([workspace, turn])
 }
 
-fn record(rows: &Connection, turn: &TurnRecord, written: Written<'_>) -> Result<Outcome, ApplyError> {
+fn record(rows: &Connection, turn: &TurnRecord, written: Written<'_>) -> Result<Effect, ApplyError> {
     let (workspace, conversation) = (turn.workspace.as_str(), turn.conversation.as_str());
     if is_recorded(rows, workspace, &turn.turn)? {
-        return Ok(Outcome::Repeated); // Proposed again after an answer that was lost.
+        return Ok(Effect::Repeated); // Proposed again after an answer that was lost.
     }
     stop_waiting(rows, workspace, &turn.turn)?;
     drop_pieces(rows, workspace, &turn.turn, Some(DocumentKind::Journal))?;
@@ -207,7 +207,7 @@ fn record(rows: &Connection, turn: &TurnRecord, written: Written<'_>) -> Result<
         }
     }
     record_spent(rows, turn)?;
-    Ok(Outcome::Applied)
+    Ok(Effect::Applied)
 }
 
 /// A count as SQLite holds it. One that does not fit is the largest that does.
@@ -238,10 +238,10 @@ fn record_spent(rows: &Connection, turn: &TurnRecord) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn keep(rows: &Connection, keep: &Keep, written: Written<'_>) -> Result<Outcome, ApplyError> {
+fn keep(rows: &Connection, keep: &Keep, written: Written<'_>) -> Result<Effect, ApplyError> {
     let workspace = keep.workspace.as_str();
     if is_recorded(rows, workspace, &keep.turn)? {
-        return Ok(Outcome::Repeated);
+        return Ok(Effect::Repeated);
     }
     if keep.kind == DocumentKind::Journal {
         // Whoever writes in the journal again has decided, and goes on.
@@ -254,20 +254,20 @@ fn keep(rows: &Connection, keep: &Keep, written: Written<'_>) -> Result<Outcome,
         let content = ToSqlOutput::Borrowed(content);
         insert.execute(params![workspace, keep.turn, number_of(keep.kind), piece.number, piece.last, content])?;
     }
-    Ok(Outcome::Applied)
+    Ok(Effect::Applied)
 }
 
-fn suspend(rows: &Connection, suspension: &Suspension, written: Written<'_>) -> Result<Outcome, ApplyError> {
+fn suspend(rows: &Connection, suspension: &Suspension, written: Written<'_>) -> Result<Effect, ApplyError> {
     let workspace = suspension.workspace.as_str();
     if is_recorded(rows, workspace, &suspension.turn)? {
-        return Ok(Outcome::Repeated);
+        return Ok(Effect::Repeated);
     }
     rows.prepare_cached("INSERT OR REPLACE INTO waiting VALUES (?1, ?2, ?3)")?.execute(params![
         workspace,
         suspension.turn,
         suspension.encode_row(written).map_err(unwritten)?
     ])?;
-    Ok(Outcome::Applied)
+    Ok(Effect::Applied)
 }
 
 fn stop_waiting(rows: &Connection, workspace: &str, turn: &str) -> rusqlite::Result<()> {

@@ -106,7 +106,7 @@ proptest! {
         let workspace: WorkspaceId = "team".parse().expect("a name");
         let (kind, turn) = (DocumentKind::Journal, "t1".to_owned());
         let keep = Command::Keep(Keep { workspace: workspace.clone(), turn, term: 1, kind, pieces });
-        prop_assert_eq!(state.answer(1, 1, keep.encode(format).expect("written")), Ok(Outcome::Applied));
+        prop_assert_eq!(state.answer(1, 1, keep.encode(format).expect("written")), Ok(Effect::Applied));
         let copy = Bench::open(&dir.path().join("other.db"));
         copy.shard.restore(&mut state.frozen().as_slice()).expect("restored");
         for state in [state, copy] {

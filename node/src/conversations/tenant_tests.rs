@@ -35,12 +35,12 @@ impl Bench {
     }
 
     /// Applies one entry, which must not stop the shard.
-    pub(super) fn answer(&self, index: u64, term: u64, command: Bytes) -> Result<Outcome, String> {
+    pub(super) fn answer(&self, index: u64, term: u64, command: Bytes) -> Result<Effect, String> {
         let answers = self.shard.apply(&[Entry { index, term, command }]).expect("applied");
         match answers[0].as_ref() {
-            b"" => Ok(Outcome::Applied),
-            b"r" => Ok(Outcome::Repeated),
-            b"f" => Ok(Outcome::Fenced),
+            b"" => Ok(Effect::Applied),
+            b"r" => Ok(Effect::Repeated),
+            b"f" => Ok(Effect::Fenced),
             refused => Err(String::from_utf8_lossy(refused).into_owned()),
         }
     }
@@ -118,13 +118,13 @@ fn wait(term: u64) -> Command {
     Command::Suspend(Box::new(Suspension { workspace: workspace(), turn, conversation, term, approvals: vec![] }))
 }
 
-fn apply_in(state: &Bench, index: u64, term: u64, command: &Command) -> Outcome {
+fn apply_in(state: &Bench, index: u64, term: u64, command: &Command) -> Effect {
     // One format after the other, as in a cluster whose last node was just upgraded.
     let format = if index.is_multiple_of(2) { Format::PROTOBUF } else { Format::JSON };
     state.answer(index, term, command.encode(format).expect("written")).expect("not refused")
 }
 
-fn apply(state: &Bench, index: u64, command: &Command) -> Outcome {
+fn apply(state: &Bench, index: u64, command: &Command) -> Effect {
     apply_in(state, index, 1, command)
 }
 
@@ -141,8 +141,8 @@ fn conversations_are_listed_newest_first_and_survive_reopening_and_snapshots() {
     let state = Bench::open(&file);
     apply(&state, 1, &turn("a", "r1", 100));
     apply(&state, 2, &turn("b", "t2", 200));
-    assert_eq!(apply(&state, 3, &turn("a", "t3", 300)), Outcome::Applied);
-    assert_eq!(apply(&state, 4, &turn("a", "t3", 300)), Outcome::Repeated);
+    assert_eq!(apply(&state, 3, &turn("a", "t3", 300)), Effect::Applied);
+    assert_eq!(apply(&state, 4, &turn("a", "t3", 300)), Effect::Repeated);
     assert_eq!(ids(&state), ["a", "b"]);
     let pages = state.list(&workspace, None, 1).expect("a page");
     let rest = state.list(&workspace, Some(&pages[0].0), 9).expect("the next page");
@@ -209,9 +209,9 @@ fn what_a_turn_keeps_is_whole_documents_and_goes_when_it_is_recorded() {
         (documents(DocumentKind::Journal), documents(DocumentKind::Files).0),
         ((vec![], 0), vec!["file".to_owned()])
     );
-    assert_eq!(apply(&state, 8, &keep(1, DocumentKind::Journal, &[(0, true, "late")])), Outcome::Repeated);
+    assert_eq!(apply(&state, 8, &keep(1, DocumentKind::Journal, &[(0, true, "late")])), Effect::Repeated);
     assert!(state.underway().expect("read").is_empty());
-    assert_eq!(apply(&state, 9, &wait(1)), Outcome::Repeated);
+    assert_eq!(apply(&state, 9, &wait(1)), Effect::Repeated);
     apply(&state, 10, &Command::Forget(Forget { workspace: workspace.clone(), conversation: "a".into() }));
     assert!(documents(DocumentKind::Files).0.is_empty());
 }
@@ -228,14 +228,14 @@ fn what_a_turn_writes_counts_in_its_own_term_only() {
     for (index, command) in (1..).zip([&keep(4, DocumentKind::Journal, &[(0, true, "x")]), &wait(4), &record, &abandon])
     {
         for term in [3, 5] {
-            assert_eq!(apply_in(&state, index, term, command), Outcome::Fenced);
+            assert_eq!(apply_in(&state, index, term, command), Effect::Fenced);
         }
     }
     assert!(state.underway().expect("read").is_empty() && ids(&state).is_empty());
-    assert_eq!(apply_in(&state, 9, 4, &keep(4, DocumentKind::Journal, &[(0, true, "x")])), Outcome::Applied);
-    assert_eq!(apply_in(&state, 10, 4, &abandon), Outcome::Applied);
+    assert_eq!(apply_in(&state, 9, 4, &keep(4, DocumentKind::Journal, &[(0, true, "x")])), Effect::Applied);
+    assert_eq!(apply_in(&state, 10, 4, &abandon), Effect::Applied);
     assert!(state.underway().expect("read").is_empty());
-    assert_eq!(apply_in(&state, 11, 4, &record), Outcome::Applied);
+    assert_eq!(apply_in(&state, 11, 4, &record), Effect::Applied);
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn arguments_that_are_nested_too_deep_are_refused_and_the_shard_goes_on() {
     let deep = Bytes::from(deep);
     let said = state.answer(1, 1, deep.clone()).expect_err("it cannot be read");
     assert!(said.contains("JSON"), "{said}");
-    assert_eq!(apply(&state, 2, &turn("a", "t2", 2)), Outcome::Applied);
+    assert_eq!(apply(&state, 2, &turn("a", "t2", 2)), Effect::Applied);
     assert!(state.waiting(&workspace()).expect("read").is_empty());
     let refused = state.shard.refused().expect("read");
     assert_eq!((refused.len(), refused[0].index, refused[0].tenant), (1, 1, 1));
@@ -261,7 +261,7 @@ fn arguments_that_are_nested_too_deep_are_refused_and_the_shard_goes_on() {
     // What a restart applies once more is refused once more.
     let state = Bench::open(&dir.path().join("two.db"));
     state.answer(1, 1, deep).expect_err("it cannot be read");
-    assert_eq!((apply(&state, 2, &turn("a", "t2", 2)), state.shard.applied()), (Outcome::Applied, 2));
+    assert_eq!((apply(&state, 2, &turn("a", "t2", 2)), state.shard.applied()), (Effect::Applied, 2));
     // It is not even written any more; and in the next format it would be read.
     let Command::Suspend(mut suspension) = wait(1) else { panic!("a suspension") };
     let deepest = format!("{}{}", "[".repeat(JSON_DEPTH_READ), "]".repeat(JSON_DEPTH_READ));
@@ -276,7 +276,7 @@ fn arguments_that_are_nested_too_deep_are_refused_and_the_shard_goes_on() {
     });
     let command = Command::Suspend(suspension);
     command.encode(Format::JSON).expect_err("it would not read back");
-    assert_eq!(state.answer(3, 1, command.encode(Format::PROTOBUF).expect("written")), Ok(Outcome::Applied));
+    assert_eq!(state.answer(3, 1, command.encode(Format::PROTOBUF).expect("written")), Ok(Effect::Applied));
     assert_eq!(state.waiting(&workspace()).expect("read").len(), 1);
 }
 
@@ -288,7 +288,7 @@ fn counts_that_add_up_to_too_much_stay_at_the_most_and_snapshots_hold_them() {
         let Command::Record(mut record) = turn("a", &format!("t{index}"), 5) else { panic!("a record") };
         record.usage = Tokens { input: COUNT_MAX, output: COUNT_MAX };
         record.spent[0].1 = Spent { tokens: COUNT_MAX, cost: COUNT_MAX };
-        assert_eq!(apply(&state, index, &Command::Record(record)), Outcome::Applied);
+        assert_eq!(apply(&state, index, &Command::Record(record)), Effect::Applied);
     }
     let most = i64::MAX.cast_unsigned();
     let copy = Bench::open(&dir.path().join("other.db"));
@@ -315,8 +315,8 @@ fn an_old_entry_with_more_tokens_than_can_be_said_counts_as_many_as_can_be() {
         );
         Bytes::from(entry)
     };
-    assert_eq!(state.answer(1, 1, entry("t1")), Ok(Outcome::Applied));
-    assert_eq!(state.answer(2, 1, entry("t2")), Ok(Outcome::Applied));
+    assert_eq!(state.answer(1, 1, entry("t1")), Ok(Effect::Applied));
+    assert_eq!(state.answer(2, 1, entry("t2")), Ok(Effect::Applied));
     let spent = state.spent(0).expect("read")[0].2;
     assert_eq!((spent.tokens, spent.cost), (2 * COUNT_MAX, 2 * COUNT_MAX));
 }
@@ -371,6 +371,6 @@ fn golden(state: &Bench) {
     ];
     for (index, command) in (1..).zip(&commands) {
         let entry = command.encode(Format::JSON).expect("written");
-        assert_eq!(state.answer(index, 1, entry), Ok(Outcome::Applied));
+        assert_eq!(state.answer(index, 1, entry), Ok(Effect::Applied));
     }
 }

@@ -7,7 +7,7 @@ use caxton_raft::ProposeError;
 use super::log::{Abandon, Command, DocumentKind, EncodeError, Forget, Keep, Piece, Suspension, TurnRecord};
 use super::{ReadError, ShardConversations};
 use crate::shard::WriteError;
-use crate::shard::tenant::{Outcome, Refusal, Stop};
+use crate::shard::tenant::{Effect, Refusal, Stop};
 
 /// An entry of the log is at most this long; the log itself takes 1 MiB.
 const ENTRY_BYTES_MAX: usize = 900 << 10;
@@ -59,7 +59,7 @@ impl ShardConversations {
     }
 
     /// Records a turn that is over.
-    pub async fn record(&self, turn: TurnRecord) -> Result<Outcome, RecordError> {
+    pub async fn record(&self, turn: TurnRecord) -> Result<Effect, RecordError> {
         let mut command = Command::Record(Box::new(turn));
         let format = self.format();
         let mut bytes = command.encode(format)?;
@@ -72,35 +72,30 @@ impl ShardConversations {
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(RecordError::TooLong { bytes: bytes.len() });
         }
-        Ok(self.shard().propose(bytes).await?.outcome)
+        Ok(self.shard().propose(bytes).await?.effect)
     }
 
     /// Keeps documents for a turn, after the pieces before `next`.
-    pub async fn keep(
-        &self,
-        of: &Keeping<'_>,
-        documents: &[Vec<u8>],
-        next: u32,
-    ) -> Result<(Outcome, u32), RecordError> {
+    pub async fn keep(&self, of: &Keeping<'_>, documents: &[Vec<u8>], next: u32) -> Result<(Effect, u32), RecordError> {
         let mut next = next;
         for pieces in entries(documents, &mut next) {
             let (workspace, turn) = (of.workspace.clone(), of.turn.to_owned());
             let outcome =
                 self.send(&Command::Keep(Keep { workspace, turn, term: of.term, kind: of.kind, pieces })).await?;
-            if outcome != Outcome::Applied {
+            if outcome != Effect::Applied {
                 return Ok((outcome, next));
             }
         }
-        Ok((Outcome::Applied, next))
+        Ok((Effect::Applied, next))
     }
 
     /// Lets a turn wait for a person.
-    pub async fn suspend(&self, suspension: Suspension) -> Result<Outcome, RecordError> {
+    pub async fn suspend(&self, suspension: Suspension) -> Result<Effect, RecordError> {
         self.send(&Command::Suspend(Box::new(suspension))).await
     }
 
     /// Forgets a turn that has nothing to record.
-    pub async fn abandon(&self, abandon: Abandon) -> Result<Outcome, RecordError> {
+    pub async fn abandon(&self, abandon: Abandon) -> Result<Effect, RecordError> {
         self.send(&Command::Abandon(abandon)).await
     }
 
@@ -110,7 +105,7 @@ impl ShardConversations {
         self.send(&Command::Forget(Forget { workspace, conversation })).await.map(drop)
     }
 
-    async fn send(&self, command: &Command) -> Result<Outcome, RecordError> {
+    async fn send(&self, command: &Command) -> Result<Effect, RecordError> {
         let bytes = command.encode(self.format())?;
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(RecordError::TooLong { bytes: bytes.len() });

@@ -77,12 +77,12 @@ impl Invoker {
     pub(super) async fn taken(
         &self,
         underway: &Underway,
-        outcome: Result<tenant::Outcome, RecordError>,
+        outcome: Result<tenant::Effect, RecordError>,
     ) -> Result<(), InvokeError> {
         let (why, nothing_done) = match outcome {
-            Ok(tenant::Outcome::Applied) => return Ok(()),
-            Ok(tenant::Outcome::Repeated) => (None, false),
-            Ok(tenant::Outcome::Fenced) => (None, true),
+            Ok(tenant::Effect::Applied) => return Ok(()),
+            Ok(tenant::Effect::Repeated) => (None, false),
+            Ok(tenant::Effect::Fenced) => (None, true),
             Err(error @ RecordError::Propose(ProposeError::NotLeader { .. })) => (Some(error), true),
             Err(error @ RecordError::Propose(ProposeError::Unavailable | ProposeError::Fatal { .. })) => {
                 (Some(error), false)

@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use super::waiting::Beginning;
 use crate::agent::journal::{Journal, Lost, Step};
 use crate::conversations::{Keeping, RecordError, ShardConversations};
-use crate::shard::tenant::Outcome;
+use crate::shard::tenant::Effect;
 
 /// How long a turn may run before its beginning is kept, when no step wants it earlier.
 pub(super) const BEGIN_AFTER: Duration = Duration::from_millis(20);
@@ -123,14 +123,14 @@ impl TurnJournal {
         let keeping = Keeping { workspace, turn, term: self.term, kind: DocumentKind::Journal };
         let before = std::mem::replace(&mut sent.perhaps, true);
         match self.shard.keep(&keeping, &documents, sent.next).await {
-            Ok((Outcome::Applied, next)) => {
+            Ok((Effect::Applied, next)) => {
                 (sent.begun, sent.next) = (true, next);
                 let mut buffer = self.buffer();
                 buffer.waiting.drain(..steps);
                 buffer.before += steps as u64;
                 Ok(())
             }
-            Ok((Outcome::Repeated | Outcome::Fenced, _)) => {
+            Ok((Effect::Repeated | Effect::Fenced, _)) => {
                 // What is refused is not in the log.
                 sent.perhaps = before;
                 Err(self.is_lost(Trouble::Overtaken))

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::db::{Database, OpenError};
 use super::envelope::{self, Form};
 use super::refused::{self, Refused};
-use super::tenant::{Answer, ApplyError, Command, Outcome, Refusal, Stop, Tenant, Tenants};
+use super::tenant::{Answer, ApplyError, Command, Effect, Refusal, Stop, Tenant, Tenants};
 use super::{WrittenFormat, snapshot};
 
 /// So many entries, of so many bytes together, are applied on the spot while that is quick: two threads that wake each other
@@ -126,7 +126,7 @@ impl State {
         let opened = envelope::open(&entry.command)?;
         let Addressed { tenant, command, under } = self.address(entry.index, entry.term, &entry.command, &opened)?;
         if under != 0 && under != entry.term {
-            return Ok(Outcome::Fenced.into());
+            return Ok(Effect::Fenced.into());
         }
         tenant.apply(&command, rows)
     }

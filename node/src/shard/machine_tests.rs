@@ -45,7 +45,7 @@ fn a_refused_entry_is_taken_back_and_what_is_around_it_stays() {
     let entries: Vec<Entry> = (1..).zip(bodies).map(|(index, body)| entry(index, &envelope(body))).collect();
     let answers: Vec<_> = state.apply(&entries).expect("applied").iter().map(refused::decode).collect();
     let applied =
-        |body: &'static str| Ok(Answer { outcome: Outcome::Applied, body: Bytes::from_static(body.as_bytes()) });
+        |body: &'static str| Ok(Answer { effect: Effect::Applied, body: Bytes::from_static(body.as_bytes()) });
     let why = |refused: &Result<Answer, Refusal>| refused.clone().expect_err("refused").reason().to_owned();
     assert_eq!((&answers[0], &answers[3], &answers[5]), (&applied("one"), &applied("three"), &applied("four")));
     assert_eq!((why(&answers[1]).as_str(), why(&answers[2]).as_str()), ("nobody wants it", "no number"));
@@ -71,7 +71,7 @@ fn what_is_no_entry_is_refused_for_nobody() {
         assert!(matches!(state.check(&Bytes::from_static(command), 1), Err(ApplyError::Refused(_))));
     }
     assert_eq!(state.refused().expect("read").iter().map(|it| it.tenant).collect::<Vec<_>>(), [0, 0, 0]);
-    assert_eq!(note(&state, 4).expect("applied").outcome, Outcome::Applied);
+    assert_eq!(note(&state, 4).expect("applied").effect, Effect::Applied);
 }
 
 #[test]
@@ -112,10 +112,10 @@ fn what_a_newer_program_wrote_stops_the_shard_and_says_what_to_do() {
 #[test]
 fn an_entry_of_another_term_changes_nothing() {
     let (_dir, state) = in_folder();
-    for (index, term, outcome) in [(1, 2, Outcome::Fenced), (2, 1, Outcome::Applied), (3, 0, Outcome::Applied)] {
+    for (index, term, effect) in [(1, 2, Effect::Fenced), (2, 1, Effect::Applied), (3, 0, Effect::Applied)] {
         let fenced = Envelope { term, ..envelope(&format!("{index} x")) };
         let answers = state.apply(&[entry(index, &fenced)]).expect("applied");
-        assert_eq!(refused::decode(&answers[0]).expect("not refused").outcome, outcome);
+        assert_eq!(refused::decode(&answers[0]).expect("not refused").effect, effect);
     }
     assert_eq!(numbers(&state, "note"), [2, 3]);
 }

@@ -4,7 +4,7 @@ use caxton_proto::Format;
 use rusqlite::Connection;
 
 use super::WrittenFormat;
-use super::tenant::{Answer, ApplyError, Command, Content, Legacy, Outcome, Refusal, Table, Tenant, Tenants};
+use super::tenant::{Answer, ApplyError, Command, Content, Effect, Legacy, Refusal, Table, Tenant, Tenants};
 
 /// The number of the tenant.
 pub const NOTES: u32 = 9;
@@ -90,14 +90,14 @@ impl Tenant for Notes {
         rows.execute("INSERT INTO note (number, text) VALUES (?1, ?2)", rusqlite::params![number, text])?;
         match text {
             "broken" => {
-                rows.execute_batch("SELECT * FROM nowhere").map(|()| Outcome::Applied.into()).map_err(Into::into)
+                rows.execute_batch("SELECT * FROM nowhere").map(|()| Effect::Applied.into()).map_err(Into::into)
             }
             "refused" => Err(Refusal::new("nobody wants it").into()),
             "odd" => {
                 rows.execute("INSERT INTO odd VALUES (0.1, NULL, x'00ff')", [])?;
-                Ok(Outcome::Applied.into())
+                Ok(Effect::Applied.into())
             }
-            _ => Ok(Answer { outcome: Outcome::Applied, body: text.to_owned().into() }),
+            _ => Ok(Answer { effect: Effect::Applied, body: text.to_owned().into() }),
         }
     }
 

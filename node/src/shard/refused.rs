@@ -5,7 +5,7 @@ use bytes::Bytes;
 use rusqlite::Connection;
 use tracing::error;
 
-use super::tenant::{Answer, Outcome, Refusal};
+use super::tenant::{Answer, Effect, Refusal};
 
 /// The newest so many are kept.
 const REFUSED_MAX: i64 = 1_000;
@@ -58,10 +58,10 @@ pub(super) fn alarm(shard: u32, index: u64, tenant: &'static str, refusal: &Refu
 /// an entry that was applied and has no more to say.
 pub(super) fn encode(reply: &Result<Answer, Refusal>) -> Bytes {
     let (kind, body) = match reply {
-        Ok(Answer { outcome: Outcome::Applied, body }) if body.is_empty() => return Bytes::new(),
-        Ok(Answer { outcome: Outcome::Applied, body }) => (b'a', body.as_ref()),
-        Ok(Answer { outcome: Outcome::Repeated, body }) => (b'r', body.as_ref()),
-        Ok(Answer { outcome: Outcome::Fenced, body }) => (b'f', body.as_ref()),
+        Ok(Answer { effect: Effect::Applied, body }) if body.is_empty() => return Bytes::new(),
+        Ok(Answer { effect: Effect::Applied, body }) => (b'a', body.as_ref()),
+        Ok(Answer { effect: Effect::Repeated, body }) => (b'r', body.as_ref()),
+        Ok(Answer { effect: Effect::Fenced, body }) => (b'f', body.as_ref()),
         Err(refusal) => (b'x', refusal.reason().as_bytes()),
     };
     Bytes::from([&[kind][..], body].concat())
@@ -70,13 +70,13 @@ pub(super) fn encode(reply: &Result<Answer, Refusal>) -> Bytes {
 /// Reads such an answer.
 pub(super) fn decode(reply: &Bytes) -> Result<Answer, Refusal> {
     let body = reply.slice(reply.len().min(1)..);
-    let outcome = match reply.first() {
-        None | Some(b'a') => Outcome::Applied,
-        Some(b'r') => Outcome::Repeated,
-        Some(b'f') => Outcome::Fenced,
+    let effect = match reply.first() {
+        None | Some(b'a') => Effect::Applied,
+        Some(b'r') => Effect::Repeated,
+        Some(b'f') => Effect::Fenced,
         Some(_) => return Err(Refusal::new(String::from_utf8_lossy(&body))),
     };
-    Ok(Answer { outcome, body })
+    Ok(Answer { effect, body })
 }
 
 #[cfg(test)]
@@ -85,9 +85,9 @@ mod tests {
 
     #[test]
     fn what_became_of_an_entry_reads_back() {
-        for outcome in [Outcome::Applied, Outcome::Repeated, Outcome::Fenced] {
+        for effect in [Effect::Applied, Effect::Repeated, Effect::Fenced] {
             for body in [b"".as_slice(), b"more"] {
-                let reply = Ok(Answer { outcome, body: Bytes::from_static(body) });
+                let reply = Ok(Answer { effect, body: Bytes::from_static(body) });
                 assert_eq!(decode(&encode(&reply)), reply);
             }
         }

@@ -97,7 +97,7 @@ pub struct Command<'a> {
 
 /// What became of an entry that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Effect {
     /// It is applied.
     Applied,
     /// It was applied before, and changed nothing now.
@@ -110,14 +110,14 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// What became of it.
-    pub outcome: Outcome,
+    pub effect: Effect,
     /// What else the tenant says, in a form of its own. It does not leave the node.
     pub body: Bytes,
 }
 
-impl From<Outcome> for Answer {
-    fn from(outcome: Outcome) -> Answer {
-        Answer { outcome, body: Bytes::new() }
+impl From<Effect> for Answer {
+    fn from(effect: Effect) -> Answer {
+        Answer { effect, body: Bytes::new() }
     }
 }
 
