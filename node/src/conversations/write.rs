@@ -110,7 +110,7 @@ impl ShardConversations {
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(RecordError::TooLong { bytes: bytes.len() });
         }
-        Ok(self.shard().propose(bytes).await?.outcome)
+        Ok(self.shard().propose(bytes).await?.effect)
     }
 }
 
