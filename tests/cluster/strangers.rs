@@ -58,6 +58,7 @@ async fn a_node_cannot_speak_for_another_and_nobody_without_a_certificate_for_an
         client_url: String::new(),
         version: ours.to_owned(),
         holds: Vec::new(),
+        format: caxton_proto::Format::NEWEST.number(),
     };
     let status = client.announce(AnnounceRequest { facts: Some(facts), forwarded: false }).await;
     assert_eq!(status.expect_err("another node's facts").code(), Code::PermissionDenied);
