@@ -33,12 +33,3 @@ pub const REWORDINGS_MAX: usize = 8;
 pub const LESSONS_MAX: usize = 4_096;
 /// How many pieces of a reply wait for a reader before the model's stream is held back.
 pub const DELTAS_WAITING_MAX: usize = 256;
-
-/// Text cut to at most `bytes_max`, where a character ends.
-pub fn cut_to(text: &str, bytes_max: usize) -> &str {
-    let mut end = text.len().min(bytes_max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}

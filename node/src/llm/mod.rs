@@ -223,7 +223,7 @@ impl Reply {
         self.usage.input = self.usage.input.min(limits::USAGE_TOKENS_MAX);
         self.usage.output = self.usage.output.min(limits::USAGE_TOKENS_MAX);
         self.calls.truncate(limits::CALLS_MAX);
-        let cut = |text: &mut String| text.truncate(limits::cut_to(text, limits::NAME_BYTES_MAX).len());
+        let cut = |text: &mut String| text.truncate(crate::text::head(text, limits::NAME_BYTES_MAX).len());
         self.calls.iter_mut().for_each(|call| cut(&mut call.tool));
         cut(&mut self.model);
         self

@@ -55,14 +55,14 @@ pub struct Signals {
     /// One is due.
     wanted: Arc<Notify>,
     /// One was made.
-    made: Arc<watch::Sender<Option<Made>>>,
+    made: Arc<watch::Sender<Option<Completion>>>,
     /// How long the last one is, in bytes.
     length: Arc<AtomicU64>,
 }
 
 /// A snapshot that was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Made {
+struct Completion {
     /// The last entry in it.
     last: Option<LogId>,
     /// The last entry that the log need not keep.
@@ -73,7 +73,7 @@ impl Signals {
     /// A snapshot that ends with `last` is on disk, and has so many bytes. The log needs nothing up to `purge`.
     pub fn made(&self, last: Option<LogId>, purge: u64, bytes: u64) {
         self.length.store(bytes, Ordering::Relaxed);
-        self.made.send_replace(Some(Made { last, purge }));
+        self.made.send_replace(Some(Completion { last, purge }));
     }
 }
 
@@ -180,7 +180,7 @@ pub fn start(raft: &Raft, signals: Signals) -> JoinHandle<()> {
 }
 
 /// Cuts the log behind a snapshot as soon as openraft knows of it. By itself it keeps a number of entries, however long.
-async fn purge(raft: &Raft, made: Made) -> Result<(), openraft::error::Fatal<u64>> {
+async fn purge(raft: &Raft, made: Completion) -> Result<(), openraft::error::Fatal<u64>> {
     let known = raft.metrics().wait_for(|now| now.snapshot >= made.last).await.map(drop);
     match known {
         Ok(()) if made.purge == 0 => Ok(()),

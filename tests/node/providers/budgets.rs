@@ -68,15 +68,15 @@ async fn a_reply_that_breaks_off_is_charged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reply_that_says_it_cost_the_world_harms_nobody() {
     let lab = Lab::start().await;
-    let bench = bench(&lab, &[("absurd", "", ""), ("absurd-float", "", ""), ("plain", "", "")]).await;
+    let bench = bench(&lab, &[("absurd", "", ""), ("absurd-float", "", ""), ("harmless", "", "")]).await;
     for quirk in ["absurd", "absurd", "absurd-float", "absurd-float"] {
         let (status, body) = bench.ask_quirk(quirk).await;
         assert_eq!((status, body["text"].as_str()), (200, Some("dear")), "{body}");
         assert_eq!(body["usage"]["input"], 10_000_000, "{body}");
     }
-    assert_eq!(bench.answer_of("plain").await, "ok");
+    assert_eq!(bench.answer_of("harmless").await, "ok");
     // What was stored is read back.
     let bench = Bench::on(bench.stop().await, &[]).await;
-    assert_eq!(bench.answer_of("plain").await, "ok");
+    assert_eq!(bench.answer_of("harmless").await, "ok");
     bench.stop().await;
 }

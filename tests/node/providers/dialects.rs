@@ -104,11 +104,11 @@ fn strict(body: &Value) -> Option<(u16, &'static str)> {
     None
 }
 
-/// A core module's functions cannot have such names and schemas; a WASI command that speaks MCP can.
+/// A tool whose schema chooses at its top, which a core module cannot have; a WASI command that speaks MCP can.
 fn odd_tool() -> Vec<u8> {
     let schema = r#"{\22type\22:\22object\22,\22oneOf\22:[{\22properties\22:{\22a\22:{\22type\22:\22object\22}},\22required\22:[\22a\22]},{\22properties\22:{\22b\22:{}}}]}"#;
     let answer = format!(
-        r#"{{\22jsonrpc\22:\222.0\22,\22id\22:2,\22result\22:{{\22tools\22:[{{\22name\22:\22files.look/up\22,\22inputSchema\22:{schema}}}],\22content\22:[{{\22type\22:\22text\22,\22text\22:\22found\22}}]}}}}\0a"#
+        r#"{{\22jsonrpc\22:\222.0\22,\22id\22:2,\22result\22:{{\22tools\22:[{{\22name\22:\22look_up\22,\22inputSchema\22:{schema}}}],\22content\22:[{{\22type\22:\22text\22,\22text\22:\22found\22}}]}}}}\0a"#
     );
     let bytes = answer.replace(r"\22", "\"").replace(r"\0a", "\n").len();
     let module = format!(
@@ -226,7 +226,7 @@ async fn one_system_message_stands_at_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_and_schemas_are_written_as_they_are_taken_and_read_back() {
+async fn schemas_are_written_as_they_are_taken() {
     let lab = Lab::start().await;
     let bench = Bench::new(&[]).await;
     let own = "[tools]\nrequired = [\"odd\"]";
@@ -238,7 +238,7 @@ async fn names_and_schemas_are_written_as_they_are_taken_and_read_back() {
     assert_eq!(bench.answer_of("strict-names").await, "found");
     let asked = lab.asked("strict-names");
     assert_eq!(asked.len(), 2, "nothing is refused");
-    assert!(asked[0].tools().contains(&"files_look_up".to_owned()), "{:?}", asked[0].tools());
+    assert!(asked[0].tools().contains(&"look_up".to_owned()), "{:?}", asked[0].tools());
     bench.stop().await;
 }
 

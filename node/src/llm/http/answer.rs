@@ -132,7 +132,7 @@ impl<'a> Answer<'a> {
             return self.broken_off();
         }
         if event.name == "error" {
-            let message = super::super::limits::cut_to(&event.data, ERROR_CHARS_MAX).to_owned();
+            let message = crate::text::head(&event.data, ERROR_CHARS_MAX).to_owned();
             return self.endpoint.error_of(502, message, None);
         }
         let start: String = event.data.chars().take(60).collect();

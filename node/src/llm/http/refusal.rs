@@ -7,8 +7,9 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
 use super::super::Error;
-use super::super::limits::{ERROR_BYTES_MAX, ERROR_CHARS_MAX, cut_to};
+use super::super::limits::{ERROR_BYTES_MAX, ERROR_CHARS_MAX};
 use super::Endpoint;
+use crate::text::head;
 
 /// A request that was not answered, with all that was said of it: the request may be put in other words.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ impl Endpoint {
         let quota = told.quota || status == 402;
         if matches!(status, 300..=399) {
             let place = headers.get("location").and_then(|place| place.to_str().ok()).unwrap_or("elsewhere");
-            let problem = format!("the status {status}, which points to {}", cut_to(place, 200));
+            let problem = format!("the status {status}, which points to {}", head(place, 200));
             return Error::WrongAddress { provider, url, problem }.into();
         }
         let text = std::mem::take(&mut told.words);
@@ -265,7 +266,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     if let Some(seconds) = seconds {
         return Duration::try_from_secs_f64(seconds).ok();
     }
-    until(text(RETRY_AFTER.as_str())?, jiff::Timestamp::now())
+    until(text(RETRY_AFTER.as_str())?, crate::time::now())
 }
 
 /// The time from `now` to a date as HTTP writes it; none for one that is past.
