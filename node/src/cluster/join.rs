@@ -23,7 +23,6 @@ use crate::files::{FileError, random, read_or_create, write_private};
 use crate::peers::book::Book;
 use crate::peers::refusal::{self, is_refusal};
 use crate::peers::{DialError, VERSION, dial_stranger};
-use crate::shard::placement;
 use crate::trust::authority::{CA_FILE, CA_KEY_FILE};
 use crate::trust::credentials::CertificateRefused;
 use crate::trust::join_token::{InvalidJoinToken, JoinToken};

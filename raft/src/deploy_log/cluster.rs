@@ -7,8 +7,7 @@ use std::num::NonZeroU32;
 use caxton_proto::log::SnapshotRecord;
 use caxton_proto::log::cluster::{
     AdmitNode, AnnounceNode, BeginAgain, Command, Credential, FinishRotation, FixShards, IssueJoinToken, JoinRefusal,
-    JoinToken, KeyKind, Member, NodeFacts, Outcome, RaiseFormat, RemoveNode, RetireNode, Retirement, RotateKey,
-    RotatedKey,
+    JoinToken, KeyKind, Member, Outcome, RaiseFormat, RemoveNode, RetireNode, Retirement, RotateKey, RotatedKey,
 };
 use caxton_proto::{Format, NodeId};
 
