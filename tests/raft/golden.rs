@@ -207,6 +207,7 @@ fn retirement_commands() -> [(&'static str, cluster::Command, cluster::Outcome);
         client_url: format!("https://node{node}.example.org:7411"),
         version: "0.1.0".into(),
         holds: Vec::new(),
+        format: Format::JSON,
     };
     let (time_ms, actor) = (1_700_000_000_123, "admin".to_owned());
     let admit = |node| {

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::cluster::{
     self, AdmitNode, AnnounceNode, BeginAgain, Credential, FinishRotation, FixShards, IssueJoinToken, KeyKind,
-    NodeFacts, Origin, RaiseFormat, RemoveNode, RotateKey, SHARDS_MAX,
+    NodeFacts, Origin, RaiseFormat, RemoveNode, RetireNode, RotateKey, SHARDS_MAX,
 };
 use super::{Author, Command, Deploy, Git, IssueToken, Kind, RemoveSecret, RevokeToken, Role, SetSecret};
 use crate::manifest::secret::SecretName;
@@ -133,13 +133,16 @@ fn cluster_command() -> impl Strategy<Value = cluster::Command> {
                 actor
             })
         ),
-        1 => (facts(), credential, number()).prop_map(|(facts, credential, time_ms)| {
-            cluster::Command::AdmitNode(AdmitNode { facts, credential, time_ms })
+        1 => (facts(), credential, maybe(digest()), number()).prop_map(|(facts, credential, join_key, time_ms)| {
+            cluster::Command::AdmitNode(AdmitNode { facts, credential, join_key, time_ms })
         }),
         3 => (facts(), number())
             .prop_map(|(facts, time_ms)| cluster::Command::AnnounceNode(AnnounceNode { facts, time_ms })),
-        1 => (node(), number(), text()).prop_map(|(node, time_ms, actor)| {
-            cluster::Command::RemoveNode(RemoveNode { node, time_ms, actor })
+        1 => (node(), number(), number(), text()).prop_map(|(node, until_ms, time_ms, actor)| {
+            cluster::Command::RetireNode(RetireNode { node, until_ms, time_ms, actor })
+        }),
+        1 => (node(), any::<bool>(), number(), text()).prop_map(|(node, retired, time_ms, actor)| {
+            cluster::Command::RemoveNode(RemoveNode { node, retired, time_ms, actor })
         }),
         1 => (node(), text(), text(), origin, number(), text()).prop_map(|(node, before, now, from, time_ms, actor)| {
             cluster::Command::BeginAgain(BeginAgain { node, before, now, from, time_ms, actor })

@@ -616,7 +616,7 @@ mod tests {
         };
         let join = |node, format| {
             let facts = NodeFacts { format, ..facts(node) };
-            Command::AdmitNode(AdmitNode { facts, credential: Credential::Secret, time_ms: 1 })
+            Command::AdmitNode(AdmitNode { facts, credential: Credential::Secret, join_key: None, time_ms: 1 })
         };
         let raise = |format, members: &[u64]| {
             let members = members.iter().copied().map(NodeId).collect();
