@@ -272,7 +272,7 @@ fn fetch(bench: &Bench) -> Result<(), NotRun> {
             let _ = stream.write_all(format!("{head}connection: close\r\n\r\n{body}").as_bytes());
         }
     });
-    let tool = bench.server(program, &["--ignore-robots-txt"], &[]);
+    let tool = bench.server(program, &["--ignore-robots-txt", "--allow-private-ips"], &[]);
     let page = bench.text(&tool, "fetch", json!({ "url": format!("http://127.0.0.1:{port}/page") }));
     assert!(page.contains("page itself"), "{page}");
     Ok(())
