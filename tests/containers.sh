@@ -274,7 +274,7 @@ until_true "three healthy nodes at last" all_healthy
 [ "$(cluster_of node1)" = "$before" ] || fail "node1 is in another cluster: $(cluster_of node1), not $before"
 until_true "the third deployment on the new first node" serves "$CAXTON_PORT_1" 3
 # The lost one votes until someone says that it will not come back.
-docker exec "$(node node2)" caxton cluster remove "$lost"
+docker exec "$(node node2)" caxton cluster remove "$lost" --yes
 until_true "three voters again" three_voters
 voters node1 | grep -qx "$lost" && fail "the lost node still votes"
 docker exec "$(node node2)" caxton cluster members

@@ -191,6 +191,23 @@ pub enum Fault {
         /// Whom.
         who: Who,
     },
+    /// The cluster has so many members from now on: spare hosts join, or members leave, all at once. Whoever has left loses its
+    /// disk at once.
+    Resize {
+        /// How many.
+        to: usize,
+        /// Draws who leaves, and who is killed.
+        seed: u64,
+        /// A member, perhaps one that leaves, is killed after so many milliseconds and started again.
+        kill_after_ms: Option<u64>,
+    },
+    /// Strangers come to every node's port for nodes, and stay until the network is whole again.
+    Strangers {
+        /// Draws what they say.
+        seed: u64,
+    },
+    /// The nodes have to come together, under load and whatever else goes on.
+    ComeTogether,
     /// Leadership is handed over.
     Transfer,
     /// A backup is taken through a follower.

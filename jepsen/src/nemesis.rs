@@ -4,6 +4,8 @@ mod files;
 
 mod members;
 
+mod strangers;
+
 mod sync;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +18,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use self::strangers::Strangers;
 use crate::check::Finding;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, SETTLE_WAIT};
 use crate::delay::{Kept, Wait};
 use crate::disk::Disk;
 use crate::drill::Backup;
@@ -49,6 +52,8 @@ pub struct Nemesis {
     /// What nodes gossiped.
     gossip: Kept,
     tracers: Vec<Child>,
+    /// Those at the nodes' port for nodes.
+    strangers: Option<Strangers>,
     /// Nodes that were killed, or that were made to end.
     down: BTreeSet<usize>,
     began: Instant,
@@ -69,6 +74,7 @@ impl Nemesis {
             fillers: Vec::new(),
             gossip: Kept::default(),
             tracers: Vec::new(),
+            strangers: None,
             down: BTreeSet::new(),
             began: Instant::now(),
             backup: None,
@@ -95,6 +101,7 @@ impl Nemesis {
 
     /// Everything is whole again: the network, the disks, the clocks; everybody is started.
     pub fn put_right(&mut self) -> Result<()> {
+        self.strangers = None;
         self.cluster.hosts.heal()?;
         self.make_room();
         self.untrace();
@@ -180,6 +187,7 @@ impl Nemesis {
             }
             Fault::Replay { rounds } => self.replay(*rounds)?,
             Fault::Heal => {
+                self.strangers = None;
                 self.cluster.hosts.heal()?;
                 "the network is whole".to_owned()
             }
@@ -198,6 +206,17 @@ impl Nemesis {
             Fault::FoundAgain => self.found_again()?,
             Fault::Join { count } => self.join(*count)?,
             Fault::Leave { who } => self.leave(*who)?,
+            Fault::Resize { to, seed, kill_after_ms } => self.resize(*to, *seed, *kill_after_ms)?,
+            Fault::Strangers { seed } => {
+                self.strangers = Some(Strangers::come(&self.cluster, *seed));
+                "strangers come to every node's port for nodes".to_owned()
+            }
+            Fault::ComeTogether => {
+                if let Err(error) = self.cluster.settle_under_load(SETTLE_WAIT) {
+                    self.findings.push(Finding::new("converge", format!("under load: {error:#}")));
+                }
+                "the nodes are together".to_owned()
+            }
             Fault::Replace { who } => self.replace(*who)?,
             Fault::Transfer => self.transfer(),
             Fault::Backup => self.take_backup()?,

@@ -226,6 +226,51 @@ pub const ALL: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "resize",
+        number: 5,
+        about: "between one and five nodes at random, two and more at a time, with a kill in the middle; who leaves loses its disk",
+        nodes: (3, 5),
+        plan: |plan| {
+            let mut size = 3;
+            while plan.goes_on() {
+                let others: Vec<usize> = (1..=5).filter(|to| *to != size).collect();
+                size = others[plan.random.usize(0..others.len())];
+                let seed = plan.random.u64(..);
+                let kill_after_ms = plan.random.bool().then(|| plan.random.u64(50..2_500));
+                plan.then(Fault::Resize { to: size, seed, kill_after_ms });
+                plan.wait(500, 3_000);
+            }
+            // To the last one, from as many as there are, as an operator who closes down would.
+            let seed = plan.random.u64(..);
+            plan.then(Fault::Resize { to: 5, seed, kill_after_ms: None });
+            plan.wait(500, 1_500);
+            plan.then(Fault::Resize { to: 1, seed, kill_after_ms: None });
+        },
+        ..PLAIN
+    },
+    Scenario {
+        name: "strangers",
+        number: 12,
+        about: "strangers hold more connections to every node's port for nodes than it has, while nodes die and come back",
+        plan: |plan| {
+            while plan.goes_on() {
+                let seed = plan.random.u64(..);
+                plan.then(Fault::Strangers { seed });
+                plan.wait(1_000, 3_000);
+                let who = plan.anyone();
+                plan.then(Fault::Kill { who });
+                plan.wait(500, 2_000);
+                plan.then(Fault::Revive);
+                plan.wait(500, 1_000);
+                plan.then(Fault::ComeTogether);
+                plan.wait(1_000, 3_000);
+                plan.then(Fault::Heal);
+                plan.wait(500, 1_500);
+            }
+        },
+        ..PLAIN
+    },
+    Scenario {
         name: "snapshot-race",
         number: 6,
         about: "a node comes back after the log was purged, and it or its leader is killed in the middle of the install",

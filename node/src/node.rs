@@ -26,12 +26,14 @@ use peer_port::PeerPort;
 use tracing::{info, warn};
 
 use crate::backup::audit;
+use crate::cluster::LOG_MARK_FILE;
 use crate::cluster::join::{self, Introduction};
 use crate::config::Config;
 use crate::edge::listen::{self, BindError};
 use crate::files::{private_dir, write_private};
 use crate::tasks::{self, Failure, TaskFailed, Tasks};
 use crate::tls;
+use crate::trust::key_files;
 
 /// How long background tasks may take to end.
 const TASKS_GRACE: Duration = Duration::from_secs(5);
@@ -64,6 +66,7 @@ impl Node {
         let addr = listener.local_addr().map_err(|source| BindError::Io { address: config.http.bind, source })?;
         let url = url(addr, tls::is_wanted(&config));
         let sentences = open::sentence_model(config.embed.model.clone()).await?;
+        whole(&dir)?;
         let port = PeerPort::open(&config, &dir).await?;
         let own = introduction(addr, &url, port.as_ref());
         let identity = enter(&dir, &config, &own, port.as_ref()).await?;
@@ -130,6 +133,11 @@ impl Node {
         self.failure.wait().await
     }
 
+    /// Waits until this node was taken out of its cluster, as somebody asked: it has nothing more to do.
+    pub async fn left(&self) {
+        self.parts.cluster.left().cancelled().await;
+    }
+
     /// Hands over what it leads, refuses new requests, lets the others end, leaves gossip, stops the tasks, then the
     /// log, and closes the stores.
     pub async fn stop(self) {
@@ -171,6 +179,18 @@ fn introduction(addr: SocketAddr, url: &str, port: Option<&PeerPort>) -> Introdu
         _ => url.to_owned(),
     };
     Introduction { peer_address, client_url }
+}
+
+/// Refuses a data directory with a log that lacks who the node is, or a key: what was drawn in its place would be another.
+fn whole(dir: &Path) -> Result<(), StartError> {
+    if !dir.join(LOG_MARK_FILE).exists() {
+        return Ok(());
+    }
+    let identity = Some(dir.join(caxton_raft::IDENTITY_FILE)).filter(|path| !path.exists());
+    match identity.or_else(|| key_files::lost(dir)) {
+        None => Ok(()),
+        Some(path) => Err(StartError::Lost { path }),
+    }
 }
 
 /// Brings the node to its cluster.

@@ -84,6 +84,12 @@ fn traces(settings: &Settings) -> Result<Option<SdkTracerProvider>, TelemetryErr
     Ok(Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))
 }
 
+/// What replicates the log has words of its own for everything, many a second while a peer is away, and what matters of it
+/// the node says itself: its lines are written only where the filter names it.
+fn with_own_words(filter: &str) -> String {
+    if filter.contains("openraft") { filter.to_owned() } else { format!("{filter},openraft=off") }
+}
+
 /// Where log lines and spans go.
 fn subscriber<W>(
     settings: &Settings,
@@ -94,7 +100,7 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = || EnvFilter::try_new(&settings.filter).map_err(TelemetryError::Filter);
+    let filter = || EnvFilter::try_new(with_own_words(&settings.filter)).map_err(TelemetryError::Filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = if pretty {
         let ansi = std::io::stderr().is_terminal();

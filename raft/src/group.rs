@@ -2,8 +2,8 @@
 //! majority of the group's voters and applied here.
 
 mod members;
+mod prevote;
 mod proposer;
-mod quiet;
 pub(crate) mod snapshots;
 mod status;
 mod suspect;
@@ -295,7 +295,8 @@ impl Groups {
             .working(self.store.work());
         let (peers, log) = (Peers(Arc::clone(&links)), log.sending_ahead(Arc::clone(&links)));
         let raft = Raft::new(self.node.0, config, peers, log, applier).await.map_err(|error| start(&error))?;
-        let receiver = Arc::new(Receiver::new(raft.clone(), Arc::clone(&links), snapshots));
+        let lease = prevote::lease(&self.timers);
+        let receiver = Arc::new(Receiver::new(raft.clone(), Arc::clone(&links), snapshots, lease, self.timers.heartbeat));
         self.receivers.write().unwrap_or_else(PoisonError::into_inner).insert(group, receiver);
         if matches!(birth, Birth::Founded) && !raft.is_initialized().await.map_err(|error| start(&error))? {
             let alone = BTreeMap::from([(self.node.0, BasicNode::default())]);
@@ -305,8 +306,8 @@ impl Groups {
         let leader_wait = self.timers.election_max * 2;
         let proposer = Proposer::start(raft.clone());
         let suspect = suspect::start(&raft, &links, self.timers.heartbeat);
-        let quiet = quiet::start(&raft, &links, self.timers.election_max).await;
-        let tasks = [follow, snapshots::start(&raft, signals)].into_iter().chain(suspect).chain(quiet).collect();
+        let gate = prevote::start(&raft, &links, &self.timers);
+        let tasks = [follow, snapshots::start(&raft, signals), gate].into_iter().chain(suspect).collect();
         let inner = Inner { raft, proposer, status, members, applied, tasks, leader_wait, links };
         let group = Group { inner: Arc::new(inner) };
         // Not an error: whoever needs a leader finds out.

@@ -41,7 +41,8 @@ pub use group::{
 };
 pub use group_id::GroupId;
 pub use identity::{
-    IdentityError, NodeIdentity, Origin, adopt_identity, begin_again, identity, known_identity, mint_node,
+    IDENTITY_FILE, IdentityError, NodeIdentity, Origin, adopt_identity, begin_again, identity, known_identity,
+    mint_node,
 };
 pub use machine::{Entry, Frozen, Machine, MachineError};
 pub use network::receive::AnswerError;

@@ -144,10 +144,10 @@ impl Links {
         self.led.borrow().map(|at| at.elapsed())
     }
 
-    /// Waits until a leader sent something, if none ever did.
-    pub async fn first_led(&self) {
+    /// Waits until a leader sends something.
+    pub async fn led_again(&self) {
         // It cannot be closed: it is here.
-        _ = self.led.subscribe().wait_for(Option::is_some).await;
+        _ = self.led.subscribe().changed().await;
     }
 
     /// The leader with `vote` wants this node to lead after it.

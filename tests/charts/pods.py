@@ -155,7 +155,7 @@ class Pods(unittest.TestCase):
         self.start(0)
         self.ready(0)
         self.assertEqual(self.cluster(0)["cluster"], born)
-        self.inside(1, "caxton", "cluster", "remove", before["caxton-0"])
+        self.inside(1, "caxton", "cluster", "remove", before["caxton-0"], "--yes")
         self.wait("three voters again", lambda: len(self.voters(1)) == 3 and before["caxton-0"] not in self.voters(1))
 
     def test_three_become_one_at_once(self):

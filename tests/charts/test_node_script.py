@@ -29,6 +29,7 @@ class Pod:
             "FOUND": "true",
             "LEAVE": "true",
             "PAUSE_S": "7",
+            "LEAVE_S": "95",
             "ACCOUNT": str(self.folder),
         }
         for program in ("caxton", "sleep"):
@@ -109,7 +110,7 @@ class Stop(Case):
 
     def test_a_node_that_is_scaled_away_leaves(self):
         for name in ("caxton-3", "caxton-4", "caxton-10"):
-            self.assertEqual(self.stopped(name), ["caxton cluster leave"])
+            self.assertEqual(self.stopped(name), ["caxton cluster leave --yes --timeout 95s"])
         path = "/apis/apps/v1/namespaces/agents/statefulsets/caxton/scale"
         self.assertEqual(self.server.asked, [(path, "Bearer the pod's token")] * 3)
 

@@ -151,11 +151,12 @@ class Nodes(unittest.TestCase):
         self.assertEqual(path("startupProbe"), ("/health", "HTTPS"))
 
     def test_a_pod_has_the_time_to_drain(self):
-        values = {"drain": {"pauseSeconds": 7, "graceSeconds": 100}}
+        values = {"drain": {"pauseSeconds": 7, "graceSeconds": 100, "leaveSeconds": 200}}
         found = objects(values)
         pod = found["StatefulSet", "caxton"]["spec"]["template"]["spec"]
         self.assertEqual(environment(found)["CAXTON_STOP_GRACE"], "95s")
-        self.assertGreater(pod["terminationGracePeriodSeconds"], 107)
+        self.assertEqual(environment(found)["LEAVE_S"], "200")
+        self.assertGreater(pod["terminationGracePeriodSeconds"], 307)
         stop = container(found)["lifecycle"]["preStop"]["exec"]["command"]
         self.assertEqual(stop[1:], ["/opt/caxton/node.sh", "stop"])
 

@@ -142,9 +142,14 @@ fn leadership_moves_when_it_is_asked_to_and_when_a_node_stops_and_a_removed_node
 
     // A node leaves for good: it is told, and ends; two are left, of which one votes.
     let gone = members[at].id();
-    members[at].run(&["cluster", "leave"]).ok();
-    assert!(!members[at].ended().success(), "a removed node does not go on");
-    assert!(members[at].said().contains("was removed from the cluster"), "{}", members[at].said());
+    let ran = members[at].run(&["cluster", "leave"]);
+    assert!(ran.code == Some(2) && ran.stderr.contains("caxton cluster leave --yes"), "nobody agreed: {ran:?}");
+    members[at].run(&["cluster", "leave", "--yes"]).ok();
+    assert!(members[at].ended().success(), "{}", members[at].said());
+    assert!(members[at].said().contains("this node has left the cluster"), "{}", members[at].said());
+    // Whoever starts it again hears why it does not.
+    let said = members[at].refused(&PEERS);
+    assert!(said.contains("was removed from the cluster"), "{said}");
     let status = settled(&members[other], 1);
     let left: Vec<&str> =
         status["members"].as_array().expect("members").iter().filter_map(|member| member["node"].as_str()).collect();

@@ -4,10 +4,13 @@
 mod copies;
 mod join;
 mod life;
+mod majority;
 mod operate;
+mod pods;
 mod rotate;
 mod secret;
 mod shards;
+mod shrink;
 mod strangers;
 mod support;
 mod versions;

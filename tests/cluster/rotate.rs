@@ -58,15 +58,15 @@ fn all_keys_are_rotated_and_what_was_before_is_good_until_that_is_finished() {
     // One is away while it begins.
     let mut away = members.pop().expect("three");
     away.terminate();
-    let said = members[1].run(&["cluster", "rotate"]).ok();
+    let said = members[1].run(&["cluster", "rotate", "--yes"]).ok();
     assert!(said.contains("ca, gossip-key, signing-key"), "{said}");
     wait_for("the others to have them", || {
         let lacking = key(&members[0], "ca")?["lacking"].clone();
         (lacking == serde_json::json!([away.id()])).then_some(())
     });
     for (args, expected) in [
-        (&["cluster", "rotate", "gossip-key"][..], "has a successor already"),
-        (&["cluster", "rotate", "--finish"][..], away.id().as_str()),
+        (&["cluster", "rotate", "gossip-key", "--yes"][..], "has a successor already"),
+        (&["cluster", "rotate", "--finish", "--yes"][..], away.id().as_str()),
     ] {
         let refused = members[0].run(args);
         assert!(refused.code == Some(1) && refused.stderr.contains(expected), "{args:?}: {}", refused.stderr);
@@ -94,7 +94,7 @@ fn all_keys_are_rotated_and_what_was_before_is_good_until_that_is_finished() {
         everywhere(&members[0], kind);
     }
     let new_token = members[1].run(&["token", "create", "ci", "--role", "viewer"]).ok();
-    members[1].run(&["cluster", "rotate", "--finish"]).ok();
+    members[1].run(&["cluster", "rotate", "--finish", "--yes"]).ok();
     replaced(&members, "keys/gossip.key", &old_gossip);
     wait_for("nobody to keep the authority before", || {
         members.iter().all(|member| !member.data.join("tls/succession.json").exists()).then_some(())
@@ -128,7 +128,7 @@ fn an_overlap_ends_by_itself_and_who_was_away_for_all_of_it_is_told_to_join_agai
     let mut members = three(place.dir.path());
     let mut away = members.pop().expect("three");
     away.terminate();
-    members[0].run(&["cluster", "rotate", "--overlap", "1s"]).ok();
+    members[0].run(&["cluster", "rotate", "--overlap", "1s", "--yes"]).ok();
     for kind in ["ca", "gossip-key", "signing-key"] {
         finished(&members[1], kind);
     }
@@ -138,7 +138,7 @@ fn an_overlap_ends_by_itself_and_who_was_away_for_all_of_it_is_told_to_join_agai
     let said = away.refused(&PEERS);
     assert!(said.contains("authority") && said.contains("join again"), "{said}");
     // The two that are left go on, and a node joins with a new token.
-    members[0].run(&["cluster", "remove", &away.id()]).ok();
+    members[0].run(&["cluster", "remove", &away.id(), "--yes"]).ok();
     let file = token(&members[1], &[]);
     let address = members[1].peer_address();
     let mut new = Member::new(place.dir.path(), "new");
@@ -156,9 +156,9 @@ fn a_cluster_with_a_secret_rotates_its_authority_and_nodes_join_it_by_the_secret
     let mut one = Member::new(place.dir.path(), "one");
     one.start(&[&with[..], &["--found"]].concat());
     let old_ca = file(&one, "tls/ca.pem");
-    one.run(&["cluster", "rotate", "ca"]).ok();
+    one.run(&["cluster", "rotate", "ca", "--yes"]).ok();
     everywhere(&one, "ca");
-    one.run(&["cluster", "rotate", "ca", "--finish"]).ok();
+    one.run(&["cluster", "rotate", "ca", "--finish", "--yes"]).ok();
     wait_for("the authority before to be gone", || (!one.data.join("tls/succession.json").exists()).then_some(()));
     assert_ne!(file(&one, "tls/ca.pem"), old_ca);
     let join = one.peer_address();

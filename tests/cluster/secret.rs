@@ -59,7 +59,7 @@ fn nodes_with_the_same_secret_find_together_and_the_founder_founds_once() {
     std::fs::remove_dir_all(&members[0].data).expect("removed");
     members[0].start(&args(0));
     assert_ne!(members[0].id(), old, "a wiped disk is a new node");
-    members[1].run(&["cluster", "remove", &old]).ok();
+    members[1].run(&["cluster", "remove", &old, "--yes"]).ok();
     let status = settled(&members[1], 3);
     assert_eq!(status["cluster"], cluster);
     let nodes = status["members"].as_array().expect("members");
@@ -82,7 +82,13 @@ async fn press(address: &str, secret: &SharedSecret) -> JoinReply {
         holds: Vec::new(),
     };
     let credential = secret.credential().to_vec();
-    let request = JoinRequest { facts: Some(facts), token: String::new(), secret: credential.into(), forwarded: false };
+    let request = JoinRequest {
+        facts: Some(facts),
+        token: String::new(),
+        secret: credential.into(),
+        forwarded: false,
+        join_key: vec![7; 32].into(),
+    };
     let mut client: Option<PeerClient<Channel>> = None;
     loop {
         let Some(open) = &mut client else {

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::post;
 use bytes::Bytes;
-use caxton::peers::door::Door;
+use caxton::peers::door::{Door, Routes};
 use caxton::peers::{Book, DialError, Lives, Peers, VERSION, dial_stranger};
 use caxton::trust::Credentials;
 use caxton::trust::credentials::Certified;
@@ -127,7 +127,8 @@ async fn a_node_that_is_called_and_has_another_version_is_left_alone_and_one_min
         let (says, of) = (version.clone(), cluster.clone());
         let hello = post(move || async move { hello_of(&says, of) });
         let routes = Router::new().route("/caxton.peer.v1.Peer/Hello", hello);
-        let door = Door::new(listener, peers(OTHER), routes).expect("a door");
+        let door =
+            Door::new(listener, peers(OTHER), Routes { peers: routes, strangers: Router::new() }).expect("a door");
         let open = tokio::spawn(door.run(stop.clone()));
 
         let caller = peers(NodeId(1));
@@ -156,8 +157,8 @@ async fn a_node_of_another_version_may_not_join_and_hears_why() {
         let mut client = dial_stranger(address, pin).await.expect("may ask to join");
         let (peer_address, client_url) = ("192.0.2.1:7412".to_owned(), "http://192.0.2.1:7411".to_owned());
         let facts = Facts { node: OTHER.0, peer_address, client_url, version: version.clone(), holds: Vec::new() };
-        let (token, secret) = ("nobody-made-this".to_owned(), vec![0; 32].into());
-        let join = JoinRequest { facts: Some(facts), token, secret, forwarded: false };
+        let (token, secret) = ("00112233aabbccdd".to_owned(), vec![0; 32].into());
+        let join = JoinRequest { facts: Some(facts), token, secret, forwarded: false, join_key: vec![7; 32].into() };
         let status = client.join(join).await.expect_err("the token is nobody's");
         if allowed {
             assert_eq!(status.code(), Code::PermissionDenied, "{version:?}: {status}");

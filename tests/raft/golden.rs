@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use caxton_proto::log::cluster::{
     self, AdmitNode, AnnounceNode, BeginAgain, Credential, FinishRotation, FixShards, IssueJoinToken, KeyKind,
-    NodeFacts, RemoveNode, RotateKey,
+    NodeFacts, RemoveNode, RetireNode, RotateKey,
 };
 use caxton_proto::log::{
     Author, Command, DecodeError, Deploy, Git, IssueToken, Kind, Outcome, RemoveSecret, RevokeToken, Role, SetSecret,
@@ -160,9 +160,11 @@ fn node_commands() -> [(&'static str, cluster::Command, cluster::Outcome); 5] {
     let issue =
         IssueJoinToken { id: "j-1".into(), hash, uses: 2, expires_ms: time_ms + 1, time_ms, actor: actor.clone() };
     let by_token = Credential::Token { id: "j-1".into(), hash };
-    let admit = |node, credential| cluster::Command::AdmitNode(AdmitNode { facts: facts(node), credential, time_ms });
+    let admit = |node, credential| {
+        cluster::Command::AdmitNode(AdmitNode { facts: facts(node), credential, join_key: None, time_ms })
+    };
     let announce = cluster::Command::AnnounceNode(AnnounceNode { facts: facts(u64::MAX), time_ms });
-    let remove = cluster::Command::RemoveNode(RemoveNode { node: NodeId(2), time_ms, actor });
+    let remove = cluster::Command::RemoveNode(RemoveNode { node: NodeId(2), retired: false, time_ms, actor });
     [
         ("announce-node.bin", announce, cluster::Outcome::NodeAnnounced),
         ("issue-join-token.bin", cluster::Command::IssueJoinToken(issue), cluster::Outcome::JoinTokenIssued),
@@ -193,6 +195,65 @@ fn the_commands_about_nodes_mean_what_they_meant() {
     let nodes: Vec<u64> = read.cluster().members().map(|member| member.facts.node.0).collect();
     assert_eq!((nodes, read.cluster().is_departed(NodeId(2))), (vec![3, u64::MAX], true));
     assert_eq!(read.cluster().tokens().next().unwrap().used_by, [NodeId(2)]);
+}
+
+/// The commands by which a node is taken out once no group counts it, and the key by which it asks to join, which came
+/// after all the above.
+fn retirement_commands() -> [(&'static str, cluster::Command, cluster::Outcome); 5] {
+    let facts = |node: u64| NodeFacts {
+        node: NodeId(node),
+        peer_address: format!("node{node}.example.org:7412"),
+        client_url: format!("https://node{node}.example.org:7411"),
+        version: "0.1.0".into(),
+        holds: Vec::new(),
+    };
+    let (time_ms, actor) = (1_700_000_000_123, "admin".to_owned());
+    let admit = |node| {
+        let join_key = Some(Digest::of(b"the key of a node"));
+        let credential = Credential::Secret;
+        cluster::Command::AdmitNode(AdmitNode { facts: facts(node), credential, join_key, time_ms })
+    };
+    let retire = |node| {
+        let (node, actor) = (NodeId(node), actor.clone());
+        cluster::Command::RetireNode(RetireNode { node, until_ms: time_ms + 60_000, time_ms, actor })
+    };
+    let (node, actor) = (NodeId(2), actor.clone());
+    let remove = cluster::Command::RemoveNode(RemoveNode { node, retired: true, time_ms, actor });
+    [
+        ("admit-node-key.bin", admit(2), cluster::Outcome::NodeAdmitted),
+        ("admit-node-key-other.bin", admit(3), cluster::Outcome::NodeAdmitted),
+        ("retire-node.bin", retire(2), cluster::Outcome::NodeRetires),
+        ("remove-node-retired.bin", remove, cluster::Outcome::NodeRemoved),
+        ("retire-node-last.bin", retire(3), cluster::Outcome::LastNode),
+    ]
+}
+
+#[test]
+fn the_commands_that_take_a_node_out_mean_what_they_meant() {
+    let mut found = State::default();
+    for ((name, command, expected), index) in retirement_commands().into_iter().zip(1..) {
+        let command = Command::Cluster(command);
+        let read = Command::decode(&golden(name, || command.encode())).unwrap();
+        assert_eq!(read, command, "{name}");
+        if name == "remove-node-retired.bin" {
+            let snapshot = golden("snapshot-retirement.bin", || {
+                let mut bytes = Vec::new();
+                write_snapshot(&found, &mut bytes).unwrap();
+                bytes
+            });
+            let read = read_snapshot(&mut snapshot.as_slice()).unwrap();
+            assert_eq!(read, found);
+            let retirement = read.cluster().retirement().unwrap();
+            assert_eq!((retirement.node, retirement.until_ms), (NodeId(2), 1_700_000_060_123));
+            assert!(read.cluster().members().all(|member| member.join_key.is_some()));
+        }
+        assert_eq!(found.apply(index, &read), Outcome::Cluster(expected), "{name}");
+    }
+    use cluster::Outcome::{AnotherRetires, NodeRetires, NotRetiring};
+    for outcome in [NodeRetires, AnotherRetires(NodeId(7)), NotRetiring] {
+        let outcome = Outcome::Cluster(outcome);
+        assert_eq!(Outcome::decode(&outcome.encode()).unwrap(), outcome);
+    }
 }
 
 /// The first command of a log says how many shards its cluster has; a log that begins with another one means 1.
@@ -300,8 +361,8 @@ fn the_command_of_a_cluster_that_begins_again_means_what_it_meant() {
 
 #[test]
 fn every_refusal_reads_back() {
-    use cluster::JoinRefusal::{Expired, NoSuchToken, Removed, Spent, TooManyNodes};
-    for why in [NoSuchToken, Expired, Spent, Removed, TooManyNodes] {
+    use cluster::JoinRefusal::{Expired, NoSuchToken, NodeIdTaken, Removed, Spent, TooManyNodes};
+    for why in [NoSuchToken, Expired, Spent, Removed, TooManyNodes, NodeIdTaken] {
         let outcome = Outcome::Cluster(cluster::Outcome::JoinRefused(why));
         assert_eq!(Outcome::decode(&outcome.encode()).unwrap(), outcome);
     }

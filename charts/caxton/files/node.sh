@@ -4,7 +4,7 @@
 #   node.sh start    found the cluster, or join it, or go on with the disk that is there
 #   node.sh stop     leave the cluster if this node is scaled away; otherwise only wait until no service names it
 #
-# It relies on POD_NAME, PEERS (the headless service), FOUND, STATEFULSET and PAUSE_S of the pod's environment.
+# It relies on POD_NAME, PEERS (the headless service), FOUND, STATEFULSET, LEAVE_S and PAUSE_S of the pod's environment.
 set -eu
 
 ordinal=${POD_NAME##*-}
@@ -54,7 +54,9 @@ stop() {
     # Not when all are scaled to nothing: then the cluster sleeps, and wakes up with the same nodes.
     if [ -n "$wanted" ] && [ "$wanted" -gt 0 ] && [ "$ordinal" -ge "$wanted" ]; then
         say "scaled away: leaving the cluster"
-        caxton cluster leave || say "could not leave; 'caxton cluster remove' on another node does it"
+        # It returns when no group counts this node any more, and waits while another one leaves. The disk goes with the pod.
+        caxton cluster leave --yes --timeout "${LEAVE_S}s" ||
+            say "could not leave; 'caxton cluster remove' on another node does it, once the others have what it had"
     fi
     sleep "$PAUSE_S"
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Nemesis, START_WAIT};
 use crate::check::Finding;
-use crate::cluster::SETTLE_WAIT;
+use crate::cluster::{Cluster, SETTLE_WAIT};
 use crate::drill::Backup;
 use crate::fault::Who;
 use crate::net::run;
@@ -15,6 +15,8 @@ use crate::node::State;
 
 /// How long a command of the operator is tried again while the cluster elects.
 const OPERATOR_WAIT: Duration = Duration::from_secs(90);
+/// How long a node may take to leave, with others that leave before it and a node that is down for a while.
+const LEAVE_WAIT: Duration = Duration::from_secs(150);
 /// How long two copies of a data directory may run beside each other.
 const COPIES_WAIT: Duration = Duration::from_secs(20);
 
@@ -40,7 +42,7 @@ impl Nemesis {
     }
 
     fn remove(&self, index: usize, id: &str) -> Result<()> {
-        match self.operator(Some(index), &["cluster", "remove", id]) {
+        match self.operator(Some(index), &["cluster", "remove", id, "--yes"]) {
             Ok(_) => Ok(()),
             // An attempt that got no answer may have done it.
             Err(error) if format!("{error:#}").contains("no node") || format!("{error:#}").contains("not a member") => {
@@ -246,7 +248,7 @@ impl Nemesis {
         let cluster = Arc::clone(&self.cluster);
         let members = cluster.members();
         let spares = (0..cluster.nodes.len()).filter(|index| !members.contains(index));
-        // Not one that was a member: it has a data directory.
+        // Not one that was a member and kept its disk.
         let spares: Vec<usize> = spares.filter(|index| !cluster.nodes[*index].data().exists()).take(count).collect();
         let uses = spares.len().to_string();
         let token = self.operator(None, &["cluster", "token", "create", "--uses", &uses])?;
@@ -276,6 +278,38 @@ impl Nemesis {
         Ok(format!("hosts {spares:?} joined at once through node {via}"))
     }
 
+    /// Grows or shrinks to so many members, all at once.
+    pub(super) fn resize(&mut self, to: usize, seed: u64, kill_after_ms: Option<u64>) -> Result<String> {
+        let cluster = Arc::clone(&self.cluster);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let members = cluster.members();
+        if to > members.len() {
+            return self.join(to - members.len());
+        }
+        let mut leaving = members.clone();
+        random.shuffle(&mut leaving);
+        leaving.truncate(members.len() - to.max(1));
+        let victim = members[random.usize(0..members.len())];
+        let left: Vec<Result<(), Finding>> = std::thread::scope(|scope| {
+            let leaves: Vec<_> = leaving.iter().map(|index| scope.spawn(|| leave_for_good(&cluster, *index))).collect();
+            if let Some(after) = kill_after_ms.filter(|_| !leaving.is_empty()) {
+                std::thread::sleep(Duration::from_millis(after));
+                let node = &cluster.nodes[victim];
+                if node.state() != State::Down {
+                    node.kill();
+                    std::thread::sleep(Duration::from_millis(random.u64(100..1_500)));
+                    // Whoever leaves it may have started it already.
+                    let _ = cluster.start(victim);
+                }
+            }
+            let ended = leaves.into_iter().map(|leave| leave.join());
+            ended.map(|left| left.unwrap_or_else(|_| Err(Finding::new("leave-failed", "a panic".to_owned())))).collect()
+        });
+        self.findings.extend(left.into_iter().filter_map(Result::err));
+        let killed = kill_after_ms.map(|after| format!(", and node {victim} is killed after {after} ms"));
+        Ok(format!("nodes {leaving:?} leave at once and lose their disks{}", killed.unwrap_or_default()))
+    }
+
     pub(super) fn leave(&mut self, who: Who) -> Result<String> {
         let Some(index) = self.who(who).first().copied() else { return Ok("nobody to leave".to_owned()) };
         let cluster = Arc::clone(&self.cluster);
@@ -283,7 +317,7 @@ impl Nemesis {
         let deadline = Instant::now() + OPERATOR_WAIT;
         // Clients stop going there first.
         node.retire();
-        while let Err(error) = node.cli(&cluster.binary.caxton, host, &["cluster", "leave"]) {
+        while let Err(error) = node.cli(&cluster.binary.caxton, host, &["cluster", "leave", "--yes"]) {
             if node.state() == State::Down {
                 break;
             }
@@ -312,4 +346,44 @@ impl Nemesis {
         self.remove(index, &id)?;
         Ok(format!("node {index} is dead for good and removed"))
     }
+}
+
+/// A member leaves, is started again where it was killed meanwhile, ends well, and loses its disk.
+fn leave_for_good(cluster: &Cluster, index: usize) -> Result<(), Finding> {
+    let (node, host) = (&cluster.nodes[index], cluster.host(index));
+    let failed = |code, text: String| Err(Finding::new(code, format!("node {index}: {text}\n{}", node.said_last(12))));
+    let deadline = Instant::now() + LEAVE_WAIT;
+    // Clients stop going there first.
+    node.retire();
+    let mut last = None;
+    let status = loop {
+        if let Some(status) = node.reap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            node.revive();
+            return failed("leave-failed", format!("it could not leave: {last:?}"));
+        }
+        if node.state() == State::Down {
+            // It was killed.
+            let _ = cluster.start(index);
+        }
+        match node.cli(&cluster.binary.caxton, host, &["cluster", "leave", "--yes", "--timeout", "60s"]) {
+            Ok(_) => match node.ended(START_WAIT) {
+                Some(status) => break status,
+                // Killed at that very moment, it starts once more and hears that it is out.
+                None if node.state() == State::Down => {
+                    let _ = cluster.start(index);
+                }
+                None => return failed("leave-runs", "it left and runs on".to_owned()),
+            },
+            Err(error) => last = Some(format!("{error:#}")),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let told = node.said_last(20);
+    if !status.success() && !told.contains("was removed from the cluster") {
+        return failed("leave-ended", format!("it ended with {status}"));
+    }
+    std::fs::remove_dir_all(node.data()).map_err(|error| Finding::new("leave-wipe", error.to_string()))
 }

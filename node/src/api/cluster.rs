@@ -67,6 +67,10 @@ pub struct ClusterMember {
     pub joined: String,
     /// `alive`, or `suspect` when gossip has not heard of it; `unknown` where there is no gossip.
     pub state: String,
+    /// When the answering node last heard of it, RFC 3339; nothing for the answering node itself, and for one that it has
+    /// not heard of since it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_heard: Option<String>,
     /// How busy it says that it is, 0.0 to 1.0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<f64>,

@@ -1,6 +1,6 @@
 //! `caxton cluster`: the nodes of a cluster, tokens to join by, and who leads.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::api::ServerInfo;
 use crate::api::cluster::{
@@ -11,6 +11,9 @@ use crate::cli::output::{BOLD, DIM, GOOD, Table, WARN, count, paint};
 use crate::cli::{CliError, Context};
 use crate::client::Retry;
 use crate::config::{Raw, Value};
+
+/// The pause before a server is asked again whether a node is out; it waits itself before it answers.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Arguments of `caxton cluster`.
 #[derive(Debug, clap::Args)]
@@ -34,11 +37,23 @@ enum Command {
     #[command(after_help = "Example:\n  caxton cluster status")]
     Status,
     /// Take a node out for good: its id never comes back.
-    #[command(after_help = "Example:\n  caxton cluster remove 3f2a9c01b5d4e6f7")]
+    ///
+    /// Returns when no group counts the node any more: others lead what it led, and what is deployed is on them. One node
+    /// goes at a time; a second one waits until the first is gone.
+    #[command(after_help = "\
+Examples:
+  caxton cluster remove 3f2a9c01b5d4e6f7
+  caxton cluster remove 3f2a9c01b5d4e6f7 --yes")]
     Remove(Remove),
-    /// Take the node that --server names out for good. It stops when it has heard of it.
-    #[command(after_help = "Example:\n  caxton cluster leave --server https://node3:7411")]
-    Leave,
+    /// Take the node that --server names out for good.
+    ///
+    /// The node ends by itself, with status 0, when no group counts it any more. One node goes at a time; a second one waits
+    /// until the first is gone.
+    #[command(after_help = "\
+Examples:
+  caxton cluster leave --server https://node3:7411
+  caxton cluster leave --yes --timeout 10m")]
+    Leave(Leave),
     /// Let another node lead.
     #[command(after_help = "\
 Examples:
@@ -68,6 +83,9 @@ struct Rotate {
     /// End the overlap now, if every node has the new keys [default: of all rotations that are under way].
     #[arg(long, conflicts_with = "overlap")]
     finish: bool,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -101,6 +119,18 @@ struct Create {
 struct Remove {
     /// The node's id, as `caxton cluster members` shows it.
     node: String,
+    #[command(flatten)]
+    leave: Leave,
+}
+
+#[derive(Debug, clap::Args)]
+struct Leave {
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// How long to wait until the node is out, as in 30s or 10m. A node that is not out by then stays.
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration)]
+    timeout: Duration,
 }
 
 #[derive(Debug, clap::Args)]
@@ -123,8 +153,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
         Command::Token(Token { command: TokenCommand::Create(create) }) => token(&create, context),
         Command::Members => members(context),
         Command::Status => status(context),
-        Command::Remove(Remove { node }) => remove(&node, context),
-        Command::Leave => leave(context),
+        Command::Remove(Remove { node, leave }) => remove(&node, &leave, context),
+        Command::Leave(args) => leave(&args, context),
         Command::Transfer(transfer) => self::transfer(transfer, context),
         Command::Rotate(rotate) => self::rotate(rotate, context),
     }
@@ -159,7 +189,7 @@ async fn ask(context: &Context) -> Result<ClusterStatus, CliError> {
 
 fn members(context: &Context) -> Result<(), CliError> {
     let cluster = context.block_on(ask(context))?;
-    let mut table = Table::new(["NODE", "STATE", "VOTES", "VERSION", "PEERS", "CLIENTS", "JOINED"]);
+    let mut table = Table::new(["NODE", "STATE", "VOTES", "VERSION", "PEERS", "CLIENTS", "JOINED", "LAST HEARD"]);
     for member in &cluster.members {
         let state = (if member.state == "alive" { GOOD } else { WARN }, member.state.clone());
         let plain = |text: &str| (anstyle::Style::new(), text.to_owned());
@@ -171,6 +201,7 @@ fn members(context: &Context) -> Result<(), CliError> {
             plain(&member.peer_address),
             plain(&member.client_url),
             plain(&member.joined),
+            plain(member.last_heard.as_deref().unwrap_or("-")),
         ]);
     }
     context.out.line(table)?;
@@ -209,6 +240,22 @@ fn status(context: &Context) -> Result<(), CliError> {
         table.styled(cells.map(|cell| (anstyle::Style::new(), cell)));
     }
     out.line(table)?;
+    let silent: Vec<_> = cluster.members.iter().filter(|member| member.state == "suspect").collect();
+    for member in &silent {
+        let heard = match &member.last_heard {
+            Some(time) => format!("last heard of at {time}"),
+            None => format!("not heard of since node {} started", cluster.node),
+        };
+        out.line(format_args!("{} {} ({}), {heard}", paint(WARN, "missing"), member.node, member.peer_address))?;
+    }
+    let lost = cluster.groups.iter().any(|group| group.leader.is_none()) && !silent.is_empty();
+    if lost {
+        out.note(
+            "Start the missing nodes again where they were. If their disks are lost for good, stop this node, and",
+        );
+        out.note("  caxton recover --data-dir DIR");
+        out.note("shows what it could go on with, and changes nothing.");
+    }
     if !cluster.keys.is_empty() {
         out.line(keys(&cluster))?;
     }
@@ -263,26 +310,83 @@ pub fn summary(cluster: &ClusterStatus) -> String {
     }
 }
 
-fn remove(node: &str, context: &Context) -> Result<(), CliError> {
-    if node.is_empty() || !node.chars().all(|c| c.is_ascii_hexdigit()) {
+/// A person's yes, one way or the other. A script has to say it beforehand.
+fn agreed(yes: bool, question: &str, again: &str, context: &Context) -> Result<(), CliError> {
+    if yes {
+        return Ok(());
+    }
+    if !context.out.can_ask() {
+        return Err(CliError::usage(format!("{question} Nobody can be asked here"))
+            .help(format!("agree beforehand: `{again}`")));
+    }
+    if context.out.confirm(question)? {
+        return Ok(());
+    }
+    Err(CliError::new("not_agreed", "nothing was changed"))
+}
+
+fn remove(node: &str, leave: &Leave, context: &Context) -> Result<(), CliError> {
+    if node.is_empty() || node.len() > 16 || !node.chars().all(|c| c.is_ascii_hexdigit()) {
         return Err(
             CliError::usage(format!("{node:?} is not a node's id")).help("`caxton cluster members` shows the ids")
         );
     }
+    let question = format!("Take node {node} out of the cluster for good?");
+    agreed(leave.yes, &question, &format!("caxton cluster remove {node} --yes"), context)?;
+    take_out(node, leave, context)
+}
+
+fn leave(leave: &Leave, context: &Context) -> Result<(), CliError> {
+    let client = context.client()?;
+    let server: ServerInfo = context.block_on(async { Ok(client.get(paths::SERVER.text()).await?) })?;
+    let question = format!("Take node {} at {} out of the cluster for good?", server.node, client.url());
+    agreed(leave.yes, &question, "caxton cluster leave --yes", context)?;
+    take_out(&server.node, leave, context)
+}
+
+/// Asks until the node is out. While it waits for groups, or for another node that goes first, the server says so.
+fn take_out(node: &str, leave: &Leave, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
     let path = paths::CLUSTER_NODE.with([node]);
-    let changed: ClusterChanged = context.block_on(async { Ok(client.delete(&path).await?) })?;
+    let until = Instant::now() + leave.timeout;
+    let asking = async {
+        let mut said = String::new();
+        loop {
+            let error = match client.delete::<ClusterChanged>(&path).await {
+                Ok(changed) => return Ok(changed),
+                Err(error) => error,
+            };
+            // What it waits for, or an election. Asking again changes nothing twice.
+            if error.code() != Some("unavailable") || Instant::now() >= until {
+                return Err(CliError::from(error));
+            }
+            let says = error.to_string();
+            if says != said {
+                context.out.note(format_args!("{} {says}", paint(DIM, "waiting:")));
+                said = says;
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    };
+    let mut progress = context.out.progress("taking the node out", None);
+    let changed = context.block_on(progress.during(asking))?;
     context.out.line(&changed.done)?;
     context.out.json(&changed)
 }
 
-fn leave(context: &Context) -> Result<(), CliError> {
-    let client = context.client()?;
-    let server: ServerInfo = context.block_on(async { Ok(client.get(paths::SERVER.text()).await?) })?;
-    remove(&server.node, context)
-}
-
 fn rotate(rotate: Rotate, context: &Context) -> Result<(), CliError> {
+    let keys = if rotate.keys.is_empty() { "all keys of the cluster".to_owned() } else { rotate.keys.join(", ") };
+    let again = std::iter::once("caxton cluster rotate").chain(rotate.keys.iter().map(String::as_str));
+    let again = again.collect::<Vec<_>>().join(" ");
+    match rotate.finish {
+        true => agreed(
+            rotate.yes,
+            "End the overlap of rotated keys? What still has the keys before is refused from then on.",
+            &format!("{again} --finish --yes"),
+            context,
+        )?,
+        false => agreed(rotate.yes, &format!("Replace {keys}?"), &format!("{again} --yes"), context)?,
+    }
     let client = context.client()?;
     let (path, overlap_s) = match rotate.finish {
         true => (paths::KEYS_FINISH.text(), None),

@@ -157,7 +157,19 @@ async fn serve(config: Config, context: &Context) -> Result<(), CliError> {
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate()).map_err(io)?, signal(SignalKind::interrupt()).map_err(io)?);
     let telemetry = Telemetry::start(&config.telemetry).map_err(telemetry_failed)?;
-    let node = Node::start(config).await.map_err(start_failed)?;
+    // A node that waits for its cluster ends at once: nothing of it serves anybody yet.
+    let started = tokio::select! {
+        started = Node::start(config) => Some(started),
+        name = either(&mut terminate, &mut interrupt) => {
+            info!(signal = name, "stopped before it was started");
+            None
+        }
+    };
+    let Some(started) = started else {
+        _ = tasks::blocking(move || telemetry.stop()).await;
+        return Ok(());
+    };
+    let node = started.map_err(start_failed)?;
     if std::io::stderr().is_terminal() && node.ready(READY_WAIT).await {
         first_screen(&node, context);
     }
@@ -167,6 +179,10 @@ async fn serve(config: Config, context: &Context) -> Result<(), CliError> {
             None
         }
         failed = node.failed() => Some(failed),
+        () = node.left() => {
+            info!("this node has left the cluster: no group counts it any more, and others lead what it led; it ends, and its data directory can be emptied");
+            None
+        }
     };
     Jobs::default().spawn("second-signal", async move {
         either(&mut terminate, &mut interrupt).await;

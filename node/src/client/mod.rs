@@ -230,6 +230,8 @@ impl Client {
         let mut again = retry == Retry::Once;
         let (several, until) = (self.urls.len() > 1, Instant::now() + FAILOVER_WAIT);
         let mut left = self.urls.len() - 1;
+        // What a server said that could not answer now: it tells more than that another one is not there.
+        let mut said = None;
         let answer = loop {
             let next = request.try_clone();
             let answered = http.execute(request).await;
@@ -244,6 +246,7 @@ impl Client {
             let error = match answered {
                 Ok(answer) if left > 0 && again && answer.status() == http::StatusCode::SERVICE_UNAVAILABLE => {
                     let Some(next) = next else { break answer };
+                    said = problem_of(answer).await.or(said);
                     // It is stopping, or cut off: the others may know better.
                     (left, request) = (left - 1, next);
                     self.turn(&mut request);
@@ -262,7 +265,7 @@ impl Client {
                     (again, request) = (false, next);
                     tokio::time::sleep(RETRY_AFTER).await;
                 }
-                Some(_) | None => return Err(self.failed(error)),
+                Some(_) | None => return Err(said.unwrap_or_else(|| self.failed(error))),
             }
         };
         if answer.status().is_success() {
@@ -280,6 +283,12 @@ impl Client {
     pub fn failed(&self, error: reqwest::Error) -> ClientError {
         ClientError::of(&self.url, error)
     }
+}
+
+/// What a server refused with, if it is a problem of ours.
+async fn problem_of(answer: reqwest::Response) -> Option<ClientError> {
+    let problem = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
+    Some(ClientError::Problem(Box::new(problem)))
 }
 
 /// Whether the address wants TLS; an error when it is no address.

@@ -114,6 +114,7 @@ impl Hearsay {
     fn note(&self, members: &Members) {
         let own: NodeId = self.peers.credentials().node();
         for (node, member) in members.iter().filter(|(node, _)| **node != own) {
+            self.peers.note_heard(*node);
             if let Some(address) = member.fact(&Fact::PeerAddress)
                 && self.peers.book().note(*node, address)
             {

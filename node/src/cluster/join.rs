@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use caxton_proto::NodeId;
 use caxton_proto::peer::pb::{Facts, JoinReply, JoinRequest};
 use caxton_proto::refusal::Refusal;
@@ -18,7 +19,7 @@ use tracing::{info, warn};
 use super::shard_count;
 use crate::config::Cluster;
 use crate::errors::chain;
-use crate::files::{FileError, read_or_create, write_private};
+use crate::files::{FileError, random, read_or_create, write_private};
 use crate::peers::book::Book;
 use crate::peers::refusal::{self, is_refusal};
 use crate::peers::{DialError, VERSION, dial_stranger};
@@ -31,6 +32,10 @@ use crate::trust::succession::born;
 
 /// The file with the id of a node that is on its way into a cluster.
 const PENDING_FILE: &str = "joining";
+/// The file with the key by which it can ask again, and nobody else in its name.
+const JOIN_KEY_FILE: &str = "joining.key";
+/// The bytes of that key.
+const JOIN_KEY_BYTES: usize = 32;
 /// How long one attempt with one node may take: an election may have to end first.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 /// The pause between two rounds of attempts.
@@ -197,6 +202,9 @@ pub async fn enter(dir: &Path, config: &Cluster, own: &Introduction) -> Result<N
         if let Some(secret) = &secret {
             same_authority(dir, secret)?;
         }
+        if !config.join.is_empty() {
+            info!(cluster = %known.cluster, node = %known.node, dir = %dir.display(), "this data directory belongs to a cluster already: it goes on there, and what --join names is not asked");
+        }
         return Ok(known);
     }
     // A list that every node of a cluster gets names this one too.
@@ -224,7 +232,7 @@ fn found(dir: &Path, secret: Option<&SharedSecret>) -> Result<NodeIdentity, Ente
     }
     let founded = identity(dir)?;
     // What it asked others with, if it asked.
-    _ = std::fs::remove_file(dir.join(PENDING_FILE));
+    [PENDING_FILE, JOIN_KEY_FILE].into_iter().for_each(|file| _ = std::fs::remove_file(dir.join(file)));
     Ok(founded)
 }
 
@@ -274,9 +282,10 @@ impl Joining<'_> {
         let began = Instant::now();
         let within = config.join_timeout;
         let node = self.pending()?;
+        let join_key = self.join_key()?;
         loop {
             for address in self.others.clone() {
-                if let Some(reply) = self.ask(address, node).await? {
+                if let Some(reply) = self.ask(address, node, &join_key).await? {
                     return self.arrive(address, node, reply).map(Some);
                 }
             }
@@ -305,8 +314,19 @@ impl Joining<'_> {
         }
     }
 
+    /// The key with which this node asks, each time the same.
+    fn join_key(&self) -> Result<Bytes, EnterError> {
+        let path = self.dir.join(JOIN_KEY_FILE);
+        let key = read_or_create(&path, || Ok(random::<JOIN_KEY_BYTES>()?.to_vec()))?;
+        if key.len() != JOIN_KEY_BYTES {
+            let what = "does not hold a key of 32 bytes; empty the data directory to start over";
+            return Err(FileError::Io { path, what, source: std::io::ErrorKind::InvalidData.into() }.into());
+        }
+        Ok(key.into())
+    }
+
     /// Asks one node. Nothing when it could not answer now; an error when asking again makes no sense.
-    async fn ask(&mut self, address: &str, node: NodeId) -> Result<Option<JoinReply>, EnterError> {
+    async fn ask(&mut self, address: &str, node: NodeId, join_key: &Bytes) -> Result<Option<JoinReply>, EnterError> {
         let asked = tokio::time::timeout(ATTEMPT_TIMEOUT, async {
             let mut client = match dial_stranger(address, self.pass.pin).await {
                 Ok(client) => client,
@@ -320,7 +340,8 @@ impl Joining<'_> {
                 holds: Vec::new(),
             };
             let (token, secret) = (self.pass.token.clone(), self.pass.secret.clone().into());
-            match client.join(JoinRequest { facts: Some(facts), token, secret, forwarded: false }).await {
+            let join_key = join_key.clone();
+            match client.join(JoinRequest { facts: Some(facts), token, secret, forwarded: false, join_key }).await {
                 Ok(reply) => Asked::LetIn(reply.into_inner()),
                 Err(status) => Asked::Answered(status),
             }
@@ -359,8 +380,8 @@ impl Joining<'_> {
         debug_assert!(self.dir.join("tls").join(CA_FILE).exists());
         shard_count::note(self.dir, NonZeroU32::new(reply.shards).unwrap_or(NonZeroU32::MIN))?;
         let identity = adopt_identity(self.dir, node, cluster)?;
-        // It has done its work; one that stays does no harm.
-        _ = std::fs::remove_file(self.dir.join(PENDING_FILE));
+        // They have done their work; those that stay do no harm.
+        [PENDING_FILE, JOIN_KEY_FILE].into_iter().for_each(|file| _ = std::fs::remove_file(self.dir.join(file)));
         info!(cluster = %identity.cluster, node = %identity.node, by = address, "joined the cluster");
         Ok(identity)
     }

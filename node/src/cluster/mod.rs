@@ -10,6 +10,10 @@ pub mod reconcile;
 
 pub mod spread;
 
+pub mod retire;
+
+pub mod majority;
+
 pub mod keyring;
 
 pub mod join;
@@ -29,12 +33,13 @@ use std::time::Duration;
 
 use caxton_gossip::{Fact, Members as Heard};
 use caxton_proto::NodeId;
-use caxton_proto::log::cluster::{Command, IssueJoinToken, NodeFacts, Outcome, RemoveNode};
+use caxton_proto::log::cluster::{Command, IssueJoinToken, NodeFacts, Outcome};
 use caxton_proto::log::{self};
 use caxton_raft::deploy_log::{self, DeployLog};
 use caxton_raft::{ChangeError, Group, GroupId, NodeIdentity, Role};
 use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api::cluster::{ClusterGroup, ClusterKey, ClusterLag, ClusterMember, ClusterStatus};
@@ -69,6 +74,10 @@ struct Inner {
     heard: Option<Receiver<Heard>>,
     /// Whether peers can come in.
     open: bool,
+    /// Cancelled when this node was taken out, as somebody asked.
+    left: CancellationToken,
+    /// When this node started, in milliseconds since 1970.
+    started_ms: u64,
     /// Every group has had a leader since this node started.
     met: AtomicBool,
     /// Since when each group that has no leader was seen without.
@@ -120,6 +129,15 @@ pub enum ClusterError {
     /// It is the only node.
     #[error("it is the only node of the cluster")]
     LastNode,
+    /// The node is not out yet.
+    #[error("node {node} is not out of the cluster yet: {}", retire::waits_for(*.first, .counting))]
+    Retires {
+        node: NodeId,
+        /// Another one that is being taken out, and has to be gone first.
+        first: Option<NodeId>,
+        /// The groups in which it votes or leads, or that have no leader, as this node sees them.
+        counting: Vec<GroupId>,
+    },
     /// There is no such group.
     #[error("there is no group {}", group.0)]
     NoSuchGroup {
@@ -149,6 +167,8 @@ impl Cluster {
             peers,
             heard,
             open,
+            left: CancellationToken::new(),
+            started_ms: now_ms(),
             met: AtomicBool::new(false),
             unled: Mutex::default(),
         }))
@@ -217,35 +237,14 @@ impl Cluster {
         }
     }
 
-    /// Takes a node out for good. One that leads hands over first.
-    pub async fn remove(&self, node: NodeId, actor: &str) -> Result<(), ClusterError> {
-        if !self.0.log.read(|state| state.cluster().member(node).is_some() || state.cluster().is_departed(node)) {
-            return Err(ClusterError::NoSuchNode { node });
-        }
-        if node == self.own() {
-            // What it proposed itself might never reach the others: the next leader proposes it.
-            let heir = self.hand_over(deploy_log::GROUP, None).await?;
-            let moved = caxton_raft::ProposeError::NotLeader { leader: Some(heir) };
-            return Err(ClusterError::Log(deploy_log::ProposeError::Group(moved)));
-        }
-        let remove = RemoveNode { node, time_ms: now_ms(), actor: actor.to_owned() };
-        match self.propose(Command::RemoveNode(remove)).await? {
-            Outcome::NodeRemoved => {
-                info!(%node, actor, "a node was removed from the cluster");
-                Ok(())
-            }
-            Outcome::NoSuchNode => Err(ClusterError::NoSuchNode { node }),
-            Outcome::LastNode => Err(ClusterError::LastNode),
-            _ => Err(ClusterError::Unexpected),
-        }
-    }
-
     /// Lets another node lead a group that this one leads; says which.
     pub async fn hand_over(&self, id: GroupId, to: Option<NodeId>) -> Result<NodeId, ClusterError> {
         let group = self.0.groups.get(&id).ok_or(ClusterError::NoSuchGroup { group: id })?;
         let voters = group.members().borrow().voters.clone();
         let ready = reconcile::ready(group);
-        let near = voters.iter().copied().find(|node| *node != self.own() && ready.contains(node));
+        let retiring = self.0.log.read(|state| state.cluster().retiring(now_ms()));
+        let could = |node: &NodeId| *node != self.own() && ready.contains(node) && retiring != Some(*node);
+        let near = voters.iter().copied().find(could);
         let to = to.or(near).ok_or(ClusterError::NoHeir { group: id })?;
         let until = Instant::now() + CATCH_UP_TIMEOUT;
         loop {
@@ -279,6 +278,26 @@ impl Cluster {
         }
     }
 
+    /// Cancelled when this node was taken out of the cluster, as somebody asked: it has nothing more to do.
+    pub fn left(&self) -> &CancellationToken {
+        &self.0.left
+    }
+
+    /// When this node started, in milliseconds since 1970.
+    fn started_ms(&self) -> u64 {
+        self.0.started_ms
+    }
+
+    /// Whether gossip takes the node for alive.
+    fn gossips(&self, node: NodeId) -> bool {
+        self.0.heard.as_ref().is_some_and(|heard| heard.borrow().contains_key(&node))
+    }
+
+    /// The deploy log.
+    fn log(&self) -> &DeployLog {
+        &self.0.log
+    }
+
     async fn propose(&self, command: Command) -> Result<Outcome, ClusterError> {
         match self.0.log.propose(&log::Command::Cluster(command)).await?.outcome {
             log::Outcome::Cluster(outcome) => Ok(outcome),
@@ -301,7 +320,7 @@ impl Cluster {
         let heard = self.0.heard.as_ref().map(|heard| heard.borrow().clone());
         let members: Vec<_> = self.0.log.read(|state| state.cluster().members().cloned().collect());
         let member = |member: log::cluster::Member| {
-            let log::cluster::Member { facts, joined_ms } = member;
+            let log::cluster::Member { facts, joined_ms, join_key: _ } = member;
             let hears = heard.as_ref().and_then(|heard| heard.get(&facts.node));
             let state = match (&heard, hears) {
                 _ if facts.node == self.own() => "alive",
@@ -309,6 +328,8 @@ impl Cluster {
                 (Some(_), Some(_)) => "alive",
                 (Some(_), None) => "suspect",
             };
+            let own = facts.node == self.own();
+            let heard_ms = self.0.peers.heard_ms(facts.node).filter(|_| !own);
             ClusterMember {
                 node: facts.node.to_string(),
                 peer_address: facts.peer_address,
@@ -316,6 +337,7 @@ impl Cluster {
                 version: facts.version,
                 joined: rfc3339(joined_ms),
                 state: state.to_owned(),
+                last_heard: heard_ms.map(rfc3339),
                 load: hears.and_then(|hears| hears.fact(&Fact::Load)?.parse().ok()),
             }
         };

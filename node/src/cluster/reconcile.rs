@@ -12,6 +12,7 @@ use tracing::{debug, info};
 
 use super::policy::{self, Step, View};
 use crate::errors::chain;
+use crate::time::now_ms;
 
 /// How often the membership is looked at when nothing happens: learners catch up without telling.
 const TICK: Duration = Duration::from_millis(200);
@@ -72,12 +73,12 @@ impl Voters {
     /// What this node sees of the group.
     pub fn view(&self) -> View {
         let members = self.group.members().borrow().clone();
-        let (belongs, departed) = self.log.read(|state| {
+        let (belongs, departed, retiring) = self.log.read(|state| {
             let cluster = state.cluster();
             let belongs: BTreeSet<NodeId> = cluster.members().map(|member| member.facts.node).collect();
             let known = members.voters.union(&members.learners);
             let departed = known.copied().filter(|node| cluster.is_departed(*node)).collect();
-            (belongs, departed)
+            (belongs, departed, cluster.retiring(now_ms()).into_iter().collect())
         });
         View {
             own: Some(self.own),
@@ -85,6 +86,7 @@ impl Voters {
             learners: members.learners,
             belongs,
             departed,
+            retiring,
             ready: ready(&self.group),
             voters_max: self.voters_max,
         }

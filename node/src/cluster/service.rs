@@ -19,7 +19,7 @@ use caxton_proto::peer::pb::{
 use caxton_proto::refusal::Refusal;
 use caxton_proto::{Digest, NodeId, WorkspaceId};
 use caxton_raft::deploy_log::{self, DeployLog};
-use caxton_raft::{AnswerError, Groups, ProposeError};
+use caxton_raft::{AnswerError, Groups, ProposeError, ReadError};
 use futures::Stream;
 use subtle::ConstantTimeEq;
 use tokio_stream::wrappers::ReceiverStream;
@@ -35,10 +35,14 @@ use crate::peers::{Copied, Peers, SKEW_RULE, VERSION, line};
 use crate::replicas::{FETCH_BLOBS_MAX, Replicas};
 use crate::tasks::Jobs;
 use crate::time::now_ms;
-use crate::trust::key_files;
+use crate::trust::{JoinToken, key_files};
 
 /// How many blobs are read ahead of a peer.
 const FETCH_QUEUE: usize = 16;
+/// The bytes of what a node shows to be let in.
+const SECRET_BYTES: usize = 32;
+/// The longest address, URL or version that a node that wants to join may say, in bytes.
+const FACT_BYTES_MAX: usize = 300;
 /// How long a node that wants to join is kept waiting for the founder to be a member.
 const FOUNDER_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -111,10 +115,12 @@ impl Service {
         if let Some(node) = caller.certified {
             self.belongs(node)?;
         }
-        caller.node().await.map_err(|why| match why {
+        let node = caller.node().await.map_err(|why| match why {
             NotHeard::Stranger | NotHeard::Ungreeted => Status::unauthenticated(why.to_string()),
             NotHeard::Copied(copied) => copied.status(),
-        })
+        })?;
+        self.0.peers.note_heard(node);
+        Ok(node)
     }
 
     /// Refuses a node that was removed. One that this node has not heard of yet may have just been let in elsewhere.
@@ -197,6 +203,7 @@ impl Service {
         Ok(())
     }
 
+    /// Lets a node in. Nothing goes into the log for a stranger whom the state, as it is now, would refuse.
     async fn let_in(&self, facts: NodeFacts, request: JoinRequest) -> Result<JoinReply, Status> {
         let credential = if request.token.is_empty() {
             let known = self.0.credential.as_ref().map(|known| known.as_slice().ct_eq(&request.secret));
@@ -210,8 +217,15 @@ impl Service {
         };
         let founded = tokio::time::timeout(FOUNDER_PATIENCE, self.founded()).await;
         founded.map_err(|_| Status::unavailable("the cluster's first node has not said yet where it is"))??;
-        let command = Command::AdmitNode(AdmitNode { facts: facts.clone(), credential, time_ms: now_ms() });
-        match self.propose(command).await {
+        let join_key = Some(Digest::of(&request.join_key));
+        let admit = AdmitNode { facts: facts.clone(), credential, join_key, time_ms: now_ms() };
+        let proposed = match self.log()?.current(|state| state.cluster().refusal(&admit)).await {
+            Ok(Some(why)) => Ok(Outcome::JoinRefused(why)),
+            Ok(None) => self.propose(Command::AdmitNode(admit)).await,
+            Err(ReadError::NotLeader { leader: Some(leader) }) => Err(Proposed::Elsewhere(leader)),
+            Err(error) => Err(Proposed::Failed(Status::unavailable(chain(&error)))),
+        };
+        match proposed {
             Ok(Outcome::NodeAdmitted) => {
                 info!(node = %facts.node, address = facts.peer_address, "a node joins");
                 self.welcome()
@@ -278,6 +292,27 @@ pub fn message(facts: &NodeFacts) -> Facts {
         version: facts.version.clone(),
         holds: facts.holds.clone(),
     }
+}
+
+/// Refuses a request to join that no node of ours sends, before anything is done with it.
+fn well_formed(request: &JoinRequest) -> Result<(), Status> {
+    let refuse = |what: &str| Err(Status::invalid_argument(format!("{what}; this is no request of a node to join")));
+    let JoinRequest { facts, token, secret, forwarded: _, join_key } = request;
+    if !token.is_empty() && !JoinToken::is_id(token) {
+        return refuse("the token's id is none");
+    }
+    if secret.len() != SECRET_BYTES {
+        return refuse("the secret does not have 32 bytes");
+    }
+    if join_key.len() != SECRET_BYTES {
+        return refuse("the key to ask again by does not have 32 bytes");
+    }
+    let Some(facts) = facts else { return refuse("it says nothing of the node") };
+    let long = [&facts.peer_address, &facts.client_url, &facts.version].into_iter().any(|it| it.len() > FACT_BYTES_MAX);
+    if long || !facts.holds.is_empty() {
+        return refuse("what it says of the node is too long");
+    }
+    Ok(())
 }
 
 fn facts_of(facts: Option<Facts>) -> Result<NodeFacts, Status> {
@@ -426,11 +461,15 @@ impl Peer for Service {
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
+        if let Some(caller) = request.extensions().get::<Caller>() {
+            caller.asks_to_join();
+        }
         // Whoever says that it passes on what another asked has to be a node of the cluster.
         if request.get_ref().forwarded {
             self.caller(&request).await?;
         }
         let mut request = request.into_inner();
+        well_formed(&request)?;
         let facts = facts_of(request.facts.take())?;
         let log = self.log()?;
         request.facts = Some(message(&facts));

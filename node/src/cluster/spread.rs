@@ -18,6 +18,7 @@ use super::Cluster;
 use super::policy;
 use super::reconcile::{Voters, ready};
 use crate::errors::chain;
+use crate::time::now_ms;
 
 /// How often a node looks.
 const EVERY: Duration = Duration::from_millis(500);
@@ -111,13 +112,16 @@ impl Spread {
 
     fn seen(&self) -> BTreeMap<GroupId, Seen> {
         let own = self.cluster.own();
+        let retiring = self.log.read(|state| state.cluster().retiring(now_ms()));
         let seen = |(id, group): (&GroupId, &caxton_raft::Group)| {
             let status = group.status().borrow().clone();
             let leads = status.role == Role::Leader;
             let (log, voters_max) = (self.log.clone(), self.voters_max);
             let voters = Voters { group: group.clone(), id: *id, log, own, voters_max };
             let changing = leads && policy::next(&voters.view()).is_some();
-            let heirs = if leads { ready(group) } else { BTreeSet::new() };
+            let mut heirs = if leads { ready(group) } else { BTreeSet::new() };
+            // Who is being taken out leads nothing new.
+            heirs.retain(|heir| retiring != Some(*heir));
             let voters = group.members().borrow().voters.clone();
             (*id, Seen { leader: status.leader, voters, heirs, changing })
         };

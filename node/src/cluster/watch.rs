@@ -18,6 +18,9 @@ use crate::tasks;
 /// The pause after an announcement that nobody took.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// How long a node that was taken out answers on: whoever asked for it asks again within that.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// This node was removed from the cluster.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -51,20 +54,23 @@ pub struct Watch {
     pub own: NodeFacts,
     /// The rotated keys that it has, which it says too.
     pub holds: watch::Receiver<Vec<u64>>,
+    /// Cancelled when this node was taken out as somebody asked, and so ends well.
+    pub left: CancellationToken,
 }
 
 impl Watch {
-    /// Follows the log until it is stopped, or until it says that this node was removed, or a node says that
-    /// this process is a copy of it.
+    /// Follows the log until it is stopped, or until a node says that this process is a copy of it, or that this node was
+    /// removed while it was away. When it was taken out before its eyes, it says so to `left`.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Dismissed> {
         let (mut applied, mut removed) = (self.log.applied(), self.peers.removed());
         let (mut copied, mut holds) = (self.peers.copied(), self.holds.clone());
-        let mut known = BTreeMap::new();
+        let (mut known, mut retires) = (BTreeMap::new(), false);
         loop {
             applied.borrow_and_update();
             self.own.holds.clone_from(&holds.borrow_and_update());
-            let (rows, departed, said) = self.log.read(|state| {
+            let (rows, departed, said, retiring) = self.log.read(|state| {
                 let cluster = state.cluster();
+                let retiring = cluster.retirement().is_some_and(|it| it.node == self.own.node);
                 let others = cluster
                     .members()
                     .map(|member| &member.facts)
@@ -73,10 +79,14 @@ impl Watch {
                     others.map(|facts| (facts.node, facts.peer_address.clone())).collect();
                 let said = cluster.member(self.own.node).is_some_and(|member| member.facts == self.own);
                 // A node that was let in and has read nothing yet has others in its book.
-                ((cluster.members().len() > 0).then_some(rows), cluster.is_departed(self.own.node), said)
+                ((cluster.members().len() > 0).then_some(rows), cluster.is_departed(self.own.node), said, retiring)
             });
+            if retiring && !retires {
+                info!("this node is being taken out of the cluster; it ends when no group counts it any more");
+            }
+            retires |= retiring;
             if departed {
-                return Err(Removed.into());
+                return self.dismissed(retires, stop).await;
             }
             if let Some(rows) = rows.filter(|rows| *rows != known) {
                 self.note(&known, &rows).await;
@@ -92,22 +102,38 @@ impl Watch {
                 }
                 tokio::time::sleep(RETRY).await;
             };
-            tokio::select! {
+            let was_removed = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                told = removed.wait_for(|removed| *removed) => {
-                    return if told.is_ok() { Err(Removed.into()) } else { Ok(()) };
-                }
+                told = removed.wait_for(|removed| *removed) => told.is_ok(),
                 told = copied.wait_for(Option::is_some) => {
                     let Some(why) = told.ok().and_then(|told| *told) else { return Ok(()) };
                     self.peers.lives().disown();
                     return Err(Dismissed::Copied(why));
                 }
-                changed = applied.changed() => if changed.is_err() { return Ok(()) },
+                changed = applied.changed() => match changed {
+                    Ok(()) => false,
+                    Err(_) => return Ok(()),
+                },
                 // Its other end lives as long as the node.
-                Ok(()) = holds.changed() => {}
-                () = announce => {}
+                Ok(()) = holds.changed() => false,
+                () = announce => false,
+            };
+            if was_removed {
+                return self.dismissed(retires, stop).await;
             }
         }
+    }
+
+    /// The node does not belong to the cluster any more.
+    async fn dismissed(&self, retires: bool, stop: CancellationToken) -> Result<(), Dismissed> {
+        if !retires {
+            return Err(Removed.into());
+        }
+        // Who asked for it may be between two requests, and would find nobody.
+        stop.run_until_cancelled(tokio::time::sleep(LINGER)).await;
+        self.left.cancel();
+        stop.cancelled().await;
+        Ok(())
     }
 
     async fn note(&self, before: &BTreeMap<NodeId, String>, rows: &BTreeMap<NodeId, String>) {

@@ -136,7 +136,7 @@ pub async fn to_owner(State(hop): State<Hop>, request: Request, next: Next) -> R
             // With no leader, the handler says what that means for it.
             let response = next.clone().run(again).await;
             match moved(&response, own) {
-                None => return response,
+                None => return said_why(response, &services, group),
                 Some(to) if forwarded => return misdirected(Some(to)),
                 Some(to) => (hint, last) = (Some(to), Some(response)),
             }
@@ -168,8 +168,21 @@ pub async fn to_owner(State(hop): State<Hop>, request: Request, next: Next) -> R
     }
     match last {
         Some(response) if response.status() == StatusCode::MISDIRECTED_REQUEST => changing(),
-        Some(response) => response,
-        None => changing(),
+        Some(response) => said_why(response, &services, group),
+        None => said_why(changing(), &services, group),
+    }
+}
+
+/// The answer, or in place of "not now" the reason, when that is a lost majority: it does not pass by itself.
+fn said_why(response: Response, services: &Services, group: Option<GroupId>) -> Response {
+    if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+        return response;
+    }
+    match group.and_then(|group| services.cluster.lost_majority(group)) {
+        None => response,
+        Some(lost) => {
+            Problem::new(Code::Unavailable, lost.to_string()).help(lost.help()).retry_after(5).into_response()
+        }
     }
 }
 

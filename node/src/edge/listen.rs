@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -25,10 +26,16 @@ use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
 use crate::config::Http;
+use crate::edge::problem::{Code, Problem};
 use crate::tasks::Jobs;
 
 /// How long to wait when the operating system cannot accept: too many files are open, most often.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest answer to a request without TLS, in bytes.
+const PLAIN_ANSWER_BYTES_MAX: usize = 16 << 10;
+/// How many pieces of a request without TLS are read before its connection is closed.
+const PLAIN_READS_MAX: usize = 64;
 
 /// Why the port cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +129,35 @@ fn builder(limits: &Http) -> auto::Builder<TokioExecutor> {
     builder
 }
 
+/// Whether a connection begins with the name of an HTTP method, and not with a handshake of TLS.
+async fn is_plain(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    Ok(stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase())
+}
+
+/// Tells a client that speaks HTTP without TLS what to do. Nothing of its request is read.
+async fn plain(mut stream: TcpStream) -> io::Result<()> {
+    let problem = Problem::new(Code::InvalidRequest, "this port speaks TLS, and the request came without")
+        .help("write https:// in place of http:// in the server's address");
+    let body = axum::body::to_bytes(problem.into_response().into_body(), PLAIN_ANSWER_BYTES_MAX).await;
+    let body = body.map_err(io::Error::other)?;
+    let head = format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(&body).await?;
+    stream.shutdown().await?;
+    // What the client still sends is read, or the answer would be lost with the connection.
+    let mut rest = [0; 1_024];
+    for _ in 0..PLAIN_READS_MAX {
+        if stream.read(&mut rest).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
 struct Server {
     builder: auto::Builder<TokioExecutor>,
     tls: Option<TlsAcceptor>,
@@ -139,8 +175,15 @@ impl Server {
             return;
         }
         let Some(tls) = &self.tls else { return self.http(stream, watcher).await };
-        match tokio::time::timeout(self.limits.header_timeout, tls.accept(stream)).await {
-            Ok(Ok(stream)) => self.http(stream, watcher).await,
+        let shaken = async {
+            if is_plain(&stream).await? {
+                return plain(stream).await.map(|()| None);
+            }
+            tls.accept(stream).await.map(Some)
+        };
+        match tokio::time::timeout(self.limits.header_timeout, shaken).await {
+            Ok(Ok(Some(stream))) => self.http(stream, watcher).await,
+            Ok(Ok(None)) => debug!("a client spoke HTTP without TLS"),
             Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
             Err(_) => debug!("a TLS handshake took too long"),
         }

@@ -33,6 +33,11 @@ pub enum StartError {
         /// The other node's process.
         pid: Option<String>,
     },
+    /// A file is missing without which the log is of no use.
+    #[error("{} is missing, and this data directory holds a log; it is never made anew", .path.display())]
+    Lost { path: PathBuf },
+    #[error("the keys of a new node cannot be made")]
+    Keys(#[source] FileError),
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The node's cluster.
@@ -115,6 +120,13 @@ impl StartError {
                 "check that it can be written, or choose another with --data-dir DIR".to_owned()
             }
             StartError::Locked { .. } => "stop that one first, or give this one its own with --data-dir DIR".to_owned(),
+            StartError::Lost { path } if path.ends_with("identity") => {
+                "put the file back from a copy of this data directory; if there is none, take the node out with `caxton cluster remove` on another one, empty its data directory and let it join again, or restore a backup with `caxton restore FILE --data-dir NEW_DIR`".to_owned()
+            }
+            StartError::Lost { .. } => {
+                "put the file back from a copy of this data directory, or from another node of the cluster, where it is the same; or take the node out with `caxton cluster remove` on another one, empty its data directory and let it join again".to_owned()
+            }
+            StartError::Keys(_) => "check that the data directory can be written".to_owned(),
             StartError::Bind(BindError::InUse { address }) => format!(
                 "perhaps a node runs already: ask it with `caxton health`; or choose another port, as in `caxton serve --bind {}:0`, which takes a free one",
                 address.ip()

@@ -42,13 +42,13 @@ use crate::llm::providers::{Providers, Settings as ProviderSettings};
 use crate::peers::door::Door;
 use crate::peers::{Book, Lives, Peers, VERSION};
 use crate::replicas::Replicas;
-use crate::secrets::SecretStore;
+use crate::secrets::{self, SecretStore};
 use crate::shard::tenant::{Misfit, Tenant, Tenants};
 use crate::shard::{Shards, placement};
 use crate::tasks::{self, Jobs, Tasks};
 use crate::tools::{ToolSettings, Tools};
 use crate::trust::credentials::Certified;
-use crate::trust::{Credentials, SharedSecret};
+use crate::trust::{Credentials, SharedSecret, key_files};
 
 /// How many entries that a snapshot covers are kept in the log, for voters that are a little behind.
 const LOG_ENTRIES_KEPT: u64 = 500;
@@ -95,6 +95,9 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
     let credentials = Credentials::open_with(dir.join("tls"), certified, secret)?;
     let peers = Peers::new(credentials, Book::open(&dir), Lives::begin(&dir, identity.node)?);
     let (artifacts, store) = open_stores(&dir, reserve).await?;
+    // Before the log begins, so that a crash in between leaves no log without its keys.
+    key_files::draw(&dir).map_err(StartError::Keys)?;
+    secrets::draw_key(&dir)?;
     store.claim(&dir.join(cluster::LOG_MARK_FILE)).await?;
     let groups = Groups::new(store, identity.node, timers(&config), Arc::new(peers.clone()));
     let (catalogs, pins) = (Catalogs::default(), Pins::default());

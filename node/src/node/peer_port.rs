@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::edge::hop;
 use crate::edge::listen::{self, BindError};
 use crate::edge::problem::{Code, Problem};
+use crate::peers::door::{Routes, STRANGER_MESSAGE_BYTES_MAX};
 use crate::peers::{Book, MESSAGE_BYTES_MAX};
 use axum::response::IntoResponse;
 
@@ -100,12 +101,23 @@ async fn take(bind: SocketAddr) -> Result<TcpListener, BindError> {
     }
 }
 
-/// What the peers' port leads to: the services for nodes, and the API for requests that nodes pass on.
-pub fn routes(service: Service, api: std::sync::Arc<std::sync::OnceLock<Router>>) -> Router {
-    let service = PeerServer::new(service)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    Router::new().route_service("/caxton.peer.v1.Peer/{call}", service).fallback(move |request: Request| {
+/// What the peers' port leads to: the services for nodes, and the API for requests that nodes pass on; for strangers, the
+/// services alone, with short messages.
+pub fn routes(service: Service, api: std::sync::Arc<std::sync::OnceLock<Router>>) -> Routes {
+    let calls = |limit| {
+        let service = PeerServer::new(service.clone())
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Router::new().route_service("/caxton.peer.v1.Peer/{call}", service)
+    };
+    let strangers = calls(STRANGER_MESSAGE_BYTES_MAX).fallback(|| async {
+        Problem::new(Code::InvalidRequest, "this port is for the nodes of a cluster, and not for clients")
+            .help(
+                "`caxton cluster members` shows the addresses for clients; a node's own is 7411 unless told otherwise",
+            )
+            .into_response()
+    });
+    let peers = calls(MESSAGE_BYTES_MAX).fallback(move |request: Request| {
         let api = std::sync::Arc::clone(&api);
         async move {
             match api.get() {
@@ -113,5 +125,6 @@ pub fn routes(service: Service, api: std::sync::Arc<std::sync::OnceLock<Router>>
                 None => Problem::new(Code::Unavailable, "the node is starting").retry_after(1).into_response(),
             }
         }
-    })
+    });
+    Routes { peers, strangers }
 }

@@ -10,6 +10,7 @@ use tracing::warn;
 use super::{Parts, StartError};
 use crate::cluster::hearsay::Hearsay;
 use crate::cluster::reconcile::Voters;
+use crate::cluster::retire::Retirements;
 use crate::cluster::service::Service;
 use crate::cluster::spread::Spread;
 use crate::cluster::watch::Watch;
@@ -106,6 +107,17 @@ pub fn start_cluster(workers: &Tasks, parts: &Parts, service: Service, facts: No
             Ok::<_, std::convert::Infallible>(())
         });
     }
+    let (watching, watching_stop) = (cluster.clone(), stop.clone());
+    workers.spawn("majorities", async move {
+        watching.watch_majorities(watching_stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
+    let retirements = Retirements { cluster: cluster.clone(), log: log.clone(), replicas: parts.replicas.clone() };
+    let retirements_stop = stop.clone();
+    workers.spawn("retirements", async move {
+        retirements.run(retirements_stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
     let voters_max = parts.config.cluster.voters_max as usize;
     let spread = Spread { cluster: cluster.clone(), log: log.clone(), voters_max };
     let spread_stop = stop.clone();
@@ -115,7 +127,8 @@ pub fn start_cluster(workers: &Tasks, parts: &Parts, service: Service, facts: No
     });
     let peers = cluster.peers().clone();
     let holds = parts.keyring.holds();
-    let watch = Watch { log: log.clone(), peers: peers.clone(), service, own: facts, holds };
+    let left = cluster.left().clone();
+    let watch = Watch { log: log.clone(), peers: peers.clone(), service, own: facts, holds, left };
     let (keyring, keyring_stop) = (parts.keyring.clone(), stop.clone());
     workers.spawn("keyring", async move {
         keyring.run(keyring_stop).await;

@@ -76,6 +76,10 @@ pub enum DialError {
         "{address} is certified by an authority that this node does not know; if the cluster's was rotated while this node was away, take the node out with `caxton cluster remove`, empty its data directory and let it join again"
     )]
     Authority { address: String },
+    #[error(
+        "{address} does not speak TLS, as the nodes of a cluster do among themselves; it may be the port for clients (7411 unless told otherwise), and the one for nodes is another (7412 unless told otherwise)"
+    )]
+    NotTls { address: String },
     /// The handshake failed.
     #[error("no connection could be made with {address}")]
     Handshake {
@@ -238,6 +242,7 @@ async fn connect(address: &str, config: ClientConfig, jobs: &Jobs) -> Result<Cha
     let stream = stream.map_err(|error| match refusal(&error) {
         Some(why) => DialError::Certificate { address: address(), why },
         None if is_unknown(&error) => DialError::Authority { address: address() },
+        None if is_no_tls(&error) => DialError::NotTls { address: address() },
         None => broken(error.into()),
     })?;
     let handshake = http2::Builder::new(TokioExecutor::new())
@@ -261,6 +266,12 @@ async fn connect(address: &str, config: ClientConfig, jobs: &Jobs) -> Result<Cha
 fn is_unknown(error: &std::io::Error) -> bool {
     let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
     matches!(error, Some(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)))
+}
+
+/// Whether what came back is no TLS at all.
+fn is_no_tls(error: &std::io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    matches!(error, Some(rustls::Error::InvalidMessage(_)))
 }
 
 /// Why a certificate was refused, when that is what went wrong.

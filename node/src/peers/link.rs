@@ -8,7 +8,7 @@ use caxton_proto::NodeId;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::dial::{Channel, DIAL_TIMEOUT, DialError, Dialer};
 use crate::errors::chain;
@@ -17,6 +17,8 @@ use crate::errors::chain;
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause; each is twice the one before.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often the log says that a peer still cannot be reached.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 
 type Dialed = Result<Channel, Arc<DialError>>;
 
@@ -24,6 +26,14 @@ type Dialed = Result<Channel, Arc<DialError>>;
 pub(super) struct Link {
     node: NodeId,
     state: Mutex<State>,
+    /// Set while it cannot be reached. What is said of that has to stay readable while it lasts.
+    away: Mutex<Option<Away>>,
+}
+
+/// Since when a peer cannot be reached, and when that was last said.
+struct Away {
+    since: Instant,
+    said: Instant,
 }
 
 enum State {
@@ -42,7 +52,7 @@ enum State {
 
 impl Link {
     pub fn new(node: NodeId) -> Link {
-        Link { node, state: Mutex::new(State::Idle) }
+        Link { node, state: Mutex::new(State::Idle), away: Mutex::default() }
     }
 
     /// The connection. Whoever stops waiting does not stop the attempt.
@@ -76,23 +86,41 @@ impl Link {
         }
     }
 
+    /// Says that the peer cannot be reached, once when that begins and once a minute, and that it is back.
+    fn tell(&self, dialer: &Dialer, failed: Option<&Arc<DialError>>) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let (peer, address) = (self.node, dialer.book.address(self.node).unwrap_or_default());
+        match (failed, away.as_mut()) {
+            (None, None) => {}
+            (None, Some(before)) => {
+                info!(%peer, address, away_s = before.since.elapsed().as_secs(), "a peer is back");
+                *away = None;
+            }
+            (Some(why), None) => {
+                warn!(%peer, address, why = chain(&**why), "a peer cannot be reached");
+                let now = Instant::now();
+                *away = Some(Away { since: now, said: now });
+            }
+            (Some(why), Some(before)) if before.said.elapsed() >= SAY_EVERY => {
+                let away_s = before.since.elapsed().as_secs();
+                warn!(%peer, address, away_s, why = chain(&**why), "a peer still cannot be reached");
+                before.said = Instant::now();
+            }
+            (Some(why), Some(_)) => debug!(%peer, address, why = chain(&**why), "a peer still cannot be reached"),
+        }
+    }
+
     fn attempt(self: Arc<Self>, dialer: Arc<Dialer>, pause: Duration) -> Shared<BoxFuture<'static, Dialed>> {
         let node = self.node;
         let jobs = dialer.jobs.clone();
         let task = jobs.spawn("peer-dial", async move {
             let dialed = tokio::time::timeout(DIAL_TIMEOUT, dialer.dial(node)).await;
             let dialed = dialed.unwrap_or(Err(DialError::TimedOut { node })).map_err(Arc::new);
+            self.tell(&dialer, dialed.as_ref().err());
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             *state = match &dialed {
                 Ok(channel) => State::Up(channel.clone()),
-                Err(why) => {
-                    // The first failure of a row is news, the rest is not.
-                    match pause {
-                        PAUSE_MIN => info!(peer = %node, why = %chain(why), "a peer cannot be reached"),
-                        _ => debug!(peer = %node, why = %chain(why), "a peer cannot be reached"),
-                    }
-                    State::Down { until: Instant::now() + pause, pause, why: Arc::clone(why) }
-                }
+                Err(why) => State::Down { until: Instant::now() + pause, pause, why: Arc::clone(why) },
             };
             dialed
         });

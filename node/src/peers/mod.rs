@@ -8,6 +8,8 @@ pub mod book;
 
 pub mod door;
 
+mod budget;
+
 pub mod lives;
 
 pub mod admission;
@@ -44,6 +46,7 @@ pub use refusal::{Copied, is_refusal};
 use tracing::debug;
 
 use crate::tasks::Jobs;
+use crate::time::now_ms;
 use crate::trust::Credentials;
 
 /// The version that this binary says to its peers.
@@ -70,6 +73,8 @@ pub const OWNER: HeaderName = HeaderName::from_static("caxton-owner");
 pub struct Peers {
     dialer: Arc<Dialer>,
     links: Arc<Mutex<HashMap<NodeId, Arc<Link>>>>,
+    /// When each node was last heard of, in milliseconds since 1970.
+    heard: Arc<Mutex<HashMap<NodeId, u64>>>,
     gone: broadcast::Sender<NodeId>,
 }
 
@@ -97,7 +102,7 @@ impl Peers {
     pub fn new(credentials: Credentials, book: Book, lives: Lives) -> Peers {
         let (removed, copied) = (watch::Sender::new(false), watch::Sender::new(None));
         let dialer = Arc::new(Dialer { credentials, book, lives, removed, copied, jobs: Jobs::default() });
-        Peers { dialer, links: Arc::default(), gone: broadcast::Sender::new(GONE_QUEUE) }
+        Peers { dialer, links: Arc::default(), heard: Arc::default(), gone: broadcast::Sender::new(GONE_QUEUE) }
     }
 
     /// Names nodes whose process has ended: their connection was closed, and nobody listens where they were.
@@ -154,6 +159,16 @@ impl Peers {
         Ok(dial::client(channel))
     }
 
+    /// Notes that the node was heard of just now.
+    pub fn note_heard(&self, node: NodeId) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(node, now_ms());
+    }
+
+    /// When the node was last heard of, in milliseconds since 1970; nothing when it was not since this node started.
+    pub fn heard_ms(&self, node: NodeId) -> Option<u64> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(&node).copied()
+    }
+
     /// Tries at once again to reach the node, which was heard of.
     pub fn heard_from(&self, node: NodeId) {
         self.link(node).forgive();
@@ -177,6 +192,7 @@ impl Peers {
 
     /// Drops the connection to a node that does not belong to the cluster any more.
     pub fn forget(&self, node: NodeId) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
         self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
     }
 

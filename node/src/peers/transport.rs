@@ -38,7 +38,10 @@ impl Transport for Peers {
                 Ok(_) if self.lives().standing(to, &lineage) != Standing::Counts => {
                     Err(unreachable(DialError::Copied { node: to, why: Copied::Forked }.into()))
                 }
-                Ok(answer) => Ok(answer),
+                Ok(answer) => {
+                    self.note_heard(to);
+                    Ok(answer)
+                }
                 Err(status) if is_refusal(&status) => {
                     self.hear(&status);
                     Err(TransportError::Refused { why: status.message().to_owned() })

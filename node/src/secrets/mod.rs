@@ -125,6 +125,11 @@ pub struct SecretStore {
     keys: Arc<DataKeys>,
 }
 
+/// Draws the key that secrets are sealed with, of a node that has none, before its log begins.
+pub fn draw_key(data_dir: &Path) -> Result<(), KeyError> {
+    DataKeys::open(data_dir).map(drop)
+}
+
 impl SecretStore {
     /// Reads the data keys of a data directory, and makes the first one when there is none.
     pub fn open(data_dir: &Path, log: DeployLog) -> Result<SecretStore, KeyError> {

@@ -118,6 +118,6 @@ impl SigningSuccession {
     }
 }
 
-fn mint_admin() -> Result<String, FileError> {
+pub(super) fn mint_admin() -> Result<String, FileError> {
     Ok(format!("caxton_admin_{}\n", hex::encode(random::<32>()?)))
 }

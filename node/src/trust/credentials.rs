@@ -63,7 +63,9 @@ impl Certified {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateRefused {
     /// It names no node.
-    #[error("its certificate is not one of a node")]
+    #[error(
+        "its certificate is not one of a node; it may be the port for clients (7411 unless told otherwise), and the one for nodes is another (7412 unless told otherwise)"
+    )]
     NoNode,
     /// It is another node.
     #[error("it is certified as node {} of cluster {}, and node {} of cluster {} was meant", .found.node, .found.cluster, .meant.node, .meant.cluster)]
@@ -310,6 +312,8 @@ impl ServerCertVerifier for PeerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let certificate = ParsedCertificate::try_from(end_entity)?;
+        // Refused in any case, and first, because it is said: it is no node, whoever certified it.
+        let found = Certified::of(end_entity).ok_or(CertificateRefused::NoNode)?;
         let algorithms = self.algorithms.all;
         let pinned;
         let roots = match &self.expected {
@@ -323,7 +327,6 @@ impl ServerCertVerifier for PeerVerifier {
             }
         };
         verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
-        let found = Certified::of(end_entity).ok_or(CertificateRefused::NoNode)?;
         match &self.expected {
             Expected::Node { meant, .. } if found != *meant => {
                 Err(CertificateRefused::AnotherNode { found, meant: *meant }.into())

@@ -44,6 +44,11 @@ impl JoinToken {
         Ok(JoinToken { id: hex::encode(random::<ID_BYTES>()?), secret: random()?, pin })
     }
 
+    /// Whether a text could be a token's id.
+    pub fn is_id(text: &str) -> bool {
+        text.len() == 2 * ID_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    }
+
     /// What a node shows.
     pub fn secret(&self) -> &[u8] {
         &self.secret
@@ -67,8 +72,7 @@ impl FromStr for JoinToken {
         let mut part = || parts.next().ok_or(InvalidJoinToken);
         let (prefix, id, secret, pin) = (part()?, part()?, part()?, part()?);
         let bytes = |text: &str| <[u8; 32]>::try_from(hex::decode(text).ok()?).ok();
-        let known = prefix == PREFIX && id.len() == 2 * ID_BYTES && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !known || parts.next().is_some() {
+        if prefix != PREFIX || !JoinToken::is_id(id) || parts.next().is_some() {
             return Err(InvalidJoinToken);
         }
         let (secret, pin) = (bytes(secret).ok_or(InvalidJoinToken)?, bytes(pin).ok_or(InvalidJoinToken)?);

@@ -2,12 +2,13 @@
 //! lets nodes in, signs tokens, certifies and opens secrets by itself.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use caxton_gossip::Key;
 
-use super::bearer::ADMIN_TOKEN_FILE;
+use super::bearer::{ADMIN_TOKEN_FILE, mint_admin};
+use super::signing::{TOKENS_KEY_FILE, mint};
 use crate::files::{FileError, random, read_or_create, write_private};
 
 /// The key that gossip is sealed with.
@@ -37,6 +38,20 @@ pub fn collect(dir: &Path) -> std::io::Result<BTreeMap<String, Bytes>> {
     let later = LATER_FILES.into_iter().filter(|file| dir.join(file).exists());
     let all = FILES.into_iter().chain(later);
     all.map(|file| Ok((file.to_owned(), Bytes::from(std::fs::read(dir.join(file))?)))).collect()
+}
+
+/// The first file of those that a node with a log has to have, and that is missing: drawn anew it would be another key, which
+/// opens nothing of what is there and which no other node knows.
+pub fn lost(dir: &Path) -> Option<PathBuf> {
+    // A node that stood alone since it began never gossiped.
+    let needed = FILES.into_iter().filter(|file| *file != GOSSIP_KEY_FILE);
+    needed.map(|file| dir.join(file)).find(|path| !path.exists())
+}
+
+/// Draws the keys that sign, of a node that has none, before its log begins: from then on they are never drawn again.
+pub fn draw(dir: &Path) -> Result<(), FileError> {
+    read_or_create(&dir.join("keys").join(TOKENS_KEY_FILE), mint)?;
+    read_or_create(&dir.join(ADMIN_TOKEN_FILE), || Ok(mint_admin()?.into_bytes())).map(drop)
 }
 
 /// Reads the keys that a backup carries. A node that stands alone and never gossiped has no key for that yet.

@@ -2,7 +2,7 @@
 
 use super::cluster::{
     self, AdmitNode, AnnounceNode, BeginAgain, FinishRotation, FixShards, HOLDS_MAX, IssueJoinToken, NodeFacts,
-    RemoveNode, RotateKey, SEALED_KEY_BYTES_MAX, SHARDS_MAX,
+    RemoveNode, RetireNode, RotateKey, SEALED_KEY_BYTES_MAX, SHARDS_MAX,
 };
 use super::{CHANGES_MAX, Command, Deploy, IssueToken, RemoveSecret, RevokeToken, SetSecret};
 use crate::plan::Item;
@@ -106,7 +106,8 @@ fn check_cluster(command: &cluster::Command) -> Result<(), CheckError> {
         }
         cluster::Command::AdmitNode(AdmitNode { facts, .. })
         | cluster::Command::AnnounceNode(AnnounceNode { facts, .. }) => check_facts(facts),
-        cluster::Command::RemoveNode(RemoveNode { actor, .. }) => text("the actor", actor, TEXT_BYTES_MAX),
+        cluster::Command::RetireNode(RetireNode { actor, .. })
+        | cluster::Command::RemoveNode(RemoveNode { actor, .. }) => text("the actor", actor, TEXT_BYTES_MAX),
         cluster::Command::BeginAgain(BeginAgain { before, now, actor, .. }) => {
             text("the cluster's id before", before, TEXT_BYTES_MAX)?;
             text("the cluster's id", now, TEXT_BYTES_MAX)?;

@@ -17,6 +17,8 @@ pub enum Command {
     AdmitNode(AdmitNode),
     /// Note what a node says of itself, at each of its starts. The first node of a cluster comes in this way.
     AnnounceNode(AnnounceNode),
+    /// Begin to take a node out: no group may count it any more before it goes.
+    RetireNode(RetireNode),
     /// Take a node out for good.
     RemoveNode(RemoveNode),
     /// Begin the cluster again with one node. Never proposed: a restore or a recovery writes it into the log.
@@ -141,13 +143,17 @@ pub struct NodeFacts {
     pub holds: Vec<u64>,
 }
 
-/// Lets a node in. The same node with the same credential can be let in again: its first answer may have got lost.
+/// Lets a node in. The same node can be let in again until it first says where it is, because its first answer may have
+/// got lost: with the same credential, while that is good, and with the same join key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdmitNode {
     /// What the node says of itself, its id among it.
     pub facts: NodeFacts,
     /// What entitles it.
     pub credential: Credential,
+    /// The digest of a key that the node drew before it first asked and shows each time: nobody else can ask again in its
+    /// name. Nothing in entries of builds that knew no such key.
+    pub join_key: Option<Digest>,
     /// When it asked, in milliseconds since 1970.
     pub time_ms: u64,
 }
@@ -175,11 +181,28 @@ pub struct AnnounceNode {
     pub time_ms: u64,
 }
 
+/// Begins to take a node out. From now on it is to vote in no group and to lead none, and no other node can be taken out
+/// before it is gone or the time is up; then it stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetireNode {
+    /// The node that is to go.
+    pub node: NodeId,
+    /// Until when, in milliseconds since 1970. The same command again moves it on.
+    pub until_ms: u64,
+    /// When, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The subject of the token that asked for it.
+    pub actor: String,
+}
+
 /// Takes a node out: its id is never let in again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoveNode {
     /// The node that goes, and never comes back under this id.
     pub node: NodeId,
+    /// No group counts the node any more, as the proposer has seen: it goes only if it still retires. Without this, in
+    /// entries of earlier builds, it goes at once.
+    pub retired: bool,
     /// When, in milliseconds since 1970.
     pub time_ms: u64,
     /// The subject of the token that asked for it.
@@ -228,6 +251,20 @@ pub struct Member {
     pub facts: NodeFacts,
     /// When it came, in milliseconds since 1970.
     pub joined_ms: u64,
+    /// The digest of the key with which it asked to be let in; nothing once it has said where it is, since when nobody can
+    /// ask again in its name.
+    pub join_key: Option<Digest>,
+}
+
+/// The node that is being taken out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retirement {
+    /// The node that is to go.
+    pub node: NodeId,
+    /// Until when, in milliseconds since 1970; after that it stays.
+    pub until_ms: u64,
+    /// The subject of the token that asked for it.
+    pub actor: String,
 }
 
 /// What became of a command about nodes.
@@ -245,6 +282,12 @@ pub enum Outcome {
     JoinRefused(JoinRefusal),
     /// What the node says is noted.
     NodeAnnounced,
+    /// The node is being taken out.
+    NodeRetires,
+    /// Another node is being taken out, and has to be gone first.
+    AnotherRetires(NodeId),
+    /// The node is not being taken out any more: its time is up, or another one's is.
+    NotRetiring,
     /// The node is out.
     NodeRemoved,
     /// No such node belongs to the cluster.
@@ -280,16 +323,19 @@ pub enum JoinRefusal {
     Removed,
     /// The cluster has as many nodes as it may.
     TooManyNodes,
+    /// A node with this id is there already, and this is not it.
+    NodeIdTaken,
 }
 
 impl fmt::Display for JoinRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            JoinRefusal::NoSuchToken => "the cluster does not know this join token",
+            JoinRefusal::NoSuchToken => "the cluster does not know this join token: it was used up, has expired, or was made by another cluster",
             JoinRefusal::Expired => "the join token has expired",
             JoinRefusal::Spent => "the join token was used as often as it may be",
             JoinRefusal::Removed => "this node was removed from the cluster; a node that was removed comes back as a new one, with an empty data directory",
             JoinRefusal::TooManyNodes => "the cluster has as many nodes as it may",
+            JoinRefusal::NodeIdTaken => "a node with this id belongs to the cluster already",
         })
     }
 }

@@ -8,7 +8,7 @@ use caxton_proto::NodeId;
 use caxton_proto::log::SnapshotRecord;
 use caxton_proto::log::cluster::{
     AdmitNode, AnnounceNode, BeginAgain, Command, Credential, FinishRotation, FixShards, IssueJoinToken, JoinRefusal,
-    JoinToken, KeyKind, Member, NodeFacts, Outcome, RemoveNode, RotateKey, RotatedKey,
+    JoinToken, KeyKind, Member, Outcome, RemoveNode, RetireNode, Retirement, RotateKey, RotatedKey,
 };
 
 /// How many join tokens there can be.
@@ -27,6 +27,8 @@ pub struct Cluster {
     members: BTreeMap<NodeId, Member>,
     /// When each node that was removed was.
     departed: BTreeMap<NodeId, u64>,
+    /// Stays after its time was up, until another one retires: whoever looks compares the times.
+    retirement: Option<Retirement>,
     /// Nothing where nobody ever said so, which means 1.
     shards: Option<NonZeroU32>,
     /// The newest of each kind that was ever rotated.
@@ -49,7 +51,23 @@ impl Cluster {
         self.departed.contains_key(&node)
     }
 
-    /// The join tokens, in the order of their ids; spent and expired ones too, until others take their place.
+    /// The node that is being taken out at `now_ms`.
+    pub fn retiring(&self, now_ms: u64) -> Option<NodeId> {
+        self.retirement.as_ref().filter(|it| now_ms < it.until_ms).map(|it| it.node)
+    }
+
+    /// The node that is being taken out, or was last begun to be, and until when.
+    pub fn retirement(&self) -> Option<&Retirement> {
+        self.retirement.as_ref()
+    }
+
+    /// Why a node that asks at `admit.time_ms` would not be let in, if it would not: what is certain to be refused need
+    /// not go into the log.
+    pub fn refusal(&self, admit: &AdmitNode) -> Option<JoinRefusal> {
+        self.admission(admit).err()
+    }
+
+    /// The join tokens, in the order of their ids. One that can let nobody in any more goes with the next change.
     pub fn tokens(&self) -> impl ExactSizeIterator<Item = &JoinToken> {
         self.tokens.values()
     }
@@ -91,6 +109,7 @@ impl Cluster {
                 Err(why) => Outcome::JoinRefused(why),
             },
             Command::AnnounceNode(announce) => self.announce(announce),
+            Command::RetireNode(retire) => self.retire(retire),
             Command::RemoveNode(remove) => self.remove(remove),
             Command::BeginAgain(again) => self.begin_again(again),
             Command::FixShards(_) => Outcome::ShardsAre(self.shards()),
@@ -128,9 +147,7 @@ impl Cluster {
         if let Some(known) = self.tokens.get(&issue.id) {
             return if known.issued.hash == issue.hash { Outcome::JoinTokenIssued } else { Outcome::JoinTokenIdTaken };
         }
-        if self.tokens.len() >= JOIN_TOKENS_MAX {
-            self.tokens.retain(|_, token| refusal_of(token, issue.time_ms).is_none());
-        }
+        self.collect_tokens(issue.time_ms);
         if self.tokens.len() >= JOIN_TOKENS_MAX {
             return Outcome::TooManyJoinTokens;
         }
@@ -139,29 +156,68 @@ impl Cluster {
     }
 
     fn admit(&mut self, admit: &AdmitNode) -> Result<(), JoinRefusal> {
+        let use_of = self.admission(admit)?;
+        if let (Admission::First, Credential::Token { id, .. }) = (use_of, &admit.credential)
+            && let Some(token) = self.tokens.get_mut(id)
+        {
+            token.used_by.push(admit.facts.node);
+        }
+        let fresh = Member { facts: admit.facts.clone(), joined_ms: admit.time_ms, join_key: admit.join_key };
+        self.members.entry(admit.facts.node).or_insert(fresh).facts = admit.facts.clone();
+        self.collect_tokens(admit.time_ms);
+        Ok(())
+    }
+
+    /// Whether a node is let in, and as what.
+    fn admission(&self, admit: &AdmitNode) -> Result<Admission, JoinRefusal> {
         let node = admit.facts.node;
         if self.departed.contains_key(&node) {
             return Err(JoinRefusal::Removed);
         }
-        if let Credential::Token { id, hash } = &admit.credential {
-            let token = self.tokens.get_mut(id).filter(|token| token.issued.hash == *hash);
-            let token = token.ok_or(JoinRefusal::NoSuchToken)?;
-            // A node that comes twice by the same token, because the first answer got lost, uses it once.
-            if !token.used_by.contains(&node) {
-                if let Some(why) = refusal_of(token, admit.time_ms) {
-                    return Err(why);
-                }
-                if self.members.len() >= MEMBERS_MAX {
-                    return Err(JoinRefusal::TooManyNodes);
-                }
-                token.used_by.push(node);
+        let token = match &admit.credential {
+            Credential::Secret => None,
+            Credential::Token { id, hash } => {
+                let token = self.tokens.get(id).filter(|token| token.issued.hash == *hash);
+                Some(token.ok_or(JoinRefusal::NoSuchToken)?)
             }
+        };
+        if token.is_some_and(|token| admit.time_ms >= token.issued.expires_ms) {
+            return Err(JoinRefusal::Expired);
+        }
+        if let Some(member) = self.members.get(&node) {
+            // Its first answer got lost. Whoever only knows its id, or comes after it has arrived, is another.
+            let same = match (admit.join_key, member.join_key) {
+                (Some(shown), Some(first)) => shown == first,
+                // An entry of a build that knew no such key.
+                (None, _) => true,
+                (Some(_), None) => false,
+            };
+            if !same {
+                return Err(JoinRefusal::NodeIdTaken);
+            }
+            // A further token, because the first has expired meanwhile, is used like any other.
+            if token.is_none_or(|token| token.used_by.contains(&node)) {
+                return Ok(Admission::Again);
+            }
+        }
+        if token.is_some_and(|token| token.used_by.len() >= token.issued.uses as usize) {
+            return Err(JoinRefusal::Spent);
         }
         if !self.members.contains_key(&node) && self.members.len() >= MEMBERS_MAX {
             return Err(JoinRefusal::TooManyNodes);
         }
-        self.note(&admit.facts, admit.time_ms);
-        Ok(())
+        Ok(Admission::First)
+    }
+
+    /// Drops the tokens that let nobody in any more: those that have expired, and those that were used as often as they
+    /// may be by nodes that have all arrived.
+    fn collect_tokens(&mut self, now_ms: u64) {
+        let members = &self.members;
+        self.tokens.retain(|_, token| {
+            let on_its_way = |node: &NodeId| members.get(node).is_some_and(|member| member.join_key.is_some());
+            let spent = token.used_by.len() >= token.issued.uses as usize;
+            now_ms < token.issued.expires_ms && (!spent || token.used_by.iter().any(on_its_way))
+        });
     }
 
     fn announce(&mut self, announce: &AnnounceNode) -> Outcome {
@@ -170,13 +226,31 @@ impl Cluster {
         if !self.members.contains_key(&node) && !self.members.is_empty() || self.departed.contains_key(&node) {
             return Outcome::NoSuchNode;
         }
-        self.note(&announce.facts, announce.time_ms);
+        let fresh = Member { facts: announce.facts.clone(), joined_ms: announce.time_ms, join_key: None };
+        let member = self.members.entry(node).or_insert(fresh);
+        (member.facts, member.join_key) = (announce.facts.clone(), None);
+        self.collect_tokens(announce.time_ms);
         Outcome::NodeAnnounced
     }
 
-    fn note(&mut self, facts: &NodeFacts, time_ms: u64) {
-        let member = Member { facts: facts.clone(), joined_ms: time_ms };
-        self.members.entry(facts.node).or_insert(member).facts = facts.clone();
+    fn retire(&mut self, retire: &RetireNode) -> Outcome {
+        let RetireNode { node, until_ms, time_ms, actor } = retire;
+        if self.departed.contains_key(node) {
+            return Outcome::NodeRemoved;
+        }
+        if !self.members.contains_key(node) {
+            return Outcome::NoSuchNode;
+        }
+        if self.members.len() == 1 {
+            return Outcome::LastNode;
+        }
+        match self.retiring(*time_ms).filter(|other| other != node) {
+            Some(other) => Outcome::AnotherRetires(other),
+            None => {
+                self.retirement = Some(Retirement { node: *node, until_ms: *until_ms, actor: actor.clone() });
+                Outcome::NodeRetires
+            }
+        }
     }
 
     fn remove(&mut self, remove: &RemoveNode) -> Outcome {
@@ -189,7 +263,11 @@ impl Cluster {
         if self.members.len() == 1 {
             return Outcome::LastNode;
         }
+        if remove.retired && self.retiring(remove.time_ms) != Some(remove.node) {
+            return Outcome::NotRetiring;
+        }
         self.members.remove(&remove.node);
+        self.retirement = self.retirement.take().filter(|it| it.node != remove.node);
         self.depart(remove.node, remove.time_ms);
         Outcome::NodeRemoved
     }
@@ -197,6 +275,7 @@ impl Cluster {
     /// The nodes from before are strangers, and the one that is left says of itself where it is when it starts.
     fn begin_again(&mut self, again: &BeginAgain) -> Outcome {
         self.tokens.clear();
+        self.retirement = None;
         for node in std::mem::take(&mut self.members).into_keys().filter(|node| *node != again.node) {
             self.depart(node, again.time_ms);
         }
@@ -217,11 +296,17 @@ impl Cluster {
         let members = self.members.values().cloned().map(SnapshotRecord::Member);
         let departed = self.departed.iter().map(|(&node, &time_ms)| SnapshotRecord::Departed { node, time_ms });
         let keys = self.keys.values().cloned().map(SnapshotRecord::RotatedKey);
-        tokens.chain(members).chain(departed).chain(self.shards.map(SnapshotRecord::Shards)).chain(keys)
+        let retirement = self.retirement.clone().map(SnapshotRecord::Retirement);
+        let nodes = tokens.chain(members).chain(departed).chain(retirement);
+        nodes.chain(self.shards.map(SnapshotRecord::Shards)).chain(keys)
     }
 
     pub(super) fn put_key(&mut self, key: RotatedKey) {
         self.keys.insert(key.rotated.kind, key);
+    }
+
+    pub(super) fn put_retirement(&mut self, retirement: Retirement) {
+        self.retirement = Some(retirement);
     }
 
     pub(super) fn put_shards(&mut self, shards: NonZeroU32) {
@@ -241,17 +326,19 @@ impl Cluster {
     }
 }
 
-/// Why no further node may come by the token, if none may.
-fn refusal_of(token: &JoinToken, now_ms: u64) -> Option<JoinRefusal> {
-    if token.used_by.len() >= token.issued.uses as usize {
-        return Some(JoinRefusal::Spent);
-    }
-    (now_ms >= token.issued.expires_ms).then_some(JoinRefusal::Expired)
+/// As what a node is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Admission {
+    /// It comes for the first time by what it shows.
+    First,
+    /// It was let in before, and has not arrived.
+    Again,
 }
 
 #[cfg(test)]
 mod tests {
     use caxton_proto::Digest;
+    use caxton_proto::log::cluster::NodeFacts;
 
     use super::*;
 
@@ -272,8 +359,30 @@ mod tests {
     }
 
     fn admit(node: u64, token: &str, secret: &str, time_ms: u64) -> Command {
+        admit_with(node, token, secret, time_ms, &format!("the key of {node}"))
+    }
+
+    fn admit_with(node: u64, token: &str, secret: &str, time_ms: u64, key: &str) -> Command {
         let credential = Credential::Token { id: token.into(), hash: Digest::of(secret.as_bytes()) };
-        Command::AdmitNode(AdmitNode { facts: facts(node), credential, time_ms })
+        let join_key = Some(Digest::of(key.as_bytes()));
+        Command::AdmitNode(AdmitNode { facts: facts(node), credential, join_key, time_ms })
+    }
+
+    fn by_secret(node: u64, key: &str) -> Command {
+        let join_key = Some(Digest::of(key.as_bytes()));
+        Command::AdmitNode(AdmitNode { facts: facts(node), credential: Credential::Secret, join_key, time_ms: 1 })
+    }
+
+    fn admission(node: u64) -> AdmitNode {
+        AdmitNode { facts: facts(node), credential: Credential::Secret, join_key: None, time_ms: 1 }
+    }
+
+    fn retire(node: u64, until_ms: u64, time_ms: u64) -> Command {
+        Command::RetireNode(RetireNode { node: NodeId(node), until_ms, time_ms, actor: "admin".into() })
+    }
+
+    fn remove_retired(node: u64, time_ms: u64) -> Command {
+        Command::RemoveNode(RemoveNode { node: NodeId(node), retired: true, time_ms, actor: "admin".into() })
     }
 
     fn announce(node: u64) -> Command {
@@ -281,7 +390,7 @@ mod tests {
     }
 
     fn remove(node: u64) -> Command {
-        Command::RemoveNode(RemoveNode { node: NodeId(node), time_ms: 5, actor: "admin".into() })
+        Command::RemoveNode(RemoveNode { node: NodeId(node), retired: false, time_ms: 5, actor: "admin".into() })
     }
 
     #[test]
@@ -294,8 +403,8 @@ mod tests {
             (admit(2, "x", "x", 1), refused(JoinRefusal::NoSuchToken)),
             (admit(2, "a", "b", 1), refused(JoinRefusal::NoSuchToken)),
             (admit(2, "a", "a", 1), Outcome::NodeAdmitted),
-            // The answer got lost, and the node asks again; also after the token expired.
-            (admit(2, "a", "a", 200), Outcome::NodeAdmitted),
+            // The answer got lost, and the node asks again, as often as it has to until it has arrived.
+            (admit(2, "a", "a", 50), Outcome::NodeAdmitted),
             (admit(3, "a", "a", 1), refused(JoinRefusal::Spent)),
             (admit(3, "b", "b", 100), refused(JoinRefusal::Expired)),
             (admit(3, "b", "b", 99), Outcome::NodeAdmitted),
@@ -305,6 +414,79 @@ mod tests {
             assert_eq!(cluster.apply(&command), expected, "step {at}: {command:?}");
         }
         assert_eq!(cluster.members().map(|member| member.facts.node.0).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn nobody_joins_again_in_the_name_of_a_node_that_has_joined() {
+        let refused = Outcome::JoinRefused;
+        let rows = [
+            (announce(1), Outcome::NodeAnnounced),
+            (issue("a", 1, 100), Outcome::JoinTokenIssued),
+            (issue("b", 9, 100), Outcome::JoinTokenIssued),
+            (admit(2, "a", "a", 1), Outcome::NodeAdmitted),
+            // Who found the token and the id, and not the key that the node drew.
+            (admit_with(2, "a", "a", 2, "guessed"), refused(JoinRefusal::NodeIdTaken)),
+            // By another token, which is good.
+            (admit_with(2, "b", "b", 2, "guessed"), refused(JoinRefusal::NodeIdTaken)),
+            (by_secret(2, "guessed"), refused(JoinRefusal::NodeIdTaken)),
+            (admit(2, "a", "a", 100), refused(JoinRefusal::Expired)),
+            (admit(2, "a", "a", 99), Outcome::NodeAdmitted),
+            (issue("d", 1, 900), Outcome::JoinTokenIssued),
+            (admit(2, "d", "d", 99), Outcome::NodeAdmitted),
+            (admit(3, "d", "d", 99), refused(JoinRefusal::Spent)),
+            // It has arrived: neither it nor anybody else asks again.
+            (announce(2), Outcome::NodeAnnounced),
+            (admit(2, "a", "a", 3), refused(JoinRefusal::NoSuchToken)),
+            (admit(2, "b", "b", 3), refused(JoinRefusal::NodeIdTaken)),
+            (by_secret(2, "the key of 2"), refused(JoinRefusal::NodeIdTaken)),
+            (admit(1, "b", "b", 3), refused(JoinRefusal::NodeIdTaken)),
+        ];
+        let mut cluster = Cluster::default();
+        for (at, (command, expected)) in rows.into_iter().enumerate() {
+            if let Command::AdmitNode(admit) = &command {
+                let foreseen = cluster.refusal(admit).map_or(Outcome::NodeAdmitted, Outcome::JoinRefused);
+                assert_eq!(foreseen, expected, "step {at}: what is said before it is proposed");
+            }
+            assert_eq!(cluster.apply(&command), expected, "step {at}: {command:?}");
+        }
+        let tokens: Vec<&str> = cluster.tokens().map(|token| token.issued.id.as_str()).collect();
+        assert_eq!(tokens, ["b"], "a spent token goes");
+        assert_eq!(cluster.apply(&issue("c", 1, 300)), Outcome::JoinTokenIssued);
+        cluster.apply(&Command::AnnounceNode(AnnounceNode { facts: facts(1), time_ms: 200 }));
+        let tokens: Vec<&str> = cluster.tokens().map(|token| token.issued.id.as_str()).collect();
+        assert_eq!(tokens, ["c"], "an expired token goes");
+    }
+
+    #[test]
+    fn one_node_is_taken_out_at_a_time_and_only_while_it_retires() {
+        let mut cluster = Cluster::default();
+        cluster.apply(&announce(1));
+        (2..=4).for_each(|node| assert_eq!(cluster.apply(&by_secret(node, "x")), Outcome::NodeAdmitted));
+        let rows = [
+            (retire(9, 50, 10), Outcome::NoSuchNode),
+            (remove_retired(2, 10), Outcome::NotRetiring),
+            (retire(2, 50, 10), Outcome::NodeRetires),
+            (retire(3, 50, 11), Outcome::AnotherRetires(NodeId(2))),
+            (remove_retired(3, 11), Outcome::NotRetiring),
+            (retire(2, 60, 12), Outcome::NodeRetires),
+            (retire(3, 99, 59), Outcome::AnotherRetires(NodeId(2))),
+            // Its time is up, and it stays.
+            (remove_retired(2, 60), Outcome::NotRetiring),
+            (retire(3, 90, 60), Outcome::NodeRetires),
+            (retire(2, 90, 61), Outcome::AnotherRetires(NodeId(3))),
+            (remove_retired(3, 62), Outcome::NodeRemoved),
+            (retire(3, 90, 63), Outcome::NodeRemoved),
+            (retire(2, 90, 63), Outcome::NodeRetires),
+            (remove_retired(2, 64), Outcome::NodeRemoved),
+            (retire(4, 90, 65), Outcome::NodeRetires),
+            (remove_retired(4, 66), Outcome::NodeRemoved),
+            (retire(1, 90, 67), Outcome::LastNode),
+        ];
+        for (at, (command, expected)) in rows.into_iter().enumerate() {
+            assert_eq!(cluster.apply(&command), expected, "step {at}: {command:?}");
+        }
+        assert_eq!(cluster.members().map(|member| member.facts.node.0).collect::<Vec<_>>(), [1]);
+        assert_eq!(cluster.retirement(), None);
     }
 
     #[test]
@@ -326,8 +508,7 @@ mod tests {
         assert_eq!(cluster.apply(&remove(2)), Outcome::NodeRemoved);
         assert_eq!(cluster.apply(&remove(2)), Outcome::NodeRemoved);
         assert_eq!(cluster.apply(&admit(2, "a", "a", 2)), Outcome::JoinRefused(JoinRefusal::Removed));
-        let secret = AdmitNode { facts: facts(2), credential: Credential::Secret, time_ms: 3 };
-        assert_eq!(cluster.apply(&Command::AdmitNode(secret)), Outcome::JoinRefused(JoinRefusal::Removed));
+        assert_eq!(cluster.apply(&by_secret(2, "x")), Outcome::JoinRefused(JoinRefusal::Removed));
         assert!(cluster.is_departed(NodeId(2)) && cluster.member(NodeId(2)).is_none());
     }
 
@@ -356,7 +537,7 @@ mod tests {
     fn a_key_gets_one_successor_at_a_time_and_waits_for_every_node_unless_the_overlap_is_over() {
         let mut cluster = Cluster::default();
         cluster.apply(&announce(1));
-        cluster.apply(&Command::AdmitNode(AdmitNode { facts: facts(2), credential: Credential::Secret, time_ms: 1 }));
+        cluster.apply(&by_secret(2, "x"));
         let rotate = |kind, id| {
             let actor = "admin".to_owned();
             let sealed_with = "k".to_owned();
@@ -398,10 +579,10 @@ mod tests {
         let mut cluster = Cluster::default();
         cluster.apply(&announce(1));
         for node in 2..=MEMBERS_MAX as u64 {
-            let command = AdmitNode { facts: facts(node), credential: Credential::Secret, time_ms: 1 };
+            let command = admission(node);
             assert_eq!(cluster.apply(&Command::AdmitNode(command)), Outcome::NodeAdmitted);
         }
-        let more = AdmitNode { facts: facts(1_000), credential: Credential::Secret, time_ms: 1 };
+        let more = admission(1_000);
         assert_eq!(cluster.apply(&Command::AdmitNode(more)), Outcome::JoinRefused(JoinRefusal::TooManyNodes));
         for token in 0..JOIN_TOKENS_MAX {
             assert_eq!(cluster.apply(&issue(&token.to_string(), 1, 100)), Outcome::JoinTokenIssued);

@@ -218,6 +218,10 @@ impl State {
                 Arc::make_mut(&mut self.cluster).put_departed(node, time_ms);
                 Ok(())
             }
+            SnapshotRecord::Retirement(retirement) => {
+                Arc::make_mut(&mut self.cluster).put_retirement(retirement);
+                Ok(())
+            }
             SnapshotRecord::RotatedKey(key) => {
                 Arc::make_mut(&mut self.cluster).put_key(key);
                 Ok(())

@@ -87,6 +87,18 @@ impl Group {
         others.map(lag).collect()
     }
 
+    /// Whether the group still counts on `node`: it votes, also in a membership that is under way, or it leads, or nobody is
+    /// known to lead. Asks the leader, so that whatever was decided before the call is known.
+    pub async fn counts(&self, node: NodeId) -> Result<bool, ReadError> {
+        self.catch_up().await?;
+        let metrics = self.inner.raft.metrics().borrow().clone();
+        let config = &metrics.membership_config;
+        let decided = *config.log_id() <= metrics.last_applied;
+        let votes = config.membership().voter_ids().any(|voter| voter == node.0);
+        let led_by_another = metrics.current_leader.is_some_and(|leader| leader != node.0);
+        Ok(!decided || votes || !led_by_another)
+    }
+
     /// Lets a node follow without a vote. Returns once that is decided, and does not wait for the node to catch up.
     pub async fn add_learner(&self, node: NodeId) -> Result<(), ChangeError> {
         let added = self.inner.raft.add_learner(node.0, BasicNode::default(), false).await;

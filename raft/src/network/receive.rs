@@ -2,12 +2,13 @@
 //! what could not come from a node that keeps the protocol is refused before openraft sees it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use caxton_proto::NodeId;
 use openraft::error::{Fatal, RaftError};
 use openraft::raft::{AppendEntriesRequest, VoteRequest, VoteResponse};
-use openraft::{EntryPayload, Snapshot};
+use openraft::{EntryPayload, ServerState, Snapshot};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 
@@ -77,6 +78,10 @@ pub struct Receiver {
     raft: Raft,
     links: Arc<Links>,
     snapshots: Snapshots,
+    /// A leader that was heard within this is there.
+    lease: Duration,
+    /// How long a leader may take to find that it has a majority, when somebody asks whether it leads.
+    confirm: Duration,
     /// Held across awaits, and by nothing else: the chunks of a snapshot are written one after the other.
     incoming: Mutex<Option<Incoming>>,
 }
@@ -90,8 +95,15 @@ struct Incoming {
 }
 
 impl Receiver {
-    pub fn new(raft: Raft, links: Arc<Links>, snapshots: Snapshots) -> Receiver {
-        Receiver { raft, links, snapshots, incoming: Mutex::default() }
+    /// A leader that was heard within `lease` is there; one may take `confirm` to find that it has a majority.
+    pub fn new(
+        raft: Raft,
+        links: Arc<Links>,
+        snapshots: Snapshots,
+        lease: Duration,
+        confirm: Duration,
+    ) -> Receiver {
+        Receiver { raft, links, snapshots, lease, confirm, incoming: Mutex::default() }
     }
 
     pub async fn answer(&self, from: NodeId, request: Request) -> Result<Bytes, AnswerError> {
@@ -120,6 +132,7 @@ impl Receiver {
                 leads(from, &vote).map_err(nonsense)?;
                 Ok(wire::take_over_answer(self.take_over(vote, last).await?))
             }
+            Request::Canvass => Ok(wire::canvass_answer(self.hears_a_leader().await)),
             Request::Read => {
                 // A node that does not lead, or cannot reach a majority, says so.
                 let upto = self.raft.ensure_linearizable().await.ok().flatten();
@@ -127,6 +140,16 @@ impl Receiver {
                 Ok(wire::read_answer(upto.map(|upto| upto.index.max(found))))
             }
         }
+    }
+
+    /// Whether this node leads with a majority behind it, or follows somebody whom it heard a moment ago.
+    async fn hears_a_leader(&self) -> bool {
+        let metrics = self.raft.metrics().borrow().clone();
+        if metrics.state == ServerState::Leader {
+            let confirmed = tokio::time::timeout(self.confirm, self.raft.ensure_linearizable()).await;
+            return confirmed.is_ok_and(|confirmed| confirmed.is_ok());
+        }
+        !self.links.is_given_up(&metrics.vote) && self.links.unled().is_some_and(|silence| silence < self.lease)
     }
 
     /// Votes, unless this node has heard from a leader a moment ago. A candidate that has that leader's leave is heard

@@ -19,6 +19,7 @@ const VOTE: u8 = 2;
 const CHUNK: u8 = 3;
 const TAKE_OVER: u8 = 4;
 const READ: u8 = 5;
+const CANVASS: u8 = 6;
 
 const SUCCESS: u8 = 0;
 const PARTIAL: u8 = 1;
@@ -63,6 +64,8 @@ pub enum Request {
     TakeOver { vote: Vote, last: Option<LogId> },
     /// A follower asks up to where it has to apply to know all that was acknowledged.
     Read,
+    /// A voter that would stand for election asks whether the receiver hears a leader.
+    Canvass,
 }
 
 /// A part of a snapshot.
@@ -180,6 +183,10 @@ pub fn read(group: GroupId) -> Bytes {
     request_to(group, READ, |_| {})
 }
 
+pub fn canvass(group: GroupId) -> Bytes {
+    request_to(group, CANVASS, |_| {})
+}
+
 /// What a message asks, and of which group.
 pub fn request(message: &[u8]) -> Result<(GroupId, Request), WireError> {
     let (kind, mut fields) = opened(message)?;
@@ -202,6 +209,7 @@ pub fn request(message: &[u8]) -> Result<(GroupId, Request), WireError> {
             Request::TakeOver { vote, last: codec::take_optional_log_id(&mut fields)? }
         }
         READ => Request::Read,
+        CANVASS => Request::Canvass,
         _ => return Err(WireError::Shape),
     };
     fields.end()?;
@@ -324,6 +332,22 @@ pub fn take_read_answer(message: &[u8]) -> Result<Option<u64>, WireError> {
     match leads {
         0 => Ok(None),
         1 => Ok(Some(upto)),
+        _ => Err(WireError::Shape),
+    }
+}
+
+/// Whether the node hears a leader, or is one that has a majority.
+pub fn canvass_answer(hears_a_leader: bool) -> Bytes {
+    sealed(CANVASS, |out| out.push(u8::from(hears_a_leader)))
+}
+
+pub fn take_canvass_answer(message: &[u8]) -> Result<bool, WireError> {
+    let mut fields = answer_of(CANVASS, message)?;
+    let hears_a_leader = fields.u8()?;
+    fields.end()?;
+    match hears_a_leader {
+        0 => Ok(false),
+        1 => Ok(true),
         _ => Err(WireError::Shape),
     }
 }

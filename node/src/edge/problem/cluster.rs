@@ -64,6 +64,9 @@ impl From<ClusterError> for Problem {
             ClusterError::NoSuchGroup { .. } => {
                 Problem::new(Code::NotFound, detail).help("`caxton cluster status` shows the groups there are")
             }
+            ClusterError::Retires { .. } => Problem::new(Code::Unavailable, detail)
+                .help("ask again to wait on; when nobody asks for a minute it stays a member, and `caxton cluster status` shows what is missing")
+                .retry_after(1),
             ClusterError::LastNode => Problem::new(Code::InvalidRequest, detail)
                 .help("stop it, and remove its data directory if nothing of it is needed"),
             ClusterError::NoHeir { .. } => Problem::new(Code::Unavailable, detail)

@@ -118,7 +118,8 @@ async fn issue(
     Ok((StatusCode::CREATED, Json(issued)))
 }
 
-/// Takes a node out for good. Needs the role admin for the whole cluster.
+/// Takes a node out for good, and answers when no group counts it any more: another node leads what it led. While it takes
+/// longer than a request may, the answer is 503, and whoever asks again waits on. Needs the role admin for the whole cluster.
 #[utoipa::path(delete, path = paths::CLUSTER_NODE.text(), tag = "cluster",
     params(("node" = String, Path, description = "The node's id.")),
     responses((status = 200, description = "It is out.", body = ClusterChanged)))]

@@ -5,28 +5,35 @@ use std::num::NonZeroU32;
 use super::convert::digest;
 use super::pb::{self, cluster_command as command, cluster_outcome as outcome};
 use super::{DecodeError, field};
-use crate::NodeId;
 use crate::log::cluster::{
     AdmitNode, AnnounceNode, BeginAgain, Command, Credential, FinishRotation, FixShards, IssueJoinToken, JoinRefusal,
-    JoinToken, KeyKind, Member, NodeFacts, Origin, Outcome, RemoveNode, RotateKey, RotatedKey, SHARDS_MAX,
+    JoinToken, KeyKind, Member, NodeFacts, Origin, Outcome, RemoveNode, RetireNode, Retirement, RotateKey, RotatedKey,
+    SHARDS_MAX,
 };
+use crate::{Digest, NodeId};
 
 impl From<&Command> for pb::ClusterCommand {
     fn from(it: &Command) -> Self {
         let body = match it {
             Command::IssueJoinToken(issue) => command::Body::IssueJoinToken(issue.into()),
-            Command::AdmitNode(AdmitNode { facts, credential, time_ms }) => {
+            Command::AdmitNode(AdmitNode { facts, credential, join_key, time_ms }) => {
                 let (token, hash) = match credential {
                     Credential::Token { id, hash } => (Some(id.clone()), hash.as_bytes().to_vec()),
                     Credential::Secret => (None, Vec::new()),
                 };
-                command::Body::AdmitNode(pb::AdmitNode { facts: Some(facts.into()), token, hash, time_ms: *time_ms })
+                let (facts, join_key) = (Some(facts.into()), key_bytes(join_key.as_ref()));
+                command::Body::AdmitNode(pb::AdmitNode { facts, token, hash, time_ms: *time_ms, join_key })
             }
             Command::AnnounceNode(AnnounceNode { facts, time_ms }) => {
                 command::Body::AnnounceNode(pb::AnnounceNode { facts: Some(facts.into()), time_ms: *time_ms })
             }
-            Command::RemoveNode(RemoveNode { node, time_ms, actor }) => {
-                command::Body::RemoveNode(pb::RemoveNode { node: node.0, time_ms: *time_ms, actor: actor.clone() })
+            Command::RetireNode(RetireNode { node, until_ms, time_ms, actor }) => {
+                let (node, actor) = (node.0, actor.clone());
+                command::Body::RetireNode(pb::RetireNode { node, until_ms: *until_ms, time_ms: *time_ms, actor })
+            }
+            Command::RemoveNode(RemoveNode { node, retired, time_ms, actor }) => {
+                let (node, actor) = (node.0, actor.clone());
+                command::Body::RemoveNode(pb::RemoveNode { node, retired: *retired, time_ms: *time_ms, actor })
             }
             Command::BeginAgain(BeginAgain { node, before, now, from, time_ms, actor }) => {
                 command::Body::BeginAgain(pb::BeginAgain {
@@ -59,18 +66,22 @@ impl TryFrom<pb::ClusterCommand> for Command {
     fn try_from(it: pb::ClusterCommand) -> Result<Self, DecodeError> {
         Ok(match it.body.ok_or(field("cluster"))? {
             command::Body::IssueJoinToken(issue) => Command::IssueJoinToken(issue.try_into()?),
-            command::Body::AdmitNode(pb::AdmitNode { facts, token, hash, time_ms }) => {
+            command::Body::AdmitNode(pb::AdmitNode { facts, token, hash, time_ms, join_key }) => {
                 let credential = match token {
                     Some(id) => Credential::Token { id, hash: digest(&hash, "hash")? },
                     None => Credential::Secret,
                 };
-                Command::AdmitNode(AdmitNode { facts: read_facts(facts)?, credential, time_ms })
+                let join_key = read_key(join_key)?;
+                Command::AdmitNode(AdmitNode { facts: read_facts(facts)?, credential, join_key, time_ms })
             }
             command::Body::AnnounceNode(pb::AnnounceNode { facts, time_ms }) => {
                 Command::AnnounceNode(AnnounceNode { facts: read_facts(facts)?, time_ms })
             }
-            command::Body::RemoveNode(pb::RemoveNode { node, time_ms, actor }) => {
-                Command::RemoveNode(RemoveNode { node: NodeId(node), time_ms, actor })
+            command::Body::RetireNode(pb::RetireNode { node, until_ms, time_ms, actor }) => {
+                Command::RetireNode(RetireNode { node: NodeId(node), until_ms, time_ms, actor })
+            }
+            command::Body::RemoveNode(pb::RemoveNode { node, retired, time_ms, actor }) => {
+                Command::RemoveNode(RemoveNode { node: NodeId(node), retired, time_ms, actor })
             }
             command::Body::BeginAgain(pb::BeginAgain { node, before, now, restored, time_ms, actor }) => {
                 let from = if restored { Origin::Backup } else { Origin::OneNode };
@@ -200,15 +211,36 @@ impl TryFrom<pb::JoinToken> for JoinToken {
 
 impl From<&Member> for pb::Member {
     fn from(it: &Member) -> Self {
-        Self { facts: Some((&it.facts).into()), joined_ms: it.joined_ms }
+        let join_key = key_bytes(it.join_key.as_ref());
+        Self { facts: Some((&it.facts).into()), joined_ms: it.joined_ms, join_key }
     }
 }
 
 impl TryFrom<pb::Member> for Member {
     type Error = DecodeError;
     fn try_from(it: pb::Member) -> Result<Self, DecodeError> {
-        Ok(Self { facts: read_facts(it.facts)?, joined_ms: it.joined_ms })
+        Ok(Self { facts: read_facts(it.facts)?, joined_ms: it.joined_ms, join_key: read_key(it.join_key)? })
     }
+}
+
+impl From<&Retirement> for pb::Retirement {
+    fn from(it: &Retirement) -> Self {
+        Self { node: it.node.0, until_ms: it.until_ms, actor: it.actor.clone() }
+    }
+}
+
+impl From<pb::Retirement> for Retirement {
+    fn from(it: pb::Retirement) -> Self {
+        Self { node: NodeId(it.node), until_ms: it.until_ms, actor: it.actor }
+    }
+}
+
+fn key_bytes(key: Option<&Digest>) -> Option<Vec<u8>> {
+    key.map(|key| key.as_bytes().to_vec())
+}
+
+fn read_key(key: Option<Vec<u8>>) -> Result<Option<Digest>, DecodeError> {
+    key.map(|key| digest(&key, "join_key")).transpose()
 }
 
 impl From<Outcome> for pb::ClusterOutcome {
@@ -224,6 +256,9 @@ impl From<Outcome> for pb::ClusterOutcome {
                     outcome::Body::JoinRefused(pb::JoinRefused { why: pb::JoinRefusal::from(why).into() })
                 }
                 Outcome::NodeAnnounced => outcome::Body::NodeAnnounced(empty),
+                Outcome::NodeRetires => outcome::Body::NodeRetires(empty),
+                Outcome::AnotherRetires(node) => outcome::Body::AnotherRetires(pb::AnotherNode { node: node.0 }),
+                Outcome::NotRetiring => outcome::Body::NotRetiring(empty),
                 Outcome::NodeRemoved => outcome::Body::NodeRemoved(empty),
                 Outcome::NoSuchNode => outcome::Body::NoSuchNode(empty),
                 Outcome::LastNode => outcome::Body::LastNode(empty),
@@ -250,6 +285,9 @@ impl TryFrom<pb::ClusterOutcome> for Outcome {
             Body::NodeAdmitted(pb::Empty {}) => Self::NodeAdmitted,
             Body::JoinRefused(refused) => Self::JoinRefused(refusal(refused.why())?),
             Body::NodeAnnounced(pb::Empty {}) => Self::NodeAnnounced,
+            Body::NodeRetires(pb::Empty {}) => Self::NodeRetires,
+            Body::AnotherRetires(another) => Self::AnotherRetires(NodeId(another.node)),
+            Body::NotRetiring(pb::Empty {}) => Self::NotRetiring,
             Body::NodeRemoved(pb::Empty {}) => Self::NodeRemoved,
             Body::NoSuchNode(pb::Empty {}) => Self::NoSuchNode,
             Body::LastNode(pb::Empty {}) => Self::LastNode,
@@ -277,6 +315,7 @@ impl From<JoinRefusal> for pb::JoinRefusal {
             JoinRefusal::Spent => Self::Spent,
             JoinRefusal::Removed => Self::Removed,
             JoinRefusal::TooManyNodes => Self::TooManyNodes,
+            JoinRefusal::NodeIdTaken => Self::NodeIdTaken,
         }
     }
 }
@@ -289,5 +328,6 @@ fn refusal(why: pb::JoinRefusal) -> Result<JoinRefusal, DecodeError> {
         pb::JoinRefusal::Spent => JoinRefusal::Spent,
         pb::JoinRefusal::Removed => JoinRefusal::Removed,
         pb::JoinRefusal::TooManyNodes => JoinRefusal::TooManyNodes,
+        pb::JoinRefusal::NodeIdTaken => JoinRefusal::NodeIdTaken,
     })
 }

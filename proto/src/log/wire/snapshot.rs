@@ -10,7 +10,7 @@ use super::cluster::count;
 use super::convert::workspace;
 use super::pb::{self, snapshot_record::Body};
 use super::{DecodeError, FORMAT, field, known};
-use crate::log::cluster::{JoinToken, Member, RotatedKey};
+use crate::log::cluster::{JoinToken, Member, Retirement, RotatedKey};
 use crate::log::{Deployment, Secret, Token};
 use crate::{NodeId, Revision, WorkspaceId};
 
@@ -48,6 +48,8 @@ pub enum SnapshotRecord {
         /// When it was removed, in milliseconds since 1970.
         time_ms: u64,
     },
+    /// The node that is being taken out, if there is one.
+    Retirement(Retirement),
     /// How many shards the cluster has; absent where nobody ever said so.
     Shards(NonZeroU32),
     /// A key that was rotated.
@@ -87,6 +89,7 @@ impl<'a> SnapshotWriter<'a> {
             SnapshotRecord::Departed { node, time_ms } => {
                 Body::Departed(pb::Departed { node: node.0, time_ms: *time_ms })
             }
+            SnapshotRecord::Retirement(retirement) => Body::Retirement(retirement.into()),
             SnapshotRecord::Shards(count) => Body::Shards(pb::Shards { count: count.get() }),
             SnapshotRecord::RotatedKey(key) => Body::RotatedKey(key.into()),
         })
@@ -158,6 +161,7 @@ impl<'a> SnapshotReader<'a> {
             Body::Member(member) => SnapshotRecord::Member(member.try_into()?),
             Body::RotatedKey(key) => SnapshotRecord::RotatedKey(key.try_into()?),
             Body::Departed(pb::Departed { node, time_ms }) => SnapshotRecord::Departed { node: NodeId(node), time_ms },
+            Body::Retirement(retirement) => SnapshotRecord::Retirement(retirement.into()),
             Body::Shards(shards) => SnapshotRecord::Shards(count(shards)?),
             Body::End(pb::SnapshotEnd { records }) if records == before => return Ok(None),
             Body::End(_) => return Err(DecodeError::Order { what: "the end counts other records" }),

@@ -1,0 +1,211 @@
+//! A voter asks before it stands for election by its timer: only where a majority, itself included, hears no leader, does
+//! it stand. One that is cut off, or was just started, so never raises the group's term for nothing, and never takes the
+//! group from a leader that is there: "PreVote" in section 9.6 of <https://github.com/ongardie/dissertation>.
+//!
+//! Only time is lost on it, and nothing decided: a vote is a vote. openraft's own timer stands as soon as it may, which is
+//! while the gate here is open. A voter that was just started waits first: the others have to find it, which takes them
+//! longer than the timer does, the more so when it has another address than before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use caxton_proto::NodeId;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use openraft::ServerState;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::Timers;
+use crate::network::{Links, TransportError, wire};
+use crate::types::Raft;
+
+/// For so long after a leader was heard a voter votes for nobody else: openraft's lease.
+pub fn lease(timers: &Timers) -> Duration {
+    timers.election_max / 2
+}
+
+/// Keeps the gate, in a task that ends with the group.
+pub fn start(raft: &Raft, links: &Arc<Links>, timers: &Timers) -> JoinHandle<()> {
+    raft.runtime_config().elect(false);
+    let gate = Gate {
+        raft: raft.clone(),
+        links: Arc::clone(links),
+        lease: lease(timers),
+        heartbeat: timers.heartbeat,
+        longest: timers.election_max,
+        hope_until: Instant::now() + timers.election_max + drawn(timers.election_max),
+    };
+    tokio::spawn(gate.keep())
+}
+
+struct Gate {
+    raft: Raft,
+    links: Arc<Links>,
+    lease: Duration,
+    heartbeat: Duration,
+    longest: Duration,
+    /// Until then a leader is hoped for that never was heard.
+    hope_until: Instant,
+}
+
+/// What a voter knows of its group.
+struct Seen {
+    leads: bool,
+    votes: bool,
+    others: Vec<NodeId>,
+}
+
+impl Gate {
+    async fn keep(self) {
+        let mut pause = self.heartbeat;
+        loop {
+            let Some(seen) = self.look().await else { return };
+            // Who is the only voter is asked by nobody and has nobody to ask.
+            let alone = seen.others.is_empty();
+            if alone || !seen.votes || seen.leads {
+                self.raft.runtime_config().elect(alone);
+                tokio::time::sleep(self.lease).await;
+                continue;
+            }
+            if let Some(left) = self.hopes() {
+                pause = self.heartbeat;
+                self.raft.runtime_config().elect(false);
+                tokio::time::sleep(left.max(Duration::from_millis(1))).await;
+                continue;
+            }
+            let grants = self.canvass(&seen.others).await;
+            self.raft.runtime_config().elect(grants);
+            // Open for one try: what comes of it is seen then, and asked for again.
+            let wait = if grants { self.longest } else { pause };
+            pause = (pause * 2).min(self.longest);
+            _ = tokio::time::timeout(wait, self.links.led_again()).await;
+        }
+    }
+
+    /// Nothing when the group has stopped.
+    async fn look(&self) -> Option<Seen> {
+        let own = self.links.node.0;
+        // The metrics say nothing yet when a group was just opened.
+        let seen = self.raft.with_raft_state(move |state| {
+            let voters: Vec<u64> = state.membership_state.effective().voter_ids().collect();
+            Seen {
+                leads: state.server_state == ServerState::Leader,
+                votes: voters.contains(&own),
+                others: voters.into_iter().filter(|id| *id != own).map(NodeId).collect(),
+            }
+        });
+        seen.await.ok()
+    }
+
+    /// How long a leader is still hoped for, if one is.
+    fn hopes(&self) -> Option<Duration> {
+        match self.links.unled() {
+            Some(silence) => self.lease.checked_sub(silence),
+            None => self.hope_until.checked_duration_since(Instant::now()),
+        }
+        .filter(|left| !left.is_zero())
+    }
+
+    /// Whether a majority hears no leader, this node included.
+    async fn canvass(&self, others: &[NodeId]) -> bool {
+        let need = others.len().div_ceil(2);
+        let ask = |node: NodeId| async move {
+            let message = wire::canvass(self.links.group);
+            match self.links.transport.call(node, message, self.longest).await {
+                Ok(answer) => wire::take_canvass_answer(&answer).is_ok_and(|hears_a_leader| !hears_a_leader),
+                // It is there, and of a build that cannot be asked.
+                Err(TransportError::Refused { .. }) => true,
+                Err(TransportError::Unreachable { .. }) => false,
+            }
+        };
+        let mut asked: FuturesUnordered<_> = others.iter().map(|node| ask(*node)).collect();
+        let mut granted = 0;
+        while let Some(grants) = asked.next().await {
+            granted += usize::from(grants);
+            if granted >= need {
+                return true;
+            }
+            if granted + asked.len() < need {
+                return false;
+            }
+        }
+        granted >= need
+    }
+}
+
+/// Some time up to `most`.
+fn drawn(most: Duration) -> Duration {
+    let chance = uuid::Uuid::new_v4().as_u64_pair().1 as u32;
+    most.mul_f64(f64::from(chance) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use openraft::BasicNode;
+
+    use super::*;
+    use crate::group::Groups;
+    use crate::group_id::GroupId;
+    use crate::network::{Peers, Transport};
+    use crate::store::Store;
+    use crate::suite::Journal;
+
+    const HEARS_A_LEADER: u8 = 0;
+    const UNREACHABLE: u8 = 1;
+    const HEARS_NOBODY: u8 = 2;
+
+    /// Two other voters who vote for nobody.
+    struct Others(AtomicU8);
+
+    #[async_trait]
+    impl Transport for Others {
+        async fn call(&self, to: NodeId, message: Bytes, _within: Duration) -> Result<Bytes, TransportError> {
+            let how = self.0.load(Ordering::Relaxed);
+            match wire::request(&message) {
+                Ok((_, wire::Request::Canvass)) if how != UNREACHABLE => {
+                    Ok(wire::canvass_answer(how == HEARS_A_LEADER))
+                }
+                _ => Err(TransportError::Unreachable { node: to, source: "nothing else is answered".into() }),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_voter_stands_only_when_a_majority_hears_no_leader() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let others = Arc::new(Others(AtomicU8::new(HEARS_A_LEADER)));
+        let [heartbeat, election_min, election_max] = [10, 40, 60].map(Duration::from_millis);
+        let timers = Timers { heartbeat, election_min, election_max, ..Timers::default() };
+        let store = Store::open(dir.path()).expect("a store");
+        let groups = Groups::new(store, NodeId(1), timers.clone(), Arc::clone(&others) as Arc<dyn Transport>);
+        let group = GroupId(7);
+        let (log, applier) = groups.read(group, Arc::new(Journal::default())).await.expect("an empty log");
+        let links = Arc::new(Links::new(group, NodeId(1), Arc::clone(&others) as Arc<dyn Transport>, None));
+        let config = Arc::new(groups.config().expect("timers that fit"));
+        let raft = Raft::new(1, config, Peers(Arc::clone(&links)), log, applier).await.expect("a group");
+        let voters: BTreeMap<u64, BasicNode> = (1..=3).map(|id| (id, BasicNode::default())).collect();
+        raft.initialize(voters).await.expect("its members");
+
+        let gate = start(&raft, &links, &timers);
+        let term = || raft.metrics().borrow().current_term;
+        // It may stand once because it was initialized, which nobody does to a voter that was there before.
+        tokio::time::sleep(election_max).await;
+        let before = term();
+        tokio::time::sleep(20 * election_max).await;
+        assert_eq!(term(), before, "it has stood although another one leads");
+        others.0.store(UNREACHABLE, Ordering::Relaxed);
+        tokio::time::sleep(20 * election_max).await;
+        assert_eq!(term(), before, "it has stood although nobody can vote for it");
+        others.0.store(HEARS_NOBODY, Ordering::Relaxed);
+        let wait = raft.wait(Some(Duration::from_secs(60)));
+        wait.metrics(|now| now.current_term > before, "it stands").await.expect("nobody leads, so it stands");
+        gate.abort();
+        raft.shutdown().await.expect("it ends");
+    }
+}
