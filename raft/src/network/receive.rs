@@ -96,13 +96,7 @@ struct Incoming {
 
 impl Receiver {
     /// A leader that was heard within `lease` is there; one may take `confirm` to find that it has a majority.
-    pub fn new(
-        raft: Raft,
-        links: Arc<Links>,
-        snapshots: Snapshots,
-        lease: Duration,
-        confirm: Duration,
-    ) -> Receiver {
+    pub fn new(raft: Raft, links: Arc<Links>, snapshots: Snapshots, lease: Duration, confirm: Duration) -> Receiver {
         Receiver { raft, links, snapshots, lease, confirm, incoming: Mutex::default() }
     }
 
