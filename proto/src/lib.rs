@@ -19,7 +19,11 @@ pub mod diagnostic;
 
 pub mod manifest;
 
+pub mod format;
+
 pub mod log;
+
+pub mod shard;
 
 pub mod peer;
 
@@ -28,4 +32,5 @@ pub mod refusal;
 pub mod errors;
 
 pub use digest::Digest;
+pub use format::Format;
 pub use id::{AgentName, CapabilityName, InvalidId, NodeId, ProviderName, Revision, ToolName, WorkspaceId};
