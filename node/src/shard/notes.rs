@@ -34,8 +34,11 @@ const SECOND: &[Table] = &[
     ODD,
 ];
 
-const ODD: Table =
-    Table { name: "odd", sql: "CREATE TABLE odd (real REAL, \"nothing\" TEXT, any BLOB) STRICT;", content: Content::Rows };
+const ODD: Table = Table {
+    name: "odd",
+    sql: "CREATE TABLE odd (real REAL, \"nothing\" TEXT, any BLOB) STRICT;",
+    content: Content::Rows,
+};
 
 struct Notes {
     layout: u32,
