@@ -140,7 +140,8 @@ pub struct Applied {
 pub struct Status {
     /// What this node is in it.
     pub role: Role,
-    /// Who leads, as far as this node knows.
+    /// Who leads, as far as this node knows: nobody when it hears nothing of the leader, or leads itself and no majority
+    /// answers it.
     pub leader: Option<NodeId>,
     /// The newest term that this node has heard of.
     pub term: u64,
@@ -303,7 +304,7 @@ impl Groups {
             let alone = BTreeMap::from([(self.node.0, BasicNode::default())]);
             raft.initialize(alone).await.map_err(|error| start(&error))?;
         }
-        let (status, members, follow) = status::follow(raft.server_metrics(), raft.metrics());
+        let (status, members, follow) = status::follow(raft.server_metrics(), raft.metrics(), links.absent());
         let leader_wait = self.timers.election_max * 2;
         let proposer = Proposer::start(raft.clone());
         let suspect = suspect::start(&raft, &links, self.timers.heartbeat);
@@ -374,6 +375,10 @@ impl Group {
         let until = Instant::now() + self.inner.leader_wait;
         loop {
             self.led().await;
+            // What goes into the log of a leader without a majority is neither decided nor refused before that is back.
+            if self.inner.status.borrow().leader.is_none() && Instant::now() >= until {
+                return Err(ProposeError::NotLeader { leader: None });
+            }
             match self.inner.proposer.propose(command.clone()).await {
                 // Between two leaders. Nothing was proposed, so it can be again.
                 Err(ProposeError::NotLeader { leader: None }) if Instant::now() < until => self.moved().await,

@@ -18,6 +18,9 @@ use crate::tasks;
 /// The pause after an announcement that nobody took.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// How often a node that is being taken out asks whether it is out: whoever leads the log next need not bring it that.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
 /// How long a node that was taken out answers on: whoever asked for it asks again within that.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -102,8 +105,16 @@ impl Watch {
                 }
                 tokio::time::sleep(RETRY).await;
             };
+            let ask = async {
+                tokio::time::sleep(ASK_EVERY).await;
+                // Whoever does not count this node any more refuses to answer it, and that is heard.
+                for node in self.peers.book().all().into_keys().filter(|node| *node != self.own.node) {
+                    _ = self.log.group().answers(node).await;
+                }
+            };
             let was_removed = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
+                () = ask, if retires => false,
                 told = removed.wait_for(|removed| *removed) => told.is_ok(),
                 told = copied.wait_for(Option::is_some) => {
                     let Some(why) = told.ok().and_then(|told| *told) else { return Ok(()) };
