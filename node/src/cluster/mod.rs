@@ -74,14 +74,24 @@ struct Inner {
     heard: Option<Receiver<Heard>>,
     /// Whether peers can come in.
     open: bool,
-    /// Cancelled when this node was taken out, as somebody asked.
-    left: CancellationToken,
+    departure: Departure,
     /// When this node started, in milliseconds since 1970.
     started_ms: u64,
     /// Every group has had a leader since this node started.
     met: AtomicBool,
     /// Since when each group that has no leader was seen without.
     unled: Mutex<BTreeMap<GroupId, Instant>>,
+}
+
+/// What this node knows of its own way out of the cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Departure {
+    /// Cancelled when it was taken out, as somebody asked.
+    pub out: CancellationToken,
+    /// Cancelled when somebody who asked it was told so.
+    pub told: CancellationToken,
+    /// Cancelled when it has nothing more to do.
+    pub left: CancellationToken,
 }
 
 /// What a cluster is made of.
@@ -167,7 +177,7 @@ impl Cluster {
             peers,
             heard,
             open,
-            left: CancellationToken::new(),
+            departure: Departure::default(),
             started_ms: now_ms(),
             met: AtomicBool::new(false),
             unled: Mutex::default(),
@@ -278,9 +288,9 @@ impl Cluster {
         }
     }
 
-    /// Cancelled when this node was taken out of the cluster, as somebody asked: it has nothing more to do.
-    pub fn left(&self) -> &CancellationToken {
-        &self.0.left
+    /// This node's way out of the cluster.
+    pub fn departure(&self) -> &Departure {
+        &self.0.departure
     }
 
     /// When this node started, in milliseconds since 1970.

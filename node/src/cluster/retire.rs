@@ -145,11 +145,18 @@ impl Cluster {
         let mut asked = false;
         loop {
             applied.borrow_and_update();
+            let departure = self.departure();
+            if node == self.own() && departure.out.is_cancelled() {
+                // Its own log need not have it: nobody brings that any more.
+                departure.told.cancel();
+                return Ok(());
+            }
             let (belongs, departed, retiring) = self.log().read(|state| {
                 let cluster = state.cluster();
                 (cluster.member(node).is_some(), cluster.is_departed(node), cluster.retiring(now_ms()))
             });
-            if departed {
+            // A node that goes says that it is out when it knows that nobody refuses it for nothing.
+            if departed && node != self.own() {
                 return Ok(());
             }
             if !belongs {

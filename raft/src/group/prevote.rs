@@ -174,7 +174,7 @@ mod tests {
     use openraft::BasicNode;
 
     use super::*;
-    use crate::group::Groups;
+    use crate::group::{Birth, Groups, ProposeError, Role};
     use crate::group_id::GroupId;
     use crate::network::{Peers, Transport};
     use crate::store::Store;
@@ -198,6 +198,33 @@ mod tests {
                 _ => Err(TransportError::Unreachable { node: to, source: "nothing else is answered".into() }),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_leader_without_a_majority_is_named_no_more_and_takes_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let others = Arc::new(Others(AtomicU8::new(UNREACHABLE)));
+        let [heartbeat, election_min, election_max] = [10, 40, 60].map(Duration::from_millis);
+        let timers = Timers { heartbeat, election_min, election_max, ..Timers::default() };
+        let store = Store::open(dir.path()).expect("a store");
+        let groups = Groups::new(store, NodeId(1), timers, others);
+        let machine = Arc::new(Journal::default());
+        let group = groups.open(GroupId(7), machine, Birth::Founded).await.expect("a group");
+        group.propose(Bytes::from_static(b"alone")).await.expect("it is the only voter");
+        group.add_learner(NodeId(2)).await.expect("decided alone");
+        // Nobody asks whether that one is there, so the change is never decided.
+        let change = tokio::spawn({
+            let group = group.clone();
+            async move { group.set_voters([1, 2].map(NodeId).into()).await }
+        });
+        let mut status = group.status();
+        let told = status.wait_for(|status| status.leader.is_none() && status.role == Role::Leader);
+        tokio::time::timeout(Duration::from_secs(60), told).await.expect("in time").expect("it runs");
+        let refused = group.propose(Bytes::from_static(b"never")).await;
+        assert_eq!(refused, Err(ProposeError::NotLeader { leader: None }));
+        assert!(!group.answers(NodeId(2)).await);
+        change.abort();
+        group.shutdown().await;
     }
 
     #[tokio::test]
