@@ -26,7 +26,7 @@ pub mod watch;
 
 pub mod shard_count;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -187,6 +187,13 @@ impl Cluster {
     /// This node.
     pub fn own(&self) -> NodeId {
         self.0.identity.node
+    }
+
+    /// The nodes that belong to the cluster, but this one.
+    pub fn others(&self) -> BTreeSet<NodeId> {
+        let members: BTreeSet<NodeId> =
+            self.0.log.read(|state| state.cluster().members().map(|member| member.facts.node).collect());
+        members.into_iter().filter(|node| *node != self.own()).collect()
     }
 
     /// The way to the other nodes.
@@ -394,7 +401,7 @@ fn key_of(cluster: &deploy_log::Cluster, key: &log::cluster::RotatedKey) -> Clus
 fn group_of(id: GroupId, group: &Group) -> ClusterGroup {
     let status = group.status().borrow().clone();
     let members = group.members().borrow().clone();
-    let names = |nodes: std::collections::BTreeSet<NodeId>| nodes.iter().map(ToString::to_string).collect();
+    let names = |nodes: BTreeSet<NodeId>| nodes.iter().map(ToString::to_string).collect();
     let lag = group.lag().into_iter().map(|(node, lag)| ClusterLag {
         node: node.to_string(),
         entries: lag.entries,
