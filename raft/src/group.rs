@@ -105,7 +105,11 @@ pub struct Groups {
     timers: Timers,
     transport: Arc<dyn Transport>,
     receivers: Arc<RwLock<BTreeMap<GroupId, Arc<Receiver>>>>,
+    room: Room,
 }
+
+/// Whether so many bytes more may go on the disk.
+pub type Room = Arc<dyn Fn(u64) -> bool + Send + Sync>;
 
 /// One group on this node. A handle: clones share the group.
 #[derive(Clone)]
@@ -265,7 +269,14 @@ pub enum ReadError {
 impl Groups {
     /// The groups of node `node`, in `store`, whose messages `transport` carries.
     pub fn new(store: Store, node: NodeId, timers: Timers, transport: Arc<dyn Transport>) -> Groups {
-        Groups { store, node, timers, transport, receivers: Arc::default() }
+        Groups { store, node, timers, transport, receivers: Arc::default(), room: Arc::new(|_| true) }
+    }
+
+    /// The same, which make no snapshot where `room` says that it has none. The log is not cut meanwhile, and what runs goes
+    /// on; a snapshot that meets the end of the disk would end its group.
+    pub fn with_room(mut self, room: impl Fn(u64) -> bool + Send + Sync + 'static) -> Groups {
+        self.room = Arc::new(room);
+        self
     }
 
     /// Ends once the last handle on the store is gone and it is closed: a group's tasks may hold one for a moment after
@@ -309,7 +320,10 @@ impl Groups {
         let proposer = Proposer::start(raft.clone());
         let suspect = suspect::start(&raft, &links, self.timers.heartbeat);
         let gate = prevote::start(&raft, &links, &self.timers);
-        let tasks = [follow, snapshots::start(&raft, signals), gate].into_iter().chain(suspect).collect();
+        let tasks = [follow, snapshots::start(&raft, signals, Arc::clone(&self.room)), gate]
+            .into_iter()
+            .chain(suspect)
+            .collect();
         let inner = Inner { raft, proposer, status, members, applied, tasks, leader_wait, links };
         let group = Group { inner: Arc::new(inner) };
         // Not an error: whoever needs a leader finds out.

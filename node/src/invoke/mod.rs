@@ -52,6 +52,7 @@ use crate::agent::health::AgentHealth;
 use crate::agent::journal::Journal;
 use crate::agent::world::World;
 use crate::api::messages::{ApprovalInfo, MessageAnswer, MessageRequest, Route, TurnEvent};
+use crate::artifacts::Space;
 use crate::authz::{Converse, Permit};
 use crate::capability::Load;
 use crate::catalog::{Catalog, Catalogs};
@@ -88,6 +89,8 @@ pub struct Parts {
     pub load: Load,
     /// How much may be under way, and for how long it is waited for.
     pub limits: Limits,
+    /// The disk on which all of it is kept.
+    pub space: Space,
 }
 
 struct Shared {
@@ -214,6 +217,8 @@ impl Invoker {
         {
             return ended;
         }
+        // What runs is finished on what is kept free for it; nothing new begins there.
+        self.shared.parts.space.check(0)?;
         let _in_turn = self.alone(workspace, &checked.conversation).await;
         let world = self.world(workspace)?;
         let history = self.history(permit, &checked, &client).await?;
