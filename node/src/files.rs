@@ -1,5 +1,7 @@
 //! Files that are put in place whole or not at all: those with secrets are readable by their owner only, and made once.
 
+pub mod audit;
+
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};

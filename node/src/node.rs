@@ -26,11 +26,11 @@ pub use parts::Parts;
 use peer_port::PeerPort;
 use tracing::{info, warn};
 
-use crate::backup::audit;
 use crate::cluster::LOG_MARK_FILE;
 use crate::cluster::join::{self, Introduction};
 use crate::config::Config;
 use crate::edge::listen::{self, BindError};
+use crate::files::audit;
 use crate::files::{private_dir, write_private};
 use crate::tasks::{self, Failure, TaskFailed, Tasks};
 use crate::tls;
@@ -136,7 +136,7 @@ impl Node {
 
     /// Waits until this node was taken out of its cluster, as somebody asked: it has nothing more to do.
     pub async fn left(&self) {
-        self.parts.cluster.left().cancelled().await;
+        self.parts.cluster.departure().left.cancelled().await;
     }
 
     /// Hands over what it leads, refuses new requests, lets the others end, leaves gossip, stops the tasks, then the
@@ -196,9 +196,12 @@ fn whole(dir: &Path) -> Result<(), StartError> {
         return Ok(());
     }
     let identity = Some(dir.join(caxton_raft::IDENTITY_FILE)).filter(|path| !path.exists());
-    match identity.or_else(|| key_files::lost(dir)) {
+    if let Some(path) = identity.or_else(|| key_files::lost(dir)) {
+        return Err(StartError::Lost { path });
+    }
+    match audit::last(dir).filter(|last| last.what == audit::LEFT) {
         None => Ok(()),
-        Some(path) => Err(StartError::Lost { path }),
+        Some(last) => Err(StartError::Left { time: last.time }),
     }
 }
 

@@ -105,7 +105,11 @@ pub struct Groups {
     timers: Timers,
     transport: Arc<dyn Transport>,
     receivers: Arc<RwLock<BTreeMap<GroupId, Arc<Receiver>>>>,
+    room: Room,
 }
+
+/// Whether so many bytes more may go on the disk.
+pub type Room = Arc<dyn Fn(u64) -> bool + Send + Sync>;
 
 /// One group on this node. A handle: clones share the group.
 #[derive(Clone)]
@@ -140,7 +144,8 @@ pub struct Applied {
 pub struct Status {
     /// What this node is in it.
     pub role: Role,
-    /// Who leads, as far as this node knows.
+    /// Who leads, as far as this node knows: nobody when it hears nothing of the leader, or leads itself and no majority
+    /// answers it.
     pub leader: Option<NodeId>,
     /// The newest term that this node has heard of.
     pub term: u64,
@@ -264,7 +269,14 @@ pub enum ReadError {
 impl Groups {
     /// The groups of node `node`, in `store`, whose messages `transport` carries.
     pub fn new(store: Store, node: NodeId, timers: Timers, transport: Arc<dyn Transport>) -> Groups {
-        Groups { store, node, timers, transport, receivers: Arc::default() }
+        Groups { store, node, timers, transport, receivers: Arc::default(), room: Arc::new(|_| true) }
+    }
+
+    /// The same, which make no snapshot where `room` says that it has none. The log is not cut meanwhile, and what runs goes
+    /// on; a snapshot that meets the end of the disk would end its group.
+    pub fn with_room(mut self, room: impl Fn(u64) -> bool + Send + Sync + 'static) -> Groups {
+        self.room = Arc::new(room);
+        self
     }
 
     /// Ends once the last handle on the store is gone and it is closed: a group's tasks may hold one for a moment after
@@ -303,12 +315,15 @@ impl Groups {
             let alone = BTreeMap::from([(self.node.0, BasicNode::default())]);
             raft.initialize(alone).await.map_err(|error| start(&error))?;
         }
-        let (status, members, follow) = status::follow(raft.server_metrics(), raft.metrics());
+        let (status, members, follow) = status::follow(raft.server_metrics(), raft.metrics(), links.absent());
         let leader_wait = self.timers.election_max * 2;
         let proposer = Proposer::start(raft.clone());
         let suspect = suspect::start(&raft, &links, self.timers.heartbeat);
         let gate = prevote::start(&raft, &links, &self.timers);
-        let tasks = [follow, snapshots::start(&raft, signals), gate].into_iter().chain(suspect).collect();
+        let tasks = [follow, snapshots::start(&raft, signals, Arc::clone(&self.room)), gate]
+            .into_iter()
+            .chain(suspect)
+            .collect();
         let inner = Inner { raft, proposer, status, members, applied, tasks, leader_wait, links };
         let group = Group { inner: Arc::new(inner) };
         // Not an error: whoever needs a leader finds out.
@@ -374,6 +389,10 @@ impl Group {
         let until = Instant::now() + self.inner.leader_wait;
         loop {
             self.led().await;
+            // What goes into the log of a leader without a majority is neither decided nor refused before that is back.
+            if self.inner.status.borrow().leader.is_none() && Instant::now() >= until {
+                return Err(ProposeError::NotLeader { leader: None });
+            }
             match self.inner.proposer.propose(command.clone()).await {
                 // Between two leaders. Nothing was proposed, so it can be again.
                 Err(ProposeError::NotLeader { leader: None }) if Instant::now() < until => self.moved().await,

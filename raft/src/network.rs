@@ -104,6 +104,8 @@ pub struct Links {
     given_up: Mutex<Option<Vote>>,
     /// When a leader last sent something.
     led: watch::Sender<Option<Instant>>,
+    /// The vote of the leader that is not there: it sends nothing, or is this node and no majority answers it.
+    absent: watch::Sender<Option<Vote>>,
     /// When each node last answered.
     heard: Mutex<BTreeMap<u64, Instant>>,
     /// Who is sent entries, when this node leads.
@@ -113,8 +115,8 @@ pub struct Links {
 impl Links {
     pub fn new(group: GroupId, node: NodeId, transport: Arc<dyn Transport>, found: Option<LogId>) -> Links {
         let (leave, given_up, led) = (Mutex::default(), Mutex::default(), watch::Sender::default());
-        let (heard, followers) = (Mutex::default(), Mutex::default());
-        Links { group, node, transport, found, leave, given_up, led, heard, followers }
+        let (heard, followers, absent) = (Mutex::default(), Mutex::default(), watch::Sender::default());
+        Links { group, node, transport, found, leave, given_up, led, absent, heard, followers }
     }
 
     /// What a leader in `term` has to have applied before it answers a read. One that was restarted goes on in its term
@@ -137,6 +139,17 @@ impl Links {
     pub fn is_led(&self) {
         self.led.send_replace(Some(Instant::now()));
         *self.given_up.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.set_absent(None);
+    }
+
+    /// The leader with this vote is not there, or, with nothing, whoever leads is.
+    pub fn set_absent(&self, vote: Option<Vote>) {
+        self.absent.send_if_modified(|known| std::mem::replace(known, vote) != vote);
+    }
+
+    /// The vote of the leader that is not there.
+    pub fn absent(&self) -> watch::Receiver<Option<Vote>> {
+        self.absent.subscribe()
     }
 
     /// How long ago a leader last sent something, if one ever did.

@@ -1,7 +1,8 @@
 //! What an operator counts on: a secret that is set on one node opens on all, leadership that moves without a failed write,
-//! and a backup by way of any node.
+//! a backup by way of any node, and lines of what happened on every node.
 
-use std::io::{Read, Write};
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -177,4 +178,58 @@ fn a_backup_by_way_of_a_follower_has_every_group() {
     let groups = made["backup"]["groups"].as_array().expect("groups").len();
     assert_eq!(groups, status["groups"].as_array().expect("groups").len(), "{made}");
     assert_eq!(made["workspaces"], 1, "{made}");
+}
+
+#[test]
+fn lines_of_every_node_are_shown_and_followed_and_a_node_that_is_away_is_named() {
+    let place = Place::new();
+    let mut members = three(&place);
+    let workspace = place.workspace("work");
+    let deploy = |version: &str| {
+        workspace.write("agents/greeter.toml", agent("greeter", version));
+        wait_for("a deployment", || {
+            (members[0].run_in(&workspace.root, &["deploy", "--yes"]).code == Some(0)).then_some(())
+        });
+    };
+    let ids: BTreeSet<String> = members.iter().map(Member::id).collect();
+    let serving = |lines: &[serde_json::Value], revision: &str| -> BTreeSet<String> {
+        let serving = lines.iter().filter(|line| line["event"] == "serving" && line["detail"] == revision);
+        serving.filter_map(|line| Some(line["node"].as_str()?.to_owned())).collect()
+    };
+    deploy("1.0.0");
+    for member in &members {
+        wait_for("every node's line", || {
+            let told = member.run_in(&workspace.root, &["logs", "--json"]).json();
+            (serving(told["lines"].as_array()?, "r1") == ids).then_some(())
+        });
+    }
+
+    // Whoever follows is told by each as well.
+    let mut follow = caxton(&workspace.root);
+    follow.current_dir(&workspace.root).arg("--data-dir").arg(&members[1].data).args(["logs", "--follow", "--json"]);
+    follow.env("CAXTON_TOKEN_FILE", members[1].data.join("admin-token")).stdout(Stdio::piped());
+    let mut follow = follow.spawn().expect("the binary runs");
+    let lines = BufReader::new(follow.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    let mut lines = lines.filter_map(|line| serde_json::from_str::<serde_json::Value>(&line).ok());
+    let mut seen: Vec<serde_json::Value> = Vec::new();
+    while serving(&seen, "r1") != ids {
+        seen.push(lines.next().expect("the stream goes on"));
+    }
+    deploy("1.0.1");
+    while serving(&seen, "r2") != ids {
+        seen.push(lines.next().expect("the stream goes on"));
+    }
+    let twice = seen.iter().enumerate().any(|(at, line)| seen[..at].contains(line));
+    assert!(!twice, "a line came twice: {seen:#?}");
+    follow.kill().expect("killed");
+    follow.wait().expect("ended");
+
+    let away = members[2].id();
+    members[2].kill();
+    let ran = wait_for("an answer", || {
+        let ran = members[0].run_in(&workspace.root, &["logs"]);
+        (ran.code == Some(0)).then_some(ran)
+    });
+    assert!(ran.stderr.contains(&format!("node {away} does not answer")), "{ran:?}");
+    assert!(ran.stdout.contains("r2"), "{ran:?}");
 }

@@ -1,6 +1,5 @@
 //! A cluster that a machine sets up: the same command on every node, and a secret instead of tokens.
 
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tonic::Code;
 
 use crate::bench::{Bench, DEADLINE};
 use crate::run::Place;
-use crate::support::{Member, settled, text};
+use crate::support::{Member, own_address, settled, text};
 
 /// A file with a cluster's secret.
 fn secret_in(folder: &Path, secret: &str) -> PathBuf {
@@ -23,18 +22,11 @@ fn secret_in(folder: &Path, secret: &str) -> PathBuf {
     path
 }
 
-/// Ports that are free now. Another process could take one before a node does; then the test says so.
-fn free_ports() -> [u16; 3] {
-    let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
-    held.map(|held| held.local_addr().expect("its address").port())
-}
-
 #[test]
 fn nodes_with_the_same_secret_find_together_and_the_founder_founds_once() {
     let place = Place::new();
     let secret = secret_in(place.dir.path(), "0123456789abcdef0123456789abcdef\n");
-    let ports = free_ports();
-    let addresses = ports.map(|port| format!("127.0.0.1:{port}"));
+    let addresses = [(); 3].map(|()| own_address());
     let all = addresses.join(",");
     let args = |index: usize| {
         let mut args = vec!["--peers", &addresses[index], "--join", &all, "--secret-file", text(&secret)];
@@ -110,7 +102,7 @@ async fn the_founder_is_a_member_before_anybody_else_is() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = secret_in(folder.path(), "0123456789abcdef0123456789abcdef\n");
     let secret = SharedSecret::read(&path).expect("a secret");
-    let address = format!("127.0.0.1:{}", free_ports()[0]);
+    let address = own_address();
     caxton::trust::install_provider();
     let pressing = tokio::spawn({
         let address = address.clone();

@@ -1,8 +1,10 @@
 //! A cluster of processes on this machine, each with a folder of its own.
 
 use std::fs;
+use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
+use std::sync::Mutex;
 
 use serde_json::Value;
 
@@ -12,8 +14,32 @@ use crate::run::{Ran, caxton, wait_for};
 pub const TIMERS: [&str; 6] =
     ["--set", "raft.heartbeat=100ms", "--set", "raft.election_min=600ms", "--set", "raft.election_max=1200ms"];
 
-/// A port for others that no other test has. It is another at each start: the others are told.
+/// A port for others that no other test has ([`own_address`]). It is another at each start: the others are told.
 pub const PEERS: [&str; 2] = ["--peers", "127.0.0.1:0"];
+
+/// The ports that tests take for nodes: below those that the system hands out by itself.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// An address on this machine that is this test's until its process ends, also while the node that listens there is down.
+pub fn own_address() -> String {
+    static TAKEN: Mutex<Vec<fs::File>> = Mutex::new(Vec::new());
+    let folder = std::env::temp_dir().join("caxton-test-ports");
+    fs::create_dir_all(&folder).expect("a folder");
+    let mut taken = TAKEN.lock().expect("nobody panics in here");
+    let (count, first) = (PORTS.len(), std::process::id() as usize * 97 + taken.len());
+    for step in 0..count {
+        let port = PORTS.start + ((first + step) % count) as u16;
+        let mark =
+            fs::OpenOptions::new().create(true).append(true).open(folder.join(port.to_string())).expect("a mark");
+        let address = format!("127.0.0.1:{port}");
+        // The first says that no other test has it, the others that nobody else does. Gossip is on the same port.
+        if mark.try_lock().is_ok() && TcpListener::bind(&address).is_ok() && UdpSocket::bind(&address).is_ok() {
+            taken.push(mark);
+            return address;
+        }
+    }
+    panic!("every port of {PORTS:?} is taken")
+}
 
 /// One member: a folder, and a process while it runs.
 pub struct Member {
@@ -44,7 +70,9 @@ impl Member {
         command
             .args(["serve", "--bind", "127.0.0.1:0", "--log", "info,openraft=error,caxton=debug", "--data-dir"])
             .arg(&self.data);
-        command.args(TIMERS).args(["--set", "disk.reserve_bytes=0B"]).args(args);
+        command.args(TIMERS).args(["--set", "disk.reserve_bytes=0B"]);
+        let own = own_address();
+        command.args(args.iter().map(|arg| if *arg == PEERS[1] { own.as_str() } else { *arg }));
         command.stdout(file.try_clone().expect("a handle")).stderr(file);
         self.child = Some(command.spawn().expect("the binary runs"));
     }

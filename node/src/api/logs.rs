@@ -1,4 +1,4 @@
-//! What happens in a workspace on one node, as `GET .../logs` tells it. No prompt, argument or result is in it.
+//! What happens in a workspace, as `GET .../logs` tells it. No prompt, argument or result is in it.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,6 +8,9 @@ use utoipa::ToSchema;
 pub struct LogLine {
     /// Its number on this node, in this workspace; a stream goes on after it. A node that starts counts from 1.
     pub id: u64,
+    /// The node on which it happened; left out where there is one only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// When, RFC 3339 in UTC with milliseconds.
     pub time: String,
     /// What happened: `message`, `model_asked`, `model_answered`, `tool_called`, `tool_returned`, `delegated`,
@@ -48,4 +51,7 @@ pub struct LogLine {
 pub struct LogLines {
     /// They.
     pub lines: Vec<LogLine>,
+    /// The nodes that did not answer in time: what happened on them is not among the lines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }

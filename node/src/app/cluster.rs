@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tracing::info;
 
 use crate::api::cluster::ClusterStatus;
+use crate::artifacts::DiskFull;
 use crate::authz::{BackUpCluster, ClusterPermit, ManageCluster, ReadCluster};
 use crate::backup::key::RecoveryKey;
 use crate::backup::write::{BackupError, Source};
@@ -55,6 +56,9 @@ pub enum JoinTokenError {
         /// Nodes that were asked for.
         uses: u32,
     },
+    /// The disk has too little space for new work.
+    #[error(transparent)]
+    Full(#[from] DiskFull),
     /// The cluster did not make it.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -106,6 +110,7 @@ impl Cluster {
         if ttl.is_zero() || ttl > TTL_MAX || !(1..=USES_MAX).contains(&uses) {
             return Err(JoinTokenError::Limits { ttl_s: ttl.as_secs(), uses });
         }
+        self.backups.artifacts.space().check(0)?;
         let (token, expires_ms) = self.cluster.issue(ttl, uses, permit.subject()).await?;
         info!(id = token.id, uses, actor = permit.subject(), "join token issued");
         Ok(IssuedJoinToken { token, expires_ms, uses, join_at: self.cluster.join_addresses() })

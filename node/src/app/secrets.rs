@@ -10,6 +10,7 @@ use caxton_raft::deploy_log::{DeployLog, ProposeError};
 use tracing::info;
 
 use crate::activity::Activity;
+use crate::artifacts::{DiskFull, Space};
 use crate::authn::now_ms;
 use crate::authz::{ManageSecrets, Permit};
 use crate::secrets::{KeyError, SecretStore, SecretValue};
@@ -29,6 +30,9 @@ pub enum SecretsError {
     /// The workspace has as many secrets as it may have.
     #[error("there are as many secrets as there may be")]
     TooMany,
+    /// The disk has too little space for new work.
+    #[error(transparent)]
+    Full(#[from] DiskFull),
     /// There is no secret of this name.
     #[error("workspace `{workspace}` has no secret `{name}`")]
     None { workspace: WorkspaceId, name: SecretName },
@@ -42,12 +46,13 @@ pub struct Secrets {
     store: SecretStore,
     log: DeployLog,
     activity: Activity,
+    space: Space,
 }
 
 impl Secrets {
-    /// Secrets that `store` seals, `log` keeps, and whose changes `activity` notes.
-    pub fn new(store: SecretStore, log: DeployLog, activity: Activity) -> Secrets {
-        Secrets { store, log, activity }
+    /// Secrets that `store` seals, `log` keeps on a disk with this space, and whose changes `activity` notes.
+    pub fn new(store: SecretStore, log: DeployLog, activity: Activity, space: Space) -> Secrets {
+        Secrets { store, log, activity, space }
     }
 
     /// The secrets of the workspace in the order of their names, sealed as they are.
@@ -62,6 +67,7 @@ impl Secrets {
         name: &SecretName,
         value: &SecretValue,
     ) -> Result<SetSecret, SecretsError> {
+        self.space.check(0)?;
         let (workspace, actor) = (permit.workspace(), permit.subject());
         let sealed = self.store.seal(workspace, name, value, actor, now_ms())?;
         match self.log.propose(&Command::SetSecret(sealed.clone())).await?.outcome {

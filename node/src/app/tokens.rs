@@ -9,6 +9,7 @@ use caxton_raft::ReadError;
 use caxton_raft::deploy_log::{DeployLog, ProposeError};
 use tracing::info;
 
+use crate::artifacts::{DiskFull, Space};
 use crate::authn::{Auth, TokenDraft};
 use crate::authz::{ClusterPermit, ManageTokens};
 use crate::config;
@@ -48,6 +49,9 @@ pub enum TokensError {
     /// The cluster has as many tokens as it may have.
     #[error("there are as many tokens as there may be")]
     TooMany,
+    /// The disk has too little space for new work.
+    #[error(transparent)]
+    Full(#[from] DiskFull),
     /// There is no token of this id.
     #[error("there is no token with this id")]
     None,
@@ -70,12 +74,13 @@ pub struct Tokens {
     auth: Arc<Auth>,
     log: DeployLog,
     limits: config::Tokens,
+    space: Space,
 }
 
 impl Tokens {
-    /// Tokens that `auth` signs and `log` keeps.
-    pub fn new(auth: Arc<Auth>, log: DeployLog, limits: config::Tokens) -> Tokens {
-        Tokens { auth, log, limits }
+    /// Tokens that `auth` signs and `log` keeps, on a disk with this space.
+    pub fn new(auth: Arc<Auth>, log: DeployLog, limits: config::Tokens, space: Space) -> Tokens {
+        Tokens { auth, log, limits, space }
     }
 
     /// Makes a token. What is given first is the only copy of what opens anything.
@@ -92,6 +97,7 @@ impl Tokens {
         if ttl < TTL_MIN || ttl > self.limits.ttl_max {
             return Err(TokensError::Ttl { asked_s: ttl.as_secs(), max_s: self.limits.ttl_max.as_secs() });
         }
+        self.space.check(0)?;
         let actor = permit.subject();
         let wanted =
             TokenDraft { subject, role: order.role, workspaces: order.workspaces, ttl, actor: actor.to_owned() };

@@ -22,9 +22,9 @@ pub mod restore;
 
 pub mod recover;
 
-pub mod audit;
-
 use serde::{Deserialize, Serialize};
+
+use crate::config::environment;
 
 /// The version of the archive that this program writes.
 pub const FORMAT: u32 = 1;
@@ -67,4 +67,11 @@ pub struct GroupHeader {
 
 fn group_file(group: u32) -> String {
     format!("groups/{group}.snapshot")
+}
+
+/// Who runs this program, as the operating system knows them.
+fn actor() -> String {
+    let name = environment::variable("USER").and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let uid = rustix::process::getuid().as_raw();
+    if name.is_empty() { format!("local:{uid}") } else { format!("local:{name}({uid})") }
 }

@@ -11,7 +11,8 @@ use caxton_raft::archive::Beginning;
 use caxton_raft::{ArchiveError, ClaimError, GroupState, IdentityError, NodeIdentity, known_identity, mint_node};
 use uuid::Uuid;
 
-use super::audit::{self, Entry};
+use super::actor;
+use crate::files::audit::{self, Entry};
 use crate::peers::book::BOOK_FILE;
 use crate::time::{now_ms, rfc3339};
 
@@ -70,7 +71,7 @@ impl Remains {
 
     pub async fn recover(self) -> Result<NodeIdentity, RecoverError> {
         let Remains { dir, before, beginning } = self;
-        let (node, cluster, time_ms, actor) = (mint_node(), Uuid::new_v4(), now_ms(), audit::actor());
+        let (node, cluster, time_ms, actor) = (mint_node(), Uuid::new_v4(), now_ms(), actor());
         let detail = beginning.groups().map(describe).collect::<Vec<_>>().join("; ");
         let entry = Entry {
             time: rfc3339(time_ms),

@@ -13,10 +13,11 @@ use caxton_raft::archive::Beginning;
 use caxton_raft::{ArchiveError, ClaimError, IdentityError, NodeIdentity, mint_node};
 use uuid::Uuid;
 
-use super::audit::{self, Entry};
+use super::actor;
 use super::key::{KeyError, RecoveryKey};
 use super::verify::{Part, Verified, VerifyError, verify};
 use crate::artifacts::{Artifacts, PutError, Space};
+use crate::files::audit::{self, Entry};
 use crate::files::{FileError, private_dir, write_private};
 use crate::time::{now_ms, rfc3339};
 use crate::trust::key_files;
@@ -176,7 +177,7 @@ async fn fill(path: &Path, dir: &Path, archive: &Verified) -> Result<NodeIdentit
     let closed = artifacts.closed();
     drop(artifacts);
     closed.await;
-    let (node, cluster, time_ms, actor) = (mint_node(), Uuid::new_v4(), now_ms(), audit::actor());
+    let (node, cluster, time_ms, actor) = (mint_node(), Uuid::new_v4(), now_ms(), actor());
     let before = archive.header.cluster.clone();
     let again = BeginAgain {
         node,

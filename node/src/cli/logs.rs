@@ -22,8 +22,8 @@ const FOLLOW_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// Arguments of `caxton logs`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The lines are those of the node that answers, since it started. They say who did what, how long it took and how it
-ended; what was said is in `caxton conversations`.
+The lines are those of all nodes, of each since it started. They say who did what, how long it took and how it ended;
+what was said is in `caxton conversations`.
 
 Examples:
   caxton logs --since 10m
@@ -70,10 +70,13 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     }
     let found: LogLines = context.block_on(async { Ok(client.get(&path).await?) })?;
     if found.lines.is_empty() {
-        context.out.note(format_args!("Nothing happened in {id} on this node since it started, or since you ask."));
+        context.out.note(format_args!("Nothing happened in {id} since the nodes started, or since you ask."));
     }
     for line in &found.lines {
         context.out.line(shown(line))?;
+    }
+    for node in &found.missing {
+        context.out.warn(format_args!("node {node} does not answer: what happened on it is not shown"));
     }
     context.out.json(&found)
 }
@@ -136,6 +139,7 @@ fn shown(line: &LogLine) -> String {
             .filter(|_| line.turn.is_none() || line.event == "message")
             .map(|subject| format!("from {subject}")),
         line.turn.as_ref().filter(|_| line.event == "message").map(|turn| format!("turn {turn}")),
+        line.node.as_ref().filter(|_| line.turn.is_none() || line.event == "message").map(|node| format!("on {node}")),
     ];
     let facts: Vec<String> = facts.into_iter().flatten().map(|fact| text::one_line(&fact)).collect();
     if !facts.is_empty() {

@@ -28,7 +28,7 @@ pub mod shard_count;
 
 mod format;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -76,14 +76,24 @@ struct Inner {
     heard: Option<Receiver<Heard>>,
     /// Whether peers can come in.
     open: bool,
-    /// Cancelled when this node was taken out, as somebody asked.
-    left: CancellationToken,
+    departure: Departure,
     /// When this node started, in milliseconds since 1970.
     started_ms: u64,
     /// Every group has had a leader since this node started.
     met: AtomicBool,
     /// Since when each group that has no leader was seen without.
     unled: Mutex<BTreeMap<GroupId, Instant>>,
+}
+
+/// What this node knows of its own way out of the cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Departure {
+    /// Cancelled when it was taken out, as somebody asked.
+    pub out: CancellationToken,
+    /// Cancelled when somebody who asked it was told so.
+    pub told: CancellationToken,
+    /// Cancelled when it has nothing more to do.
+    pub left: CancellationToken,
 }
 
 /// What a cluster is made of.
@@ -169,7 +179,7 @@ impl Cluster {
             peers,
             heard,
             open,
-            left: CancellationToken::new(),
+            departure: Departure::default(),
             started_ms: now_ms(),
             met: AtomicBool::new(false),
             unled: Mutex::default(),
@@ -179,6 +189,13 @@ impl Cluster {
     /// This node.
     pub fn own(&self) -> NodeId {
         self.0.identity.node
+    }
+
+    /// The nodes that belong to the cluster, but this one.
+    pub fn others(&self) -> BTreeSet<NodeId> {
+        let members: BTreeSet<NodeId> =
+            self.0.log.read(|state| state.cluster().members().map(|member| member.facts.node).collect());
+        members.into_iter().filter(|node| *node != self.own()).collect()
     }
 
     /// The way to the other nodes.
@@ -280,9 +297,9 @@ impl Cluster {
         }
     }
 
-    /// Cancelled when this node was taken out of the cluster, as somebody asked: it has nothing more to do.
-    pub fn left(&self) -> &CancellationToken {
-        &self.0.left
+    /// This node's way out of the cluster.
+    pub fn departure(&self) -> &Departure {
+        &self.0.departure
     }
 
     /// When this node started, in milliseconds since 1970.
@@ -388,7 +405,7 @@ fn key_of(cluster: &deploy_log::Cluster, key: &log::cluster::RotatedKey) -> Clus
 fn group_of(id: GroupId, group: &Group) -> ClusterGroup {
     let status = group.status().borrow().clone();
     let members = group.members().borrow().clone();
-    let names = |nodes: std::collections::BTreeSet<NodeId>| nodes.iter().map(ToString::to_string).collect();
+    let names = |nodes: BTreeSet<NodeId>| nodes.iter().map(ToString::to_string).collect();
     let lag = group.lag().into_iter().map(|(node, lag)| ClusterLag {
         node: node.to_string(),
         entries: lag.entries,

@@ -55,7 +55,7 @@ impl Voters {
     }
 
     async fn step(&self) {
-        let Some(step) = policy::next(&self.view()) else { return };
+        let Some(step) = self.due().await else { return };
         let changed = match &step {
             Step::AddLearner(node) => self.group.add_learner(*node).await,
             Step::SetVoters(voters) => self.group.set_voters(voters.clone()).await,
@@ -68,6 +68,19 @@ impl Voters {
             Err(ChangeError::NotLeader { .. } | ChangeError::InProgress) => {}
             Err(error) => debug!(group = self.id.0, ?step, error = chain(&error), "the membership did not change"),
         }
+    }
+
+    /// The next change. Who votes changes only as those allow who answer right now: what a node said a moment ago says
+    /// nothing of one that has just ended, and a vote for that one can leave the group without a majority.
+    async fn due(&self) -> Option<Step> {
+        let mut view = self.view();
+        let step = policy::next(&view)?;
+        let Step::SetVoters(voters) = &step else { return Some(step) };
+        let others = view.voters.union(voters).filter(|node| **node != self.own);
+        let asked = others.map(|node| async move { self.group.answers(*node).await.then_some(*node) });
+        let answer: BTreeSet<NodeId> = futures::future::join_all(asked).await.into_iter().flatten().collect();
+        view.ready.retain(|node| answer.contains(node));
+        policy::next(&view).filter(|now| *now == step)
     }
 
     /// What this node sees of the group.

@@ -12,7 +12,6 @@ use caxton_proto::log::cluster::{Command, Outcome, RemoveNode, RetireNode, Retir
 use caxton_proto::{Digest, NodeId, WorkspaceId};
 use caxton_raft::deploy_log::{self, DeployLog};
 use caxton_raft::{GroupId, Role};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -136,16 +135,28 @@ impl Cluster {
     /// [`ClusterError::Retires`] when it takes longer than a request may wait, because groups count the node still or
     /// another one goes first: whoever asks again waits on.
     pub async fn remove(&self, node: NodeId, actor: &str) -> Result<(), ClusterError> {
-        let until = Instant::now() + REQUEST_WAIT;
+        let waited = tokio::time::timeout(REQUEST_WAIT, self.out(node, actor)).await;
+        waited.unwrap_or_else(|_| Err(self.still_retires(node)))
+    }
+
+    /// Asks for the node to be taken out, again when that is forgotten, and waits until it is.
+    async fn out(&self, node: NodeId, actor: &str) -> Result<(), ClusterError> {
         let mut applied = self.log().applied();
         let mut asked = false;
         loop {
             applied.borrow_and_update();
+            let departure = self.departure();
+            if node == self.own() && departure.out.is_cancelled() {
+                // Its own log need not have it: nobody brings that any more.
+                departure.told.cancel();
+                return Ok(());
+            }
             let (belongs, departed, retiring) = self.log().read(|state| {
                 let cluster = state.cluster();
                 (cluster.member(node).is_some(), cluster.is_departed(node), cluster.retiring(now_ms()))
             });
-            if departed {
+            // A node that goes says that it is out when it knows that nobody refuses it for nothing.
+            if departed && node != self.own() {
                 return Ok(());
             }
             if !belongs {
@@ -173,12 +184,8 @@ impl Cluster {
                     Err(error) => return Err(error),
                 }
             }
-            let pause = (Instant::now() + TICK * 2).min(until);
             // Whichever comes first: the log moves, or it is time to look again.
-            _ = tokio::time::timeout_at(pause, applied.changed()).await;
-            if Instant::now() >= until {
-                return Err(self.still_retires(node));
-            }
+            _ = tokio::time::timeout(TICK * 2, applied.changed()).await;
         }
     }
 

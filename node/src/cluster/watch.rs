@@ -2,27 +2,33 @@
 //! itself when the log has it elsewhere, and stops when it was removed.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use caxton_proto::NodeId;
-use caxton_proto::log::cluster::NodeFacts;
+use caxton_proto::log::cluster::{NodeFacts, Retirement};
 use caxton_raft::Role;
 use caxton_raft::deploy_log::DeployLog;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
-use super::format;
+use super::{Departure, format};
 use super::service::Service;
+use crate::files::audit;
 use crate::peers::{Copied, Peers};
 use crate::tasks;
+use crate::time::{now_ms, rfc3339};
 
 /// The pause after an announcement that nobody took.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// How long a node that was taken out answers on: whoever asked for it asks again within that.
-const LINGER: Duration = Duration::from_secs(1);
+/// How often a node that is being taken out asks whether it is out: whoever leads the log next need not bring it that.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a node that was taken out answers on, unless somebody was told: whoever asked for it asks again within that.
+const LINGER: Duration = Duration::from_secs(3);
 
 /// This node was removed from the cluster.
 #[derive(Debug, thiserror::Error)]
@@ -57,13 +63,15 @@ pub struct Watch {
     pub own: NodeFacts,
     /// The rotated keys that it has, which it says too.
     pub holds: watch::Receiver<Vec<u64>>,
-    /// Cancelled when this node was taken out as somebody asked, and so ends well.
-    pub left: CancellationToken,
+    /// Told when this node was taken out as somebody asked, and so ends well.
+    pub departure: Departure,
+    /// The data directory, which no node starts on again then.
+    pub dir: PathBuf,
 }
 
 impl Watch {
     /// Follows the log until it is stopped, or until a node says that this process is a copy of it, or that this node was
-    /// removed while it was away. When it was taken out before its eyes, it says so to `left`.
+    /// removed while it was away. When it was taken out before its eyes, it says so to `departure`.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Dismissed> {
         let (mut applied, mut removed) = (self.log.applied(), self.peers.removed());
         let (mut copied, mut holds) = (self.peers.copied(), self.holds.clone());
@@ -120,8 +128,16 @@ impl Watch {
                 format::raise(&self.log, format, members).await;
                 tokio::time::sleep(RETRY).await;
             };
+            let ask = async {
+                tokio::time::sleep(ASK_EVERY).await;
+                // Whoever does not count this node any more refuses to answer it, and that is heard.
+                for node in self.peers.book().all().into_keys().filter(|node| *node != self.own.node) {
+                    _ = self.log.group().answers(node).await;
+                }
+            };
             let was_removed = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
+                () = ask, if retires => false,
                 told = removed.wait_for(|removed| *removed) => told.is_ok(),
                 told = copied.wait_for(Option::is_some) => {
                     let Some(why) = told.ok().and_then(|told| *told) else { return Ok(()) };
@@ -158,11 +174,33 @@ impl Watch {
         if !retires {
             return Err(Removed.into());
         }
+        let (time, actor) = (rfc3339(now_ms()), self.actor());
+        let (cluster, node) = (self.peers.credentials().cluster().to_string(), self.own.node.to_string());
+        let detail = "no group of the cluster counted it any more".to_owned();
+        let what = audit::LEFT.to_owned();
+        let entry = audit::Entry { time, what, actor, cluster_before: cluster.clone(), cluster, node, detail };
+        let dir = self.dir.clone();
+        let written = tasks::blocking(move || audit::append(&dir, &entry))
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        if let Err(error) = written {
+            // The others know it, and refuse the node if it starts again.
+            warn!(%error, "that this node has left could not be written into its data directory");
+        }
+        self.departure.out.cancel();
         // Who asked for it may be between two requests, and would find nobody.
-        stop.run_until_cancelled(tokio::time::sleep(LINGER)).await;
-        self.left.cancel();
+        let told = stop.run_until_cancelled(self.departure.told.cancelled());
+        _ = tokio::time::timeout(LINGER, told).await;
+        self.departure.left.cancel();
         stop.cancelled().await;
         Ok(())
+    }
+
+    /// Who asked for this node to be taken out.
+    fn actor(&self) -> String {
+        let own = |it: &&Retirement| it.node == self.own.node;
+        let actor = self.log.read(|state| state.cluster().retirement().filter(own).map(|it| it.actor.clone()));
+        actor.unwrap_or_else(|| "unknown".to_owned())
     }
 
     async fn note(&self, before: &BTreeMap<NodeId, String>, rows: &BTreeMap<NodeId, String>) {

@@ -178,7 +178,7 @@ fn said_why(response: Response, services: &Services, group: Option<GroupId>) -> 
     if response.status() != StatusCode::SERVICE_UNAVAILABLE {
         return response;
     }
-    match group.and_then(|group| services.cluster.lost_majority(group)) {
+    match services.cluster.lost_majority(group.unwrap_or(deploy_log::GROUP)) {
         None => response,
         Some(lost) => {
             Problem::new(Code::Unavailable, lost.to_string()).help(lost.help()).retry_after(5).into_response()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response, Sse};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -63,9 +63,30 @@ pub trait Followed: Send + 'static {
 /// Follows until the reader leaves, the token is good no more, or the node stops; the last event is `closed` and says why.
 /// The place is held as long.
 pub fn follow(services: Services, access: Access, place: OwnedSemaphorePermit, followed: impl Followed) -> Response {
+    follow_beside(services, access, place, followed, futures::stream::pending())
+}
+
+/// The same, with events that come from elsewhere between those of `followed`.
+pub fn follow_beside(
+    services: Services,
+    access: Access,
+    place: OwnedSemaphorePermit,
+    followed: impl Followed,
+    beside: impl Stream<Item = Event> + Send + 'static,
+) -> Response {
     response(services.config.event_heartbeat, |writer| async move {
         let _place = place;
-        let why = told(&writer, &services, &access, followed).await?;
+        let beside = async {
+            let mut beside = std::pin::pin!(beside);
+            while let Some(event) = beside.next().await {
+                writer.send(event).await?;
+            }
+            std::future::pending::<Result<Infallible, ReaderLeft>>().await
+        };
+        let why = tokio::select! {
+            why = told(&writer, &services, &access, followed) => why?,
+            left = beside => match left? {},
+        };
         let body = serde_json::to_string(&why.body(None)).unwrap_or_default();
         writer.send(Event::default().event("closed").data(body)).await
     })

@@ -5,6 +5,7 @@ use caxton_raft::ReadError as GroupError;
 
 use crate::agent::turn::{Failure, Unasked};
 use crate::agent::world::{AgentProblem, NotFound};
+use crate::artifacts::DiskFull;
 use crate::conversations::{ReadError, RecordError};
 
 /// Why a message was not answered.
@@ -49,6 +50,9 @@ pub enum InvokeError {
         /// The limit.
         turns_max: u64,
     },
+    /// The disk has too little space for new work; nothing was begun.
+    #[error(transparent)]
+    Full(#[from] DiskFull),
     /// The turn ended without an answer.
     #[error("the agent `{agent}` has no answer: {failure}")]
     Turn {
@@ -135,6 +139,7 @@ impl InvokeError {
             | InvokeError::Underway { .. }
             | InvokeError::Adrift { .. }
             | InvokeError::Busy { .. }
+            | InvokeError::Full(_)
             | InvokeError::Turn { .. }
             | InvokeError::NoApproval { .. } => false,
         }

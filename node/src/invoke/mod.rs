@@ -63,6 +63,7 @@ use crate::agent::ledger::Ledger;
 use crate::agent::run::{Progress, Run};
 use crate::agent::world::World;
 use crate::api::messages::{MessageAnswer, MessageRequest, TurnEvent};
+use crate::artifacts::Space;
 use crate::authz::{Converse, Permit};
 use crate::capability::{Load, Router};
 use crate::catalog::{Catalog, Catalogs};
@@ -101,6 +102,8 @@ pub struct Parts {
     pub load: Load,
     /// How much may be under way, and for how long it is waited for.
     pub limits: Limits,
+    /// The disk on which all of it is kept.
+    pub space: Space,
 }
 
 struct Shared {
@@ -227,6 +230,8 @@ impl Invoker {
         {
             return ended;
         }
+        // What runs is finished on what is kept free for it; nothing new begins there.
+        self.shared.parts.space.check(0)?;
         let _in_turn = self.alone(workspace, &checked.conversation).await;
         let world = self.world(workspace)?;
         let history = self.history(permit, &checked, &client).await?;

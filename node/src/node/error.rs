@@ -36,6 +36,9 @@ pub enum StartError {
     /// A file is missing without which the log is of no use.
     #[error("{} is missing, and this data directory holds a log; it is never made anew", .path.display())]
     Lost { path: PathBuf },
+    /// Its node was taken out of its cluster, as somebody asked.
+    #[error("the node of this data directory has left its cluster at {time}: it was removed from the cluster for good")]
+    Left { time: String },
     #[error("the keys of a new node cannot be made")]
     Keys(#[source] FileError),
     #[error(transparent)]
@@ -120,6 +123,9 @@ impl StartError {
                 "check that it can be written, or choose another with --data-dir DIR".to_owned()
             }
             StartError::Locked { .. } => "stop that one first, or give this one its own with --data-dir DIR".to_owned(),
+            StartError::Left { .. } => {
+                "a node that was removed comes back as a new one: empty the data directory, and join with `caxton serve --join ADDRESS --token-file FILE`".to_owned()
+            }
             StartError::Lost { path } if path.ends_with("identity") => {
                 "put the file back from a copy of this data directory; if there is none, take the node out with `caxton cluster remove` on another one, empty its data directory and let it join again, or restore a backup with `caxton restore FILE --data-dir NEW_DIR`".to_owned()
             }

@@ -100,7 +100,9 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
     key_files::draw(&dir).map_err(StartError::Keys)?;
     secrets::draw_key(&dir)?;
     store.claim(&dir.join(cluster::LOG_MARK_FILE)).await?;
-    let groups = Groups::new(store, identity.node, timers(&config), Arc::new(peers.clone()));
+    let space = artifacts.space().clone();
+    let groups = Groups::new(store, identity.node, timers(&config), Arc::new(peers.clone()))
+        .with_room(move |bytes| space.check(bytes).is_ok());
     let (catalogs, pins) = (Catalogs::default(), Pins::default());
     let replicas = Replicas::new(artifacts.clone(), catalogs.clone(), peers.clone());
     let service = Service::new(service::Parts {
@@ -197,6 +199,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         activity: activity.clone(),
         load: routing.load().clone(),
         limits: config.limits.clone(),
+        space: artifacts.space().clone(),
     });
     let parts = Arc::new(Parts {
         cluster,
@@ -275,8 +278,8 @@ fn application(parts: &Parts, hands: Hands) -> App {
         agents: app::agents::Agents::new(catalogs.clone(), parts.routing.clone()),
         tools: app::tools::Tools::new(catalogs.clone(), tools, parts.activity.clone()),
         activity: app::activity::Activity::new(parts.activity.clone(), log.clone()),
-        secrets: app::secrets::Secrets::new(secrets, log.clone(), parts.activity.clone()),
-        tokens: app::tokens::Tokens::new(auth, log.clone(), parts.config.tokens.clone()),
+        secrets: app::secrets::Secrets::new(secrets, log.clone(), parts.activity.clone(), artifacts.space().clone()),
+        tokens: app::tokens::Tokens::new(auth, log.clone(), parts.config.tokens.clone(), artifacts.space().clone()),
         cluster: app::cluster::Cluster::new(parts.cluster.clone(), parts.keyring.clone(), backups),
         node: app::node::Node::new(node),
     })

@@ -127,8 +127,8 @@ pub fn start_cluster(workers: &Tasks, parts: &Parts, service: Service, facts: No
     });
     let peers = cluster.peers().clone();
     let holds = parts.keyring.holds();
-    let left = cluster.left().clone();
-    let watch = Watch { log: log.clone(), peers: peers.clone(), service, own: facts, holds, left };
+    let (departure, dir) = (cluster.departure().clone(), parts.config.data.dir.clone());
+    let watch = Watch { log: log.clone(), peers: peers.clone(), service, own: facts, holds, departure, dir };
     let (keyring, keyring_stop) = (parts.keyring.clone(), stop.clone());
     workers.spawn("keyring", async move {
         keyring.run(keyring_stop).await;

@@ -99,6 +99,12 @@ impl Group {
         Ok(!decided || votes || !led_by_another)
     }
 
+    /// Whether the group on `node` answers now: it is there, and its network is.
+    pub async fn answers(&self, node: NodeId) -> bool {
+        let links = &self.inner.links;
+        links.transport.call(node, wire::canvass(links.group), READ_WAIT).await.is_ok()
+    }
+
     /// Lets a node follow without a vote. Returns once that is decided, and does not wait for the node to catch up.
     pub async fn add_learner(&self, node: NodeId) -> Result<(), ChangeError> {
         let added = self.inner.raft.add_learner(node.0, BasicNode::default(), false).await;

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::Timers;
 use crate::network::{Links, TransportError, wire};
-use crate::types::Raft;
+use crate::types::{Raft, Vote};
 
 /// For so long after a leader was heard a voter votes for nobody else: openraft's lease.
 pub fn lease(timers: &Timers) -> Duration {
@@ -51,6 +51,7 @@ struct Gate {
 
 /// What a voter knows of its group.
 struct Seen {
+    vote: Vote,
     leads: bool,
     votes: bool,
     others: Vec<NodeId>,
@@ -59,14 +60,25 @@ struct Seen {
 impl Gate {
     async fn keep(self) {
         let mut pause = self.heartbeat;
+        let mut leads_since = None;
         loop {
             let Some(seen) = self.look().await else { return };
             // Who is the only voter is asked by nobody and has nobody to ask.
             let alone = seen.others.is_empty();
             if alone || !seen.votes || seen.leads {
                 self.raft.runtime_config().elect(alone);
-                tokio::time::sleep(self.lease).await;
+                leads_since = seen.leads.then(|| leads_since.unwrap_or_else(Instant::now));
+                let absent = match leads_since {
+                    Some(since) => since.elapsed() > self.patience() && !self.is_followed(&seen.others),
+                    None => self.links.unled().is_some_and(|silence| silence > self.patience()),
+                };
+                self.links.set_absent(absent.then_some(seen.vote));
+                tokio::time::sleep(if absent { self.heartbeat } else { self.lease }).await;
                 continue;
+            }
+            leads_since = None;
+            if self.links.unled().is_some_and(|silence| silence > self.patience()) {
+                self.links.set_absent(Some(seen.vote));
             }
             if let Some(left) = self.hopes() {
                 pause = self.heartbeat;
@@ -90,12 +102,24 @@ impl Gate {
         let seen = self.raft.with_raft_state(move |state| {
             let voters: Vec<u64> = state.membership_state.effective().voter_ids().collect();
             Seen {
+                vote: *state.vote_ref(),
                 leads: state.server_state == ServerState::Leader,
                 votes: voters.contains(&own),
                 others: voters.into_iter().filter(|id| *id != own).map(NodeId).collect(),
             }
         });
         seen.await.ok()
+    }
+
+    /// How long nothing is heard of a leader, or of a majority, before it is taken for lost.
+    fn patience(&self) -> Duration {
+        self.longest * 2
+    }
+
+    /// Whether a majority, this node included, has answered this node a moment ago.
+    fn is_followed(&self, others: &[NodeId]) -> bool {
+        let answers = |node: &&NodeId| self.links.silence(node.0).is_some_and(|silence| silence <= self.patience());
+        others.iter().filter(answers).count() >= others.len().div_ceil(2)
     }
 
     /// How long a leader is still hoped for, if one is.
@@ -150,7 +174,7 @@ mod tests {
     use openraft::BasicNode;
 
     use super::*;
-    use crate::group::Groups;
+    use crate::group::{Birth, Groups, ProposeError, Role};
     use crate::group_id::GroupId;
     use crate::network::{Peers, Transport};
     use crate::store::Store;
@@ -174,6 +198,33 @@ mod tests {
                 _ => Err(TransportError::Unreachable { node: to, source: "nothing else is answered".into() }),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_leader_without_a_majority_is_named_no_more_and_takes_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let others = Arc::new(Others(AtomicU8::new(UNREACHABLE)));
+        let [heartbeat, election_min, election_max] = [10, 40, 60].map(Duration::from_millis);
+        let timers = Timers { heartbeat, election_min, election_max, ..Timers::default() };
+        let store = Store::open(dir.path()).expect("a store");
+        let groups = Groups::new(store, NodeId(1), timers, others);
+        let machine = Arc::new(Journal::default());
+        let group = groups.open(GroupId(7), machine, Birth::Founded).await.expect("a group");
+        group.propose(Bytes::from_static(b"alone")).await.expect("it is the only voter");
+        group.add_learner(NodeId(2)).await.expect("decided alone");
+        // Nobody asks whether that one is there, so the change is never decided.
+        let change = tokio::spawn({
+            let group = group.clone();
+            async move { group.set_voters([1, 2].map(NodeId).into()).await }
+        });
+        let mut status = group.status();
+        let told = status.wait_for(|status| status.leader.is_none() && status.role == Role::Leader);
+        tokio::time::timeout(Duration::from_secs(60), told).await.expect("in time").expect("it runs");
+        let refused = group.propose(Bytes::from_static(b"never")).await;
+        assert_eq!(refused, Err(ProposeError::NotLeader { leader: None }));
+        assert!(!group.answers(NodeId(2)).await);
+        change.abort();
+        group.shutdown().await;
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tracing::debug;
 
+use super::Room;
 use crate::types::{LogId, Raft};
 
 /// Of a long log, this part is kept before the next snapshot.
@@ -155,14 +156,23 @@ fn index(last: Option<LogId>) -> u64 {
     last.map_or(0, |last| last.index)
 }
 
-/// Has snapshots made when they are due, and the log cut behind those that were, in a task that ends with the group.
-pub fn start(raft: &Raft, signals: Signals) -> JoinHandle<()> {
+/// Has snapshots made when they are due and there is room, and the log cut behind those that were, in a task that ends with
+/// the group. One for which there is no room is asked for again when some more of the log is there.
+pub fn start(raft: &Raft, signals: Signals, room: Room) -> JoinHandle<()> {
     let raft = raft.clone();
     tokio::spawn(async move {
         let mut made = signals.made.subscribe();
         loop {
             let done = tokio::select! {
-                () = signals.wanted.notified() => raft.trigger().snapshot().await,
+                () = signals.wanted.notified() => {
+                    let length = signals.length.load(Ordering::Relaxed);
+                    if room(length.saturating_add(length / 4)) {
+                        raft.trigger().snapshot().await
+                    } else {
+                        debug!(length, "no snapshot is made: the disk has no room for it");
+                        Ok(())
+                    }
+                }
                 changed = made.changed() => {
                     let snapshot = if changed.is_ok() { *made.borrow_and_update() } else { return };
                     match snapshot {
@@ -191,11 +201,46 @@ async fn purge(raft: &Raft, made: Completion) -> Result<(), openraft::error::Fat
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
+    use bytes::Bytes;
+    use caxton_proto::NodeId;
     use openraft::CommittedLeaderId;
 
     use super::*;
+    use crate::group::{Birth, Groups, Timers};
+    use crate::group_id::GroupId;
+    use crate::network::Alone;
+    use crate::store::Store;
+    use crate::suite::Journal;
+
+    #[tokio::test]
+    async fn no_snapshot_is_made_without_room_and_one_is_when_there_is_some() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let room = Arc::new(AtomicBool::new(false));
+        let free = Arc::clone(&room);
+        let timers = Timers { snapshot_entries: 4, ..Timers::default() };
+        let store = Store::open(dir.path()).expect("a store");
+        let groups =
+            Groups::new(store, NodeId(1), timers, Arc::new(Alone)).with_room(move |_| free.load(Ordering::Relaxed));
+        let machine = Arc::new(Journal::default());
+        let group = groups.open(GroupId(7), machine, Birth::Founded).await.expect("a group");
+        let propose = async || group.propose(Bytes::from_static(b"more")).await.expect("it is the only voter");
+        let snapshot = || group.inner.raft.metrics().borrow().snapshot;
+        for _ in 0..40 {
+            propose().await;
+        }
+        assert_eq!(snapshot(), None, "there was no room");
+        room.store(true, Ordering::Relaxed);
+        let made = async {
+            while snapshot().is_none() {
+                propose().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), made).await.expect("there is room");
+        group.shutdown().await;
+    }
 
     const LENGTHS: Lengths = Lengths { entries: 32, bytes: 1_000, kept_entries: 4, kept_bytes: 100 };
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{Members, Role, Status};
-use crate::types::chain;
+use crate::types::{Vote, chain};
 
 type Metrics = RaftMetrics<u64, BasicNode>;
 type ServerMetrics = RaftServerMetrics<u64, BasicNode>;
@@ -18,11 +18,14 @@ type ServerMetrics = RaftServerMetrics<u64, BasicNode>;
 ///
 /// `server` changes when one of the two does, and `metrics`, which has all of it, at every entry. openraft sends `server` first:
 /// whoever looks at `metrics` in between finds what was before, and nothing would ever tell that it has changed.
+///
+/// openraft goes on naming a leader of which nothing is heard: `absent` says which that is.
 pub fn follow(
     mut server: watch::Receiver<ServerMetrics>,
     mut metrics: watch::Receiver<Metrics>,
+    mut absent: watch::Receiver<Option<Vote>>,
 ) -> (watch::Receiver<Status>, watch::Receiver<Members>, JoinHandle<()>) {
-    let (told, status) = watch::channel(status_of(&metrics.borrow()));
+    let (told, status) = watch::channel(status_of(&metrics.borrow(), None));
     let (told_members, members) = watch::channel(members_of(&metrics.borrow()));
     let task = tokio::spawn(async move {
         loop {
@@ -36,13 +39,17 @@ pub fn follow(
                 },
             };
             let Some(level) = level else { break };
-            tell(&told, status_of(&level));
+            tell(&told, status_of(&level, *absent.borrow_and_update()));
             tell(&told_members, members_of(&level));
-            if server.changed().await.is_err() {
+            let changed = tokio::select! {
+                changed = server.changed() => changed,
+                changed = absent.changed() => changed,
+            };
+            if changed.is_err() {
                 break;
             }
         }
-        let last = status_of(&metrics.borrow());
+        let last = status_of(&metrics.borrow(), None);
         told.send_replace(Status { role: Role::Stopped, ..last });
     });
     (status, members, task)
@@ -64,7 +71,7 @@ fn tell<T: PartialEq>(to: &watch::Sender<T>, now: T) {
     });
 }
 
-fn status_of(metrics: &Metrics) -> Status {
+fn status_of(metrics: &Metrics, absent: Option<Vote>) -> Status {
     let fatal = metrics.running_state.as_ref().err().map(|fatal| chain(fatal).into());
     let role = match metrics.state {
         ServerState::Learner => Role::Learner,
@@ -74,7 +81,8 @@ fn status_of(metrics: &Metrics) -> Status {
         ServerState::Shutdown => Role::Stopped,
     };
     let role = if fatal.is_some() { Role::Stopped } else { role };
-    Status { role, leader: metrics.current_leader.map(NodeId), term: metrics.current_term, fatal }
+    let leader = metrics.current_leader.filter(|_| absent != Some(metrics.vote));
+    Status { role, leader: leader.map(NodeId), term: metrics.current_term, fatal }
 }
 
 fn members_of(metrics: &Metrics) -> Members {
@@ -87,13 +95,13 @@ fn members_of(metrics: &Metrics) -> Members {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Vote;
 
     #[tokio::test]
     async fn what_is_sent_second_is_waited_for() {
         let (server, server_rx) = watch::channel(ServerMetrics::default());
         let (metrics, metrics_rx) = watch::channel(Metrics::new_initial(0));
-        let (mut status, _members, task) = follow(server_rx, metrics_rx);
+        let (absent, absent_rx) = watch::channel(None);
+        let (mut status, _members, task) = follow(server_rx, metrics_rx, absent_rx);
         let leads = |term| {
             let (vote, state, current_leader) = (Vote::new_committed(term, 1), ServerState::Leader, Some(1));
             let now = Metrics { vote, state, current_leader, current_term: term, ..Metrics::new_initial(0) };
@@ -116,6 +124,12 @@ mod tests {
         server.send_replace(first);
         metrics.send_replace(second);
         status.wait_for(|status| status.term == 5).await.expect("it is told");
+
+        // The one that leads is not there, and another one is no more missing for that.
+        for (vote, leader) in [(leads(5).1.vote, None), (leads(4).1.vote, Some(NodeId(1)))] {
+            absent.send_replace(Some(vote));
+            status.wait_for(|status| status.leader == leader).await.expect("it is told");
+        }
         drop((server, metrics));
         task.await.expect("it ends");
         assert_eq!(status.borrow().role, Role::Stopped);

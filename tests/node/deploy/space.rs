@@ -1,12 +1,14 @@
-//! A full disk: deployments are refused, reads go on, and nothing is lost when space returns.
+//! A full disk: new work is refused, what runs is finished, reads go on, and nothing is lost when space returns.
 
 use std::io::Write;
 use std::process::Command;
 
 use reqwest::Method;
+use serde_json::json;
 
 use super::{Content, at, framed, noise};
 use crate::bench::{Bench, read, refused};
+use crate::messages::{chart, gated, with};
 use caxton_proto::Digest;
 
 #[tokio::test]
@@ -96,4 +98,37 @@ async fn a_disk_that_is_really_full_is_survived() {
     assert_eq!(bench.says("a").await.as_deref(), Some("says two"));
     assert_eq!(bench.live().await["revision"], 2);
     drop(bench.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn below_the_reserve_no_new_work_begins_and_what_waits_is_finished() {
+    let bench = with(&gated()).await;
+    let mut message = chart();
+    message["conversation"] = json!("c-1");
+    message["idempotency_key"] = json!("k-1");
+    let (status, waiting) = read(bench.post("/messages", &message)).await;
+    assert_eq!(status, 202, "{waiting}");
+    let space = bench.node.parts().artifacts.space();
+    space.set_reserve_bytes(u64::MAX);
+    // Whatever makes the log grow and can be asked for again.
+    refused(bench.post("/messages", &chart()), 507, "disk_full").await;
+    let completion = json!({ "model": "auto", "messages": [{ "role": "user", "content": "hello" }] });
+    let (status, said) = read(bench.request(Method::POST, "/v1/chat/completions").json(&completion)).await;
+    assert_eq!(status, 507, "{said}");
+    let token = json!({ "subject": "late", "role": "viewer" });
+    refused(bench.request(Method::POST, "/api/v1/tokens").json(&token), 507, "disk_full").await;
+    let secret = json!({ "value": "v" });
+    refused(bench.request(Method::PUT, &at("/secrets/LATE")).json(&secret), 507, "disk_full").await;
+    // What was begun goes on: its sender hears how it is, and a person decides.
+    let (status, again) = read(bench.post("/messages", &message)).await;
+    assert_eq!((status, &again["turn"]), (202, &waiting["turn"]), "{again}");
+    let path = format!("/approvals/{}", waiting["approvals"][0]["id"].as_str().expect("an id"));
+    let (status, answer) = read(bench.post(&path, &json!({ "approve": true }))).await;
+    assert_eq!((status, answer["turn"].as_str()), (200, waiting["turn"].as_str()), "{answer}");
+    let (status, shown) = read(bench.request(Method::GET, &at("/conversations/c-1"))).await;
+    assert_eq!(status, 200, "{shown}");
+    // Space is back.
+    space.set_reserve_bytes(0);
+    assert_eq!(read(bench.post("/messages", &chart())).await.0, 202);
+    bench.stop().await;
 }

@@ -24,6 +24,7 @@ impl From<SecretsError> for Problem {
         let detail = error.to_string();
         match error {
             SecretsError::Read(error) => error.into(),
+            SecretsError::Full(full) => full.into(),
             SecretsError::Propose(error) => error.into(),
             SecretsError::Seal(error) => Problem::internal(&error),
             SecretsError::TooMany => Problem::new(Code::TooManyRequests, detail)
@@ -51,6 +52,7 @@ impl From<TokensError> for Problem {
             }
             TokensError::Sign(error) => Problem::internal(&error),
             TokensError::Read(error) => error.into(),
+            TokensError::Full(full) => full.into(),
             TokensError::Propose(error) => error.into(),
             TokensError::Unexpected => unexpected(detail),
         }

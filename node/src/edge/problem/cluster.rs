@@ -117,6 +117,7 @@ impl From<JoinTokenError> for Problem {
             JoinTokenError::Limits { .. } => {
                 Problem::new(Code::InvalidRequest, detail).help("ask for less, and make another when it is needed")
             }
+            JoinTokenError::Full(full) => full.into(),
             JoinTokenError::Cluster(error) => error.into(),
         }
     }

@@ -91,6 +91,7 @@ impl From<InvokeError> for Problem {
                 .help("nothing was done: try again in a moment")
                 .retry_after(1)
                 .led_by(leader),
+            InvokeError::Full(full) => full.into(),
             InvokeError::Busy { .. } => {
                 Problem::new(Code::TooManyRequests, detail).help("try again in a moment").retry_after(1)
             }

@@ -39,7 +39,7 @@ pub fn routes() -> Routes {
     Routes::new()
         .on(get(paths::CLUSTER).or_stale(), Owner::Control, status)
         .on(post(paths::CLUSTER_TOKENS), Owner::Control, issue)
-        .on(delete(paths::CLUSTER_NODE), Owner::Control, remove)
+        .on(delete(paths::CLUSTER_NODE), Owner::Named, remove)
         .on(post(paths::CLUSTER_TRANSFER), Owner::Group, transfer)
         .on(post(paths::KEYS_ROTATE), Owner::Control, rotate)
         .on(post(paths::KEYS_FINISH), Owner::Control, finish)

@@ -1,16 +1,21 @@
-//! What happens in a workspace on this node: its last lines, and then each line as it is written.
+//! What happens in a workspace: its last lines, and then each line as it is written. Each node keeps those of what happened on
+//! it; whoever is asked brings the others' together with its own.
 //!
 //! A stream holds no queue: it reads the lines that are kept from its cursor on, and one that is slower than the
 //! workspace is told how many lines it missed.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+mod others;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use axum::extract::State;
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use caxton_proto::AgentName;
+use futures::StreamExt;
 use jiff::Timestamp;
+use others::Others;
 use serde::Deserialize;
 use tokio::sync::watch;
 use utoipa::{IntoParams, OpenApi};
@@ -52,9 +57,15 @@ struct LinesQuery {
     /// Go on with every line as it is written, as server-sent events.
     #[serde(default)]
     follow: bool,
+    /// Only the lines of the node that is asked.
+    #[serde(default)]
+    stale: bool,
+    /// Only those after the one with this number, and as many of them as are kept; with `stale`, because each node counts by
+    /// itself.
+    after: Option<u64>,
 }
 
-/// What happened in a workspace on the node that answers: messages, steps, calls, deployments. Needs the role viewer.
+/// What happened in a workspace, on whichever node: messages, steps, calls, deployments. Needs the role viewer.
 ///
 /// With `follow` the answer is an event stream: each event has the name `line`, the line's number as its id, and the
 /// line as its data; it ends with an event `closed` as `/api/v1/events` does. Lines are kept in memory: a node that
@@ -68,25 +79,76 @@ async fn logs(
     permit: Permit<ReadActivity>,
     State(services): State<Services>,
     Query(wanted): Query<LinesQuery>,
+    uri: Uri,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let since = wanted.since.as_deref().map(str::parse::<Timestamp>).transpose().map_err(|_| {
         Problem::new(Code::InvalidRequest, "`since` is not a time").help("write it as in 2026-11-21T08:00:00Z")
     })?;
+    if wanted.after.is_some() && !wanted.stale {
+        return Err(Problem::new(Code::InvalidRequest, "`after` is a number of one node, and all are asked")
+            .help("ask with `stale=true`, which asks one node only"));
+    }
+    let others = (!wanted.stale).then(|| Others {
+        services: services.clone(),
+        token: headers.get(header::AUTHORIZATION).cloned(),
+        own_lines: own_lines(uri.path(), wanted.agent.as_ref(), since),
+    });
+    let place = wanted.follow.then(|| sse::place(&services)).transpose()?;
     let filter = Filter { agent: wanted.agent.map(|agent| agent.to_string()), since };
     let limit = wanted.limit.unwrap_or(LINES).min(LINES_KEPT);
     let mut newest = services.app.activity.newest_line(&permit);
     let cursor = *newest.borrow_and_update();
-    let (lines, _) = services.app.activity.lines_after(&permit, 0);
+    // One that was started since counts from 1 again.
+    let after = wanted.after.filter(|after| *after <= cursor);
+    let (lines, _) = services.app.activity.lines_after(&permit, after.unwrap_or_default());
+    let own = Own::of(&services);
     let mut lines: VecDeque<_> = lines.into_iter().filter(|line| line.id <= cursor && filter.has(line)).collect();
-    lines.drain(..lines.len().saturating_sub(limit));
-    if !wanted.follow {
-        let lines = lines.iter().map(|line| (**line).clone()).collect();
-        return Ok(Json(LogLines { lines }).into_response());
+    lines.drain(..lines.len().saturating_sub(if wanted.after.is_some() { LINES_KEPT } else { limit }));
+    let mut lines: Vec<LogLine> = lines.iter().map(|line| own.line(line)).collect();
+    let (mut seen, mut missing) = (BTreeMap::new(), Vec::new());
+    if let Some(others) = &others {
+        for (node, theirs) in others.lines(LINES_KEPT).await {
+            let Some(theirs) = theirs else {
+                missing.push(node.to_string());
+                continue;
+            };
+            seen.extend(theirs.last().map(|last| (node, last.id)));
+            lines.extend(theirs);
+        }
+        // Each node's own are in order, and stay so where two have one time.
+        lines.sort_by(|one, other| one.time.cmp(&other.time));
+        lines.drain(..lines.len().saturating_sub(limit));
     }
-    let place = sse::place(&services)?;
+    let Some(place) = place else { return Ok(Json(LogLines { lines, missing }).into_response()) };
     let (app, access) = (services.app.clone(), permit.access().clone());
-    let follow = Follow { app, permit, filter, newest, cursor, ready: lines };
-    Ok(sse::follow(services, access, place, follow))
+    let follow = Follow { app, permit, filter, newest, cursor, own, ready: lines.into() };
+    let beside = match others {
+        Some(others) => others.follow(seen).map(|line| event(&line)).boxed(),
+        None => futures::stream::pending().boxed(),
+    };
+    Ok(sse::follow_beside(services, access, place, follow, beside))
+}
+
+/// Path and query that ask a node for its own lines.
+fn own_lines(path: &str, agent: Option<&AgentName>, since: Option<Timestamp>) -> String {
+    let agent = agent.map(|agent| format!("&agent={agent}")).unwrap_or_default();
+    let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
+    format!("{path}?stale=true{agent}{since}")
+}
+
+/// Names the node in its lines, where there are others.
+struct Own(Option<String>);
+
+impl Own {
+    fn of(services: &Services) -> Own {
+        let cluster = &services.cluster;
+        Own((!cluster.others().is_empty()).then(|| cluster.own().to_string()))
+    }
+
+    fn line(&self, line: &LogLine) -> LogLine {
+        LogLine { node: self.0.clone(), ..line.clone() }
+    }
 }
 
 /// Which lines are wanted.
@@ -111,7 +173,8 @@ struct Follow {
     newest: watch::Receiver<u64>,
     /// Everything up to here is in `ready`, was taken, or is not wanted.
     cursor: u64,
-    ready: VecDeque<Arc<LogLine>>,
+    own: Own,
+    ready: VecDeque<LogLine>,
 }
 
 impl Followed for Follow {
@@ -123,9 +186,10 @@ impl Followed for Follow {
             if missed > 0 {
                 let first = lines.first().map(|line| line.time.clone()).unwrap_or_default();
                 let line = line("missed", format!("{missed} lines came faster than they were read"));
-                self.ready.push_back(Arc::new(LogLine { time: first, failed: true, ..line }));
+                self.ready.push_back(self.own.line(&LogLine { time: first, failed: true, ..line }));
             }
-            self.ready.extend(lines.into_iter().filter(|line| self.filter.has(line)));
+            let wanted = lines.iter().filter(|line| self.filter.has(line)).map(|line| self.own.line(line));
+            self.ready.extend(wanted);
         }
         Ok(self.ready.drain(..).map(|line| event(&line)).collect())
     }

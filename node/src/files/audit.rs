@@ -1,5 +1,5 @@
-//! What was done to a data directory while no node ran on it: one JSON document a line in `audit.jsonl`, which is only
-//! ever appended to. The node tells of the last one at each of its starts.
+//! What was done to a data directory as a whole, while no node ran on it or by its node at the end: one JSON document a
+//! line in `audit.jsonl`, which is only ever appended to. The node tells of the last one at each of its starts.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -8,17 +8,18 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::environment;
-
 /// The file's name in the data directory.
 pub const AUDIT_FILE: &str = "audit.jsonl";
+
+/// What the last entry says once the node of the directory has left its cluster: it starts no more.
+pub const LEFT: &str = "left";
 
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// When, RFC 3339.
     pub time: String,
-    /// `restored` or `recovered`.
+    /// `restored`, `recovered`, or [`LEFT`].
     pub what: String,
     /// Who, as the operating system knows them.
     pub actor: String,
@@ -45,11 +46,4 @@ pub fn append(dir: &Path, entry: &Entry) -> io::Result<()> {
 pub fn last(dir: &Path) -> Option<Entry> {
     let text = std::fs::read_to_string(dir.join(AUDIT_FILE)).ok()?;
     serde_json::from_str(text.lines().next_back()?).ok()
-}
-
-/// Who runs this program.
-pub fn actor() -> String {
-    let name = environment::variable("USER").and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let uid = rustix::process::getuid().as_raw();
-    if name.is_empty() { format!("local:{uid}") } else { format!("local:{name}({uid})") }
 }
