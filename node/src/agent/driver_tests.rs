@@ -16,6 +16,7 @@ use super::super::world::{AgentProblem, NotFound};
 use super::super::{Offered, Parts};
 use super::*;
 use crate::agent::attachments::{Attachment, Content};
+use crate::agent::run::Pending;
 use crate::llm::Message;
 use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings};
