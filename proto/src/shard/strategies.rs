@@ -13,8 +13,8 @@ use super::*;
 use crate::{AgentName, Digest, Revision, WorkspaceId};
 
 /// Any text, with what JSON has to escape and what takes more than a byte.
-fn text() -> impl Strategy<Value = String> {
-    prop_oneof![8 => "\\PC{0,24}", 1 => any::<String>(), 1 => Just("\u{0}\"\\\u{2028}é".to_owned())]
+fn text() -> BoxedStrategy<String> {
+    prop_oneof![8 => "\\PC{0,24}", 1 => any::<String>(), 1 => Just("\u{0}\"\\\u{2028}é".to_owned())].boxed()
 }
 
 fn names() -> impl Strategy<Value = BTreeSet<String>> {
@@ -71,18 +71,18 @@ fn plain_json() -> impl Strategy<Value = Value> {
 }
 
 /// A JSON value, up to as deep as one that a model may write.
-pub fn json() -> impl Strategy<Value = JsonText> {
+pub fn json() -> BoxedStrategy<JsonText> {
     let deep =
         (0..=JSON_DEPTH_MAX).prop_map(|depth| format!("{}{}", "[".repeat(depth.max(1)), "]".repeat(depth.max(1))));
     let plain = plain_json().prop_map(|value| value.to_string());
-    prop_oneof![4 => plain, 1 => deep].prop_filter_map("JSON", |text| JsonText::take(&text).ok())
+    prop_oneof![4 => plain, 1 => deep].prop_filter_map("JSON", |text| JsonText::take(&text).ok()).boxed()
 }
 
-fn call() -> impl Strategy<Value = ToolCall> {
-    (text(), text(), text()).prop_map(|(id, tool, arguments)| ToolCall { id, tool, arguments })
+fn call() -> BoxedStrategy<ToolCall> {
+    (text(), text(), text()).prop_map(|(id, tool, arguments)| ToolCall { id, tool, arguments }).boxed()
 }
 
-fn message() -> impl Strategy<Value = Message> {
+fn message() -> BoxedStrategy<Message> {
     let part = prop_oneof![text().prop_map(|text| Part::Text { text }), text().prop_map(|url| Part::Image { url })];
     prop_oneof![
         text().prop_map(|text| Message::System { text }),
@@ -99,23 +99,25 @@ fn message() -> impl Strategy<Value = Message> {
             failed
         }),
     ]
+    .boxed()
 }
 
 /// A file.
-pub fn attachment() -> impl Strategy<Value = Attachment> {
+pub fn attachment() -> BoxedStrategy<Attachment> {
     let content = prop_oneof![text().prop_map(Content::Text), text().prop_map(Content::Base64)];
-    (text(), text(), content).prop_map(|(name, media_type, content)| Attachment { name, media_type, content })
+    (text(), text(), content).prop_map(|(name, media_type, content)| Attachment { name, media_type, content }).boxed()
 }
 
-fn route() -> impl Strategy<Value = Route> {
+fn route() -> BoxedStrategy<Route> {
     let score = any::<f32>().prop_filter("finite", |score| score.is_finite());
     prop_oneof![
         Just(Route::Address),
         (text(), score).prop_map(|(capability, score)| Route::Capability { capability, score })
     ]
+    .boxed()
 }
 
-fn failure() -> impl Strategy<Value = Failure> {
+fn failure() -> BoxedStrategy<Failure> {
     prop_oneof![
         any::<u32>().prop_map(|steps_max| Failure::StepsSpent { steps_max }),
         (count(), count()).prop_map(|(used, tokens_max)| Failure::TokensSpent { used, tokens_max }),
@@ -127,12 +129,13 @@ fn failure() -> impl Strategy<Value = Failure> {
         Just(Failure::Stopped),
         text().prop_map(|reason| Failure::GivenUp { reason }),
     ]
+    .boxed()
 }
 
-fn ending() -> impl Strategy<Value = Ending> {
+fn ending() -> BoxedStrategy<Ending> {
     let files = (vec(attachment(), 0..3), any::<u32>());
-    (route(), any::<bool>(), any::<u32>(), maybe(failure()), files, maybe(text())).prop_map(
-        |(route, truncated, steps, failure, (files, files_omitted), request_digest)| Ending {
+    (route(), any::<bool>(), any::<u32>(), maybe(failure()), files, maybe(text()))
+        .prop_map(|(route, truncated, steps, failure, (files, files_omitted), request_digest)| Ending {
             route,
             truncated,
             steps,
@@ -140,43 +143,45 @@ fn ending() -> impl Strategy<Value = Ending> {
             files,
             files_omitted,
             request_digest,
-        },
-    )
+        })
+        .boxed()
 }
 
 /// A record of a turn that ran under `term`.
-fn record(term: u64) -> impl Strategy<Value = TurnRecord> {
+fn record(term: u64) -> BoxedStrategy<TurnRecord> {
     let who = (workspace(), text(), text(), agent(), text());
     let info =
         (text(), text(), count()).prop_map(|(name, media_type, bytes)| AttachmentInfo { name, media_type, bytes });
     let said = (vec(message(), 0..4), vec(info, 0..3));
     let took = (time(), usage(), vec((agent(), spent()), 0..3), time(), count().prop_map(Revision));
-    (who, said, took, maybe(text()), maybe(ending())).prop_map(move |(who, said, took, failure, ending)| {
-        let (workspace, conversation, turn, agent, subject) = who;
-        let ((messages, attachments), (time_ms, usage, spent, duration_ms, revision)) = (said, took);
-        TurnRecord {
-            workspace,
-            conversation,
-            turn,
-            agent,
-            subject,
-            time_ms,
-            messages,
-            attachments,
-            usage,
-            spent,
-            duration_ms,
-            revision,
-            failure,
-            ending,
-            term,
-        }
-    })
+    (who, said, took, maybe(text()), maybe(ending()))
+        .prop_map(move |(who, said, took, failure, ending)| {
+            let (workspace, conversation, turn, agent, subject) = who;
+            let ((messages, attachments), (time_ms, usage, spent, duration_ms, revision)) = (said, took);
+            TurnRecord {
+                workspace,
+                conversation,
+                turn,
+                agent,
+                subject,
+                time_ms,
+                messages,
+                attachments,
+                usage,
+                spent,
+                duration_ms,
+                revision,
+                failure,
+                ending,
+                term,
+            }
+        })
+        .boxed()
 }
 
-fn approval() -> impl Strategy<Value = Approval> {
-    (text(), workspace(), text(), agent(), text(), json(), text()).prop_map(
-        |(id, workspace, conversation, agent, tool, arguments, since)| Approval {
+fn approval() -> BoxedStrategy<Approval> {
+    (text(), workspace(), text(), agent(), text(), json(), text())
+        .prop_map(|(id, workspace, conversation, agent, tool, arguments, since)| Approval {
             id,
             workspace,
             conversation,
@@ -184,12 +189,12 @@ fn approval() -> impl Strategy<Value = Approval> {
             tool,
             arguments,
             since,
-        },
-    )
+        })
+        .boxed()
 }
 
 /// Any command that can be said in `format`, under `term` where it has one.
-pub fn command(format: Format, term: u64) -> impl Strategy<Value = Command> {
+pub fn command(format: Format, term: u64) -> BoxedStrategy<Command> {
     let content = if format == Format::JSON {
         text().prop_map(String::into_bytes).boxed()
     } else {
@@ -211,18 +216,16 @@ pub fn command(format: Format, term: u64) -> impl Strategy<Value = Command> {
         (workspace(), text()).prop_map(move |(workspace, turn)| Command::Abandon(Abandon { workspace, turn, term })),
         (workspace(), text()).prop_map(|(workspace, conversation)| Command::Forget(Forget { workspace, conversation })),
     ]
+    .boxed()
 }
 
-fn result() -> impl Strategy<Value = CallResult> {
-    (text(), any::<bool>(), usage(), any::<bool>()).prop_map(|(text, failed, usage, truncated)| CallResult {
-        text,
-        failed,
-        usage,
-        truncated,
-    })
+fn result() -> BoxedStrategy<CallResult> {
+    (text(), any::<bool>(), usage(), any::<bool>())
+        .prop_map(|(text, failed, usage, truncated)| CallResult { text, failed, usage, truncated })
+        .boxed()
 }
 
-fn action() -> impl Strategy<Value = Action> {
+fn action() -> BoxedStrategy<Action> {
     prop_oneof![
         (text(), json()).prop_map(|(tool, arguments)| Action::Tool { tool, arguments }),
         (text(), maybe(text()))
@@ -230,9 +233,10 @@ fn action() -> impl Strategy<Value = Action> {
         maybe(text()).prop_map(|about| Action::ListCapabilities(ListCapabilities { about })),
         (text(), text()).prop_map(|(tool, problem)| Action::Refuse { tool, problem }),
     ]
+    .boxed()
 }
 
-fn phase() -> impl Strategy<Value = Phase> {
+fn phase() -> BoxedStrategy<Phase> {
     let state = prop_oneof![
         Just(SlotState::Ready),
         Just(SlotState::WaitsForApproval),
@@ -253,9 +257,10 @@ fn phase() -> impl Strategy<Value = Phase> {
         vec(slot, 0..3).prop_map(|slots| Phase::Calling { slots }),
         outcome.prop_map(|outcome| Phase::Over { outcome }),
     ]
+    .boxed()
 }
 
-fn state() -> impl Strategy<Value = TurnState> {
+fn state() -> BoxedStrategy<TurnState> {
     let limits = (any::<u32>(), count(), time(), any::<u32>(), any::<u32>(), count(), count()).prop_map(
         |(
             steps_max,
@@ -287,8 +292,8 @@ fn state() -> impl Strategy<Value = TurnState> {
     let spent =
         (any::<u32>(), usage(), time()).prop_map(|(steps, usage, elapsed_ms)| TurnSpent { steps, usage, elapsed_ms });
     let called = (vec(tool, 0..3), btree_map(text(), gate, 0..3), btree_map(digest(), repetition, 0..3));
-    (limits, any::<u32>(), called, vec(message(), 0..4), count(), spent, phase()).prop_map(
-        |(limits, depth, (tools, gates, repetitions), messages, begun_at, spent, phase)| TurnState {
+    (limits, any::<u32>(), called, vec(message(), 0..4), count(), spent, phase())
+        .prop_map(|(limits, depth, (tools, gates, repetitions), messages, begun_at, spent, phase)| TurnState {
             limits,
             depth,
             tools,
@@ -298,12 +303,12 @@ fn state() -> impl Strategy<Value = TurnState> {
             spent,
             repetitions,
             phase,
-        },
-    )
+        })
+        .boxed()
 }
 
 /// A run, with runs that it waits for.
-pub fn run() -> impl Strategy<Value = Run> {
+pub fn run() -> BoxedStrategy<Run> {
     let one = |waiting: BoxedStrategy<BTreeMap<String, Run>>| {
         (agent(), state(), vec(agent(), 0..3), count(), way(), names(), waiting).prop_map(
             |(agent, turn, path, request_at, way, visible, waiting)| Run {
@@ -318,31 +323,22 @@ pub fn run() -> impl Strategy<Value = Run> {
         )
     };
     let leaf = one(Just(BTreeMap::new()).boxed());
-    leaf.prop_recursive(2, 4, 2, move |below| one(btree_map(text(), below, 0..2).boxed()).boxed())
+    leaf.prop_recursive(2, 4, 2, move |below| one(btree_map(text(), below, 0..2).boxed()).boxed()).boxed()
 }
 
 /// The beginning of a turn.
-pub fn beginning() -> impl Strategy<Value = Beginning> {
+pub fn beginning() -> BoxedStrategy<Beginning> {
     let who = (workspace(), text(), text(), text());
     let files = vec(attachment().prop_map(Arc::new), 0..3);
-    (who, route(), names(), files, time(), maybe(text()), run()).prop_map(
-        |((workspace, conversation, turn, subject), route, brought, files, time_ms, request_digest, run)| Beginning {
-            workspace,
-            conversation,
-            turn,
-            subject,
-            route,
-            brought,
-            files,
-            time_ms,
-            request_digest,
-            run,
-        },
-    )
+    (who, route(), names(), files, time(), maybe(text()), run())
+        .prop_map(|((workspace, conversation, turn, subject), route, brought, files, time_ms, request_digest, run)| {
+            Beginning { workspace, conversation, turn, subject, route, brought, files, time_ms, request_digest, run }
+        })
+        .boxed()
 }
 
 /// A step of a turn.
-pub fn step() -> impl Strategy<Value = Step> {
+pub fn step() -> BoxedStrategy<Step> {
     let finish = prop_oneof![Just(Finish::Stop), Just(Finish::Calls), Just(Finish::Length), Just(Finish::Refused)];
     let reply = (text(), vec(call(), 0..3), usage(), finish, text(), maybe(text()))
         .prop_map(|(text, calls, usage, finish, model, echo)| Reply { text, calls, usage, finish, model, echo });
@@ -360,4 +356,5 @@ pub fn step() -> impl Strategy<Value = Step> {
         (way(), decision).prop_map(|(way, decision)| Step::Decided { way, decision }),
         any::<u64>().prop_map(|term| Step::TakenUp { term }),
     ]
+    .boxed()
 }
