@@ -291,8 +291,11 @@ pub struct Agents {
 /// One agent in a listing.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AgentSummary {
-    /// Its name.
+    /// The name by which it is called.
     pub name: String,
+    /// How it is shown to people, where that is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
     /// Its version, as its file gives it.
     pub version: String,
     /// What it is for.

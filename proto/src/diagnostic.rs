@@ -22,6 +22,8 @@ pub mod code {
     pub const SYNTAX: &str = "syntax";
     /// A key that nothing reads.
     pub const UNKNOWN_KEY: &str = "unknown_key";
+    /// A key in a table that it does not belong to, which is read as it was meant.
+    pub const MISPLACED_KEY: &str = "misplaced_key";
     /// A key that has to be there is not.
     pub const MISSING_KEY: &str = "missing_key";
     /// A value of another type than the key takes.

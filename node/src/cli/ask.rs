@@ -1,5 +1,6 @@
 //! `caxton ask` and `caxton send`: a message, every step on the way, and the answer.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use caxton_proto::AgentName;
@@ -18,7 +19,8 @@ use crate::client::Retry;
 Examples:
   caxton ask \"Draw a chart of sales by quarter\" --file sales.csv
   caxton ask \"And the mean?\" --conversation 0199...     go on with a conversation
-  caxton ask \"Translate: good morning\" --capability translate-text")]
+  caxton ask \"Translate: good morning\" --capability translate-text
+  caxton ask \"Analyze it\" --file sales.csv --param format=table --param requirements=\"one page\"")]
 pub struct Args {
     /// What you want; the agent that can do it is found by what it can do.
     text: String,
@@ -55,6 +57,9 @@ struct More {
     /// The address of an image, for models that see. Can be repeated.
     #[arg(long, value_name = "URL")]
     image: Vec<String>,
+    /// A value for a placeholder of the agent's prompts, as in `--param format=table`. Can be repeated.
+    #[arg(long = "param", short, value_name = "NAME=VALUE", value_parser = parameter)]
+    param: Vec<(String, String)>,
     /// Go on with this conversation.
     #[arg(long, short, value_name = "ID")]
     conversation: Option<String>,
@@ -64,6 +69,26 @@ struct More {
     /// Print the answer only.
     #[arg(long, short)]
     quiet: bool,
+}
+
+/// `NAME=VALUE`, where the value may be anything.
+fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
+        Some(_) | None => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+/// The parameters of a message. The same name twice would lose one of its values.
+fn parameters(given: Vec<(String, String)>) -> Result<BTreeMap<String, serde_json::Value>, CliError> {
+    let mut all = BTreeMap::new();
+    for (name, value) in given {
+        if all.insert(name.clone(), value.into()).is_some() {
+            return Err(CliError::usage(format!("the parameter `{name}` is given twice"))
+                .help("give each one once; several values go into one, with commas between"));
+        }
+    }
+    Ok(all)
 }
 
 /// Asks whoever can do it.
@@ -84,6 +109,7 @@ fn send(context: &Context, mut request: MessageRequest, more: More) -> Result<()
     let remote = Remote { client: &client, id: &id };
     request.attachments = more.file.iter().map(|path| steps::read_file(path)).collect::<Result<_, _>>()?;
     request.images = more.image;
+    request.parameters = parameters(more.param)?;
     request.conversation = more.conversation;
     // Whichever node gets it first, there is one answer.
     request.idempotency_key = Some(uuid::Uuid::new_v4().simple().to_string());

@@ -219,7 +219,8 @@ fn votes(cluster: &ClusterStatus, node: &str) -> &'static str {
     }
 }
 
-fn status(context: &Context) -> Result<(), CliError> {
+/// Prints who votes, who leads, and how far the others are behind.
+pub(super) fn status(context: &Context) -> Result<(), CliError> {
     let cluster = context.block_on(ask(context))?;
     let out = &context.out;
     out.line(format_args!("{} {}", paint(BOLD, "cluster"), cluster.cluster))?;

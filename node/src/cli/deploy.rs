@@ -321,12 +321,15 @@ impl Deploy<'_> {
         }
         let what = format!("{}, {} sent, {}", count(deployment.files, "file"), size(wire), live::took(self.start));
         out.line(paint(DIM, what))?;
+        out.line(paint(DIM, origin(deployment)))?;
         if answer.repeated {
             out.line(paint(DIM, "An earlier attempt had already deployed it."))?;
         }
         out.json(&json!({
             "revision": deployment.revision,
             "deployment": deployment,
+            "deployment_id": deployment.event_id,
+            "commit": deployment.git.as_ref().map(|git| &git.commit),
             "changes": answer.changes,
             "repeated": answer.repeated,
             "serving": answer.serving,
@@ -335,6 +338,16 @@ impl Deploy<'_> {
             "ms": self.start.elapsed().as_secs_f64() * 1e3,
         }))
     }
+}
+
+/// From which commit a deployment came, and its id.
+fn origin(deployment: &Deployment) -> String {
+    let from = match &deployment.git {
+        Some(git) if git.dirty => format!("commit {}, with changes that are not committed", text::git(git)),
+        Some(git) => format!("commit {}", text::git(git)),
+        None => "no commit".to_owned(),
+    };
+    format!("{from}; deployment {}", deployment.event_id)
 }
 
 /// Those of the unsandboxed tools that the plan brings.

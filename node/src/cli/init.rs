@@ -22,6 +22,7 @@ Examples:
   caxton init hello                                   a workspace in ./hello
   caxton init --name team-agents                      a workspace right here
   caxton init hello --template translator             with an agent to begin with
+  caxton init reviewer --template code-reviewer       inside a workspace: add an agent to it
   caxton init agent reviewer --template code-reviewer add an agent to this workspace
   caxton init agent reviewer                          choose from a list")]
 pub struct Args {
@@ -75,6 +76,9 @@ fn make_workspace(args: Args, context: &Context) -> Result<(), CliError> {
     for template in &args.templates {
         known(template)?;
     }
+    if let Some(around) = around(&root) {
+        return inside(args, &around, context);
+    }
     if root.join(SETTINGS_FILE).exists() {
         return Err(CliError::new("exists", format!("{} is a workspace already", root.display()))
             .help("add an agent with `caxton init agent NAME`, or name another folder"));
@@ -119,6 +123,32 @@ fn make_workspace(args: Args, context: &Context) -> Result<(), CliError> {
     steps.push(("caxton deploy".to_owned(), "put it live"));
     print_steps(context, &steps)?;
     out.json(&json!({ "workspace": name, "root": root, "files": written, "git": git }))
+}
+
+/// The workspace that a folder would be in, which may not be there yet.
+fn around(root: &Path) -> Option<Workspace> {
+    let above = root.ancestors().skip(1).find(|folder| folder.is_dir())?;
+    Workspace::find(&above.canonicalize().ok()?).ok()
+}
+
+/// Inside a workspace, a name and a template are an agent of it. A workspace in another one would never be read.
+fn inside(args: Args, around: &Workspace, context: &Context) -> Result<(), CliError> {
+    let nested = |message: String| {
+        CliError::new("nested_workspace", message)
+            .help("add an agent with `caxton init agent NAME`, or make the workspace outside of this one")
+    };
+    let place = around.root.display();
+    match (args.dir, args.templates.as_slice(), &args.name) {
+        (Some(dir), [template], None) if Workspace::find(&context.cwd).is_ok() => {
+            let name = dir.to_str().unwrap_or_default().parse::<AgentName>().map_err(|error| {
+                CliError::usage(format!("`{}` cannot be an agent's name", dir.display()))
+                    .help(format!("{place} is a workspace already, so this adds an agent to it: choose another name"))
+                    .source(error)
+            })?;
+            add_agent(AgentArgs { name, template: Some(template.clone()) }, context)
+        }
+        _ => Err(nested(format!("a workspace in another one would not be read: {place} is one already"))),
+    }
 }
 
 fn add_agent(args: AgentArgs, context: &Context) -> Result<(), CliError> {

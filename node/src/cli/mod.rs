@@ -65,6 +65,8 @@ mod health;
 
 mod serve;
 
+mod server;
+
 mod token;
 
 mod cluster;
@@ -99,6 +101,7 @@ Exit codes:
   5  the token is missing, wrong, or does not allow this
   6  the server cannot be reached
   7  the server refuses for now (its disk is full, or it is busy)
+  8  the turn waits for a person (see `caxton approvals list`)
 
 Examples:
   caxton demo                       the whole thing in one command
@@ -123,6 +126,8 @@ enum Command {
     Init(init::Args),
     /// Run a node on this machine.
     Serve(serve::Args),
+    /// Start the server on this machine, or ask how it is.
+    Server(server::Args),
     /// Check every file here, without a server.
     Validate(validate::Args),
     /// Put the workspace live: show the plan, ask, send what changed.
@@ -197,6 +202,7 @@ impl Command {
             Command::Stop(args) => stop::run(args, context),
             Command::Health(args) => health::run(args, context),
             Command::Serve(args) => serve::run(args, context),
+            Command::Server(args) => server::run(args, context),
             Command::Token(args) => token::run(args, context),
             Command::Secrets(args) => secrets::run(args, context),
             Command::Cluster(args) => cluster::run(args, context),

@@ -154,6 +154,9 @@ impl Output {
         if error.quiet {
             return ExitCode::SUCCESS;
         }
+        if error.said {
+            return error.exit.into();
+        }
         // Nobody is left to tell when the error itself cannot be printed; the exit code still says it.
         let _ = if self.json {
             self.write(format_args!("{:#}\n", error.to_json())).map_err(|_| io::ErrorKind::Other.into())

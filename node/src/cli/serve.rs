@@ -35,6 +35,7 @@ Examples:
   caxton serve --bind 0.0.0.0:7411            reachable from elsewhere, with TLS
   caxton serve --config node.toml --set stop.grace=30s
   CAXTON_HTTP_BIND=127.0.0.1:0 caxton serve   on a free port
+  CAXTON_CONFIG_PATH=node.toml caxton serve   the same as --config node.toml
   caxton serve --peers 10.0.0.1:7412          take other nodes
   caxton serve --join 10.0.0.1:7412 --token-file join.token
                                               join a cluster
@@ -113,7 +114,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
 /// What the file, the environment and the flags say together.
 fn settings(args: Args, context: &Context) -> Result<Config, CliError> {
     let mut draft = Draft::default();
-    if let Some(file) = &args.config {
+    let path = environment::variable("CAXTON_CONFIG_PATH").map(PathBuf::from);
+    if let Some(file) = args.config.as_ref().or(path.as_ref()) {
         draft.file(file);
     }
     draft.environment(environment::variables());

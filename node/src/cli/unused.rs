@@ -16,10 +16,10 @@ const TO_A_SERVER: &[&str] = &["server", "token_file", "ca_file", "data_dir"];
 fn used(command: &[&str]) -> &'static [&'static str] {
     match command {
         ["init" | "validate" | "demo" | "completions", ..] | ["backup", "verify"] => &[],
-        ["serve"] => &["data_dir", "token_file"],
+        ["serve"] | ["server", "start"] => &["data_dir", "token_file"],
         ["restore" | "recover", ..] => &["data_dir"],
         ["token", "create"] => &FLAGS,
-        ["health" | "version" | "cluster" | "backup" | "token", ..] => TO_A_SERVER,
+        ["health" | "version" | "server" | "cluster" | "backup" | "token", ..] => TO_A_SERVER,
         _ => &FLAGS,
     }
 }

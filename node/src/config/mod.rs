@@ -21,8 +21,15 @@ pub use settings::{
 pub use value::{ByteSize, LogFormat, Raw, TlsMode, Value};
 
 /// The environment variables that belong to the command line's client and are no settings of a node.
-const CLIENT_VARIABLES: [&str; 6] =
-    ["CAXTON_SERVER", "CAXTON_TOKEN", "CAXTON_TOKEN_FILE", "CAXTON_CA_FILE", "CAXTON_WORKSPACE", "CAXTON_CONFIG"];
+const CLIENT_VARIABLES: [&str; 7] = [
+    "CAXTON_SERVER",
+    "CAXTON_TOKEN",
+    "CAXTON_TOKEN_FILE",
+    "CAXTON_CA_FILE",
+    "CAXTON_WORKSPACE",
+    "CAXTON_CONFIG",
+    "CAXTON_CONFIG_PATH",
+];
 
 /// One row of the table.
 #[derive(Debug, PartialEq, Eq)]

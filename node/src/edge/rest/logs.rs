@@ -42,9 +42,8 @@ pub fn routes() -> Routes {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct LinesQuery {
-    /// Only those of this agent's turns.
-    #[param(value_type = Option<String>)]
-    agent: Option<AgentName>,
+    /// Only those of this agent's turns, or of several agents' with commas between.
+    agent: Option<String>,
     /// Only those from this time on, RFC 3339.
     since: Option<String>,
     /// How many of the newest lines, 1 to 1,000; 100 unless told. 0 with `follow` for none of what has happened.
@@ -72,7 +71,7 @@ async fn logs(
     let since = wanted.since.as_deref().map(str::parse::<Timestamp>).transpose().map_err(|_| {
         Problem::new(Code::InvalidRequest, "`since` is not a time").help("write it as in 2026-11-21T08:00:00Z")
     })?;
-    let filter = Filter { agent: wanted.agent.map(|agent| agent.to_string()), since };
+    let filter = Filter { agents: wanted.agent.as_deref().map(agents_of).transpose()?, since };
     let limit = wanted.limit.unwrap_or(LINES).min(LINES_KEPT);
     let mut newest = services.app.activity.newest_line(&permit);
     let cursor = *newest.borrow_and_update();
@@ -89,16 +88,28 @@ async fn logs(
     Ok(sse::follow(services, access, place, follow))
 }
 
+/// The agents of a list with commas.
+fn agents_of(list: &str) -> Result<Vec<AgentName>, Problem> {
+    let name = |name: &str| {
+        name.trim().parse().map_err(|error| {
+            Problem::new(Code::InvalidRequest, format!("`agent` names no agent: {error}"))
+                .help("name one agent, or several with commas between")
+        })
+    };
+    list.split(',').filter(|name| !name.trim().is_empty()).map(name).collect()
+}
+
 /// Which lines are wanted.
 struct Filter {
-    agent: Option<String>,
+    agents: Option<Vec<AgentName>>,
     since: Option<Timestamp>,
 }
 
 impl Filter {
     fn has(&self, line: &LogLine) -> bool {
         let late = |since: &Timestamp| line.time.parse::<Timestamp>().is_ok_and(|time| time >= *since);
-        let theirs = self.agent.is_none() || self.agent == line.agent;
+        let one_of = |agents: &Vec<AgentName>| agents.iter().any(|agent| line.agent.as_deref() == Some(agent.as_str()));
+        let theirs = self.agents.as_ref().is_none_or(one_of);
         theirs && self.since.as_ref().is_none_or(late)
     }
 }
