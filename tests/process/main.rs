@@ -29,3 +29,5 @@ mod asking;
 mod origins;
 
 mod backup;
+
+mod written;

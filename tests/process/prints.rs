@@ -14,6 +14,7 @@ fn filtered(check: impl FnOnce()) {
     settings.add_filter(r"\b[\d.]+ (ms|s)\b", "[duration]");
     settings.add_filter(r"\b[0-9a-f]{64}\b", "[digest]");
     settings.add_filter(r"/\S*/caxton-process-\w+", "[place]");
+    settings.add_filter(r"; deployment \d+", "; deployment [id]");
     settings.bind(check);
 }
 
@@ -59,6 +60,7 @@ fn a_deployment_shows_its_plan_and_what_became_of_it() {
         2 new
         r1 of demo is live
         2 files, [size] sent, [duration]
+        no commit; deployment [id]
         [exit 0]
         ");
         assert_snapshot!(again, @r"
@@ -95,6 +97,8 @@ fn the_history_and_the_state_read_well() {
         demo at [url]
         r2 is live, deployed by Ada Lovelace <ada@example.com> [age]: 1 new, 1 changed
           2 agents, 0 tools
+          helper   r2, [age]
+          greeter  r2, [age]
 
         changes here that are not deployed:
           ~ agent greeter
