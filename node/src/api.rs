@@ -49,6 +49,9 @@ pub struct WorkspaceStatus {
     pub agents: u64,
     /// How many tools it has.
     pub tools: u64,
+    /// What is named in its files and not set on the node that answers: secrets, and variables for keys. A sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacking: Vec<String>,
 }
 
 /// What a node serves of a workspace.

@@ -130,7 +130,12 @@ impl Deploy<'_> {
         if let Some(deployment) = &answer.deployment {
             self.remember(&mut state, deployment, &found.scan)?;
         }
-        self.report(&answer, sent)
+        self.report(&answer, sent)?;
+        // It is live; what cannot be asked now is said by `caxton status`.
+        if let Ok(status) = self.remote.status().await {
+            status.lacking.iter().for_each(|lack| out.warn(text::one_line(lack)));
+        }
+        Ok(())
     }
 
     /// Everything that can be found out at once.

@@ -16,7 +16,7 @@ use crate::cli::output::{BOLD, DIM, WARN, count, paint};
 use crate::cli::workspace::Workspace;
 use crate::cli::workspace::scan::Scan;
 use crate::cli::workspace::state::{self, State};
-use crate::cli::{CliError, Context, Exit, agents, cluster, text};
+use crate::cli::{CliError, Context, Exit, agents, check, cluster, diagnostics, text};
 use crate::client::ClientError;
 use crate::tasks;
 
@@ -136,11 +136,15 @@ async fn online(
         None => Vec::new(),
     };
     print_deployed(context, &deployed)?;
+    for lack in &status.lacking {
+        out.line(format_args!("  {} {}", paint(WARN, "warning:"), text::one_line(lack)))?;
+    }
     let cluster = cluster(remote).await;
     if let Some(cluster) = &cluster {
         out.line(format_args!("  {}", cluster::summary(cluster)))?;
     }
     print_local(context, &local)?;
+    advise(context, workspace, &scan);
     let mut document = json!({
         "workspace": remote.id,
         "server": remote.client.url(),
@@ -150,6 +154,7 @@ async fn online(
         "agents": status.agents,
         "tools": status.tools,
         "deployed": deployed,
+        "lacking": status.lacking,
         "base": base.as_ref().map(|(base, _)| base.revision).or(status.deployment.as_ref().map(|live| live.revision)),
         "behind": base.is_some(),
         "local": local.items,
@@ -238,6 +243,15 @@ fn print_deployed(context: &Context, deployed: &[Deployed]) -> Result<(), CliErr
         out.line(format_args!("  {}", paint(DIM, format!("... and {more} more (--json lists them all)"))))?;
     }
     Ok(())
+}
+
+/// What `caxton validate` would say, on stderr: warnings as they are, mistakes by their number.
+fn advise(context: &Context, workspace: &Workspace, scan: &Scan) {
+    match check::check(workspace, &scan.tree, None) {
+        Ok(checked) if checked.warnings.is_empty() => {}
+        Ok(checked) => context.out.note(diagnostics::render(&checked.warnings)),
+        Err(error) => context.out.warn(format_args!("{}; `caxton validate` shows where", error.message)),
+    }
 }
 
 /// The comparison with what was live when the server was last asked.

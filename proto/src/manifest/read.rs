@@ -139,7 +139,9 @@ pub(super) struct Section<'d, 't> {
 impl<'d, 't> Section<'d, 't> {
     /// The value of a key.
     pub fn get(&mut self, key: &'static str) -> Option<Value<'d, 't>> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         let (name, value) = self.table.get_key_value(key)?;
         let (name, span, value) = (name.span(), value.span(), value.get_ref());
         Some(Value { document: self.document, key: Cow::Borrowed(key), name, span, value })

@@ -136,6 +136,7 @@ fn status_of(live: Live) -> WorkspaceStatus {
         tools: count(|catalog| catalog.tools().len()),
         deployment: live.deployment.as_deref().map(Deployment::from),
         serving: live.serving,
+        lacking: live.lacking,
         workspace: live.workspace,
     }
 }
