@@ -1,5 +1,7 @@
 //! `caxton init`: a new workspace, or an agent from a template. What is there already is never overwritten.
 
+mod provider;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use crate::cli::output::{BOLD, DIM, GOOD, paint};
 use crate::cli::workspace::{SETTINGS_FILE, Workspace};
 use crate::cli::{CliError, Context};
 use crate::templates::{self, AgentTemplate, TemplateFile};
+use provider::Maker;
 
 /// Arguments of `caxton init`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +24,7 @@ use crate::templates::{self, AgentTemplate, TemplateFile};
 Examples:
   caxton init hello                                   a workspace in ./hello
   caxton init --name team-agents                      a workspace right here
+  caxton init hello --provider demo                   answers without a model or a key
   caxton init hello --template translator             with an agent to begin with
   caxton init reviewer --template code-reviewer       inside a workspace: add an agent to it
   caxton init agent reviewer --template code-reviewer add an agent to this workspace
@@ -37,6 +41,9 @@ pub struct Args {
     /// Begin with an agent made from this template; may be given several times.
     #[arg(long = "template", value_name = "TEMPLATE")]
     templates: Vec<String>,
+    /// Who answers [default: asked for, else whoever can be found from here].
+    #[arg(long, value_enum, value_name = "WHO")]
+    provider: Option<Maker>,
     /// Do not make a git repository.
     #[arg(long)]
     no_git: bool,
@@ -87,7 +94,8 @@ fn make_workspace(args: Args, context: &Context) -> Result<(), CliError> {
         Some(name) => name,
         None => name_of(&root)?,
     };
-    let mut files = templates::workspace(&name);
+    let choice = provider::choose(args.provider, context)?;
+    let mut files = templates::workspace(&name, &choice.source);
     for template in &args.templates {
         let name: AgentName = template.parse().map_err(|error| CliError::usage("this is no template").source(error))?;
         files.extend(templates::agent(template, &name));
@@ -111,6 +119,11 @@ fn make_workspace(args: Args, context: &Context) -> Result<(), CliError> {
     if git {
         out.line(paint(DIM, "  and a git repository around it"))?;
     }
+    out.line(format_args!("{} {}", paint(GOOD, "answers"), choice.source))?;
+    if let Some(next) = &choice.next {
+        out.line(format_args!("  {next}"))?;
+    }
+    out.line(paint(DIM, "  another one: [providers.main] in caxton.toml; `caxton docs providers` has every maker"))?;
     out.line("\nNext:")?;
     let mut steps = Vec::new();
     if let Some(dir) = &args.dir {
@@ -121,8 +134,9 @@ fn make_workspace(args: Args, context: &Context) -> Result<(), CliError> {
     }
     steps.push(("caxton serve".to_owned(), "start a node, in another terminal"));
     steps.push(("caxton deploy".to_owned(), "put it live"));
+    steps.push(("caxton ask \"...\"".to_owned(), "ask"));
     print_steps(context, &steps)?;
-    out.json(&json!({ "workspace": name, "root": root, "files": written, "git": git }))
+    out.json(&json!({ "workspace": name, "root": root, "provider": choice.name, "files": written, "git": git }))
 }
 
 /// The workspace that a folder would be in, which may not be there yet.

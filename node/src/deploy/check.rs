@@ -229,4 +229,7 @@ fn not_utf8(path: &TreePath, bytes: &[u8], valid: usize) -> Diagnostic {
 }
 
 #[cfg(test)]
+mod mistakes;
+
+#[cfg(test)]
 mod tests;
