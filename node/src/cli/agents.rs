@@ -85,7 +85,7 @@ fn print_list(context: &Context, remote: &Remote<'_>, agents: &[AgentSummary]) -
                 shorten(&described(agent), DESCRIPTION_CHARS),
             ]);
         }
-        out.line(table)?;
+        out.table(table)?;
         out.line(paint(DIM, count(agents.len() as u64, "agent")))?;
     }
     out.json(&json!({ "agents": agents }))

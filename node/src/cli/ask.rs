@@ -1,16 +1,17 @@
 //! `caxton ask` and `caxton send`: a message, every step on the way, and the answer.
 
 use std::collections::BTreeMap;
+use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
 use caxton_proto::AgentName;
 
-use crate::api::messages::{MessageAnswer, MessageRequest};
+use crate::api::messages::{MessageAnswer, MessageRequest, TEXT_BYTES_MAX};
 use crate::api::paths;
 use crate::cli::live::Remote;
 use crate::cli::output::{BOLD, DIM, count, paint};
 use crate::cli::steps::{self, Show};
-use crate::cli::{CliError, Context};
+use crate::cli::{CliError, Context, Exit};
 use crate::client::Retry;
 
 /// Arguments of `caxton ask`.
@@ -19,10 +20,11 @@ use crate::client::Retry;
 Examples:
   caxton ask \"Draw a chart of sales by quarter\" --file sales.csv
   caxton ask \"And the mean?\" --conversation 0199...     go on with a conversation
+  git diff | caxton ask - --agent code-reviewer          the message comes through a pipe
   caxton ask \"Translate: good morning\" --capability translate-text
   caxton ask \"Analyze it\" --file sales.csv --param format=table --param requirements=\"one page\"")]
 pub struct Args {
-    /// What you want; the agent that can do it is found by what it can do.
+    /// What you want, or - to read it from standard input; the agent that can do it is found by what it can do.
     text: String,
     /// Ask this agent instead.
     #[arg(long, value_name = "NAME")]
@@ -43,7 +45,7 @@ Examples:
 pub struct SendArgs {
     /// The agent.
     agent: AgentName,
-    /// What you want.
+    /// What you want, or - to read it from standard input.
     text: String,
     #[command(flatten)]
     more: More,
@@ -107,6 +109,9 @@ fn send(context: &Context, mut request: MessageRequest, more: More) -> Result<()
     let id = context.workspace_id()?;
     let client = context.client()?;
     let remote = Remote { client: &client, id: &id };
+    if request.text == "-" {
+        request.text = standard_input(context)?;
+    }
     request.attachments = more.file.iter().map(|path| steps::read_file(path)).collect::<Result<_, _>>()?;
     request.images = more.image;
     request.parameters = parameters(more.param)?;
@@ -116,13 +121,33 @@ fn send(context: &Context, mut request: MessageRequest, more: More) -> Result<()
     if context.out.is_json() {
         let answer: serde_json::Value =
             context.block_on(async { Ok(client.post(&remote.path(paths::MESSAGES), &request, Retry::Once).await?) })?;
-        return context.out.json(&answer);
+        context.out.json(&answer)?;
+        // An answer has a text; a turn that waits has what there is to decide.
+        let waits = answer.get("approvals").is_some();
+        return if waits { Err(CliError::only(Exit::Waiting, "waiting")) } else { Ok(()) };
     }
     let show = if more.quiet { Show::Answer } else { Show::Steps };
     match context.block_on(steps::watch(context, &remote, request, show))? {
         Some(answer) => report(context, &answer, &more.save, show),
-        None => Ok(()),
+        None => Err(CliError::only(Exit::Waiting, "waiting")),
     }
+}
+
+/// The message that is piped in, or typed until Ctrl-D.
+fn standard_input(context: &Context) -> Result<String, CliError> {
+    if std::io::stdin().is_terminal() {
+        context.out.note("Type the message, and Ctrl-D on a line of its own:");
+    }
+    let mut text = String::new();
+    let mut input = std::io::stdin().lock().take(TEXT_BYTES_MAX as u64 + 1);
+    input.read_to_string(&mut text).map_err(|error| {
+        CliError::new("io", "standard input cannot be read as text").help("send other files with --file").source(error)
+    })?;
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(CliError::usage(format!("the message has more than {TEXT_BYTES_MAX} bytes"))
+            .help("send it as a file: caxton ask \"...\" --file NAME"));
+    }
+    Ok(text.trim_end().to_owned())
 }
 
 fn report(context: &Context, answer: &MessageAnswer, folder: &std::path::Path, show: Show) -> Result<(), CliError> {

@@ -204,7 +204,7 @@ fn members(context: &Context) -> Result<(), CliError> {
             plain(member.last_heard.as_deref().unwrap_or("-")),
         ]);
     }
-    context.out.line(table)?;
+    context.out.table(table)?;
     context.out.json(&cluster)
 }
 
@@ -240,7 +240,7 @@ pub(super) fn status(context: &Context) -> Result<(), CliError> {
         ];
         table.styled(cells.map(|cell| (anstyle::Style::new(), cell)));
     }
-    out.line(table)?;
+    out.table(table)?;
     let silent: Vec<_> = cluster.members.iter().filter(|member| member.state == "suspect").collect();
     for member in &silent {
         let heard = match &member.last_heard {

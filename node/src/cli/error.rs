@@ -26,6 +26,8 @@ pub enum Exit {
     Refused = 7,
     /// A turn waits until a person has decided on a call.
     Waiting = 8,
+    /// A person pressed Ctrl-C; what a shell gives a program that was interrupted.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {

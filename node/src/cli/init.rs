@@ -2,6 +2,8 @@
 
 mod provider;
 
+mod tool;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -28,7 +30,8 @@ Examples:
   caxton init hello --template translator             with an agent to begin with
   caxton init reviewer --template code-reviewer       inside a workspace: add an agent to it
   caxton init agent reviewer --template code-reviewer add an agent to this workspace
-  caxton init agent reviewer                          choose from a list")]
+  caxton init agent reviewer                          choose from a list
+  caxton init tool greeter --template rust            the sources of a tool")]
 pub struct Args {
     #[command(subcommand)]
     what: Option<What>,
@@ -54,6 +57,8 @@ pub struct Args {
 enum What {
     /// Add an agent to the workspace around the current directory.
     Agent(AgentArgs),
+    /// Add the sources of a tool to the workspace around the current directory.
+    Tool(tool::ToolArgs),
 }
 
 /// Arguments of `caxton init agent`.
@@ -74,6 +79,7 @@ struct AgentArgs {
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     match args.what {
         Some(What::Agent(agent)) => add_agent(agent, context),
+        Some(What::Tool(tool)) => tool::add(&tool, context),
         None => make_workspace(args, context),
     }
 }

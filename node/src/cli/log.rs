@@ -39,7 +39,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     if deployments.is_empty() {
         out.line(format_args!("Nothing was deployed to {} yet.", paint(BOLD, &id)))?;
     } else {
-        out.line(table(&deployments))?;
+        out.table(table(&deployments))?;
     }
     if let Some(next) = more {
         out.line(paint(DIM, format_args!("older ones: caxton log --before {next}")))?;

@@ -79,6 +79,15 @@ mod recover;
 
 mod secrets;
 
+mod workspaces;
+
+mod docs;
+
+mod errors;
+
+#[cfg(test)]
+mod commands;
+
 mod version;
 
 mod completions;
@@ -174,6 +183,12 @@ enum Command {
     Restore(restore::Args),
     /// Go on with one node when a majority is lost for good.
     Recover(recover::Args),
+    /// List the workspaces of a server.
+    Workspaces(workspaces::Args),
+    /// Read the manual that belongs to this binary.
+    Docs(docs::Args),
+    /// Say what an error's code means and what to do.
+    Errors(errors::Args),
     /// Print the version of this program and of the server.
     Version(version::Args),
     /// Print a script that completes commands in a shell.
@@ -209,6 +224,9 @@ impl Command {
             Command::Backup(args) => backup::run(args, context),
             Command::Restore(args) => restore::run(args, context),
             Command::Recover(args) => recover::run(args, context),
+            Command::Workspaces(args) => workspaces::run(args, context),
+            Command::Docs(args) => docs::run(args, context),
+            Command::Errors(args) => errors::run(args, context),
             Command::Version(args) => version::run(args, context),
             Command::Completions(args) => completions::run(args, context),
         }
@@ -220,7 +238,7 @@ pub fn main() -> ExitCode {
     let parsed = structure().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let (Cli { global, command }, matches) = match parsed {
         Ok(parsed) => parsed,
-        Err(wrong) => return usage(&wrong),
+        Err(wrong) => return usage(&wrong, std::env::args_os().any(|arg| arg == "--json")),
     };
     let out = Output::new(global.json, global.color);
     if let Err(error) = unused::refuse(&matches) {
@@ -233,11 +251,26 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints clap's own message: help on stdout, mistakes on stderr.
-fn usage(wrong: &clap::Error) -> ExitCode {
-    // Nobody is left to tell when the message itself cannot be printed.
-    let _ = wrong.print();
-    if wrong.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS }
+/// Prints clap's own message: help on stdout, mistakes on stderr, and as a document where one is wanted.
+fn usage(wrong: &clap::Error, json: bool) -> ExitCode {
+    if wrong.use_stderr() && json {
+        let text = wrong.render().to_string();
+        let mut parts = text.split("\n\n");
+        let message = parts.next().unwrap_or_default().trim_start_matches("error: ").trim();
+        let rest: Vec<&str> = parts.map(str::trim).filter(|part| !part.is_empty()).collect();
+        let error = CliError::usage(message.split_whitespace().collect::<Vec<_>>().join(" ")).help(rest.join("; "));
+        return Output::new(true, output::ColorWhen::Never).fail(&error);
+    }
+    match wrong.print() {
+        Ok(()) if wrong.use_stderr() => Exit::Usage.into(),
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that went away has what it wanted; a full disk is a failure.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let failure = CliError::new("io", "the output cannot be written").source(error);
+            Output::new(json, output::ColorWhen::Auto).fail(&failure)
+        }
+    }
 }
 
 /// The command line's structure, for completions and tests.

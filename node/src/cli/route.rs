@@ -45,7 +45,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     }
     if args.explain && !answer.candidates.is_empty() {
         out.line("")?;
-        out.line(table(&answer.candidates))?;
+        out.table(table(&answer.candidates))?;
         for candidate in &answer.candidates {
             out.line(reason(candidate))?;
         }

@@ -104,7 +104,7 @@ fn list(context: &Context, remote: &Remote<'_>) -> Result<(), CliError> {
             let cells = [&secret.name, &text::age(&secret.set), &secret.actor, &secret.key];
             table.row(cells.map(|cell| text::one_line(cell)));
         }
-        context.out.line(table)?;
+        context.out.table(table)?;
     }
     context.out.json(&list)
 }

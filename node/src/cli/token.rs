@@ -123,7 +123,7 @@ fn list(context: &Context) -> Result<(), CliError> {
             let cells = [&token.id, &token.subject, &token.role, &scope(token), &token.expires].map(|text| plain(text));
             table.styled(cells.into_iter().chain([(style, state)]));
         }
-        context.out.line(table)?;
+        context.out.table(table)?;
     }
     context.out.json(&tokens)
 }

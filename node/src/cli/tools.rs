@@ -104,7 +104,7 @@ fn print_list(context: &Context, remote: &Remote<'_>, list: &ToolList) -> Result
             let cells = [tool.name.to_string(), tool.version.clone(), kind, reach, tool.description.clone()];
             table.row(cells.map(|cell| text::one_line(&cell)));
         }
-        out.line(table)?;
+        out.table(table)?;
         for tool in &list.tools {
             for note in &tool.notes {
                 out.line(format_args!("{}: {}", paint(BOLD, &tool.name), text::one_line(note)))?;

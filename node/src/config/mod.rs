@@ -240,6 +240,11 @@ impl Draft {
         self.problems.push(Problem { source, message: format!("there is no setting `{key}`"), help });
     }
 
+    /// Whether a file, a variable or a flag gives this setting.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.given.contains_key(key)
+    }
+
     /// What seems odd and stops nothing.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
