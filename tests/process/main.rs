@@ -31,3 +31,7 @@ mod origins;
 mod backup;
 
 mod written;
+
+mod pages;
+
+mod documents;
