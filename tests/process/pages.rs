@@ -270,3 +270,28 @@ fn headings(text: &str) -> BTreeSet<String> {
     };
     text.lines().filter(|line| line.starts_with('#')).map(name).collect()
 }
+
+/// The text of every source file below a folder.
+fn sources(folder: &Path, all: &mut String) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, all);
+        } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
+            all.push_str(&fs::read_to_string(&path).expect("a file"));
+        }
+    }
+}
+
+#[test]
+fn the_operators_page_has_every_metric_and_no_other() {
+    let mut code = String::new();
+    sources(&docs().join("node/src"), &mut code);
+    let made = Regex::new(r#"(?:counter|gauge|histogram)!\(\s*"([a-z_]+)""#).expect("a pattern");
+    let made: BTreeSet<String> = made.captures_iter(&code).map(|found| found[1].to_owned()).collect();
+    let row = Regex::new(r"(?m)^\| `((?:caxton|process|gen_ai)_[a-z_]+)` \|").expect("a pattern");
+    let page = page("docs/operators.md");
+    let shown: BTreeSet<String> = row.captures_iter(&page).map(|found| found[1].to_owned()).collect();
+    assert!(made.len() > 15, "{made:?}");
+    assert_eq!(shown, made);
+}
