@@ -292,6 +292,19 @@ fn wrong_usage_is_a_document_where_one_is_wanted_and_a_full_disk_is_a_sentence()
 }
 
 #[test]
+fn the_state_of_one_server_is_not_shown_for_another() {
+    let place = Place::new();
+    let node = Node::start(&place.data());
+    let workspace = place.workspace("work");
+    workspace.deploy().ok();
+    assert!(node.terminate().success());
+    let own = workspace.run(&["status"]);
+    assert!(own.code == Some(0) && own.stdout.contains("(offline)"), "{own:#?}");
+    let other = workspace.run(&["status", "--server", "http://127.0.0.1:1"]);
+    assert!(other.code == Some(6) && !other.stdout.contains("r1 is live"), "{other:#?}");
+}
+
+#[test]
 fn the_manual_and_the_codes_are_in_the_binary() {
     let place = Place::new();
     let home = place.dir.path();

@@ -69,6 +69,11 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let (scan, status) = match looked {
         (scan, Ok(status)) => (scan, status),
         (_, Err(error)) if is_absence(&error) => {
+            // A server that a person names has a state of its own, which is not that of another one.
+            let named = !context.global.server.is_empty();
+            if named && state.as_ref().is_some_and(|state| state.server != client.url()) {
+                return Err(error);
+            }
             return offline(context, &workspace, &id, state, Some(error));
         }
         (_, Err(error)) => return Err(error),
