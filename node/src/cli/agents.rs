@@ -30,7 +30,15 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List the live agents.
-    #[command(visible_alias = "ls", after_help = "Example:\n  caxton agents list --json | jq '.agents[].name'")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+Columns: AGENT the name to call it by, VERSION, CAPABILITIES what it can do, DESCRIPTION with its name for people in front. \
+JSON has them as name, version, capabilities, description and display_name.
+
+Example:
+  caxton agents list --json | jq '.agents[].name'"
+    )]
     List,
     /// Show one agent as the server serves it.
     #[command(after_help = "Example:\n  caxton agents show translator")]

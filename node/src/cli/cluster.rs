@@ -31,10 +31,20 @@ enum Command {
     /// Make tokens by which nodes join.
     Token(Token),
     /// List the nodes.
-    #[command(after_help = "Example:\n  caxton cluster members --json")]
+    #[command(after_help = "\
+Columns: NODE its id, STATE alive or suspect, VOTES leader, voter or learner, VERSION, PEERS where nodes reach it, CLIENTS where \
+clients do, JOINED and LAST HEARD when. JSON has them as node, state, version, peer_address, client_url, joined, last_heard.
+
+Example:
+  caxton cluster members --json")]
     Members,
     /// Show who votes and who leads, and how far the others are behind.
-    #[command(after_help = "Example:\n  caxton cluster status")]
+    #[command(after_help = "\
+Columns: GROUP 0 is the deploy log and the others are shards, LEADER the node, TERM grows with each election, VOTERS and LEARNERS \
+how many, APPLIED the last entry, FURTHEST BEHIND who and by how many entries. JSON has them as groups.
+
+Example:
+  caxton cluster status")]
     Status,
     /// Take a node out for good: its id never comes back.
     ///

@@ -283,6 +283,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_table_is_explained_where_its_command_is() {
+        let mut root = structure();
+        for words in [
+            "agents list",
+            "tools list",
+            "secrets list",
+            "token list",
+            "conversations list",
+            "workspaces list",
+            "cluster members",
+            "cluster status",
+            "log",
+            "route",
+        ] {
+            let mut command = &mut root;
+            for word in words.split(' ') {
+                command = command.find_subcommand_mut(word).unwrap_or_else(|| panic!("there is no `caxton {words}`"));
+            }
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Columns"), "`caxton {words} --help` does not explain its columns");
+        }
+    }
+
+    #[test]
     fn the_structure_is_sound_and_each_command_shows_an_example() {
         structure().debug_assert();
         let mut left: Vec<clap::Command> = structure().get_subcommands().cloned().collect();

@@ -37,7 +37,12 @@ Examples:
   caxton token create ada --role viewer --ttl 8h > ada.token")]
     Create(Create),
     /// List the tokens that have not expired.
-    #[command(after_help = "Example:\n  caxton token list --json")]
+    #[command(after_help = "\
+Columns: ID to revoke it by, SUBJECT who uses it, ROLE what it may do, WORKSPACES where, EXPIRES when, STATE valid or revoked. \
+JSON has them as id, subject, role, workspaces, expires and revoked.
+
+Example:
+  caxton token list --json")]
     List,
     /// Revoke a token: from then on it opens nothing.
     #[command(after_help = "Example:\n  caxton token revoke 3f2a9c...")]
