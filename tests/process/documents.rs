@@ -141,8 +141,9 @@ fn what_cannot_work_is_said_before_and_after_a_deployment() {
     }
 }
 
-const ASKS_FIRST: &str = "[[rule]]\nwhen.after = []\n[[rule.call]]\ntool = \"checked\"\narguments = { }\n\
-                          [[rule]]\nsay = \"done\"\n";
+const ASKS_FIRST: &str = "[[rule]]\nwhen.after = []\n[[rule.call]]\ntool = \"chart-generator\"\n\
+    arguments = { kind = \"bar\", title = \"t\", labels = [\"a\", \"b\"], values = [1, 2], x_label = \"x\", y_label = \"y\" }\n\
+    [[rule]]\nsay = \"done\"\n";
 
 /// A workspace with an agent whose tool makes a file and waits for a person first.
 fn approving(place: &Place) -> Workspace {
@@ -155,9 +156,7 @@ fn approving(place: &Place) -> Workspace {
         "caxton.toml",
         "[workspace]\nname = \"demo\"\n[providers.s]\nkind = \"scripted\"\nscript = \"prompts/s.toml\"\n",
     );
-    let arguments = "{ title = \"t\", labels = [\"a\", \"b\"], values = [1, 2] }";
-    let script = ASKS_FIRST.replace("\"checked\"", "\"chart-generator\"").replace("{ }", arguments);
-    workspace.write("prompts/s.toml", script);
+    workspace.write("prompts/s.toml", ASKS_FIRST);
     workspace.write(
         "agents/drawer.toml",
         "name = \"drawer\"\ncapabilities = [\"draw\"]\ntools = [\"chart-generator\"]\n[approval]\ntools = [\"chart-generator\"]\n",
