@@ -111,6 +111,7 @@ fn a_deployment_names_its_commit_and_the_status_says_when_each_agent_came() {
     let root = live["deployment"]["root"].clone();
     let again = json!({
         "parent": 2, "root": root, "upserts": [], "removals": [], "author": { "name": "Ada", "email": "" }, "message": "again",
+        "idempotency_key": "0123456789abcdef0123456789abcdef", "dry_run": true,
     });
     let (code, answer) = http(&node, &place, "POST", "/api/v1/workspaces/demo/deploy", &again.to_string());
     let (old, other) = http(&node, &place, "POST", "/api/v1/workspaces/demo/deployments", &again.to_string());
