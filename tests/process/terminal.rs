@@ -60,13 +60,15 @@ fn a_first_start_on_a_terminal_is_five_lines() {
     let place = Place::new();
     let program = env!("CARGO_BIN_EXE_caxton");
     let data = place.data().display().to_string();
+    let typescript = place.dir.path().join("typescript");
+    // Until its last line is there, it is looked for; then the node is stopped as a person stops it.
     let line = format!(
         "{program} serve --bind 127.0.0.1:0 --data-dir {data} & node=$!; \
-         for n in $(seq 600); do {program} health --data-dir {data} > /dev/null 2>&1 && break; sleep 0.1; done; \
-         sleep 1; kill -INT $node; wait $node"
+         for n in $(seq 1200); do grep -q Ctrl-C {} && break; sleep 0.1; done; kill -INT $node; wait $node",
+        typescript.display()
     );
     let mut script = Command::new("script");
-    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("HOME", place.dir.path());
+    script.args(["--quiet", "--return", "--flush", "--command", &line]).arg(&typescript).env("HOME", place.dir.path());
     let Ok(done) = script.stdin(Stdio::null()).output() else { return };
     let screen = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(done.status.success(), "{screen}");
