@@ -139,7 +139,7 @@ pub fn workspace(name: &WorkspaceId, source: &ModelSource) -> Vec<TemplateFile> 
 /// An example of a template: what is asked, and the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
-    /// The template.
+    /// The name of the template that it belongs to.
     pub agent: String,
     /// How the template's prompt begins, by which a script knows whose turn it is.
     pub begins: String,
