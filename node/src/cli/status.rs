@@ -115,34 +115,12 @@ async fn online(
         next.pending = None;
         let _ = state::save_tree(workspace, &live).and_then(|()| next.save(workspace));
     }
-    out.line(format_args!("{} at {}", paint(BOLD, remote.id), remote.client.url()))?;
-    out.line(describe(status.deployment.as_ref()))?;
-    let what = format!("{}, {}", count(status.agents, "agent"), count(status.tools, "tool"));
-    if status.deployment.is_some() {
-        out.line(format_args!("  {}", paint(DIM, what)))?;
-    }
-    match &status.serving {
-        Serving::Loading { revision } => out.line(format_args!("  {} until it is loaded", paint(WARN, revision)))?,
-        Serving::Failed { revision, error } => out.line(format_args!(
-            "  {} {revision} is served, because the newest cannot be loaded: {}",
-            paint(WARN, "warning:"),
-            text::one_line(error)
-        ))?,
-        Serving::Live { .. } | Serving::Nothing => {}
-    }
+    let deployed = print_live(context, remote, &status).await?;
     if let Some((base, _)) = &base {
         let deployments = count(status.revision.0 - base.revision.0, "deployment");
         out.line(format_args!("\n{deployments} since {}, which these files are based on:", base.revision))?;
         out.text(text::changes(&theirs.items, theirs.items.len() as u64))?;
         out.line(paint(DIM, "get them with `caxton pull`"))?;
-    }
-    let deployed = match &status.deployment {
-        Some(live) => last_deployed(remote, live).await?,
-        None => Vec::new(),
-    };
-    print_deployed(context, &deployed)?;
-    for lack in &status.lacking {
-        out.line(format_args!("  {} {}", paint(WARN, "warning:"), text::one_line(lack)))?;
     }
     let cluster = cluster(remote).await;
     if let Some(cluster) = &cluster {
@@ -170,6 +148,39 @@ async fn online(
         document["cluster"] = json!(cluster);
     }
     out.json(&document)
+}
+
+/// What is live: by whom it was deployed, whether it is served, when each agent came, and what it lacks.
+async fn print_live(
+    context: &Context,
+    remote: &Remote<'_>,
+    status: &WorkspaceStatus,
+) -> Result<Vec<Deployed>, CliError> {
+    let out = &context.out;
+    out.line(format_args!("{} at {}", paint(BOLD, remote.id), remote.client.url()))?;
+    out.line(describe(status.deployment.as_ref()))?;
+    let what = format!("{}, {}", count(status.agents, "agent"), count(status.tools, "tool"));
+    if status.deployment.is_some() {
+        out.line(format_args!("  {}", paint(DIM, what)))?;
+    }
+    match &status.serving {
+        Serving::Loading { revision } => out.line(format_args!("  {} until it is loaded", paint(WARN, revision)))?,
+        Serving::Failed { revision, error } => out.line(format_args!(
+            "  {} {revision} is served, because the newest cannot be loaded: {}",
+            paint(WARN, "warning:"),
+            text::one_line(error)
+        ))?,
+        Serving::Live { .. } | Serving::Nothing => {}
+    }
+    let deployed = match &status.deployment {
+        Some(live) => last_deployed(remote, live).await?,
+        None => Vec::new(),
+    };
+    print_deployed(context, &deployed)?;
+    for lack in &status.lacking {
+        out.line(format_args!("  {} {}", paint(WARN, "warning:"), text::one_line(lack)))?;
+    }
+    Ok(deployed)
 }
 
 /// The cluster, where there is more than one node and the token may see it.
