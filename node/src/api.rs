@@ -51,6 +51,9 @@ pub struct WorkspaceStatus {
     pub agents: u64,
     /// How many tools it has.
     pub tools: u64,
+    /// What is named in its files and not set on the node that answers: secrets, and variables for keys. A sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacking: Vec<String>,
 }
 
 /// What a node serves of a workspace.
@@ -293,8 +296,11 @@ pub struct Agents {
 /// One agent in a listing.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AgentSummary {
-    /// Its name.
+    /// The name by which it is called.
     pub name: String,
+    /// How it is shown to people, where that is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
     /// Its version, as its file gives it.
     pub version: String,
     /// What it is for.

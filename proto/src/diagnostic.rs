@@ -22,6 +22,8 @@ pub mod code {
     pub const SYNTAX: &str = "syntax";
     /// A key that nothing reads.
     pub const UNKNOWN_KEY: &str = "unknown_key";
+    /// A key in a table that it does not belong to, which is read as it was meant.
+    pub const MISPLACED_KEY: &str = "misplaced_key";
     /// A key that has to be there is not.
     pub const MISSING_KEY: &str = "missing_key";
     /// A value of another type than the key takes.
@@ -62,6 +64,14 @@ pub mod code {
     pub const UNEXPECTED_FILE: &str = "unexpected_file";
     /// An agent that no message can find by what it can do.
     pub const NO_CAPABILITIES: &str = "no_capabilities";
+    /// A workspace without agents.
+    pub const NO_AGENTS: &str = "no_agents";
+    /// Nobody says which model is to be asked.
+    pub const NO_MODEL: &str = "no_model";
+    /// Several providers, and agents that name none of them.
+    pub const NO_DEFAULT_PROVIDER: &str = "no_default_provider";
+    /// A secret, or a variable of the node, that is named and not set.
+    pub const NOT_SET: &str = "not_set";
     /// More problems than are reported.
     pub const TOO_MANY_PROBLEMS: &str = "too_many_problems";
 }

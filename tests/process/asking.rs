@@ -123,3 +123,46 @@ fn another_reply_than_the_one_that_broke_off_is_shown_as_such() {
     first_asked.join().expect("asked");
     second_asked.join().expect("asked");
 }
+
+#[test]
+fn ctrl_c_says_that_the_turn_goes_on_and_how_to_stop_it() {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (told, heard) = std::sync::mpsc::channel();
+    // A turn that goes on until whoever asked goes away.
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
+        let mut line = String::new();
+        while reader.read_line(&mut line).expect("a line") > 2 {
+            line.clear();
+        }
+        let event = format!("event: routed\ndata: {}\n\n", routed());
+        let head = "HTTP/1.1 200 x\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        write!(stream, "{head}{:x}\r\n{event}\r\n", event.len()).expect("written");
+        told.send(()).expect("told");
+        let _ = reader.read_to_end(&mut Vec::new());
+    });
+    let workspace = place.workspace("w");
+    let mut command = crate::run::caxton(&workspace.root);
+    command.current_dir(&workspace.root).env("CAXTON_DATA_DIR", &workspace.data);
+    command.args(["--server", &url, "ask", "What is it?", "--agent", "talker"]);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("the binary runs");
+    heard.recv_timeout(crate::run::DEADLINE).expect("the turn began");
+    // The step is on the screen once the event was read.
+    let mut shown = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut first = String::new();
+    shown.read_line(&mut first).expect("a line");
+    assert!(first.contains("talker"), "{first}");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+    let mut rest = String::new();
+    shown.read_to_string(&mut rest).expect("text");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "{rest}");
+    for part in ["the turn goes on", "caxton stop --turn t", "caxton conversations show c"] {
+        assert!(rest.contains(part), "`{part}` is not said: {rest}");
+    }
+    server.join().expect("the server");
+}

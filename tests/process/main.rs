@@ -29,3 +29,9 @@ mod asking;
 mod origins;
 
 mod backup;
+
+mod written;
+
+mod pages;
+
+mod documents;

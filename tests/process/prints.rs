@@ -14,6 +14,7 @@ fn filtered(check: impl FnOnce()) {
     settings.add_filter(r"\b[\d.]+ (ms|s)\b", "[duration]");
     settings.add_filter(r"\b[0-9a-f]{64}\b", "[digest]");
     settings.add_filter(r"/\S*/caxton-process-\w+", "[place]");
+    settings.add_filter(r"; deployment \d+", "; deployment [id]");
     settings.bind(check);
 }
 
@@ -59,6 +60,7 @@ fn a_deployment_shows_its_plan_and_what_became_of_it() {
         2 new
         r1 of demo is live
         2 files, [size] sent, [duration]
+        no commit; deployment [id]
         [exit 0]
         ");
         assert_snapshot!(again, @r"
@@ -95,6 +97,8 @@ fn the_history_and_the_state_read_well() {
         demo at [url]
         r2 is live, deployed by Ada Lovelace <ada@example.com> [age]: 1 new, 1 changed
           2 agents, 0 tools
+          greeter  r2, [age]
+          helper   r2, [age]
 
         changes here that are not deployed:
           ~ agent greeter
@@ -165,6 +169,7 @@ fn a_rollback_shows_what_it_changes_and_pull_brings_it_here() {
         demo at [url]
         r3 is live, deployed by Ada Lovelace <ada@example.com> [age]: the new tone is wrong
           1 agent, 0 tools
+          greeter  r3, [age]
 
         1 deployment since r2, which these files are based on:
           ~ agent greeter
@@ -244,6 +249,7 @@ fn two_people_deploy_and_the_second_is_told() {
         1 new, 1 changed
         r3 of demo is live
         4 files, [size] sent, [duration]
+        no commit; deployment [id]
         [exit 0]
         ");
     });

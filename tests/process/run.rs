@@ -106,7 +106,9 @@ impl Place {
     /// A workspace called `demo` without agents.
     pub fn empty_workspace(&self, name: &str) -> Workspace {
         let workspace = Workspace { root: self.dir.path().join(name), data: self.data() };
-        workspace.write("caxton.toml", "[workspace]\nname = \"demo\"\n");
+        // A model that nobody asks, so that no command says that there is none.
+        let provider = "[providers.local]\nkind = \"ollama\"\nmodel = \"none\"\n";
+        workspace.write("caxton.toml", format!("[workspace]\nname = \"demo\"\n\n{provider}"));
         workspace
     }
 }

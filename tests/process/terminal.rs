@@ -43,3 +43,60 @@ fn nothing_is_made_when_nothing_is_typed() {
         assert!(!place.dir.path().join("work/agents/envoy").exists());
     }
 }
+
+#[test]
+fn a_person_is_asked_who_answers_in_a_new_workspace() {
+    let place = Place::new();
+    let Some(screen) = on_a_terminal(&place, "init ../asked --no-git", "9\nopenai\n") else { return };
+    for part in ["Who answers in this workspace?", "`9` is none of them", "  4  demo", "OPENAI_API_KEY"] {
+        assert!(screen.contains(part), "`{part}` is not on the screen: {screen}");
+    }
+    let settings = std::fs::read_to_string(place.dir.path().join("asked/caxton.toml")).expect("settings");
+    assert!(settings.contains("kind = \"openai\""), "{settings}");
+}
+
+#[test]
+fn a_first_start_on_a_terminal_is_five_lines() {
+    let place = Place::new();
+    let program = env!("CARGO_BIN_EXE_caxton");
+    let data = place.data().display().to_string();
+    let typescript = place.dir.path().join("typescript");
+    // Until its last line is there, it is looked for; then the node is stopped as a person stops it.
+    let line = format!(
+        "{program} serve --bind 127.0.0.1:0 --data-dir {data} & node=$!; \
+         for n in $(seq 1200); do grep -q Ctrl-C {} && break; sleep 0.1; done; kill -INT $node; wait $node",
+        typescript.display()
+    );
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--flush", "--command", &line]).arg(&typescript).env("HOME", place.dir.path());
+    let Ok(done) = script.stdin(Stdio::null()).output() else { return };
+    let screen = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success(), "{screen}");
+    let lines: Vec<&str> = screen.lines().filter(|line| !line.trim().is_empty()).collect();
+    assert_eq!(lines.len(), 5, "{screen}");
+    assert!(lines[0].contains("serves at") && lines[4].contains("Ctrl-C"), "{screen}");
+}
+
+#[test]
+fn a_table_fits_a_narrow_terminal() {
+    let place = Place::new();
+    let workspace = place.workspace("listed");
+    let node = crate::run::Node::start(&place.data());
+    workspace.deploy().ok();
+    for width in [80, 40] {
+        let line = format!(
+            "stty cols {width}; cd {}; {} workspaces list --data-dir {}",
+            workspace.root.display(),
+            env!("CARGO_BIN_EXE_caxton"),
+            place.data().display()
+        );
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("HOME", place.dir.path());
+        let Ok(done) = script.stdin(Stdio::null()).output() else { return };
+        let screen = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(done.status.success() && screen.contains("demo"), "{screen}");
+        let plain = anstream::adapter::strip_str(&screen).to_string();
+        assert!(plain.lines().all(|line| line.trim_end().chars().count() <= width), "{width}: {plain}");
+    }
+    assert!(node.terminate().success());
+}

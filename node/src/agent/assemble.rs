@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use caxton_proto::manifest::agent::AgentManifest;
-use caxton_proto::manifest::prompt::{Prompt, Template, Values};
+use caxton_proto::manifest::prompt::{Parameters, Prompt, Template, Values};
 use caxton_proto::manifest::provider::{Fallback, Price, ProviderKind, ProviderRef, TIMEOUT};
 use caxton_proto::manifest::workspace::WorkspaceManifest;
 use caxton_proto::tree::TreePath;
@@ -126,9 +126,12 @@ impl Agent {
         }
     }
 
-    /// What the model is told of itself, and the request as it is put to it.
-    pub fn prompts(&self, request: &str, context: &str) -> (Option<String>, String) {
-        let values = Values { request, context, parameters: &self.manifest.parameters };
+    /// What the model is told of itself, and the request as it is put to it. What a sender gives stands over the agent's
+    /// own parameters, and where no placeholder names it, below the request.
+    pub fn prompts(&self, request: &str, context: &str, given: &Parameters) -> (Option<String>, String) {
+        let mut parameters = self.manifest.parameters.clone();
+        parameters.extend(given.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let values = Values { request, context, parameters: &parameters };
         let mut system = self.system.as_ref().map(|template| template.render(&values));
         if !self.away.is_empty() {
             let names: Vec<&str> = self.away.iter().map(ToolName::as_str).collect();
@@ -139,10 +142,17 @@ impl Agent {
             );
             system = Some(system.map_or_else(|| note.clone(), |text| format!("{text}\n\n{note}")));
         }
-        let user = self.user.as_ref().map_or_else(|| request.to_owned(), |template| template.render(&values));
-        let placed =
-            [&self.system, &self.user].into_iter().flatten().any(|template| template.as_str().contains("{{context}}"));
-        let user = if placed { user } else { format!("{user}{context}") };
+        let mut user = self.user.as_ref().map_or_else(|| request.to_owned(), |template| template.render(&values));
+        let templates = || [&self.system, &self.user].into_iter().flatten();
+        let unread: Vec<_> =
+            given.iter().filter(|(name, _)| !templates().any(|template| template.reads_parameter(name))).collect();
+        if !unread.is_empty() {
+            user.push_str("\n\nParameters:");
+            unread.iter().for_each(|(name, value)| user.push_str(&format!("\n- {name}: {value}")));
+        }
+        if !templates().any(Template::reads_context) {
+            user.push_str(context);
+        }
         (system, user)
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use caxton_proto::AgentName;
+use caxton_proto::manifest::prompt::Parameters;
 
 use super::Agent;
 use super::attachments::{Shelf, Visible};
@@ -34,6 +35,8 @@ pub struct Run {
 pub struct Opening {
     /// What is wanted.
     pub request: String,
+    /// What the sender gives for the placeholders of the prompts.
+    pub parameters: Parameters,
     /// Images for models that see.
     pub images: Vec<String>,
     /// What the conversation held before.
@@ -75,7 +78,7 @@ impl Run {
     }
 
     pub(super) fn begin_below(agent: &Agent, opening: Opening, shelf: &Shelf, asked_by: Option<(&Run, &str)>) -> Run {
-        let (system, user) = agent.prompts(&opening.request, &shelf.describe(&opening.visible));
+        let (system, user) = agent.prompts(&opening.request, &shelf.describe(&opening.visible), &opening.parameters);
         let mut parts = vec![Part::Text { text: user }];
         parts.extend(opening.images.into_iter().map(|url| Part::Image { url }));
         let mut messages: Vec<Message> = system.map(Message::system).into_iter().collect();

@@ -1,5 +1,7 @@
 //! Messages to agents and what comes back: `POST .../messages`, its event stream, conversations and approvals.
 
+use std::collections::BTreeMap;
+
 use caxton_proto::{AgentName, Revision, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -32,6 +34,11 @@ pub struct MessageRequest {
     /// The conversation that it continues; a new one when absent. Letters, digits, `-`, `_`, `.`, at most 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<String>,
+    /// Values for the placeholders of the agent's prompts, over those of its file: text, numbers, booleans, and lists of
+    /// these. What no placeholder names is told to the model below the request.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = Object)]
+    pub parameters: BTreeMap<String, serde_json::Value>,
     /// Files, which agents hand to tools by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,

@@ -103,6 +103,10 @@ paths! {
     ARTIFACTS_FETCH [1] = "/api/v1/workspaces/{workspace}/artifacts/fetch";
     /// Its history, and where a deployment is sent.
     DEPLOYMENTS [1] = "/api/v1/workspaces/{workspace}/deployments";
+    /// Where a deployment is sent too.
+    DEPLOY [1] = "/api/v1/workspaces/{workspace}/deploy";
+    /// What is live in a workspace, under its other path.
+    STATUS [1] = "/api/v1/workspaces/{workspace}/status";
     /// One deployment.
     DEPLOYMENT [2] = "/api/v1/workspaces/{workspace}/deployments/{revision}";
     /// Where an older revision is made live again.

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinError;
 
 use super::blocking;
+use super::keys::Keys;
 use crate::api::{DeployRequest, DeployResponse, RollbackRequest, Serving};
 use crate::artifacts::{Artifacts, GetError, PutError};
 use crate::authz::{Deploy, Permit, ReadDeployed, Unscoped};
@@ -27,6 +28,8 @@ pub struct Live {
     pub serving: Serving,
     /// What this node serves, which may be an older revision.
     pub served: Option<Arc<Catalog>>,
+    /// What its files name and nobody has set: a sentence each.
+    pub lacking: Vec<String>,
 }
 
 impl Live {
@@ -73,6 +76,7 @@ pub struct Deployments {
     artifacts: Artifacts,
     deployer: Deployer,
     uploads: Semaphore,
+    keys: Keys,
 }
 
 impl Deployments {
@@ -83,8 +87,9 @@ impl Deployments {
         artifacts: Artifacts,
         deployer: Deployer,
         uploads_max: usize,
+        keys: Keys,
     ) -> Deployments {
-        Deployments { log, catalogs, artifacts, deployer, uploads: Semaphore::new(uploads_max) }
+        Deployments { log, catalogs, artifacts, deployer, uploads: Semaphore::new(uploads_max), keys }
     }
 
     /// What is live in each workspace that the token is for, as this node knows it.
@@ -103,14 +108,20 @@ impl Deployments {
             Freshness::Stale => self.log.read(live),
             Freshness::Current => self.log.current(live).await?,
         };
-        Ok(self.live(permit.workspace().clone(), live))
+        let mut live = self.live(permit.workspace().clone(), live);
+        if let Some(catalog) = live.served.clone() {
+            let keys = self.keys.clone();
+            // Advice only: a node that stops gives none.
+            live.lacking = blocking(move || keys.lacking(&catalog)).await.unwrap_or_default();
+        }
+        Ok(live)
     }
 
     fn live(&self, workspace: WorkspaceId, deployment: Option<Arc<Deployment>>) -> Live {
         let revision = deployment.as_ref().map_or(Revision::NONE, |live| live.revision);
         let serving = self.catalogs.serving(&workspace, revision);
         let served = self.catalogs.get(&workspace);
-        Live { workspace, deployment, serving, served }
+        Live { workspace, deployment, serving, served, lacking: Vec::new() }
     }
 
     /// At most `limit` deployments before a revision, the newest first.

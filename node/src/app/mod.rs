@@ -9,6 +9,8 @@ pub mod conversations;
 
 pub mod deployments;
 
+pub mod keys;
+
 pub mod agents;
 
 pub mod tools;

@@ -30,7 +30,15 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List the live agents.
-    #[command(visible_alias = "ls", after_help = "Example:\n  caxton agents list --json | jq '.agents[].name'")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+Columns: AGENT the name to call it by, VERSION, CAPABILITIES what it can do, DESCRIPTION with its name for people in front. \
+JSON has them as name, version, capabilities, description and display_name.
+
+Example:
+  caxton agents list --json | jq '.agents[].name'"
+    )]
     List,
     /// Show one agent as the server serves it.
     #[command(after_help = "Example:\n  caxton agents show translator")]
@@ -58,7 +66,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     }
 }
 
-async fn list(remote: &Remote<'_>) -> Result<Vec<AgentSummary>, ClientError> {
+pub(super) async fn list(remote: &Remote<'_>) -> Result<Vec<AgentSummary>, ClientError> {
     let mut agents = Vec::new();
     let mut after = String::new();
     loop {
@@ -82,19 +90,31 @@ fn print_list(context: &Context, remote: &Remote<'_>, agents: &[AgentSummary]) -
                 agent.name.clone(),
                 text::one_line(&agent.version),
                 shorten(&agent.capabilities.join(", "), DESCRIPTION_CHARS),
-                shorten(&agent.description, DESCRIPTION_CHARS),
+                shorten(&described(agent), DESCRIPTION_CHARS),
             ]);
         }
-        out.line(table)?;
+        out.table(table)?;
         out.line(paint(DIM, count(agents.len() as u64, "agent")))?;
     }
     out.json(&json!({ "agents": agents }))
+}
+
+/// What a person knows it by: its display name, where it has one, and what it is for.
+fn described(agent: &AgentSummary) -> String {
+    match &agent.display_name {
+        Some(name) if agent.description.is_empty() => name.clone(),
+        Some(name) => format!("{name}: {}", agent.description),
+        None => agent.description.clone(),
+    }
 }
 
 fn show(context: &Context, agent: &AgentDetail) -> Result<(), CliError> {
     let out = &context.out;
     let summary = &agent.summary;
     out.line(format_args!("{} {}", paint(BOLD, &summary.name), text::one_line(&summary.version)))?;
+    if let Some(name) = &summary.display_name {
+        out.line(text::one_line(name))?;
+    }
     if !summary.description.is_empty() {
         out.line(text::one_line(&summary.description))?;
     }

@@ -5,8 +5,8 @@ use clap::Subcommand;
 use crate::api::messages::{ApprovalDecision, Approvals, TurnEvent};
 use crate::api::paths;
 use crate::cli::live::Remote;
-use crate::cli::output::{BOLD, DIM, paint};
-use crate::cli::{CliError, Context, steps, text};
+use crate::cli::output::{BOLD, DIM, count, paint};
+use crate::cli::{CliError, Context, Exit, steps, text};
 use crate::client::Retry;
 
 /// Arguments of `caxton approvals`.
@@ -97,8 +97,15 @@ fn decide(context: &Context, remote: &Remote<'_>, id: &str, decision: ApprovalDe
             for approval in approvals {
                 out.line(format_args!("The turn waits for the next one: {}", paint(BOLD, &approval.id)))?;
             }
+            out.json(&ended)?;
+            return Err(CliError::only(Exit::Waiting, "waiting"));
         }
         _ => out.line(steps::printable(ended["text"].as_str().unwrap_or_default()))?,
+    }
+    let files = ended["attachments"].as_array().map_or(0, Vec::len);
+    if let Some(conversation) = ended["conversation"].as_str().filter(|_| files > 0) {
+        let conversation = text::one_line(conversation);
+        out.note(format_args!("{}: caxton conversations save {conversation}", count(files as u64, "file")));
     }
     out.json(&ended)
 }

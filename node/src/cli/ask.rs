@@ -1,15 +1,17 @@
 //! `caxton ask` and `caxton send`: a message, every step on the way, and the answer.
 
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
 use caxton_proto::AgentName;
 
-use crate::api::messages::{MessageAnswer, MessageRequest};
+use crate::api::messages::{MessageAnswer, MessageRequest, TEXT_BYTES_MAX};
 use crate::api::paths;
 use crate::cli::live::Remote;
 use crate::cli::output::{BOLD, DIM, count, paint};
 use crate::cli::steps::{self, Show};
-use crate::cli::{CliError, Context};
+use crate::cli::{CliError, Context, Exit};
 use crate::client::Retry;
 
 /// Arguments of `caxton ask`.
@@ -18,9 +20,11 @@ use crate::client::Retry;
 Examples:
   caxton ask \"Draw a chart of sales by quarter\" --file sales.csv
   caxton ask \"And the mean?\" --conversation 0199...     go on with a conversation
-  caxton ask \"Translate: good morning\" --capability translate-text")]
+  git diff | caxton ask - --agent code-reviewer          the message comes through a pipe
+  caxton ask \"Translate: good morning\" --capability translate-text
+  caxton ask \"Analyze it\" --file sales.csv --param format=table --param requirements=\"one page\"")]
 pub struct Args {
-    /// What you want; the agent that can do it is found by what it can do.
+    /// What you want, or - to read it from standard input; the agent that can do it is found by what it can do.
     text: String,
     /// Ask this agent instead.
     #[arg(long, value_name = "NAME")]
@@ -41,7 +45,7 @@ Examples:
 pub struct SendArgs {
     /// The agent.
     agent: AgentName,
-    /// What you want.
+    /// What you want, or - to read it from standard input.
     text: String,
     #[command(flatten)]
     more: More,
@@ -55,6 +59,9 @@ struct More {
     /// The address of an image, for models that see. Can be repeated.
     #[arg(long, value_name = "URL")]
     image: Vec<String>,
+    /// A value for a placeholder of the agent's prompts, as in `--param format=table`. Can be repeated.
+    #[arg(long = "param", short, value_name = "NAME=VALUE", value_parser = parameter)]
+    param: Vec<(String, String)>,
     /// Go on with this conversation.
     #[arg(long, short, value_name = "ID")]
     conversation: Option<String>,
@@ -64,6 +71,26 @@ struct More {
     /// Print the answer only.
     #[arg(long, short)]
     quiet: bool,
+}
+
+/// `NAME=VALUE`, where the value may be anything.
+fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
+        Some(_) | None => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+/// The parameters of a message. The same name twice would lose one of its values.
+fn parameters(given: Vec<(String, String)>) -> Result<BTreeMap<String, serde_json::Value>, CliError> {
+    let mut all = BTreeMap::new();
+    for (name, value) in given {
+        if all.insert(name.clone(), value.into()).is_some() {
+            return Err(CliError::usage(format!("the parameter `{name}` is given twice"))
+                .help("give each one once; several values go into one, with commas between"));
+        }
+    }
+    Ok(all)
 }
 
 /// Asks whoever can do it.
@@ -82,21 +109,45 @@ fn send(context: &Context, mut request: MessageRequest, more: More) -> Result<()
     let id = context.workspace_id()?;
     let client = context.client()?;
     let remote = Remote { client: &client, id: &id };
+    if request.text == "-" {
+        request.text = standard_input(context)?;
+    }
     request.attachments = more.file.iter().map(|path| steps::read_file(path)).collect::<Result<_, _>>()?;
     request.images = more.image;
+    request.parameters = parameters(more.param)?;
     request.conversation = more.conversation;
     // Whichever node gets it first, there is one answer.
     request.idempotency_key = Some(uuid::Uuid::new_v4().simple().to_string());
     if context.out.is_json() {
         let answer: serde_json::Value =
             context.block_on(async { Ok(client.post(&remote.path(paths::MESSAGES), &request, Retry::Once).await?) })?;
-        return context.out.json(&answer);
+        context.out.json(&answer)?;
+        // An answer has a text; a turn that waits has what there is to decide.
+        let waits = answer.get("approvals").is_some();
+        return if waits { Err(CliError::only(Exit::Waiting, "waiting")) } else { Ok(()) };
     }
     let show = if more.quiet { Show::Answer } else { Show::Steps };
     match context.block_on(steps::watch(context, &remote, request, show))? {
         Some(answer) => report(context, &answer, &more.save, show),
-        None => Ok(()),
+        None => Err(CliError::only(Exit::Waiting, "waiting")),
     }
+}
+
+/// The message that is piped in, or typed until Ctrl-D.
+fn standard_input(context: &Context) -> Result<String, CliError> {
+    if std::io::stdin().is_terminal() {
+        context.out.note("Type the message, and Ctrl-D on a line of its own:");
+    }
+    let mut text = String::new();
+    let mut input = std::io::stdin().lock().take(TEXT_BYTES_MAX as u64 + 1);
+    input.read_to_string(&mut text).map_err(|error| {
+        CliError::new("io", "standard input cannot be read as text").help("send other files with --file").source(error)
+    })?;
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(CliError::usage(format!("the message has more than {TEXT_BYTES_MAX} bytes"))
+            .help("send it as a file: caxton ask \"...\" --file NAME"));
+    }
+    Ok(text.trim_end().to_owned())
 }
 
 fn report(context: &Context, answer: &MessageAnswer, folder: &std::path::Path, show: Show) -> Result<(), CliError> {

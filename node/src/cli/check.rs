@@ -15,10 +15,19 @@ pub fn check(workspace: &Workspace, tree: &Tree, before: Option<&Tree>) -> Resul
     // The manifests of an earlier check are not at hand, so they are read; they are small.
     let agent = |_: &TreePath, _: &Digest| None;
     let before = before.map(|tree| Before { tree, agent: &agent });
-    check::check(check::Workspace { tree, read: &read, before, prove: None }).map_err(|error| match error {
-        CheckError::Problems(problems) => failure(problems),
+    let input = check::Workspace { tree, read: &read, before, prove: None };
+    let strays = workspace.strays();
+    let checked = check::check(input).map_err(|error| match error {
+        CheckError::Problems(mut problems) => {
+            problems.extend(strays.clone());
+            failure(problems)
+        }
         CheckError::Read { path, source } => CliError::new("io", format!("{path} cannot be read"))
             .help("make the file readable and try again")
             .source(source),
-    })
+    });
+    let mut checked = checked?;
+    checked.warnings.extend(check::advice(&input, &checked));
+    checked.warnings.extend(strays);
+    Ok(checked)
 }

@@ -31,10 +31,20 @@ enum Command {
     /// Make tokens by which nodes join.
     Token(Token),
     /// List the nodes.
-    #[command(after_help = "Example:\n  caxton cluster members --json")]
+    #[command(after_help = "\
+Columns: NODE its id, STATE alive or suspect, VOTES leader, voter or learner, VERSION, PEERS where nodes reach it, CLIENTS where \
+clients do, JOINED and LAST HEARD when. JSON has them as node, state, version, peer_address, client_url, joined, last_heard.
+
+Example:
+  caxton cluster members --json")]
     Members,
     /// Show who votes and who leads, and how far the others are behind.
-    #[command(after_help = "Example:\n  caxton cluster status")]
+    #[command(after_help = "\
+Columns: GROUP 0 is the deploy log and the others are shards, LEADER the node, TERM grows with each election, VOTERS and LEARNERS \
+how many, APPLIED the last entry, FURTHEST BEHIND who and by how many entries. JSON has them as groups.
+
+Example:
+  caxton cluster status")]
     Status,
     /// Take a node out for good: its id never comes back.
     ///
@@ -204,7 +214,7 @@ fn members(context: &Context) -> Result<(), CliError> {
             plain(member.last_heard.as_deref().unwrap_or("-")),
         ]);
     }
-    context.out.line(table)?;
+    context.out.table(table)?;
     context.out.json(&cluster)
 }
 
@@ -219,7 +229,8 @@ fn votes(cluster: &ClusterStatus, node: &str) -> &'static str {
     }
 }
 
-fn status(context: &Context) -> Result<(), CliError> {
+/// Prints who votes, who leads, and how far the others are behind.
+pub(super) fn status(context: &Context) -> Result<(), CliError> {
     let cluster = context.block_on(ask(context))?;
     let out = &context.out;
     out.line(format_args!("{} {}", paint(BOLD, "cluster"), cluster.cluster))?;
@@ -240,7 +251,7 @@ fn status(context: &Context) -> Result<(), CliError> {
         ];
         table.styled(cells.map(|cell| (anstyle::Style::new(), cell)));
     }
-    out.line(table)?;
+    out.table(table)?;
     let silent: Vec<_> = cluster.members.iter().filter(|member| member.state == "suspect").collect();
     for member in &silent {
         let heard = match &member.last_heard {

@@ -57,7 +57,20 @@ pub struct Context {
     default_data_dir: Option<PathBuf>,
     /// Where this person's own settings are.
     config_dir: Option<PathBuf>,
+    /// What the environment says of makers of models.
+    pub makers: Makers,
     runtime: OnceLock<tokio::runtime::Runtime>,
+}
+
+/// What the environment says of makers of models; their keys themselves are not looked at.
+#[derive(Debug, Clone, Default)]
+pub struct Makers {
+    /// Whether OPENAI_API_KEY is set.
+    pub openai_key: bool,
+    /// Whether ANTHROPIC_API_KEY is set.
+    pub anthropic_key: bool,
+    /// What OLLAMA_HOST says.
+    pub ollama_host: Option<String>,
 }
 
 /// What a running node writes to `server.json` in its data directory.
@@ -90,7 +103,12 @@ impl Context {
             (None, None) => None,
         };
         let token = set("CAXTON_TOKEN").and_then(|token| token.into_string().ok());
-        Ok(Context { global, out, cwd, token, default_data_dir, config_dir, runtime: OnceLock::new() })
+        let makers = Makers {
+            openai_key: set("OPENAI_API_KEY").is_some(),
+            anthropic_key: set("ANTHROPIC_API_KEY").is_some(),
+            ollama_host: set("OLLAMA_HOST").and_then(|host| host.into_string().ok()),
+        };
+        Ok(Context { global, out, cwd, token, default_data_dir, config_dir, makers, runtime: OnceLock::new() })
     }
 
     /// The same flags in another folder, for the node at `server` with its data in `data_dir`.
@@ -103,8 +121,8 @@ impl Context {
             ..self.global.clone()
         };
         let (default_data_dir, config_dir) = (self.default_data_dir.clone(), self.config_dir.clone());
-        let (out, cwd) = (self.out.clone(), cwd.to_owned());
-        Context { global, out, cwd, token: None, default_data_dir, config_dir, runtime: OnceLock::new() }
+        let (out, cwd, makers) = (self.out.clone(), cwd.to_owned(), self.makers.clone());
+        Context { global, out, cwd, token: None, default_data_dir, config_dir, makers, runtime: OnceLock::new() }
     }
 
     /// The data directory of the node on this machine.

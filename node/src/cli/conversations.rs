@@ -1,20 +1,30 @@
 //! `caxton conversations`: what was said to agents, and what they answered.
 
-use clap::Subcommand;
+use std::path::{Path, PathBuf};
 
-use crate::api::messages::{ConversationDetail, ConversationSummary, Conversations, TurnRecord};
+use clap::Subcommand;
+use futures::{StreamExt, TryStreamExt};
+use serde_json::json;
+
+use crate::api::messages::{
+    Approvals, ConversationDetail, ConversationSummary, Conversations, MessageAnswer, TurnRecord,
+};
 use crate::api::paths;
 use crate::cli::live::Remote;
 use crate::cli::output::{BAD, BOLD, DIM, Table, count, paint, size};
 use crate::cli::{CliError, Context, steps, text};
 use crate::llm::Message;
 
+/// How many conversations are asked for at once.
+const ASKED_AT_ONCE: usize = 8;
+
 /// Arguments of `caxton conversations`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   caxton conversations list
-  caxton conversations show 0199f2c4...")]
+  caxton conversations show 0199f2c4...
+  caxton conversations save 0199f2c4... --dir charts")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -23,7 +33,16 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List conversations, the newest first.
-    #[command(visible_alias = "ls", after_help = "Example:\n  caxton conversations list --limit 10")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+Columns: CONVERSATION its id, STATE how its newest turn is (answered, failed, or waits for a person), LAST when that was, \
+AGENT who had it, TURNS how many there are, BEGAN WITH its first words. JSON has them as id, state, updated, agent, turns \
+and title.
+
+Example:
+  caxton conversations list --limit 10"
+    )]
     List {
         /// How many, at most 500.
         #[arg(long, short = 'n', default_value_t = 20)]
@@ -37,6 +56,15 @@ enum Command {
         /// Show calls and their results too.
         #[arg(long)]
         steps: bool,
+    },
+    /// Save the files that came of one: charts, tables, pictures.
+    #[command(after_help = "Example:\n  caxton conversations save 0199f2c4... --dir charts")]
+    Save {
+        /// Its id.
+        id: String,
+        /// Where to; what is there is not overwritten.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        dir: PathBuf,
     },
     /// Forget one for good.
     #[command(after_help = "Example:\n  caxton conversations forget 0199f2c4...")]
@@ -55,12 +83,24 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
         Command::List { limit } => {
             let path = format!("{}?limit={limit}", remote.path(paths::CONVERSATIONS));
             let page: Conversations = context.block_on(async { Ok(client.get(&path).await?) })?;
-            list(context, &page)
+            let states = context.block_on(states(&remote, &page))?;
+            list(context, &page, &states)
         }
         Command::Show { id, steps } => {
             let path = remote.path_of(paths::CONVERSATION, in_path(&id)?);
             let found: ConversationDetail = context.block_on(async { Ok(client.get(&path).await?) })?;
             show(context, &found, steps)
+        }
+        Command::Save { id, dir } => {
+            let id = in_path(&id)?;
+            let saved = context.block_on(save(&remote, id, &dir))?;
+            if saved.is_empty() {
+                context.out.line(format_args!("No files came of {id}."))?;
+            }
+            for path in &saved {
+                context.out.line(format_args!("saved {}", paint(BOLD, path.display())))?;
+            }
+            context.out.json(&json!({ "conversation": id, "saved": saved }))
         }
         Command::Forget { id } => {
             let path = remote.path_of(paths::CONVERSATION, in_path(&id)?);
@@ -78,24 +118,74 @@ fn in_path(id: &str) -> Result<&str, CliError> {
     })
 }
 
-fn list(context: &Context, page: &Conversations) -> Result<(), CliError> {
+/// How each conversation of a page is: what waits for a person, and what ended without an answer.
+async fn states(remote: &Remote<'_>, page: &Conversations) -> Result<Vec<&'static str>, CliError> {
+    let waiting: Approvals = remote.client.get(&remote.path(paths::APPROVALS)).await?;
+    let state = |one: &ConversationSummary| {
+        let waits = waiting.approvals.iter().any(|approval| approval.conversation == one.id);
+        let path = remote.path_of(paths::CONVERSATION, &one.id);
+        async move {
+            if waits {
+                return Ok("waits");
+            }
+            match remote.client.get::<ConversationDetail>(&path).await {
+                Ok(found) => Ok(match found.turns_detail.last() {
+                    Some(TurnRecord { failure: Some(_), .. }) => "failed",
+                    Some(_) => "answered",
+                    None => "begun",
+                }),
+                // It was forgotten meanwhile.
+                Err(error) if error.code() == Some("not_found") => Ok("gone"),
+                Err(error) => Err(CliError::from(error)),
+            }
+        }
+    };
+    futures::stream::iter(page.conversations.iter().map(state)).buffered(ASKED_AT_ONCE).try_collect().await
+}
+
+/// Saves the files of every turn of a conversation.
+async fn save(remote: &Remote<'_>, id: &str, dir: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let found: ConversationDetail = remote.client.get(&remote.path_of(paths::CONVERSATION, id)).await?;
+    let mut saved = Vec::new();
+    for turn in found.turns_detail.iter().filter(|turn| !turn.attachments.is_empty() && turn.failure.is_none()) {
+        let answer: MessageAnswer = remote.client.get(&remote.path_of(paths::TURN, &turn.turn)).await?;
+        std::fs::create_dir_all(dir).map_err(|error| {
+            CliError::new("io", format!("{} cannot be made", dir.display())).help("choose another --dir").source(error)
+        })?;
+        for path in steps::save_files(&answer.attachments, dir)? {
+            if !saved.contains(&path) {
+                saved.push(path);
+            }
+        }
+    }
+    Ok(saved)
+}
+
+fn list(context: &Context, page: &Conversations, states: &[&str]) -> Result<(), CliError> {
     let out = &context.out;
     if page.conversations.is_empty() {
         out.line("Nothing was asked yet. Try: caxton ask \"...\"")?;
     } else {
-        let mut table = Table::new(["CONVERSATION", "ANSWERED", "AGENT", "TURNS", "BEGAN WITH"]);
-        for one in &page.conversations {
+        let mut table = Table::new(["CONVERSATION", "STATE", "LAST", "AGENT", "TURNS", "BEGAN WITH"]);
+        for (one, state) in page.conversations.iter().zip(states) {
             table.row([
                 one.id.clone(),
+                (*state).to_owned(),
                 text::age(&one.updated),
                 one.agent.to_string(),
                 one.turns.to_string(),
                 text::one_line(&one.title),
             ]);
         }
-        out.line(table)?;
+        out.table(table)?;
     }
-    out.json(page)
+    let mut document = json!(page);
+    if let Some(all) = document["conversations"].as_array_mut() {
+        for (one, state) in all.iter_mut().zip(states) {
+            one["state"] = json!(state);
+        }
+    }
+    out.json(&document)
 }
 
 fn show(context: &Context, found: &ConversationDetail, steps: bool) -> Result<(), CliError> {

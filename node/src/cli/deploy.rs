@@ -130,7 +130,12 @@ impl Deploy<'_> {
         if let Some(deployment) = &answer.deployment {
             self.remember(&mut state, deployment, &found.scan)?;
         }
-        self.report(&answer, sent)
+        self.report(&answer, sent)?;
+        // It is live; what cannot be asked now is said by `caxton status`.
+        if let Ok(status) = self.remote.status().await {
+            status.lacking.iter().for_each(|lack| out.warn(text::one_line(lack)));
+        }
+        Ok(())
     }
 
     /// Everything that can be found out at once.
@@ -321,12 +326,15 @@ impl Deploy<'_> {
         }
         let what = format!("{}, {} sent, {}", count(deployment.files, "file"), size(wire), live::took(self.start));
         out.line(paint(DIM, what))?;
+        out.line(paint(DIM, origin(deployment)))?;
         if answer.repeated {
             out.line(paint(DIM, "An earlier attempt had already deployed it."))?;
         }
         out.json(&json!({
             "revision": deployment.revision,
             "deployment": deployment,
+            "deployment_id": deployment.event_id,
+            "commit": deployment.git.as_ref().map(|git| &git.commit),
             "changes": answer.changes,
             "repeated": answer.repeated,
             "serving": answer.serving,
@@ -335,6 +343,16 @@ impl Deploy<'_> {
             "ms": self.start.elapsed().as_secs_f64() * 1e3,
         }))
     }
+}
+
+/// From which commit a deployment came, and its id.
+fn origin(deployment: &Deployment) -> String {
+    let from = match &deployment.git {
+        Some(git) if git.dirty => format!("commit {}, with changes that are not committed", text::git(git)),
+        Some(git) => format!("commit {}", text::git(git)),
+        None => "no commit".to_owned(),
+    };
+    format!("{from}; deployment {}", deployment.event_id)
 }
 
 /// Those of the unsandboxed tools that the plan brings.

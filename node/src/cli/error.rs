@@ -24,6 +24,10 @@ pub enum Exit {
     Unreachable = 6,
     /// The server refuses for now: a full disk, or too much to do.
     Refused = 7,
+    /// A turn waits until a person has decided on a call.
+    Waiting = 8,
+    /// A person pressed Ctrl-C; what a shell gives a program that was interrupted.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {
@@ -53,6 +57,8 @@ pub struct CliError {
     pub plumbing: bool,
     /// The reader of our output went away: say nothing.
     pub quiet: bool,
+    /// Everything was printed already: only the exit code is left to say.
+    pub said: bool,
 }
 
 impl CliError {
@@ -68,6 +74,7 @@ impl CliError {
             source: None,
             plumbing: false,
             quiet: false,
+            said: false,
         }
     }
 
@@ -80,6 +87,11 @@ impl CliError {
     pub fn exit(mut self, exit: Exit) -> CliError {
         self.exit = exit;
         self
+    }
+
+    /// An exit code alone, for a command that has printed what there is to say.
+    pub fn only(exit: Exit, code: &str) -> CliError {
+        CliError { said: true, ..CliError::new(code, "").exit(exit) }
     }
 
     /// With what to do next.

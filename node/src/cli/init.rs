@@ -1,5 +1,9 @@
 //! `caxton init`: a new workspace, or an agent from a template. What is there already is never overwritten.
 
+mod provider;
+
+mod tool;
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +17,7 @@ use crate::cli::output::{BOLD, DIM, GOOD, paint};
 use crate::cli::workspace::{SETTINGS_FILE, Workspace};
 use crate::cli::{CliError, Context};
 use crate::templates::{self, AgentTemplate, TemplateFile};
+use provider::Maker;
 
 /// Arguments of `caxton init`.
 #[derive(Debug, clap::Args)]
@@ -21,9 +26,12 @@ use crate::templates::{self, AgentTemplate, TemplateFile};
 Examples:
   caxton init hello                                   a workspace in ./hello
   caxton init --name team-agents                      a workspace right here
+  caxton init hello --provider demo                   answers without a model or a key
   caxton init hello --template translator             with an agent to begin with
+  caxton init reviewer --template code-reviewer       inside a workspace: add an agent to it
   caxton init agent reviewer --template code-reviewer add an agent to this workspace
-  caxton init agent reviewer                          choose from a list")]
+  caxton init agent reviewer                          choose from a list
+  caxton init tool greeter --template rust            the sources of a tool")]
 pub struct Args {
     #[command(subcommand)]
     what: Option<What>,
@@ -36,6 +44,9 @@ pub struct Args {
     /// Begin with an agent made from this template; may be given several times.
     #[arg(long = "template", value_name = "TEMPLATE")]
     templates: Vec<String>,
+    /// Who answers [default: asked for, else whoever can be found from here].
+    #[arg(long, value_enum, value_name = "WHO")]
+    provider: Option<Maker>,
     /// Do not make a git repository.
     #[arg(long)]
     no_git: bool,
@@ -46,6 +57,8 @@ pub struct Args {
 enum What {
     /// Add an agent to the workspace around the current directory.
     Agent(AgentArgs),
+    /// Add the sources of a tool to the workspace around the current directory.
+    Tool(tool::ToolArgs),
 }
 
 /// Arguments of `caxton init agent`.
@@ -66,6 +79,7 @@ struct AgentArgs {
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     match args.what {
         Some(What::Agent(agent)) => add_agent(agent, context),
+        Some(What::Tool(tool)) => tool::add(&tool, context),
         None => make_workspace(args, context),
     }
 }
@@ -75,6 +89,9 @@ fn make_workspace(args: Args, context: &Context) -> Result<(), CliError> {
     for template in &args.templates {
         known(template)?;
     }
+    if let Some(around) = around(&root) {
+        return inside(args, &around, context);
+    }
     if root.join(SETTINGS_FILE).exists() {
         return Err(CliError::new("exists", format!("{} is a workspace already", root.display()))
             .help("add an agent with `caxton init agent NAME`, or name another folder"));
@@ -83,7 +100,8 @@ fn make_workspace(args: Args, context: &Context) -> Result<(), CliError> {
         Some(name) => name,
         None => name_of(&root)?,
     };
-    let mut files = templates::workspace(&name);
+    let choice = provider::choose(args.provider, context)?;
+    let mut files = templates::workspace(&name, &choice.source);
     for template in &args.templates {
         let name: AgentName = template.parse().map_err(|error| CliError::usage("this is no template").source(error))?;
         files.extend(templates::agent(template, &name));
@@ -107,6 +125,11 @@ fn make_workspace(args: Args, context: &Context) -> Result<(), CliError> {
     if git {
         out.line(paint(DIM, "  and a git repository around it"))?;
     }
+    out.line(format_args!("{} {}", paint(GOOD, "answers"), choice.source))?;
+    if let Some(next) = &choice.next {
+        out.line(format_args!("  {next}"))?;
+    }
+    out.line(paint(DIM, "  another one: [providers.main] in caxton.toml; `caxton docs providers` has every maker"))?;
     out.line("\nNext:")?;
     let mut steps = Vec::new();
     if let Some(dir) = &args.dir {
@@ -117,8 +140,35 @@ fn make_workspace(args: Args, context: &Context) -> Result<(), CliError> {
     }
     steps.push(("caxton serve".to_owned(), "start a node, in another terminal"));
     steps.push(("caxton deploy".to_owned(), "put it live"));
+    steps.push(("caxton ask \"...\"".to_owned(), "ask"));
     print_steps(context, &steps)?;
-    out.json(&json!({ "workspace": name, "root": root, "files": written, "git": git }))
+    out.json(&json!({ "workspace": name, "root": root, "provider": choice.name, "files": written, "git": git }))
+}
+
+/// The workspace that a folder would be in, which may not be there yet.
+fn around(root: &Path) -> Option<Workspace> {
+    let above = root.ancestors().skip(1).find(|folder| folder.is_dir())?;
+    Workspace::find(&above.canonicalize().ok()?).ok()
+}
+
+/// Inside a workspace, a name and a template are an agent of it. A workspace in another one would never be read.
+fn inside(args: Args, around: &Workspace, context: &Context) -> Result<(), CliError> {
+    let nested = |message: String| {
+        CliError::new("nested_workspace", message)
+            .help("add an agent with `caxton init agent NAME`, or make the workspace outside of this one")
+    };
+    let place = around.root.display();
+    match (args.dir, args.templates.as_slice(), &args.name) {
+        (Some(dir), [template], None) if Workspace::find(&context.cwd).is_ok() => {
+            let name = dir.to_str().unwrap_or_default().parse::<AgentName>().map_err(|error| {
+                CliError::usage(format!("`{}` cannot be an agent's name", dir.display()))
+                    .help(format!("{place} is a workspace already, so this adds an agent to it: choose another name"))
+                    .source(error)
+            })?;
+            add_agent(AgentArgs { name, template: Some(template.clone()) }, context)
+        }
+        _ => Err(nested(format!("a workspace in another one would not be read: {place} is one already"))),
+    }
 }
 
 fn add_agent(args: AgentArgs, context: &Context) -> Result<(), CliError> {

@@ -17,6 +17,10 @@ const PAGE: usize = 1000;
 /// Arguments of `caxton log`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Columns: REV the revision, bold where it can be put back, TIME when it was deployed, WHO wrote it, COMMIT where it came from \
+with a * for changes that were not committed, WHAT it was for. JSON has them as revision and kept, time, author, git and \
+message.
+
 Examples:
   caxton log
   caxton log -n 3 --json | jq '.deployments[].author'")]
@@ -39,7 +43,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     if deployments.is_empty() {
         out.line(format_args!("Nothing was deployed to {} yet.", paint(BOLD, &id)))?;
     } else {
-        out.line(table(&deployments))?;
+        out.table(table(&deployments))?;
     }
     if let Some(next) = more {
         out.line(paint(DIM, format_args!("older ones: caxton log --before {next}")))?;

@@ -27,15 +27,16 @@ what was said is in `caxton conversations`.
 
 Examples:
   caxton logs --since 10m
+  caxton logs --agents analyst,fetcher --since 1h
   caxton logs --follow --agent analyst
   caxton logs --follow --json | jq 'select(.failed)'")]
 pub struct Args {
     /// Go on with every line as it is written, until Ctrl-C.
     #[arg(long, short)]
     follow: bool,
-    /// Only this agent's turns.
-    #[arg(long, value_name = "NAME")]
-    agent: Option<AgentName>,
+    /// Only the turns of these agents, with commas between.
+    #[arg(long, visible_alias = "agents", value_name = "NAME,...", value_delimiter = ',')]
+    agent: Vec<AgentName>,
     /// Only what happened since: how long ago, as in 10m, or a time, as in 2026-11-21T08:00:00Z.
     #[arg(long, value_name = "WHEN", value_parser = since)]
     since: Option<Timestamp>,
@@ -59,8 +60,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
     let remote = Remote { client: &client, id: &id };
     let mut path = format!("{}?limit={}", remote.path(paths::LOGS), args.lines);
-    if let Some(agent) = &args.agent {
-        path.push_str(&format!("&agent={agent}"));
+    if !args.agent.is_empty() {
+        let names: Vec<&str> = args.agent.iter().map(AgentName::as_str).collect();
+        path.push_str(&format!("&agent={}", names.join(",")));
     }
     if let Some(since) = args.since {
         path.push_str(&format!("&since={since}"));

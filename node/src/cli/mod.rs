@@ -65,6 +65,8 @@ mod health;
 
 mod serve;
 
+mod server;
+
 mod token;
 
 mod cluster;
@@ -76,6 +78,15 @@ mod restore;
 mod recover;
 
 mod secrets;
+
+mod workspaces;
+
+mod docs;
+
+mod errors;
+
+#[cfg(test)]
+mod commands;
 
 mod version;
 
@@ -99,6 +110,7 @@ Exit codes:
   5  the token is missing, wrong, or does not allow this
   6  the server cannot be reached
   7  the server refuses for now (its disk is full, or it is busy)
+  8  the turn waits for a person (see `caxton approvals list`)
 
 Examples:
   caxton demo                       the whole thing in one command
@@ -123,6 +135,8 @@ enum Command {
     Init(init::Args),
     /// Run a node on this machine.
     Serve(serve::Args),
+    /// Start the server on this machine, or ask how it is.
+    Server(server::Args),
     /// Check every file here, without a server.
     Validate(validate::Args),
     /// Put the workspace live: show the plan, ask, send what changed.
@@ -169,6 +183,12 @@ enum Command {
     Restore(restore::Args),
     /// Go on with one node when a majority is lost for good.
     Recover(recover::Args),
+    /// List the workspaces of a server.
+    Workspaces(workspaces::Args),
+    /// Read the manual that belongs to this binary.
+    Docs(docs::Args),
+    /// Say what an error's code means and what to do.
+    Errors(errors::Args),
     /// Print the version of this program and of the server.
     Version(version::Args),
     /// Print a script that completes commands in a shell.
@@ -197,12 +217,16 @@ impl Command {
             Command::Stop(args) => stop::run(args, context),
             Command::Health(args) => health::run(args, context),
             Command::Serve(args) => serve::run(args, context),
+            Command::Server(args) => server::run(args, context),
             Command::Token(args) => token::run(args, context),
             Command::Secrets(args) => secrets::run(args, context),
             Command::Cluster(args) => cluster::run(args, context),
             Command::Backup(args) => backup::run(args, context),
             Command::Restore(args) => restore::run(args, context),
             Command::Recover(args) => recover::run(args, context),
+            Command::Workspaces(args) => workspaces::run(args, context),
+            Command::Docs(args) => docs::run(args, context),
+            Command::Errors(args) => errors::run(args, context),
             Command::Version(args) => version::run(args, context),
             Command::Completions(args) => completions::run(args, context),
         }
@@ -214,7 +238,7 @@ pub fn main() -> ExitCode {
     let parsed = structure().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let (Cli { global, command }, matches) = match parsed {
         Ok(parsed) => parsed,
-        Err(wrong) => return usage(&wrong),
+        Err(wrong) => return usage(&wrong, std::env::args_os().any(|arg| arg == "--json")),
     };
     let out = Output::new(global.json, global.color);
     if let Err(error) = unused::refuse(&matches) {
@@ -227,11 +251,26 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints clap's own message: help on stdout, mistakes on stderr.
-fn usage(wrong: &clap::Error) -> ExitCode {
-    // Nobody is left to tell when the message itself cannot be printed.
-    let _ = wrong.print();
-    if wrong.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS }
+/// Prints clap's own message: help on stdout, mistakes on stderr, and as a document where one is wanted.
+fn usage(wrong: &clap::Error, json: bool) -> ExitCode {
+    if wrong.use_stderr() && json {
+        let text = wrong.render().to_string();
+        let mut parts = text.split("\n\n");
+        let message = parts.next().unwrap_or_default().trim_start_matches("error: ").trim();
+        let rest: Vec<&str> = parts.map(str::trim).filter(|part| !part.is_empty()).collect();
+        let error = CliError::usage(message.split_whitespace().collect::<Vec<_>>().join(" ")).help(rest.join("; "));
+        return Output::new(true, output::ColorWhen::Never).fail(&error);
+    }
+    match wrong.print() {
+        Ok(()) if wrong.use_stderr() => Exit::Usage.into(),
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that went away has what it wanted; a full disk is a failure.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            let failure = CliError::new("io", "the output cannot be written").source(error);
+            Output::new(json, output::ColorWhen::Auto).fail(&failure)
+        }
+    }
 }
 
 /// The command line's structure, for completions and tests.
@@ -242,6 +281,30 @@ pub(crate) fn structure() -> clap::Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_table_is_explained_where_its_command_is() {
+        let mut root = structure();
+        for words in [
+            "agents list",
+            "tools list",
+            "secrets list",
+            "token list",
+            "conversations list",
+            "workspaces list",
+            "cluster members",
+            "cluster status",
+            "log",
+            "route",
+        ] {
+            let mut command = &mut root;
+            for word in words.split(' ') {
+                command = command.find_subcommand_mut(word).unwrap_or_else(|| panic!("there is no `caxton {words}`"));
+            }
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Columns"), "`caxton {words} --help` does not explain its columns");
+        }
+    }
 
     #[test]
     fn the_structure_is_sound_and_each_command_shows_an_example() {

@@ -91,6 +91,14 @@ impl Output {
         if self.json { Ok(()) } else { self.write(format_args!("{text}\n")) }
     }
 
+    /// Prints a table, as wide as the terminal at most. Into a file or a pipe it goes whole.
+    pub fn table(&self, table: Table) -> Result<(), CliError> {
+        match terminal_width() {
+            Some(width) => self.line(table.within(width)),
+            None => self.line(table),
+        }
+    }
+
     /// Prints text on stdout as it is, without a line's end.
     pub fn text(&self, text: impl Display) -> Result<(), CliError> {
         if self.json { Ok(()) } else { self.write(format_args!("{text}")) }
@@ -154,6 +162,9 @@ impl Output {
         if error.quiet {
             return ExitCode::SUCCESS;
         }
+        if error.said {
+            return error.exit.into();
+        }
         // Nobody is left to tell when the error itself cannot be printed; the exit code still says it.
         let _ = if self.json {
             self.write(format_args!("{:#}\n", error.to_json())).map_err(|_| io::ErrorKind::Other.into())
@@ -200,6 +211,21 @@ impl Output {
     }
 }
 
+/// How many characters a line of the terminal has; nothing where stdout is none.
+fn terminal_width() -> Option<usize> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(&stdout).ok()?;
+    Some(usize::from(size.ws_col)).filter(|width| *width > 0)
+}
+
+/// The least that a column is cut to, in characters.
+const COLUMN_MIN: usize = 9;
+/// Between two columns.
+const GAP: usize = 2;
+
 /// Rows in columns that line up; the last column is never padded.
 #[derive(Debug, Default)]
 pub struct Table {
@@ -221,15 +247,67 @@ impl Table {
     pub fn styled(&mut self, cells: impl IntoIterator<Item = (Style, String)>) {
         self.rows.push(cells.into_iter().collect());
     }
-}
 
-impl Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The table in lines of `width` characters. What has too many columns for that becomes a block of lines for each row.
+    /// The first column, by which a row is named, is never cut.
+    pub fn within(mut self, width: usize) -> Table {
+        let mut widths = self.widths();
+        let columns = widths.len();
+        let total = |widths: &[usize]| widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
+        while total(&widths) > width {
+            let cut = (1..columns).max_by_key(|column| widths[*column]).filter(|column| widths[*column] > COLUMN_MIN);
+            let Some(column) = cut else { return self.in_blocks(width) };
+            let over = total(&widths) - width;
+            widths[column] = widths[column].saturating_sub(over).max(COLUMN_MIN);
+        }
+        for row in &mut self.rows {
+            for ((_, cell), width) in row.iter_mut().zip(&widths) {
+                shorten(cell, *width);
+            }
+        }
+        self
+    }
+
+    /// A line for each cell: the column's head, and the cell.
+    fn in_blocks(self, width: usize) -> Table {
+        let mut rows = self.rows.into_iter();
+        let heads: Vec<String> = rows.next().unwrap_or_default().into_iter().map(|(_, head)| head).collect();
+        let room = heads.iter().map(|head| head.chars().count()).max().unwrap_or(0) + GAP;
+        let mut blocks = Table::default();
+        for (at, row) in rows.enumerate() {
+            if at > 0 {
+                blocks.rows.push(vec![(Style::new(), String::new())]);
+            }
+            for (column, ((style, mut cell), head)) in row.into_iter().zip(&heads).enumerate() {
+                if column > 0 {
+                    shorten(&mut cell, width.saturating_sub(room).max(COLUMN_MIN));
+                }
+                blocks.rows.push(vec![(DIM, head.clone()), (style, cell)]);
+            }
+        }
+        blocks
+    }
+
+    fn widths(&self) -> Vec<usize> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             self.rows.iter().filter_map(|row| row.get(column)).map(|(_, cell)| cell.chars().count()).max().unwrap_or(0)
         };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
+        (0..columns).map(width).collect()
+    }
+}
+
+/// Cuts a cell to `width` characters, with dots where something is missing.
+fn shorten(cell: &mut String, width: usize) {
+    if cell.chars().count() > width {
+        let kept: String = cell.chars().take(width.saturating_sub(3)).collect();
+        *cell = format!("{}...", kept.trim_end());
+    }
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let widths = self.widths();
         for (at, row) in self.rows.iter().enumerate() {
             if at > 0 {
                 f.write_str("\n")?;
@@ -322,6 +400,38 @@ mod tests {
         table.row(["longer", "second"]);
         let text = anstream::adapter::strip_str(&table.to_string()).to_string();
         assert_eq!(text, "NAME    WHAT\na       first\nlonger  second");
+    }
+
+    #[test]
+    fn a_table_fits_the_terminal_and_its_first_column_is_whole() {
+        let table = || {
+            let mut table = Table::new(["CONVERSATION", "ANSWERED", "AGENT", "BEGAN WITH"]);
+            table.row([
+                "0199f2c45d6e7a81b2c3d4e5f6071829",
+                "2 minutes ago",
+                "data-analyzer",
+                "What is the average order value by country?",
+            ]);
+            table.row(["0199f2c45d6e7a81b2c3d4e5f607182a", "just now", "a", "hi"]);
+            table
+        };
+        let plain = |table: Table| anstream::adapter::strip_str(&table.to_string()).to_string();
+        let wide = plain(table().within(200));
+        assert_eq!(wide, plain(table()));
+        for width in [100, 80, 72] {
+            let text = plain(table().within(width));
+            assert_eq!(text.lines().count(), 3, "{text}");
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}: {text}");
+            assert!(text.contains("0199f2c45d6e7a81b2c3d4e5f6071829  ") && text.contains("..."), "{text}");
+        }
+        let narrow = plain(table().within(40));
+        assert!(
+            narrow.starts_with("CONVERSATION  0199f2c45d6e7a81b2c3d4e5f6071829\nANSWERED      2 minutes ago\n"),
+            "{narrow}"
+        );
+        assert_eq!(narrow.lines().count(), 9, "{narrow}");
+        let cut = narrow.lines().filter(|line| !line.starts_with("CONVERSATION"));
+        assert!(cut.into_iter().all(|line| line.chars().count() <= 40), "{narrow}");
     }
 
     #[test]

@@ -27,6 +27,8 @@ const BATCH_BYTES: u64 = 8 << 20;
 #[command(after_help = "\
 Examples:
   caxton pull               take what others deployed
+  caxton pull --workspace demo
+                            into an empty folder: everything that is live
   caxton pull --theirs      where both sides changed a file, take theirs
   caxton pull --ours        where both sides changed a file, keep ours")]
 pub struct Args {
@@ -88,9 +90,29 @@ impl Merge {
     }
 }
 
+/// The workspace around the current directory; an empty folder becomes the one that --workspace names.
+fn here(context: &Context) -> Result<Workspace, CliError> {
+    let missing = match context.workspace() {
+        Ok(workspace) => return Ok(workspace),
+        Err(missing) => missing,
+    };
+    let entries = std::fs::read_dir(&context.cwd);
+    let empty = entries
+        .is_ok_and(|entries| entries.flatten().all(|entry| entry.file_name().as_encoded_bytes().starts_with(b".")));
+    match (&context.global.workspace, empty) {
+        (Some(_), true) => Ok(Workspace { root: context.cwd.clone() }),
+        (Some(_), false) => {
+            Err(missing.help("pull a workspace into an empty folder, or change to the one that it is in"))
+        }
+        (None, true) => Err(missing
+            .help("name the one to bring here: `caxton pull --workspace NAME`; `caxton workspaces list` shows them")),
+        (None, false) => Err(missing),
+    }
+}
+
 /// Pulls into the workspace around the current directory.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
-    let workspace = context.workspace()?;
+    let workspace = here(context)?;
     let id = context.workspace_id()?;
     let client = context.client()?;
     let _lock = workspace.lock()?;

@@ -17,6 +17,10 @@ const WORDS_SHOWN: usize = 5;
 /// Arguments of `caxton route`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Columns of --explain: AGENT and CAPABILITY who it would be, ORDER what sorts them, SCORE how well it fits, NEEDS the least that \
+counts, then what the score is made of: MIDDLE of all phrases, NEAREST phrase, WORDS in common, NAME of the capability, AGENT \
+as a whole; TURNS under way.
+
 Examples:
   caxton route \"draw the sales of last year as bars\"
   caxton route --explain \"draw the sales of last year as bars\"
@@ -45,7 +49,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     }
     if args.explain && !answer.candidates.is_empty() {
         out.line("")?;
-        out.line(table(&answer.candidates))?;
+        out.table(table(&answer.candidates))?;
         for candidate in &answer.candidates {
             out.line(reason(candidate))?;
         }

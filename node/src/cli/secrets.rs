@@ -42,7 +42,14 @@ Examples:
         words: Vec<String>,
     },
     /// List the names; values are never shown.
-    #[command(visible_alias = "ls", after_help = "Example:\n  caxton secrets list --json")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+Columns: NAME, SET when, BY whose token, DATA KEY which key seals it. JSON has them as name, set, actor and key.
+
+Example:
+  caxton secrets list --json"
+    )]
     List,
     /// Forget a secret.
     #[command(visible_alias = "rm", after_help = "Example:\n  caxton secrets remove OPENAI_KEY")]
@@ -104,7 +111,7 @@ fn list(context: &Context, remote: &Remote<'_>) -> Result<(), CliError> {
             let cells = [&secret.name, &text::age(&secret.set), &secret.actor, &secret.key];
             table.row(cells.map(|cell| text::one_line(cell)));
         }
-        context.out.line(table)?;
+        context.out.table(table)?;
     }
     context.out.json(&list)
 }

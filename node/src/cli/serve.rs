@@ -35,6 +35,7 @@ Examples:
   caxton serve --bind 0.0.0.0:7411            reachable from elsewhere, with TLS
   caxton serve --config node.toml --set stop.grace=30s
   CAXTON_HTTP_BIND=127.0.0.1:0 caxton serve   on a free port
+  CAXTON_CONFIG_PATH=node.toml caxton serve   the same as --config node.toml
   caxton serve --peers 10.0.0.1:7412          take other nodes
   caxton serve --join 10.0.0.1:7412 --token-file join.token
                                               join a cluster
@@ -113,7 +114,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
 /// What the file, the environment and the flags say together.
 fn settings(args: Args, context: &Context) -> Result<Config, CliError> {
     let mut draft = Draft::default();
-    if let Some(file) = &args.config {
+    let path = environment::variable("CAXTON_CONFIG_PATH").map(PathBuf::from);
+    if let Some(file) = args.config.as_ref().or(path.as_ref()) {
         draft.file(file);
     }
     draft.environment(environment::variables());
@@ -144,6 +146,10 @@ fn settings(args: Args, context: &Context) -> Result<Config, CliError> {
         }
     }
     args.set.iter().for_each(|set| draft.set(set));
+    // On a terminal the first screen says what there is to say; what goes on is for logs.
+    if std::io::stderr().is_terminal() && !args.print_config && !draft.is_given("telemetry.filter") {
+        draft.flag("a terminal", "telemetry.filter", "warn".to_owned());
+    }
     draft.warnings().iter().for_each(|warning| context.out.warn(warning));
     draft.check(&Home::here()).map_err(|problems| {
         let list = problems.list();
@@ -210,24 +216,16 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str 
 /// What a person sees first.
 fn first_screen(node: &Node, context: &Context) {
     let config = &node.parts().config;
-    let row = |name: &str, value: &str| format!("  {} {value}", paint(DIM, format_args!("{name:<10}")));
     let dir = config.data.dir.display().to_string();
     let at_home = Home::here().data_dir().is_some_and(|home| home == config.data.dir);
     let flag = if at_home { String::new() } else { format!(" --data-dir {dir}") };
+    let peers = node.peer_address().map_or_else(String::new, |peers| format!(", peers at {peers}"));
     let lines = [
-        String::new(),
-        format!("{} {} is ready", paint(BOLD, "caxton"), env!("CARGO_PKG_VERSION")),
-        row("address", &paint(GOOD, node.url()).to_string()),
-        row("peers", node.peer_address().unwrap_or("none")),
-        row("data", &dir),
-        row("manual", &format!("{}/docs", node.url())),
-        String::new(),
-        "Next, in another terminal:".to_owned(),
-        format!("  caxton init hello && cd hello   {}", paint(DIM, "make a workspace")),
-        format!("  caxton deploy{flag}   {}", paint(DIM, "put it live")),
-        String::new(),
-        paint(DIM, "Ctrl-C stops the node.").to_string(),
-        String::new(),
+        format!("{} {} serves at {}{peers}", paint(BOLD, "caxton"), env!("CARGO_PKG_VERSION"), paint(GOOD, node.url())),
+        format!("  data in {dir}"),
+        format!("  next, in another terminal: caxton init hello && cd hello && caxton deploy{flag}"),
+        format!("  the manual: caxton docs, and {}/docs for the API", node.url()),
+        paint(DIM, "  Ctrl-C stops it; --log info shows what goes on").to_string(),
     ];
     context.out.note(lines.join("\n"));
 }

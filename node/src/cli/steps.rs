@@ -11,7 +11,7 @@ use crate::api::messages::{ApprovalInfo, Attachment, Content, MessageAnswer, Mes
 use crate::api::paths;
 use crate::cli::live::Remote;
 use crate::cli::output::{BAD, BOLD, DIM, GOOD, WARN, paint, size};
-use crate::cli::{CliError, Context, text};
+use crate::cli::{CliError, Context, Exit, text};
 use crate::client::{ClientError, Retry};
 use crate::llm::sse::Reader;
 
@@ -38,10 +38,16 @@ pub async fn watch(
         .map_err(|error| CliError::new("internal", "the message cannot be written").source(error))?;
     // Without a key a message that is asked twice is answered twice.
     let retry = if request.idempotency_key.is_some() { Retry::Once } else { Retry::Never };
-    let mut screen = Screen { context, show, line_open: false, said: Said::default(), began: false, was_broken: false };
+    let mut screen =
+        Screen { context, show, line_open: false, said: Said::default(), began: false, was_broken: false, turn: None };
     let mut broken: Option<Instant> = None;
     loop {
-        let error = match hear(remote, &body, retry, &mut screen, &mut broken).await? {
+        let heard = tokio::select! {
+            heard = hear(remote, &body, retry, &mut screen, &mut broken) => Some(heard),
+            pressed = tokio::signal::ctrl_c() => pressed.is_err().then(|| Err(no_signals())),
+        };
+        let Some(heard) = heard else { return Err(screen.interrupted()?) };
+        let error = match heard? {
             Heard::Answered(answer) => {
                 screen.rest_of(&answer.text)?;
                 screen.close_line()?;
@@ -124,6 +130,9 @@ async fn hear(
                 step => {
                     *broken = None;
                     screen.began = true;
+                    if let TurnEvent::Routed { conversation, turn, .. } = &step {
+                        screen.turn = Some((conversation.clone(), turn.clone()));
+                    }
                     screen.step(&step)?;
                 }
             }
@@ -133,6 +142,10 @@ async fn hear(
         CliError::new("broken_off", "the server's answer broke off")
             .help("`caxton conversations list` shows whether it was answered"),
     ))
+}
+
+fn no_signals() -> CliError {
+    CliError::new("io", "this process may not listen for Ctrl-C")
 }
 
 /// The cluster is between two leaders, or the turn between two nodes.
@@ -171,6 +184,8 @@ struct Screen<'a> {
     began: bool,
     /// The stream broke off at least once.
     was_broken: bool,
+    /// The conversation and the turn, once the server has said them.
+    turn: Option<(String, String)>,
 }
 
 /// What was printed of a model's reply.
@@ -223,6 +238,20 @@ impl Said {
 }
 
 impl Screen<'_> {
+    /// A person pressed Ctrl-C: the turn is the server's, and goes on.
+    fn interrupted(&mut self) -> Result<CliError, CliError> {
+        self.close_line()?;
+        let error = CliError::new("interrupted", "you are not watching any more, and the turn goes on");
+        let error = error.exit(Exit::Interrupted);
+        Ok(match &self.turn {
+            Some((conversation, turn)) => error
+                .fact("conversation", conversation)
+                .fact("turn", turn)
+                .help(format!("stop it with `caxton stop --turn {turn}`, or read its answer later with `caxton conversations show {conversation}`")),
+            None => error.help("`caxton conversations list` shows whether it was begun; `caxton stop --turn ID` stops it"),
+        })
+    }
+
     fn close_line(&mut self) -> Result<(), CliError> {
         if std::mem::take(&mut self.line_open) {
             self.context.out.text("\n")?;

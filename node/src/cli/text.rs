@@ -3,7 +3,7 @@
 use caxton_proto::plan::{Change, ItemChange};
 
 use crate::api::{Author, Deployment, Git};
-use crate::cli::output::{BAD, DIM, GOOD, WARN, paint};
+use crate::cli::output::{BAD, DIM, GOOD, WARN, count, paint};
 
 /// The most lines of changes that are printed; `--json` has them all.
 const LINES_MAX: usize = 40;
@@ -29,8 +29,9 @@ pub fn changes(items: &[ItemChange], total: u64) -> String {
 
 /// `2 new, 1 changed, 3 removed`, without what is none.
 pub fn counts(items: &[ItemChange]) -> String {
-    let count = |change: Change| items.iter().filter(|item| item.change == change).count();
-    let parts = [(count(Change::New), "new"), (count(Change::Changed), "changed"), (count(Change::Removed), "removed")];
+    let number = |change: Change| items.iter().filter(|item| item.change == change).count();
+    let parts =
+        [(number(Change::New), "new"), (number(Change::Changed), "changed"), (number(Change::Removed), "removed")];
     let parts: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
     parts.join(", ")
 }
@@ -95,18 +96,25 @@ pub fn time(rfc3339: &str) -> String {
     }
 }
 
-/// `3 minutes ago`.
-pub fn age(rfc3339: &str) -> String {
-    let Ok(time) = rfc3339.parse::<jiff::Timestamp>() else { return one_line(rfc3339) };
-    let seconds = crate::time::now().as_second() - time.as_second();
+/// A length of time in its largest unit, from seconds: `3 minutes`.
+pub fn span(seconds: u64) -> String {
     let (amount, unit) = match seconds {
-        ..5 => return "just now".to_owned(),
-        5..60 => (seconds, "second"),
+        ..60 => (seconds, "second"),
         60..3600 => (seconds / 60, "minute"),
         3600..86_400 => (seconds / 3600, "hour"),
         86_400.. => (seconds / 86_400, "day"),
     };
-    format!("{amount} {unit}{} ago", if amount == 1 { "" } else { "s" })
+    count(amount, unit)
+}
+
+/// `3 minutes ago`.
+pub fn age(rfc3339: &str) -> String {
+    let Ok(time) = rfc3339.parse::<jiff::Timestamp>() else { return one_line(rfc3339) };
+    let seconds = crate::time::now().as_second() - time.as_second();
+    match u64::try_from(seconds) {
+        Ok(seconds @ 5..) => format!("{} ago", span(seconds)),
+        Ok(_) | Err(_) => "just now".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -37,7 +37,12 @@ Examples:
   caxton token create ada --role viewer --ttl 8h > ada.token")]
     Create(Create),
     /// List the tokens that have not expired.
-    #[command(after_help = "Example:\n  caxton token list --json")]
+    #[command(after_help = "\
+Columns: ID to revoke it by, SUBJECT who uses it, ROLE what it may do, WORKSPACES where, EXPIRES when, STATE valid or revoked. \
+JSON has them as id, subject, role, workspaces, expires and revoked.
+
+Example:
+  caxton token list --json")]
     List,
     /// Revoke a token: from then on it opens nothing.
     #[command(after_help = "Example:\n  caxton token revoke 3f2a9c...")]
@@ -123,7 +128,7 @@ fn list(context: &Context) -> Result<(), CliError> {
             let cells = [&token.id, &token.subject, &token.role, &scope(token), &token.expires].map(|text| plain(text));
             table.styled(cells.into_iter().chain([(style, state)]));
         }
-        context.out.line(table)?;
+        context.out.table(table)?;
     }
     context.out.json(&tokens)
 }

@@ -30,7 +30,15 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List the live tools, and what each may reach.
-    #[command(visible_alias = "ls", after_help = "Example:\n  caxton tools list --json | jq '.tools[].name'")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+Columns: TOOL its name, VERSION, KIND what it is made of, MAY REACH what it is granted, DESCRIPTION. JSON has them as name, \
+version, kind, grants and description.
+
+Example:
+  caxton tools list --json | jq '.tools[].name'"
+    )]
     List,
     /// Show a tool's functions, what they take, and its grants and limits.
     #[command(after_help = "Example:\n  caxton tools inspect chart-generator")]
@@ -104,7 +112,7 @@ fn print_list(context: &Context, remote: &Remote<'_>, list: &ToolList) -> Result
             let cells = [tool.name.to_string(), tool.version.clone(), kind, reach, tool.description.clone()];
             table.row(cells.map(|cell| text::one_line(&cell)));
         }
-        out.line(table)?;
+        out.table(table)?;
         for tool in &list.tools {
             for note in &tool.notes {
                 out.line(format_args!("{}: {}", paint(BOLD, &tool.name), text::one_line(note)))?;

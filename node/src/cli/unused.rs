@@ -15,11 +15,11 @@ const TO_A_SERVER: &[&str] = &["server", "token_file", "ca_file", "data_dir"];
 /// Which of [`FLAGS`] a command uses. A command that is not here uses all of them.
 fn used(command: &[&str]) -> &'static [&'static str] {
     match command {
-        ["init" | "validate" | "demo" | "completions", ..] | ["backup", "verify"] => &[],
-        ["serve"] => &["data_dir", "token_file"],
+        ["init" | "validate" | "demo" | "completions" | "docs" | "errors", ..] | ["backup", "verify"] => &[],
+        ["serve"] | ["server", "start"] => &["data_dir", "token_file"],
         ["restore" | "recover", ..] => &["data_dir"],
         ["token", "create"] => &FLAGS,
-        ["health" | "version" | "cluster" | "backup" | "token", ..] => TO_A_SERVER,
+        ["health" | "version" | "server" | "workspaces" | "cluster" | "backup" | "token", ..] => TO_A_SERVER,
         _ => &FLAGS,
     }
 }

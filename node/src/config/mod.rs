@@ -21,8 +21,15 @@ pub use settings::{
 pub use value::{ByteSize, LogFormat, Raw, TlsMode, Value};
 
 /// The environment variables that belong to the command line's client and are no settings of a node.
-const CLIENT_VARIABLES: [&str; 6] =
-    ["CAXTON_SERVER", "CAXTON_TOKEN", "CAXTON_TOKEN_FILE", "CAXTON_CA_FILE", "CAXTON_WORKSPACE", "CAXTON_CONFIG"];
+const CLIENT_VARIABLES: [&str; 7] = [
+    "CAXTON_SERVER",
+    "CAXTON_TOKEN",
+    "CAXTON_TOKEN_FILE",
+    "CAXTON_CA_FILE",
+    "CAXTON_WORKSPACE",
+    "CAXTON_CONFIG",
+    "CAXTON_CONFIG_PATH",
+];
 
 /// One row of the table.
 #[derive(Debug, PartialEq, Eq)]
@@ -231,6 +238,11 @@ impl Draft {
         let near = nearest(key, SETTINGS.iter().map(|setting| setting.key.to_owned()));
         let help = near.map(|near| format!("did you mean `{near}`?"));
         self.problems.push(Problem { source, message: format!("there is no setting `{key}`"), help });
+    }
+
+    /// Whether a file, a variable or a flag gives this setting.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.given.contains_key(key)
     }
 
     /// What seems odd and stops nothing.

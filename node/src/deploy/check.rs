@@ -4,7 +4,11 @@
 //! proposes a deployment. All problems are found at once. What did not change since a tree that was checked before is
 //! not read again, so a check costs what the change costs; warnings about unchanged files are then not repeated.
 
+mod advice;
+
 mod agents;
+
+mod keys;
 
 mod layout;
 
@@ -25,6 +29,7 @@ use caxton_proto::tree::{File, Tree, TreePath};
 use caxton_proto::{AgentName, Digest, ToolName};
 
 use crate::tools::Unfit;
+pub use advice::advice;
 use layout::Layout;
 
 /// The most problems that one check reports.
@@ -181,7 +186,10 @@ impl<'a> Check<'a> {
         }
         let bytes = self.read(path, file)?;
         match std::str::from_utf8(&bytes) {
-            Ok(text) => Ok(Some(text.to_owned())),
+            Ok(text) => {
+                self.found.extend(keys::keys(path, text));
+                Ok(Some(text.to_owned()))
+            }
             Err(error) => {
                 self.found.push(not_utf8(path, &bytes, error.valid_up_to()));
                 Ok(None)
@@ -219,6 +227,9 @@ fn not_utf8(path: &TreePath, bytes: &[u8], valid: usize) -> Diagnostic {
     let message = format!("the file is not UTF-8 text (byte {valid}, in line {line})");
     Diagnostic::error(code::NOT_UTF8, path, message).help("save it as UTF-8")
 }
+
+#[cfg(test)]
+mod mistakes;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,11 @@
 //! A message from outside becomes one that can be walked with, or is refused with everything that is wrong with it.
 
+use std::collections::BTreeMap;
+
+use caxton_proto::manifest::agent::PARAMETERS_MAX;
+use caxton_proto::manifest::prompt::{LIST_MAX, Parameter, Parameters, is_parameter_name};
 use caxton_proto::{AgentName, Digest, WorkspaceId};
+use serde_json::Value;
 
 use super::InvokeError;
 use crate::agent::attachments::{Attachment, Shelf, Visible, from_base64};
@@ -24,6 +29,7 @@ pub(super) struct Checked {
     pub conversation: String,
     /// The sender named the conversation, so that it may have a history.
     pub continues: bool,
+    parameters: Parameters,
     attachments: Vec<Attachment>,
     images: Vec<String>,
 }
@@ -77,6 +83,7 @@ pub(super) fn check(request: MessageRequest) -> Result<Checked, InvokeError> {
     if request.idempotency_key.as_ref().is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
         problems.push(format!("`idempotency_key` has 1 to {KEY_BYTES_MAX} bytes"));
     }
+    let parameters = parameters_of(&request.parameters, &mut problems);
     if request.attachments.len() > ATTACHMENTS_MAX {
         problems.push(format!("{} attachments, and {ATTACHMENTS_MAX} are the most", request.attachments.len()));
     }
@@ -111,9 +118,58 @@ pub(super) fn check(request: MessageRequest) -> Result<Checked, InvokeError> {
         capability: request.capability.filter(|capability| !capability.trim().is_empty()),
         conversation: request.conversation.unwrap_or_else(|| uuid::Uuid::now_v7().simple().to_string()),
         continues,
+        parameters,
         attachments: request.attachments.into_iter().map(Into::into).collect(),
         images: request.images,
     })
+}
+
+/// The parameters that came with a message, or what is wrong with them.
+fn parameters_of(given: &BTreeMap<String, Value>, problems: &mut Vec<String>) -> Parameters {
+    if given.len() > PARAMETERS_MAX {
+        problems.push(format!("`parameters` has {} entries, and {PARAMETERS_MAX} are the most", given.len()));
+        return Parameters::new();
+    }
+    let mut parameters = Parameters::new();
+    let mut bytes = 0;
+    for (name, value) in given {
+        let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+        if !is_parameter_name(name) {
+            problems.push(format!("`parameters`: `{shown}` cannot be a name; use letters, digits, `_` and `-`"));
+            continue;
+        }
+        match parameter_of(value) {
+            Some(parameter) => {
+                bytes += parameter.to_string().len();
+                parameters.insert(name.clone(), parameter);
+            }
+            None => problems.push(format!(
+                "`parameters`: `{shown}` has to be text, a number, a boolean, or a list of at most {LIST_MAX} of these"
+            )),
+        }
+    }
+    if bytes > TEXT_BYTES_MAX {
+        problems
+            .push(format!("`parameters` has {bytes} bytes, and {TEXT_BYTES_MAX} are the most; send a file instead"));
+    }
+    parameters
+}
+
+fn parameter_of(value: &Value) -> Option<Parameter> {
+    match value {
+        Value::String(text) => Some(Parameter::Text(text.clone())),
+        Value::Bool(value) => Some(Parameter::Boolean(*value)),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => Some(Parameter::Integer(whole)),
+            // What is larger than that is shown as it came.
+            None if number.is_u64() => Some(Parameter::Text(number.to_string())),
+            None => number.as_f64().filter(|number| number.is_finite()).map(Parameter::Number),
+        },
+        Value::Array(values) if values.len() <= LIST_MAX && !values.iter().any(Value::is_array) => {
+            values.iter().map(parameter_of).collect::<Option<_>>().map(Parameter::List)
+        }
+        Value::Array(_) | Value::Object(_) | Value::Null => None,
+    }
 }
 
 impl Checked {
@@ -130,7 +186,8 @@ impl Checked {
         }
         let history = if client.keeps_history { client.history } else { history };
         let (after, sender_tools) = (client.after, client.tools);
-        Ok(Opening { request: self.text, images: self.images, history, after, visible, sender_tools })
+        let (request, parameters, images) = (self.text, self.parameters, self.images);
+        Ok(Opening { request, parameters, images, history, after, visible, sender_tools })
     }
 }
 
@@ -171,11 +228,33 @@ mod tests {
                 content: Content::Base64("not base64!".into()),
             }],
             images: vec!["file:///etc/passwd".into()],
+            parameters: [("a b".to_owned(), 1.into()), ("n".to_owned(), Value::Null)].into(),
             idempotency_key: Some(String::new()),
             stream: false,
         };
         let Err(InvokeError::Invalid { problems }) = check(request) else { panic!("it is wrong") };
-        assert_eq!(problems.len(), 6, "{problems:?}");
+        assert_eq!(problems.len(), 8, "{problems:?}");
+    }
+
+    #[test]
+    fn parameters_are_text_numbers_booleans_and_lists_of_these() {
+        let given = serde_json::json!({ "a": "x", "b": -1, "c": 1.5, "d": true, "e": ["y", 2], "f": u64::MAX });
+        let request = MessageRequest {
+            text: "hi".into(),
+            parameters: serde_json::from_value(given).expect("parameters"),
+            ..MessageRequest::default()
+        };
+        let checked = check(request).expect("fine");
+        let shown: Vec<String> = checked.parameters.values().map(ToString::to_string).collect();
+        assert_eq!(shown, ["x", "-1", "1.5", "true", "y, 2", "18446744073709551615"]);
+        let many = (0..=PARAMETERS_MAX).map(|n| (format!("p{n}"), Value::from(n))).collect();
+        let nested = [("l".to_owned(), serde_json::json!([[1]]))].into();
+        let long = [("l".to_owned(), Value::from("x".repeat(TEXT_BYTES_MAX + 1)))].into();
+        for parameters in [many, nested, long] {
+            let request = MessageRequest { text: "hi".into(), parameters, ..MessageRequest::default() };
+            let Err(InvokeError::Invalid { problems }) = check(request) else { panic!("it is wrong") };
+            assert_eq!(problems.len(), 1, "{problems:?}");
+        }
     }
 
     #[test]

@@ -264,6 +264,7 @@ fn application(parts: &Parts, hands: Hands) -> App {
         metrics: parts.metrics.clone(),
         stop,
     };
+    let keys = app::keys::Keys { models: Arc::clone(parts.invoker.models()), secrets: Arc::new(secrets.clone()) };
     let uploads_max = parts.config.deploy.uploads_max as usize;
     App::new(app::Parts {
         turns: app::turns::Turns::new(parts.invoker.clone(), turns),
@@ -274,6 +275,7 @@ fn application(parts: &Parts, hands: Hands) -> App {
             artifacts.clone(),
             parts.deployer.clone(),
             uploads_max,
+            keys,
         ),
         agents: app::agents::Agents::new(catalogs.clone(), parts.routing.clone()),
         tools: app::tools::Tools::new(catalogs.clone(), tools, parts.activity.clone()),

@@ -4,6 +4,8 @@
 //! (`name`, `capabilities = [..]`, `tools = [..]`, `system_prompt`, ...). A file has the flat form when it has no
 //! `[agent]`; every other table can be in both.
 
+mod identity;
+
 mod reader;
 
 use std::time::Duration;
@@ -36,8 +38,11 @@ pub const PARAMETERS_MAX: usize = 64;
 /// What an agent's file says, checked as far as the file alone can be.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AgentManifest {
-    /// Its name, which is also its file's.
+    /// The name by which it is called, which is its file's.
     pub name: AgentName,
+    /// How it is shown to people, where its file gives a name that is not the one by which it is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
     /// An identity of its own that survives a new name; unique in the workspace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,

@@ -1,4 +1,4 @@
-//! Prompt templates: text with `{{request}}`, `{{context}}` and `{{parameters.NAME}}` in it.
+//! Prompt templates: text with `{{request}}`, `{{context}}`, `{{parameters.NAME}}` and `{{NAME}}` in it.
 //!
 //! What is put in a placeholder's place is never read as a template again: a message that contains `{{context}}` gets
 //! nothing from it. Four opening braces (`{{{{`) stand for two.
@@ -9,10 +9,13 @@ use std::ops::Range;
 
 use serde::{Serialize, Serializer};
 
+use super::limits::WORD_BYTES_MAX;
 use super::read::words;
 use crate::diagnostic::{Diagnostic, Source, closest, code};
 use crate::tree::{InvalidPath, TreePath};
 
+/// The placeholders that every message fills.
+const PLACEHOLDERS: [&str; 2] = ["request", "context"];
 /// The most placeholders in one template.
 const PLACEHOLDERS_MAX: usize = 1_000;
 
@@ -31,7 +34,12 @@ pub enum Parameter {
     Number(f64),
     /// True or false.
     Boolean(bool),
+    /// Several of these, which a prompt gets with commas between.
+    List(Vec<Parameter>),
 }
+
+/// The most entries of a parameter that is a list.
+pub const LIST_MAX: usize = 256;
 
 impl fmt::Display for Parameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,8 +48,21 @@ impl fmt::Display for Parameter {
             Parameter::Integer(number) => number.fmt(f),
             Parameter::Number(number) => number.fmt(f),
             Parameter::Boolean(value) => value.fmt(f),
+            Parameter::List(values) => {
+                for (at, value) in values.iter().enumerate() {
+                    f.write_str(if at > 0 { ", " } else { "" })?;
+                    value.fmt(f)?;
+                }
+                Ok(())
+            }
         }
     }
+}
+
+/// Whether a parameter can have this name: letters, digits, `_` and `-`.
+pub fn is_parameter_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    (1..=WORD_BYTES_MAX).contains(&name.len()) && name.chars().all(fits)
 }
 
 /// What fills the placeholders.
@@ -51,7 +72,7 @@ pub struct Values<'v> {
     pub request: &'v str,
     /// What is known beside it: remembered facts, earlier messages.
     pub context: &'v str,
-    /// The parameters; one that is not there renders as nothing.
+    /// The agent's parameters, and over them those that came with the message; one that is not there renders as nothing.
     pub parameters: &'v Parameters,
 }
 
@@ -86,7 +107,7 @@ pub enum TemplateProblem {
     /// No `}}` follows on the same line.
     #[error("the placeholder is not closed")]
     Unclosed,
-    /// Nothing of that name can be put in.
+    /// Nothing of that name can be put in, or another name was probably meant.
     #[error("there is no placeholder `{name}`")]
     Unknown {
         /// What is between the braces.
@@ -148,6 +169,16 @@ impl Template {
         &self.text
     }
 
+    /// Whether a placeholder names this parameter.
+    pub fn reads_parameter(&self, name: &str) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Parameter(range) if self.text[range.clone()] == *name))
+    }
+
+    /// Whether what is known beside the request has a place in it.
+    pub fn reads_context(&self) -> bool {
+        self.pieces.contains(&Piece::Context)
+    }
+
     /// The text with every placeholder filled.
     pub fn render(&self, values: &Values<'_>) -> String {
         let mut out = String::with_capacity(self.text.len() + values.request.len() + values.context.len());
@@ -187,31 +218,39 @@ fn placeholder(text: &str, inside: Range<usize>, parameters: &Parameters) -> Res
     match name {
         "request" => Ok(Piece::Request),
         "context" => Ok(Piece::Context),
+        // Whoever sends a message may fill it. A name that is nearly another one is a slip.
+        name if is_parameter_name(name) && (parameters.contains_key(name) || near(name, parameters).is_none()) => {
+            let start = inside.start + (raw.len() - raw.trim_start().len());
+            Ok(Piece::Parameter(start..start + name.len()))
+        }
         _ => Err(TemplateProblem::Unknown { name: name.to_owned() }),
     }
+}
+
+/// What a placeholder probably meant.
+fn near(name: &str, parameters: &Parameters) -> Option<String> {
+    let dotted: Vec<String> = parameters.keys().map(|name| format!("parameters.{name}")).collect();
+    let known = PLACEHOLDERS.into_iter().chain(parameters.keys().map(String::as_str));
+    closest(name, known.chain(dotted.iter().map(String::as_str))).map(str::to_owned)
 }
 
 /// The error as a diagnostic; `span` is where the placeholder is in the file.
 pub fn diagnose(error: &TemplateError, source: Source<'_>, span: Range<usize>, parameters: &Parameters) -> Diagnostic {
     let problem = Diagnostic::error(code::BAD_PROMPT, source.path, error.to_string());
     let place = source.place(span);
-    let names = ["request", "context"];
     match &error.problem {
         TemplateProblem::Unclosed => problem
             .at(place, "opened here and never closed")
             .help("close it, or write `{{{{` for two braces that are text"),
         TemplateProblem::TooMany => problem.at(place, "too many"),
-        TemplateProblem::Unknown { name } if parameters.contains_key(name) => {
-            problem.at(place, format!("did you mean `{{{{parameters.{name}}}}}`?"))
-        }
         TemplateProblem::Unknown { name } => {
-            let parameters: Vec<String> = parameters.keys().map(|name| format!("parameters.{name}")).collect();
-            let label = match closest(name, names.into_iter().chain(parameters.iter().map(String::as_str))) {
+            let label = match near(name, parameters) {
                 Some(near) => format!("did you mean `{{{{{near}}}}}`?"),
                 None => "nothing fills this".to_owned(),
             };
             problem.at(place, label).help(
-                "there are {{request}}, {{context}} and {{parameters.NAME}}; write `{{{{` for two braces that are text",
+                "there are {{request}}, {{context}}, {{parameters.NAME}}, and {{NAME}} for what comes with a message; \
+                 write `{{{{` for two braces that are text",
             )
         }
         TemplateProblem::UnknownParameter { name, near: Some(near) } => {
@@ -269,19 +308,23 @@ mod tests {
     fn placeholders_are_filled_once() {
         assert_eq!(render("{{request}}|{{ context }}|{{parameters.tone}}{{ parameters.top }}"), "R {{context}}|C|dry3");
         assert_eq!(render("no {braces} }} here"), "no {braces} }} here");
+        assert_eq!(render("{{ tone }}{{requirements}}!"), "dry!");
         assert_eq!(render("{{{{request}}"), "{{request}}");
         assert_eq!(render("{\"a\": {\"b\": 1}}"), "{\"a\": {\"b\": 1}}");
     }
 
     #[test]
     fn every_bad_placeholder_is_found_with_its_place() {
-        let errors = Template::parse("{{reqest}} {{parameters.tune}} {{\n{{}} {{context}}", &parameters());
+        let errors =
+            Template::parse("{{reqest}} {{parameters.tune}} {{\n{{}} {{context}} {{tune}} {{a.b}}", &parameters());
         let found: Vec<_> = errors.expect_err("errors").iter().map(|e| (e.span.clone(), e.to_string())).collect();
         let expected = [
             (0..10, "there is no placeholder `reqest`"),
             (11..30, "the agent has no parameter `tune`"),
             (31..33, "the placeholder is not closed"),
             (34..38, "there is no placeholder ``"),
+            (51..59, "there is no placeholder `tune`"),
+            (60..67, "there is no placeholder `a.b`"),
         ];
         assert_eq!(found, expected.map(|(span, text)| (span, text.to_owned())));
     }

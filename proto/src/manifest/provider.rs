@@ -75,6 +75,18 @@ pub enum ProviderKind {
     },
 }
 
+impl ProviderKind {
+    /// Where its key is, where it has one.
+    pub fn api_key(&self) -> Option<&KeySource> {
+        match self {
+            ProviderKind::OpenAi { api_key, .. }
+            | ProviderKind::Ollama { api_key, .. }
+            | ProviderKind::Anthropic { api_key, .. } => api_key.as_ref(),
+            ProviderKind::Scripted { .. } | ProviderKind::Wasm { .. } => None,
+        }
+    }
+}
+
 /// What stands before a tool's name where it takes the place of a provider: `tool:NAME`.
 const TOOL_PREFIX: &str = "tool:";
 /// The function of a tool that answers as a language model.

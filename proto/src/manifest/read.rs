@@ -28,6 +28,8 @@ pub(super) struct Document<'t> {
     source: Source<'t>,
     table: Spanned<DeTable<'t>>,
     found: RefCell<Vec<Diagnostic>>,
+    /// Where keys begin that were read as if they stood elsewhere.
+    lifted: RefCell<Vec<usize>>,
 }
 
 impl<'t> Document<'t> {
@@ -36,7 +38,7 @@ impl<'t> Document<'t> {
         let source = Source { path, text };
         let (table, errors) = DeTable::parse_recoverable(text);
         if errors.is_empty() {
-            return Ok(Document { source, table, found: RefCell::new(Vec::new()) });
+            return Ok(Document { source, table, found: RefCell::default(), lifted: RefCell::default() });
         }
         let mut found: Vec<Diagnostic> = Vec::new();
         for error in &errors {
@@ -55,6 +57,33 @@ impl<'t> Document<'t> {
     pub fn root(&self) -> Section<'_, 't> {
         let title = Cow::Borrowed(TOP);
         Section { document: self, title, table: self.table.get_ref(), header: 0..0, known: Vec::new() }
+    }
+
+    /// The value of a key of the file's top that stands below one of `tables` instead, since TOML puts a key into the
+    /// table above it. A warning says to move it up.
+    pub fn lift(&self, key: &'static str, tables: &[&str]) -> Option<Value<'_, 't>> {
+        let root = self.table.get_ref();
+        if root.contains_key(key) {
+            return None;
+        }
+        let below = tables.iter().filter_map(|name| Some((*name, root.get(*name)?.get_ref())));
+        let mut below = below.flat_map(|(name, value)| {
+            let several = value.as_array().into_iter().flat_map(|list| list.iter());
+            let all = value.as_table().into_iter().chain(several.filter_map(|value| value.get_ref().as_table()));
+            all.map(move |table| (name, table))
+        });
+        let (table, (name, value)) = below.find_map(|(table, keys)| Some((table, keys.get_key_value(key)?)))?;
+        self.lifted.borrow_mut().push(name.span().start);
+        let message = format!("`{key}` stands below [{table}], and is read as if it stood at the top of this file");
+        let problem = Diagnostic::warning(code::MISPLACED_KEY, self.path(), message);
+        let help = "move it above the first [table]: TOML puts a key into the table above it";
+        self.note(problem.at(self.place(name.span()), "move this up").help(help));
+        let (name, span, value) = (name.span(), value.span(), value.get_ref());
+        Some(Value { document: self, key: Cow::Borrowed(key), name, span, value })
+    }
+
+    fn is_lifted(&self, key: &Range<usize>) -> bool {
+        self.lifted.borrow().contains(&key.start)
     }
 
     /// Where `span` is.
@@ -110,7 +139,9 @@ pub(super) struct Section<'d, 't> {
 impl<'d, 't> Section<'d, 't> {
     /// The value of a key.
     pub fn get(&mut self, key: &'static str) -> Option<Value<'d, 't>> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         let (name, value) = self.table.get_key_value(key)?;
         let (name, span, value) = (name.span(), value.span(), value.get_ref());
         Some(Value { document: self.document, key: Cow::Borrowed(key), name, span, value })
@@ -146,7 +177,7 @@ impl<'d, 't> Section<'d, 't> {
     /// All keys with their values, for a table whose keys are names that the author chose.
     pub fn entries(self) -> impl Iterator<Item = (Spanned<&'d str>, Value<'d, 't>)> {
         let document = self.document;
-        let mut rows: Vec<_> = self.table.iter().collect();
+        let mut rows: Vec<_> = self.table.iter().filter(|(key, _)| !document.is_lifted(&key.span())).collect();
         rows.sort_by_key(|(key, _)| key.span().start);
         rows.into_iter().map(move |(key, value)| {
             let text: &'d str = key.get_ref();
@@ -159,6 +190,7 @@ impl<'d, 't> Section<'d, 't> {
     /// Notes every key that was not asked for. `elsewhere` says of keys that people put here where they belong.
     pub fn finish(self, elsewhere: &[(&str, &str)]) {
         let unknown = self.table.iter().filter(|(key, _)| !self.known.contains(&key.get_ref().as_ref()));
+        let unknown = unknown.filter(|(key, _)| !self.document.is_lifted(&key.span()));
         for (key, _) in unknown {
             let name: &str = key.get_ref();
             let at = if self.title == TOP { "at" } else { "in" };

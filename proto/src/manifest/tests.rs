@@ -6,6 +6,8 @@ mod tools;
 
 mod workspaces;
 
+mod written;
+
 use std::fmt::Write as _;
 
 use insta::assert_snapshot;
@@ -249,7 +251,7 @@ tools = ["cvs"]
 
 [parameters]
 who = "x"
-list = [1]
+list = [[1]]
 "bad name" = 1
 "#;
     let (manifest, found) = AgentManifest::read(&path("agents/a.toml"), text);
@@ -272,13 +274,13 @@ list = [1]
     30:14 wrong_type: `max_tokens` has to be a whole number (this is a string)
     31:13 bad_value: an entry of `fallback` is "provider" or "provider/model" (the provider name `A` has 'A' in it; use lower-case letters, digits and `-`, and start with a letter or digit)
     31:23 duplicate: `x` is there twice (again here)
-    34:9 bad_value: `scope` has to be one of `agent`, `conversation` and `workspace` (not one of them)
+    34:9 bad_value: `scope` has to be one of `agent-only`, `agent`, `conversation`, `global` and `workspace` (not one of them)
     35:11 wrong_type: `enabled` has to be true or false (this is a string)
     38:13 out_of_range: `steps_max` has to be between 1 and 1000 (out of range)
     39:13 wrong_type: `wall_time` has to be a time with its unit (this is an integer)
     40:14 out_of_range: `tokens_max` has to be between 1 and 1000000000 (out of range)
     43:10 unknown_tool: `cvs` is not one of this agent's tools (did you mean `csv`?)
-    47:8 wrong_type: the default of parameter `list` has to be text, a number or a boolean (this is an array)
+    47:8 wrong_type: the default of parameter `list` has to be text, a number, a boolean or a list of these (this is an array)
     48:1 bad_value: `bad name` cannot be a parameter's name (use letters, digits, `_` and `-`)
     "#);
 }
@@ -394,15 +396,15 @@ fn a_prompt_cannot_come_from_outside() {
 
 #[test]
 fn a_placeholder_in_a_text_with_escapes_marks_the_whole_text() {
-    let text = "name = \"a\"\ncapabilities = [\"x\"]\nsystem_prompt = \"a\\tb {{c}}\"\n";
+    let text = "name = \"a\"\ncapabilities = [\"x\"]\nsystem_prompt = \"a\\tb {{c d}}\"\n";
     assert_snapshot!(agent(text), @r#"
-    error[bad_prompt]: there is no placeholder `c`
+    error[bad_prompt]: there is no placeholder `c d`
      --> agents/a.toml:3:17
       |
-    3 | system_prompt = "a\tb {{c}}"
-      |                 ^^^^^^^^^^^^ nothing fills this
+    3 | system_prompt = "a\tb {{c d}}"
+      |                 ^^^^^^^^^^^^^^ nothing fills this
       |
-      = help: there are {{request}}, {{context}} and {{parameters.NAME}}; write `{{{{` for two braces that are text
+      = help: there are {{request}}, {{context}}, {{parameters.NAME}}, and {{NAME}} for what comes with a message; write `{{{{` for two braces that are text
 
     1 error in 1 file
     "#);

@@ -4,6 +4,8 @@ pub mod scan;
 
 pub mod stat_cache;
 
+mod strays;
+
 pub mod state;
 
 pub mod place;

@@ -14,6 +14,9 @@ use super::layout::Layout;
 use super::providers::written;
 use super::{Check, CheckError, CheckedFile};
 
+/// How the names of files with prompts end.
+const PROMPT_ENDINGS: [&str; 5] = [".md", ".txt", ".prompt", ".j2", ".tmpl"];
+
 impl Check<'_> {
     /// Reads and checks every agent.
     pub(super) fn agents(&mut self, layout: &Layout<'_>) -> Result<(), CheckError> {
@@ -117,6 +120,11 @@ impl Check<'_> {
     fn prompts(&mut self, path: &TreePath, file: &File, manifest: &AgentManifest) -> Result<(), CheckError> {
         let prompts = [("system", &manifest.prompts.system), ("user", &manifest.prompts.user)];
         for (key, prompt) in prompts {
+            if let Some(Prompt::Text(text)) = prompt
+                && !self.unchanged(path, file)
+            {
+                self.path_as_prompt(path, key, text.as_str());
+            }
             let Some(Prompt::File(prompt_path)) = prompt else { continue };
             let Some(prompt_file) = self.input.tree.files().get(prompt_path).copied() else {
                 self.missing_prompt(path, key, prompt_path);
@@ -136,6 +144,24 @@ impl Check<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A prompt that is nothing but the name of a file was meant to be that file.
+    fn path_as_prompt(&mut self, path: &TreePath, key: &str, text: &str) {
+        let name = text.trim();
+        let ends = PROMPT_ENDINGS.iter().any(|ending| name.to_ascii_lowercase().ends_with(ending));
+        if name.contains(char::is_whitespace) || !ends {
+            return;
+        }
+        let message = format!("the prompt is the name of a file, and not what is in it: {name}");
+        let help = format!("write {{ file = \"{name}\" }} for the file's content");
+        let problem = Diagnostic::error(code::BAD_PROMPT, path, message).help(help);
+        let flat = if key == "system" { "system_prompt" } else { "user_prompt_template" };
+        let place = self.place(path, &["prompts", key], None).or_else(|| self.place(path, &[flat], None));
+        self.found.push(match place {
+            Some(place) => problem.at(place, "only these words reach the model"),
+            None => problem,
+        });
     }
 
     fn missing_prompt(&mut self, path: &TreePath, key: &str, wanted: &TreePath) {

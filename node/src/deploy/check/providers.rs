@@ -12,6 +12,10 @@ use caxton_proto::{ProviderName, ToolName};
 use super::{Check, CheckError, ToolModel};
 use crate::llm::scripted;
 
+/// What providers' addresses of a call end in.
+const CALLS: [&str; 6] =
+    ["/chat/completions", "/v1/messages", "/completions", "/responses", "/embeddings", "/api/chat"];
+
 impl Check<'_> {
     /// Checks the workspace's providers.
     pub(super) fn providers(&mut self) -> Result<(), CheckError> {
@@ -37,7 +41,13 @@ impl Check<'_> {
                     }
                 },
                 ProviderKind::Wasm { tool } => self.known_model(tool, path, &section("tool"), None),
-                ProviderKind::OpenAi { .. } | ProviderKind::Ollama { .. } | ProviderKind::Anthropic { .. } => {}
+                ProviderKind::OpenAi { base_url, .. }
+                | ProviderKind::Ollama { base_url, .. }
+                | ProviderKind::Anthropic { base_url, .. } => {
+                    if let Some(url) = base_url {
+                        self.base_url(url.as_str(), path, &section("base_url"));
+                    }
+                }
             }
             for next in &provider.fallback {
                 let written = written(next);
@@ -46,6 +56,16 @@ impl Check<'_> {
         }
         self.cycles(&workspace, path);
         Ok(())
+    }
+
+    /// The address of one call, where that of all of them belongs.
+    fn base_url(&mut self, url: &str, path: &TreePath, keys: &[&str]) {
+        let bare = url.trim_end_matches('/');
+        let Some(end) = CALLS.iter().find(|end| bare.ends_with(**end)) else { return };
+        let base = bare.trim_end_matches(end);
+        let message = format!("`base_url` ends in {end}, which is added to it for every request");
+        let problem = Diagnostic::error(code::BAD_VALUE, path, message).help(format!("write base_url = \"{base}\""));
+        self.note_at(problem, path, keys, None, "this is the address of one call".to_owned());
     }
 
     /// Notes a provider, or a tool in the place of one, that the workspace does not have.

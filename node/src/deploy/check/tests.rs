@@ -434,7 +434,7 @@ fn a_process_is_refused_where_the_operator_has_not_switched_them_on() {
 /// A new workspace with every template in it under its own name.
 fn everything() -> Files {
     let name: WorkspaceId = "hello".parse().expect("a name");
-    let mut all = templates::workspace(&name);
+    let mut all = templates::workspace(&name, &templates::ModelSource::Demo);
     for template in templates::agents() {
         all.extend(templates::agent(&template.name, &template.name.parse().expect("a name")));
     }

@@ -106,6 +106,7 @@ fn summary(name: &AgentName, entry: &Entry<AgentManifest>) -> AgentSummary {
     match entry.manifest() {
         Ok(manifest) => AgentSummary {
             name,
+            display_name: manifest.display_name.clone(),
             version: manifest.version.to_string(),
             description: manifest.description.clone(),
             capabilities: manifest.capabilities.iter().map(|capability| capability.name.to_string()).collect(),
@@ -115,6 +116,7 @@ fn summary(name: &AgentName, entry: &Entry<AgentManifest>) -> AgentSummary {
         },
         Err(error) => AgentSummary {
             name,
+            display_name: None,
             version: String::new(),
             description: format!("cannot be used: {}", chain(&error)),
             capabilities: Vec::new(),

@@ -38,7 +38,20 @@ const FETCH_QUEUE: usize = 16;
 
 /// This part of the API's description.
 #[derive(OpenApi)]
-#[openapi(paths(workspaces, status, nodes, upload, missing, fetch, history, deploy, deployment, rollback))]
+#[openapi(paths(
+    workspaces,
+    status,
+    status_by_name,
+    nodes,
+    upload,
+    missing,
+    fetch,
+    history,
+    deploy,
+    deploy_by_name,
+    deployment,
+    rollback
+))]
 pub struct Doc;
 
 /// This part's routes.
@@ -46,6 +59,8 @@ pub fn routes() -> Routes {
     Routes::new()
         .on(get(paths::WORKSPACES), Owner::Anyone, workspaces)
         .on(get(paths::WORKSPACE).or_stale(), Owner::Control, status)
+        .on(get(paths::STATUS).or_stale(), Owner::Control, status_by_name)
+        .on(post(paths::DEPLOY).body(BodyLimit::Deployment), Owner::Control, deploy_by_name)
         .on(post(paths::TREE_NODES), Owner::Control, nodes)
         .on(put(paths::ARTIFACTS), Owner::Control, upload)
         .on(post(paths::ARTIFACTS_MISSING), Owner::Control, missing)
@@ -86,6 +101,33 @@ async fn status(
     Ok(Json(status_of(services.app.deployments.one(&permit, freshness(stale)).await?)))
 }
 
+/// What is live, as `GET /api/v1/workspaces/{workspace}` says it. Needs the role viewer.
+#[utoipa::path(get, path = paths::STATUS.text(), tag = "deployments", params(("workspace" = String, Path, description = "The workspace."), Currency), responses(
+    (status = 200, description = "What is live.", body = WorkspaceStatus),
+))]
+async fn status_by_name(
+    permit: Permit<ReadDeployed>,
+    services: State<Services>,
+    currency: Query<Currency>,
+) -> Result<Json<WorkspaceStatus>, Problem> {
+    status(permit, services, currency).await
+}
+
+/// Makes files live, as `POST .../deployments` does. Needs the role deployer.
+#[utoipa::path(post, path = paths::DEPLOY.text(), tag = "deployments", params(("workspace" = String, Path, description = "The workspace.")), request_body = DeployRequest, responses(
+    (status = 200, description = "Live, or checked (`dry_run`).", body = DeployResponse),
+    (status = 409, description = "Another deployment came first: `conflict`.", body = api::Problem, content_type = "application/problem+json"),
+    (status = 412, description = "Artifacts have to be sent first: `missing`.", body = api::Problem, content_type = "application/problem+json"),
+    (status = 422, description = "It could not run: `diagnostics`.", body = api::Problem, content_type = "application/problem+json"),
+))]
+async fn deploy_by_name(
+    permit: Permit<Deploy>,
+    services: State<Services>,
+    request: Json<DeployRequest>,
+) -> Result<Json<DeployResponse>, Problem> {
+    deploy(permit, services, request).await
+}
+
 fn status_of(live: Live) -> WorkspaceStatus {
     let count = |count: fn(&Catalog) -> usize| live.served.as_deref().map_or(0, count) as u64;
     WorkspaceStatus {
@@ -94,6 +136,7 @@ fn status_of(live: Live) -> WorkspaceStatus {
         tools: count(|catalog| catalog.tools().len()),
         deployment: live.deployment.as_deref().map(Deployment::from),
         serving: live.serving,
+        lacking: live.lacking,
         workspace: live.workspace,
     }
 }

@@ -47,9 +47,8 @@ pub fn routes() -> Routes {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct LinesQuery {
-    /// Only those of this agent's turns.
-    #[param(value_type = Option<String>)]
-    agent: Option<AgentName>,
+    /// Only those of this agent's turns, or of several agents' with commas between.
+    agent: Option<String>,
     /// Only those from this time on, RFC 3339.
     since: Option<String>,
     /// How many of the newest lines, 1 to 1,000; 100 unless told. 0 with `follow` for none of what has happened.
@@ -89,13 +88,14 @@ async fn logs(
         return Err(Problem::new(Code::InvalidRequest, "`after` is a number of one node, and all are asked")
             .help("ask with `stale=true`, which asks one node only"));
     }
+    let agents = wanted.agent.as_deref().map(agents_of).transpose()?;
     let others = (!wanted.stale).then(|| Others {
         services: services.clone(),
         token: headers.get(header::AUTHORIZATION).cloned(),
-        own_lines: own_lines(uri.path(), wanted.agent.as_ref(), since),
+        own_lines: own_lines(uri.path(), agents.as_deref(), since),
     });
     let place = wanted.follow.then(|| sse::place(&services)).transpose()?;
-    let filter = Filter { agent: wanted.agent.map(|agent| agent.to_string()), since };
+    let filter = Filter { agents, since };
     let limit = wanted.limit.unwrap_or(LINES).min(LINES_KEPT);
     let mut newest = services.app.activity.newest_line(&permit);
     let cursor = *newest.borrow_and_update();
@@ -131,8 +131,9 @@ async fn logs(
 }
 
 /// Path and query that ask a node for its own lines.
-fn own_lines(path: &str, agent: Option<&AgentName>, since: Option<Timestamp>) -> String {
-    let agent = agent.map(|agent| format!("&agent={agent}")).unwrap_or_default();
+fn own_lines(path: &str, agents: Option<&[AgentName]>, since: Option<Timestamp>) -> String {
+    let names = |agents: &[AgentName]| agents.iter().map(AgentName::as_str).collect::<Vec<_>>().join(",");
+    let agent = agents.map(|agents| format!("&agent={}", names(agents))).unwrap_or_default();
     let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
     format!("{path}?stale=true{agent}{since}")
 }
@@ -151,16 +152,28 @@ impl Own {
     }
 }
 
+/// The agents of a list with commas.
+fn agents_of(list: &str) -> Result<Vec<AgentName>, Problem> {
+    let name = |name: &str| {
+        name.trim().parse().map_err(|error| {
+            Problem::new(Code::InvalidRequest, format!("`agent` names no agent: {error}"))
+                .help("name one agent, or several with commas between")
+        })
+    };
+    list.split(',').filter(|name| !name.trim().is_empty()).map(name).collect()
+}
+
 /// Which lines are wanted.
 struct Filter {
-    agent: Option<String>,
+    agents: Option<Vec<AgentName>>,
     since: Option<Timestamp>,
 }
 
 impl Filter {
     fn has(&self, line: &LogLine) -> bool {
         let late = |since: &Timestamp| line.time.parse::<Timestamp>().is_ok_and(|time| time >= *since);
-        let theirs = self.agent.is_none() || self.agent == line.agent;
+        let one_of = |agents: &Vec<AgentName>| agents.iter().any(|agent| line.agent.as_deref() == Some(agent.as_str()));
+        let theirs = self.agents.as_ref().is_none_or(one_of);
         theirs && self.since.as_ref().is_none_or(late)
     }
 }

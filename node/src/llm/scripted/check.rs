@@ -20,7 +20,7 @@ const PROBLEMS_MAX: usize = 50;
 const NAMES: [&str; 3] = ["request", "attachment", "newest"];
 /// The keys of each table.
 const RULE_KEYS: [&str; 3] = ["when", "say", "call"];
-const WHEN_KEYS: [&str; 5] = ["request", "after", "failed", "can", "newest"];
+const WHEN_KEYS: [&str; 6] = ["request", "after", "failed", "can", "newest", "system"];
 const CALL_KEYS: [&str; 2] = ["tool", "arguments"];
 
 /// The problems of the file that a scripted provider names: `.jsonl` is a recording, anything else a script.

@@ -6,6 +6,7 @@
 //! when.request = ["chart", "draw"]      # the request has one of these words in it
 //! when.after = []                       # nothing has been called yet
 //! when.can = "chart-generator"          # and this tool can be called
+//! when.system = "You draw charts"       # and this is in the system prompt
 //! say = "I need the numbers first."
 //! [[rule.call]]
 //! tool = "ask_capability"
@@ -65,6 +66,8 @@ struct When {
     can: Option<OneOrMany>,
     /// One of these is in the newest message.
     newest: Option<OneOrMany>,
+    /// One of these is in the system prompt.
+    system: Option<OneOrMany>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -157,6 +160,7 @@ impl Provider for Scripted {
 /// What a rule looks at: the newest request and what happened since.
 struct Scene<'a> {
     tools: &'a [ToolDefinition],
+    system: String,
     request: String,
     newest: String,
     /// Results since the request, in order.
@@ -182,6 +186,11 @@ impl<'a> Scene<'a> {
         after.dedup();
         Scene {
             tools: &request.tools,
+            system: messages
+                .iter()
+                .filter(|message| matches!(message, Message::System { .. }))
+                .map(Message::text)
+                .collect(),
             request: asked.map(|at| messages[at].text()).unwrap_or_default(),
             newest: messages.last().map(Message::text).unwrap_or_default(),
             results: since.iter().filter_map(result).collect(),
@@ -198,6 +207,7 @@ impl<'a> Scene<'a> {
         };
         when.request.as_ref().is_none_or(|wanted| wanted.any_in(&self.request.to_lowercase()))
             && when.newest.as_ref().is_none_or(|wanted| wanted.any_in(&self.newest.to_lowercase()))
+            && when.system.as_ref().is_none_or(|wanted| wanted.any_in(&self.system.to_lowercase()))
             && when.can.as_ref().is_none_or(|wanted| wanted.all().iter().all(|tool| self.can(tool)))
             && when.after.as_ref().is_none_or(after)
             && when.failed.is_none_or(|failed| failed == self.failed)

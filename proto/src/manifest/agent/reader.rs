@@ -4,18 +4,18 @@
 
 use std::time::Duration;
 
-use semver::Version;
 use toml::de::DeValue;
 
+use super::identity::{Identity, Keys, NAME_HELP};
 use super::{
-    AgentManifest, Approval, CAPABILITIES_MAX, Capability, EXAMPLES_MAX, FIRST_VERSION, LINE_BYTES_MAX, Limits, Llm,
+    AgentManifest, Approval, BUILT_IN_TOOLS, CAPABILITIES_MAX, Capability, EXAMPLES_MAX, LINE_BYTES_MAX, Limits, Llm,
     Memory, MemoryScope, PARAMETERS_MAX, PROMPT_BYTES_MAX, Prompts, TOOLS_MAX, Tools, WORD_BYTES_MAX,
 };
 use crate::diagnostic::{Diagnostic, Source, closest, code};
-use crate::manifest::prompt::{self, Parameter, Parameters, Prompt, Template};
+use crate::manifest::prompt::{self, LIST_MAX, Parameter, Parameters, Prompt, Template, is_parameter_name};
 use crate::manifest::provider::{Budget, read_fallback};
 use crate::manifest::read::{Document, Section, Value, read_version, words};
-use crate::{AgentName, CapabilityName, ToolName};
+use crate::{CapabilityName, ToolName};
 
 /// Keys that people put at the top of a file with `[agent]`, and where they belong.
 const FLAT_KEYS: [(&str, &str); 7] = [
@@ -48,21 +48,46 @@ const MISPLACED: [(&str, &str); 16] = [
     ("usd_per_day", "[budget]"),
 ];
 
+/// Tables of a flat file that end up with keys of the top in them, where those were written last.
+const TABLES: [&str; 8] = ["memory", "parameters", "llm", "limits", "budget", "tools", "approval", "capability"];
+/// Those of them that have no such key of their own.
+const NARROW_TABLES: [&str; 4] = ["memory", "llm", "limits", "budget"];
+
+/// A key of the flat form: at the top of the file, or where TOML has put it.
+fn flat_key<'d, 't>(
+    document: &'d Document<'t>,
+    root: &mut Section<'d, 't>,
+    key: &'static str,
+    tables: &[&str],
+) -> Option<Value<'d, 't>> {
+    root.get(key).or_else(|| document.lift(key, tables))
+}
+
 /// Reads the whole file.
 pub(super) fn agent(document: &Document<'_>) -> Option<AgentManifest> {
     let mut root = document.root();
     let flat = !root.has_table("agent");
     let (identity, parameters, prompts);
+    let (mut tools_below, mut capabilities_below) = (None, None);
     if flat {
-        identity = Identity::read(&mut root);
+        let mut key = |key, tables: &[&str]| flat_key(document, &mut root, key, tables);
+        let (system, user) = (key("system_prompt", &TABLES), key("user_prompt_template", &TABLES));
+        let documentation = key("documentation", &TABLES);
+        let [name, id, version, description, tools, capabilities] =
+            ["name", "id", "version", "description", "tools", "capabilities"].map(|name| key(name, &NARROW_TABLES));
+        (tools_below, capabilities_below) = (tools, capabilities);
+        if name.is_none() {
+            root.require("name", NAME_HELP);
+        }
+        identity = Identity::of(document, Keys { name, id, version, description, documentation });
         parameters = read_parameters(&mut root);
         prompts = Prompts {
-            system: root.get("system_prompt").and_then(|value| read_prompt(&value, &parameters)),
-            user: root.get("user_prompt_template").and_then(|value| read_prompt(&value, &parameters)),
+            system: system.and_then(|value| read_prompt(&value, &parameters)),
+            user: user.and_then(|value| read_prompt(&value, &parameters)),
         };
     } else {
         let mut section = root.section("agent")?;
-        identity = Identity::read(&mut section);
+        identity = Identity::read(document, &mut section);
         section.finish(&MISPLACED);
         parameters = read_parameters(&mut root);
         prompts = Prompts::default();
@@ -73,9 +98,9 @@ pub(super) fn agent(document: &Document<'_>) -> Option<AgentManifest> {
         section.finish(&[]);
         Prompts { system: system.or(prompts.system), user: user.or(prompts.user) }
     });
-    let tools = read_tools(&mut root);
+    let tools = read_tools(root.get("tools").or(tools_below));
     let approval = read_approval(&mut root, &tools);
-    let capabilities = read_capabilities(&mut root, &identity);
+    let capabilities = read_capabilities(&mut root, capabilities_below, &identity);
     let (llm, memory) = (Llm::read(&mut root), Memory::read(&mut root));
     let (limits, budget) = (Limits::read(&mut root), Budget::read(&mut root));
     let elsewhere: &[_] = if flat { &[] } else { &FLAT_KEYS };
@@ -87,6 +112,7 @@ pub(super) fn agent(document: &Document<'_>) -> Option<AgentManifest> {
     }
     Some(AgentManifest {
         name: identity.name?,
+        display_name: identity.display_name,
         id: identity.id,
         version: identity.version,
         description: identity.description,
@@ -103,76 +129,49 @@ pub(super) fn agent(document: &Document<'_>) -> Option<AgentManifest> {
     })
 }
 
-struct Identity {
-    name: Option<AgentName>,
-    id: Option<String>,
-    version: Version,
-    description: String,
-    documentation: String,
-}
-
-impl Identity {
-    fn read(section: &mut Section<'_, '_>) -> Identity {
-        let name = section.require("name", "name the agent as its file is named: name = \"data-analyzer\"");
-        let text = |value: Option<Value<'_, '_>>, max| value.and_then(|v| v.text(max)).unwrap_or_default().to_owned();
-        let id = section.get("id").and_then(|value| value.some_text(WORD_BYTES_MAX));
-        let version = section.get("version").and_then(|value| read_version(&value));
-        Identity {
-            name: name.and_then(|value| read_name(&value)),
-            id: id.map(str::to_owned),
-            version: version.unwrap_or(FIRST_VERSION),
-            description: text(section.get("description"), LINE_BYTES_MAX),
-            documentation: text(section.get("documentation"), PROMPT_BYTES_MAX),
-        }
-    }
-}
-
-fn read_name(value: &Value<'_, '_>) -> Option<AgentName> {
-    let name: AgentName = value.parse(usize::MAX)?;
-    let path = value.document().path();
-    if let Some(expected) = AgentManifest::name_of(path).filter(|expected| *expected != name.as_str()) {
-        let message = format!("the agent is named `{name}`, and its file is named for `{expected}`");
-        let folder = path.as_str().ends_with("/agent.toml");
-        let wanted = if folder { format!("agents/{name}/agent.toml") } else { format!("agents/{name}.toml") };
-        let problem = value.diagnostic(code::NAME_MISMATCH, message);
-        let place = value.document().place(value.span());
-        let help = format!("write name = \"{expected}\", or move the file to {wanted}");
-        value.document().note(problem.at(place, format!("expected \"{expected}\"")).help(help));
-    }
-    Some(name)
-}
-
 fn read_parameters(root: &mut Section<'_, '_>) -> Parameters {
     let mut parameters = Parameters::new();
     let Some(section) = root.section("parameters") else { return parameters };
     for (name, value) in section.entries() {
-        let fine = name.get_ref().chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-        if !fine || name.get_ref().is_empty() || name.get_ref().len() > WORD_BYTES_MAX {
+        if !is_parameter_name(name.get_ref()) {
             let problem =
                 value.diagnostic(code::BAD_VALUE, format!("`{}` cannot be a parameter's name", name.get_ref()));
             let place = value.document().place(name.span());
             value.document().note(problem.at(place, "use letters, digits, `_` and `-`"));
         }
-        let default = match value.kind() {
-            DeValue::String(_) => value.text(PROMPT_BYTES_MAX).map(|text| Parameter::Text(text.to_owned())),
-            DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix()).ok().map(Parameter::Integer),
-            DeValue::Float(n) => n.as_str().parse().ok().filter(|n: &f64| n.is_finite()).map(Parameter::Number),
-            DeValue::Boolean(value) => Some(Parameter::Boolean(*value)),
-            DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
-        };
+        let default = read_parameter(&value);
         match default {
             Some(default) if parameters.len() < PARAMETERS_MAX => {
                 parameters.insert((*name.get_ref()).to_owned(), default);
             }
             Some(_) => value.problem(code::OUT_OF_RANGE, "an agent has at most 64 parameters", "one too many"),
             None => {
-                let message =
-                    format!("the default of parameter `{}` has to be text, a number or a boolean", value.key());
+                let message = format!(
+                    "the default of parameter `{}` has to be text, a number, a boolean or a list of these",
+                    value.key()
+                );
                 value.problem(code::WRONG_TYPE, message, value.what());
             }
         }
     }
     parameters
+}
+
+/// A value that a parameter can have.
+fn read_parameter(value: &Value<'_, '_>) -> Option<Parameter> {
+    match value.kind() {
+        DeValue::String(_) => value.text(PROMPT_BYTES_MAX).map(|text| Parameter::Text(text.to_owned())),
+        DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix()).ok().map(Parameter::Integer),
+        DeValue::Float(n) => n.as_str().parse().ok().filter(|n: &f64| n.is_finite()).map(Parameter::Number),
+        DeValue::Boolean(value) => Some(Parameter::Boolean(*value)),
+        DeValue::Array(_) => {
+            let items = value.list_of(LIST_MAX);
+            let flat = items.iter().filter(|item| !matches!(item.kind(), DeValue::Array(_)));
+            let read: Vec<Parameter> = flat.filter_map(read_parameter).collect();
+            (read.len() == items.len()).then_some(Parameter::List(read))
+        }
+        DeValue::Datetime(_) | DeValue::Table(_) => None,
+    }
 }
 
 /// Text, or `{ file = "prompts/x.md" }`.
@@ -227,9 +226,9 @@ fn read_tool_list(value: &Value<'_, '_>, seen: &mut Vec<ToolName>) -> Vec<ToolNa
 }
 
 /// `tools = [..]`, which are required, or `[tools]` with `required` and `optional`.
-fn read_tools(root: &mut Section<'_, '_>) -> Tools {
+fn read_tools(value: Option<Value<'_, '_>>) -> Tools {
     let mut seen = Vec::new();
-    let Some(value) = root.get("tools") else { return Tools::default() };
+    let Some(value) = value else { return Tools::default() };
     if matches!(value.kind(), DeValue::Array(_)) {
         return Tools { required: read_tool_list(&value, &mut seen), optional: Vec::new() };
     }
@@ -253,6 +252,12 @@ fn read_approval(root: &mut Section<'_, '_>, tools: &Tools) -> Approval {
             };
             item.problem(code::UNKNOWN_TOOL, format!("`{name}` is not one of this agent's tools"), label);
         }
+        if BUILT_IN_TOOLS.contains(&name.as_str()) {
+            let message = format!("calls of the built-in tool `{name}` never wait for a person");
+            let problem = Diagnostic::warning(code::BAD_VALUE, item.document().path(), message);
+            let help = "take it out of [approval]; what another agent may do, its own file says";
+            item.document().note(problem.at(item.document().place(item.span()), "this has no effect").help(help));
+        }
         approval.tools.push(name);
     }
     section.finish(&[]);
@@ -260,7 +265,11 @@ fn read_approval(root: &mut Section<'_, '_>, tools: &Tools) -> Approval {
 }
 
 /// `capabilities = ["name", ..]`, `[capabilities]` with patterns, and `[[capability]]`, together.
-fn read_capabilities(root: &mut Section<'_, '_>, identity: &Identity) -> Vec<Capability> {
+fn read_capabilities<'d, 't>(
+    root: &mut Section<'d, 't>,
+    below: Option<Value<'d, 't>>,
+    identity: &Identity,
+) -> Vec<Capability> {
     let mut all: Vec<Capability> = Vec::new();
     let mut add = |capability: Option<Capability>, value: &Value<'_, '_>| {
         let Some(capability) = capability else { return };
@@ -274,7 +283,7 @@ fn read_capabilities(root: &mut Section<'_, '_>, identity: &Identity) -> Vec<Cap
             all.push(capability);
         }
     };
-    let short = root.get("capabilities");
+    let short = root.get("capabilities").or(below);
     let long = root.get("capability");
     match &short {
         Some(value) if matches!(value.kind(), DeValue::Table(_)) => {
@@ -364,7 +373,9 @@ impl Memory {
         let scopes = [
             ("conversation", MemoryScope::Conversation),
             ("agent", MemoryScope::Agent),
+            ("agent-only", MemoryScope::Agent),
             ("workspace", MemoryScope::Workspace),
+            ("global", MemoryScope::Workspace),
         ];
         let mut flag = |key| section.get(key).and_then(|value| value.boolean());
         let (enabled, auto_store) = (flag("enabled"), flag("auto_store"));
