@@ -21,6 +21,8 @@ pub mod manifest;
 
 pub mod log;
 
+pub mod memory;
+
 pub mod peer;
 
 pub mod refusal;
