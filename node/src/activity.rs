@@ -6,13 +6,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use caxton_proto::shard::Approval;
 use caxton_proto::{Revision, WorkspaceId};
 use caxton_tools::{CallReport, Ended};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::api::logs::LogLine;
-use crate::api::messages::{ApprovalInfo, Route, TurnEvent};
+use crate::api::messages::{Route, TurnEvent};
 
 /// Lines that are kept of one workspace; the oldest go first.
 pub const LINES_KEPT: usize = 1_000;
@@ -160,7 +161,7 @@ impl TurnLog {
     }
 
     /// Notes that the turn waits for a person.
-    pub fn waits(&self, approvals: &[ApprovalInfo]) {
+    pub fn waits(&self, approvals: &[Approval]) {
         let tools: Vec<&str> = approvals.iter().map(|approval| approval.tool.as_str()).collect();
         let agent = approvals.first().map(|approval| approval.agent.to_string());
         self.note(LogLine { agent, ..line("waiting", tools.join(", ")) });

@@ -26,6 +26,8 @@ mod schema;
 
 pub mod messages;
 
+mod durable;
+
 use caxton_proto::plan::ItemChange;
 use caxton_proto::tree::{File, TreePath};
 use caxton_proto::{Digest, Revision, WorkspaceId};

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use caxton_proto::Format;
 use caxton_raft::{Groups, NodeIdentity};
 pub use error::StartError;
 use open::{Opened, Start};
@@ -68,7 +69,7 @@ impl Node {
         let sentences = open::sentence_model(config.embed.model.clone()).await?;
         whole(&dir)?;
         let port = PeerPort::open(&config, &dir).await?;
-        let own = introduction(addr, &url, port.as_ref());
+        let own = introduction(addr, &url, port.as_ref(), format_of(&config));
         let identity = enter(&dir, &config, &own, port.as_ref()).await?;
         if let Some(last) = audit::last(&dir) {
             warn!(target: "caxton::audit", what = last.what, time = last.time, actor = last.actor, before = last.cluster_before, detail = last.detail, "this data directory was changed while no node ran on it");
@@ -170,7 +171,7 @@ impl Node {
 }
 
 /// What the node says of itself to others.
-fn introduction(addr: SocketAddr, url: &str, port: Option<&PeerPort>) -> Introduction {
+fn introduction(addr: SocketAddr, url: &str, port: Option<&PeerPort>, format: Format) -> Introduction {
     let peer_address = port.map(|port| port.advertise.clone()).unwrap_or_default();
     // Clients elsewhere reach the node where its peers do.
     let host = peer_address.rsplit_once(':').map(|(host, _)| host);
@@ -178,7 +179,15 @@ fn introduction(addr: SocketAddr, url: &str, port: Option<&PeerPort>) -> Introdu
         (Some(host), Some((scheme, _))) if addr.ip().is_unspecified() => format!("{scheme}://{host}:{}", addr.port()),
         _ => url.to_owned(),
     };
-    Introduction { peer_address, client_url }
+    Introduction { peer_address, client_url, format }
+}
+
+/// The newest format that the node says it reads.
+fn format_of(config: &Config) -> Format {
+    match u32::try_from(config.cluster.format_max) {
+        Ok(0) | Err(_) => Format::NEWEST,
+        Ok(most) => Format::of(most).min(Format::NEWEST),
+    }
 }
 
 /// Refuses a data directory with a log that lacks who the node is, or a key: what was drawn in its place would be another.

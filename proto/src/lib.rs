@@ -19,9 +19,13 @@ pub mod diagnostic;
 
 pub mod manifest;
 
+pub mod format;
+
 pub mod log;
 
 pub mod memory;
+
+pub mod shard;
 
 pub mod peer;
 
@@ -30,4 +34,5 @@ pub mod refusal;
 pub mod errors;
 
 pub use digest::Digest;
+pub use format::Format;
 pub use id::{AgentName, CapabilityName, InvalidId, NodeId, ProviderName, Revision, ToolName, WorkspaceId};

@@ -7,6 +7,8 @@
 mod check;
 pub mod cluster;
 mod secret;
+#[cfg(any(test, feature = "strategies"))]
+pub mod strategies;
 mod wire;
 
 use std::fmt;

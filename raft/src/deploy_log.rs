@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
+use caxton_proto::Format;
 use caxton_proto::log::{CheckError, Command, DecodeError, Outcome, SnapshotReader, SnapshotWriter};
 pub use cluster::Cluster;
 pub use secrets::Secrets;
@@ -44,6 +45,19 @@ pub enum ProposeError {
     /// The command does not keep its limits; it was not proposed.
     #[error("the command cannot go into the deploy log")]
     Invalid(#[from] CheckError),
+    /// Not every node of the cluster can read the command; it was not proposed.
+    #[error(
+        "the command needs format {needs}, and the cluster writes format {in_force} until all its nodes read a newer one"
+    )]
+    TooNew {
+        /// The oldest format whose readers understand it.
+        needs: Format,
+        /// The format that the cluster writes.
+        in_force: Format,
+    },
+    /// What was written of the command does not read back; it was not proposed.
+    #[error("the command's own bytes cannot be read back")]
+    Unreadable(#[source] DecodeError),
     /// The log did not take it, or did not answer.
     #[error(transparent)]
     Group(#[from] group::ProposeError),
@@ -70,9 +84,23 @@ impl DeployLog {
     /// [`group::ProposeError::Unavailable`], the command may still be applied later.
     pub async fn propose(&self, command: &Command) -> Result<Answer, ProposeError> {
         command.check()?;
-        let applied = self.group.propose(command.encode().into()).await?;
+        let (needs, in_force) = (command.format(), self.format());
+        // The command that raises it comes first, and looks by itself at who belongs to the cluster.
+        if needs > in_force && !matches!(command, Command::Cluster(caxton_proto::log::cluster::Command::RaiseFormat(_)))
+        {
+            return Err(ProposeError::TooNew { needs, in_force });
+        }
+        let bytes = command.encode();
+        Command::decode(&bytes).map_err(ProposeError::Unreadable)?;
+        let applied = self.group.propose(bytes.into()).await?;
         let outcome = Outcome::decode(&applied.response).map_err(ProposeError::Answer)?;
         Ok(Answer { index: applied.index, outcome })
+    }
+
+    /// The format in which this node writes what others have to read, in this log and in the shards'. It may be behind, and
+    /// then it is one that all nodes read as well.
+    pub fn format(&self) -> Format {
+        self.read(|state| state.cluster().format())
     }
 
     /// Reads the state as it is on this node, which may be behind. `read` must be short: commands wait for it.
@@ -147,7 +175,7 @@ impl Machine for DeployMachine {
 
 /// Writes `state` as a snapshot.
 pub fn write_snapshot(state: &State, out: &mut dyn Write) -> io::Result<()> {
-    let mut writer = SnapshotWriter::new(out, state.applied(), state.forgotten())?;
+    let mut writer = SnapshotWriter::new(out, state.cluster().format(), state.applied(), state.forgotten())?;
     for record in state.records() {
         writer.write(&record)?;
     }

@@ -2,6 +2,7 @@
 //! a test has to hold a certificate that nobody should have.
 
 mod copies;
+mod formats;
 mod join;
 mod life;
 mod majority;

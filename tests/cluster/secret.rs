@@ -80,6 +80,7 @@ async fn press(address: &str, secret: &SharedSecret) -> JoinReply {
         client_url: "https://127.0.0.1:1".to_owned(),
         version: VERSION.to_owned(),
         holds: Vec::new(),
+        format: caxton_proto::Format::NEWEST.number(),
     };
     let credential = secret.credential().to_vec();
     let request = JoinRequest {

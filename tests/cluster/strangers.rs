@@ -58,6 +58,7 @@ async fn a_node_cannot_speak_for_another_and_nobody_without_a_certificate_for_an
         client_url: String::new(),
         version: ours.to_owned(),
         holds: Vec::new(),
+        format: caxton_proto::Format::NEWEST.number(),
     };
     let status = client.announce(AnnounceRequest { facts: Some(facts), forwarded: false }).await;
     assert_eq!(status.expect_err("another node's facts").code(), Code::PermissionDenied);
@@ -110,6 +111,7 @@ fn join(node: u64) -> JoinRequest {
         client_url: "http://192.0.2.1:7411".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         holds: Vec::new(),
+        format: caxton_proto::Format::NEWEST.number(),
     };
     JoinRequest {
         facts: Some(facts),
@@ -184,6 +186,7 @@ async fn a_token_that_was_used_lets_nobody_in_who_knows_the_id_of_the_node_that_
         client_url: "http://192.0.2.1:7411".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         holds: Vec::new(),
+        format: caxton_proto::Format::NEWEST,
     };
     let announce = log::Command::Cluster(Command::AnnounceNode(AnnounceNode { facts, time_ms: 1 }));
     bench.node.parts().log.propose(&announce).await.expect("announced");

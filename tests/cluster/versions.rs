@@ -156,7 +156,14 @@ async fn a_node_of_another_version_may_not_join_and_hears_why() {
     for (version, allowed) in versions() {
         let mut client = dial_stranger(address, pin).await.expect("may ask to join");
         let (peer_address, client_url) = ("192.0.2.1:7412".to_owned(), "http://192.0.2.1:7411".to_owned());
-        let facts = Facts { node: OTHER.0, peer_address, client_url, version: version.clone(), holds: Vec::new() };
+        let facts = Facts {
+            node: OTHER.0,
+            peer_address,
+            client_url,
+            version: version.clone(),
+            holds: Vec::new(),
+            format: caxton_proto::Format::NEWEST.number(),
+        };
         let (token, secret) = ("00112233aabbccdd".to_owned(), vec![0; 32].into());
         let join = JoinRequest { facts: Some(facts), token, secret, forwarded: false, join_key: vec![7; 32].into() };
         let status = client.join(join).await.expect_err("the token is nobody's");

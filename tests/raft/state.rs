@@ -196,6 +196,29 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// A replica that comes from snapshots and reads bytes stays equal to one that took the values themselves.
+    #[test]
+    fn every_command_that_may_be_proposed_is_read_and_applied_alike_everywhere(
+        commands in proptest::collection::vec(caxton_proto::log::strategies::command(), 1..40),
+    ) {
+        let (mut state, mut replica) = (State::default(), State::default());
+        for (command, index) in commands.iter().zip(1..) {
+            let read = Command::decode(&command.encode()).unwrap();
+            prop_assert_eq!(&read, command);
+            let format = state.cluster().format();
+            let outcome = state.apply(index, command);
+            prop_assert_eq!(&Outcome::decode(&outcome.encode()).unwrap(), &outcome);
+            prop_assert_eq!(&replica.apply(index, &read), &outcome);
+            replica = through_a_snapshot(&replica);
+            prop_assert_eq!(&replica, &state);
+            prop_assert!(state.cluster().format() >= format, "it never goes back");
+        }
+    }
+}
+
 #[test]
 fn a_key_is_forgotten_after_a_day() {
     let mut state = State::default();

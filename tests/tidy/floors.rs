@@ -32,7 +32,6 @@ pub const NODE: [&[&str]; 10] = [
 /// What does not keep to the table yet, and why. One that is not needed any more fails the check: take it out.
 pub const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("api", "llm", "a token count of the API is the model's, until the shard's documents have types of their own"),
-    ("conversations", "agent", "the shard's log holds the agent's types, until its documents have types of their own"),
     ("conversations", "llm", "the shard's log holds the model's types, until its documents have types of their own"),
 ];
 

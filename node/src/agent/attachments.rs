@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
+pub use caxton_proto::shard::{Attachment, AttachmentInfo, Content};
 use serde_json::Value;
-
-use crate::api::messages::{Attachment, AttachmentInfo, Content};
 
 /// What comes before a name.
 pub const PREFIX: &str = "attachment:";
@@ -88,7 +87,7 @@ impl Shelf {
         let info = |file: Arc<Attachment>| AttachmentInfo {
             name: file.name.clone(),
             media_type: file.media_type.clone(),
-            bytes: file.content.len(),
+            bytes: file.content.len() as u64,
         };
         names.iter().filter_map(|name| self.get(name)).map(info).collect()
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::llm::ToolDefinition;
@@ -15,7 +15,7 @@ pub const LIST_CAPABILITIES: &str = "list_capabilities";
 const REQUEST_BYTES_MAX: usize = 256 << 10;
 
 /// A request to whichever agent can do it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct AskCapability {
     /// What is wanted, with everything that is needed to do it.
     pub request: String,
@@ -25,7 +25,7 @@ pub struct AskCapability {
 }
 
 /// What is listed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ListCapabilities {
     /// Only what fits this, the best first.
     #[serde(default)]

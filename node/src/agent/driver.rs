@@ -12,7 +12,7 @@ use futures::future::{BoxFuture, join_all};
 use serde_json::Value;
 use tracing::{Instrument, debug, field, info_span};
 
-use super::attachments::{PREFIX, Shelf, Visible};
+use super::attachments::{Content, PREFIX, Shelf, Visible};
 use super::builtin::{AskCapability, is_built_in};
 use super::events::Events;
 use super::health::AgentHealth;
@@ -493,8 +493,8 @@ fn preview(text: &str) -> String {
 }
 
 /// A result that repeats a file's content word for word says its name instead.
-fn replace_content(value: &mut Value, content: &crate::api::messages::Content, name: &str) {
-    let crate::api::messages::Content::Text(whole) = content else { return };
+fn replace_content(value: &mut Value, content: &Content, name: &str) {
+    let Content::Text(whole) = content else { return };
     match value {
         Value::String(text) if !whole.is_empty() && text == whole => *text = format!("{PREFIX}{name}"),
         Value::Array(values) => values.iter_mut().for_each(|value| replace_content(value, content, name)),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use caxton_proto::manifest::agent::AgentManifest;
 use caxton_proto::manifest::workspace::WorkspaceManifest;
 use caxton_proto::tree::TreePath;
-use caxton_proto::{Revision, ToolName, WorkspaceId};
+use caxton_proto::{Format, Revision, ToolName, WorkspaceId, shard};
 use serde_json::json;
 
 use super::super::journal::{Step, Unkept};
@@ -14,7 +14,7 @@ use super::super::turn::{Decision, Failure};
 use super::super::world::{AgentProblem, NotFound};
 use super::super::{Offered, Parts};
 use super::*;
-use crate::api::messages::{Attachment, Content};
+use crate::agent::attachments::{Attachment, Content};
 use crate::llm::Message;
 use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings};
@@ -287,14 +287,15 @@ async fn an_approval_below_survives_being_stored_and_the_turn_goes_on() {
     };
     let (waiting, progress) = run(&build(), "a", "draw the file").await;
     assert_eq!(progress, Progress::Waiting);
-    let stored = serde_json::to_string(&waiting).expect("plain data");
+    let stored = shard::Run::from(&waiting);
 
     for (decision, expected) in [
         (Decision::Approved, "2 lines; see attachment:chart.svg"),
         (Decision::Denied { reason: "no".into() }, "could not do it"),
     ] {
         let again = build();
-        let mut run: Run = serde_json::from_str(&stored).expect("a run");
+        let mut run = Run::from(stored.clone());
+        assert_eq!(run, waiting);
         let [pending] = run.pending().try_into().expect("one");
         let Pending { way, agent, call } = pending;
         assert_eq!((way.len(), agent.as_str(), call.action.tool()), (2, "b", "count"));
@@ -332,17 +333,23 @@ async fn a_conversation_goes_on_where_it_was() {
 
 /// Keeps every step in memory, in the form in which it is stored.
 #[derive(Default)]
-struct Memory(Mutex<Vec<String>>);
+struct Memory(Mutex<Vec<Vec<u8>>>);
 
 impl Journal for Memory {
     fn later(&self, step: Step) {
-        self.0.lock().expect("no panic").push(serde_json::to_string(&step).expect("plain data"));
+        let document = shard::Step::from(&step).encode(Format::PROTOBUF).expect("written");
+        self.0.lock().expect("no panic").push(document);
     }
 
     fn now(&self, step: Step) -> BoxFuture<'_, Result<(), super::super::journal::Lost>> {
         self.later(step);
         Box::pin(async { Ok(()) })
     }
+}
+
+/// A step as the next leader reads it.
+fn step_of(document: &[u8]) -> Step {
+    shard::Step::decode(document).expect("a step").into()
 }
 
 /// A driver in the world of two agents with one file.
@@ -368,15 +375,19 @@ async fn a_turn_that_stops_after_any_step_goes_on_from_there() {
     assert_eq!(driver.drive(&mut whole, &agent).await, Progress::Over);
     assert_eq!(calls.load(Ordering::SeqCst), 2);
     let steps = memory.0.lock().expect("no panic").clone();
-    let names = steps.iter().map(|step| serde_json::from_str::<Value>(step).expect("JSON")["step"].clone());
+    let names = steps.iter().map(|step| match step_of(step) {
+        Step::Answered { .. } => "answered",
+        Step::Delegated { .. } => "delegated",
+        Step::Returned { .. } => "returned",
+        Step::Decided { .. } | Step::TakenUp { .. } => "another",
+    });
     let expected = ["answered", "delegated", "answered", "returned", "answered", "returned", "answered", "returned"];
     assert_eq!(names.collect::<Vec<_>>(), expected);
 
     for stopped in 0..=steps.len() {
         let (driver, calls) = two_agents(Arc::new(Unkept), "");
         let mut run = begun.clone();
-        let read = steps[..stopped].iter().map(|step| serde_json::from_str(step).expect("a step"));
-        let read: Vec<Step> = read.collect();
+        let read: Vec<Step> = steps[..stopped].iter().map(|step| step_of(step)).collect();
         run.replay(read, &driver.shelf, &driver.ledger).expect("it fits");
         let doubts: Vec<String> = run.doubts().iter().map(|doubt| doubt.call.action.tool().to_owned()).collect();
         let in_doubt: &[&str] = match stopped {
@@ -409,7 +420,7 @@ async fn a_call_in_doubt_is_settled_with_what_the_model_is_told() {
         Run::begin(&agent, Opening { request: "draw the file".into(), visible, ..Opening::default() }, &driver.shelf);
     driver.drive(&mut begun.clone(), &agent).await;
     let steps = memory.0.lock().expect("no panic").clone();
-    let read = |count: usize| steps[..count].iter().map(|step| serde_json::from_str(step).expect("a step"));
+    let read = |count: usize| steps[..count].iter().map(|step| step_of(step));
     let (shelf, ledger) = (Shelf::default(), Ledger::default());
     let mut run = begun.clone();
     run.replay(read(7), &shelf, &ledger).expect("it fits");

@@ -9,19 +9,16 @@ use std::sync::Arc;
 
 use caxton_proto::AgentName;
 use futures::future::BoxFuture;
-use serde::{Deserialize, Serialize};
 
-use super::attachments::{Shelf, Visible};
+use super::attachments::{Attachment, Shelf, Visible};
 use super::driver::Ledger;
 use super::run::Run;
 use super::turn::{Action, Call, Decision, Next, Returned, Unasked};
-use crate::api::messages::Attachment;
 use crate::llm::Reply;
 use crate::llm::budget::Spent;
 
 /// One step, with the way to the run that took it: the calls that asked for one another, from the outermost run on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "step", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// A model answered.
     Answered {
@@ -52,10 +49,8 @@ pub enum Step {
         /// What came of it.
         returned: Returned,
         /// Files that came of it.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         files: Vec<Attachment>,
         /// Files that the run now sees.
-        #[serde(default, skip_serializing_if = "Visible::is_empty")]
         visible: Visible,
     },
     /// A person decided.

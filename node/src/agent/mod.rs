@@ -20,4 +20,6 @@ pub mod attachments;
 
 mod assemble;
 
+mod durable;
+
 pub use assemble::{Agent, AgentTool, Offered, Parts};

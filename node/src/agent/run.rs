@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use caxton_proto::AgentName;
-use serde::{Deserialize, Serialize};
 
 use super::Agent;
 use super::attachments::{Shelf, Visible};
@@ -12,7 +11,7 @@ use crate::llm::{Message, Part, ToolDefinition};
 
 /// One agent's part in answering a message: its turn, and those of the agents that it waits for. Plain data: it can be
 /// stored while it waits for a person.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Run {
     /// Whose turn.
     pub agent: AgentName,
@@ -21,9 +20,8 @@ pub struct Run {
     /// The agents that asked one another to get here, this one last.
     pub(super) path: Vec<AgentName>,
     /// Where among the turn's messages the request stands.
-    asked_at: usize,
+    pub(super) request_at: usize,
     /// The calls that asked for one another to get here; none for the outermost run.
-    #[serde(default)]
     pub way: Vec<String>,
     /// The files that it sees.
     pub visible: Visible,
@@ -82,7 +80,7 @@ impl Run {
         parts.extend(opening.images.into_iter().map(|url| Part::Image { url }));
         let mut messages: Vec<Message> = system.map(Message::system).into_iter().collect();
         messages.extend(opening.history);
-        let asked_at = messages.len();
+        let request_at = messages.len();
         messages.push(Message::User { parts });
         messages.extend(opening.after);
         let own = agent.tools.iter().map(|tool| (tool.definition.clone(), tool.gate));
@@ -105,7 +103,7 @@ impl Run {
             agent: agent.manifest.name.clone(),
             turn,
             path,
-            asked_at,
+            request_at,
             way,
             visible: opening.visible,
             waiting: BTreeMap::new(),
@@ -115,7 +113,7 @@ impl Run {
     /// The request and everything that was said since, without what only a model's provider reads: when the turn is
     /// over, nobody asks it to go on. The sender's own calls are an exception, since the next turn goes on with those.
     pub fn said(&self) -> Vec<Message> {
-        let mut said = self.turn.messages().get(self.asked_at..).unwrap_or_default().to_vec();
+        let mut said = self.turn.messages().get(self.request_at..).unwrap_or_default().to_vec();
         let before_last = said.len().saturating_sub(1);
         for message in said.iter_mut().take(before_last) {
             if let Message::Assistant { echo, .. } = message {

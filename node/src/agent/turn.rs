@@ -5,20 +5,22 @@
 //! that the agent's file does not name never leaves this file. A turn is plain data, so it can be put down, stored and
 //! picked up on another day by another process.
 
+mod durable;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use caxton_proto::Digest;
-use serde::{Deserialize, Serialize};
+use caxton_proto::shard::JsonText;
+pub(in crate::agent) use durable::size;
 use serde_json::Value;
 pub use words::{Action, Call, Decision, Failure, Next, Outcome, Returned, Unasked};
 
 use super::builtin::{self, AskCapability, ListCapabilities};
-use crate::llm::{ARGUMENTS_DEPTH_MAX, Finish, Message, Reply, ToolCall, ToolDefinition, Usage, echo};
+use crate::llm::{Finish, Message, Reply, ToolCall, ToolDefinition, Usage, echo};
 
 /// What a turn may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Model answers and calls together.
     pub steps_max: u32,
@@ -51,8 +53,7 @@ impl Default for Limits {
 }
 
 /// What may be called, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
     /// At once.
     Open,
@@ -76,7 +77,7 @@ pub struct Brief {
 }
 
 /// One turn.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Turn {
     limits: Limits,
     depth: u32,
@@ -91,7 +92,7 @@ pub struct Turn {
 }
 
 /// What a turn has used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Spent {
     /// Model answers and calls.
     pub steps: u32,
@@ -102,14 +103,13 @@ pub struct Spent {
 }
 
 /// How often one call gave one result in a row.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Seen {
     result: Digest,
     times: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "phase", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq)]
 enum Phase {
     /// The model is to answer.
     Thinking,
@@ -120,15 +120,14 @@ enum Phase {
 }
 
 /// One call of a reply, in the reply's order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 struct Slot {
     call: Call,
     key: Digest,
     state: SlotState,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq)]
 enum SlotState {
     Ready,
     WaitsForApproval,
@@ -408,21 +407,10 @@ impl Turn {
             return Action::Refuse { tool, problem };
         }
         let arguments = if arguments.trim().is_empty() { "{}" } else { arguments };
-        let arguments = match serde_json::from_str::<Value>(arguments) {
-            // What is stored with the turn has to be read back.
-            Ok(arguments) if is_deeper(&arguments, ARGUMENTS_DEPTH_MAX) => {
-                let problem =
-                    format!("the arguments are nested more than {ARGUMENTS_DEPTH_MAX} levels deep; write them flatter");
-                return Action::Refuse { tool, problem };
-            }
+        let arguments = match JsonText::take(arguments).map(|text| text.value()) {
             Ok(Value::Object(arguments)) => arguments,
             Ok(_) => return Action::Refuse { tool, problem: "the arguments are not a JSON object".to_owned() },
-            Err(error) => {
-                return Action::Refuse {
-                    tool,
-                    problem: format!("the arguments are not JSON ({error}); write them anew"),
-                };
-            }
+            Err(error) => return Action::Refuse { tool, problem: format!("the arguments {error}; write them anew") },
         };
         let built_in = match tool.as_str() {
             builtin::ASK_CAPABILITY => AskCapability::parse(arguments).map(Action::AskCapability),
@@ -463,16 +451,6 @@ impl Turn {
 
 fn in_state(calls: &[Slot], wanted: impl Fn(&SlotState) -> bool) -> Vec<&Call> {
     calls.iter().filter(|slot| wanted(&slot.state)).map(|slot| &slot.call).collect()
-}
-
-/// Whether lists and objects lie more than `levels` deep in each other.
-fn is_deeper(value: &Value, levels: usize) -> bool {
-    match (value, levels.checked_sub(1)) {
-        (Value::Array(_) | Value::Object(_), None) => true,
-        (Value::Array(list), Some(levels)) => list.iter().any(|value| is_deeper(value, levels)),
-        (Value::Object(fields), Some(levels)) => fields.values().any(|value| is_deeper(value, levels)),
-        (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_), _) => false,
-    }
 }
 
 /// The same arguments in another order or spacing are the same call.

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 use super::Agent;
-use crate::api::messages::Attachment;
+use super::attachments::Attachment;
 
 /// One workspace, as one revision of it is served.
 pub trait World: Send + Sync + 'static {

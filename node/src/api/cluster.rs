@@ -13,6 +13,10 @@ pub struct ClusterStatus {
     /// Where the answering node takes peers; nothing when it takes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_address: Option<String>,
+    /// The format in which its nodes write what others read. It is raised once all of them say that they read a newer one,
+    /// and never goes back.
+    #[serde(default)]
+    pub format: u32,
     /// The nodes, in the order of their ids.
     pub members: Vec<ClusterMember>,
     /// The groups, in the order of their numbers.
@@ -63,6 +67,9 @@ pub struct ClusterMember {
     pub client_url: String,
     /// The version that it runs.
     pub version: String,
+    /// The newest format that it says it reads.
+    #[serde(default)]
+    pub format: u32,
     /// When it came, RFC 3339.
     pub joined: String,
     /// `alive`, or `suspect` when gossip has not heard of it; `unknown` where there is no gossip.

@@ -1,9 +1,9 @@
 //! What was said, for those whose conversation it is and for those who may read everybody's.
 
 use caxton_proto::WorkspaceId;
+use caxton_proto::shard::TurnRecord;
 
 use crate::authz::{Converse, ForgetConversations, Permit, ReadConversations};
-use crate::conversations::log::Turn;
 use crate::conversations::{ReadError, RecordError, State, Summary, check_id};
 use crate::invoke::{Freshness, Invoker};
 
@@ -55,7 +55,7 @@ impl Readable {
         Readable(permit.also(ReadConversations).is_err().then(|| permit.subject().to_owned()))
     }
 
-    fn has(&self, turn: &Turn) -> bool {
+    fn has(&self, turn: &TurnRecord) -> bool {
         self.0.as_ref().is_none_or(|subject| *subject == turn.subject)
     }
 }
@@ -87,7 +87,7 @@ impl Conversations {
         permit: &Permit<Converse>,
         id: &str,
         freshness: Freshness,
-    ) -> Result<(Summary, Vec<Turn>), ConversationsError> {
+    ) -> Result<(Summary, Vec<TurnRecord>), ConversationsError> {
         let none = || ConversationsError::None { workspace: permit.workspace().clone(), id: id.to_owned() };
         check_id(id).map_err(|_| none())?;
         self.invoker.current(permit.workspace(), freshness).await?;

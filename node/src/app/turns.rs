@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use caxton_proto::WorkspaceId;
+use caxton_proto::shard::Approval;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::agent::events::Events;
 use crate::agent::turn::Decision;
-use crate::api::messages::{ApprovalInfo, MessageRequest, TurnEvent};
+use crate::api::messages::{MessageRequest, TurnEvent};
 use crate::authz::{Converse, DecideApprovals, Permit, Unscoped};
 use crate::catalog::Catalog;
 use crate::invoke::{ClientTurn, Ended, Freshness, InvokeError, Invoker, StoppedTurn};
@@ -150,7 +151,7 @@ impl Turns {
         &self,
         permit: &Permit<Converse>,
         freshness: Freshness,
-    ) -> Result<Vec<ApprovalInfo>, InvokeError> {
+    ) -> Result<Vec<Approval>, InvokeError> {
         self.invoker.current(permit.workspace(), freshness).await?;
         self.invoker.approvals(permit).await
     }

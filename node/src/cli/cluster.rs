@@ -225,6 +225,7 @@ fn status(context: &Context) -> Result<(), CliError> {
     out.line(format_args!("{} {}", paint(BOLD, "cluster"), cluster.cluster))?;
     out.line(summary(&cluster))?;
     out.line(format_args!("{} {}", paint(DIM, "versions"), versions(&cluster)))?;
+    out.line(format_args!("{} {}", paint(DIM, "format"), format_of(&cluster)))?;
     let mut table = Table::new(["GROUP", "LEADER", "TERM", "VOTERS", "LEARNERS", "APPLIED", "FURTHEST BEHIND"]);
     for group in &cluster.groups {
         let name = if group.group == 0 { "0 deploy log".to_owned() } else { format!("{} shard", group.group) };
@@ -285,6 +286,20 @@ fn versions(cluster: &ClusterStatus) -> String {
     }
     let each = found.into_iter().map(|(version, nodes)| format!("{version} ({})", count(nodes, "node")));
     each.collect::<Vec<_>>().join(", ")
+}
+
+/// The format in which nodes write, and who keeps it from being raised.
+fn format_of(cluster: &ClusterStatus) -> String {
+    let newest = cluster.members.iter().map(|member| member.format).max().unwrap_or_default();
+    if newest <= cluster.format {
+        return cluster.format.to_string();
+    }
+    let lacking = cluster.members.iter().filter(|member| member.format < newest);
+    let lacking: Vec<&str> = lacking.map(|member| member.node.as_str()).collect();
+    match lacking.is_empty() {
+        true => format!("{}, about to be {newest}", cluster.format),
+        false => format!("{}; {newest} once it is read by {}", cluster.format, lacking.join(", ")),
+    }
 }
 
 fn furthest(group: &ClusterGroup) -> String {

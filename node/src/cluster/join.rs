@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use caxton_proto::NodeId;
 use caxton_proto::peer::pb::{Facts, JoinReply, JoinRequest};
 use caxton_proto::refusal::Refusal;
+use caxton_proto::{Format, NodeId};
 use caxton_raft::{IdentityError, NodeIdentity, adopt_identity, identity, known_identity, mint_node};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -192,6 +192,8 @@ pub struct Introduction {
     pub peer_address: String,
     /// Where clients reach it.
     pub client_url: String,
+    /// The newest format that it says it reads.
+    pub format: Format,
 }
 
 /// Brings the node to its cluster, unless it belongs to one, and says who it is.
@@ -338,6 +340,7 @@ impl Joining<'_> {
                 client_url: self.own.client_url.clone(),
                 version: VERSION.to_owned(),
                 holds: Vec::new(),
+                format: self.own.format.number(),
             };
             let (token, secret) = (self.pass.token.clone(), self.pass.secret.clone().into());
             let join_key = join_key.clone();

@@ -26,6 +26,8 @@ pub mod watch;
 
 pub mod shard_count;
 
+mod format;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -335,6 +337,7 @@ impl Cluster {
                 peer_address: facts.peer_address,
                 client_url: facts.client_url,
                 version: facts.version,
+                format: facts.format.number(),
                 joined: rfc3339(joined_ms),
                 state: state.to_owned(),
                 last_heard: heard_ms.map(rfc3339),
@@ -345,6 +348,7 @@ impl Cluster {
             cluster: self.0.identity.cluster.to_string(),
             node: self.own().to_string(),
             peer_address: self.0.open.then(|| self.0.facts.peer_address.clone()),
+            format: self.0.log.format().number(),
             members: members.into_iter().map(member).collect(),
             groups: self.0.groups.iter().map(|(id, group)| group_of(*id, group)).collect(),
             keys: self.0.log.read(|state| state.cluster().keys().map(|key| key_of(state.cluster(), key)).collect()),

@@ -17,7 +17,7 @@ use caxton_proto::peer::pb::{
     JoinReply, JoinRequest, RaftAnswer, RaftCall, RaftReply, RaftRequest, Verdict, VouchReply, VouchRequest,
 };
 use caxton_proto::refusal::Refusal;
-use caxton_proto::{Digest, NodeId, WorkspaceId};
+use caxton_proto::{Digest, Format, NodeId, WorkspaceId};
 use caxton_raft::deploy_log::{self, DeployLog};
 use caxton_raft::{AnswerError, Groups, ProposeError, ReadError};
 use futures::Stream;
@@ -291,6 +291,7 @@ pub fn message(facts: &NodeFacts) -> Facts {
         client_url: facts.client_url.clone(),
         version: facts.version.clone(),
         holds: facts.holds.clone(),
+        format: facts.format.number(),
     }
 }
 
@@ -316,7 +317,7 @@ fn well_formed(request: &JoinRequest) -> Result<(), Status> {
 }
 
 fn facts_of(facts: Option<Facts>) -> Result<NodeFacts, Status> {
-    let Facts { node, peer_address, client_url, version, holds } =
+    let Facts { node, peer_address, client_url, version, holds, format } =
         facts.ok_or_else(|| Status::invalid_argument("the node says nothing of itself"))?;
     if node == 0 || peer_address.is_empty() {
         return Err(Status::invalid_argument("a node has an id and an address"));
@@ -324,7 +325,7 @@ fn facts_of(facts: Option<Facts>) -> Result<NodeFacts, Status> {
     if !can_speak(VERSION, &version) {
         return Err(too_far(&version));
     }
-    Ok(NodeFacts { node: NodeId(node), peer_address, client_url, version, holds })
+    Ok(NodeFacts { node: NodeId(node), peer_address, client_url, version, holds, format: Format::of(format) })
 }
 
 #[async_trait]

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use caxton_proto::NodeId;
 use caxton_proto::log::cluster::NodeFacts;
+use caxton_raft::Role;
 use caxton_raft::deploy_log::DeployLog;
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use super::format;
 use super::service::Service;
 use crate::peers::{Copied, Peers};
 use crate::tasks;
@@ -65,10 +68,17 @@ impl Watch {
         let (mut applied, mut removed) = (self.log.applied(), self.peers.removed());
         let (mut copied, mut holds) = (self.peers.copied(), self.holds.clone());
         let (mut known, mut retires) = (BTreeMap::new(), false);
+        let (mut status, mut announcements) = (self.log.status(), format::Announcements::default());
+        // It goes on while the log does: what it says is among what the log then says.
+        let mut announcing: Option<BoxFuture<'static, bool>> = None;
         loop {
             applied.borrow_and_update();
+            let (term, leads) = {
+                let status = status.borrow_and_update();
+                (status.term, status.role == Role::Leader)
+            };
             self.own.holds.clone_from(&holds.borrow_and_update());
-            let (rows, departed, said, retiring) = self.log.read(|state| {
+            let (rows, departed, said, retiring, raisable) = self.log.read(|state| {
                 let cluster = state.cluster();
                 let retiring = cluster.retirement().is_some_and(|it| it.node == self.own.node);
                 let others = cluster
@@ -77,9 +87,13 @@ impl Watch {
                     .filter(|facts| facts.node != self.own.node && !facts.peer_address.is_empty());
                 let rows: BTreeMap<NodeId, String> =
                     others.map(|facts| (facts.node, facts.peer_address.clone())).collect();
-                let said = cluster.member(self.own.node).is_some_and(|member| member.facts == self.own);
+                let member = cluster.member(self.own.node);
+                let said = member
+                    .is_some_and(|member| announcements.suffice(&member.facts, &self.own, cluster.format(), term));
+                let raisable = if leads { cluster.raisable() } else { None };
                 // A node that was let in and has read nothing yet has others in its book.
-                ((cluster.members().len() > 0).then_some(rows), cluster.is_departed(self.own.node), said, retiring)
+                let known = (cluster.members().len() > 0).then_some(rows);
+                (known, cluster.is_departed(self.own.node), said, retiring, raisable)
             });
             if retiring && !retires {
                 info!("this node is being taken out of the cluster; it ends when no group counts it any more");
@@ -92,14 +106,18 @@ impl Watch {
                 self.note(&known, &rows).await;
                 known = rows;
             }
-            let announce = async {
-                if said {
-                    return std::future::pending().await;
+            if !said && announcing.is_none() {
+                announcing = Some(Box::pin(announce(self.service.clone(), self.own.clone())));
+            }
+            let announced = async {
+                match &mut announcing {
+                    Some(announcing) => announcing.await,
+                    None => std::future::pending().await,
                 }
-                match self.service.announce_self(self.own.clone()).await {
-                    Ok(()) => info!(address = self.own.peer_address, "announced"),
-                    Err(status) => debug!(why = status.message(), "nobody took the announcement yet"),
-                }
+            };
+            let raise = async {
+                let Some((format, members)) = raisable else { return std::future::pending().await };
+                format::raise(&self.log, format, members).await;
                 tokio::time::sleep(RETRY).await;
             };
             let was_removed = tokio::select! {
@@ -116,7 +134,18 @@ impl Watch {
                 },
                 // Its other end lives as long as the node.
                 Ok(()) = holds.changed() => false,
-                () = announce => false,
+                changed = status.changed() => match changed {
+                    Ok(()) => false,
+                    Err(_) => return Ok(()),
+                },
+                taken = announced => {
+                    if taken {
+                        announcements.made(term);
+                    }
+                    announcing = None;
+                    false
+                }
+                () = raise => false,
             };
             if was_removed {
                 return self.dismissed(retires, stop).await;
@@ -147,4 +176,21 @@ impl Watch {
             self.peers.heard_from(*node);
         }
     }
+}
+
+/// Says where this node is; true when the log has it. Followed by a pause.
+async fn announce(service: Service, own: NodeFacts) -> bool {
+    let address = own.peer_address.clone();
+    let taken = match service.announce_self(own).await {
+        Ok(()) => {
+            info!(address, "announced");
+            true
+        }
+        Err(status) => {
+            debug!(why = status.message(), "nobody took the announcement yet");
+            false
+        }
+    };
+    tokio::time::sleep(RETRY).await;
+    taken
 }

@@ -250,6 +250,10 @@ settings! {
         /// How many shards a cluster has that this node founds; fixed for its life. Each workspace belongs to one, and each
         /// shard is led by one node at a time.
         shards: u64 = "8" in "1".."1024";
+        /// The newest format of what is written that this node says it reads; 0 for the newest that it knows. The cluster
+        /// writes what all its nodes say they read, and never goes back. Hold it at the number that `caxton cluster status`
+        /// shows as long as you may want to go back to the version before.
+        format_max: u64 = "0" in "0".."1000000";
         /// How many nodes vote at most; an odd number of them does, and the rest follow and serve.
         voters_max: u64 = "5" in "1".."7";
         /// Time between two rounds of gossip. A node that falls silent is suspected after about eight.

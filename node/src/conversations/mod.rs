@@ -13,9 +13,9 @@ mod read;
 mod tenant;
 mod write;
 
-use caxton_proto::WorkspaceId;
+use caxton_proto::{WorkspaceId, shard};
 
-use self::log::Turn;
+use self::log::TurnRecord;
 use crate::llm::Message;
 use crate::shard::{Shard, Shards};
 pub use crate::time::rfc3339;
@@ -130,11 +130,11 @@ pub fn check_id(id: &str) -> Result<(), String> {
 }
 
 /// The request and the answer of a turn that has one.
-fn exchange(turn: &Turn) -> Option<(Message, Message)> {
-    let asked = turn.messages.iter().find(|message| matches!(message, Message::User { .. }))?;
+fn exchange(turn: &TurnRecord) -> Option<(Message, Message)> {
+    let asked = turn.messages.iter().find(|message| matches!(message, shard::Message::User { .. }))?;
     match turn.messages.last()? {
-        Message::Assistant { text, calls, .. } if calls.is_empty() && turn.failure.is_none() => {
-            Some((Message::user(asked.text()), Message::assistant(text.clone())))
+        shard::Message::Assistant { text, calls, .. } if calls.is_empty() && turn.failure.is_none() => {
+            Some((Message::user(Message::from(asked.clone()).text()), Message::assistant(text.clone())))
         }
         _ => None,
     }

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use caxton_proto::{AgentName, WorkspaceId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::log::{Kept, Turn, Waiting};
+use super::log::{DecodeError, DocumentKind, Suspension, TurnRecord};
 use super::tenant::number_of;
 use crate::llm::Usage;
 use crate::llm::budget::Spent;
@@ -37,7 +36,7 @@ pub struct Summary {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Documents {
     /// The whole ones, in their order.
-    pub whole: Vec<String>,
+    pub whole: Vec<Vec<u8>>,
     /// The number of the next piece: after those of the last whole document.
     pub next: u32,
 }
@@ -50,7 +49,7 @@ pub enum ReadError {
     Database(#[from] rusqlite::Error),
     /// A row is not what it should be.
     #[error("a stored conversation is damaged; restore the data directory from a backup")]
-    Damaged(#[from] serde_json::Error),
+    Damaged(#[from] DecodeError),
     /// A name is not what it should be.
     #[error("a stored conversation has a damaged name; restore the data directory from a backup")]
     Name(#[from] caxton_proto::InvalidId),
@@ -76,15 +75,15 @@ impl State {
         &self,
         workspace: &WorkspaceId,
         conversation: &str,
-        mut enough: impl FnMut(&Turn) -> bool,
-    ) -> Result<Vec<Turn>, ReadError> {
+        mut enough: impl FnMut(&TurnRecord) -> bool,
+    ) -> Result<Vec<TurnRecord>, ReadError> {
         self.database().scan(|db| {
             let newest_first = "SELECT body FROM turn WHERE workspace = ?1 AND conversation = ?2 ORDER BY number DESC";
             let mut statement = db.prepare_cached(newest_first)?;
             let mut rows = statement.query([workspace.as_str(), conversation])?;
             let mut turns = Vec::new();
             while let Some(row) = rows.next()? {
-                let turn: Turn = json(row)?;
+                let turn = TurnRecord::decode_row(body(row)?)?;
                 let stop = enough(&turn);
                 turns.push(turn);
                 if stop {
@@ -96,9 +95,9 @@ impl State {
     }
 
     /// A turn that is over.
-    pub fn turn(&self, workspace: &WorkspaceId, turn: &str) -> Result<Option<Turn>, ReadError> {
-        self.database()
-            .read(|db| one(db, "SELECT body FROM turn WHERE workspace = ?1 AND turn = ?2", [workspace.as_str(), turn]))
+    pub fn turn(&self, workspace: &WorkspaceId, turn: &str) -> Result<Option<TurnRecord>, ReadError> {
+        let sql = "SELECT body FROM turn WHERE workspace = ?1 AND turn = ?2";
+        self.database().read(|db| one(db, sql, [workspace.as_str(), turn], TurnRecord::decode_row))
     }
 
     /// Conversations, the newest first, from after `cursor`; with the cursor of each.
@@ -127,42 +126,42 @@ impl State {
     }
 
     /// Turns that wait for a person, the oldest first.
-    pub fn waiting(&self, workspace: &WorkspaceId) -> Result<Vec<Waiting>, ReadError> {
+    pub fn waiting(&self, workspace: &WorkspaceId) -> Result<Vec<Suspension>, ReadError> {
         self.database().scan(|db| {
             let mut statement = db.prepare_cached("SELECT body FROM waiting WHERE workspace = ?1 ORDER BY turn")?;
             let mut rows = statement.query([workspace.as_str()])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
-                found.push(json(row)?);
+                found.push(Suspension::decode_row(body(row)?)?);
             }
             Ok(found)
         })
     }
 
     /// A turn that waits for a person.
-    pub fn waits(&self, workspace: &WorkspaceId, turn: &str) -> Result<Option<Waiting>, ReadError> {
-        self.database().read(|db| {
-            one(db, "SELECT body FROM waiting WHERE workspace = ?1 AND turn = ?2", [workspace.as_str(), turn])
-        })
+    pub fn waits(&self, workspace: &WorkspaceId, turn: &str) -> Result<Option<Suspension>, ReadError> {
+        let sql = "SELECT body FROM waiting WHERE workspace = ?1 AND turn = ?2";
+        self.database().read(|db| one(db, sql, [workspace.as_str(), turn], Suspension::decode_row))
     }
 
     /// What a turn keeps.
-    pub fn kept(&self, workspace: &WorkspaceId, turn: &str, of: Kept) -> Result<Documents, ReadError> {
+    pub fn kept(&self, workspace: &WorkspaceId, turn: &str, of: DocumentKind) -> Result<Documents, ReadError> {
         self.database().read(|db| {
             let mut statement = db.prepare_cached(
                 "SELECT number, ends, text FROM piece WHERE workspace = ?1 AND turn = ?2 AND kind = ?3 ORDER BY number",
             )?;
             let mut rows = statement.query(params![workspace.as_str(), turn, number_of(of)])?;
-            let (mut documents, mut text, mut expected) = (Documents::default(), String::new(), 0_u32);
+            let (mut documents, mut content, mut expected) = (Documents::default(), Vec::new(), 0_u32);
             while let Some(row) = rows.next()? {
                 // What comes after a gap was never said to be there.
                 if row.get::<_, u32>(0)? != expected {
                     break;
                 }
                 expected += 1;
-                text.push_str(row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?);
+                // Text where the first format was written.
+                content.extend_from_slice(row.get_ref(2)?.as_bytes().map_err(rusqlite::Error::from)?);
                 if row.get(1)? {
-                    documents.whole.push(std::mem::take(&mut text));
+                    documents.whole.push(std::mem::take(&mut content));
                     documents.next = expected;
                 }
             }
@@ -177,7 +176,7 @@ impl State {
                 "SELECT DISTINCT workspace, turn FROM piece AS p WHERE kind = ?1 AND NOT EXISTS \
                  (SELECT 1 FROM waiting AS w WHERE w.workspace = p.workspace AND w.turn = p.turn)",
             )?;
-            let mut rows = statement.query([number_of(Kept::Journal)])?;
+            let mut rows = statement.query([number_of(DocumentKind::Journal)])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
                 found.push((row.get::<_, String>(0)?.parse()?, row.get(1)?));
@@ -234,14 +233,19 @@ fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.cast_unsigned())
 }
 
-fn json<T: DeserializeOwned>(row: &Row<'_>) -> Result<T, ReadError> {
-    Ok(serde_json::from_slice(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?)
+fn body<'a>(row: &'a Row<'_>) -> Result<&'a [u8], ReadError> {
+    Ok(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)
 }
 
-fn one<T: DeserializeOwned>(db: &Connection, sql: &str, of: [&str; 2]) -> Result<Option<T>, ReadError> {
+fn one<T>(
+    db: &Connection,
+    sql: &str,
+    of: [&str; 2],
+    read: impl Fn(&[u8]) -> Result<T, DecodeError>,
+) -> Result<Option<T>, ReadError> {
     let mut statement = db.prepare_cached(sql)?;
     let mut rows = statement.query(of)?;
-    rows.next()?.map(json).transpose()
+    rows.next()?.map(|row| Ok(read(body(row)?)?)).transpose()
 }
 
 fn cursor_of(summary: &Summary, id: &str) -> Vec<u8> {

@@ -1,9 +1,11 @@
 //! The conversations as a tenant of a shard: their tables, and what each command does to them.
 
+use caxton_proto::Format;
+use caxton_proto::shard::{self, Envelope};
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params};
-use serde::Serialize;
 
-use super::log::{Abandon, Command, DecodeError, Keep, Kept, Turn, Waiting};
+use super::log::{Abandon, Command, DecodeError, DocumentKind, Forget, Keep, Suspension, TurnRecord, Written};
 use super::read::conversation_of;
 use crate::llm::Usage;
 use crate::shard::tenant::{self, Answer, ApplyError, Content, Effect, Legacy, Refusal, Stop, Table, Tenant};
@@ -44,7 +46,7 @@ const TABLES: &[Table] = &[
         name: "piece",
         sql: "CREATE TABLE piece (
                 workspace TEXT NOT NULL, turn TEXT NOT NULL, kind INTEGER NOT NULL, number INTEGER NOT NULL,
-                ends INTEGER NOT NULL, text TEXT NOT NULL, PRIMARY KEY (workspace, turn, kind, number)) STRICT;",
+                ends INTEGER NOT NULL, text ANY NOT NULL, PRIMARY KEY (workspace, turn, kind, number)) STRICT;",
         content: Content::Rows,
     },
     Table {
@@ -76,7 +78,7 @@ pub struct ConversationsTenant;
 
 impl Tenant for ConversationsTenant {
     fn number(&self) -> u32 {
-        1
+        Envelope::CONVERSATIONS
     }
 
     fn name(&self) -> &'static str {
@@ -84,7 +86,7 @@ impl Tenant for ConversationsTenant {
     }
 
     fn commands(&self) -> u32 {
-        1
+        Format::NEWEST.number()
     }
 
     fn layout(&self) -> u32 {
@@ -108,67 +110,73 @@ impl Tenant for ConversationsTenant {
     }
 }
 
+fn written<'a>(command: &tenant::Command<'a>) -> Written<'a> {
+    Written { version: command.version, term: command.term, body: command.body }
+}
+
 fn decode(command: &tenant::Command<'_>) -> Result<Command, ApplyError> {
-    if command.version != 0 {
-        return Err(Refusal::new("commands of the conversations are JSON without an envelope").into());
-    }
-    Command::decode(command.body).map_err(|error| match error {
+    Command::read(written(command)).map_err(|error| match error {
         // Where and how, but not what: a value may be what somebody said.
-        DecodeError::Form(error) => {
+        DecodeError::Json(error) => {
             let (kind, column) = (error.classify(), error.column());
             Refusal::new(format!("its JSON is none of the conversations' commands ({kind:?} at byte {column})")).into()
         }
-        DecodeError::Version { found: 0 } => Refusal::new("its version is 0").into(),
-        DecodeError::Version { .. } => ApplyError::Stop(Stop::Newer(error.into())),
+        error if error.is_newer() => ApplyError::Stop(Stop::Newer(error.into())),
+        error => Refusal::new(format!("it is none of the conversations' commands: {error}")).into(),
     })
 }
 
-fn apply(command: &tenant::Command<'_>, rows: &Connection) -> Result<Effect, ApplyError> {
-    let term = command.term;
-    let command = decode(command)?;
-    if command.term().is_some_and(|under| under != term) {
+fn apply(bytes: &tenant::Command<'_>, rows: &Connection) -> Result<Effect, ApplyError> {
+    let (written, command) = (written(bytes), decode(bytes)?);
+    if command.term().is_some_and(|under| under != bytes.term) {
         return Ok(Effect::Fenced);
     }
     match command {
-        Command::Record(turn) => record(rows, &turn),
-        Command::Keep(kept) => keep(rows, &kept),
-        Command::Wait(waiting) => wait(rows, &waiting),
+        Command::Record(turn) => record(rows, &turn, written),
+        Command::Keep(kept) => keep(rows, &kept, written),
+        Command::Suspend(suspension) => suspend(rows, &suspension, written),
         Command::Abandon(Abandon { workspace, turn, term: _ }) => {
             drop_pieces(rows, workspace.as_str(), &turn, None)?;
             stop_waiting(rows, workspace.as_str(), &turn)?;
             Ok(Effect::Applied)
         }
-        Command::Forget { workspace, conversation } => {
+        Command::Forget(Forget { workspace, conversation }) => {
             forget(rows, workspace.as_str(), &conversation)?;
             Ok(Effect::Applied)
         }
     }
 }
 
-/// What a row holds of an entry. What was read can be written again.
-fn row_of(value: &impl Serialize) -> Result<Vec<u8>, Refusal> {
-    serde_json::to_vec(value).map_err(|_| Refusal::new("it cannot be written down"))
+/// What was read can be written again.
+fn unwritten(_: shard::EncodeError) -> Refusal {
+    Refusal::new("it cannot be written down")
 }
 
 fn is_recorded(rows: &Connection, workspace: &str, turn: &str) -> rusqlite::Result<bool> {
     rows.prepare_cached("SELECT 1 FROM turn WHERE workspace = ?1 AND turn = ?2")?.exists([workspace, turn])
 }
 
-fn record(rows: &Connection, turn: &Turn) -> Result<Effect, ApplyError> {
+fn record(rows: &Connection, turn: &TurnRecord, written: Written<'_>) -> Result<Effect, ApplyError> {
     let (workspace, conversation) = (turn.workspace.as_str(), turn.conversation.as_str());
     if is_recorded(rows, workspace, &turn.turn)? {
         return Ok(Effect::Repeated); // Proposed again after an answer that was lost.
     }
     stop_waiting(rows, workspace, &turn.turn)?;
-    drop_pieces(rows, workspace, &turn.turn, Some(Kept::Journal))?;
+    drop_pieces(rows, workspace, &turn.turn, Some(DocumentKind::Journal))?;
     let old = conversation_of(rows, workspace, conversation)?;
     let number = old.as_ref().map_or(0, |old| old.turns);
     rows.prepare_cached("INSERT INTO turn (workspace, conversation, number, turn, body) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![workspace, conversation, whole(number), turn.turn, row_of(turn)?])?;
+        .execute(params![
+            workspace,
+            conversation,
+            whole(number),
+            turn.turn,
+            turn.encode_row(written).map_err(unwritten)?
+        ])?;
     let time_ms = whole(turn.time_ms);
     match old {
         Some(old) => {
-            let Usage { input, output } = add(old.usage, turn.usage);
+            let Usage { input, output } = add(old.usage, turn.usage.into());
             rows.prepare_cached(
                 "UPDATE conversation SET agent = ?3, turns = ?4, input = ?5, output = ?6, \
                      updated_ms = max(updated_ms, ?7) WHERE workspace = ?1 AND id = ?2",
@@ -184,7 +192,7 @@ fn record(rows: &Connection, turn: &Turn) -> Result<Effect, ApplyError> {
             ])?;
         }
         None => {
-            let Usage { input, output } = turn.usage;
+            let Usage { input, output } = turn.usage.into();
             rows.prepare_cached("INSERT INTO conversation VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7, ?7)")?.execute(
                 params![
                     workspace,
@@ -212,7 +220,7 @@ fn add(mut usage: Usage, more: Usage) -> Usage {
     usage
 }
 
-fn record_spent(rows: &Connection, turn: &Turn) -> rusqlite::Result<()> {
+fn record_spent(rows: &Connection, turn: &TurnRecord) -> rusqlite::Result<()> {
     let day = turn.time_ms / DAY_MS;
     for (agent, spent) in &turn.spent {
         let row = params![whole(day), turn.workspace.as_str(), agent.as_str(), whole(spent.tokens), whole(spent.cost)];
@@ -230,31 +238,34 @@ fn record_spent(rows: &Connection, turn: &Turn) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn keep(rows: &Connection, keep: &Keep) -> Result<Effect, ApplyError> {
+fn keep(rows: &Connection, keep: &Keep, written: Written<'_>) -> Result<Effect, ApplyError> {
     let workspace = keep.workspace.as_str();
     if is_recorded(rows, workspace, &keep.turn)? {
         return Ok(Effect::Repeated);
     }
-    if keep.of == Kept::Journal {
+    if keep.kind == DocumentKind::Journal {
         // Whoever writes in the journal again has decided, and goes on.
         stop_waiting(rows, workspace, &keep.turn)?;
     }
     let mut insert = rows.prepare_cached("INSERT OR REPLACE INTO piece VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
     for piece in &keep.pieces {
-        insert.execute(params![workspace, keep.turn, number_of(keep.of), piece.number, piece.ends, piece.text])?;
+        let bytes = ValueRef::Blob(&piece.content);
+        let content = piece.row_text(written).map_or(bytes, |text| ValueRef::Text(text.as_bytes()));
+        let content = ToSqlOutput::Borrowed(content);
+        insert.execute(params![workspace, keep.turn, number_of(keep.kind), piece.number, piece.last, content])?;
     }
     Ok(Effect::Applied)
 }
 
-fn wait(rows: &Connection, waiting: &Waiting) -> Result<Effect, ApplyError> {
-    let workspace = waiting.workspace.as_str();
-    if is_recorded(rows, workspace, &waiting.turn)? {
+fn suspend(rows: &Connection, suspension: &Suspension, written: Written<'_>) -> Result<Effect, ApplyError> {
+    let workspace = suspension.workspace.as_str();
+    if is_recorded(rows, workspace, &suspension.turn)? {
         return Ok(Effect::Repeated);
     }
     rows.prepare_cached("INSERT OR REPLACE INTO waiting VALUES (?1, ?2, ?3)")?.execute(params![
         workspace,
-        waiting.turn,
-        row_of(waiting)?
+        suspension.turn,
+        suspension.encode_row(written).map_err(unwritten)?
     ])?;
     Ok(Effect::Applied)
 }
@@ -265,7 +276,7 @@ fn stop_waiting(rows: &Connection, workspace: &str, turn: &str) -> rusqlite::Res
 }
 
 /// Drops what a turn kept: of one kind, or everything.
-fn drop_pieces(rows: &Connection, workspace: &str, turn: &str, of: Option<Kept>) -> rusqlite::Result<()> {
+fn drop_pieces(rows: &Connection, workspace: &str, turn: &str, of: Option<DocumentKind>) -> rusqlite::Result<()> {
     let kinds = of.map_or((0, i64::MAX), |of| (number_of(of), number_of(of)));
     rows.prepare_cached("DELETE FROM piece WHERE workspace = ?1 AND turn = ?2 AND kind BETWEEN ?3 AND ?4")?
         .execute(params![workspace, turn, kinds.0, kinds.1])?;
@@ -283,16 +294,16 @@ fn forget(rows: &Connection, workspace: &str, conversation: &str) -> rusqlite::R
 }
 
 /// How the file tells pieces apart. On disk for ever.
-pub(super) fn number_of(of: Kept) -> i64 {
+pub(super) fn number_of(of: DocumentKind) -> i64 {
     match of {
-        Kept::Journal => 0,
-        Kept::Files => 1,
+        DocumentKind::Journal => 0,
+        DocumentKind::Files => 1,
     }
 }
 
-fn title_of(turn: &Turn) -> String {
-    let first = turn.messages.iter().find(|message| matches!(message, crate::llm::Message::User { .. }));
-    let text = first.map(crate::llm::Message::text).unwrap_or_default();
+fn title_of(turn: &TurnRecord) -> String {
+    let first = turn.messages.iter().find(|message| matches!(message, shard::Message::User { .. }));
+    let text = first.map(|message| crate::llm::Message::from(message.clone()).text()).unwrap_or_default();
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     line.trim().chars().take(TITLE_CHARS_MAX).collect()
 }

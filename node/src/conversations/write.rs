@@ -1,11 +1,11 @@
 //! What the node that leads a shard writes of its conversations. It is on disk on a majority when it returns.
 
-use caxton_proto::WorkspaceId;
+use caxton_proto::shard::Message;
+use caxton_proto::{Format, WorkspaceId};
 use caxton_raft::ProposeError;
 
-use super::log::{Abandon, Command, Keep, Kept, Piece, Turn, Waiting};
+use super::log::{Abandon, Command, DocumentKind, EncodeError, Forget, Keep, Piece, Suspension, TurnRecord};
 use super::{ReadError, ShardConversations};
-use crate::llm::Message;
 use crate::shard::WriteError;
 use crate::shard::tenant::{Effect, Refusal, Stop};
 
@@ -24,7 +24,7 @@ pub enum RecordError {
     Propose(#[from] ProposeError),
     /// It cannot be written down.
     #[error("the turn cannot be written down")]
-    Encode(#[from] serde_json::Error),
+    Encode(#[from] EncodeError),
     /// Even without its calls' results it is too long.
     #[error("the turn's record has {bytes} bytes, and {ENTRY_BYTES_MAX} is the most; ask for less at once")]
     TooLong {
@@ -53,15 +53,21 @@ impl From<WriteError> for RecordError {
 }
 
 impl ShardConversations {
+    /// The format in which documents are to be written.
+    pub fn format(&self) -> Format {
+        self.shard().format()
+    }
+
     /// Records a turn that is over.
-    pub async fn record(&self, turn: Turn) -> Result<Effect, RecordError> {
+    pub async fn record(&self, turn: TurnRecord) -> Result<Effect, RecordError> {
         let mut command = Command::Record(Box::new(turn));
-        let mut bytes = command.encode()?;
+        let format = self.format();
+        let mut bytes = command.encode(format)?;
         if bytes.len() > ENTRY_BYTES_MAX {
             if let Command::Record(turn) = &mut command {
                 turn.messages.iter_mut().for_each(shorten);
             }
-            bytes = command.encode()?;
+            bytes = command.encode(format)?;
         }
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(RecordError::TooLong { bytes: bytes.len() });
@@ -70,22 +76,22 @@ impl ShardConversations {
     }
 
     /// Keeps documents for a turn, after the pieces before `next`.
-    pub async fn keep(&self, of: &Keeping<'_>, documents: &[String], next: u32) -> Result<(Effect, u32), RecordError> {
+    pub async fn keep(&self, of: &Keeping<'_>, documents: &[Vec<u8>], next: u32) -> Result<(Effect, u32), RecordError> {
         let mut next = next;
         for pieces in entries(documents, &mut next) {
             let (workspace, turn) = (of.workspace.clone(), of.turn.to_owned());
-            let effect =
-                self.send(&Command::Keep(Keep { workspace, turn, term: of.term, of: of.kind, pieces })).await?;
-            if effect != Effect::Applied {
-                return Ok((effect, next));
+            let outcome =
+                self.send(&Command::Keep(Keep { workspace, turn, term: of.term, kind: of.kind, pieces })).await?;
+            if outcome != Effect::Applied {
+                return Ok((outcome, next));
             }
         }
         Ok((Effect::Applied, next))
     }
 
     /// Lets a turn wait for a person.
-    pub async fn wait(&self, waiting: Waiting) -> Result<Effect, RecordError> {
-        self.send(&Command::Wait(Box::new(waiting))).await
+    pub async fn suspend(&self, suspension: Suspension) -> Result<Effect, RecordError> {
+        self.send(&Command::Suspend(Box::new(suspension))).await
     }
 
     /// Forgets a turn that has nothing to record.
@@ -96,11 +102,15 @@ impl ShardConversations {
     /// Forgets a conversation.
     pub async fn forget(&self, workspace: &WorkspaceId, conversation: &str) -> Result<(), RecordError> {
         let (workspace, conversation) = (workspace.clone(), conversation.to_owned());
-        self.send(&Command::Forget { workspace, conversation }).await.map(drop)
+        self.send(&Command::Forget(Forget { workspace, conversation })).await.map(drop)
     }
 
     async fn send(&self, command: &Command) -> Result<Effect, RecordError> {
-        Ok(self.shard().propose(command.encode()?).await?.effect)
+        let bytes = command.encode(self.format())?;
+        if bytes.len() > ENTRY_BYTES_MAX {
+            return Err(RecordError::TooLong { bytes: bytes.len() });
+        }
+        Ok(self.shard().propose(bytes).await?.effect)
     }
 }
 
@@ -114,22 +124,22 @@ pub struct Keeping<'a> {
     /// The term under which it runs.
     pub term: u64,
     /// Which documents of it.
-    pub kind: Kept,
+    pub kind: DocumentKind,
 }
 
 /// The pieces of documents, as many in an entry as fit.
-fn entries(documents: &[String], next: &mut u32) -> Vec<Vec<Piece>> {
+fn entries(documents: &[Vec<u8>], next: &mut u32) -> Vec<Vec<Piece>> {
     let (mut entries, mut entry, mut bytes) = (Vec::new(), Vec::new(), 0);
     for document in documents {
         let cut = pieces(document);
         let last = cut.len() - 1;
-        for (at, text) in cut.into_iter().enumerate() {
-            if bytes + text.len() > PIECES_BYTES_MAX && !entry.is_empty() {
+        for (at, content) in cut.into_iter().enumerate() {
+            if bytes + content.len() > PIECES_BYTES_MAX && !entry.is_empty() {
                 entries.push(std::mem::take(&mut entry));
                 bytes = 0;
             }
-            bytes += text.len();
-            entry.push(Piece { number: *next, ends: at == last, text: text.to_owned() });
+            bytes += content.len();
+            entry.push(Piece { number: *next, last: at == last, content: content.to_owned() });
             *next += 1;
         }
     }
@@ -137,12 +147,12 @@ fn entries(documents: &[String], next: &mut u32) -> Vec<Vec<Piece>> {
     entries
 }
 
-/// At least one, also of an empty text.
-fn pieces(text: &str) -> Vec<&str> {
+/// At least one, also of an empty document. Text is cut where a character ends: in the first format a piece is text.
+fn pieces(document: &[u8]) -> Vec<&[u8]> {
     let mut pieces = Vec::new();
-    let mut rest = text;
+    let mut rest = document;
     loop {
-        let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECES_BYTES_MAX));
+        let (piece, after) = rest.split_at(cut_of(rest));
         pieces.push(piece);
         rest = after;
         if rest.is_empty() {
@@ -151,13 +161,24 @@ fn pieces(text: &str) -> Vec<&str> {
     }
 }
 
+/// Where the first piece of bytes ends: before the byte with which a character begins, if it is text.
+fn cut_of(rest: &[u8]) -> usize {
+    let most = rest.len().min(PIECES_BYTES_MAX);
+    let goes_on = |at: &usize| rest.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    // A character has four bytes at most.
+    (most.saturating_sub(3)..=most).rev().find(|at| !goes_on(at)).unwrap_or(most)
+}
+
 /// Cuts what a model was told by a tool, and says so.
 fn shorten(message: &mut Message) {
     if let Message::Tool { text, .. } = message
         && text.len() > RESULT_BYTES_KEPT
     {
         let bytes = text.len();
-        let end = text.floor_char_boundary(RESULT_BYTES_KEPT);
+        let mut end = RESULT_BYTES_KEPT;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
         text.truncate(end);
         text.push_str(&format!("\n[{end} of {bytes} bytes kept]"));
     }
@@ -170,23 +191,25 @@ mod tests {
     #[test]
     fn pieces_put_together_are_the_documents_and_entries_are_not_too_long() {
         let long = format!("x{}", "é\"".repeat(PIECES_BYTES_MAX));
-        let documents = [String::new(), "short".to_owned(), long, "last".to_owned()];
+        let documents = [String::new(), "short".to_owned(), long, "last".to_owned()].map(String::into_bytes);
         let mut next = 7;
         let entries = entries(&documents, &mut next);
         let pieces: Vec<&Piece> = entries.iter().flatten().collect();
         assert_eq!(pieces.iter().map(|piece| piece.number).collect::<Vec<_>>(), (7..next).collect::<Vec<_>>());
-        let mut whole = vec![String::new()];
+        let mut whole = vec![Vec::new()];
         for piece in pieces {
-            whole.last_mut().expect("one").push_str(&piece.text);
-            if piece.ends {
-                whole.push(String::new());
+            whole.last_mut().expect("one").extend_from_slice(&piece.content);
+            if piece.last {
+                whole.push(Vec::new());
             }
         }
         assert_eq!(whole[..4], documents);
         for pieces in entries {
             let (workspace, turn) = ("team".parse().expect("a name"), "t".to_owned());
-            let keep = Command::Keep(Keep { workspace, turn, term: 1, of: Kept::Journal, pieces });
-            assert!(keep.encode().expect("JSON").len() <= ENTRY_BYTES_MAX);
+            let keep = Command::Keep(Keep { workspace, turn, term: 1, kind: DocumentKind::Journal, pieces });
+            for format in [Format::JSON, Format::PROTOBUF] {
+                assert!(keep.encode(format).expect("written").len() <= ENTRY_BYTES_MAX);
+            }
         }
     }
 }

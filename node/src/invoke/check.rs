@@ -3,10 +3,10 @@
 use caxton_proto::{AgentName, Digest, WorkspaceId};
 
 use super::InvokeError;
-use crate::agent::attachments::{Shelf, Visible, from_base64};
+use crate::agent::attachments::{Attachment, Shelf, Visible, from_base64};
 use crate::agent::driver::Opening;
 use crate::api::messages::{
-    ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, Attachment, Content, KEY_BYTES_MAX, MessageRequest, TEXT_BYTES_MAX,
+    ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, Content, KEY_BYTES_MAX, MessageRequest, TEXT_BYTES_MAX,
 };
 use crate::conversations::check_id;
 use crate::llm::{Message, ToolDefinition};
@@ -111,7 +111,7 @@ pub(super) fn check(request: MessageRequest) -> Result<Checked, InvokeError> {
         capability: request.capability.filter(|capability| !capability.trim().is_empty()),
         conversation: request.conversation.unwrap_or_else(|| uuid::Uuid::now_v7().simple().to_string()),
         continues,
-        attachments: request.attachments,
+        attachments: request.attachments.into_iter().map(Into::into).collect(),
         images: request.images,
     })
 }
@@ -165,7 +165,7 @@ mod tests {
             agent: Some("a".parse().expect("a name")),
             capability: Some("b".into()),
             conversation: Some("no/slash".into()),
-            attachments: vec![Attachment {
+            attachments: vec![crate::api::messages::Attachment {
                 name: "x".into(),
                 media_type: "image/png".into(),
                 content: Content::Base64("not base64!".into()),

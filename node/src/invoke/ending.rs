@@ -1,17 +1,17 @@
 //! How a turn ends: its record, and the same answer again for whoever asks for it later.
 
+use caxton_proto::shard::{Abandon, DocumentKind, Ending, Message, Route, TIME_MS_MAX, TurnRecord};
 use caxton_proto::{Revision, WorkspaceId};
 use caxton_raft::ProposeError;
 use tracing::info;
 
 use super::{Ended, InvokeError, Invoker, SenderCalls, Underway};
+use crate::agent::attachments::Attachment;
 use crate::agent::driver::Run;
 use crate::agent::turn::{Next, Outcome};
-use crate::api::messages::{Attachment, MessageAnswer, Route};
-use crate::conversations::log::{Abandon, Ending, Kept, Turn as TurnRecord};
+use crate::api::messages::MessageAnswer;
 use crate::conversations::{Documents, Keeping, RecordError};
-use crate::llm::Message;
-use crate::shard::tenant::Effect;
+use crate::shard::tenant;
 
 /// Files of an answer that are kept in its record itself, in bytes together; larger ones get entries of their own.
 const FILES_INLINE_BYTES_MAX: usize = 64 << 10;
@@ -37,12 +37,12 @@ impl Invoker {
         let outcome_name = failure.as_ref().map_or("answered", |failure| failure.code());
         let ending = Ending {
             route: underway.route.clone(),
-            cut,
+            truncated: cut,
             steps: spent.steps,
-            failure: failure.clone(),
+            failure: failure.clone().map(Into::into),
             files,
             files_omitted,
-            asked: underway.asked.clone(),
+            request_digest: underway.asked.clone(),
         };
         let record = TurnRecord {
             workspace: underway.workspace.clone(),
@@ -50,12 +50,12 @@ impl Invoker {
             turn: underway.turn.clone(),
             agent: run.agent.clone(),
             subject: underway.subject.clone(),
-            time_ms: crate::authn::now_ms(),
-            messages: run.said(),
+            time_ms: crate::authn::now_ms().min(TIME_MS_MAX),
+            messages: run.said().into_iter().map(Into::into).collect(),
             attachments: underway.shelf.infos(&run.visible),
-            usage: spent.usage,
-            spent: underway.ledger.all(),
-            duration_ms,
+            usage: spent.usage.into(),
+            spent: underway.ledger.all().into_iter().map(|(agent, spent)| (agent, spent.into())).collect(),
+            duration_ms: duration_ms.min(TIME_MS_MAX),
             revision,
             failure: failure.as_ref().map(ToString::to_string),
             ending: Some(ending),
@@ -75,12 +75,12 @@ impl Invoker {
     pub(super) async fn taken(
         &self,
         underway: &Underway,
-        effect: Result<Effect, RecordError>,
+        outcome: Result<tenant::Effect, RecordError>,
     ) -> Result<(), InvokeError> {
-        let (why, nothing_done) = match effect {
-            Ok(Effect::Applied) => return Ok(()),
-            Ok(Effect::Repeated) => (None, false),
-            Ok(Effect::Fenced) => (None, true),
+        let (why, nothing_done) = match outcome {
+            Ok(tenant::Effect::Applied) => return Ok(()),
+            Ok(tenant::Effect::Repeated) => (None, false),
+            Ok(tenant::Effect::Fenced) => (None, true),
             Err(error @ RecordError::Propose(ProposeError::NotLeader { .. })) => (Some(error), true),
             Err(error @ RecordError::Propose(ProposeError::Unavailable | ProposeError::Fatal { .. })) => {
                 (Some(error), false)
@@ -118,23 +118,24 @@ impl Invoker {
         if bytes > self.limits().answer_files_bytes_max.as_usize() {
             return Ok((Vec::new(), u32::try_from(made.len()).unwrap_or(u32::MAX)));
         }
-        let documents: Vec<String> =
-            made.iter().map(serde_json::to_string).collect::<Result<_, _>>().map_err(RecordError::from)?;
         let (workspace, turn) = (&underway.workspace, underway.turn.as_str());
-        let keeping = Keeping { workspace, turn, term: underway.term, kind: Kept::Files };
-        let kept = self.conversations().of(workspace).keep(&keeping, &documents, 0).await;
-        self.taken(underway, kept.map(|(effect, _)| effect)).await?;
+        let conversations = self.conversations().of(workspace);
+        let documents: Result<Vec<Vec<u8>>, _> = made.iter().map(|file| file.encode(conversations.format())).collect();
+        let documents = documents.map_err(RecordError::from)?;
+        let keeping = Keeping { workspace, turn, term: underway.term, kind: DocumentKind::Files };
+        let kept = conversations.keep(&keeping, &documents, 0).await;
+        self.taken(underway, kept.map(|(outcome, _)| outcome)).await?;
         Ok((Vec::new(), 0))
     }
 
     /// What a turn that is over answered, once more.
     pub(super) async fn again(&self, workspace: &WorkspaceId, record: TurnRecord) -> Result<Ended, InvokeError> {
         let (name, turn) = (workspace.clone(), record.turn.clone());
-        let kept = move |state: &crate::conversations::State| state.kept(&name, &turn, Kept::Files);
+        let kept = move |state: &crate::conversations::State| state.kept(&name, &turn, DocumentKind::Files);
         let Documents { whole, .. } = self.conversations().read(workspace, kept).await?;
         let mut files: Vec<Attachment> = record.ending.as_ref().map(|ending| ending.files.clone()).unwrap_or_default();
         for document in whole {
-            files.push(serde_json::from_str(&document).map_err(InvokeError::PutDown)?);
+            files.push(Attachment::decode(&document).map_err(InvokeError::PutDown)?);
         }
         let omitted = record.ending.as_ref().map_or(0, |ending| ending.files_omitted);
         answer_of(&record, files, omitted)
@@ -145,7 +146,7 @@ impl Invoker {
 fn answer_of(record: &TurnRecord, files: Vec<Attachment>, files_omitted: u32) -> Result<Ended, InvokeError> {
     let ending = record.ending.as_ref();
     if let Some(failure) = ending.and_then(|ending| ending.failure.clone()) {
-        return Err(InvokeError::Turn { agent: record.agent.clone(), failure });
+        return Err(InvokeError::Turn { agent: record.agent.clone(), failure: failure.into() });
     }
     let text = match record.messages.last() {
         Some(Message::Assistant { text, .. }) => text.clone(),
@@ -155,12 +156,12 @@ fn answer_of(record: &TurnRecord, files: Vec<Attachment>, files_omitted: u32) ->
         conversation: record.conversation.clone(),
         turn: record.turn.clone(),
         agent: record.agent.clone(),
-        route: ending.map_or(Route::Address, |ending| ending.route.clone()),
+        route: ending.map_or(Route::Address, |ending| ending.route.clone()).into(),
         text,
-        cut: ending.is_some_and(|ending| ending.cut),
-        attachments: files,
+        cut: ending.is_some_and(|ending| ending.truncated),
+        attachments: files.into_iter().map(Into::into).collect(),
         attachments_omitted: files_omitted,
-        usage: record.usage,
+        usage: record.usage.into(),
         steps: ending.map_or(0, |ending| ending.steps),
         duration_ms: record.duration_ms,
         revision: record.revision,

@@ -102,7 +102,7 @@ pub enum InvokeError {
     Replay(#[source] Unasked),
     /// The turn was put down by a version that this one cannot read.
     #[error("the turn cannot be taken up again")]
-    PutDown(#[source] serde_json::Error),
+    PutDown(#[source] caxton_proto::shard::DecodeError),
     /// What came of it could not be recorded, so it is not given.
     #[error("the answer was not given because it could not be recorded")]
     Record(#[from] RecordError),

@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use caxton_proto::shard::{self, DocumentKind, EncodeError};
 use caxton_raft::ProposeError;
 use futures::future::BoxFuture;
 
 use super::waiting::Beginning;
 use crate::agent::journal::{Journal, Lost, Step};
-use crate::conversations::log::Kept;
 use crate::conversations::{Keeping, RecordError, ShardConversations};
 use crate::shard::tenant::Effect;
 
@@ -34,7 +34,7 @@ pub(super) struct TurnJournal {
 /// Steps that are not in the log yet.
 #[derive(Default)]
 struct Buffer {
-    waiting: VecDeque<String>,
+    waiting: VecDeque<Vec<u8>>,
     /// How many steps there were before the first that waits.
     before: u64,
 }
@@ -95,10 +95,10 @@ impl TurnJournal {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, step: &Step) -> Result<u64, serde_json::Error> {
-        let text = serde_json::to_string(step)?;
+    fn push(&self, step: &Step) -> Result<u64, EncodeError> {
+        let document = shard::Step::from(step).encode(self.shard.format())?;
         let mut buffer = self.buffer();
-        buffer.waiting.push_back(text);
+        buffer.waiting.push_back(document);
         Ok(buffer.before + buffer.waiting.len() as u64)
     }
 
@@ -113,13 +113,14 @@ impl TurnJournal {
                 return Ok(()); // They went along with an earlier one.
             }
             if !sent.begun {
-                documents.push(serde_json::to_string(&self.beginning).map_err(|error| self.failed(error.into()))?);
+                let beginning = shard::Beginning::from(&self.beginning).encode(self.shard.format());
+                documents.push(beginning.map_err(|error| self.failed(error.into()))?);
             }
             documents.extend(buffer.waiting.iter().cloned());
         }
         let steps = documents.len() - usize::from(!sent.begun);
         let Beginning { workspace, turn, .. } = &self.beginning;
-        let keeping = Keeping { workspace, turn, term: self.term, kind: Kept::Journal };
+        let keeping = Keeping { workspace, turn, term: self.term, kind: DocumentKind::Journal };
         let before = std::mem::replace(&mut sent.perhaps, true);
         match self.shard.keep(&keeping, &documents, sent.next).await {
             Ok((Effect::Applied, next)) => {

@@ -8,6 +8,8 @@ mod asked;
 
 mod error;
 
+mod durable;
+
 mod journal;
 
 mod ending;
@@ -30,6 +32,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
+use caxton_proto::shard::{Approval, Route};
 use caxton_proto::{AgentName, WorkspaceId};
 use caxton_raft::ReadError as GroupError;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
@@ -51,7 +54,7 @@ use crate::agent::events::Events;
 use crate::agent::health::AgentHealth;
 use crate::agent::journal::Journal;
 use crate::agent::world::World;
-use crate::api::messages::{ApprovalInfo, MessageAnswer, MessageRequest, Route, TurnEvent};
+use crate::api::messages::{MessageAnswer, MessageRequest, TurnEvent};
 use crate::authz::{Converse, Permit};
 use crate::capability::Load;
 use crate::catalog::{Catalog, Catalogs};
@@ -124,7 +127,7 @@ pub enum Ended {
         /// The turn.
         turn: String,
         /// What there is to decide.
-        approvals: Vec<ApprovalInfo>,
+        approvals: Vec<Approval>,
     },
 }
 
@@ -243,7 +246,7 @@ impl Invoker {
             conversation: underway.conversation.clone(),
             turn: underway.turn.clone(),
             agent: agent.manifest.name.clone(),
-            route: underway.route.clone(),
+            route: underway.route.clone().into(),
         };
         events.emit(routed).await;
         self.finish(underway, world, agent, run, events).await
@@ -263,7 +266,7 @@ impl Invoker {
             Err(error) => Some(Err(error)),
             Ok(Known::Nothing) => None,
             Ok(Known::Over(record)) => {
-                let asked = record.ending.as_ref().and_then(|ending| ending.asked.as_deref());
+                let asked = record.ending.as_ref().and_then(|ending| ending.request_digest.as_deref());
                 if same(asked) { Some(self.again(workspace, *record).await) } else { reused() }
             }
             Ok(Known::Waits(waiting, documents)) => match waiting::asked(&documents) {
@@ -338,7 +341,9 @@ impl Invoker {
         let wanted = checked.capability.as_deref().unwrap_or(&checked.text);
         let found = world.find(wanted, &[]).await?;
         let agent = world.agent(&found.agent).await?;
-        Ok((agent, Route::Capability { capability: found.capability, score: found.score }))
+        // What is kept has to be a number.
+        let score = if found.score.is_finite() { found.score } else { 0.0 };
+        Ok((agent, Route::Capability { capability: found.capability, score }))
     }
 
     /// What was said before in the conversation; only whose conversation it is may go on with it.
@@ -494,6 +499,7 @@ impl Ended {
         match self {
             Ended::Answered(answer) => Some(TurnEvent::Answered(answer)),
             Ended::Waiting { conversation, turn, approvals } => {
+                let approvals = approvals.into_iter().map(Into::into).collect();
                 Some(TurnEvent::Waiting { conversation, turn, approvals })
             }
             Ended::SenderCalls(_) => None,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use caxton_proto::shard::TurnRecord;
 use caxton_proto::{AgentName, Revision, WorkspaceId};
 use tokio_util::sync::CancellationToken;
 
@@ -10,7 +11,6 @@ use super::waiting::{Known, subject};
 use super::{InvokeError, Invoker};
 use crate::agent::turn::Failure;
 use crate::authz::{Converse, Permit, StopTurns};
-use crate::conversations::log::Turn as TurnRecord;
 
 /// The turns that run on this node. A clone is a handle on the same.
 #[derive(Clone, Default)]
@@ -80,7 +80,7 @@ pub struct StoppedTurn {
 
 impl StoppedTurn {
     fn of(record: TurnRecord) -> StoppedTurn {
-        let failure = record.ending.and_then(|ending| ending.failure);
+        let failure = record.ending.and_then(|ending| ending.failure).map(Into::into);
         StoppedTurn { conversation: record.conversation, agent: record.agent, failure }
     }
 }

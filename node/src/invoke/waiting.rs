@@ -3,28 +3,26 @@
 
 use std::sync::Arc;
 
+use caxton_proto::shard::{self, Approval, DocumentKind, JsonText, Route, Suspension, TurnRecord};
 use caxton_proto::{Digest, NodeId, WorkspaceId};
 use caxton_raft::{Group, ReadError as GroupError};
-use serde::{Deserialize, Serialize};
 
 use super::journal::TurnJournal;
 use super::{Ended, InvokeError, Invoker, Underway};
-use crate::agent::attachments::{Shelf, Visible};
+use crate::agent::attachments::{Attachment, Shelf, Visible};
 use crate::agent::driver::{Ledger, Pending, Run};
 use crate::agent::events::Events;
 use crate::agent::journal::{Doubt, Journal, Step};
 use crate::agent::turn::{Action, Decision, Returned};
 use crate::agent::world::World;
-use crate::api::messages::{ApprovalInfo, Attachment, Route};
 use crate::authz::{Converse, DecideApprovals, Permit, ReadConversations};
-use crate::conversations::log::{Kept, Turn as TurnRecord, Waiting};
 use crate::conversations::{Documents, ReadError, State};
 
 /// How often a turn is taken up by another leader before it is given up: it may be what ends the nodes.
 const TAKE_UPS_MAX: u32 = 3;
 
 /// How a turn began: with the steps that came after it, all that is needed to go on.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone)]
 pub(super) struct Beginning {
     pub(super) workspace: WorkspaceId,
     pub(super) conversation: String,
@@ -36,7 +34,6 @@ pub(super) struct Beginning {
     /// When, in milliseconds since 1970.
     pub(super) time_ms: u64,
     /// A digest of what was asked, where the sender gave it a key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) asked: Option<String>,
     pub(super) run: Run,
 }
@@ -46,7 +43,7 @@ pub(super) enum Known {
     Nothing,
     Over(Box<TurnRecord>),
     /// It waits for a person, with its journal.
-    Waits(Box<Waiting>, Documents),
+    Waits(Box<Suspension>, Documents),
     /// It began, and is not over.
     Begun(Documents),
 }
@@ -78,7 +75,7 @@ impl Invoker {
                 return Ok(Known::Over(Box::new(record)));
             }
             let waiting = state.waits(&name, &turn)?;
-            let documents = state.kept(&name, &turn, Kept::Journal)?;
+            let documents = state.kept(&name, &turn, DocumentKind::Journal)?;
             if let Some(waiting) = waiting {
                 return Ok(Known::Waits(Box::new(waiting), documents));
             }
@@ -199,7 +196,7 @@ impl Invoker {
 
     /// What waits for a person in a workspace, the oldest first: in turns of one's own, or in everybody's for whoever may read
     /// them.
-    pub async fn approvals(&self, permit: &Permit<Converse>) -> Result<Vec<ApprovalInfo>, InvokeError> {
+    pub async fn approvals(&self, permit: &Permit<Converse>) -> Result<Vec<Approval>, InvokeError> {
         let workspace = permit.workspace();
         let name = workspace.clone();
         if permit.also(ReadConversations).is_ok() {
@@ -208,7 +205,8 @@ impl Invoker {
         }
         let with_journals = move |state: &State| {
             let all = state.waiting(&name)?.into_iter();
-            all.map(|it| Ok((state.kept(&name, &it.turn, Kept::Journal)?, it))).collect::<Result<Vec<_>, ReadError>>()
+            all.map(|it| Ok((state.kept(&name, &it.turn, DocumentKind::Journal)?, it)))
+                .collect::<Result<Vec<_>, ReadError>>()
         };
         let mut own = Vec::new();
         for (documents, waiting) in self.conversations().read(workspace, with_journals).await? {
@@ -247,7 +245,7 @@ impl Invoker {
         let _alone = self.alone_with(workspace, &turn).await;
         let name = workspace.clone();
         let kept = move |state: &State| match state.waits(&name, &turn)? {
-            Some(_) => state.kept(&name, &turn, Kept::Journal).map(Some),
+            Some(_) => state.kept(&name, &turn, DocumentKind::Journal).map(Some),
             None => Ok(None),
         };
         let documents = self.conversations().read(workspace, kept).await?.ok_or_else(none)?;
@@ -271,14 +269,14 @@ impl Invoker {
             return Err(self.lost(underway).await);
         }
         let approvals = approvals_of(underway, run);
-        let waiting = Waiting {
+        let suspension = Suspension {
             workspace: underway.workspace.clone(),
             turn: underway.turn.clone(),
             conversation: underway.conversation.clone(),
             term: underway.term,
             approvals: approvals.clone(),
         };
-        self.taken(underway, self.conversations().of(&underway.workspace).wait(waiting).await).await?;
+        self.taken(underway, self.conversations().of(&underway.workspace).suspend(suspension).await).await?;
         let (conversation, turn) = (underway.conversation.clone(), underway.turn.clone());
         underway.log.waits(&approvals);
         Ok(Ended::Waiting { conversation, turn, approvals })
@@ -333,31 +331,29 @@ fn elsewhere(leader: Option<NodeId>) -> InvokeError {
     InvokeError::Elsewhere { leader }
 }
 
-pub(super) fn waits(waiting: Waiting) -> Ended {
-    let Waiting { conversation, turn, approvals, .. } = waiting;
+pub(super) fn waits(waiting: Suspension) -> Ended {
+    let Suspension { conversation, turn, approvals, .. } = waiting;
     Ended::Waiting { conversation, turn, approvals }
 }
 
 /// A digest of what a turn was asked that is not over, where its sender gave it a key.
 pub(super) fn asked(documents: &Documents) -> Result<Option<String>, InvokeError> {
     let Some(first) = documents.whole.first() else { return Ok(None) };
-    let beginning: Beginning = serde_json::from_str(first).map_err(InvokeError::PutDown)?;
-    Ok(beginning.asked)
+    Ok(shard::Beginning::decode(first).map_err(InvokeError::PutDown)?.request_digest)
 }
 
 /// Whose turn it is that is not over.
 pub(super) fn subject(documents: &Documents) -> Result<String, InvokeError> {
     let first = documents.whole.first().ok_or(InvokeError::Unfinished)?;
-    let beginning: Beginning = serde_json::from_str(first).map_err(InvokeError::PutDown)?;
-    Ok(beginning.subject)
+    Ok(shard::Beginning::decode(first).map_err(InvokeError::PutDown)?.subject)
 }
 
 fn replay(documents: Documents) -> Result<Replayed, InvokeError> {
     let mut documents_of = documents.whole.into_iter();
     let first = documents_of.next().ok_or(InvokeError::Unfinished)?;
-    let beginning: Beginning = serde_json::from_str(&first).map_err(InvokeError::PutDown)?;
-    let steps: Vec<Step> =
-        documents_of.map(|step| serde_json::from_str(&step)).collect::<Result<_, _>>().map_err(InvokeError::PutDown)?;
+    let beginning = Beginning::from(shard::Beginning::decode(&first).map_err(InvokeError::PutDown)?);
+    let steps: Result<Vec<Step>, _> = documents_of.map(|step| shard::Step::decode(&step).map(Step::from)).collect();
+    let steps = steps.map_err(InvokeError::PutDown)?;
     let (shelf, ledger) = (Shelf::default(), Ledger::default());
     shelf.put_back(beginning.files.clone());
     let mut run = beginning.run.clone();
@@ -379,20 +375,20 @@ async fn unknown(world: &dyn World, doubt: &Doubt) -> Option<Returned> {
 }
 
 /// What there is to decide.
-fn approvals_of(underway: &Underway, run: &Run) -> Vec<ApprovalInfo> {
+fn approvals_of(underway: &Underway, run: &Run) -> Vec<Approval> {
     let since = crate::conversations::rfc3339(crate::authn::now_ms());
     let info = |pending: Pending| {
         let arguments = match &pending.call.action {
             Action::Tool { arguments, .. } => serde_json::Value::Object(arguments.clone()),
             Action::AskCapability(_) | Action::ListCapabilities(_) | Action::Refuse { .. } => serde_json::Value::Null,
         };
-        ApprovalInfo {
+        Approval {
             id: approval_id(&underway.turn, &pending.way),
             workspace: underway.workspace.clone(),
             conversation: underway.conversation.clone(),
             agent: pending.agent,
             tool: pending.call.action.tool().to_owned(),
-            arguments,
+            arguments: JsonText::of(&arguments),
             since: since.clone(),
         }
     };
@@ -404,3 +400,7 @@ fn approval_id(turn: &str, way: &[String]) -> String {
     let parts = way.iter().flat_map(|call| [call.as_bytes(), b"\0"]);
     format!("{turn}.{}", Digest::of_parts(parts).short())
 }
+
+#[cfg(test)]
+#[path = "waiting_tests.rs"]
+mod tests;

@@ -25,6 +25,7 @@ mod anthropic;
 mod cassette;
 mod deltas;
 pub mod dialect;
+mod durable;
 pub mod echo;
 mod http;
 mod openai;

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use caxton_embed::Model;
+use caxton_proto::Format;
 use caxton_proto::log::Token;
 use caxton_proto::log::cluster::NodeFacts;
 use caxton_raft::deploy_log::{self, DeployLog};
@@ -44,7 +45,7 @@ use crate::peers::{Book, Lives, Peers, VERSION};
 use crate::replicas::Replicas;
 use crate::secrets::{self, SecretStore};
 use crate::shard::tenant::{Misfit, Tenant, Tenants};
-use crate::shard::{Shards, placement};
+use crate::shard::{Shards, WrittenFormat, placement};
 use crate::tasks::{self, Jobs, Tasks};
 use crate::tools::{ToolSettings, Tools};
 use crate::trust::credentials::Certified;
@@ -143,6 +144,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         client_url: own.client_url.clone(),
         version: VERSION.to_owned(),
         holds: Vec::new(),
+        format: own.format,
     };
     let of_shards = shards.all().iter().map(|shard| (shard.id(), shard.group().clone()));
     let own_groups = of_shards.chain([(deploy_log::GROUP, log.group().clone())]);
@@ -311,16 +313,27 @@ async fn open_logs(config: &Config, groups: &Groups, origin: Origin) -> Result<(
         Origin::Joined => Birth::Joined,
     };
     let folder = dir.join("conversations");
+    let (opened, format) = written_format();
     if let Some(copy) = shard_count::known(dir) {
-        let shards = Shards::open(&folder, groups, birth, copy, tenants);
-        let both = tokio::join!(DeployLog::open(groups, birth), shards);
-        return Ok((both.0?, both.1?));
+        let shards = Shards::open(&folder, groups, birth, copy, format, tenants);
+        let (log, shards) = tokio::join!(DeployLog::open(groups, birth), shards);
+        let log = log?;
+        _ = opened.set(log.clone());
+        return Ok((log, shards?));
     }
     let log = DeployLog::open(groups, birth).await?;
+    _ = opened.set(log.clone());
     let wanted = u32::try_from(config.cluster.shards).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
     let count = placement::shards(dir, &log, birth, wanted).await?;
-    let shards = Shards::open(&folder, groups, birth, count, tenants).await?;
+    let shards = Shards::open(&folder, groups, birth, count, format, tenants).await?;
     Ok((log, shards))
+}
+
+/// The format in which the shards are written is what the deploy log says, once it is open. Nothing is proposed before.
+fn written_format() -> (Arc<OnceLock<DeployLog>>, WrittenFormat) {
+    let opened: Arc<OnceLock<DeployLog>> = Arc::default();
+    let log = Arc::clone(&opened);
+    (opened, WrittenFormat::new(move || log.get().map_or(Format::JSON, DeployLog::format)))
 }
 
 /// What each shard holds.

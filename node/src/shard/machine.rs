@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use super::db::{Database, OpenError};
 use super::envelope::{self, Form};
 use super::refused::{self, Refused};
-use super::snapshot;
 use super::tenant::{Answer, ApplyError, Command, Effect, Refusal, Stop, Tenant, Tenants};
+use super::{WrittenFormat, snapshot};
 
 /// So many entries, of so many bytes together, are applied on the spot while that is quick: two threads that wake each other
 /// take longer than SQLite does.
@@ -31,6 +31,7 @@ const NOBODY: (u32, &str) = (0, "unknown");
 /// The state of one shard: the rows of all its tenants.
 pub struct State {
     shard: GroupId,
+    format: WrittenFormat,
     tenants: Tenants,
     database: Database,
     applied: AtomicU64,
@@ -48,12 +49,12 @@ struct Addressed<'a> {
 
 impl State {
     /// Opens, or creates, the state of a shard in `file`.
-    pub fn open(file: &Path, shard: GroupId, tenants: Tenants) -> Result<Arc<State>, OpenError> {
+    pub fn open(file: &Path, shard: GroupId, format: WrittenFormat, tenants: Tenants) -> Result<Arc<State>, OpenError> {
         let database = Database::open(file, &tenants)?;
         let applied = database.read(|rows| rows.query_row("SELECT number FROM applied", [], |row| row.get(0)));
         let applied: i64 = applied.map_err(|source| OpenError::Database { file: file.to_owned(), source })?;
         let applied = AtomicU64::new(applied.cast_unsigned());
-        Ok(Arc::new(State { shard, tenants, database, applied, closed: watch::Sender::default() }))
+        Ok(Arc::new(State { shard, format, tenants, database, applied, closed: watch::Sender::default() }))
     }
 
     /// Ends once the last handle is gone and the state is closed.
@@ -193,7 +194,7 @@ impl Machine for State {
     }
 
     fn freeze(&self) -> Result<Frozen, MachineError> {
-        let frozen = snapshot::freeze(&self.database, &self.tenants);
+        let frozen = snapshot::freeze(&self.database, &self.tenants, self.format.now());
         frozen.map_err(|error| MachineError::new("the state of a shard cannot be frozen", error))
     }
 

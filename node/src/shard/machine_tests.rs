@@ -4,11 +4,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::super::envelope::Envelope;
-use super::super::notes::{NOTES, notes};
+use super::super::notes::{NOTES, newest, notes};
 use super::*;
 
 fn open(file: &Path) -> Arc<State> {
-    State::open(file, GroupId(1), notes(1)).expect("opened")
+    State::open(file, GroupId(1), newest(), notes(1)).expect("opened")
 }
 
 fn in_folder() -> (tempfile::TempDir, Arc<State>) {

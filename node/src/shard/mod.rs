@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use caxton_proto::{NodeId, WorkspaceId};
+use caxton_proto::{Format, NodeId, WorkspaceId};
 use caxton_raft::{Birth, Group, GroupId, Groups, Machine, OpenGroupError, ProposeError, Role};
 use futures::future::{join_all, try_join_all};
 use tokio::sync::watch;
@@ -40,6 +40,23 @@ pub use self::machine::State;
 pub use self::refused::Refused;
 use self::tenant::{Answer, ApplyError, Misfit, Refusal, Stop, Tenants};
 use crate::tasks;
+
+/// Says in which format this node writes what others have to read: entries, documents and snapshots. It is one that every
+/// member of the cluster reads, and never goes back.
+#[derive(Clone)]
+pub struct WrittenFormat(Arc<dyn Fn() -> Format + Send + Sync>);
+
+impl WrittenFormat {
+    /// What this says.
+    pub fn new(says: impl Fn() -> Format + Send + Sync + 'static) -> WrittenFormat {
+        WrittenFormat(Arc::new(says))
+    }
+
+    /// The format, as of now.
+    pub fn now(&self) -> Format {
+        (self.0)()
+    }
+}
 
 /// Why the shards cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -88,11 +105,12 @@ impl Shards {
         groups: &Groups,
         birth: Birth,
         count: NonZeroU32,
+        format: WrittenFormat,
         tenants: impl Fn(GroupId) -> Result<Tenants, Misfit>,
     ) -> Result<Shards, OpenError> {
         let open = placement::groups(count).map(|id| {
-            let tenants = tenants(id);
-            async move { Shard::open(dir, groups, id, birth, tenants?).await }
+            let (tenants, format) = (tenants(id), format.clone());
+            async move { Shard::open(dir, groups, id, birth, format, tenants?).await }
         });
         Ok(Shards(try_join_all(open).await?.into()))
     }
@@ -135,6 +153,7 @@ pub struct Shard {
     group: Group,
     /// The term in which this node took it over last.
     taken: watch::Sender<u64>,
+    format: WrittenFormat,
 }
 
 impl Shard {
@@ -143,17 +162,24 @@ impl Shard {
         groups: &Groups,
         id: GroupId,
         birth: Birth,
+        format: WrittenFormat,
         tenants: Tenants,
     ) -> Result<Shard, OpenError> {
         let file = dir.join(format!("shard-{}.db", id.0));
-        let state = away(move || State::open(&file, id, tenants)).await?;
+        let written = format.clone();
+        let state = away(move || State::open(&file, id, written, tenants)).await?;
         let group = groups.open(id, Arc::clone(&state) as Arc<dyn Machine>, birth).await?;
-        Ok(Shard { id, state, group, taken: watch::Sender::default() })
+        Ok(Shard { id, state, group, taken: watch::Sender::default(), format })
     }
 
     /// The number of its group.
     pub fn id(&self) -> GroupId {
         self.id
+    }
+
+    /// The format in which entries and documents are written now.
+    pub fn format(&self) -> Format {
+        self.format.now()
     }
 
     /// The group, for its status and its members.

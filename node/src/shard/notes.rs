@@ -1,7 +1,9 @@
 //! A tenant for tests: it notes texts under numbers, and can be made to do all that a tenant must not do.
 
+use caxton_proto::Format;
 use rusqlite::Connection;
 
+use super::WrittenFormat;
 use super::tenant::{Answer, ApplyError, Command, Content, Effect, Legacy, Refusal, Table, Tenant, Tenants};
 
 /// The number of the tenant.
@@ -40,6 +42,11 @@ const ODD: Table = Table {
 
 struct Notes {
     layout: u32,
+}
+
+/// All nodes read the newest format.
+pub fn newest() -> WrittenFormat {
+    WrittenFormat::new(|| Format::NEWEST)
 }
 
 /// The tenant alone, with its tables of this version: 1, or 2, which has a column more.

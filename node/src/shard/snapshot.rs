@@ -7,21 +7,23 @@
 
 use std::io::{self, Read, Write};
 
+use caxton_proto::Format;
 use caxton_raft::Frozen;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 
 use super::db::{Database, SHARD, SHARD_LAYOUT, SHARD_NAME, SHARD_TABLES};
-use super::tenant::{ApplyError, Content, Table, Tenants};
+use super::tenant::{ApplyError, Content, Positional, Table, Tenants};
 
-/// The format that this program writes.
+/// The format with names.
 const FORMAT: u8 = 2;
-/// The format without names: rows with the number of their table, and values in the order of its columns.
+/// The format without names: rows with the number of their table, and values in the order of its columns. It is written as long
+/// as there are nodes that read no other.
 const POSITIONAL_FORMAT: u8 = 1;
 /// In the place of a table's number in the format without names: the end.
 const POSITIONAL_END: u8 = u8::MAX;
 /// The shard's own table in the format without names.
-const POSITIONAL_APPLIED: (u8, &str, &[&str]) = (0, "applied", &["one", "number"]);
+const POSITIONAL_APPLIED: Positional = (0, "applied", &["one", "number"]);
 /// What follows: a tenant, with its number, the version of its tables and its name.
 const TENANT: u8 = b'T';
 /// What follows: a table of that tenant, with its name and its columns.
@@ -51,11 +53,14 @@ pub(super) enum RestoreError {
 }
 
 /// The state as it is now: a reader's transaction holds on to it while further entries are applied.
-pub(super) fn freeze(database: &Database, tenants: &Tenants) -> rusqlite::Result<Frozen> {
+pub(super) fn freeze(database: &Database, tenants: &Tenants, format: Format) -> rusqlite::Result<Frozen> {
     let reader = database.connection()?;
     reader.execute_batch("BEGIN")?;
     // A transaction sees the state of its first read.
     reader.query_row("SELECT number FROM applied", [], |_| Ok(()))?;
+    if let Some((_, legacy)) = tenants.legacy().filter(|_| format == Format::JSON) {
+        return Ok(Box::new(move |out| write_positional(&reader, legacy.tables, out)));
+    }
     let parts: Vec<Part> = parts(tenants).collect();
     Ok(Box::new(move |out| write(&reader, &parts, out)))
 }
@@ -99,6 +104,26 @@ fn write(reader: &Connection, parts: &[Part], out: &mut dyn Write) -> io::Result
         }
     }
     out.write_all(&[END])?;
+    out.write_all(&count.to_be_bytes())
+}
+
+/// What was refused is left out: readers of this format have no such thing.
+fn write_positional(reader: &Connection, tables: &[Positional], out: &mut dyn Write) -> io::Result<()> {
+    out.write_all(&[POSITIONAL_FORMAT])?;
+    let mut count = 0_u64;
+    for (number, table, columns) in std::iter::once(&POSITIONAL_APPLIED).chain(tables) {
+        let all = format!("SELECT {} FROM {table}", columns.join(", "));
+        let mut statement = reader.prepare(&all).map_err(io::Error::other)?;
+        let mut rows = statement.query([]).map_err(io::Error::other)?;
+        while let Some(row) = rows.next().map_err(io::Error::other)? {
+            out.write_all(&[*number])?;
+            for column in 0..columns.len() {
+                write_value(row.get_ref(column).map_err(io::Error::other)?, out)?;
+            }
+            count += 1;
+        }
+    }
+    out.write_all(&[POSITIONAL_END])?;
     out.write_all(&count.to_be_bytes())
 }
 
@@ -210,8 +235,8 @@ fn restore_table(all: &Connection, part: Part, from: &mut dyn Read) -> Result<(u
         return Err(invalid("a table has too many columns").into());
     }
     let columns = (0..count).map(|_| read_name(from)).collect::<io::Result<Vec<String>>>()?;
-    let has = all.prepare(&format!("SELECT * FROM {table} LIMIT 0"))?;
-    let has: Vec<&str> = has.column_names().collect();
+    let statement = all.prepare(&format!("SELECT * FROM {table} LIMIT 0"))?;
+    let has: Vec<&str> = statement.column_names().collect();
     if let Some(unknown) = columns.iter().find(|column| !has.contains(&column.as_str())) {
         return Err(RestoreError::Newer { what: format!("the column `{unknown}` of the table `{table}`") });
     }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::super::envelope::Envelope;
 use super::super::machine::State;
-use super::super::notes::{NOTES, notes};
+use super::super::notes::{NOTES, newest, notes};
 use super::*;
 
 /// What this program writes for the notes of [`noted`]. Whatever changes these bytes needs a new format, and a reader for this
@@ -17,7 +17,7 @@ use super::*;
 const GOLDEN: &str = include_str!("golden/snapshot-2.hex");
 
 fn open(dir: &Path, name: &str, layout: u32) -> Arc<State> {
-    State::open(&dir.join(name), GroupId(1), notes(layout)).expect("opened")
+    State::open(&dir.join(name), GroupId(1), newest(), notes(layout)).expect("opened")
 }
 
 fn apply(state: &State, index: u64, body: &str) {

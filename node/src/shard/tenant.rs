@@ -76,9 +76,12 @@ pub enum Content {
 /// in snapshots of the first format by number, each row with the values of these columns.
 #[derive(Debug, Clone, Copy)]
 pub struct Legacy {
-    /// The tables of snapshots of the first format: number, name, and columns in their order.
-    pub tables: &'static [(u8, &'static str, &'static [&'static str])],
+    /// The tables of snapshots of the first format.
+    pub tables: &'static [Positional],
 }
+
+/// A table of a snapshot of the first format: number, name, and columns in their order.
+pub type Positional = (u8, &'static str, &'static [&'static str]);
 
 /// A command as a tenant gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

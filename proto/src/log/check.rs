@@ -1,10 +1,11 @@
 //! The limits of a command, which the proposer checks: a command in the log is applied as it is.
 
 use super::cluster::{
-    self, AdmitNode, AnnounceNode, BeginAgain, FinishRotation, FixShards, HOLDS_MAX, IssueJoinToken, NodeFacts,
-    RemoveNode, RetireNode, RotateKey, SEALED_KEY_BYTES_MAX, SHARDS_MAX,
+    self, AdmitNode, AnnounceNode, BeginAgain, FinishRotation, FixShards, HOLDS_MAX, IssueJoinToken, LISTED_NODES_MAX,
+    NodeFacts, RaiseFormat, RemoveNode, RetireNode, RotateKey, SEALED_KEY_BYTES_MAX, SHARDS_MAX,
 };
 use super::{CHANGES_MAX, Command, Deploy, IssueToken, RemoveSecret, RevokeToken, SetSecret};
+use crate::Format;
 use crate::plan::Item;
 
 /// The most bytes of a deployment's message.
@@ -36,6 +37,12 @@ pub enum CheckError {
         max: usize,
         /// What is counted.
         unit: &'static str,
+    },
+    /// A format is none that can be raised to: the first, or one that this build does not know.
+    #[error("format {format} is not one that this build can raise the cluster to; the newest is {}", Format::NEWEST)]
+    Format {
+        /// The format that was named.
+        format: Format,
     },
     /// A text is empty that may not be.
     #[error("{field} is empty")]
@@ -122,6 +129,12 @@ fn check_cluster(command: &cluster::Command) -> Result<(), CheckError> {
             text("the actor", actor, TEXT_BYTES_MAX)
         }
         cluster::Command::FinishRotation(FinishRotation { actor, .. }) => text("the actor", actor, TEXT_BYTES_MAX),
+        cluster::Command::RaiseFormat(RaiseFormat { format, members, time_ms: _ }) => {
+            if *format == Format::JSON || !format.is_known() {
+                return Err(CheckError::Format { format: *format });
+            }
+            count("the list of nodes", members.len(), LISTED_NODES_MAX, "nodes")
+        }
     }
 }
 

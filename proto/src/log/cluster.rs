@@ -6,7 +6,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
-use crate::{Digest, NodeId};
+use crate::{Digest, Format, NodeId};
 
 /// A change of what is known of the cluster's nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Command {
     RotateKey(RotateKey),
     /// Let only the successor be good.
     FinishRotation(FinishRotation),
+    /// Let nodes write in a newer format.
+    RaiseFormat(RaiseFormat),
 }
 
 /// A key that all nodes of the cluster hold, and that can be rotated.
@@ -141,7 +143,23 @@ pub struct NodeFacts {
     pub version: String,
     /// The ids of the rotated keys that it has.
     pub holds: Vec<u64>,
+    /// The newest format that it reads, as far as its operator lets it say so.
+    pub format: Format,
 }
+
+/// Lets nodes write in a newer format. The format never goes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RaiseFormat {
+    /// The format.
+    pub format: Format,
+    /// The nodes that have said that they read it. The command counts only if no other node belongs to the cluster.
+    pub members: Vec<NodeId>,
+    /// When it was proposed, in milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+/// How many nodes a command can list; far more than a cluster can have.
+pub const LISTED_NODES_MAX: usize = 1_024;
 
 /// Lets a node in. The same node can be let in again until it first says where it is, because its first answer may have
 /// got lost: with the same credential, while that is good, and with the same join key.
@@ -308,6 +326,8 @@ pub enum Outcome {
     RotationWaits,
     /// No such rotation is under way.
     NoRotation,
+    /// The format in which nodes write from now on, raised or not.
+    FormatIs(Format),
 }
 
 /// Why a node was not let in.
@@ -325,6 +345,8 @@ pub enum JoinRefusal {
     TooManyNodes,
     /// A node with this id is there already, and this is not it.
     NodeIdTaken,
+    /// The node does not read the format in which the cluster's nodes write.
+    Format,
 }
 
 impl fmt::Display for JoinRefusal {
@@ -336,6 +358,7 @@ impl fmt::Display for JoinRefusal {
             JoinRefusal::Removed => "this node was removed from the cluster; a node that was removed comes back as a new one, with an empty data directory",
             JoinRefusal::TooManyNodes => "the cluster has as many nodes as it may",
             JoinRefusal::NodeIdTaken => "a node with this id belongs to the cluster already",
+            JoinRefusal::Format => "the cluster writes in a newer format than this node reads; install the version of caxton that its other nodes run, and leave `cluster.format_max` as it is",
         })
     }
 }

@@ -9,9 +9,7 @@ use prost::Message;
 pub use snapshot::{SnapshotReader, SnapshotRecord, SnapshotWriter};
 
 use super::{Command, Outcome};
-
-/// The version that this build writes, and the newest that it reads.
-pub(super) const FORMAT: u32 = 1;
+use crate::Format;
 
 #[allow(missing_docs, unused_qualifications, clippy::all)]
 pub(super) mod pb {
@@ -22,7 +20,10 @@ pub(super) mod pb {
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// A newer build wrote them.
-    #[error("it was written in version {found} of the format, and this build reads up to {FORMAT}; use a newer build")]
+    #[error(
+        "it was written in version {found} of the format, and this build reads up to {}; use a newer build",
+        Format::NEWEST
+    )]
     Version {
         /// The version that wrote them.
         found: u32,
@@ -54,15 +55,28 @@ fn field(field: &'static str) -> DecodeError {
 fn known(version: u32) -> Result<(), DecodeError> {
     match version {
         0 => Err(field("version")),
-        1..=FORMAT => Ok(()),
+        found if Format::of(found).is_known() => Ok(()),
         found => Err(DecodeError::Version { found }),
     }
 }
 
 impl Command {
+    /// The oldest format whose readers understand the command.
+    pub fn format(&self) -> Format {
+        match self {
+            Command::Cluster(super::cluster::Command::RaiseFormat(raise)) => raise.format,
+            Command::Deploy(_)
+            | Command::IssueToken(_)
+            | Command::RevokeToken(_)
+            | Command::SetSecret(_)
+            | Command::RemoveSecret(_)
+            | Command::Cluster(_) => Format::JSON,
+        }
+    }
+
     /// The command as bytes.
     pub fn encode(&self) -> Vec<u8> {
-        pb::Command { version: FORMAT, body: Some(self.into()) }.encode_to_vec()
+        pb::Command { version: self.format().number(), body: Some(self.into()) }.encode_to_vec()
     }
 
     /// The command that the bytes stand for.
@@ -76,7 +90,11 @@ impl Command {
 impl Outcome {
     /// The outcome as bytes.
     pub fn encode(&self) -> Vec<u8> {
-        pb::Outcome { version: FORMAT, body: Some(self.into()) }.encode_to_vec()
+        let format = match self {
+            Outcome::Cluster(super::cluster::Outcome::FormatIs(format)) => *format,
+            _ => Format::JSON,
+        };
+        pb::Outcome { version: format.number(), body: Some(self.into()) }.encode_to_vec()
     }
 
     /// The outcome that the bytes stand for.

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use caxton_proto::NodeId;
 use caxton_proto::log::SnapshotRecord;
 use caxton_proto::log::cluster::{
     AdmitNode, AnnounceNode, BeginAgain, Command, Credential, FinishRotation, FixShards, IssueJoinToken, JoinRefusal,
-    JoinToken, KeyKind, Member, Outcome, RemoveNode, RetireNode, Retirement, RotateKey, RotatedKey,
+    JoinToken, KeyKind, Member, Outcome, RaiseFormat, RemoveNode, RetireNode, Retirement, RotateKey, RotatedKey,
 };
+use caxton_proto::{Format, NodeId};
 
 /// How many join tokens there can be.
 pub const JOIN_TOKENS_MAX: usize = 1_000;
@@ -33,6 +33,8 @@ pub struct Cluster {
     shards: Option<NonZeroU32>,
     /// The newest of each kind that was ever rotated.
     keys: BTreeMap<KeyKind, RotatedKey>,
+    /// In which nodes write what others read. It never goes back.
+    format: Format,
 }
 
 impl Cluster {
@@ -87,6 +89,19 @@ impl Cluster {
         self.keys.get(&kind)
     }
 
+    /// The format in which nodes write what others read: every member has said that it reads it. It never goes back.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// What can be proposed: the newest format that every member says it reads, if that is newer than the one in force.
+    /// It is no part of the state: of a node that says nothing an older build has forgotten what it said.
+    pub fn raisable(&self) -> Option<(Format, Vec<NodeId>)> {
+        let lowest = self.members.values().map(|member| member.facts.format).min()?;
+        let format = lowest.min(Format::NEWEST);
+        (format > self.format).then(|| (format, self.members.keys().copied().collect()))
+    }
+
     /// The nodes that have not said that they have a rotated key.
     pub fn lacking(&self, id: u64) -> impl Iterator<Item = NodeId> {
         let lacks = move |member: &&Member| !member.facts.holds.contains(&id);
@@ -115,7 +130,16 @@ impl Cluster {
             Command::FixShards(_) => Outcome::ShardsAre(self.shards()),
             Command::RotateKey(rotate) => self.rotate(rotate),
             Command::FinishRotation(finish) => self.finish(finish),
+            Command::RaiseFormat(raise) => self.raise(raise),
         }
+    }
+
+    /// Looks at who belongs to the cluster and not at what they said: older builds let that go.
+    fn raise(&mut self, raise: &RaiseFormat) -> Outcome {
+        if self.members.keys().all(|node| raise.members.contains(node)) {
+            self.format = self.format.max(raise.format);
+        }
+        Outcome::FormatIs(self.format)
     }
 
     fn rotate(&mut self, rotate: &RotateKey) -> Outcome {
@@ -173,6 +197,9 @@ impl Cluster {
         let node = admit.facts.node;
         if self.departed.contains_key(&node) {
             return Err(JoinRefusal::Removed);
+        }
+        if admit.facts.format < self.format {
+            return Err(JoinRefusal::Format);
         }
         let token = match &admit.credential {
             Credential::Secret => None,
@@ -297,8 +324,9 @@ impl Cluster {
         let departed = self.departed.iter().map(|(&node, &time_ms)| SnapshotRecord::Departed { node, time_ms });
         let keys = self.keys.values().cloned().map(SnapshotRecord::RotatedKey);
         let retirement = self.retirement.clone().map(SnapshotRecord::Retirement);
+        let format = (self.format > Format::JSON).then_some(SnapshotRecord::Format(self.format));
         let nodes = tokens.chain(members).chain(departed).chain(retirement);
-        nodes.chain(self.shards.map(SnapshotRecord::Shards)).chain(keys)
+        nodes.chain(self.shards.map(SnapshotRecord::Shards)).chain(keys).chain(format)
     }
 
     pub(super) fn put_key(&mut self, key: RotatedKey) {
@@ -307,6 +335,10 @@ impl Cluster {
 
     pub(super) fn put_retirement(&mut self, retirement: Retirement) {
         self.retirement = Some(retirement);
+    }
+
+    pub(super) fn put_format(&mut self, format: Format) {
+        self.format = format;
     }
 
     pub(super) fn put_shards(&mut self, shards: NonZeroU32) {
@@ -349,6 +381,7 @@ mod tests {
             client_url: format!("https://10.0.0.{node}:7411"),
             version: "0.1.0".into(),
             holds: Vec::new(),
+            format: Format::JSON,
         }
     }
 
@@ -572,6 +605,41 @@ mod tests {
         }
         assert_eq!(cluster.lacking(9).collect::<Vec<_>>(), [NodeId(2)]);
         assert_eq!(cluster.key(gossip).map(|key| (key.rotated.id, key.finished_ms)), Some((8, None)));
+    }
+
+    #[test]
+    fn the_format_is_what_every_member_reads_and_never_goes_back() {
+        let mut cluster = Cluster::default();
+        let says = |node, format| {
+            let facts = NodeFacts { format, ..facts(node) };
+            Command::AnnounceNode(AnnounceNode { facts, time_ms: 1 })
+        };
+        let join = |node, format| {
+            let facts = NodeFacts { format, ..facts(node) };
+            Command::AdmitNode(AdmitNode { facts, credential: Credential::Secret, join_key: None, time_ms: 1 })
+        };
+        let raise = |format, members: &[u64]| {
+            let members = members.iter().copied().map(NodeId).collect();
+            Command::RaiseFormat(RaiseFormat { format, members, time_ms: 1 })
+        };
+        let (old, new) = (Format::JSON, Format::PROTOBUF);
+        assert_eq!(cluster.raisable(), None);
+        cluster.apply(&says(1, new));
+        assert_eq!(cluster.raisable(), Some((new, vec![NodeId(1)])));
+        // A node that reads less came in between: what was proposed without it does not count.
+        assert_eq!(cluster.apply(&join(2, old)), Outcome::NodeAdmitted);
+        assert_eq!(cluster.apply(&raise(new, &[1])), Outcome::FormatIs(old));
+        assert_eq!(cluster.raisable(), None);
+        cluster.apply(&says(2, new));
+        assert_eq!(cluster.raisable(), Some((new, vec![NodeId(1), NodeId(2)])));
+        assert_eq!(cluster.apply(&raise(new, &[1, 2])), Outcome::FormatIs(new));
+        assert_eq!((cluster.format(), cluster.raisable()), (new, None));
+        // Whoever does not read it may not join, and whoever says less later changes nothing.
+        assert_eq!(cluster.apply(&join(3, old)), Outcome::JoinRefused(JoinRefusal::Format));
+        assert_eq!(cluster.apply(&join(3, new)), Outcome::NodeAdmitted);
+        cluster.apply(&says(2, old));
+        assert_eq!(cluster.apply(&raise(new, &[])), Outcome::FormatIs(new));
+        assert_eq!(cluster.format(), new);
     }
 
     #[test]

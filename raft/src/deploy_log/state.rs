@@ -226,6 +226,10 @@ impl State {
                 Arc::make_mut(&mut self.cluster).put_key(key);
                 Ok(())
             }
+            SnapshotRecord::Format(format) => {
+                Arc::make_mut(&mut self.cluster).put_format(format);
+                Ok(())
+            }
             SnapshotRecord::Shards(count) => {
                 Arc::make_mut(&mut self.cluster).put_shards(count);
                 Ok(())

@@ -1,7 +1,5 @@
-//! What a turn says to its driver, what it is told, and how it ends. All of it but [`Next`] and [`Unasked`] is stored with turns
-//! that wait, so the names in it are on disk for ever.
+//! What a turn says to its driver, what it is told, and how it ends.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 #[cfg(doc)]
@@ -10,7 +8,7 @@ use crate::agent::builtin::{self, AskCapability, ListCapabilities};
 use crate::llm::{ToolCall, Usage};
 
 /// A checked call.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Call {
     /// Pairs it with its result; unique within the turn.
     pub id: String,
@@ -19,8 +17,7 @@ pub struct Call {
 }
 
 /// What a call does.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "action", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Calls a tool that the agent's file names.
     Tool {
@@ -54,17 +51,15 @@ impl Action {
 }
 
 /// What came of a call.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Returned {
     /// What the model reads.
     pub text: String,
     /// The call failed.
     pub failed: bool,
     /// What an agent that was asked used for it.
-    #[serde(default)]
     pub usage: Usage,
     /// The text was cut to what a model reads, and says so.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
 }
 
@@ -81,8 +76,7 @@ impl Returned {
 }
 
 /// A person's word on a call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "decision", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// It may be made.
     Approved,
@@ -110,8 +104,7 @@ pub enum Next<'a> {
 }
 
 /// How a turn ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// With an answer.
     Answered {
@@ -135,8 +128,7 @@ pub enum Outcome {
 }
 
 /// Why a turn ended without an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[serde(tag = "failure", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// Too many steps.
     #[error("the turn used its {steps_max} steps; raise steps_max under [limits] in the agent's file if it needs more")]

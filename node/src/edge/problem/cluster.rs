@@ -37,7 +37,9 @@ impl From<deploy_log::ProposeError> for Problem {
                     .help("look whether it happened before you repeat it, or repeat it with its idempotency key")
                     .retry_after(1)
             }
-            deploy_log::ProposeError::Answer(_) => Problem::internal(&error),
+            deploy_log::ProposeError::TooNew { .. } => Problem::new(Code::Unavailable, error.to_string())
+                .help("`caxton cluster status` shows which nodes read less; upgrade those"),
+            deploy_log::ProposeError::Unreadable(_) | deploy_log::ProposeError::Answer(_) => Problem::internal(&error),
         }
     }
 }

@@ -17,7 +17,6 @@ use crate::app::conversations::ConversationPage;
 use crate::app::turns::{Listener, StartedTurn, TurnError};
 use crate::authz::{Converse, DecideApprovals, ForgetConversations, Permit};
 use crate::conversations::Summary;
-use crate::conversations::log::Turn;
 use crate::edge::Services;
 use crate::edge::extract::{Json, Path, Query};
 use crate::edge::problem::{Code, Problem};
@@ -233,7 +232,7 @@ async fn approvals(
     Query(current): Query<Current>,
 ) -> Result<Json<Approvals>, Problem> {
     let approvals = services.app.turns.approvals(&permit, freshness(current.stale)).await?;
-    Ok(Json(Approvals { approvals }))
+    Ok(Json(Approvals { approvals: approvals.into_iter().map(Into::into).collect() }))
 }
 
 /// Decides, and answers when the turn is over or waits for the next decision. Needs the role deployer.
@@ -262,15 +261,15 @@ fn summary_of(id: String, summary: Summary) -> ConversationSummary {
     ConversationSummary { id, title, agent, turns, usage, created: rfc3339(created_ms), updated: rfc3339(updated_ms) }
 }
 
-fn record_of(turn: Turn) -> TurnRecord {
+fn record_of(turn: caxton_proto::shard::TurnRecord) -> TurnRecord {
     TurnRecord {
         turn: turn.turn,
         agent: turn.agent,
         subject: turn.subject,
         time: rfc3339(turn.time_ms),
-        messages: turn.messages,
-        attachments: turn.attachments,
-        usage: turn.usage,
+        messages: turn.messages.into_iter().map(Into::into).collect(),
+        attachments: turn.attachments.into_iter().map(Into::into).collect(),
+        usage: turn.usage.into(),
         duration_ms: turn.duration_ms,
         revision: turn.revision,
         failure: turn.failure,

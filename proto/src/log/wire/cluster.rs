@@ -7,10 +7,10 @@ use super::pb::{self, cluster_command as command, cluster_outcome as outcome};
 use super::{DecodeError, field};
 use crate::log::cluster::{
     AdmitNode, AnnounceNode, BeginAgain, Command, Credential, FinishRotation, FixShards, IssueJoinToken, JoinRefusal,
-    JoinToken, KeyKind, Member, NodeFacts, Origin, Outcome, RemoveNode, RetireNode, Retirement, RotateKey, RotatedKey,
-    SHARDS_MAX,
+    JoinToken, KeyKind, Member, NodeFacts, Origin, Outcome, RaiseFormat, RemoveNode, RetireNode, Retirement, RotateKey,
+    RotatedKey, SHARDS_MAX,
 };
-use crate::{Digest, NodeId};
+use crate::{Digest, Format, NodeId};
 
 impl From<&Command> for pb::ClusterCommand {
     fn from(it: &Command) -> Self {
@@ -56,6 +56,13 @@ impl From<&Command> for pb::ClusterCommand {
                     actor: actor.clone(),
                 })
             }
+            Command::RaiseFormat(RaiseFormat { format, members, time_ms }) => {
+                command::Body::RaiseFormat(pb::RaiseFormat {
+                    format: format.number(),
+                    members: members.iter().map(|node| node.0).collect(),
+                    time_ms: *time_ms,
+                })
+            }
         };
         Self { body: Some(body) }
     }
@@ -93,6 +100,10 @@ impl TryFrom<pb::ClusterCommand> for Command {
                 let kind = kind(it.kind())?;
                 let pb::FinishRotation { kind: _, id, overdue, time_ms, actor } = it;
                 Command::FinishRotation(FinishRotation { kind, id, overdue, time_ms, actor })
+            }
+            command::Body::RaiseFormat(pb::RaiseFormat { format, members, time_ms }) => {
+                let members = members.into_iter().map(NodeId).collect();
+                Command::RaiseFormat(RaiseFormat { format: raised(format)?, members, time_ms })
             }
         })
     }
@@ -183,16 +194,26 @@ impl From<&NodeFacts> for pb::NodeFacts {
             client_url: it.client_url.clone(),
             version: it.version.clone(),
             holds: it.holds.clone(),
+            format: it.format.number(),
         }
     }
 }
 
+/// A format that a cluster can have been raised to.
+pub(super) fn raised(format: u32) -> Result<Format, DecodeError> {
+    match Format::of(format) {
+        Format::JSON => Err(field("format")),
+        format if format.is_known() => Ok(format),
+        _ => Err(DecodeError::Version { found: format }),
+    }
+}
+
 fn read_facts(facts: Option<pb::NodeFacts>) -> Result<NodeFacts, DecodeError> {
-    let pb::NodeFacts { node, peer_address, client_url, version, holds } = facts.ok_or(field("facts"))?;
+    let pb::NodeFacts { node, peer_address, client_url, version, holds, format } = facts.ok_or(field("facts"))?;
     if node == 0 {
         return Err(field("node"));
     }
-    Ok(NodeFacts { node: NodeId(node), peer_address, client_url, version, holds })
+    Ok(NodeFacts { node: NodeId(node), peer_address, client_url, version, holds, format: Format::of(format) })
 }
 
 impl From<&JoinToken> for pb::JoinToken {
@@ -269,6 +290,7 @@ impl From<Outcome> for pb::ClusterOutcome {
                 Outcome::RotationFinished => outcome::Body::RotationFinished(empty),
                 Outcome::RotationWaits => outcome::Body::RotationWaits(empty),
                 Outcome::NoRotation => outcome::Body::NoRotation(empty),
+                Outcome::FormatIs(format) => outcome::Body::FormatIs(pb::FormatInForce { format: format.number() }),
             }),
         }
     }
@@ -298,6 +320,7 @@ impl TryFrom<pb::ClusterOutcome> for Outcome {
             Body::RotationFinished(pb::Empty {}) => Self::RotationFinished,
             Body::RotationWaits(pb::Empty {}) => Self::RotationWaits,
             Body::NoRotation(pb::Empty {}) => Self::NoRotation,
+            Body::FormatIs(pb::FormatInForce { format }) => Self::FormatIs(Format::of(format)),
         })
     }
 }
@@ -316,6 +339,7 @@ impl From<JoinRefusal> for pb::JoinRefusal {
             JoinRefusal::Removed => Self::Removed,
             JoinRefusal::TooManyNodes => Self::TooManyNodes,
             JoinRefusal::NodeIdTaken => Self::NodeIdTaken,
+            JoinRefusal::Format => Self::Format,
         }
     }
 }
@@ -329,5 +353,6 @@ fn refusal(why: pb::JoinRefusal) -> Result<JoinRefusal, DecodeError> {
         pb::JoinRefusal::Removed => JoinRefusal::Removed,
         pb::JoinRefusal::TooManyNodes => JoinRefusal::TooManyNodes,
         pb::JoinRefusal::NodeIdTaken => JoinRefusal::NodeIdTaken,
+        pb::JoinRefusal::Format => JoinRefusal::Format,
     })
 }

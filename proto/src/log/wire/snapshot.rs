@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use super::cluster::count;
+use super::cluster::{count, raised};
 use super::convert::workspace;
 use super::pb::{self, snapshot_record::Body};
-use super::{DecodeError, FORMAT, field, known};
+use super::{DecodeError, field, known};
 use crate::log::cluster::{JoinToken, Member, Retirement, RotatedKey};
 use crate::log::{Deployment, Secret, Token};
-use crate::{NodeId, Revision, WorkspaceId};
+use crate::{Format, NodeId, Revision, WorkspaceId};
 
 /// The most bytes of one record: far above what the limits of a command allow.
 const RECORD_BYTES_MAX: u64 = 1 << 20;
@@ -54,6 +54,8 @@ pub enum SnapshotRecord {
     Shards(NonZeroU32),
     /// A key that was rotated.
     RotatedKey(RotatedKey),
+    /// The format in which nodes write; absent while it is the first.
+    Format(Format),
 }
 
 /// Writes a snapshot.
@@ -64,11 +66,11 @@ pub struct SnapshotWriter<'a> {
 }
 
 impl<'a> SnapshotWriter<'a> {
-    /// Begins a snapshot of everything up to the index `applied`; `forgotten` is the index of the newest deployment
-    /// that has been forgotten.
-    pub fn new(out: &'a mut dyn Write, applied: u64, forgotten: u64) -> io::Result<Self> {
+    /// Begins a snapshot of everything up to the index `applied`, for readers of `format`; `forgotten` is the index of the
+    /// newest deployment that has been forgotten.
+    pub fn new(out: &'a mut dyn Write, format: Format, applied: u64, forgotten: u64) -> io::Result<Self> {
         let mut writer = Self { out, records: 0, buffer: Vec::new() };
-        writer.put(Body::Header(pb::SnapshotHeader { version: FORMAT, applied, forgotten }))?;
+        writer.put(Body::Header(pb::SnapshotHeader { version: format.number(), applied, forgotten }))?;
         Ok(writer)
     }
 
@@ -92,6 +94,7 @@ impl<'a> SnapshotWriter<'a> {
             SnapshotRecord::Retirement(retirement) => Body::Retirement(retirement.into()),
             SnapshotRecord::Shards(count) => Body::Shards(pb::Shards { count: count.get() }),
             SnapshotRecord::RotatedKey(key) => Body::RotatedKey(key.into()),
+            SnapshotRecord::Format(format) => Body::Format(pb::FormatInForce { format: format.number() }),
         })
     }
 
@@ -163,6 +166,7 @@ impl<'a> SnapshotReader<'a> {
             Body::Departed(pb::Departed { node, time_ms }) => SnapshotRecord::Departed { node: NodeId(node), time_ms },
             Body::Retirement(retirement) => SnapshotRecord::Retirement(retirement.into()),
             Body::Shards(shards) => SnapshotRecord::Shards(count(shards)?),
+            Body::Format(pb::FormatInForce { format }) => SnapshotRecord::Format(raised(format)?),
             Body::End(pb::SnapshotEnd { records }) if records == before => return Ok(None),
             Body::End(_) => return Err(DecodeError::Order { what: "the end counts other records" }),
         }))
