@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use sha2::{Digest, Sha256};
 
-use crate::index::Model;
+use crate::model::Model;
 use crate::vectors;
 
 /// A text by the first half of its SHA-256.
@@ -17,6 +17,18 @@ impl TextKey {
         key.copy_from_slice(&Sha256::digest(text.as_bytes())[..16]);
         TextKey(key)
     }
+}
+
+/// Makes the table in a file of its own. One with a table of that name and another form is emptied: it is only a cache.
+pub fn create(db: &Connection) -> Result<()> {
+    const TABLE: &str = "CREATE TABLE IF NOT EXISTS memory_vector (
+        model BLOB NOT NULL, text BLOB NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (model, text)) WITHOUT ROWID, STRICT;";
+    db.execute_batch(TABLE)?;
+    if db.prepare("SELECT model, text, vector FROM memory_vector LIMIT 0").is_err() {
+        db.execute_batch("DROP TABLE memory_vector")?;
+        db.execute_batch(TABLE)?;
+    }
+    Ok(())
 }
 
 /// Keeps a vector. One without a direction is not kept.

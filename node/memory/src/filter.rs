@@ -160,7 +160,7 @@ impl Fnv {
 
 impl Filter {
     /// Whether a memory is one of those, by all that can be told from it alone.
-    pub(crate) fn allows(&self, memory: &NewMemory, untrusted: bool) -> bool {
+    pub fn allows(&self, memory: &NewMemory, untrusted: bool) -> bool {
         let fits = |condition: &Condition, met: &[Condition]| met.contains(condition);
         self.scopes.as_ref().is_none_or(|scopes| scopes.contains(&memory.scope))
             && (self.kinds.is_empty() || self.kinds.contains(&memory.kind))

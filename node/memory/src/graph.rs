@@ -5,7 +5,6 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use caxton_proto::memory::{EntityId, RelationId, Scope};
 
 use crate::filter::{Permit, is_true};
-use crate::index::Index;
 use crate::{MemoryEntity, MemoryRelation};
 
 /// Which way relations are followed.
@@ -143,7 +142,7 @@ impl Graph {
         kind
     }
 
-    pub fn put_entity(&mut self, _place: i64, entity: &MemoryEntity) {
+    pub fn put_entity(&mut self, entity: &MemoryEntity) {
         let (id, kind) = (entity.what.id(), self.kind(&entity.what.kind));
         if let Some(node) = self.by_id.get(&id) {
             self.nodes[*node as usize].kind = kind;
@@ -163,7 +162,7 @@ impl Graph {
         }
     }
 
-    pub fn put_relation(&mut self, _place: i64, relation: &MemoryRelation) {
+    pub fn put_relation(&mut self, relation: &MemoryRelation) {
         let what = &relation.what;
         let of = |name: &str| self.by_id.get(&EntityId::of(&what.scope, name)).copied();
         let (Some(from), Some(to)) = (of(&what.from), of(&what.to)) else { return };
@@ -176,9 +175,13 @@ impl Graph {
             kind: self.kind(&what.kind),
             live: true,
         };
-        if let Some(known) = self.by_relation.get(&what.id) {
-            self.edges[*known as usize] = edge;
-            return;
+        if let Some(known) = self.by_relation.get(&what.id).copied() {
+            let before = self.edges[known as usize];
+            if (before.from, before.to) == (from, to) {
+                self.edges[known as usize] = edge;
+                return;
+            }
+            self.drop_relation(&what.id);
         }
         let number = match self.free.pop() {
             Some(free) => {
@@ -273,12 +276,11 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl Index {
+impl Graph {
     /// The part of the graph around some entities, as far as the limits go: with a depth of 1, their neighbours. Entities
     /// that are not there, or outside the permit, are passed over.
     pub fn subgraph(&self, permit: &Permit, from: &[EntityId], query: &GraphQuery) -> GraphView {
-        let Some(shelf) = self.of(permit.workspace()) else { return GraphView::default() };
-        let (graph, limits) = (&shelf.graph, query.limits);
+        let (graph, limits) = (self, query.limits);
         let mut walk = Walk::new(graph, permit, query);
         let mut view = GraphView::default();
         let mut depths: HashMap<u32, u32> = HashMap::new();
@@ -323,7 +325,7 @@ impl Index {
 
     /// A shortest way from one entity to another, if there is one within the limits.
     pub fn path(&self, permit: &Permit, from: &EntityId, to: &EntityId, query: &GraphQuery) -> Option<Path> {
-        let graph = &self.of(permit.workspace())?.graph;
+        let graph = self;
         let mut walk = Walk::new(graph, permit, query);
         let (start, end) = (walk.start(from)?, walk.start(to)?);
         let mut came: HashMap<u32, (u32, u32)> = HashMap::new();

@@ -137,10 +137,11 @@ impl Keywords {
         with_episodes: bool,
         found: &mut Matches,
     ) {
-        found.scores.resize(lengths.memories.len(), 0.0);
+        // The last search may have been of another index.
         for slot in found.touched.drain(..) {
             found.scores[slot as usize] = 0.0;
         }
+        found.scores.resize(lengths.memories.len(), 0.0);
         found.episodes.clear();
         found.episodes.resize(if with_episodes { lengths.episode_lengths.len() } else { 0 }, 0.0);
         (found.most, found.episode_most, found.known) = (0.0, 0.0, 0);

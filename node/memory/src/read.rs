@@ -7,7 +7,6 @@ use rusqlite::{Connection, Result, params, params_from_iter};
 use crate::apply::rows;
 use crate::apply::{Memory, MemoryEntity, MemoryRelation};
 use crate::filter::{Filter, Permit, is_true};
-use crate::snapshot;
 use crate::tables;
 
 /// The most rows of a page.
@@ -62,13 +61,16 @@ pub fn get(db: &Connection, permit: &Permit, id: &MemoryId) -> Result<Option<Mem
 pub fn history(db: &Connection, permit: &Permit, id: &MemoryId) -> Result<Vec<Edited>> {
     let found = rows::by_id(db, permit.workspace(), id)?;
     let Some(found) = found.filter(|found| permit.allows(&found.value.what.scope)) else { return Ok(Vec::new()) };
-    let edit = |edit: snapshot::KeptEdit| match edit.before {
-        Row::Memory { memory: before, .. } => {
-            Some(Edited { number: edit.number, actor: edit.actor, at_ms: edit.at_ms, before })
-        }
-        Row::Entity { .. } | Row::Relation { .. } | Row::Edit { .. } => None,
+    let edits: Vec<(i64, String, i64, Vec<u8>)> = db
+        .prepare_cached("SELECT number, actor, at_ms, before FROM memory_edit WHERE memory = ?1 ORDER BY number")?
+        .query_map([found.row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+        .collect::<Result<_>>()?;
+    // One that cannot be read is left out: it is only what can be taken back.
+    let edit = |(number, actor, at_ms, before): (i64, String, i64, Vec<u8>)| match Row::decode(&before) {
+        Ok(Row::Memory { memory: before, .. }) => Some(Edited { number: number.unsigned_abs(), actor, at_ms, before }),
+        Ok(Row::Entity { .. } | Row::Relation { .. } | Row::Edit { .. }) | Err(_) => None,
     };
-    Ok(snapshot::edits(db, found.row)?.into_iter().filter_map(edit).collect())
+    Ok(edits.into_iter().filter_map(edit).collect())
 }
 
 /// The numbers of the scopes that a permit reaches, as JSON that a query takes apart.
@@ -130,23 +132,20 @@ pub fn entities(
     after: Option<(&str, EntityId)>,
     limit: usize,
 ) -> Result<Vec<MemoryEntity>> {
-    let (name, id) = after.map_or(("", EntityId::from_bytes([0; 16])), |after| after);
+    let (name, id) = after.unzip();
     let found = rows::entities(
         db,
-        "WHERE e.place IN (SELECT value FROM json_each(?1)) AND (e.name, e.id) > (?2, ?3) ORDER BY e.name, e.id LIMIT ?4",
-        params![reach(db, permit)?, name, id.as_bytes(), limit.min(PAGE_MAX) as i64],
+        "WHERE e.place IN (SELECT value FROM json_each(?1)) AND (?2 IS NULL OR (e.name, e.id) > (?2, ?3))
+         ORDER BY e.name, e.id LIMIT ?4",
+        params![reach(db, permit)?, name, id.as_ref().map(EntityId::as_bytes), limit.min(PAGE_MAX) as i64],
     )?;
     Ok(found.into_iter().map(|found| found.value).collect())
 }
 
 /// Reads an entity, if the permit reaches it.
 pub fn entity(db: &Connection, permit: &Permit, id: &EntityId) -> Result<Option<MemoryEntity>> {
-    let found = rows::entities(
-        db,
-        "WHERE e.id = ?1 AND p.workspace = ?2",
-        params![id.as_bytes(), permit.workspace().as_str()],
-    )?;
-    Ok(found.into_iter().map(|found| found.value).find(|entity| permit.allows(&entity.what.scope)))
+    let found = rows::entity_by_id(db, permit.workspace(), id)?;
+    Ok(found.map(|found| found.value).filter(|entity| permit.allows(&entity.what.scope)))
 }
 
 /// Reads relations in the order of their ids: at most `limit` after the one of the id `after`.
@@ -158,8 +157,8 @@ pub fn relations(
 ) -> Result<Vec<MemoryRelation>> {
     let found = rows::relations(
         db,
-        "WHERE r.place IN (SELECT value FROM json_each(?1)) AND r.id > ?2 ORDER BY r.id LIMIT ?3",
-        params![reach(db, permit)?, after.unwrap_or_default(), limit.min(PAGE_MAX) as i64],
+        "WHERE r.place IN (SELECT value FROM json_each(?1)) AND (?2 IS NULL OR r.id > ?2) ORDER BY r.id LIMIT ?3",
+        params![reach(db, permit)?, after, limit.min(PAGE_MAX) as i64],
     )?;
     Ok(found.into_iter().map(|found| found.value).collect())
 }

@@ -178,8 +178,8 @@ struct Search<'a> {
 }
 
 impl Index {
-    /// Searches what the permit lets through. The connection gives exact vectors; where it has none, near ones are used.
-    pub fn search(&self, db: &Connection, permit: &Permit, query: &Query<'_>) -> Result<Found> {
+    /// Searches what the permit lets through. The cache gives exact vectors; where it has none, near ones are used.
+    pub fn search(&self, vectors: &Connection, permit: &Permit, query: &Query<'_>) -> Result<Found> {
         let (words, needle, mut found) = self.prepare(query);
         let Some(shelf) = self.of(permit.workspace()) else { return Ok(found) };
         let search = Search::new(shelf, permit, query, needle);
@@ -191,7 +191,7 @@ impl Index {
         MATCHES.with_borrow_mut(|matches| {
             search.words(&words, matches);
             let scored = search.scored(matches);
-            let exact = self.exact(db, &search, matches, scored)?;
+            let exact = self.exact(vectors, &search, matches, scored)?;
             let limit = query.limit.min(HITS_MAX);
             let fits = |hit: &Hit| hit.similarity >= query.min_similarity && hit.parts.relevance() > 0.0;
             found.hits =
@@ -247,7 +247,7 @@ impl Index {
     /// The best, scored once more with exact vectors, best first.
     fn exact(
         &self,
-        db: &Connection,
+        cached: &Connection,
         search: &Search<'_>,
         matches: &Matches,
         mut scored: Vec<(Slot, Parts)>,
@@ -264,7 +264,7 @@ impl Index {
                 *known.entry(slot).or_insert_with(|| {
                     let key = search.shelf.cold[slot as usize].key;
                     let has = search.shelf.vectors.has(slot);
-                    let exact = if has { cache::read(db, self.model(), key) } else { Ok(None) };
+                    let exact = if has { cache::read(cached, self.model(), key) } else { Ok(None) };
                     match exact {
                         Ok(exact) => exact.map(|it| vectors::dot(&it, needle.exact())).or(search.near(slot)),
                         Err(error) => {

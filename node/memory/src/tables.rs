@@ -6,68 +6,86 @@ use caxton_proto::WorkspaceId;
 use caxton_proto::memory::{Scope, ScopeKind};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
-/// Statements that a connection keeps ready; SQLite would parse them anew for every row.
-const STATEMENTS_KEPT: usize = 128;
-
-/// A text lies in a table with a row's number: ordered by an id of its own, each long row would take a page.
-const TABLES: &str = "
-CREATE TABLE IF NOT EXISTS memory_place (
-    place INTEGER PRIMARY KEY AUTOINCREMENT, workspace TEXT NOT NULL, scope INTEGER NOT NULL, name TEXT NOT NULL,
-    UNIQUE (workspace, scope, name));
-CREATE TABLE IF NOT EXISTS memory (
-    row INTEGER PRIMARY KEY, place INTEGER NOT NULL, id BLOB NOT NULL, kind TEXT NOT NULL, name TEXT,
-    text TEXT NOT NULL, metadata TEXT, importance INTEGER NOT NULL, pinned INTEGER NOT NULL,
-    untrusted INTEGER NOT NULL, entity INTEGER, created_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL,
-    valid_from_ms INTEGER NOT NULL, valid_to_ms INTEGER, replaces BLOB, same INTEGER NOT NULL);
-CREATE INDEX IF NOT EXISTS memory_by_id ON memory (id);
-CREATE INDEX IF NOT EXISTS memory_by_text ON memory (place, same);
-CREATE INDEX IF NOT EXISTS memory_by_name ON memory (place, kind, name) WHERE name IS NOT NULL;
-CREATE INDEX IF NOT EXISTS memory_by_entity ON memory (entity) WHERE entity IS NOT NULL;
-CREATE INDEX IF NOT EXISTS memory_by_time ON memory (place, changed_ms, id);
-CREATE TABLE IF NOT EXISTS memory_entity (
-    row INTEGER PRIMARY KEY, place INTEGER NOT NULL, id BLOB NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL,
-    metadata TEXT, untrusted INTEGER NOT NULL, created_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL,
-    UNIQUE (place, name));
-CREATE INDEX IF NOT EXISTS memory_entity_by_id ON memory_entity (id);
-CREATE TABLE IF NOT EXISTS memory_relation (
-    row INTEGER PRIMARY KEY, place INTEGER NOT NULL, id BLOB NOT NULL, from_row INTEGER NOT NULL, kind TEXT NOT NULL,
-    to_row INTEGER NOT NULL, metadata TEXT, untrusted INTEGER NOT NULL, created_ms INTEGER NOT NULL,
-    changed_ms INTEGER NOT NULL, valid_from_ms INTEGER NOT NULL, valid_to_ms INTEGER);
-CREATE INDEX IF NOT EXISTS memory_relation_by_id ON memory_relation (id);
-CREATE INDEX IF NOT EXISTS memory_relation_by_from ON memory_relation (from_row, kind, to_row);
-CREATE INDEX IF NOT EXISTS memory_relation_by_to ON memory_relation (to_row);
-CREATE INDEX IF NOT EXISTS memory_relation_by_place ON memory_relation (place);
-CREATE TABLE IF NOT EXISTS memory_source (
-    owner INTEGER NOT NULL, row INTEGER NOT NULL, number INTEGER NOT NULL, origin INTEGER NOT NULL, name TEXT NOT NULL,
-    turn TEXT, position INTEGER, at_ms INTEGER NOT NULL, untrusted INTEGER NOT NULL,
-    PRIMARY KEY (owner, row, number)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS memory_source_by_name ON memory_source (name, origin) WHERE origin IN (1, 3);
-CREATE TABLE IF NOT EXISTS memory_edit (
-    memory INTEGER NOT NULL, number INTEGER NOT NULL, actor TEXT NOT NULL, at_ms INTEGER NOT NULL,
-    before BLOB NOT NULL, PRIMARY KEY (memory, number));
-";
-
-/// The vectors are a cache, and the full-text table is derived: neither is in a snapshot.
-const DERIVED: &str = "
-CREATE TABLE IF NOT EXISTS memory_vector (
-    model BLOB NOT NULL, text BLOB NOT NULL, vector BLOB NOT NULL, PRIMARY KEY (model, text)) WITHOUT ROWID;
-CREATE VIRTUAL TABLE IF NOT EXISTS memory_text USING fts5(
-    text, place, content='', contentless_delete=1, tokenize='porter unicode61 remove_diacritics 2');
-";
-
-/// The tables that a snapshot fills, in an order in which they can be emptied.
-pub(crate) const KEPT: [&str; 6] =
-    ["memory_edit", "memory_source", "memory_relation", "memory", "memory_entity", "memory_place"];
-
-/// Makes the tables where they are not there yet, and readies the connection for [`crate::apply`].
-pub fn create(db: &Connection) -> Result<()> {
-    db.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
-    db.execute_batch(TABLES)?;
-    db.execute_batch(DERIVED)
+/// A table, and whether it can be made anew from the others.
+#[derive(Debug, Clone, Copy)]
+pub struct Table {
+    /// Its name.
+    pub name: &'static str,
+    /// The statements that make it and its indexes.
+    pub sql: &'static str,
+    /// It holds nothing that other tables do not: [`repair`] fills it.
+    pub derived: bool,
 }
 
-/// Makes what is derived anew where it is damaged or does not go with the tables: the full-text table, and vectors that
-/// are cut short. Says whether anything had to be made.
+/// Every table. A text lies in a table with a row's number: ordered by an id of its own, each long row would take a page.
+pub const TABLES: &[Table] = &[
+    Table {
+        name: "memory_place",
+        sql: "CREATE TABLE memory_place (
+                place INTEGER PRIMARY KEY AUTOINCREMENT, workspace TEXT NOT NULL, scope INTEGER NOT NULL,
+                name TEXT NOT NULL, UNIQUE (workspace, scope, name)) STRICT;",
+        derived: false,
+    },
+    Table {
+        name: "memory",
+        sql: "CREATE TABLE memory (
+                row INTEGER PRIMARY KEY, place INTEGER NOT NULL, id BLOB NOT NULL, kind TEXT NOT NULL, name TEXT,
+                text TEXT NOT NULL, metadata TEXT, importance INTEGER NOT NULL, pinned INTEGER NOT NULL,
+                untrusted INTEGER NOT NULL, entity INTEGER, created_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL,
+                valid_from_ms INTEGER NOT NULL, valid_to_ms INTEGER, replaces BLOB, same INTEGER NOT NULL) STRICT;
+              CREATE INDEX memory_by_id ON memory (id);
+              CREATE INDEX memory_by_text ON memory (place, same);
+              CREATE INDEX memory_by_name ON memory (place, kind, name) WHERE name IS NOT NULL;
+              CREATE INDEX memory_by_entity ON memory (entity) WHERE entity IS NOT NULL;
+              CREATE INDEX memory_by_time ON memory (place, changed_ms, id);",
+        derived: false,
+    },
+    Table {
+        name: "memory_entity",
+        sql: "CREATE TABLE memory_entity (
+                row INTEGER PRIMARY KEY, place INTEGER NOT NULL, id BLOB NOT NULL, name TEXT NOT NULL,
+                kind TEXT NOT NULL, metadata TEXT, untrusted INTEGER NOT NULL, created_ms INTEGER NOT NULL,
+                changed_ms INTEGER NOT NULL, UNIQUE (place, name)) STRICT;
+              CREATE INDEX memory_entity_by_id ON memory_entity (id);",
+        derived: false,
+    },
+    Table {
+        name: "memory_relation",
+        sql: "CREATE TABLE memory_relation (
+                row INTEGER PRIMARY KEY, place INTEGER NOT NULL, id BLOB NOT NULL, from_row INTEGER NOT NULL,
+                kind TEXT NOT NULL, to_row INTEGER NOT NULL, metadata TEXT, untrusted INTEGER NOT NULL,
+                created_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL, valid_from_ms INTEGER NOT NULL,
+                valid_to_ms INTEGER) STRICT;
+              CREATE INDEX memory_relation_by_id ON memory_relation (id);
+              CREATE INDEX memory_relation_by_from ON memory_relation (from_row, kind, to_row);
+              CREATE INDEX memory_relation_by_to ON memory_relation (to_row);
+              CREATE INDEX memory_relation_by_place ON memory_relation (place);",
+        derived: false,
+    },
+    Table {
+        name: "memory_source",
+        sql: "CREATE TABLE memory_source (
+                owner INTEGER NOT NULL, row INTEGER NOT NULL, number INTEGER NOT NULL, origin INTEGER NOT NULL,
+                name TEXT NOT NULL, turn TEXT, position INTEGER, at_ms INTEGER NOT NULL, untrusted INTEGER NOT NULL,
+                PRIMARY KEY (owner, row, number)) WITHOUT ROWID, STRICT;
+              CREATE INDEX memory_source_by_name ON memory_source (name, origin) WHERE origin IN (1, 3);",
+        derived: false,
+    },
+    Table {
+        name: "memory_edit",
+        sql: "CREATE TABLE memory_edit (
+                memory INTEGER NOT NULL, number INTEGER NOT NULL, actor TEXT NOT NULL, at_ms INTEGER NOT NULL,
+                before BLOB NOT NULL, PRIMARY KEY (memory, number)) STRICT;",
+        derived: false,
+    },
+    Table { name: "memory_text", sql: TEXT, derived: true },
+];
+
+/// The words of every memory, for phrases. `place` says where it is, as a word.
+const TEXT: &str = "CREATE VIRTUAL TABLE memory_text USING fts5(
+    text, place, content='', contentless_delete=1, tokenize='porter unicode61 remove_diacritics 2');";
+
+/// Makes the full-text table anew where it is damaged or does not go with the tables. Says whether it had to be made.
 pub fn repair(db: &Connection) -> Result<bool> {
     let checked = || -> Result<bool> {
         db.execute("INSERT INTO memory_text (memory_text) VALUES ('integrity-check')", [])?;
@@ -75,24 +93,13 @@ pub fn repair(db: &Connection) -> Result<bool> {
             |table: &str| db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
         Ok(count("memory_text_docsize")? == count("memory")?)
     };
-    let vectors = db.execute("DELETE FROM memory_vector WHERE octet_length(vector) < 6", []);
-    let vectors = match vectors {
-        Ok(0) => false,
-        Ok(_) => true,
-        Err(_) => {
-            db.execute_batch("DROP TABLE IF EXISTS memory_vector")?;
-            true
-        }
-    };
-    let text = matches!(checked(), Ok(true));
-    if !text {
-        drop_text(db)?;
+    if matches!(checked(), Ok(true)) {
+        return Ok(false);
     }
-    db.execute_batch(DERIVED)?;
-    if !text {
-        fill_text(db)?;
-    }
-    Ok(vectors || !text)
+    drop_text(db)?;
+    db.execute_batch(TEXT)?;
+    fill_text(db)?;
+    Ok(true)
 }
 
 /// Takes the full-text table away, also one whose own tables are damaged so that SQLite cannot drop it as a whole.
@@ -109,7 +116,7 @@ fn drop_text(db: &Connection) -> Result<()> {
 }
 
 /// Fills an empty full-text table from the memories.
-pub(crate) fn fill_text(db: &Connection) -> Result<()> {
+fn fill_text(db: &Connection) -> Result<()> {
     db.execute(
         "INSERT INTO memory_text (rowid, text, place) SELECT row, text, 'p' || place FROM memory ORDER BY row",
         [],
@@ -117,13 +124,12 @@ pub(crate) fn fill_text(db: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Empties every table but the cache of vectors.
-pub(crate) fn clear(db: &Connection) -> Result<()> {
-    for table in KEPT {
-        db.execute(&format!("DELETE FROM {table}"), [])?;
-    }
-    drop_text(db)?;
-    db.execute_batch(DERIVED)
+/// The workspace of a place.
+pub(crate) fn workspace_of(db: &Connection, place: i64) -> Result<WorkspaceId> {
+    let name: String = db
+        .prepare_cached("SELECT workspace FROM memory_place WHERE place = ?1")?
+        .query_row([place], |row| row.get(0))?;
+    name.parse().map_err(|_| rusqlite::Error::InvalidColumnName(name))
 }
 
 /// The number of a scope of a workspace, if anything was ever kept there.

@@ -122,6 +122,7 @@ impl Checked {
         shelf: &Shelf,
         client: ClientTurn,
         history: Vec<Message>,
+        recalled: String,
     ) -> Result<Opening, InvokeError> {
         let mut visible = Visible::new();
         for file in self.attachments {
@@ -130,7 +131,7 @@ impl Checked {
         }
         let history = if client.keeps_history { client.history } else { history };
         let (after, sender_tools) = (client.after, client.tools);
-        Ok(Opening { request: self.text, images: self.images, history, after, visible, sender_tools })
+        Ok(Opening { request: self.text, recalled, images: self.images, history, after, visible, sender_tools })
     }
 }
 

@@ -18,6 +18,8 @@ mod waiting;
 
 mod world;
 
+mod memory;
+
 pub mod seams;
 
 pub mod takeover;
@@ -62,8 +64,10 @@ use crate::config::Limits;
 use crate::conversations::Conversations;
 use crate::llm::models::Models;
 use crate::llm::{ToolCall, reasons};
+use crate::memory::Memories;
 use crate::shard::{NotHere, Shard};
 use journal::{BEGIN_AFTER, TurnJournal};
+use memory::{Asker, exchange};
 use waiting::{Beginning, Known};
 use world::CatalogWorld;
 
@@ -79,6 +83,8 @@ pub struct Parts {
     pub catalogs: Catalogs,
     /// What was said.
     pub conversations: Conversations,
+    /// What is remembered.
+    pub memories: Memories,
     /// The models.
     pub models: Arc<Models>,
     /// Which agent can do what.
@@ -155,6 +161,8 @@ struct Underway {
     log: Arc<TurnLog>,
     /// The files that came with the message.
     brought: Visible,
+    /// What was said, as it was said; none for a turn that was taken up from what was kept of it.
+    request: Option<String>,
     /// A digest of what was asked, where the sender gave it a key.
     asked: Option<String>,
     ledger: Ledger,
@@ -218,7 +226,8 @@ impl Invoker {
             return ended;
         }
         let _in_turn = self.alone(workspace, &checked.conversation).await;
-        let world = self.world(workspace)?;
+        let asker = Asker::new(subject, &checked.conversation, &turn);
+        let world = self.world(workspace, asker)?;
         let history = self.history(permit, &checked, &client).await?;
         let log = self.log(workspace, &checked.conversation, &turn, subject);
         let routed = self.route(&world, &checked).await;
@@ -226,7 +235,9 @@ impl Invoker {
 
         let events = events.noted(Arc::clone(&log));
         let (conversation, shelf) = (checked.conversation.clone(), Shelf::default());
-        let opening = checked.into_opening(&shelf, client, history)?;
+        let request = checked.text.clone();
+        let recalled = world.recall(&agent, &request).await;
+        let opening = checked.into_opening(&shelf, client, history, recalled)?;
         let brought = opening.visible.clone();
         let run = Run::begin(&agent, opening, &shelf);
         let beginning = Beginning {
@@ -241,7 +252,8 @@ impl Invoker {
             asked: keyed.map(|keyed| keyed.asked),
             run: run.clone(),
         };
-        let underway = self.begun(beginning, shelf, log, term);
+        let mut underway = self.begun(beginning, shelf, log, term);
+        underway.request = Some(request);
         let routed = || TurnEvent::Routed {
             conversation: underway.conversation.clone(),
             turn: underway.turn.clone(),
@@ -319,7 +331,14 @@ impl Invoker {
         };
         match progress {
             Ok(Progress::Waiting) => self.put_down(&underway, &run).await,
-            Ok(Progress::Over) => self.record(&underway, agent.revision, run).await,
+            Ok(Progress::Over) => {
+                let exchange = exchange(&underway, &agent, &run);
+                let ended = self.record(&underway, agent.revision, run).await;
+                if let (Ok(Ended::Answered(_)), Some(exchange)) = (&ended, exchange) {
+                    self.keep_exchange(exchange).await;
+                }
+                ended
+            }
             Ok(Progress::Lost) => Err(self.lost(&underway).await),
             Err(by) => {
                 run.turn.stop();
@@ -372,9 +391,9 @@ impl Invoker {
     }
 
     /// The workspace as it is served now; the turn keeps this revision to its end.
-    fn world(&self, workspace: &WorkspaceId) -> Result<Arc<CatalogWorld>, InvokeError> {
+    fn world(&self, workspace: &WorkspaceId, asker: Asker) -> Result<Arc<CatalogWorld>, InvokeError> {
         let catalog = self.catalog(workspace)?;
-        Ok(Arc::new(CatalogWorld::new(catalog, Arc::clone(&self.shared))))
+        Ok(Arc::new(CatalogWorld::new(catalog, Arc::clone(&self.shared), asker)))
     }
 
     fn catalog(&self, workspace: &WorkspaceId) -> Result<Arc<Catalog>, InvokeError> {
@@ -411,6 +430,7 @@ impl Invoker {
             route: beginning.route.clone(),
             asked: beginning.asked.clone(),
             brought: beginning.brought.clone(),
+            request: None,
             shelf,
             log,
             ledger,
@@ -446,6 +466,11 @@ impl Invoker {
             }
         };
         lock.lock_owned().await
+    }
+
+    /// What is remembered, for those who search and change it.
+    pub fn memories(&self) -> &Memories {
+        &self.shared.parts.memories
     }
 
     /// The conversations, for those who list and read them.

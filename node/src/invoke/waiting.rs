@@ -8,6 +8,7 @@ use caxton_proto::{Digest, NodeId, WorkspaceId};
 use caxton_raft::{Group, ReadError as GroupError};
 
 use super::journal::TurnJournal;
+use super::memory::Asker;
 use super::{Ended, InvokeError, Invoker, Underway};
 use crate::agent::attachments::{Attachment, Shelf, Visible};
 use crate::agent::driver::{Ledger, Pending, Run};
@@ -155,7 +156,8 @@ impl Invoker {
         let mut settled = self.catalogs().settled();
         // What is not loaded by then fails below.
         _ = tokio::time::timeout(self.limits().takeover_wait, settled.wait_for(|settled| *settled)).await;
-        let world = self.world(&workspace)?;
+        let asker = Asker::new(&beginning.subject, &beginning.conversation, &beginning.turn);
+        let world = self.world(&workspace, asker)?;
         self.models().budgets().take_over(crate::llm::models::today(), &workspace, &ledger.all());
         let underway = self.taken_up(beginning, shelf, ledger, term, next);
         let log = Arc::clone(&underway.log);
@@ -253,7 +255,8 @@ impl Invoker {
         let way = run.pending().into_iter().map(|pending| pending.way);
         let way = way.into_iter().find(|way| approval_id(&beginning.turn, way) == id).ok_or_else(none)?;
         run.decided(&way, decision.clone()).map_err(|_| none())?;
-        let world = self.world(workspace)?;
+        let asker = Asker::new(&beginning.subject, &beginning.conversation, &beginning.turn);
+        let world = self.world(workspace, asker)?;
         let agent = world.agent(&run.agent).await?;
         let underway = self.taken_up(beginning, shelf, ledger, term, next);
         if underway.journal.now(Step::Decided { way, decision }).await.is_err() {

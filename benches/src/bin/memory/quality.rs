@@ -38,7 +38,7 @@ fn number(id: MemoryId) -> usize {
 fn dialogues(all: &[Dialogue], work: &Path) -> Result<()> {
     let mut sums: BTreeMap<(&str, &str), Vec<[f64; 3]>> = BTreeMap::new();
     for (fold, dialogue) in all.iter().enumerate() {
-        let mut store = Store::new(None, work)?;
+        let mut store = Store::new(None, &work.join("vectors.sqlite"))?;
         let memories: Vec<_> = dialogue
             .turns
             .iter()
@@ -53,7 +53,7 @@ fn dialogues(all: &[Dialogue], work: &Path) -> Result<()> {
             let sessions: BTreeSet<String> = evidence.iter().map(|turn| session(turn).to_owned()).collect();
             for (name, mode) in MODES {
                 let query = Query { mode, ..Query::new(question, Some(&vector), 2) };
-                let found = store.index.search(&store.db, &permit(), &query)?;
+                let found = store.index.search(&store.vectors, &permit(), &query)?;
                 let turns: Vec<&str> = found.hits.iter().map(|hit| dialogue.turns[number(hit.id)].0.as_str()).collect();
                 here.entry(("turns", name)).or_default().push(recall(&turns, evidence));
                 let found = store.index.search_episodes(&permit(), &query)?;
@@ -88,7 +88,7 @@ fn means(all: &[[f64; 3]]) -> String {
 
 /// nDCG@10, and how many of the answers and of the others reach a similarity.
 fn abstracts(set: &Set, work: &Path) -> Result<()> {
-    let mut store = Store::new(None, work)?;
+    let mut store = Store::new(None, &work.join("vectors.sqlite"))?;
     let memories: Vec<_> =
         set.documents.iter().enumerate().map(|(at, (_, text))| memory(at as u64, text, None)).collect();
     store.remember(&memories)?;
@@ -99,7 +99,7 @@ fn abstracts(set: &Set, work: &Path) -> Result<()> {
         let vector = store.vector(question)?;
         for (name, mode) in MODES {
             let query = Query { mode, limit: 1_000, ..Query::new(question, Some(&vector), 2) };
-            let found = store.index.search(&store.db, &permit(), &query)?;
+            let found = store.index.search(&store.vectors, &permit(), &query)?;
             let is = |at: usize| answers.contains(&set.documents[at].0);
             let gain = |rank: usize| 1.0 / ((rank + 2) as f64).log2();
             let won: f64 = found

@@ -61,8 +61,8 @@ fn say(what: &str, times: &mut [Duration]) {
 
 pub fn run(memories: usize, work: &Path) -> Result<()> {
     let folder = tempfile::tempdir_in(work)?;
-    let file = folder.path().join("memory.sqlite");
-    let mut store = Store::new(Some(&file), work)?;
+    let vectors = folder.path().join("vectors.sqlite");
+    let mut store = Store::new(Some(folder.path()), &vectors)?;
     let mut drawn = Drawn(42);
     let all: Vec<_> = (0..memories as u64)
         .map(|number| {
@@ -79,19 +79,23 @@ pub fn run(memories: usize, work: &Path) -> Result<()> {
         memories as f64 / spent
     );
     let start = Instant::now();
-    let transaction = store.db.unchecked_transaction()?;
+    let transaction = store.vectors.unchecked_transaction()?;
     for pending in store.index.pending(usize::MAX) {
         let vector = direction(&mut drawn);
-        cache::write(&store.db, &MODEL, pending.key, &vector)?;
+        cache::write(&store.vectors, &MODEL, pending.key, &vector)?;
         store.index.learn(pending.key, &vector);
     }
     transaction.commit()?;
     println!("vectors: kept and learnt in {:.1} s", start.elapsed().as_secs_f64());
     println!("memory: {} bytes a memory in the index", store.index.bytes() / memories);
-    store.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
-    println!("disk: {} bytes a memory", std::fs::metadata(&file)?.len() / memories as u64);
+    let on_disk = |db: &rusqlite::Connection, name: &str| -> Result<u64> {
+        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(std::fs::metadata(folder.path().join(name))?.len() / memories as u64)
+    };
+    let (rows, cached) = (on_disk(&store.db, "memory.sqlite")?, on_disk(&store.vectors, "vectors.sqlite")?);
+    println!("disk: {rows} bytes a memory, and {cached} of its vector in the cache");
     let start = Instant::now();
-    store.index = Index::load(&store.db, MODEL)?;
+    store.index = Index::load(&store.db, &store.vectors, MODEL)?;
     println!(
         "start: index loaded in {:.2} s, {} vectors missing",
         start.elapsed().as_secs_f64(),
@@ -99,7 +103,7 @@ pub fn run(memories: usize, work: &Path) -> Result<()> {
     );
     searches(&store, &mut drawn)?;
     control(&store, &mut drawn)?;
-    graph(work)
+    graph(folder.path())
 }
 
 fn searches(store: &Store, drawn: &mut Drawn) -> Result<()> {
@@ -112,9 +116,9 @@ fn searches(store: &Store, drawn: &mut Drawn) -> Result<()> {
             let filter = Filter { metadata: condition.clone().into_iter().collect(), ..Filter::default() };
             let query = Query { filter, ..Query::new(&text, Some(&vector), 2) };
             let start = Instant::now();
-            let found = store.index.search(&store.db, &permit(), &query)?;
+            let found = store.index.search(&store.vectors, &permit(), &query)?;
             times.push(start.elapsed());
-            let exact = store.index.search(&store.db, &permit(), &Query { exhaustive: true, ..query })?;
+            let exact = store.index.search(&store.vectors, &permit(), &Query { exhaustive: true, ..query })?;
             let ids = |hits: &[caxton_memory::Hit]| hits.iter().map(|hit| hit.id).collect::<Vec<_>>();
             same += usize::from(ids(&found.hits) == ids(&exact.hits));
         }
@@ -127,7 +131,7 @@ fn searches(store: &Store, drawn: &mut Drawn) -> Result<()> {
         let start = Instant::now();
         let vector = caxton_embed::Embedder::shared().embed(&text);
         let query = Query::new(&text, Some(vector.as_slice()), 2);
-        black_box(store.index.search(&store.db, &permit(), &query)?);
+        black_box(store.index.search(&store.vectors, &permit(), &query)?);
         times.push(start.elapsed());
     }
     say("search of all, with embedding", &mut times);
@@ -162,10 +166,10 @@ fn control(store: &Store, drawn: &mut Drawn) -> Result<()> {
 }
 
 /// Three relations far in a graph of half a million.
-fn graph(work: &Path) -> Result<()> {
+fn graph(folder: &Path) -> Result<()> {
     const RELATIONS: u64 = 500_000;
     const ENTITIES: u64 = 100_000;
-    let mut store = Store::new(None, work)?;
+    let mut store = Store::new(None, &folder.join("graph.sqlite"))?;
     let mut drawn = Drawn(7);
     let sources = memory(0, "text", None).sources;
     for first in (0..RELATIONS).step_by(1_000) {
@@ -188,7 +192,7 @@ fn graph(work: &Path) -> Result<()> {
         let transaction = store.db.unchecked_transaction()?;
         let applied = apply(&store.db, &command)?;
         transaction.commit()?;
-        store.index.apply(&applied.changes);
+        store.index.refresh(&store.db, &applied.touched)?;
     }
     let limits = GraphLimits { depth_max: 3, ..GraphLimits::default() };
     let query = GraphQuery { as_of_ms: Some(2), limits, ..GraphQuery::default() };

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use caxton_embed::{DIMENSIONS, Embedder};
 use caxton_memory::cache::{self, TextKey};
 use caxton_memory::proto::{Action, Command, Fate, MemoryId, NewMemory, Origin, Outcome, Scope, Source};
-use caxton_memory::{Index, Model, Permit, apply, create};
+use caxton_memory::{Index, Model, Permit, TABLES, apply};
 use rusqlite::Connection;
 
 /// The most memories of one command.
@@ -15,7 +15,8 @@ const BATCH: usize = 1_000;
 pub struct Store {
     pub db: Connection,
     pub index: Index,
-    vectors: Connection,
+    /// The cache of vectors.
+    pub vectors: Connection,
 }
 
 /// The model inside the binary. Its hash only tells vectors of this benchmark from others.
@@ -51,17 +52,18 @@ pub fn memory(number: u64, text: &str, turn: Option<(&str, u32)>) -> NewMemory {
 }
 
 impl Store {
-    /// An empty one in `file`, whose vectors are kept in `work`.
-    pub fn new(file: Option<&Path>, work: &Path) -> Result<Store> {
-        let db = match file {
+    /// An empty one in `folder`, or in memory, whose vectors are kept in the file `vectors`.
+    pub fn new(folder: Option<&Path>, vectors: &Path) -> Result<Store> {
+        let db = match folder {
             None => Connection::open_in_memory()?,
-            Some(file) => Connection::open(file)?,
+            Some(folder) => Connection::open(folder.join("memory.sqlite"))?,
         };
+        db.set_prepared_statement_cache_capacity(128);
         db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")?;
-        create(&db)?;
-        let vectors = Connection::open(work.join("vectors.sqlite"))?;
-        vectors.execute_batch("PRAGMA synchronous = OFF")?;
-        create(&vectors)?;
+        TABLES.iter().try_for_each(|table| db.execute_batch(table.sql))?;
+        let vectors = Connection::open(vectors)?;
+        vectors.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF")?;
+        cache::create(&vectors)?;
         Ok(Store { db, index: Index::new(MODEL), vectors })
     }
 
@@ -78,7 +80,7 @@ impl Store {
             if let Some(item) = all.memories.iter().find(|item| matches!(item.fate, Fate::Refused(_))) {
                 bail!("refused: {item:?}");
             }
-            self.index.apply(&applied.changes);
+            self.index.refresh(&self.db, &applied.touched)?;
         }
         Ok(())
     }
@@ -98,7 +100,6 @@ impl Store {
     pub fn embed(&mut self) -> Result<()> {
         for pending in self.index.pending(usize::MAX) {
             let vector = self.vector(&pending.text)?;
-            cache::write(&self.db, &MODEL, pending.key, &vector)?;
             self.index.learn(pending.key, &vector);
         }
         Ok(())

@@ -101,7 +101,7 @@ impl Run<'_> {
             rows::delete_text(self.db, found.row)?;
             rows::insert_text(self.db, found.row, found.place, &memory.what.text)?;
         }
-        self.put(found.place, memory);
+        self.touch_memory(memory.what.id);
         Ok(())
     }
 }

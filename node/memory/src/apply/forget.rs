@@ -6,8 +6,8 @@ use caxton_proto::memory::{
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Result, params, params_from_iter};
 
+use super::Run;
 use super::rows::{self, Owner};
-use super::{Change, Run};
 use crate::tables;
 
 /// The most rows that one command deletes, so that it does not hold the log up.
@@ -56,7 +56,7 @@ impl Run<'_> {
                 if let Some(place) = tables::place(self.db, self.workspace(), scope)? {
                     self.forget_place(place, scope, &mut removed)?;
                 }
-                self.forget_sources(scope)?;
+                self.forget_sources(scope, &mut removed)?;
             }
             Forget::Everything => {
                 for (place, scope) in tables::places(self.db, self.workspace())? {
@@ -94,12 +94,8 @@ impl Run<'_> {
 
     /// An entity with its observations and its relations.
     fn forget_entity(&mut self, id: &EntityId, removed: &mut Removed) -> Result<()> {
-        let found = rows::entities(
-            self.db,
-            "WHERE e.id = ?1 AND p.workspace = ?2",
-            params![id.as_bytes(), self.workspace().as_str()],
-        )?;
-        let Some(found) = found.into_iter().next().filter(|found| self.may(&found.value.what.scope)) else {
+        let found = rows::entity_by_id(self.db, self.workspace(), id)?;
+        let Some(found) = found.filter(|found| self.may(&found.value.what.scope)) else {
             return Ok(());
         };
         self.delete_where(&found.value.what.scope, "entity = ?1", [Value::from(found.row)], None, removed)?;
@@ -122,7 +118,7 @@ impl Run<'_> {
         }
         self.delete_sources(Owner::Entity, found.row)?;
         self.db.prepare_cached("DELETE FROM memory_entity WHERE row = ?1")?.execute([found.row])?;
-        self.changes.push(Change::DropEntity { workspace: self.workspace().clone(), id: *id });
+        self.touch_entity(*id);
         removed.entities += 1;
         Ok(())
     }
@@ -130,7 +126,7 @@ impl Run<'_> {
     pub(super) fn drop_relation(&mut self, row: i64, id: RelationId) -> Result<()> {
         self.delete_sources(Owner::Relation, row)?;
         self.db.prepare_cached("DELETE FROM memory_relation WHERE row = ?1")?.execute([row])?;
-        self.changes.push(Change::DropRelation { workspace: self.workspace().clone(), id });
+        self.touch_relation(id);
         Ok(())
     }
 
@@ -141,15 +137,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Takes the sources away that name a conversation or a subject that is forgotten, wherever they are.
-    fn forget_sources(&mut self, scope: &Scope) -> Result<()> {
+    /// Takes the sources away that name a conversation or a subject that is forgotten, wherever they are. What came from
+    /// nowhere else goes with them.
+    fn forget_sources(&mut self, scope: &Scope, removed: &mut Removed) -> Result<()> {
         let origin = match scope {
             Scope::Conversation(_) => 1,
             Scope::Subject(_) => 3,
             Scope::Agent(_) | Scope::Workspace | Scope::Global => return Ok(()),
         };
         for (owner, table) in
-            [(Owner::Memory, "memory"), (Owner::Entity, "memory_entity"), (Owner::Relation, "memory_relation")]
+            [(Owner::Memory, "memory"), (Owner::Relation, "memory_relation"), (Owner::Entity, "memory_entity")]
         {
             let rows: Vec<i64> = self
                 .db
@@ -162,17 +159,54 @@ impl Run<'_> {
                 .query_map(params![scope.name(), origin, owner as i64, self.workspace().as_str()], |row| row.get(0))?
                 .collect::<Result<_>>()?;
             for row in rows {
+                removed.more |= removed.memories + removed.relations >= ROWS_MAX;
+                if removed.more {
+                    return Ok(());
+                }
                 self.db
                     .prepare_cached(
                         "DELETE FROM memory_source WHERE owner = ?1 AND row = ?2 AND name = ?3 AND origin = ?4",
                     )?
                     .execute(params![owner as i64, row, scope.name(), origin])?;
-                if let Owner::Memory = owner
-                    && let Some(found) = rows::memories(self.db, "WHERE m.row = ?1", [row])?.into_iter().next()
-                {
-                    self.put(found.place, found.value);
+                self.forget_or_touch(owner, row, removed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What lost a source: it goes if it has no other, and an entity only if nothing is said of it.
+    fn forget_or_touch(&mut self, owner: Owner, row: i64, removed: &mut Removed) -> Result<()> {
+        let has = |sql: &str, params: &[i64]| self.db.prepare_cached(sql)?.exists(params_from_iter(params));
+        let sourced = has("SELECT 1 FROM memory_source WHERE owner = ?1 AND row = ?2", &[owner as i64, row])?;
+        match owner {
+            Owner::Memory => {
+                let Some(found) = rows::memories(self.db, "WHERE m.row = ?1", [row])?.into_iter().next() else {
+                    return Ok(());
+                };
+                if sourced {
+                    self.touch_memory(found.value.what.id);
+                } else {
+                    let scope = found.value.what.scope;
+                    self.delete_where(&scope, "row = ?1", [Value::from(row)], None, removed)?;
                 }
             }
+            Owner::Relation if !sourced => {
+                let id = self.db.query_row("SELECT id FROM memory_relation WHERE row = ?1", [row], |it| it.get(0))?;
+                self.drop_relation(row, RelationId::from_bytes(id))?;
+                removed.relations += 1;
+            }
+            Owner::Entity if !sourced => {
+                let said = has(
+                    "SELECT 1 WHERE EXISTS (SELECT 1 FROM memory WHERE entity = ?1)
+                     OR EXISTS (SELECT 1 FROM memory_relation WHERE from_row = ?1 OR to_row = ?1)",
+                    &[row],
+                )?;
+                if !said {
+                    let id = self.db.query_row("SELECT id FROM memory_entity WHERE row = ?1", [row], |it| it.get(0))?;
+                    self.forget_entity(&EntityId::from_bytes(id), removed)?;
+                }
+            }
+            Owner::Relation | Owner::Entity => {}
         }
         Ok(())
     }
@@ -205,7 +239,7 @@ impl Run<'_> {
             self.db.prepare_cached("DELETE FROM memory_edit WHERE memory = ?1")?.execute([doomed.row])?;
             rows::delete_text(self.db, doomed.row)?;
             self.db.prepare_cached("DELETE FROM memory WHERE row = ?1")?.execute([doomed.row])?;
-            self.changes.push(Change::Drop { workspace: self.workspace().clone(), id: doomed.id });
+            self.touch_memory(doomed.id);
             removed.memories += 1;
             removed.bytes += doomed.bytes;
             if removed.gone.len() < GONE_MAX {

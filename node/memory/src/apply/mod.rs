@@ -20,66 +20,24 @@ pub use rows::{Memory, MemoryEntity, MemoryRelation};
 pub struct Applied {
     /// What its proposer hears.
     pub outcome: Outcome,
-    /// What an index has to hear, in this order, once the transaction is committed.
-    pub changes: Vec<Change>,
+    /// What an index has to look at again with [`crate::Index::refresh`], once the transaction is committed.
+    pub touched: Vec<Touched>,
 }
 
-/// A change of a row, for an index.
-#[derive(Debug, Clone)]
-pub enum Change {
-    /// A memory is new, or has changed.
-    Put {
-        /// Its workspace.
-        workspace: WorkspaceId,
-        /// The number of its scope.
-        place: i64,
-        /// The memory.
-        memory: Box<Memory>,
-    },
-    /// A memory is gone.
-    Drop {
-        /// Its workspace.
-        workspace: WorkspaceId,
-        /// Its id.
-        id: MemoryId,
-    },
-    /// An entity is new, or has changed.
-    PutEntity {
-        /// Its workspace.
-        workspace: WorkspaceId,
-        /// The number of its scope.
-        place: i64,
-        /// The entity.
-        entity: Box<MemoryEntity>,
-    },
-    /// An entity is gone, and with it every relation that begins or ends there.
-    DropEntity {
-        /// Its workspace.
-        workspace: WorkspaceId,
-        /// Its id.
-        id: EntityId,
-    },
-    /// A relation is new, or has changed.
-    PutRelation {
-        /// Its workspace.
-        workspace: WorkspaceId,
-        /// The number of its scope.
-        place: i64,
-        /// The relation.
-        relation: Box<MemoryRelation>,
-    },
-    /// A relation is gone.
-    DropRelation {
-        /// Its workspace.
-        workspace: WorkspaceId,
-        /// Its id.
-        id: RelationId,
-    },
+/// Something that is new, has changed or is gone. The tables say which.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Touched {
+    /// An entity of a workspace.
+    Entity(WorkspaceId, EntityId),
+    /// A memory of a workspace.
+    Memory(WorkspaceId, MemoryId),
+    /// A relation of a workspace.
+    Relation(WorkspaceId, RelationId),
 }
 
 /// Carries a command out, within the transaction that the connection is in.
 pub fn apply(db: &Connection, command: &Command) -> Result<Applied> {
-    let mut run = Run { db, command, changes: Vec::new() };
+    let mut run = Run { db, command, touched: Vec::new() };
     let outcome = match command.check() {
         Err(reason) => Outcome::Refused(reason.alone()),
         Ok(()) => match &command.action {
@@ -91,14 +49,14 @@ pub fn apply(db: &Connection, command: &Command) -> Result<Applied> {
             Action::Retain(retain) => run.retain(retain)?,
         },
     };
-    Ok(Applied { outcome, changes: run.changes })
+    Ok(Applied { outcome, touched: run.touched })
 }
 
 /// One command on its way through the tables.
 struct Run<'a> {
     db: &'a Connection,
     command: &'a Command,
-    changes: Vec<Change>,
+    touched: Vec<Touched>,
 }
 
 impl Run<'_> {
@@ -110,12 +68,15 @@ impl Run<'_> {
         self.command.permit.as_ref().is_none_or(|permit| permit.contains(scope))
     }
 
-    fn put(&mut self, place: i64, memory: Memory) {
-        self.changes.push(Change::Put { workspace: self.workspace().clone(), place, memory: Box::new(memory) });
+    fn touch_memory(&mut self, id: MemoryId) {
+        self.touched.push(Touched::Memory(self.workspace().clone(), id));
     }
 
-    fn put_relation(&mut self, place: i64, relation: MemoryRelation) {
-        let relation = Box::new(relation);
-        self.changes.push(Change::PutRelation { workspace: self.workspace().clone(), place, relation });
+    fn touch_entity(&mut self, id: EntityId) {
+        self.touched.push(Touched::Entity(self.workspace().clone(), id));
+    }
+
+    fn touch_relation(&mut self, id: RelationId) {
+        self.touched.push(Touched::Relation(self.workspace().clone(), id));
     }
 }

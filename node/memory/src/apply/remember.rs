@@ -6,8 +6,8 @@ use caxton_proto::memory::{
 };
 use rusqlite::{OptionalExtension, Result, params};
 
+use super::Run;
 use super::rows::{self, Memory, MemoryEntity, MemoryRelation, Owner, Rowed, overlap};
-use super::{Change, Run};
 use crate::tables;
 
 /// The most observations of one entity.
@@ -73,7 +73,7 @@ impl Run<'_> {
                 )?
                 .execute(params![known.row, it.what.kind, it.what.metadata, it.untrusted, it.changed_ms])?;
             rows::write_sources(self.db, Owner::Entity, known.row, &it.what.sources)?;
-            self.put_entity(place, known.value);
+            self.touch_entity(id);
         }
         Ok(item(id, Fate::Known))
     }
@@ -82,13 +82,8 @@ impl Run<'_> {
         let untrusted = untrusted(&what.sources);
         let entity = MemoryEntity { what, changed_ms: self.command.time_ms, untrusted };
         let row = rows::insert_entity(self.db, place, &entity)?;
-        self.put_entity(place, entity);
+        self.touch_entity(entity.what.id());
         Ok(row)
-    }
-
-    fn put_entity(&mut self, place: i64, entity: MemoryEntity) {
-        let entity = Box::new(entity);
-        self.changes.push(Change::PutEntity { workspace: self.workspace().clone(), place, entity });
     }
 
     /// The row of an entity by name; one that nobody has named before is made.
@@ -144,7 +139,7 @@ impl Run<'_> {
         let memory = Memory { untrusted: untrusted(&what.sources), changed_ms: self.command.time_ms, what };
         let row = rows::insert_memory(self.db, place, entity, &memory)?;
         rows::insert_text(self.db, row, place, &memory.what.text)?;
-        self.put(place, memory);
+        self.touch_memory(new.id);
         Ok(item(new.id, Fate::Stored { closed }))
     }
 
@@ -174,7 +169,7 @@ impl Run<'_> {
             it.changed_ms = it.changed_ms.max(self.command.time_ms);
             rows::update_memory(self.db, known.row, it)?;
             rows::write_sources(self.db, Owner::Memory, known.row, &it.what.sources)?;
-            self.put(known.place, known.value);
+            self.touch_memory(id);
         }
         Ok(item(id, Fate::Known))
     }
@@ -190,7 +185,7 @@ impl Run<'_> {
         closed.push(what.id);
         old.value.changed_ms = self.command.time_ms;
         rows::update_memory(self.db, old.row, &old.value)?;
-        self.put(old.place, old.value);
+        self.touch_memory(old.value.what.id);
         Ok(())
     }
 
@@ -239,12 +234,7 @@ impl Run<'_> {
             return refused(Reason::NotPermitted);
         }
         let place = tables::place_or_new(self.db, self.workspace(), &new.scope)?;
-        let known = rows::relations(
-            self.db,
-            "WHERE r.id = ?1 AND p.workspace = ?2",
-            params![new.id.as_bytes(), self.workspace().as_str()],
-        )?;
-        if let Some(known) = known.first() {
+        if let Some(known) = rows::relation_by_id(self.db, self.workspace(), &new.id)? {
             let it = &known.value.what;
             let same = (&it.scope, &it.from, &it.kind, &it.to) == (&new.scope, &new.from, &new.kind, &new.to);
             return if same { Ok(item(new.id, Fate::Known)) } else { refused(Reason::Conflict) };
@@ -272,7 +262,7 @@ impl Run<'_> {
         let untrusted = untrusted(&new.sources);
         let relation = MemoryRelation { what: new.clone(), changed_ms: self.command.time_ms, untrusted };
         rows::insert_relation(self.db, place, (from, to), &relation)?;
-        self.put_relation(place, relation);
+        self.touch_relation(new.id);
         Ok(item(new.id, Fate::Stored { closed: Vec::new() }))
     }
 
@@ -290,7 +280,7 @@ impl Run<'_> {
             it.changed_ms = self.command.time_ms;
             self.update_relation(&known)?;
             rows::write_sources(self.db, Owner::Relation, known.row, &known.value.what.sources)?;
-            self.put_relation(known.place, known.value);
+            self.touch_relation(id);
         }
         Ok(item(id, Fate::Known))
     }
@@ -309,12 +299,8 @@ impl Run<'_> {
     pub(super) fn end_relations(&mut self, ids: &[RelationId], valid_to_ms: Option<i64>) -> Result<Outcome> {
         let mut ended = 0;
         for id in ids {
-            let found = rows::relations(
-                self.db,
-                "WHERE r.id = ?1 AND p.workspace = ?2",
-                params![id.as_bytes(), self.workspace().as_str()],
-            )?;
-            let Some(mut found) = found.into_iter().next().filter(|found| self.may(&found.value.what.scope)) else {
+            let found = rows::relation_by_id(self.db, self.workspace(), id)?;
+            let Some(mut found) = found.filter(|found| self.may(&found.value.what.scope)) else {
                 continue;
             };
             ended += 1;
@@ -325,7 +311,7 @@ impl Run<'_> {
                     what.valid_to_ms = Some(at_ms.max(what.valid_from_ms));
                     found.value.changed_ms = self.command.time_ms;
                     self.update_relation(&found)?;
-                    self.put_relation(found.place, found.value);
+                    self.touch_relation(*id);
                 }
             }
         }

@@ -164,6 +164,26 @@ pub(crate) fn by_id(db: &Connection, workspace: &WorkspaceId, id: &MemoryId) -> 
     Ok(found.into_iter().next())
 }
 
+/// The entity of an id in a workspace.
+pub(crate) fn entity_by_id(
+    db: &Connection,
+    workspace: &WorkspaceId,
+    id: &EntityId,
+) -> Result<Option<Rowed<MemoryEntity>>> {
+    let found = entities(db, "WHERE e.id = ?1 AND p.workspace = ?2", params![id.as_bytes(), workspace.as_str()])?;
+    Ok(found.into_iter().next())
+}
+
+/// The relation of an id in a workspace.
+pub(crate) fn relation_by_id(
+    db: &Connection,
+    workspace: &WorkspaceId,
+    id: &RelationId,
+) -> Result<Option<Rowed<MemoryRelation>>> {
+    let found = relations(db, "WHERE r.id = ?1 AND p.workspace = ?2", params![id.as_bytes(), workspace.as_str()])?;
+    Ok(found.into_iter().next())
+}
+
 /// The row of an entity in a place.
 pub(crate) fn entity_row(db: &Connection, place: i64, name: &str) -> Result<Option<i64>> {
     db.prepare_cached("SELECT row FROM memory_entity WHERE place = ?1 AND name = ?2")?

@@ -9,33 +9,20 @@ mod shelf;
 use std::collections::{BTreeMap, HashMap};
 
 use caxton_proto::WorkspaceId;
+use caxton_proto::memory::{EntityId, MemoryId};
 use rusqlite::{Connection, Result};
 
 pub(crate) use shelf::{Hot, Shelf};
 
 use crate::apply::rows;
 use crate::cache::{self, TextKey};
-use crate::snapshot::workspace_of;
+use crate::filter::Permit;
+use crate::graph::{GraphQuery, GraphView, Path};
+use crate::model::Model;
+use crate::tables::workspace_of;
 use crate::vectors;
 use crate::words::Words;
-use crate::{Change, Memory};
-
-/// A sentence model by its hash: vectors of two models never meet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Model {
-    /// The hash of its weights.
-    pub hash: [u8; 32],
-    /// How many numbers its vectors have.
-    pub dimensions: usize,
-}
-
-/// What makes vectors.
-pub trait Embedder: Send + Sync {
-    /// Which model it is.
-    fn model(&self) -> Model;
-    /// The direction of a text's meaning; its length does not matter.
-    fn embed(&self, text: &str) -> Vec<f32>;
-}
+use crate::{Memory, Touched};
 
 /// A text that waits for its vector.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +36,7 @@ pub struct Pending {
 /// A text that waits, and where it is.
 struct Waiting {
     text: Box<str>,
-    places: Vec<(WorkspaceId, caxton_proto::memory::MemoryId)>,
+    places: Vec<(WorkspaceId, MemoryId)>,
 }
 
 /// The index of a shard's workspaces.
@@ -58,6 +45,7 @@ pub struct Index {
     words: Words,
     shelves: HashMap<WorkspaceId, Shelf>,
     waiting: BTreeMap<TextKey, Waiting>,
+    gone: u64,
 }
 
 /// What a memory is embedded and found by: its text, with what it is about before it.
@@ -70,11 +58,12 @@ pub(crate) fn searchable(memory: &Memory) -> String {
 impl Index {
     /// An empty index.
     pub fn new(model: Model) -> Index {
-        Index { model, words: Words::default(), shelves: HashMap::new(), waiting: BTreeMap::new() }
+        Index { model, words: Words::default(), shelves: HashMap::new(), waiting: BTreeMap::new(), gone: 0 }
     }
 
-    /// An index of all that the tables hold. Vectors are taken from the cache; what is not there is pending.
-    pub fn load(db: &Connection, model: Model) -> Result<Index> {
+    /// An index of all that the tables hold. Vectors are taken from the cache, which has a connection of its own; what is
+    /// not there is pending.
+    pub fn load(db: &Connection, vectors: &Connection, model: Model) -> Result<Index> {
         let mut index = Index::new(model);
         let mut workspaces = HashMap::new();
         let mut workspace = |place: i64| match workspaces.get(&place) {
@@ -101,7 +90,7 @@ impl Index {
             let Some(end) = found.last() else { break };
             last = end.row;
             for it in found {
-                index.shelf(&workspace(it.place)?).graph.put_entity(it.place, &it.value);
+                index.shelf(&workspace(it.place)?).graph.put_entity(&it.value);
             }
         }
         last = 0;
@@ -110,33 +99,48 @@ impl Index {
             let Some(end) = found.last() else { break };
             last = end.row;
             for it in found {
-                index.shelf(&workspace(it.place)?).graph.put_relation(it.place, &it.value);
+                index.shelf(&workspace(it.place)?).graph.put_relation(&it.value);
             }
         }
-        cache::each(db, &model, |key, vector| index.learn(key, &vector))?;
+        cache::each(vectors, &model, |key, vector| index.learn(key, &vector))?;
         Ok(index)
     }
 
-    /// Takes in what commands changed, in the order in which they did, once it is committed.
-    pub fn apply(&mut self, changes: &[Change]) {
-        for change in changes {
-            match change {
-                Change::Put { workspace, place, memory } => self.put(workspace, *place, memory),
-                Change::Drop { workspace, id } => {
-                    if let Some(shelf) = self.shelves.get_mut(workspace) {
-                        shelf.remove(&self.words, id);
+    /// Looks again at what commands touched, once that is committed: what the tables have of it now is what counts, so that
+    /// doing so twice, or late, does no harm.
+    pub fn refresh<'a>(&mut self, db: &Connection, touched: impl IntoIterator<Item = &'a Touched>) -> Result<()> {
+        let mut touched: Vec<&Touched> = touched.into_iter().collect();
+        // Entities come before the relations between them.
+        touched.sort_unstable();
+        touched.dedup();
+        for it in touched {
+            match it {
+                Touched::Entity(workspace, id) => {
+                    let found = rows::entity_by_id(db, workspace, id)?;
+                    let graph = &mut self.shelf(workspace).graph;
+                    match found {
+                        Some(found) => graph.put_entity(&found.value),
+                        None => graph.drop_entity(id),
                     }
                 }
-                Change::PutEntity { workspace, place, entity } => {
-                    self.shelf(workspace).graph.put_entity(*place, entity);
+                Touched::Memory(workspace, id) => match rows::by_id(db, workspace, id)? {
+                    Some(found) => self.put(workspace, found.place, &found.value),
+                    None => {
+                        self.gone += 1;
+                        self.shelf(workspace).remove(id);
+                    }
+                },
+                Touched::Relation(workspace, id) => {
+                    let found = rows::relation_by_id(db, workspace, id)?;
+                    let graph = &mut self.shelf(workspace).graph;
+                    match found {
+                        Some(found) => graph.put_relation(&found.value),
+                        None => graph.drop_relation(id),
+                    }
                 }
-                Change::DropEntity { workspace, id } => self.shelf(workspace).graph.drop_entity(id),
-                Change::PutRelation { workspace, place, relation } => {
-                    self.shelf(workspace).graph.put_relation(*place, relation);
-                }
-                Change::DropRelation { workspace, id } => self.shelf(workspace).graph.drop_relation(id),
             }
         }
+        Ok(())
     }
 
     fn shelf(&mut self, workspace: &WorkspaceId) -> &mut Shelf {
@@ -159,12 +163,21 @@ impl Index {
     /// Texts that wait for their vectors, at most `most`. Those of memories that are gone are passed over.
     pub fn pending(&mut self, most: usize) -> Vec<Pending> {
         let shelves = &self.shelves;
-        self.waiting.retain(|key, waiting| {
+        let (mut found, mut gone) = (Vec::new(), Vec::new());
+        for (key, waiting) in &mut self.waiting {
+            if found.len() >= most {
+                break;
+            }
             waiting.places.retain(|(workspace, id)| shelves.get(workspace).is_some_and(|shelf| shelf.has(id, *key)));
-            !waiting.places.is_empty()
-        });
-        let pending = |(key, waiting): (&TextKey, &Waiting)| Pending { key: *key, text: waiting.text.to_string() };
-        self.waiting.iter().take(most).map(pending).collect()
+            match waiting.places.is_empty() {
+                true => gone.push(*key),
+                false => found.push(Pending { key: *key, text: waiting.text.to_string() }),
+            }
+        }
+        for key in gone {
+            self.waiting.remove(&key);
+        }
+        found
     }
 
     /// How many texts wait for their vectors.
@@ -183,6 +196,17 @@ impl Index {
         }
     }
 
+    /// The part of the graph around some entities, as far as the limits go: with a depth of 1, their neighbours. Entities
+    /// that are not there, or outside the permit, are passed over.
+    pub fn subgraph(&self, permit: &Permit, from: &[EntityId], query: &GraphQuery) -> GraphView {
+        self.of(permit.workspace()).map(|shelf| shelf.graph.subgraph(permit, from, query)).unwrap_or_default()
+    }
+
+    /// A shortest way from one entity to another, if there is one within the limits.
+    pub fn path(&self, permit: &Permit, from: &EntityId, to: &EntityId, query: &GraphQuery) -> Option<Path> {
+        self.of(permit.workspace())?.graph.path(permit, from, to, query)
+    }
+
     /// The model whose vectors it holds.
     pub fn model(&self) -> &Model {
         &self.model
@@ -191,6 +215,11 @@ impl Index {
     /// Whether any memory has a text: what the cache has beside these may go.
     pub fn needs(&self) -> std::collections::HashSet<TextKey> {
         self.shelves.values().flat_map(Shelf::keys).collect()
+    }
+
+    /// How many memories it was told of that are gone, since it was made: the cache may have vectors of these.
+    pub fn gone(&self) -> u64 {
+        self.gone
     }
 
     /// How many memories of a workspace it holds.

@@ -59,7 +59,17 @@ pub(crate) struct Shelf {
     entities: HashMap<Box<str>, u32>,
     metadata: HashMap<u64, Vec<Slot>>,
     terms: Vec<Box<[u32]>>,
+    /// The numbers of the conditions that each memory meets, sorted.
+    met: Vec<Box<[u64]>>,
     dead: usize,
+}
+
+/// The numbers of the conditions that metadata meet, sorted.
+fn met(metadata: Option<&str>) -> Box<[u64]> {
+    let mut met: Vec<u64> = metadata.map(Condition::met_by).unwrap_or_default().iter().map(Condition::number).collect();
+    met.sort_unstable();
+    met.dedup();
+    met.into()
 }
 
 fn counts(words: &Words, text: &str) -> HashMap<Box<str>, u32> {
@@ -100,6 +110,7 @@ impl Shelf {
             entities: HashMap::new(),
             metadata: HashMap::new(),
             terms: Vec::new(),
+            met: Vec::new(),
             dead: 0,
         }
     }
@@ -115,7 +126,7 @@ impl Shelf {
                 self.update(slot, memory);
                 return !self.vectors.has(slot);
             }
-            self.remove(words, &what.id);
+            self.remove(&what.id);
         }
         if self.hot.len() >= SLOTS_MAX {
             return false;
@@ -129,8 +140,9 @@ impl Shelf {
             number(&mut self.kinds, &what.kind, u16::MAX),
         );
         scope_slots.push(slot);
-        for condition in what.metadata.as_deref().map(Condition::met_by).unwrap_or_default() {
-            self.metadata.entry(condition.number()).or_default().push(slot);
+        let met = met(what.metadata.as_deref());
+        for number in &met {
+            self.metadata.entry(*number).or_default().push(slot);
         }
         let entity = what.entity.as_deref().map_or(NONE, |name| number(&mut self.entities, name, NONE));
         let (mut episode, mut previous, mut next) = (NONE, NONE, NONE);
@@ -155,6 +167,7 @@ impl Shelf {
             }
         }
         self.terms.push(self.keywords.add(slot, &counts, length));
+        self.met.push(met);
         self.lengths.push(length);
         self.episode_of.push(episode);
         self.vectors.push();
@@ -168,11 +181,9 @@ impl Shelf {
         let what = &memory.what;
         let episode = self.episode_of[slot as usize];
         let conversation = (episode != NONE).then(|| self.episodes.name(episode));
-        let meets =
-            |condition: &Condition| self.metadata.get(&condition.number()).is_some_and(|slots| slots.contains(&slot));
-        let conditions = what.metadata.as_deref().map(Condition::met_by).unwrap_or_default();
+        let meets = self.met[slot as usize] == met(what.metadata.as_deref());
         let kind = self.kinds.get(what.kind.as_str()) == Some(&self.hot[slot as usize].kind);
-        kind && conversation == origin(what).map(|(name, _)| name) && conditions.iter().all(meets)
+        kind && conversation == origin(what).map(|(name, _)| name) && meets
     }
 
     fn update(&mut self, slot: Slot, memory: &Memory) {
@@ -185,7 +196,7 @@ impl Shelf {
     }
 
     /// Takes a memory out.
-    pub fn remove(&mut self, _words: &Words, id: &MemoryId) {
+    pub fn remove(&mut self, id: &MemoryId) {
         let Some(slot) = self.slots.remove(id) else { return };
         let at = slot as usize;
         self.hot[at].live = false;
@@ -228,6 +239,7 @@ impl Shelf {
         self.hot = kept.iter().map(|slot| self.hot[keep(slot)]).collect();
         self.lengths = kept.iter().map(|slot| self.lengths[keep(slot)]).collect();
         self.episode_of = kept.iter().map(|slot| self.episode_of[keep(slot)]).collect();
+        self.met = kept.iter().map(|slot| std::mem::take(&mut self.met[keep(slot)])).collect();
         self.terms = kept.iter().map(|slot| std::mem::take(&mut self.terms[keep(slot)])).collect();
         let to = |slot: Slot| if slot == NONE { NONE } else { new[slot as usize] };
         let cold = |slot: &Slot| {
@@ -293,7 +305,8 @@ impl Shelf {
 
     pub fn bytes(&self) -> usize {
         let slots = self.hot.capacity();
-        let lists: usize = self.terms.iter().map(|terms| terms.len() * 4 + 16).sum();
+        let lists: usize = self.terms.iter().map(|terms| terms.len() * 4 + 16).sum::<usize>()
+            + self.met.iter().map(|met| met.len() * 8 + 16).sum::<usize>();
         let arrays = slots * (size_of::<Hot>() + size_of::<Cold>() + 2 + 4) + self.slots.capacity() * 24;
         let members = self.places.values().map(|(_, slots)| slots.capacity() * 4).sum::<usize>()
             + self.metadata.values().map(|slots| slots.capacity() * 4 + 32).sum::<usize>();

@@ -5,7 +5,7 @@
 use caxton_proto::memory::{MemoryId, NewEntity, NewMemory, NewRelation, Origin, RelationId, Scope, Source};
 use serde_json::{Map, Value};
 
-use super::lines::{Line, LineError, Report};
+use super::line::{Line, LineError, Report};
 
 /// Where what is imported is put, and what is noted about it.
 pub(super) struct At<'a> {

@@ -1,58 +1,18 @@
 //! The lines of an export, and the reader that tells whose file it is.
 
-use std::collections::BTreeMap;
-
 use caxton_proto::memory::{MemoryId, NewEntity, NewMemory, NewRelation, Origin, RelationId, Scope, Source};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{LINE_BYTES_MAX, VERSION, foreign};
+use super::foreign;
+use super::line::{Line, LineError, Report};
+use super::{LINE_BYTES_MAX, VERSION};
 use crate::filter::{Filter, Permit};
 use crate::read;
 
 /// How many rows are read at a time.
 const ROWS: usize = 500;
-
-/// What a line of an import brings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
-    /// A memory.
-    Memory(NewMemory),
-    /// An entity.
-    Entity(NewEntity),
-    /// A relation.
-    Relation(NewRelation),
-}
-
-/// Why a line cannot be imported.
-#[derive(Debug, thiserror::Error)]
-pub enum LineError {
-    /// It is too long.
-    #[error("the line has {bytes} bytes, and {LINE_BYTES_MAX} is the most; split it")]
-    TooLong {
-        /// How long it is.
-        bytes: usize,
-    },
-    /// It is no JSON.
-    #[error("the line is no JSON; an import has one document a line, or one list")]
-    Json(#[from] serde_json::Error),
-    /// A newer build wrote the file.
-    #[error("the file is of version {found}, and this build reads up to {VERSION}; use a newer build")]
-    Version {
-        /// The file's version.
-        found: u32,
-    },
-    /// It is none of the documents that are known.
-    #[error("the line is no memory, entity or relation, nor one of the MCP memory server, mem0 or LangGraph")]
-    Unknown,
-    /// A field has a value that it cannot have.
-    #[error("the field `{field}` is absent or has a value that it cannot have")]
-    Field {
-        /// Which field.
-        field: &'static str,
-    },
-}
 
 /// The first line of an export.
 #[derive(Serialize, Deserialize)]
@@ -199,13 +159,6 @@ fn marked(mut sources: Vec<Source>, untrusted: bool) -> Vec<Source> {
         sources[0].untrusted = true;
     }
     sources
-}
-
-/// What of a file had no place here.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Fields that are not known, and how often each was there.
-    pub unknown_fields: BTreeMap<String, u64>,
 }
 
 /// Reads an import line by line. It knows an own export by its first line, and the documents of the MCP memory server, of

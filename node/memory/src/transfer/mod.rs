@@ -5,9 +5,11 @@
 //! place here is reported and not dropped in silence.
 
 mod foreign;
+mod line;
 mod lines;
 
-pub use lines::{Line, LineError, Reader, Report, export};
+pub use line::{Line, LineError, Report};
+pub use lines::{Reader, export};
 
 /// The version of an export that this build writes, and the newest that it reads.
 pub const VERSION: u32 = 1;

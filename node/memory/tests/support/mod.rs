@@ -8,8 +8,9 @@ use caxton_memory::proto::{
     Action, Command, Fate, Forget, MemoryId, NewEntity, NewMemory, NewRelation, Origin, Outcome, RelationId, Scope,
     Source,
 };
-use caxton_memory::{Embedder, Index, Model, Permit, Query, apply, cache, create};
+use caxton_memory::{Embedder, Index, Model, Permit, Query, TABLES, apply, cache};
 use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 
 /// Vectors whose numbers are counts of letters: near where the letters are alike.
 pub struct Letters;
@@ -30,6 +31,7 @@ impl Embedder for Letters {
 
 pub struct Store {
     pub db: Connection,
+    pub vectors: Connection,
     pub index: Index,
     pub time_ms: i64,
 }
@@ -96,8 +98,10 @@ pub fn relation(number: u128, scope: Scope, from: &str, kind: &str, to: &str) ->
 impl Store {
     pub fn new() -> Store {
         let db = Connection::open_in_memory().expect("memory");
-        create(&db).expect("tables");
-        Store { db, index: Index::new(Letters.model()), time_ms: 2_000 }
+        TABLES.iter().for_each(|table| db.execute_batch(table.sql).expect(table.name));
+        let vectors = Connection::open_in_memory().expect("memory");
+        cache::create(&vectors).expect("a table");
+        Store { db, vectors, index: Index::new(Letters.model()), time_ms: 2_000 }
     }
 
     pub fn command(&self, action: Action) -> Command {
@@ -113,7 +117,7 @@ impl Store {
         let decoded = Command::decode(&command.encode()).expect("what is written can be read");
         assert_eq!(&decoded, command);
         let applied = apply(&self.db, command).expect("SQLite");
-        self.index.apply(&applied.changes);
+        self.index.refresh(&self.db, &applied.touched).expect("SQLite");
         self.embed();
         assert_eq!(Outcome::decode(&applied.outcome.encode()).expect("an outcome"), applied.outcome);
         applied.outcome
@@ -122,7 +126,7 @@ impl Store {
     pub fn embed(&mut self) {
         for pending in self.index.pending(usize::MAX) {
             let vector = Letters.embed(&pending.text);
-            cache::write(&self.db, &Letters.model(), pending.key, &vector).expect("SQLite");
+            cache::write(&self.vectors, &Letters.model(), pending.key, &vector).expect("SQLite");
             self.index.learn(pending.key, &vector);
         }
     }
@@ -154,17 +158,25 @@ impl Store {
         let vector = Letters.embed(text);
         let mut query = Query::new(text, Some(&vector), self.time_ms);
         with(&mut query);
-        self.index.search(&self.db, permit, &query).expect("SQLite")
+        self.index.search(&self.vectors, permit, &query).expect("SQLite")
     }
 
-    /// Everything that is kept, as the bytes of its rows.
-    pub fn rows(&self) -> BTreeSet<Vec<u8>> {
+    /// Everything that is kept, each row as text.
+    pub fn rows(&self) -> BTreeSet<String> {
         let mut rows = BTreeSet::new();
-        let added = caxton_memory::snapshot::<rusqlite::Error>(&self.db, |row| {
-            rows.insert(row.encode());
-            Ok(())
-        });
-        added.expect("SQLite");
+        for table in TABLES.iter().filter(|table| !table.derived) {
+            let mut statement = self.db.prepare(&format!("SELECT * FROM {}", table.name)).expect("SQLite");
+            let columns = statement.column_count();
+            let mut found = statement.query([]).expect("SQLite");
+            while let Some(row) = found.next().expect("SQLite") {
+                let value = |column| match row.get_ref(column).expect("a value") {
+                    ValueRef::Text(text) | ValueRef::Blob(text) => text.escape_ascii().to_string(),
+                    other => format!("{other:?}"),
+                };
+                let values: Vec<String> = (0..columns).map(value).collect();
+                rows.insert(format!("{}: {}", table.name, values.join(", ")));
+            }
+        }
         rows
     }
 }
