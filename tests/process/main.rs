@@ -28,4 +28,6 @@ mod asking;
 
 mod origins;
 
+mod memory;
+
 mod backup;

@@ -136,7 +136,9 @@ impl Run<'_> {
             }
         }
         let what = NewMemory { valid_to_ms, ..new.clone() };
-        let memory = Memory { untrusted: untrusted(&what.sources), changed_ms: self.command.time_ms, what };
+        // What is imported is as old as it was elsewhere.
+        let changed_ms = what.created_ms.min(self.command.time_ms);
+        let memory = Memory { untrusted: untrusted(&what.sources), changed_ms, what };
         let row = rows::insert_memory(self.db, place, entity, &memory)?;
         rows::insert_text(self.db, row, place, &memory.what.text)?;
         self.touch_memory(new.id);

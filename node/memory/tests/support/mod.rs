@@ -116,7 +116,9 @@ impl Store {
     pub fn carry_out(&mut self, command: &Command) -> Outcome {
         let decoded = Command::decode(&command.encode()).expect("what is written can be read");
         assert_eq!(&decoded, command);
-        let applied = apply(&self.db, command).expect("SQLite");
+        let transaction = self.db.unchecked_transaction().expect("SQLite");
+        let applied = apply(&transaction, command).expect("SQLite");
+        transaction.commit().expect("SQLite");
         self.index.refresh(&self.db, &applied.touched).expect("SQLite");
         self.embed();
         assert_eq!(Outcome::decode(&applied.outcome.encode()).expect("an outcome"), applied.outcome);
