@@ -7,11 +7,13 @@
 mod check;
 mod command;
 mod envelope;
+mod error;
 #[cfg(test)]
 mod golden;
 mod journal;
 mod json;
 mod message;
+mod pb;
 #[cfg(test)]
 mod properties;
 #[cfg(any(test, feature = "strategies"))]
@@ -23,6 +25,7 @@ pub use crate::Format;
 pub use check::{CheckError, RUN_DEPTH_MAX};
 pub use command::{Abandon, Command, DocumentKind, Ending, Forget, Keep, Piece, Suspension, TurnRecord};
 pub use envelope::Envelope;
+pub use error::{DecodeError, EncodeError};
 pub use journal::{
     Action, AskCapability, Beginning, Call, CallResult, Decision, Finish, Gate, Limits, ListCapabilities, Outcome,
     Phase, Repetition, Reply, Run, Slot, SlotState, Step, ToolDefinition, TurnSpent, TurnState,
@@ -32,4 +35,4 @@ pub use message::{
     ToolCall, Usage,
 };
 pub use text::{JSON_BYTES_MAX, JSON_DEPTH_MAX, JSON_DEPTH_READ, JsonError, JsonText};
-pub use wire::{DecodeError, EncodeError, Written};
+pub use wire::Written;

@@ -65,10 +65,8 @@ const SOURCES: [&str; 7] =
 const CIRCLES: &[(&str, &str, &str)] = &[
     ("raft/src/", "applier", "what says when a snapshot is due moves out of `group`"),
     ("raft/src/", "types", "openraft's type parameters name the snapshot's file, which names others of them"),
-    ("node/src/", "agent::journal", "the journal gets documents of its own"),
     ("node/src/", "conversations::read", "what a tenant's tables are and what is read of them share their rows' types"),
     ("node/tools/src/", "definitions", "a remark on a function moves out of the definitions"),
-    ("node/src/", "invoke::journal", "what waits is taken apart"),
 ];
 
 fn root() -> PathBuf {

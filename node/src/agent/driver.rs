@@ -4,7 +4,7 @@
 //! is an error to the one that asked it and to nobody else.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use caxton_proto::AgentName;
@@ -17,7 +17,8 @@ use super::builtin::{AskCapability, is_built_in};
 use super::events::Events;
 use super::health::AgentHealth;
 use super::journal::{Journal, Lost, Step};
-pub use super::run::{Opening, Pending, Progress, Run};
+use super::ledger::Ledger;
+use super::run::{Opening, Progress, Run};
 use super::turn::{Action, Call, Next, Outcome, Returned, Unasked};
 use super::world::{Found, Invocation, ToolOutput, World};
 use super::{Agent, AgentTool};
@@ -48,30 +49,6 @@ pub struct Driver {
     pub load: Load,
     /// Where steps are kept.
     pub journal: Arc<dyn Journal>,
-}
-
-/// What each agent used of its models, in one message and all that it led to.
-#[derive(Debug, Clone, Default)]
-pub struct Ledger(Arc<Mutex<BTreeMap<AgentName, Spent>>>);
-
-impl Ledger {
-    /// One that goes on from what was used before.
-    pub fn of(spent: Vec<(AgentName, Spent)>) -> Ledger {
-        Ledger(Arc::new(Mutex::new(spent.into_iter().collect())))
-    }
-
-    /// Adds what an agent used.
-    pub fn add(&self, agent: &AgentName, spent: Spent) {
-        let mut ledger = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = ledger.entry(agent.clone()).or_default();
-        *held = held.and(spent);
-    }
-
-    /// Every agent with what it used.
-    pub fn all(&self) -> Vec<(AgentName, Spent)> {
-        let ledger = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ledger.iter().map(|(agent, spent)| (agent.clone(), *spent)).collect()
-    }
 }
 
 /// What came of one call.

@@ -1,6 +1,7 @@
 //! Whole runs with scripted models in a small world: agents that ask agents, files, failures, approvals.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use caxton_proto::manifest::agent::AgentManifest;

@@ -11,7 +11,7 @@ use caxton_proto::AgentName;
 use futures::future::BoxFuture;
 
 use super::attachments::{Attachment, Shelf, Visible};
-use super::driver::Ledger;
+use super::ledger::Ledger;
 use super::run::Run;
 use super::turn::{Action, Call, Decision, Next, Returned, Unasked};
 use crate::llm::Reply;

@@ -6,6 +6,8 @@ pub mod builtin;
 
 pub mod run;
 
+pub mod ledger;
+
 pub mod journal;
 
 pub mod driver;

@@ -89,7 +89,7 @@ fn turn(conversation: &str, id: &str, time_ms: u64) -> Command {
         time_ms,
         messages: vec![
             Message::User { parts: vec![Part::Text { text: format!("\n  hello {id}\nmore") }] },
-            Message::Assistant { text: "hi".into(), calls: Vec::new() },
+            Message::Assistant { text: "hi".into(), calls: Vec::new(), echo: None },
         ],
         attachments: vec![],
         usage: Tokens { input: 1, output: 2 },

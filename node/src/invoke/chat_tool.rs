@@ -12,10 +12,11 @@ use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::seams::Toolbox;
+use super::toolbox;
 use crate::agent::world::{Invocation, ToolOutput};
 use crate::catalog::Catalog;
 use crate::llm::{ChatRequest, Deltas, Error, Finish, Provider, REPLY_BYTES_MAX, Reply, ToolCall, Usage, usage_guess};
+use crate::tools::Tools;
 
 /// Calls that one reply may ask for.
 const CALLS_MAX: usize = 64;
@@ -30,8 +31,8 @@ pub(super) struct ChatTool {
     pub agent: AgentName,
     /// How long it may take.
     pub timeout: Duration,
-    /// Where the tool is.
-    pub toolbox: Arc<dyn Toolbox>,
+    /// The tools of workspaces, in which it is.
+    pub tools: Tools,
     /// The revision that has it.
     pub catalog: Arc<Catalog>,
 }
@@ -74,7 +75,7 @@ impl ChatTool {
             step_key: uuid::Uuid::new_v4().simple().to_string(),
             deadline: Instant::now() + self.timeout,
         };
-        let output = self.toolbox.call(&self.catalog, call).await.map_err(|problem| self.failed(problem))?;
+        let output = toolbox::call(&self.tools, &self.catalog, call).await.map_err(|problem| self.failed(problem))?;
         if output.failed {
             return Err(self.failed(output.text.chars().take(400).collect::<String>()));
         }

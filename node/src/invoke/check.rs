@@ -4,7 +4,7 @@ use caxton_proto::{AgentName, Digest, WorkspaceId};
 
 use super::InvokeError;
 use crate::agent::attachments::{Attachment, Shelf, Visible, from_base64};
-use crate::agent::driver::Opening;
+use crate::agent::run::Opening;
 use crate::api::messages::{
     ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, Content, KEY_BYTES_MAX, MessageRequest, TEXT_BYTES_MAX,
 };

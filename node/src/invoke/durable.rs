@@ -2,7 +2,7 @@
 
 use caxton_proto::shard::{self, TIME_MS_MAX};
 
-use super::waiting::Beginning;
+use super::kept::Beginning;
 
 impl From<&Beginning> for shard::Beginning {
     fn from(it: &Beginning) -> Self {

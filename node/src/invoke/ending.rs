@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::{Ended, InvokeError, Invoker, SenderCalls, Underway};
 use crate::agent::attachments::Attachment;
-use crate::agent::driver::Run;
+use crate::agent::run::Run;
 use crate::agent::turn::{Next, Outcome};
 use crate::api::messages::MessageAnswer;
 use crate::conversations::{Documents, Keeping, RecordError};

@@ -12,7 +12,7 @@ use caxton_proto::shard::{self, DocumentKind, EncodeError};
 use caxton_raft::ProposeError;
 use futures::future::BoxFuture;
 
-use super::waiting::Beginning;
+use super::kept::Beginning;
 use crate::agent::journal::{Journal, Lost, Step};
 use crate::conversations::{Keeping, RecordError, ShardConversations};
 use crate::shard::tenant::Effect;

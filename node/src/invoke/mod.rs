@@ -4,7 +4,7 @@
 
 mod check;
 
-mod asked;
+mod questions;
 
 mod error;
 
@@ -14,19 +14,27 @@ mod journal;
 
 mod ending;
 
-mod waiting;
+mod kept;
+
+mod replay;
+
+mod resume;
+
+mod follow;
+
+mod approvals;
 
 mod world;
 
 mod memory;
 
-pub mod seams;
-
 pub mod takeover;
 
 mod stop;
 
-mod bind;
+mod routing;
+
+mod toolbox;
 
 mod chat_tool;
 
@@ -39,11 +47,9 @@ use caxton_proto::{AgentName, WorkspaceId};
 use caxton_raft::ReadError as GroupError;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-use asked::Asked;
 pub use check::ClientTurn;
 use check::Keyed;
 pub use error::InvokeError;
-pub use seams::{Routes, Toolbox};
 pub use stop::StoppedTurn;
 use stop::{RunningTurn, RunningTurns};
 pub use world::AgentsCache;
@@ -51,14 +57,16 @@ pub use world::AgentsCache;
 use crate::activity::{Activity, TurnLog};
 use crate::agent::Agent;
 use crate::agent::attachments::{Shelf, Visible};
-use crate::agent::driver::{Driver, Ledger, Progress, Run};
+use crate::agent::driver::Driver;
 use crate::agent::events::Events;
 use crate::agent::health::AgentHealth;
 use crate::agent::journal::Journal;
+use crate::agent::ledger::Ledger;
+use crate::agent::run::{Progress, Run};
 use crate::agent::world::World;
 use crate::api::messages::{MessageAnswer, MessageRequest, TurnEvent};
 use crate::authz::{Converse, Permit};
-use crate::capability::Load;
+use crate::capability::{Load, Router};
 use crate::catalog::{Catalog, Catalogs};
 use crate::config::Limits;
 use crate::conversations::Conversations;
@@ -66,9 +74,11 @@ use crate::llm::models::Models;
 use crate::llm::{ToolCall, reasons};
 use crate::memory::Memories;
 use crate::shard::{NotHere, Shard};
+use crate::tools::Tools;
 use journal::{BEGIN_AFTER, TurnJournal};
+use kept::{Beginning, Known};
 use memory::{Asker, exchange};
-use waiting::{Beginning, Known};
+use questions::Questions;
 use world::CatalogWorld;
 
 /// Answers messages. A clone is a handle on the same.
@@ -88,9 +98,9 @@ pub struct Parts {
     /// The models.
     pub models: Arc<Models>,
     /// Which agent can do what.
-    pub routes: Arc<dyn Routes>,
+    pub router: Router,
     /// The tools.
-    pub toolbox: Arc<dyn Toolbox>,
+    pub tools: Tools,
     /// What happens, for people who look.
     pub activity: Activity,
     /// What each agent has under way.
@@ -104,7 +114,7 @@ struct Shared {
     agents: AgentsCache,
     health: Arc<AgentHealth>,
     turns: Arc<Semaphore>,
-    asked: Asked,
+    questions: Questions,
     running: RunningTurns,
     /// One turn at a time in a conversation.
     conversations: Mutex<HashMap<(WorkspaceId, String), Weak<tokio::sync::Mutex<()>>>>,
@@ -186,7 +196,7 @@ impl Invoker {
             agents: AgentsCache::new(agents_kept),
             health: Arc::default(),
             turns: Arc::new(Semaphore::new(turns_max)),
-            asked: Asked::default(),
+            questions: Questions::default(),
             running: RunningTurns::default(),
             conversations: Mutex::default(),
         };
@@ -218,7 +228,7 @@ impl Invoker {
         let _place = self.admit()?;
         let term = self.lead(workspace).await?;
         let turn = keyed.as_ref().map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), |it| it.turn.clone());
-        let _asker = keyed.as_ref().map(|keyed| self.shared.asked.ask(keyed)).transpose()?;
+        let _asker = keyed.as_ref().map(|keyed| self.shared.questions.ask(keyed)).transpose()?;
         let _alone = self.alone_with(workspace, &turn).await;
         if let Some(keyed) = &keyed
             && let Some(ended) = self.earlier(workspace, keyed, term, &events).await
@@ -281,12 +291,12 @@ impl Invoker {
                 let asked = record.ending.as_ref().and_then(|ending| ending.request_digest.as_deref());
                 if same(asked) { Some(self.again(workspace, *record).await) } else { reused() }
             }
-            Ok(Known::Waits(waiting, documents)) => match waiting::asked(&documents) {
-                Ok(asked) if same(asked.as_deref()) => Some(Ok(waiting::waits(*waiting))),
+            Ok(Known::Waits(waiting, documents)) => match kept::request_digest(&documents) {
+                Ok(asked) if same(asked.as_deref()) => Some(Ok(kept::waits(*waiting))),
                 Ok(_) => reused(),
                 Err(error) => Some(Err(error)),
             },
-            Ok(Known::Begun(documents)) => match waiting::asked(&documents) {
+            Ok(Known::Begun(documents)) => match kept::request_digest(&documents) {
                 Ok(asked) if same(asked.as_deref()) => Some(self.go_on(documents, term, events.clone()).await),
                 Ok(_) => reused(),
                 Err(error) => Some(Err(error)),

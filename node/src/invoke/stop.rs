@@ -7,7 +7,7 @@ use caxton_proto::shard::TurnRecord;
 use caxton_proto::{AgentName, Revision, WorkspaceId};
 use tokio_util::sync::CancellationToken;
 
-use super::waiting::{Known, subject};
+use super::kept::{Known, subject};
 use super::{InvokeError, Invoker};
 use crate::agent::turn::Failure;
 use crate::authz::{Converse, Permit, StopTurns};

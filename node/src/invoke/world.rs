@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use super::Shared;
 use super::chat_tool::ChatTool;
 use super::memory::Asker;
+use super::{routing, toolbox};
 use crate::agent::builtin::memory::MemoryTool;
 use crate::agent::world::{AgentProblem, Found, Invocation, NotFound, ToolOutput, World};
 use crate::agent::{Agent, Offered, Parts};
@@ -78,8 +79,8 @@ impl CatalogWorld {
         };
         let tools = [named(&manifest.tools.required, true), named(&manifest.tools.optional, false)].concat();
         // All at once: a server that takes its time to start keeps none of the others waiting.
-        let toolbox = &self.shared.parts.toolbox;
-        let found = tools.iter().map(|(tool, _)| toolbox.offered(&self.catalog, tool));
+        let all = &self.shared.parts.tools;
+        let found = tools.iter().map(|(tool, _)| toolbox::offered(all, &self.catalog, tool));
         let found = futures::future::join_all(found).await;
         for ((tool, required), found) in tools.iter().zip(found) {
             match found {
@@ -119,7 +120,7 @@ impl CatalogWorld {
                         tool: tool.clone(),
                         agent: agent.clone(),
                         timeout,
-                        toolbox: Arc::clone(&shared.parts.toolbox),
+                        tools: shared.parts.tools.clone(),
                         catalog: Arc::clone(&catalog),
                     })
                 },
@@ -182,13 +183,13 @@ impl World for CatalogWorld {
     }
 
     fn find<'a>(&'a self, wanted: &'a str, except: &'a [AgentName]) -> BoxFuture<'a, Result<Found, NotFound>> {
-        self.shared.parts.routes.find(&self.catalog, wanted, except)
+        Box::pin(routing::find(&self.shared.parts.router, &self.catalog, wanted, except))
     }
 
     fn capabilities<'a>(&'a self, about: Option<&'a str>) -> BoxFuture<'a, String> {
         Box::pin(async move {
             let Some(about) = about.filter(|about| !about.trim().is_empty()) else { return self.all_lines().await };
-            let nearest = self.shared.parts.routes.nearest(&self.catalog, about, LINES_MAX).await;
+            let nearest = routing::nearest(&self.shared.parts.router, &self.catalog, about, LINES_MAX).await;
             let lines: Vec<String> =
                 nearest.iter().map(|found| format!("- {} (fits {:.2})", found.capability, found.score)).collect();
             if lines.is_empty() { "nothing here comes near to that".to_owned() } else { lines.join("\n") }
@@ -203,7 +204,7 @@ impl World for CatalogWorld {
         if let Some(tool) = MemoryTool::of(call.server.as_str()).filter(|_| self.is_built_in(call.server)) {
             return Box::pin(self.use_memory(tool, call));
         }
-        self.shared.parts.toolbox.call(&self.catalog, call)
+        Box::pin(toolbox::call(&self.shared.parts.tools, &self.catalog, call))
     }
 }
 

@@ -150,7 +150,7 @@ pub struct NodeFacts {
 /// Lets nodes write in a newer format. The format never goes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RaiseFormat {
-    /// The format.
+    /// The format that is written from now on.
     pub format: Format,
     /// The nodes that have said that they read it. The command counts only if no other node belongs to the cluster.
     pub members: Vec<NodeId>,

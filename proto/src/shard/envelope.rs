@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::wire::{DecodeError, field, pb};
+use super::error::{DecodeError, field};
+use super::pb;
 
 /// One entry of a shard's log, since [`Format::PROTOBUF`](crate::Format::PROTOBUF). One of the first format is a JSON object.
 #[derive(Debug, Clone, PartialEq, Eq)]

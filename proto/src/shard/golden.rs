@@ -138,7 +138,7 @@ fn commands() -> Vec<(String, Command)> {
         conversation: "c-1".into(),
         agent: name("analyst"),
         tool: "mail-send".into(),
-        arguments: json(r#"{"to":["a@example.org"],"urgent":true,"after":12.5}"#),
+        arguments: json(r#"{"after":12.5,"to":["a@example.org"],"urgent":true}"#),
         since: "2026-01-02T03:04:05.678Z".into(),
     };
     let piece = |number, last, text: &str| Piece { number, last, content: text.into() };

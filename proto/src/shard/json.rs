@@ -24,7 +24,7 @@ struct Head {
 
 pub(super) fn command_of(entry: &[u8]) -> Result<Command, DecodeError> {
     match read::<Head>(entry)? {
-        Head { v: 0 } => Err(super::wire::field("v")),
+        Head { v: 0 } => Err(super::error::field("v")),
         Head { v: 1 } => read(entry),
         Head { v: found } => Err(DecodeError::Version { found }),
     }

@@ -1,5 +1,5 @@
-//! A JSON value as text: what models and strangers write is kept in its own bytes and never written anew, so that what
-//! was read once can be read again.
+//! A JSON value as text: what models and strangers write is kept in its own bytes, so that what was read once can be read
+//! again. (The first form, JSON, looks for a tag before it reads a value, and so orders the keys by name and drops blanks.)
 
 use std::fmt;
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use axum::Router;
-use caxton::peers::door::{Caller, Door};
+use caxton::peers::door::{Caller, Door, Routes};
 use caxton::peers::lives::Lineage;
 use caxton::peers::{Book, Lives, MESSAGE_BYTES_MAX, Peers, VERSION, line};
 use caxton::trust::Credentials;
@@ -113,7 +113,9 @@ pub async fn serve(dir: &Path, args: Serve) -> anyhow::Result<()> {
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let routes = Router::new().route_service("/caxton.peer.v1.Peer/{call}", service);
     let listener = tokio::net::TcpListener::bind(args.peers[number as usize - 1]).await?;
-    tokio::spawn(Door::new(listener, peers, routes)?.run(CancellationToken::new()));
+    tokio::spawn(
+        Door::new(listener, peers, Routes { peers: routes, strangers: Router::new() })?.run(CancellationToken::new()),
+    );
     let birth = if number == 1 { Birth::Founded } else { Birth::Joined };
     let group = groups.open(GROUP, Arc::new(Map::default()), birth).await?;
     if number == 1 {

@@ -1,115 +1,63 @@
-//! The walk's seams bound to the node's own parts: the router and the tools.
+//! The tools of a catalog, as a turn offers and calls them.
 
 use std::sync::Arc;
 
-use caxton_proto::{AgentName, ToolName};
+use caxton_proto::ToolName;
 use caxton_tools::resource::{Blob, blob};
 use caxton_tools::{CallContext, CallResult, Content};
-use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::seams::{NotOffered, Routes, Toolbox};
 use crate::agent::Offered;
-use crate::agent::attachments::to_base64;
-use crate::agent::attachments::{Attachment, Content as FileContent};
-use crate::agent::world::{Found, Invocation, NotFound, ToolOutput};
-use crate::capability::{Candidate, Requirements, Router};
+use crate::agent::attachments::{Attachment, Content as FileContent, to_base64};
+use crate::agent::world::{Invocation, ToolOutput};
 use crate::catalog::Catalog;
 use crate::tools::Tools;
 
-/// Candidates that are named when nobody fits.
-const NEAREST_SHOWN: usize = 3;
-
-fn found(candidate: &Candidate) -> Found {
-    let (agent, capability) = (candidate.agent.clone(), candidate.capability.to_string());
-    Found { agent, capability, score: candidate.score }
+/// Why a tool cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NotOffered {
+    /// The reason, and what to do.
+    pub problem: String,
+    /// It may be over soon, without anybody changing the workspace: a server that is down costs its tools and no agent.
+    pub passing: bool,
 }
 
-impl Routes for Router {
-    fn find<'a>(
-        &'a self,
-        catalog: &'a Arc<Catalog>,
-        wanted: &'a str,
-        except: &'a [AgentName],
-    ) -> BoxFuture<'a, Result<Found, NotFound>> {
-        Box::pin(async move {
-            let routed = match self.route(catalog, wanted, &Requirements::default()).await {
-                Ok(routed) => routed,
-                Err(error) => {
-                    tracing::warn!(workspace = %catalog.workspace, %error, "a message was not routed");
-                    return Err(NotFound { nearest: Vec::new() });
-                }
-            };
-            let allowed = |candidate: &&Candidate| !except.contains(&candidate.agent);
-            if let Some(best) = routed.pick_by(self.load()).filter(allowed) {
-                return Ok(found(best));
-            }
-            // The best one asks, or was asked on the way here: whoever else is good enough may do.
-            let candidates = routed.ranking.candidates.iter().filter(allowed);
-            let fits = |candidate: &&Candidate| {
-                candidate.score >= candidate.threshold && catalog.agents().contains_key(&candidate.agent)
-            };
-            match candidates.clone().find(fits) {
-                Some(next) => Ok(found(next)),
-                None => Err(NotFound { nearest: candidates.take(NEAREST_SHOWN).map(found).collect() }),
-            }
-        })
-    }
-
-    fn nearest<'a>(&'a self, catalog: &'a Arc<Catalog>, about: &'a str, limit: usize) -> BoxFuture<'a, Vec<Found>> {
-        Box::pin(async move {
-            let routed = self.route(catalog, about, &Requirements::default()).await;
-            let candidates = routed.map(|routed| routed.ranking.candidates.iter().take(limit).map(found).collect());
-            candidates.unwrap_or_default()
-        })
-    }
+/// What one tool of the catalog offers.
+pub(super) async fn offered(
+    tools: &Tools,
+    catalog: &Arc<Catalog>,
+    tool: &ToolName,
+) -> Result<Vec<Offered>, NotOffered> {
+    let loaded = tools.get(catalog, tool).await;
+    let loaded = loaded.map_err(|error| NotOffered { problem: error.to_string(), passing: error.is_passing() })?;
+    let manifest = catalog.tools().get(tool).and_then(|entry| entry.manifest().ok());
+    let repeatable = manifest.is_some_and(|manifest| manifest.idempotent);
+    let definitions = loaded.definitions();
+    let offered = definitions.iter().map(|definition| Offered {
+        server: tool.clone(),
+        function: definition.name.clone(),
+        description: definition.description.clone(),
+        parameters: Arc::new(definition.input_schema.clone()),
+        fixed: loaded.kind().is_sandboxed(),
+        repeatable,
+    });
+    Ok(offered.collect())
 }
 
-impl Toolbox for Tools {
-    fn offered<'a>(
-        &'a self,
-        catalog: &'a Arc<Catalog>,
-        tool: &'a ToolName,
-    ) -> BoxFuture<'a, Result<Vec<Offered>, NotOffered>> {
-        Box::pin(async move {
-            let loaded = self.get(catalog, tool).await;
-            let loaded =
-                loaded.map_err(|error| NotOffered { problem: error.to_string(), passing: error.is_passing() })?;
-            let manifest = catalog.tools().get(tool).and_then(|entry| entry.manifest().ok());
-            let repeatable = manifest.is_some_and(|manifest| manifest.idempotent);
-            let definitions = loaded.definitions();
-            let offered = definitions.iter().map(|definition| Offered {
-                server: tool.clone(),
-                function: definition.name.clone(),
-                description: definition.description.clone(),
-                parameters: Arc::new(definition.input_schema.clone()),
-                fixed: loaded.kind().is_sandboxed(),
-                repeatable,
-            });
-            Ok(offered.collect())
-        })
-    }
-
-    fn call<'a>(
-        &'a self,
-        catalog: &'a Arc<Catalog>,
-        call: Invocation<'a>,
-    ) -> BoxFuture<'a, Result<ToolOutput, String>> {
-        Box::pin(async move {
-            let tool = self.get(catalog, call.server).await.map_err(|error| error.to_string())?;
-            let context = CallContext {
-                workspace: catalog.workspace.to_string(),
-                caller: call.agent.to_string(),
-                idempotency_key: Some(call.step_key),
-                deadline: Some(call.deadline),
-            };
-            let called = tool.call(call.function, call.arguments.clone(), context).await;
-            let result = called.result.map_err(|error| error.to_string())?;
-            let (text, structured) = readable(&result);
-            let files = result.content.into_iter().filter_map(|content| file_of(content, call.function));
-            Ok(ToolOutput { text, attachments: files.collect(), structured, failed: result.is_error })
-        })
-    }
+/// Calls a tool. The error is for the model.
+pub(super) async fn call(tools: &Tools, catalog: &Arc<Catalog>, call: Invocation<'_>) -> Result<ToolOutput, String> {
+    let tool = tools.get(catalog, call.server).await.map_err(|error| error.to_string())?;
+    let context = CallContext {
+        workspace: catalog.workspace.to_string(),
+        caller: call.agent.to_string(),
+        idempotency_key: Some(call.step_key),
+        deadline: Some(call.deadline),
+    };
+    let called = tool.call(call.function, call.arguments.clone(), context).await;
+    let result = called.result.map_err(|error| error.to_string())?;
+    let (text, structured) = readable(&result);
+    let files = result.content.into_iter().filter_map(|content| file_of(content, call.function));
+    Ok(ToolOutput { text, attachments: files.collect(), structured, failed: result.is_error })
 }
 
 /// What a model reads of a result: its text, and its structured part with the text in it where that says something else.

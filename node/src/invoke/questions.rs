@@ -9,7 +9,7 @@ use super::check::Keyed;
 
 /// The questions that are being answered, by their turns; a clone is a handle on the same.
 #[derive(Clone, Default)]
-pub(super) struct Asked(Arc<Mutex<HashMap<String, Question>>>);
+pub(super) struct Questions(Arc<Mutex<HashMap<String, Question>>>);
 
 struct Question {
     asked: String,
@@ -19,11 +19,11 @@ struct Question {
 
 /// One that asks, until it is dropped.
 pub(super) struct Asker {
-    all: Asked,
+    all: Questions,
     turn: String,
 }
 
-impl Asked {
+impl Questions {
     /// Notes that a message is being answered, unless another one has its key.
     pub(super) fn ask(&self, keyed: &Keyed) -> Result<Asker, InvokeError> {
         let mut all = self.lock();
@@ -59,14 +59,14 @@ mod tests {
 
     #[test]
     fn a_key_belongs_to_its_question_as_long_as_anybody_asks_it() {
-        let asked = Asked::default();
+        let questions = Questions::default();
         let keyed = |question: &str| Keyed { turn: "t".into(), asked: question.into() };
-        let first = asked.ask(&keyed("a")).expect("free");
-        let again = asked.ask(&keyed("a")).expect("the same question");
-        assert!(matches!(asked.ask(&keyed("b")), Err(InvokeError::KeyReused { turn }) if turn == "t"));
+        let first = questions.ask(&keyed("a")).expect("free");
+        let again = questions.ask(&keyed("a")).expect("the same question");
+        assert!(matches!(questions.ask(&keyed("b")), Err(InvokeError::KeyReused { turn }) if turn == "t"));
         drop(first);
-        assert!(asked.ask(&keyed("b")).is_err(), "the other still asks");
+        assert!(questions.ask(&keyed("b")).is_err(), "the other still asks");
         drop(again);
-        assert!(asked.ask(&keyed("b")).is_ok() && asked.lock().is_empty());
+        assert!(questions.ask(&keyed("b")).is_ok() && questions.lock().is_empty());
     }
 }

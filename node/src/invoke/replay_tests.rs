@@ -3,7 +3,9 @@
 use caxton_proto::Format;
 
 use super::*;
-use crate::agent::turn::Next;
+use crate::agent::attachments::Visible;
+use crate::agent::turn::{Action, Next};
+use crate::invoke::kept::request_digest;
 
 /// The journal of a turn that waits for a person, as the first format has it: a document a line.
 const JOURNAL: &str = include_str!("golden/journal-1.jsonl");
@@ -17,10 +19,10 @@ fn documents(more: &[shard::Step]) -> Documents {
 
 #[test]
 fn a_turn_that_an_older_build_kept_waits_as_it_did() {
-    assert_eq!(asked(&documents(&[])).expect("read").as_deref(), Some("0a1b"));
+    assert_eq!(request_digest(&documents(&[])).expect("read").as_deref(), Some("0a1b"));
     let Replayed { beginning, run, shelf, ledger, taken_up, next } = replay(documents(&[])).expect("replayed");
     assert_eq!((beginning.turn.as_str(), beginning.conversation.as_str(), next), ("0198a5", "c-1", 6));
-    let Route::Capability { capability, score } = &beginning.route else { panic!("{:?}", beginning.route) };
+    let shard::Route::Capability { capability, score } = &beginning.route else { panic!("{:?}", beginning.route) };
     assert_eq!((capability.as_str(), *score), ("pay bills", 0.75));
     assert_eq!(shelf.get("bill.csv").expect("kept").content.len(), 14);
     let spent: Vec<_> = ledger.all().into_iter().map(|(agent, spent)| (agent.to_string(), spent.tokens)).collect();
