@@ -26,6 +26,8 @@ mod schema;
 
 pub mod messages;
 
+pub mod memory;
+
 mod durable;
 
 use caxton_proto::plan::ItemChange;

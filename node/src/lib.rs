@@ -46,6 +46,8 @@ pub mod activity;
 
 pub mod conversations;
 
+pub mod memory;
+
 pub mod shard;
 
 pub mod invoke;

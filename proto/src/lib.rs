@@ -23,6 +23,8 @@ pub mod format;
 
 pub mod log;
 
+pub mod memory;
+
 pub mod shard;
 
 pub mod peer;

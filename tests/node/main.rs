@@ -7,6 +7,7 @@ mod deploy;
 mod events;
 mod lifecycle;
 mod mcp;
+mod memory;
 mod messages;
 mod models;
 mod policy;

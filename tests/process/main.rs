@@ -28,6 +28,8 @@ mod asking;
 
 mod origins;
 
+mod memory;
+
 mod backup;
 
 mod written;

@@ -53,7 +53,7 @@ const MAY_USE: [(&str, &[&str]); 7] = [
     ("caxton-gossip", &["caxton-proto"]),
     ("caxton-embed", &["caxton-proto"]),
     ("caxton-tools", &["caxton-proto"]),
-    ("caxton-memory", &["caxton-proto", "caxton-embed"]),
+    ("caxton-memory", &["caxton-proto"]),
     ("caxton", &["caxton-proto", "caxton-raft", "caxton-gossip", "caxton-embed", "caxton-tools", "caxton-memory"]),
 ];
 

@@ -54,6 +54,13 @@ pub struct AgentTool {
     pub repeatable: bool,
 }
 
+impl AgentTool {
+    /// Whether the node itself does what the tool does.
+    pub fn is_built_in(&self) -> bool {
+        self.server.as_str() == self.function && super::builtin::is_built_in(&self.function)
+    }
+}
+
 /// One function that a tool offers.
 #[derive(Debug, Clone)]
 pub struct Offered {
@@ -127,7 +134,8 @@ impl Agent {
     }
 
     /// What the model is told of itself, and the request as it is put to it. What a sender gives stands over the agent's
-    /// own parameters, and where no placeholder names it, below the request.
+    /// own parameters, and where no placeholder names it, below the request. `context` is what is remembered and the files
+    /// of the message: it stands where a prompt says `{{context}}`, and after the request where none does.
     pub fn prompts(&self, request: &str, context: &str, given: &Parameters) -> (Option<String>, String) {
         let mut parameters = self.manifest.parameters.clone();
         parameters.extend(given.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -186,7 +194,9 @@ fn name_tools(offered: Vec<Offered>, gate: impl Fn(&ToolName) -> Gate) -> Vec<Ag
         offered.iter().filter(|tool| !seen.insert(tool.function.clone())).map(|tool| tool.function.clone()).collect();
     let mut given = BTreeSet::new();
     let named = offered.into_iter().map(|tool| {
-        let wanted = match twice.contains(&tool.function) || super::builtin::is_built_in(&tool.function) {
+        // A tool that is built in keeps its name.
+        let taken = super::builtin::is_built_in(&tool.function) && tool.server.as_str() != tool.function;
+        let wanted = match twice.contains(&tool.function) || taken {
             true => format!("{}__{}", tool.server, tool.function),
             false => tool.function.clone(),
         };

@@ -1,5 +1,7 @@
 //! The tools that every model has without a file naming them: ask whoever can do it, and list what can be asked for.
 
+pub mod memory;
+
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -103,5 +105,5 @@ pub fn definitions(may_ask: bool) -> Vec<ToolDefinition> {
 
 /// Whether a name belongs to a built-in tool.
 pub fn is_built_in(name: &str) -> bool {
-    name == ASK_CAPABILITY || name == LIST_CAPABILITIES
+    name == ASK_CAPABILITY || name == LIST_CAPABILITIES || memory::MemoryTool::of(name).is_some()
 }

@@ -308,7 +308,7 @@ impl Driver {
             (None, _) => Err(format!("the tool `{tool}` is not deployed any more")),
             (_, Err(problem)) => Err(problem),
             (Some(tool), Ok(arguments)) => {
-                let invocation = self.invocation(run, call, tool, arguments);
+                let invocation = self.invocation((run, agent), call, tool, arguments);
                 self.world.call_tool(invocation).instrument(span.clone()).await
             }
         };
@@ -329,12 +329,19 @@ impl Driver {
         (returned, files)
     }
 
-    fn invocation<'a>(&self, run: &'a Run, call: &Call, tool: &'a AgentTool, arguments: Value) -> Invocation<'a> {
+    fn invocation<'a>(
+        &self,
+        (run, agent): (&'a Run, &Agent),
+        call: &Call,
+        tool: &'a AgentTool,
+        arguments: Value,
+    ) -> Invocation<'a> {
         Invocation {
             agent: &run.agent,
             server: &tool.server,
             function: &tool.function,
             arguments,
+            heard_others: run.has_heard_others(agent),
             step_key: format!("{}/{}/{}/{}", self.turn_id, run.way.join("/"), run.turn.said().len(), call.id),
             deadline: Instant::now() + Duration::from_millis(run.turn.time_left_ms()),
         }
@@ -424,7 +431,8 @@ impl Driver {
             })
             .await;
         let visible = self.shelf.named_in(&ask.request, &run.visible);
-        let opening = Opening { request: ask.request.clone(), visible, ..Opening::default() };
+        let recalled = self.world.recall(&agent, &ask.request).await;
+        let opening = Opening { request: ask.request.clone(), recalled, visible, ..Opening::default() };
         let below = Run::begin_below(&agent, opening, &self.shelf, Some((run, &call.id)));
         let (way, call) = (run.way.clone(), call.id.clone());
         self.journal.later(Step::Delegated { way, call, run: Box::new(below.clone()) });

@@ -58,6 +58,10 @@ impl World for SmallWorld {
         Box::pin(async move { lines })
     }
 
+    fn recall<'a>(&'a self, _: &'a Agent, _: &'a str) -> BoxFuture<'a, String> {
+        Box::pin(async { String::new() })
+    }
+
     fn call_tool<'a>(&'a self, call: Invocation<'a>) -> BoxFuture<'a, Result<ToolOutput, String>> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {

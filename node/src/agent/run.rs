@@ -9,6 +9,7 @@ use super::Agent;
 use super::attachments::{Shelf, Visible};
 use super::turn::{Brief, Call, Decision, Gate, Turn, Unasked};
 use crate::llm::{Message, Part, ToolDefinition};
+use crate::memory::recall::UNTRUSTED_MARK;
 
 /// One agent's part in answering a message: its turn, and those of the agents that it waits for. Plain data: it can be
 /// stored while it waits for a person.
@@ -37,6 +38,8 @@ pub struct Opening {
     pub request: String,
     /// What the sender gives for the placeholders of the prompts.
     pub parameters: Parameters,
+    /// What is remembered of it, as a prompt has it.
+    pub recalled: String,
     /// Images for models that see.
     pub images: Vec<String>,
     /// What the conversation held before.
@@ -78,7 +81,8 @@ impl Run {
     }
 
     pub(super) fn begin_below(agent: &Agent, opening: Opening, shelf: &Shelf, asked_by: Option<(&Run, &str)>) -> Run {
-        let (system, user) = agent.prompts(&opening.request, &shelf.describe(&opening.visible), &opening.parameters);
+        let context = opening.recalled + &shelf.describe(&opening.visible);
+        let (system, user) = agent.prompts(&opening.request, &context, &opening.parameters);
         let mut parts = vec![Part::Text { text: user }];
         parts.extend(opening.images.into_iter().map(|url| Part::Image { url }));
         let mut messages: Vec<Message> = system.map(Message::system).into_iter().collect();
@@ -124,6 +128,19 @@ impl Run {
             }
         }
         said
+    }
+
+    /// Whether the model has read what a tool, another agent or a stranger said, also by way of what is remembered: what it
+    /// says may come from there.
+    pub fn has_heard_others(&self, agent: &Agent) -> bool {
+        self.turn.messages().iter().any(|message| match message {
+            Message::Tool { tool, text, .. } => match agent.tool(tool) {
+                Some(tool) if tool.is_built_in() => text.contains(UNTRUSTED_MARK),
+                Some(_) => true,
+                None => tool != super::builtin::LIST_CAPABILITIES,
+            },
+            other => other.text().contains(UNTRUSTED_MARK),
+        })
     }
 
     /// All calls that wait for a person, in this run and in those that it waits for.

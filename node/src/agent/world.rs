@@ -26,6 +26,9 @@ pub trait World: Send + Sync + 'static {
     /// What can be asked for, a line each, for a model; the best first where it is about something.
     fn capabilities<'a>(&'a self, about: Option<&'a str>) -> BoxFuture<'a, String>;
 
+    /// What is remembered of a request, as the agent's prompt has it; nothing where it does not remember.
+    fn recall<'a>(&'a self, agent: &'a Agent, request: &'a str) -> BoxFuture<'a, String>;
+
     /// Calls a tool. The error is for the model.
     fn call_tool<'a>(&'a self, call: Invocation<'a>) -> BoxFuture<'a, Result<ToolOutput, String>>;
 }
@@ -86,6 +89,8 @@ pub struct Invocation<'a> {
     pub function: &'a str,
     /// The arguments, files in the place of their names.
     pub arguments: Value,
+    /// The model has read what tools or strangers said, so that what it keeps may come from there.
+    pub heard_others: bool,
     /// The same for every attempt at this step.
     pub step_key: String,
     /// When nobody waits any more.

@@ -37,6 +37,17 @@ impl<const PARTS: usize> PathTemplate<PARTS> {
     }
 }
 
+/// A path with a query: everything escaped that a query gives a meaning to.
+pub fn with_query(mut path: String, parts: &[(&str, String)]) -> String {
+    for (at, (name, value)) in parts.iter().enumerate() {
+        path.push(if at == 0 { '?' } else { '&' });
+        path.push_str(name);
+        path.push('=');
+        escape(&mut path, value, false);
+    }
+    path
+}
+
 /// Writes what stands for itself in a path as it is, and the rest as `%XX`. Only the last part of a path may have slashes.
 fn escape(path: &mut String, part: &str, with_slashes: bool) {
     for byte in part.bytes() {
@@ -91,6 +102,26 @@ paths! {
     WORKSPACES [0] = "/api/v1/workspaces";
     /// What is live in one of them.
     WORKSPACE [1] = "/api/v1/workspaces/{workspace}";
+    /// What it remembers: a page of memories, and where things are kept.
+    MEMORIES [1] = "/api/v1/workspaces/{workspace}/memories";
+    /// One memory.
+    MEMORY [2] = "/api/v1/workspaces/{workspace}/memories/{id}";
+    /// Where the last edit of a memory is taken back.
+    MEMORY_UNDO [2] = "/api/v1/workspaces/{workspace}/memories/{id}/undo";
+    /// Where memories are searched for.
+    MEMORY_SEARCH [1] = "/api/v1/workspaces/{workspace}/memory/search";
+    /// Where many things are forgotten at once.
+    MEMORY_FORGET [1] = "/api/v1/workspaces/{workspace}/memory/forget";
+    /// One relation.
+    MEMORY_RELATION [2] = "/api/v1/workspaces/{workspace}/memory/relations/{id}";
+    /// The graph of entities and relations.
+    MEMORY_GRAPH [1] = "/api/v1/workspaces/{workspace}/memory/graph";
+    /// How much is remembered.
+    MEMORY_STATS [1] = "/api/v1/workspaces/{workspace}/memory/stats";
+    /// All of it, a line each.
+    MEMORY_EXPORT [1] = "/api/v1/workspaces/{workspace}/memory/export";
+    /// Where such lines are taken in.
+    MEMORY_IMPORT [1] = "/api/v1/workspaces/{workspace}/memory/import";
     /// Its deployments as they happen.
     WORKSPACE_EVENTS [1] = "/api/v1/workspaces/{workspace}/events";
     /// The nodes of its Merkle trie.

@@ -1,11 +1,13 @@
 //! What was said, for those whose conversation it is and for those who may read everybody's.
 
 use caxton_proto::WorkspaceId;
+use caxton_proto::memory::Scope as MemoryScope;
 use caxton_proto::shard::TurnRecord;
 
 use crate::authz::{Converse, ForgetConversations, Permit, ReadConversations};
 use crate::conversations::{ReadError, RecordError, State, Summary, check_id};
 use crate::invoke::{Freshness, Invoker};
+use crate::memory::MemoryError;
 
 /// Turns of a conversation that are shown, the newest.
 const TURNS_SHOWN_MAX: usize = 1_000;
@@ -31,6 +33,9 @@ pub enum ConversationsError {
     /// The removal could not be recorded.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// What is remembered of it could not be forgotten; the conversation is still there.
+    #[error("what is remembered of the conversation could not be forgotten")]
+    Memory(#[from] MemoryError),
 }
 
 /// A page of conversations, the newest first.
@@ -106,7 +111,7 @@ impl Conversations {
         self.invoker.conversations().read(permit.workspace(), read).await?.ok_or_else(none)
     }
 
-    /// Removes a conversation with all that was said; gives what it was.
+    /// Removes a conversation with all that was said and what is remembered of it; gives what it was.
     pub async fn forget(&self, permit: &Permit<ForgetConversations>, id: &str) -> Result<Summary, ConversationsError> {
         let none = || ConversationsError::None { workspace: permit.workspace().clone(), id: id.to_owned() };
         check_id(id).map_err(|_| none())?;
@@ -114,6 +119,13 @@ impl Conversations {
         let (workspace, wanted) = (permit.workspace().clone(), id.to_owned());
         let found = conversations.read(permit.workspace(), move |state| state.summary(&workspace, &wanted)).await?;
         let summary = found.ok_or_else(none)?;
+        // First, so that whoever tries again after a failure still finds the conversation.
+        let scope = MemoryScope::Conversation(id.to_owned());
+        self.invoker
+            .memories()
+            .of(permit.workspace())
+            .forget_scope(permit.workspace(), scope, permit.subject())
+            .await?;
         conversations.of(permit.workspace()).forget(permit.workspace(), id).await?;
         Ok(summary)
     }

@@ -7,6 +7,8 @@ pub mod turns;
 
 pub mod conversations;
 
+pub mod memory;
+
 pub mod deployments;
 
 pub mod keys;
@@ -52,6 +54,8 @@ pub struct Parts {
     pub turns: turns::Turns,
     /// What was said.
     pub conversations: conversations::Conversations,
+    /// What is remembered.
+    pub memories: memory::Memories,
     /// What is live, its history, and the ways to change it.
     pub deployments: deployments::Deployments,
     /// The agents of what is live, and which of them a message would go to.

@@ -9,8 +9,8 @@ mod permit;
 
 pub use permissions::{
     BackUpCluster, CallTools, Converse, DecideApprovals, Deploy, ForgetConversations, InCluster, InWorkspace,
-    ManageCluster, ManageSecrets, ManageTokens, Measure, Permission, ReadActivity, ReadCluster, ReadConversations,
-    ReadDeployed, Scope, StopTurns,
+    ManageCluster, ManageMemory, ManageSecrets, ManageTokens, Measure, Permission, ReadActivity, ReadCluster,
+    ReadConversations, ReadDeployed, Scope, StopTurns, UseMemory,
 };
 pub use permit::{ClusterPermit, Denied, Permit, Unscoped, Why};
 

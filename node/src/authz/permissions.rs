@@ -90,6 +90,10 @@ policy! {
     DecideApprovals in Workspace for Deployer Admin;
     /// Remove conversations with all that was said.
     ForgetConversations in Workspace for Deployer Admin;
+    /// Search, keep, change and forget what is remembered of oneself, and search what the workspace shares.
+    UseMemory in Workspace for Caller Deployer Admin;
+    /// Search, keep, change and forget everything that is remembered, of everybody.
+    ManageMemory in Workspace for Deployer Admin;
     /// Deploy, roll back, and send what deployments are made of.
     Deploy in Workspace for Deployer Admin;
     /// Call tools directly, without an agent.

@@ -36,8 +36,10 @@ const FILES: [(&str, &[u8]); 13] = [
     ("tools/stats/stats.wasm", include_bytes!("../../examples/csv-to-chart/tools/stats/stats.wasm")),
     (".gitignore", b".caxton/\n"),
 ];
-/// What is asked unless the person asks something else.
+/// What is asked first.
 const QUESTION: &str = "Draw a chart of sales by quarter";
+/// What is asked afterwards in another conversation, without the file: the answer rests on what was kept of the first.
+const ASKED_LATER: &str = "Which quarter sold the most?";
 /// The file that goes with it.
 const ATTACHED: &str = "sales.csv";
 /// How long the node may take to be ready.
@@ -100,6 +102,11 @@ fn show(context: &Context, folder: &Path, began: Instant) -> Result<(), CliError
     }
     out.note(paint(DIM, format!("{} steps, answered {} after the command was typed", answer.steps, live::took(began))));
 
+    title(&format!("$ caxton ask \"{ASKED_LATER}\""));
+    let request = MessageRequest { text: ASKED_LATER.to_owned(), ..MessageRequest::default() };
+    let later = context.block_on(steps::watch(context, &remote, request, Show::Steps))?;
+    out.note(paint(DIM, "a conversation of its own: it rests on the memory that it names (`caxton memory show ID`)"));
+
     title("Next");
     let workspace = context.cwd.display();
     out.line("  caxton serve                                  in one terminal: a node that stays")?;
@@ -114,7 +121,7 @@ fn show(context: &Context, folder: &Path, began: Instant) -> Result<(), CliError
             ))?;
         }
     }
-    out.json(&serde_json::json!({ "answer": answer, "saved": saved, "workspace": context.cwd }))
+    out.json(&serde_json::json!({ "answer": answer, "later": later, "saved": saved, "workspace": context.cwd }))
 }
 
 /// Runs a node beside `work`, and stops it whatever came of it.

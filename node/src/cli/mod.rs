@@ -57,6 +57,8 @@ mod steps;
 
 mod conversations;
 
+mod memory;
+
 mod approvals;
 
 mod stop;
@@ -163,6 +165,8 @@ enum Command {
     Send(ask::SendArgs),
     /// List and show what was said.
     Conversations(conversations::Args),
+    /// Find, keep and forget what is remembered.
+    Memory(memory::Args),
     /// Show what happens: messages, steps, calls, deployments.
     Logs(logs::Args),
     /// Decide on calls that wait for a person.
@@ -212,6 +216,7 @@ impl Command {
             Command::Ask(args) => ask::run(args, context),
             Command::Send(args) => ask::run_send(args, context),
             Command::Conversations(args) => conversations::run(args, context),
+            Command::Memory(args) => memory::run(args, context),
             Command::Logs(args) => logs::run(args, context),
             Command::Approvals(args) => approvals::run(args, context),
             Command::Stop(args) => stop::run(args, context),

@@ -17,6 +17,7 @@ use caxton_proto::{WorkspaceId, shard};
 
 use self::log::TurnRecord;
 use crate::llm::Message;
+use crate::memory::recall::without_blocks;
 use crate::shard::{Shard, Shards};
 pub use crate::time::rfc3339;
 pub use read::{Documents, ReadError, State, Summary};
@@ -134,7 +135,9 @@ fn exchange(turn: &TurnRecord) -> Option<(Message, Message)> {
     let asked = turn.messages.iter().find(|message| matches!(message, shard::Message::User { .. }))?;
     match turn.messages.last()? {
         shard::Message::Assistant { text, calls, .. } if calls.is_empty() && turn.failure.is_none() => {
-            Some((Message::user(Message::from(asked.clone()).text()), Message::assistant(text.clone())))
+            // What was recalled for that turn is recalled anew, or not.
+            let asked = Message::from(asked.clone()).text();
+            Some((Message::user(without_blocks(&asked)), Message::assistant(text.clone())))
         }
         _ => None,
     }

@@ -36,6 +36,7 @@ use crate::api::paths;
         (name = "tools", description = "The tools of what is live."),
         (name = "secrets", description = "What tools and providers are given by name."),
         (name = "messages", description = "Messages to agents, their conversations, and what waits for a person."),
+        (name = "memory", description = "What workspaces remember: memories, entities and relations."),
         (name = "openai", description = "OpenAI's protocol: an agent is a model named `WORKSPACE/AGENT`."),
         (name = "events", description = "Deployments as they happen."),
         (name = "tokens", description = "Who may do what."),
@@ -70,6 +71,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         rest::deployments::Doc::openapi(),
         rest::agents::Doc::openapi(),
         rest::messages::Doc::openapi(),
+        rest::memory::Doc::openapi(),
     ];
     let after = [openai::Doc::openapi(), rest::cluster::Doc::openapi(), rest::backup::Doc::openapi()];
     before.into_iter().chain(after).fold(Base::openapi(), |document, part| document.merge_from(part))

@@ -8,6 +8,8 @@ mod cluster;
 
 mod deployments;
 
+mod memory;
+
 mod turns;
 
 use axum::http::{HeaderValue, StatusCode, header};

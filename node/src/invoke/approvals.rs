@@ -6,6 +6,7 @@ use caxton_proto::shard::{Approval, DocumentKind, JsonText, Suspension};
 use caxton_proto::{Digest, WorkspaceId};
 
 use super::kept::subject;
+use super::memory::Asker;
 use super::replay::{Replayed, replay};
 use super::{Ended, InvokeError, Invoker, Underway};
 use crate::agent::events::Events;
@@ -76,7 +77,8 @@ impl Invoker {
         let way = run.pending().into_iter().map(|pending| pending.way);
         let way = way.into_iter().find(|way| approval_id(&beginning.turn, way) == id).ok_or_else(none)?;
         run.decided(&way, decision.clone()).map_err(|_| none())?;
-        let world = self.world(workspace)?;
+        let asker = Asker::new(&beginning.subject, &beginning.conversation, &beginning.turn);
+        let world = self.world(workspace, asker)?;
         let agent = world.agent(&run.agent).await?;
         let underway = self.taken_up(beginning, shelf, ledger, term, next);
         if underway.journal.now(Step::Decided { way, decision }).await.is_err() {

@@ -178,6 +178,7 @@ impl Checked {
         shelf: &Shelf,
         client: ClientTurn,
         history: Vec<Message>,
+        recalled: String,
     ) -> Result<Opening, InvokeError> {
         let mut visible = Visible::new();
         for file in self.attachments {
@@ -187,7 +188,7 @@ impl Checked {
         let history = if client.keeps_history { client.history } else { history };
         let (after, sender_tools) = (client.after, client.tools);
         let (request, parameters, images) = (self.text, self.parameters, self.images);
-        Ok(Opening { request, parameters, images, history, after, visible, sender_tools })
+        Ok(Opening { request, parameters, recalled, images, history, after, visible, sender_tools })
     }
 }
 

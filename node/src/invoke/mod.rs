@@ -26,6 +26,8 @@ mod approvals;
 
 mod world;
 
+mod memory;
+
 pub mod takeover;
 
 mod stop;
@@ -71,10 +73,12 @@ use crate::config::Limits;
 use crate::conversations::Conversations;
 use crate::llm::models::Models;
 use crate::llm::{ToolCall, reasons};
+use crate::memory::Memories;
 use crate::shard::{NotHere, Shard};
 use crate::tools::Tools;
 use journal::{BEGIN_AFTER, TurnJournal};
 use kept::{Beginning, Known};
+use memory::{Asker, exchange};
 use questions::Questions;
 use world::CatalogWorld;
 
@@ -90,6 +94,8 @@ pub struct Parts {
     pub catalogs: Catalogs,
     /// What was said.
     pub conversations: Conversations,
+    /// What is remembered.
+    pub memories: Memories,
     /// The models.
     pub models: Arc<Models>,
     /// Which agent can do what.
@@ -168,6 +174,8 @@ struct Underway {
     log: Arc<TurnLog>,
     /// The files that came with the message.
     brought: Visible,
+    /// What was said, as it was said; none for a turn that was taken up from what was kept of it.
+    request: Option<String>,
     /// A digest of what was asked, where the sender gave it a key.
     asked: Option<String>,
     ledger: Ledger,
@@ -233,7 +241,8 @@ impl Invoker {
         // What runs is finished on what is kept free for it; nothing new begins there.
         self.shared.parts.space.check(0)?;
         let _in_turn = self.alone(workspace, &checked.conversation).await;
-        let world = self.world(workspace)?;
+        let asker = Asker::new(subject, &checked.conversation, &turn);
+        let world = self.world(workspace, asker)?;
         let history = self.history(permit, &checked, &client).await?;
         let log = self.log(workspace, &checked.conversation, &turn, subject);
         let routed = self.route(&world, &checked).await;
@@ -241,7 +250,9 @@ impl Invoker {
 
         let events = events.noted(Arc::clone(&log));
         let (conversation, shelf) = (checked.conversation.clone(), Shelf::default());
-        let opening = checked.into_opening(&shelf, client, history)?;
+        let request = checked.text.clone();
+        let recalled = world.recall(&agent, &request).await;
+        let opening = checked.into_opening(&shelf, client, history, recalled)?;
         let brought = opening.visible.clone();
         let run = Run::begin(&agent, opening, &shelf);
         let beginning = Beginning {
@@ -256,7 +267,8 @@ impl Invoker {
             asked: keyed.map(|keyed| keyed.asked),
             run: run.clone(),
         };
-        let underway = self.begun(beginning, shelf, log, term);
+        let mut underway = self.begun(beginning, shelf, log, term);
+        underway.request = Some(request);
         let routed = || TurnEvent::Routed {
             conversation: underway.conversation.clone(),
             turn: underway.turn.clone(),
@@ -334,7 +346,14 @@ impl Invoker {
         };
         match progress {
             Ok(Progress::Waiting) => self.put_down(&underway, &run).await,
-            Ok(Progress::Over) => self.record(&underway, agent.revision, run).await,
+            Ok(Progress::Over) => {
+                let exchange = exchange(&underway, &agent, &run);
+                let ended = self.record(&underway, agent.revision, run).await;
+                if let (Ok(Ended::Answered(_)), Some(exchange)) = (&ended, exchange) {
+                    self.keep_exchange(exchange).await;
+                }
+                ended
+            }
             Ok(Progress::Lost) => Err(self.lost(&underway).await),
             Err(by) => {
                 run.turn.stop();
@@ -387,9 +406,9 @@ impl Invoker {
     }
 
     /// The workspace as it is served now; the turn keeps this revision to its end.
-    fn world(&self, workspace: &WorkspaceId) -> Result<Arc<CatalogWorld>, InvokeError> {
+    fn world(&self, workspace: &WorkspaceId, asker: Asker) -> Result<Arc<CatalogWorld>, InvokeError> {
         let catalog = self.catalog(workspace)?;
-        Ok(Arc::new(CatalogWorld::new(catalog, Arc::clone(&self.shared))))
+        Ok(Arc::new(CatalogWorld::new(catalog, Arc::clone(&self.shared), asker)))
     }
 
     fn catalog(&self, workspace: &WorkspaceId) -> Result<Arc<Catalog>, InvokeError> {
@@ -426,6 +445,7 @@ impl Invoker {
             route: beginning.route.clone(),
             asked: beginning.asked.clone(),
             brought: beginning.brought.clone(),
+            request: None,
             shelf,
             log,
             ledger,
@@ -461,6 +481,11 @@ impl Invoker {
             }
         };
         lock.lock_owned().await
+    }
+
+    /// What is remembered, for those who search and change it.
+    pub fn memories(&self) -> &Memories {
+        &self.shared.parts.memories
     }
 
     /// The conversations, for those who list and read them.

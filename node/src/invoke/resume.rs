@@ -7,6 +7,7 @@ use caxton_proto::WorkspaceId;
 use super::follow::elsewhere;
 use super::journal::TurnJournal;
 use super::kept::{Beginning, Known};
+use super::memory::Asker;
 use super::replay::{Replayed, replay, unknown};
 use super::{Ended, InvokeError, Invoker, Underway};
 use crate::agent::attachments::Shelf;
@@ -46,7 +47,8 @@ impl Invoker {
         let mut settled = self.catalogs().settled();
         // What is not loaded by then fails below.
         _ = tokio::time::timeout(self.limits().takeover_wait, settled.wait_for(|settled| *settled)).await;
-        let world = self.world(&workspace)?;
+        let asker = Asker::new(&beginning.subject, &beginning.conversation, &beginning.turn);
+        let world = self.world(&workspace, asker)?;
         self.models().budgets().take_over(crate::llm::models::today(), &workspace, &ledger.all());
         let underway = self.taken_up(beginning, shelf, ledger, term, next);
         let log = Arc::clone(&underway.log);

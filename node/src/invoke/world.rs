@@ -10,7 +10,9 @@ use futures::future::BoxFuture;
 
 use super::Shared;
 use super::chat_tool::ChatTool;
+use super::memory::Asker;
 use super::{routing, toolbox};
+use crate::agent::builtin::memory::MemoryTool;
 use crate::agent::world::{AgentProblem, Found, Invocation, NotFound, ToolOutput, World};
 use crate::agent::{Agent, Offered, Parts};
 use crate::catalog::Catalog;
@@ -48,13 +50,15 @@ impl AgentsCache {
 }
 
 pub(super) struct CatalogWorld {
-    catalog: Arc<Catalog>,
-    shared: Arc<Shared>,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) shared: Arc<Shared>,
+    /// Whose turn it is, and where.
+    pub(super) asker: Asker,
 }
 
 impl CatalogWorld {
-    pub(super) fn new(catalog: Arc<Catalog>, shared: Arc<Shared>) -> CatalogWorld {
-        CatalogWorld { catalog, shared }
+    pub(super) fn new(catalog: Arc<Catalog>, shared: Arc<Shared>, asker: Asker) -> CatalogWorld {
+        CatalogWorld { catalog, shared, asker }
     }
 
     /// Which revision.
@@ -70,7 +74,7 @@ impl CatalogWorld {
         let manifest = self.manifest(name).await?;
         let (mut offered, mut whole, mut away) = (Vec::<Offered>::new(), true, Vec::new());
         let named = |tools: &[ToolName], required: bool| {
-            let tools = tools.iter().filter(|tool| !BUILT_IN_TOOLS.contains(&tool.as_str())).cloned();
+            let tools = tools.iter().filter(|tool| !self.is_built_in(tool)).cloned();
             tools.map(|tool| (tool, required)).collect::<Vec<_>>()
         };
         let tools = [named(&manifest.tools.required, true), named(&manifest.tools.optional, false)].concat();
@@ -92,6 +96,7 @@ impl CatalogWorld {
                 Err(_) => whole = false,
             }
         }
+        offered.extend(self.memory_tools(&manifest));
         whole &= offered.iter().all(|tool| tool.fixed);
         let (catalog, shared, agent) = (Arc::clone(&self.catalog), Arc::clone(&self.shared), name.clone());
         let assembled = blocking(move || {
@@ -128,7 +133,12 @@ impl CatalogWorld {
         Ok(agent)
     }
 
-    async fn manifest(&self, name: &AgentName) -> Result<Arc<AgentManifest>, AgentProblem> {
+    /// Whether the node itself has this tool, and no folder of the workspace has its place.
+    pub(super) fn is_built_in(&self, tool: &ToolName) -> bool {
+        BUILT_IN_TOOLS.contains(&tool.as_str()) && !self.catalog.tools().contains_key(tool)
+    }
+
+    pub(super) async fn manifest(&self, name: &AgentName) -> Result<Arc<AgentManifest>, AgentProblem> {
         let absent = || AgentProblem::Absent { agent: name.clone(), workspace: self.catalog.workspace.clone() };
         let entry = Arc::clone(self.catalog.agents().get(name).ok_or_else(absent)?);
         let read = blocking(move || entry.manifest().map_err(|error| reasons(&error)));
@@ -186,7 +196,14 @@ impl World for CatalogWorld {
         })
     }
 
+    fn recall<'a>(&'a self, agent: &'a Agent, request: &'a str) -> BoxFuture<'a, String> {
+        Box::pin(self.recalled(&agent.manifest, request))
+    }
+
     fn call_tool<'a>(&'a self, call: Invocation<'a>) -> BoxFuture<'a, Result<ToolOutput, String>> {
+        if let Some(tool) = MemoryTool::of(call.server.as_str()).filter(|_| self.is_built_in(call.server)) {
+            return Box::pin(self.use_memory(tool, call));
+        }
         Box::pin(toolbox::call(&self.shared.parts.tools, &self.catalog, call))
     }
 }

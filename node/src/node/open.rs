@@ -40,6 +40,7 @@ use crate::invoke::{self, Invoker};
 use crate::llm::Tape;
 use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings as ProviderSettings};
+use crate::memory::{Keepers, Memories, MemoryTenant};
 use crate::peers::door::Door;
 use crate::peers::{Book, Lives, Peers, VERSION};
 use crate::replicas::Replicas;
@@ -126,7 +127,8 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
             Some(at)
         }
     };
-    let (log, shards) = open_logs(&config, &groups, identity.origin).await?;
+    let keepers = Keepers::new(&dir.join("cache"), sentences.clone());
+    let (log, shards) = open_logs(&config, &groups, identity.origin, &keepers).await?;
     service.opened(log.clone());
     let manner = gossip_at.map(|(listen, advertise)| Manner {
         dir: &dir,
@@ -192,6 +194,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
     let activity = Activity::default();
     let invoker = Invoker::new(invoke::Parts {
         catalogs: catalogs.clone(),
+        memories: Memories::new(shards.clone(), keepers),
         conversations: Conversations::new(shards),
         models: Arc::new(models),
         router: routing.clone(),
@@ -269,6 +272,7 @@ fn application(parts: &Parts, hands: Hands) -> App {
     App::new(app::Parts {
         turns: app::turns::Turns::new(parts.invoker.clone(), turns),
         conversations: app::conversations::Conversations::new(parts.invoker.clone()),
+        memories: app::memory::Memories::new(parts.invoker.clone()),
         deployments: app::deployments::Deployments::new(
             log.clone(),
             catalogs.clone(),
@@ -311,7 +315,13 @@ fn timers(config: &Config) -> Timers {
 }
 
 /// The deploy log comes first where nobody has noted how many shards there are: it says so.
-async fn open_logs(config: &Config, groups: &Groups, origin: Origin) -> Result<(DeployLog, Shards), StartError> {
+async fn open_logs(
+    config: &Config,
+    groups: &Groups,
+    origin: Origin,
+    keepers: &Keepers,
+) -> Result<(DeployLog, Shards), StartError> {
+    let tenants = |shard| tenants(shard, keepers);
     let dir = &config.data.dir;
     let birth = match origin {
         Origin::Founded => Birth::Founded,
@@ -342,8 +352,9 @@ fn written_format() -> (Arc<OnceLock<DeployLog>>, WrittenFormat) {
 }
 
 /// What each shard holds.
-fn tenants(_: GroupId) -> Result<Tenants, Misfit> {
-    Tenants::new([Box::new(ConversationsTenant) as Box<dyn Tenant>])
+fn tenants(shard: GroupId, keepers: &Keepers) -> Result<Tenants, Misfit> {
+    let memory = MemoryTenant::new(keepers.of(shard));
+    Tenants::new([Box::new(ConversationsTenant) as Box<dyn Tenant>, Box::new(memory)])
 }
 
 fn tool_settings(dir: &Path, config: &Config) -> ToolSettings {

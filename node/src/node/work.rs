@@ -82,6 +82,13 @@ pub fn start_workers(workers: &Tasks, parts: &Parts, pins: Pins) {
             Ok::<_, std::convert::Infallible>(())
         });
     }
+    for memories in parts.invoker.memories().all() {
+        let stop = stop.clone();
+        workers.spawn("memories", async move {
+            memories.keep_up(stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
     let mut status = log.status();
     workers.spawn("log watch", async move {
         tokio::select! {

@@ -22,8 +22,9 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::tree::TreePath;
 use crate::{AgentName, CapabilityName, ToolName};
 
-/// Tools that every node has: they reach other agents and need no folder under `tools/`.
-pub const BUILT_IN_TOOLS: [&str; 2] = ["ask_capability", "list_capabilities"];
+/// Tools that every node has: they reach other agents and what is remembered, and need no folder under `tools/`. A workspace
+/// that has a folder of such a name has that tool in its place.
+pub const BUILT_IN_TOOLS: [&str; 6] = ["ask_capability", "list_capabilities", "remember", "recall", "relate", "forget"];
 
 /// The most capabilities of one agent.
 pub const CAPABILITIES_MAX: usize = 64;
@@ -141,6 +142,8 @@ pub struct Memory {
     pub search_limit: u32,
     /// How near to the message a memory has to be, 0 to 1.
     pub min_similarity: f64,
+    /// How many tokens of a prompt they may take together.
+    pub tokens_max: u32,
 }
 
 /// With whom an agent shares its memories.
@@ -151,6 +154,8 @@ pub enum MemoryScope {
     Conversation,
     /// Between its own conversations.
     Agent,
+    /// With every agent, in the conversations of the same person.
+    Subject,
     /// With every agent of the workspace.
     Workspace,
 }
@@ -158,7 +163,7 @@ pub enum MemoryScope {
 impl Default for Memory {
     fn default() -> Memory {
         let scope = MemoryScope::Agent;
-        Memory { enabled: false, scope, auto_store: false, search_limit: 5, min_similarity: 0.3 }
+        Memory { enabled: false, scope, auto_store: false, search_limit: 5, min_similarity: 0.3, tokens_max: 1_500 }
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Envelope {
 impl Envelope {
     /// The tenant that keeps what was said: conversations and turns.
     pub const CONVERSATIONS: u32 = 1;
+    /// The tenant that keeps what workspaces remember.
+    pub const MEMORY: u32 = 2;
 
     /// The entry's bytes.
     pub fn encode(&self) -> Bytes {

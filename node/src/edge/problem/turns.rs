@@ -32,6 +32,7 @@ impl From<ConversationsError> for Problem {
             ConversationsError::Current(error) => error.into(),
             ConversationsError::Read(error) => Problem::internal(&error),
             ConversationsError::Record(error) => InvokeError::from(error).into(),
+            ConversationsError::Memory(error) => error.into(),
         }
     }
 }

@@ -24,6 +24,8 @@ pub mod agents;
 
 pub mod messages;
 
+pub mod memory;
+
 use super::problem::Problem;
 use super::routes::Routes;
 use crate::invoke::Freshness;
@@ -43,6 +45,7 @@ pub fn routes() -> Routes {
         .merge(deployments::routes())
         .merge(agents::routes())
         .merge(messages::routes())
+        .merge(memory::routes())
 }
 
 /// Runs what blocks on the disk where that does no harm.

@@ -374,6 +374,7 @@ impl Memory {
             ("conversation", MemoryScope::Conversation),
             ("agent", MemoryScope::Agent),
             ("agent-only", MemoryScope::Agent),
+            ("subject", MemoryScope::Subject),
             ("workspace", MemoryScope::Workspace),
             ("global", MemoryScope::Workspace),
         ];
@@ -382,6 +383,7 @@ impl Memory {
         let scope = section.get("scope").and_then(|value| value.choice(&scopes));
         let limit = section.get("search_limit").and_then(|value| value.small(1..=100));
         let similarity = section.get("min_similarity").and_then(|value| value.number(0.0..=1.0));
+        let tokens_max = section.get("tokens_max").and_then(|value| value.small(100..=100_000));
         section.finish(&MISPLACED);
         Memory {
             enabled: enabled.unwrap_or(true),
@@ -389,6 +391,7 @@ impl Memory {
             auto_store: auto_store.unwrap_or(default.auto_store),
             search_limit: limit.unwrap_or(default.search_limit),
             min_similarity: similarity.unwrap_or(default.min_similarity),
+            tokens_max: tokens_max.unwrap_or(default.tokens_max),
         }
     }
 }

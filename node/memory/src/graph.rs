@@ -1,0 +1,376 @@
+//! The graph of entities and relations, in memory: neighbours, paths and subgraphs, inside a permit and within limits.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use caxton_proto::memory::{EntityId, RelationId, Scope};
+
+use crate::filter::{Permit, is_true};
+use crate::{MemoryEntity, MemoryRelation};
+
+/// Which way relations are followed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// From where they begin to where they end.
+    Out,
+    /// From where they end to where they begin.
+    In,
+    /// Both ways.
+    #[default]
+    Both,
+}
+
+/// How far a look at the graph goes; what is beyond is left out, and the answer says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GraphLimits {
+    /// Relations between the beginning and an entity.
+    pub depth_max: u32,
+    /// Entities in an answer.
+    pub entities_max: usize,
+    /// Relations in an answer.
+    pub relations_max: usize,
+    /// Relations that are looked at.
+    pub visits_max: usize,
+}
+
+impl Default for GraphLimits {
+    fn default() -> Self {
+        Self { depth_max: 3, entities_max: 1_000, relations_max: 5_000, visits_max: 200_000 }
+    }
+}
+
+/// What of the graph to look at.
+#[derive(Debug, Clone, Default)]
+pub struct GraphQuery {
+    /// Only relations of these kinds; none stands for all.
+    pub relation_kinds: BTreeSet<String>,
+    /// Only entities of these kinds, beside where it begins; none stands for all.
+    pub entity_kinds: BTreeSet<String>,
+    /// Which way.
+    pub direction: Direction,
+    /// What was true at this time; nothing finds what was ever true.
+    pub as_of_ms: Option<i64>,
+    /// How far.
+    pub limits: GraphLimits,
+}
+
+/// An entity in an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraphNode {
+    /// Its id.
+    pub id: EntityId,
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: String,
+    /// Relations between the beginning and it.
+    pub depth: u32,
+}
+
+/// A relation in an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraphEdge {
+    /// Its id.
+    pub id: RelationId,
+    /// Where it begins.
+    pub from: EntityId,
+    /// Its kind.
+    pub kind: String,
+    /// Where it ends.
+    pub to: EntityId,
+}
+
+/// A part of the graph.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GraphView {
+    /// The entities, the nearest first.
+    pub entities: Vec<GraphNode>,
+    /// The relations between them.
+    pub relations: Vec<GraphEdge>,
+    /// A limit was reached: there is more.
+    pub more: bool,
+}
+
+/// A way from one entity to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path {
+    /// The entities, from the first to the last.
+    pub entities: Vec<GraphNode>,
+    /// The relations between each and the next, in whichever way they go.
+    pub relations: Vec<GraphEdge>,
+}
+
+struct Node {
+    id: EntityId,
+    name: Box<str>,
+    kind: u32,
+    scope: Scope,
+    live: bool,
+    edges: Vec<u32>,
+}
+
+#[derive(Clone, Copy)]
+struct Edge {
+    valid_from_ms: i64,
+    valid_to_ms: i64,
+    id: RelationId,
+    from: u32,
+    to: u32,
+    kind: u32,
+    live: bool,
+}
+
+/// The entities and relations of a workspace. A relation is in its entities' scope, so a permit for these is one for it.
+#[derive(Default)]
+pub(crate) struct Graph {
+    nodes: Vec<Node>,
+    edges: Vec<Edge>,
+    free: Vec<u32>,
+    by_id: HashMap<EntityId, u32>,
+    by_relation: HashMap<RelationId, u32>,
+    kinds: HashMap<Box<str>, u32>,
+    kind_names: Vec<Box<str>>,
+}
+
+impl Graph {
+    fn kind(&mut self, name: &str) -> u32 {
+        if let Some(kind) = self.kinds.get(name) {
+            return *kind;
+        }
+        self.kind_names.push(name.into());
+        let kind = self.kind_names.len() as u32 - 1;
+        self.kinds.insert(name.into(), kind);
+        kind
+    }
+
+    pub fn put_entity(&mut self, entity: &MemoryEntity) {
+        let (id, kind) = (entity.what.id(), self.kind(&entity.what.kind));
+        if let Some(node) = self.by_id.get(&id) {
+            self.nodes[*node as usize].kind = kind;
+            return;
+        }
+        self.by_id.insert(id, self.nodes.len() as u32);
+        let (name, scope) = (entity.what.name.as_str().into(), entity.what.scope.clone());
+        self.nodes.push(Node { id, name, kind, scope, live: true, edges: Vec::new() });
+    }
+
+    pub fn drop_entity(&mut self, id: &EntityId) {
+        let Some(node) = self.by_id.remove(id) else { return };
+        self.nodes[node as usize].live = false;
+        for edge in std::mem::take(&mut self.nodes[node as usize].edges) {
+            let id = self.edges[edge as usize].id;
+            self.drop_relation(&id);
+        }
+    }
+
+    pub fn put_relation(&mut self, relation: &MemoryRelation) {
+        let what = &relation.what;
+        let of = |name: &str| self.by_id.get(&EntityId::of(&what.scope, name)).copied();
+        let (Some(from), Some(to)) = (of(&what.from), of(&what.to)) else { return };
+        let edge = Edge {
+            valid_from_ms: what.valid_from_ms,
+            valid_to_ms: what.valid_to_ms.unwrap_or(i64::MAX),
+            id: what.id,
+            from,
+            to,
+            kind: self.kind(&what.kind),
+            live: true,
+        };
+        if let Some(known) = self.by_relation.get(&what.id).copied() {
+            let before = self.edges[known as usize];
+            if (before.from, before.to) == (from, to) {
+                self.edges[known as usize] = edge;
+                return;
+            }
+            self.drop_relation(&what.id);
+        }
+        let number = match self.free.pop() {
+            Some(free) => {
+                self.edges[free as usize] = edge;
+                free
+            }
+            None => {
+                self.edges.push(edge);
+                self.edges.len() as u32 - 1
+            }
+        };
+        self.by_relation.insert(what.id, number);
+        self.nodes[from as usize].edges.push(number);
+        if to != from {
+            self.nodes[to as usize].edges.push(number);
+        }
+    }
+
+    pub fn drop_relation(&mut self, id: &RelationId) {
+        let Some(number) = self.by_relation.remove(id) else { return };
+        let Edge { from, to, .. } = self.edges[number as usize];
+        self.edges[number as usize].live = false;
+        for node in [from, to] {
+            self.nodes[node as usize].edges.retain(|edge| *edge != number);
+        }
+        self.free.push(number);
+    }
+
+    fn node(&self, node: u32, depth: u32) -> GraphNode {
+        let it = &self.nodes[node as usize];
+        let (name, kind) = (it.name.to_string(), self.kind_names[it.kind as usize].to_string());
+        GraphNode { id: it.id, name, kind, depth }
+    }
+
+    fn edge(&self, edge: u32) -> GraphEdge {
+        let it = &self.edges[edge as usize];
+        let id = |node: u32| self.nodes[node as usize].id;
+        GraphEdge { id: it.id, from: id(it.from), kind: self.kind_names[it.kind as usize].to_string(), to: id(it.to) }
+    }
+}
+
+/// One walk through the graph.
+struct Walk<'a> {
+    graph: &'a Graph,
+    permit: &'a Permit,
+    query: &'a GraphQuery,
+    relation_kinds: Vec<u32>,
+    entity_kinds: Vec<u32>,
+    visits: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(graph: &'a Graph, permit: &'a Permit, query: &'a GraphQuery) -> Walk<'a> {
+        let number = |name: &String| graph.kinds.get(name.as_str()).copied();
+        let relation_kinds = query.relation_kinds.iter().filter_map(number).collect();
+        let entity_kinds = query.entity_kinds.iter().filter_map(number).collect();
+        Walk { graph, permit, query, relation_kinds, entity_kinds, visits: 0 }
+    }
+
+    /// Where a walk may begin: an entity that the permit reaches.
+    fn start(&self, id: &EntityId) -> Option<u32> {
+        let node = *self.graph.by_id.get(id)?;
+        self.permit.allows(&self.graph.nodes[node as usize].scope).then_some(node)
+    }
+
+    /// Whether the walk may come to an entity.
+    fn may(&self, node: u32) -> bool {
+        let node = &self.graph.nodes[node as usize];
+        node.live
+            && self.permit.allows(&node.scope)
+            && (self.query.entity_kinds.is_empty() || self.entity_kinds.contains(&node.kind))
+    }
+
+    /// Where an edge leads from an entity, if it may be followed. False once too many were looked at.
+    fn follow(&mut self, edge: u32, from: u32) -> Option<u32> {
+        self.visits += 1;
+        let it = &self.graph.edges[edge as usize];
+        let (out, other) = if it.from == from { (true, it.to) } else { (false, it.from) };
+        let direction = match self.query.direction {
+            Direction::Out => out,
+            Direction::In => !out || it.from == it.to,
+            Direction::Both => true,
+        };
+        let valid_to_ms = (it.valid_to_ms != i64::MAX).then_some(it.valid_to_ms);
+        let now = self.query.as_of_ms.is_none_or(|at| is_true(it.valid_from_ms, valid_to_ms, at));
+        let kind = self.query.relation_kinds.is_empty() || self.relation_kinds.contains(&it.kind);
+        (it.live && direction && now && kind && self.may(other)).then_some(other)
+    }
+
+    fn exhausted(&self) -> bool {
+        self.visits >= self.query.limits.visits_max
+    }
+}
+
+impl Graph {
+    /// The part of the graph around some entities, as far as the limits go: with a depth of 1, their neighbours. Entities
+    /// that are not there, or outside the permit, are passed over.
+    pub fn subgraph(&self, permit: &Permit, from: &[EntityId], query: &GraphQuery) -> GraphView {
+        let (graph, limits) = (self, query.limits);
+        let mut walk = Walk::new(graph, permit, query);
+        let mut view = GraphView::default();
+        let mut depths: HashMap<u32, u32> = HashMap::new();
+        let mut queue = VecDeque::new();
+        for node in from.iter().filter_map(|id| walk.start(id)) {
+            if depths.len() < limits.entities_max && depths.insert(node, 0).is_none() {
+                view.entities.push(graph.node(node, 0));
+                queue.push_back((node, 0));
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        while let Some((node, depth)) = queue.pop_front() {
+            for &edge in &graph.nodes[node as usize].edges {
+                if walk.exhausted() {
+                    view.more = true;
+                    return view;
+                }
+                let Some(other) = walk.follow(edge, node) else { continue };
+                let known = depths.contains_key(&other);
+                if !known && depth >= limits.depth_max {
+                    continue;
+                }
+                if !known && depths.len() >= limits.entities_max {
+                    view.more = true;
+                    continue;
+                }
+                if !known {
+                    depths.insert(other, depth + 1);
+                    view.entities.push(graph.node(other, depth + 1));
+                    queue.push_back((other, depth + 1));
+                }
+                if seen.insert(edge) {
+                    match view.relations.len() < limits.relations_max {
+                        true => view.relations.push(graph.edge(edge)),
+                        false => view.more = true,
+                    }
+                }
+            }
+        }
+        view
+    }
+
+    /// A shortest way from one entity to another, if there is one within the limits.
+    pub fn path(&self, permit: &Permit, from: &EntityId, to: &EntityId, query: &GraphQuery) -> Option<Path> {
+        let graph = self;
+        let mut walk = Walk::new(graph, permit, query);
+        let (start, end) = (walk.start(from)?, walk.start(to)?);
+        let mut came: HashMap<u32, (u32, u32)> = HashMap::new();
+        let mut queue = VecDeque::from([(start, 0)]);
+        while let Some((node, depth)) = queue.pop_front() {
+            if node == end {
+                break;
+            }
+            if depth >= query.limits.depth_max {
+                continue;
+            }
+            for &edge in &graph.nodes[node as usize].edges {
+                if walk.exhausted() {
+                    return None;
+                }
+                // The end is where it was asked to come to, whatever its kind.
+                let Some(other) = walk.follow(edge, node).or_else(|| walk.last(edge, node, end)) else { continue };
+                if other != start && !came.contains_key(&other) {
+                    came.insert(other, (node, edge));
+                    queue.push_back((other, depth + 1));
+                }
+            }
+        }
+        let (mut nodes, mut edges, mut at) = (vec![end], Vec::new(), end);
+        while at != start {
+            let (before, edge) = came.get(&at)?;
+            edges.push(graph.edge(*edge));
+            nodes.push(*before);
+            at = *before;
+        }
+        nodes.reverse();
+        edges.reverse();
+        let entities = nodes.iter().enumerate().map(|(depth, node)| graph.node(*node, depth as u32)).collect();
+        Some(Path { entities, relations: edges })
+    }
+}
+
+impl Walk<'_> {
+    /// The end of a path, which needs no kind that was asked for.
+    fn last(&self, edge: u32, from: u32, end: u32) -> Option<u32> {
+        if self.query.entity_kinds.is_empty() {
+            return None;
+        }
+        let any = GraphQuery { entity_kinds: BTreeSet::new(), ..self.query.clone() };
+        let mut walk = Walk::new(self.graph, self.permit, &any);
+        walk.follow(edge, from).filter(|other| *other == end)
+    }
+}

@@ -1,0 +1,90 @@
+//! Conversations that memories come from, in the order in which things were said there.
+
+use std::collections::HashMap;
+
+use caxton_proto::memory::{MemoryId, NewMemory, Origin};
+
+use crate::keywords::{NONE, Slot};
+
+/// A memory's place in its conversation: what was said earlier comes first.
+pub type Order = (u32, i64, MemoryId);
+
+/// The conversations of a workspace.
+#[derive(Default)]
+pub struct EpisodeTable {
+    numbers: HashMap<Box<str>, u32>,
+    names: Vec<Box<str>>,
+    members: Vec<Vec<(Order, Slot)>>,
+    /// Words of each conversation.
+    pub lengths: Vec<u32>,
+    /// How many conversations have any memory.
+    pub live: u32,
+}
+
+/// The conversation that a memory comes from first, and its place there.
+pub fn origin(memory: &NewMemory) -> Option<(&str, Order)> {
+    memory.sources.iter().find_map(|source| match &source.origin {
+        Origin::Turn { conversation, position, .. } => {
+            Some((conversation.as_str(), (*position, memory.created_ms, memory.id)))
+        }
+        Origin::Agent { .. } | Origin::Subject { .. } | Origin::Tool { .. } | Origin::Import { .. } => None,
+    })
+}
+
+impl EpisodeTable {
+    /// The name of a conversation.
+    pub fn name(&self, episode: u32) -> &str {
+        &self.names[episode as usize]
+    }
+
+    /// How many conversations were ever seen.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The number of a conversation.
+    pub fn number(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let number = self.names.len() as u32;
+        self.numbers.insert(name.into(), number);
+        self.names.push(name.into());
+        self.members.push(Vec::new());
+        self.lengths.push(0);
+        number
+    }
+
+    /// Puts a memory in; says who comes before and after it.
+    pub fn add(&mut self, episode: u32, order: Order, slot: Slot, words: u32) -> (Slot, Slot) {
+        let members = &mut self.members[episode as usize];
+        self.live += u32::from(members.is_empty());
+        self.lengths[episode as usize] += words;
+        let at = members.partition_point(|(other, _)| *other < order);
+        members.insert(at, (order, slot));
+        let of = |at: Option<usize>| at.and_then(|at| members.get(at)).map_or(NONE, |(_, slot)| *slot);
+        (of(at.checked_sub(1)), of(Some(at + 1)))
+    }
+
+    /// Takes a memory out.
+    pub fn remove(&mut self, episode: u32, slot: Slot, words: u32) {
+        let members = &mut self.members[episode as usize];
+        let before = members.len();
+        members.retain(|(_, other)| *other != slot);
+        if members.len() < before {
+            let length = &mut self.lengths[episode as usize];
+            *length = length.saturating_sub(words);
+            self.live -= u32::from(members.is_empty());
+        }
+        if members.is_empty() && before > 0 {
+            members.shrink_to_fit();
+        }
+    }
+
+    /// Gives memories new slots.
+    pub fn renumber(&mut self, new: &[Slot]) {
+        for (_, slot) in self.members.iter_mut().flatten() {
+            *slot = new[*slot as usize];
+        }
+    }
+}
