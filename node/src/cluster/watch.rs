@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Departure, format};
 use super::service::Service;
+use super::{Departure, format};
 use crate::files::audit;
 use crate::peers::{Copied, Peers};
 use crate::tasks;
