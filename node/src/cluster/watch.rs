@@ -75,7 +75,8 @@ impl Watch {
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Dismissed> {
         let (mut applied, mut removed) = (self.log.applied(), self.peers.removed());
         let (mut copied, mut holds) = (self.peers.copied(), self.holds.clone());
-        let (mut known, mut retires) = (BTreeMap::new(), false);
+        // Who asked for this node to be taken out, once somebody has.
+        let (mut known, mut retires) = (BTreeMap::new(), None::<String>);
         let (mut status, mut announcements) = (self.log.status(), format::Announcements::default());
         // It goes on while the log does: what it says is among what the log then says.
         let mut announcing: Option<BoxFuture<'static, bool>> = None;
@@ -88,7 +89,8 @@ impl Watch {
             self.own.holds.clone_from(&holds.borrow_and_update());
             let (rows, departed, said, retiring, raisable) = self.log.read(|state| {
                 let cluster = state.cluster();
-                let retiring = cluster.retirement().is_some_and(|it| it.node == self.own.node);
+                let own = |it: &&Retirement| it.node == self.own.node;
+                let retiring = cluster.retirement().filter(own).map(|it| it.actor.clone());
                 let others = cluster
                     .members()
                     .map(|member| &member.facts)
@@ -103,10 +105,10 @@ impl Watch {
                 let known = (cluster.members().len() > 0).then_some(rows);
                 (known, cluster.is_departed(self.own.node), said, retiring, raisable)
             });
-            if retiring && !retires {
+            if retiring.is_some() && retires.is_none() {
                 info!("this node is being taken out of the cluster; it ends when no group counts it any more");
             }
-            retires |= retiring;
+            retires = retiring.or(retires);
             if departed {
                 return self.dismissed(retires, stop).await;
             }
@@ -137,7 +139,7 @@ impl Watch {
             };
             let was_removed = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = ask, if retires => false,
+                () = ask, if retires.is_some() => false,
                 told = removed.wait_for(|removed| *removed) => told.is_ok(),
                 told = copied.wait_for(Option::is_some) => {
                     let Some(why) = told.ok().and_then(|told| *told) else { return Ok(()) };
@@ -170,11 +172,9 @@ impl Watch {
     }
 
     /// The node does not belong to the cluster any more.
-    async fn dismissed(&self, retires: bool, stop: CancellationToken) -> Result<(), Dismissed> {
-        if !retires {
-            return Err(Removed.into());
-        }
-        let (time, actor) = (rfc3339(now_ms()), self.actor());
+    async fn dismissed(&self, retires: Option<String>, stop: CancellationToken) -> Result<(), Dismissed> {
+        let Some(actor) = retires else { return Err(Removed.into()) };
+        let time = rfc3339(now_ms());
         let (cluster, node) = (self.peers.credentials().cluster().to_string(), self.own.node.to_string());
         let detail = "no group of the cluster counted it any more".to_owned();
         let what = audit::LEFT.to_owned();
@@ -194,13 +194,6 @@ impl Watch {
         self.departure.left.cancel();
         stop.cancelled().await;
         Ok(())
-    }
-
-    /// Who asked for this node to be taken out.
-    fn actor(&self) -> String {
-        let own = |it: &&Retirement| it.node == self.own.node;
-        let actor = self.log.read(|state| state.cluster().retirement().filter(own).map(|it| it.actor.clone()));
-        actor.unwrap_or_else(|| "unknown".to_owned())
     }
 
     async fn note(&self, before: &BTreeMap<NodeId, String>, rows: &BTreeMap<NodeId, String>) {

@@ -323,13 +323,14 @@ fn an_old_entry_with_more_tokens_than_can_be_said_counts_as_many_as_can_be() {
 
 #[test]
 fn a_newer_command_stops_the_shard_and_says_what_to_do() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let state = Bench::open(&dir.path().join("one.db"));
     let json = turn("a", "t1", 1).encode(Format::JSON).expect("JSON");
     let json = String::from_utf8(json.into()).expect("UTF-8").replacen("\"v\":1", "\"v\":2", 1);
     let version = Format::NEWEST.number() + 1;
     let newer = Envelope { version, tenant: Envelope::CONVERSATIONS, term: 0, body: Bytes::new() };
     for command in [Bytes::from(json), newer.encode()] {
+        // One that has stopped reads nothing more.
+        let dir = tempfile::tempdir().expect("a folder");
+        let state = Bench::open(&dir.path().join("one.db"));
         let stopped = state.shard.apply(&[Entry { index: 1, term: 1, command }]).expect_err("a newer program wrote it");
         let said = crate::errors::chain(&stopped);
         assert!(said.contains("upgrade"), "{said}");
