@@ -314,7 +314,13 @@ impl<'d, 't> Value<'d, 't> {
     /// The items of a list.
     pub fn list(&self) -> Vec<Value<'d, 't>> {
         let DeValue::Array(array) = self.value else {
-            let help = self.value.as_str().map(|_| format!("put it in brackets: {} = [\"...\"]", self.key));
+            let help = match self.value {
+                DeValue::String(_) => Some(format!("put it in brackets: {} = [\"...\"]", self.key)),
+                DeValue::Table(_) if self.key == "capability" => {
+                    Some("write it in two brackets, once for each: [[capability]]".to_owned())
+                }
+                _ => None,
+            };
             self.wrong_type("a list", help);
             return Vec::new();
         };

@@ -35,7 +35,6 @@ const ROWS: &[Row] = &[
     (AGENT, "", "[agent]\nname = \"a\"\nname = \"a\"\n", 3, "syntax", "merge the two"),
     (AGENT, "", "[agent\nname = \"a\"\n", 1, "syntax", "`[table]`"),
     (FILE, "", "[workspace]\nname = w\n", 2, "syntax", "double quotes"),
-    (TOOL, T, "[grants]\nhttp = [\"a\"\n", 6, "syntax", "a line is"),
     // Names.
     (
         AGENT,
@@ -198,7 +197,7 @@ const ROWS: &[Row] = &[
     (TOOL, "", "[tool]\nname = \"t\"\nkind = \"core\"\n", 1, "missing_key", "name the file beside this one"),
     (TOOL, "", "[tool]\nname = \"t\"\nkind = \"mcp-http\"\n", 1, "missing_key", "say where the server is"),
     (TOOL, "", "[tool]\nname = \"t\"\nkind = \"mcp-stdio\"\n", 1, "missing_key", "name the program"),
-    (TOOL, T, "[limits]\nmemory_bytes = \"1TiB\"\n", 6, "out_of_range", "between"),
+    (TOOL, T, "[limits]\nmemory_bytes = \"8GiB\"\n", 6, "out_of_range", "between"),
     // What is not there.
     (AGENT, A, "[tools]\nrequired = [\"tt\"]\n", 6, "unknown_tool", "\"t\""),
     (AGENT, A, "[tools]\nrequired = [\"chart\"]\n", 6, "unknown_tool", "tools/chart/tool.toml"),
