@@ -13,15 +13,14 @@ use caxton_proto::{AgentName, ToolName, WorkspaceId};
 use serde_json::json;
 use tracing::warn;
 
-use super::world::CatalogWorld;
 use super::{Invoker, Underway};
 use crate::agent::builtin::memory::{self as tools, MemoryTool, Recall, Relate, Remember};
 use crate::agent::run::Run;
 use crate::agent::world::{Invocation, ToolOutput};
 use crate::agent::{Agent, Offered};
-use crate::llm::reasons;
+use crate::llm::{ToolDefinition, reasons};
 use crate::memory::recall::{UNTRUSTED_MARK, block, without_blocks};
-use crate::memory::{MemoryError, SearchOrder};
+use crate::memory::{Memories, MemoryError, SearchOrder};
 use crate::text::preview;
 
 /// Memories of one call of `recall` unless the model says how many, and at most.
@@ -85,70 +84,81 @@ fn now_ms() -> i64 {
     crate::authn::now_ms().cast_signed()
 }
 
-impl CatalogWorld {
-    /// The tools by which an agent remembers: all of them where it remembers, else those that its file names.
-    pub(super) fn memory_tools(&self, manifest: &AgentManifest) -> Vec<Offered> {
-        let named = |tool: &MemoryTool| manifest.tools.all().any(|name| name.as_str() == tool.name());
-        let free = |tool: &MemoryTool| tool.name().parse::<ToolName>().is_ok_and(|name| self.is_built_in(&name));
-        let tools = MemoryTool::ALL.into_iter().filter(|tool| manifest.memory.enabled || named(tool)).filter(free);
-        tools.filter_map(MemoryTool::offered).collect()
-    }
+/// What an agent remembers in one turn.
+pub(super) struct AgentMemory<'a> {
+    pub memories: &'a Memories,
+    pub workspace: &'a WorkspaceId,
+    pub asker: &'a Asker,
+    pub manifest: &'a AgentManifest,
+}
 
+/// The tools by which an agent remembers, of those whose names are free: all of them where it remembers, else those that its
+/// file names. A call that is made again keeps nothing twice.
+pub(super) fn offered(manifest: &AgentManifest, is_free: impl Fn(&ToolName) -> bool) -> Vec<Offered> {
+    let named = |tool: &MemoryTool| manifest.tools.all().any(|name| name.as_str() == tool.name());
+    let tools = MemoryTool::ALL.into_iter().filter(|tool| manifest.memory.enabled || named(tool));
+    let offered = tools.filter_map(|tool| {
+        let server = tool.name().parse::<ToolName>().ok().filter(&is_free)?;
+        let ToolDefinition { name: function, description, parameters } = tool.definition();
+        Some(Offered { server, function, description, parameters, fixed: true, repeatable: true })
+    });
+    offered.collect()
+}
+
+impl AgentMemory<'_> {
     /// What is remembered of a request, as a prompt has it. A turn without it is better than none.
-    pub(super) async fn recalled(&self, manifest: &AgentManifest, request: &str) -> String {
-        let settings = &manifest.memory;
+    pub(super) async fn recalled(&self, request: &str) -> String {
+        let settings = &self.manifest.memory;
         if !settings.enabled {
             return String::new();
         }
         let mut order = SearchOrder::new(request, now_ms(), settings.search_limit as usize);
         order.min_similarity = settings.min_similarity as f32;
-        match self.search(manifest, order).await {
+        match self.search(order).await {
             Ok(memories) => block(&memories, settings.tokens_max),
             Err(error) => {
-                warn!(agent = %manifest.name, reason = %reasons(&error), "a turn begins without what is remembered");
+                warn!(agent = %self.manifest.name, reason = %reasons(&error), "a turn begins without what is remembered");
                 String::new()
             }
         }
     }
 
-    async fn search(&self, manifest: &AgentManifest, order: SearchOrder) -> Result<Vec<Memory>, MemoryError> {
-        let workspace = &self.catalog.workspace;
-        let permit = Permit::of(workspace.clone(), self.asker.scopes(&manifest.memory, &manifest.name));
-        let found = self.shared.parts.memories.of(workspace).search(permit, order).await?;
-        Ok(found.memories)
+    async fn search(&self, order: SearchOrder) -> Result<Vec<Memory>, MemoryError> {
+        let scopes = self.asker.scopes(&self.manifest.memory, &self.manifest.name);
+        let permit = Permit::of(self.workspace.clone(), scopes);
+        Ok(self.memories.of(self.workspace).search(permit, order).await?.memories)
     }
 
     /// Does what a model asks one of the tools for; the error is for the model.
-    pub(super) async fn use_memory(&self, tool: MemoryTool, call: Invocation<'_>) -> Result<ToolOutput, String> {
-        let manifest = self.manifest(call.agent).await.map_err(|problem| problem.to_string())?;
+    pub(super) async fn call(&self, tool: MemoryTool, call: &Invocation<'_>) -> Result<ToolOutput, String> {
         let text = match tool {
-            MemoryTool::Remember => self.remember(&manifest, &call, tools::parse(&call.arguments)?).await?,
-            MemoryTool::Recall => self.look_up(&manifest, tools::parse(&call.arguments)?).await?,
-            MemoryTool::Relate => self.relate(&manifest, &call, tools::parse(&call.arguments)?).await?,
-            MemoryTool::Forget => self.forget(&manifest, tools::parse(&call.arguments)?).await?,
+            MemoryTool::Remember => self.remember(call, tools::parse(&call.arguments)?).await?,
+            MemoryTool::Recall => self.look_up(tools::parse(&call.arguments)?).await?,
+            MemoryTool::Relate => self.relate(call, tools::parse(&call.arguments)?).await?,
+            MemoryTool::Forget => self.forget(tools::parse(&call.arguments)?).await?,
         };
         Ok(ToolOutput { text, ..ToolOutput::default() })
     }
 
-    async fn remember(
-        &self,
-        manifest: &AgentManifest,
-        call: &Invocation<'_>,
-        asked: Remember,
-    ) -> Result<String, String> {
+    /// Where the agent keeps what it remembers.
+    fn scope(&self) -> Scope {
+        self.asker.scope(&self.manifest.memory, &self.manifest.name)
+    }
+
+    async fn remember(&self, call: &Invocation<'_>, asked: Remember) -> Result<String, String> {
         let at_ms = now_ms();
         let replaces = asked.replaces.as_deref().filter(|id| !id.is_empty()).map(memory_id).transpose()?;
         let memory = NewMemory {
             // The same for every attempt at this step.
             id: MemoryId::imported("step", &call.step_key),
-            scope: self.asker.scope(&manifest.memory, &manifest.name),
+            scope: self.scope(),
             kind: asked.kind.filter(|kind| !kind.trim().is_empty()).unwrap_or_else(|| FACT.to_owned()),
             name: asked.name.filter(|name| !name.trim().is_empty()),
             text: asked.text,
             metadata: None,
             importance: asked.importance.unwrap_or(50),
             pinned: false,
-            sources: self.asker.sources(Some(&manifest.name), at_ms, call.heard_others),
+            sources: self.asker.sources(Some(&self.manifest.name), at_ms, call.heard_others),
             created_ms: at_ms,
             valid_from_ms: at_ms,
             valid_to_ms: None,
@@ -156,7 +166,7 @@ impl CatalogWorld {
             entity: asked.about.filter(|about| !about.trim().is_empty()),
         };
         let action = Action::Remember { entities: Vec::new(), memories: vec![memory], relations: Vec::new() };
-        let Outcome::Remembered(kept) = self.write(manifest, action, at_ms).await? else { return Err(strange()) };
+        let Outcome::Remembered(kept) = self.write(action, at_ms).await? else { return Err(strange()) };
         match kept.memories.into_iter().next() {
             None => Err(strange()),
             Some(item) => match item.fate {
@@ -170,7 +180,7 @@ impl CatalogWorld {
         }
     }
 
-    async fn look_up(&self, manifest: &AgentManifest, asked: Recall) -> Result<String, String> {
+    async fn look_up(&self, asked: Recall) -> Result<String, String> {
         let now_ms = now_ms();
         let as_of_ms = asked.as_of.as_deref().filter(|day| !day.is_empty()).map(day).transpose()?;
         let filter = Filter {
@@ -184,27 +194,27 @@ impl CatalogWorld {
             as_of_ms: Some(as_of_ms.unwrap_or(now_ms)),
             ..SearchOrder::new(asked.query, now_ms, limit)
         };
-        let found = self.search(manifest, order).await.map_err(|error| reasons(&error))?;
+        let found = self.search(order).await.map_err(|error| reasons(&error))?;
         let lines: Vec<_> = found.iter().map(told).collect();
         Ok(json!({ "memories": lines }).to_string())
     }
 
-    async fn relate(&self, manifest: &AgentManifest, call: &Invocation<'_>, asked: Relate) -> Result<String, String> {
+    async fn relate(&self, call: &Invocation<'_>, asked: Relate) -> Result<String, String> {
         let at_ms = now_ms();
         let relation = NewRelation {
             id: RelationId::imported("step", &call.step_key),
-            scope: self.asker.scope(&manifest.memory, &manifest.name),
+            scope: self.scope(),
             from: asked.from,
             kind: asked.relation,
             to: asked.to,
             metadata: None,
-            sources: self.asker.sources(Some(&manifest.name), at_ms, call.heard_others),
+            sources: self.asker.sources(Some(&self.manifest.name), at_ms, call.heard_others),
             created_ms: at_ms,
             valid_from_ms: at_ms,
             valid_to_ms: None,
         };
         let action = Action::Remember { entities: Vec::new(), memories: Vec::new(), relations: vec![relation] };
-        let Outcome::Remembered(kept) = self.write(manifest, action, at_ms).await? else { return Err(strange()) };
+        let Outcome::Remembered(kept) = self.write(action, at_ms).await? else { return Err(strange()) };
         match kept.relations.into_iter().next() {
             None => Err(strange()),
             Some(item) => match item.fate {
@@ -214,9 +224,9 @@ impl CatalogWorld {
         }
     }
 
-    async fn forget(&self, manifest: &AgentManifest, asked: tools::Forget) -> Result<String, String> {
+    async fn forget(&self, asked: tools::Forget) -> Result<String, String> {
         let action = Action::Forget(Forget::Memories(vec![memory_id(&asked.id)?]));
-        match self.write(manifest, action, now_ms()).await? {
+        match self.write(action, now_ms()).await? {
             Outcome::Removed(_) => Ok(json!({ "forgotten": true }).to_string()),
             // Whoever tries again finds it gone.
             Outcome::Refused(refusal) if refusal.reason == Reason::NotFound => {
@@ -227,21 +237,19 @@ impl CatalogWorld {
         }
     }
 
-    async fn write(&self, manifest: &AgentManifest, action: Action, time_ms: i64) -> Result<Outcome, String> {
-        let workspace = &self.catalog.workspace;
+    async fn write(&self, action: Action, time_ms: i64) -> Result<Outcome, String> {
         // It changes nothing beyond its own scope.
-        let permit = Some(vec![self.asker.scope(&manifest.memory, &manifest.name)]);
-        let actor = format!("agent:{}", manifest.name);
-        let command = Command { workspace: workspace.clone(), time_ms, actor, permit, action };
-        let written = self.shared.parts.memories.of(workspace).write(&command).await;
-        written.map_err(|error| reasons(&error))
+        let permit = Some(vec![self.scope()]);
+        let actor = format!("agent:{}", self.manifest.name);
+        let command = Command { workspace: self.workspace.clone(), time_ms, actor, permit, action };
+        self.memories.of(self.workspace).write(&command).await.map_err(|error| reasons(&error))
     }
 }
 
 impl Invoker {
     /// Keeps an answered exchange. The answer is recorded: what cannot be remembered of it keeps nobody from reading it.
     pub(super) async fn keep_exchange(&self, exchange: Command) {
-        match self.shared.parts.memories.of(&exchange.workspace).write(&exchange).await {
+        match self.shared.parts.memories.of(&exchange.workspace).write_now(&exchange).await {
             Ok(Outcome::Remembered(kept)) => {
                 for item in kept.memories {
                     if let Fate::Refused(refusal) = item.fate {

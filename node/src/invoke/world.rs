@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 
 use super::Shared;
 use super::chat_tool::ChatTool;
-use super::memory::Asker;
+use super::memory::{self, AgentMemory, Asker};
 use super::{routing, toolbox};
 use crate::agent::builtin::memory::MemoryTool;
 use crate::agent::world::{AgentProblem, Found, Invocation, NotFound, ToolOutput, World};
@@ -50,10 +50,10 @@ impl AgentsCache {
 }
 
 pub(super) struct CatalogWorld {
-    pub(super) catalog: Arc<Catalog>,
-    pub(super) shared: Arc<Shared>,
+    catalog: Arc<Catalog>,
+    shared: Arc<Shared>,
     /// Whose turn it is, and where.
-    pub(super) asker: Asker,
+    asker: Asker,
 }
 
 impl CatalogWorld {
@@ -96,7 +96,7 @@ impl CatalogWorld {
                 Err(_) => whole = false,
             }
         }
-        offered.extend(self.memory_tools(&manifest));
+        offered.extend(memory::offered(&manifest, |tool| self.is_built_in(tool)));
         whole &= offered.iter().all(|tool| tool.fixed);
         let (catalog, shared, agent) = (Arc::clone(&self.catalog), Arc::clone(&self.shared), name.clone());
         let assembled = blocking(move || {
@@ -133,12 +133,18 @@ impl CatalogWorld {
         Ok(agent)
     }
 
+    /// What an agent remembers in this turn.
+    fn memory<'a>(&'a self, manifest: &'a AgentManifest) -> AgentMemory<'a> {
+        let (memories, workspace) = (&self.shared.parts.memories, &self.catalog.workspace);
+        AgentMemory { memories, workspace, asker: &self.asker, manifest }
+    }
+
     /// Whether the node itself has this tool, and no folder of the workspace has its place.
-    pub(super) fn is_built_in(&self, tool: &ToolName) -> bool {
+    fn is_built_in(&self, tool: &ToolName) -> bool {
         BUILT_IN_TOOLS.contains(&tool.as_str()) && !self.catalog.tools().contains_key(tool)
     }
 
-    pub(super) async fn manifest(&self, name: &AgentName) -> Result<Arc<AgentManifest>, AgentProblem> {
+    async fn manifest(&self, name: &AgentName) -> Result<Arc<AgentManifest>, AgentProblem> {
         let absent = || AgentProblem::Absent { agent: name.clone(), workspace: self.catalog.workspace.clone() };
         let entry = Arc::clone(self.catalog.agents().get(name).ok_or_else(absent)?);
         let read = blocking(move || entry.manifest().map_err(|error| reasons(&error)));
@@ -197,12 +203,15 @@ impl World for CatalogWorld {
     }
 
     fn recall<'a>(&'a self, agent: &'a Agent, request: &'a str) -> BoxFuture<'a, String> {
-        Box::pin(self.recalled(&agent.manifest, request))
+        Box::pin(async move { self.memory(&agent.manifest).recalled(request).await })
     }
 
     fn call_tool<'a>(&'a self, call: Invocation<'a>) -> BoxFuture<'a, Result<ToolOutput, String>> {
         if let Some(tool) = MemoryTool::of(call.server.as_str()).filter(|_| self.is_built_in(call.server)) {
-            return Box::pin(self.use_memory(tool, call));
+            return Box::pin(async move {
+                let manifest = self.manifest(call.agent).await.map_err(|problem| problem.to_string())?;
+                self.memory(&manifest).call(tool, &call).await
+            });
         }
         Box::pin(toolbox::call(&self.shared.parts.tools, &self.catalog, call))
     }

@@ -73,7 +73,7 @@ pub struct Progress {
 #[derive(Default)]
 struct Unseen {
     touched: HashSet<Touched>,
-    /// Everything.
+    /// All of the tables, because too much was touched or they were filled anew.
     all: bool,
 }
 

@@ -13,7 +13,7 @@ pub mod recall;
 mod tenant;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use caxton_memory::proto::{Action, Command, DecodeError, Forget, Outcome, Scope};
@@ -32,6 +32,11 @@ use crate::shard::{Shard, Shards, WriteError};
 
 /// An entry of the log is at most this long, in bytes; the log itself takes 1 MiB.
 pub const ENTRY_BYTES_MAX: usize = 900 << 10;
+
+/// How long it is waited for that the cluster says that all of its members read what is written.
+const RAISED_WAIT: Duration = Duration::from_secs(5);
+/// The pause between two looks whether it does.
+const RAISED_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why something could not be remembered, found or forgotten.
 #[derive(Debug, thiserror::Error)]
@@ -89,11 +94,11 @@ pub struct ShardMemories {
 /// What to search for. The vector of its text is made on the way.
 #[derive(Debug, Clone)]
 pub struct SearchOrder {
-    /// The text.
+    /// A question or a few words, of any length.
     pub text: String,
     /// By words, by meaning, or by both.
     pub mode: Mode,
-    /// Which memories.
+    /// Which of the memories that the permit lets through.
     pub filter: Filter,
     /// What was true at this time, in milliseconds since 1970; nothing finds what was ever true.
     pub as_of_ms: Option<i64>,
@@ -218,7 +223,7 @@ impl ShardMemories {
         let (workspace, time_ms, actor) = (workspace.clone(), crate::time::now_ms().cast_signed(), actor.to_owned());
         let command = Command { workspace, time_ms, actor, permit: None, action };
         loop {
-            match self.write(&command).await {
+            match self.write_now(&command).await {
                 Ok(Outcome::Removed(removed)) if removed.more => {}
                 // Nothing can be remembered yet where older members are.
                 Ok(_) | Err(MemoryError::OlderMembers) => return Ok(()),
@@ -228,8 +233,17 @@ impl ShardMemories {
     }
 
     /// Has a command applied: it is on a majority's disk, and applied here, when this returns. What it refuses is in the
-    /// outcome.
+    /// outcome. A cluster that has just begun says a moment later that all its members read it, which is waited for.
     pub async fn write(&self, command: &Command) -> Result<Outcome, MemoryError> {
+        let until = tokio::time::Instant::now() + RAISED_WAIT;
+        while self.shard.format() < Format::PROTOBUF && tokio::time::Instant::now() < until {
+            tokio::time::sleep(RAISED_PAUSE).await;
+        }
+        self.write_now(command).await
+    }
+
+    /// The same, which waits for nobody: where older members are, it is an error at once.
+    pub async fn write_now(&self, command: &Command) -> Result<Outcome, MemoryError> {
         // Older members would neither apply it nor keep it in their snapshots.
         if self.shard.format() < Format::PROTOBUF {
             return Err(MemoryError::OlderMembers);

@@ -17,7 +17,7 @@ static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
     tables.map(|table| Table { name: table.name, sql: table.sql, content: content(table.derived) }).collect()
 });
 
-/// The tenant.
+/// What a shard remembers, as its tenant number 2.
 pub struct MemoryTenant {
     keeper: Arc<Keeper>,
 }

@@ -1,3 +1,5 @@
+//! The tenant on its own: what it refuses, and what a restore fills in.
+
 use caxton_memory::proto::{Action, Forget, MemoryId, NewMemory, Origin, Outcome, Scope, Source};
 use caxton_memory::{Permit, proto};
 use caxton_raft::GroupId;

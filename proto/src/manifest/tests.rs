@@ -164,7 +164,8 @@ fn a_manifest_is_json_that_people_can_read() {
         "scope": "workspace",
         "auto_store": false,
         "search_limit": 5,
-        "min_similarity": 0.3
+        "min_similarity": 0.3,
+        "tokens_max": 1500
       },
       "limits": {
         "steps_max": 20,
@@ -274,7 +275,7 @@ list = [[1]]
     30:14 wrong_type: `max_tokens` has to be a whole number (this is a string)
     31:13 bad_value: an entry of `fallback` is "provider" or "provider/model" (the provider name `A` has 'A' in it; use lower-case letters, digits and `-`, and start with a letter or digit)
     31:23 duplicate: `x` is there twice (again here)
-    34:9 bad_value: `scope` has to be one of `agent-only`, `agent`, `conversation`, `global` and `workspace` (not one of them)
+    34:9 bad_value: `scope` has to be one of `agent-only`, `agent`, `conversation`, `global`, `subject` and `workspace` (not one of them)
     35:11 wrong_type: `enabled` has to be true or false (this is a string)
     38:13 out_of_range: `steps_max` has to be between 1 and 1000 (out of range)
     39:13 wrong_type: `wall_time` has to be a time with its unit (this is an integer)

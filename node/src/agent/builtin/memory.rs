@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use caxton_proto::ToolName;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::agent::Offered;
+use crate::llm::ToolDefinition;
 
 /// A tool by which a model remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,17 +103,11 @@ impl MemoryTool {
         MemoryTool::ALL.into_iter().find(|tool| tool.name() == name)
     }
 
-    /// The tool as an agent is offered it. A call that is made again keeps nothing twice.
-    pub fn offered(self) -> Option<Offered> {
+    /// The tool as a model is told of it.
+    pub fn definition(self) -> ToolDefinition {
         let (description, parameters) = self.describe();
-        Some(Offered {
-            server: self.name().parse::<ToolName>().ok()?,
-            function: self.name().to_owned(),
-            description: description.to_owned(),
-            parameters: Arc::new(parameters),
-            fixed: true,
-            repeatable: true,
-        })
+        let (name, description) = (self.name().to_owned(), description.to_owned());
+        ToolDefinition { name, description, parameters: Arc::new(parameters) }
     }
 
     fn describe(self) -> (&'static str, Value) {
@@ -169,10 +162,10 @@ mod tests {
     #[test]
     fn every_tool_is_offered_and_its_schema_names_what_its_arguments_are() {
         for tool in MemoryTool::ALL {
-            let offered = tool.offered().expect("its name is one");
-            assert_eq!(MemoryTool::of(&offered.function), Some(tool));
+            let defined = tool.definition();
+            assert_eq!(MemoryTool::of(&defined.name), Some(tool));
             let names: Vec<&str> =
-                offered.parameters["properties"].as_object().expect("fields").keys().map(String::as_str).collect();
+                defined.parameters["properties"].as_object().expect("fields").keys().map(String::as_str).collect();
             let arguments: Value = names
                 .iter()
                 .map(|name| {
