@@ -351,7 +351,10 @@ mod tests {
             };
             assert_eq!(of(""), expected, "{name}");
             assert_eq!(of("x=1&stale=true"), if route.may_be_stale { Anyone } else { expected }, "{name}");
-            assert!(is_get || !route.may_be_stale || asks.contains(&name), "{name}: what changes something is not done on a stale state");
+            assert!(
+                is_get || !route.may_be_stale || asks.contains(&name),
+                "{name}: what changes something is not done on a stale state"
+            );
             assert!(is_get || route.owner != Owner::Anyone || free.contains(&name), "{name} has no owner");
             assert!(route.owner != Owner::Shard || name.contains("/{workspace}/"), "{name} names no shard");
             let at_five = if route.owner == Owner::Group { LeaderOf(GroupId(5)) } else { expected };
