@@ -41,7 +41,9 @@ impl Store {
 }
 
 fn router(dir: &Path) -> Router {
-    Router::new(Vectors::at(dir, Model::built_in()), RouterLimits::default())
+    // A busy machine takes its time to prepare a new revision, and an older index answers after the usual wait.
+    let limits = RouterLimits { newer_index_wait: Duration::from_secs(60), ..RouterLimits::default() };
+    Router::new(Vectors::at(dir, Model::built_in()), limits)
 }
 
 async fn route(router: &Router, catalog: &Arc<Catalog>, text: &str) -> Routed {
