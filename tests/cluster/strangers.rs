@@ -129,7 +129,11 @@ async fn nothing_of_a_stranger_goes_into_the_log_unless_its_token_is_good() {
     let address = bench.node.peer_address().expect("an address");
     let log = &bench.node.parts().log;
     let mut applied = log.applied();
-    while log.read(|state| state.cluster().members().len()) == 0 {
+    // What the node proposes by itself is there: who it is, and the format that it reads.
+    let settled = |state: &caxton_raft::deploy_log::State| {
+        state.cluster().members().len() == 1 && state.cluster().format() == caxton_proto::Format::NEWEST
+    };
+    while !log.read(settled) {
         applied.changed().await.expect("the node runs");
     }
     let before = *applied.borrow();

@@ -155,9 +155,13 @@ impl Cluster {
                 let cluster = state.cluster();
                 (cluster.member(node).is_some(), cluster.is_departed(node), cluster.retiring(now_ms()))
             });
-            // A node that goes says that it is out when it knows that nobody refuses it for nothing.
             if departed && node != self.own() {
                 return Ok(());
+            }
+            // A node that goes says that it is out when it knows that nobody refuses it for nothing.
+            if departed {
+                _ = tokio::time::timeout(TICK, departure.out.cancelled()).await;
+                continue;
             }
             if !belongs {
                 return Err(ClusterError::NoSuchNode { node });
