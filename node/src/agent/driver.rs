@@ -25,7 +25,7 @@ use crate::api::messages::{PREVIEW_BYTES_MAX, TurnEvent};
 use crate::capability::Load;
 use crate::llm::budget::{Charges, Spent};
 use crate::llm::models::{Answered, Ask, Models};
-use crate::llm::{ChatRequest, Delta, Deltas};
+use crate::llm::{ChatRequest, Delta, Deltas, Reply, ReplyOptions, echo};
 
 /// Drives runs in one workspace.
 #[derive(Clone)]
@@ -134,13 +134,20 @@ impl Driver {
         let left = u32::try_from(tokens_left).unwrap_or(u32::MAX);
         // Only a limit that means something is sent: some models refuse numbers beyond what they can write.
         let room = (left < agent.manifest.llm.max_tokens.unwrap_or(8_192)).then_some(left);
+        let options = run.options.clone();
+        // A call that the sender demands is one of its own tools; with others beside them the model could choose wrong.
+        let demanded = options.tool_choice.is_some();
+        let tools = if demanded { run.turn.sender_tools() } else { run.turn.tools().to_vec() };
+        let longest = [room.or(agent.manifest.llm.max_tokens), options.tokens_max].into_iter().flatten().min();
+        let own_temperature = agent.manifest.llm.temperature.map(|temperature| temperature as f32);
         let request = ChatRequest {
             model: String::new(),
             messages: run.turn.messages().to_vec(),
-            tools: run.turn.tools().to_vec(),
-            temperature: agent.manifest.llm.temperature.map(|temperature| temperature as f32),
-            tokens_max: room.or(agent.manifest.llm.max_tokens),
-            needs_tools: run.turn.tools().iter().any(|tool| !is_built_in(&tool.name)),
+            needs_tools: tools.iter().any(|tool| !is_built_in(&tool.name)),
+            tools,
+            temperature: options.temperature.or(own_temperature),
+            tokens_max: longest,
+            options,
         };
         let began = Instant::now();
         let charged = Charges::default();
@@ -156,6 +163,10 @@ impl Driver {
             Ok(Err(error)) => run.turn.model_failed(crate::llm::reasons(&error)),
             Ok(Ok(answered)) => {
                 let Answered { mut reply, provider, model, tries: _ } = answered;
+                if let Err(problem) = hold_to(&run.options, &mut reply) {
+                    run.turn.model_failed(problem);
+                    return Ok(());
+                }
                 run.turn.name_calls(&mut reply);
                 let (usage, calls, duration_ms) = (reply.usage, reply.calls.len(), elapsed_ms(began));
                 let elapsed_ms = run.turn.spent().elapsed_ms.saturating_add(duration_ms);
@@ -480,6 +491,18 @@ impl Driver {
         if let Err(unasked) = told {
             debug!(turn = %self.turn_id, what = %unasked.what, "a report that the turn did not ask for");
         }
+    }
+}
+
+/// Holds a reply to what the sender asks of its calls, whatever the provider made of that.
+fn hold_to(options: &ReplyOptions, reply: &mut Reply) -> Result<(), String> {
+    if options.single_call && reply.calls.len() > 1 {
+        reply.calls.truncate(1);
+        reply.echo = echo::keep_calls(reply.echo.as_deref(), &[0]);
+    }
+    match options.tool_choice {
+        Some(_) if reply.calls.is_empty() => Err("the model made no call, and `tool_choice` demands one".to_owned()),
+        Some(_) | None => Ok(()),
     }
 }
 

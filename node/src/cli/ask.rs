@@ -55,9 +55,12 @@ struct More {
     /// The address of an image, for models that see. Can be repeated.
     #[arg(long, value_name = "URL")]
     image: Vec<String>,
-    /// Go on with this conversation.
+    /// Go on with this conversation; it stays with its agent unless the text clearly belongs to another's capability.
     #[arg(long, short, value_name = "ID")]
     conversation: Option<String>,
+    /// Find the agent by the text alone, also where a conversation goes on.
+    #[arg(long)]
+    reroute: bool,
     /// Where files of the answer are saved.
     #[arg(long, value_name = "DIR", default_value = ".")]
     save: PathBuf,
@@ -85,11 +88,13 @@ fn send(context: &Context, mut request: MessageRequest, more: More) -> Result<()
     request.attachments = more.file.iter().map(|path| steps::read_file(path)).collect::<Result<_, _>>()?;
     request.images = more.image;
     request.conversation = more.conversation;
+    request.reroute = more.reroute;
     // Whichever node gets it first, there is one answer.
     request.idempotency_key = Some(uuid::Uuid::new_v4().simple().to_string());
     if context.out.is_json() {
-        let answer: serde_json::Value =
-            context.block_on(async { Ok(client.post(&remote.path(paths::MESSAGES), &request, Retry::Once).await?) })?;
+        let path = remote.path(paths::MESSAGES);
+        let answer = async { Ok(client.post_within(&path, &request, Retry::Once, steps::TURN_TIMEOUT).await?) };
+        let answer: serde_json::Value = context.block_on(answer)?;
         return context.out.json(&answer);
     }
     let show = if more.quiet { Show::Answer } else { Show::Steps };

@@ -75,6 +75,7 @@ fn message() -> impl Strategy<Value = Message> {
 fn ending() -> impl Strategy<Value = Ending> {
     let route = prop_oneof![
         Just(Route::Address),
+        Just(Route::Conversation),
         (any::<String>(), any::<f32>()).prop_map(|(capability, score)| Route::Capability { capability, score }),
     ];
     let failure = option::of(any::<String>().prop_map(|reason| Failure::Model { reason }));

@@ -1,18 +1,25 @@
 //! What is around every request: its id, its span, its place, its time, and the form of its errors.
 
 use std::any::Any;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use axum::body::{Body, BodyDataStream};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
 use tokio::sync::Semaphore;
 use tracing::{Instrument, debug, error, field, info_span};
 
 use crate::api::paths;
+use crate::edge::extract::IDEMPOTENCY_KEY;
 use crate::edge::problem::{Code, Problem};
+use crate::edge::routes::{Table, TimeLimit};
 
 /// The header that carries a request's id, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -45,11 +52,13 @@ pub async fn framed(mut request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = matched.unwrap_or_else(|| "unmatched".to_owned());
     let span = info_span!("request", %method, route, request_id = text, subject = field::Empty, status = field::Empty);
+    let (errors, has_key) = (super::errors_at(request.uri().path()), request.headers().contains_key(IDEMPOTENCY_KEY));
     let mut response = next.run(request).instrument(span.clone()).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let code = problem.code();
         let allow = response.headers_mut().remove(header::ALLOW);
-        response = problem.response(Some(&text));
+        response = errors(&problem, &text);
+        problem.put_headers(response.headers_mut(), has_key);
         if let Some(allow) = allow {
             response.headers_mut().insert(header::ALLOW, allow);
         }
@@ -100,14 +109,53 @@ pub async fn with_place(
     Ok(next.run(request).await)
 }
 
-/// Cuts a request off when its answer does not begin in time.
-pub async fn in_time(timeout: Duration, request: Request, next: Next) -> Result<Response, Problem> {
+/// What [`in_time`] goes by.
+#[derive(Clone)]
+pub struct TimeLimits {
+    /// `http.timeout`.
+    pub usual: Duration,
+    /// Which routes have a time of their own.
+    pub table: Arc<Table>,
+}
+
+/// Cuts a request off when its answer does not begin in time; or only its body, where what it asks for has a time of its own.
+pub async fn in_time(
+    State(TimeLimits { usual: timeout, table }): State<TimeLimits>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let path = request.extensions().get::<MatchedPath>();
+    let route = path.and_then(|path| table.find(request.method(), path.as_str()));
+    if route.is_some_and(|route| route.time == TimeLimit::Own) {
+        let cut_off = Box::pin(tokio::time::sleep(timeout));
+        let in_time = |body: Body| Body::from_stream(TimedBody { body: body.into_data_stream(), cut_off });
+        return Ok(next.run(request.map(in_time)).await);
+    }
     let answer = tokio::time::timeout(timeout, next.run(request)).await;
     answer.map_err(|_| {
         Problem::new(Code::Timeout, format!("the request took longer than {timeout:?} (`http.timeout`)")).help(
             "what it asked for may still happen: look before you repeat it, or repeat it with its idempotency key",
         )
     })
+}
+
+/// A body that has to be whole in time.
+struct TimedBody {
+    body: BodyDataStream,
+    cut_off: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Stream for TimedBody {
+    type Item = Result<Bytes, axum::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.body.poll_next_unpin(context);
+        if polled.is_pending() && self.cut_off.as_mut().poll(context).is_ready() {
+            let late = std::io::Error::other("the body was not whole within `http.timeout`");
+            return Poll::Ready(Some(Err(axum::Error::new(late))));
+        }
+        polled
+    }
 }
 
 /// The answer to a request whose handler panicked.
@@ -122,8 +170,6 @@ pub fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
-
     use super::*;
 
     #[test]

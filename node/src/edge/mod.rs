@@ -28,9 +28,10 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Response;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -104,19 +105,29 @@ pub fn router(services: Services) -> Router {
         .and(NotForContentType::const_new("application/octet-stream"))
         .and(NotForContentType::const_new("text/event-stream"));
     let (router, table) = all_routes().into_parts();
-    let hop = Hop { services: services.clone(), table: Arc::new(table) };
+    let table = Arc::new(table);
+    let times = middleware::TimeLimits { usual: timeout, table: table.clone() };
+    let hop = Hop { services: services.clone(), table };
     // The first layer is the innermost.
     router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(hop, hop::to_owner))
         .layer(DefaultBodyLimit::max(services.config.body_bytes_max.as_usize()))
-        .layer(from_fn(move |request: Request, next: Next| middleware::in_time(timeout, request, next)))
+        .layer(from_fn_with_state(times, middleware::in_time))
         .layer(from_fn_with_state(places, middleware::with_place))
         .layer(CatchPanicLayer::custom(middleware::panicked))
         .layer(from_fn(middleware::framed))
         .layer(CompressionLayer::new().quality(tower_http::CompressionLevel::Fastest).compress_when(compress))
         .with_state(services)
+}
+
+/// How errors look to the clients of what is at a path: each protocol has a form of its own.
+fn errors_at(path: &str) -> fn(&Problem, &str) -> Response {
+    match path.starts_with("/v1/") {
+        true => openai::error,
+        false => |problem, request_id| problem.clone().response(Some(request_id)),
+    }
 }
 
 async fn not_found(uri: Uri) -> Problem {

@@ -15,7 +15,9 @@ use serde_json::Value;
 use super::seams::Toolbox;
 use crate::agent::world::{Invocation, ToolOutput};
 use crate::catalog::Catalog;
-use crate::llm::{ChatRequest, Deltas, Error, Finish, Provider, REPLY_BYTES_MAX, Reply, ToolCall, Usage, usage_guess};
+use crate::llm::{
+    ChatRequest, Deltas, Error, Finish, Provider, REPLY_BYTES_MAX, Reply, ReplyOptions, ToolCall, Usage, usage_guess,
+};
 
 /// Calls that one reply may ask for.
 const CALLS_MAX: usize = 64;
@@ -124,5 +126,10 @@ impl Provider for ChatTool {
             deltas.text(&reply.text).await;
             Ok(reply)
         })
+    }
+
+    /// A tool is told what was always told; of the rest nobody can say what it makes of it.
+    fn refuses(&self, options: &ReplyOptions) -> Vec<&'static str> {
+        options.except(&["temperature", "max_tokens"])
     }
 }

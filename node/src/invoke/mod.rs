@@ -6,6 +6,10 @@ mod check;
 
 mod asked;
 
+mod belongs;
+
+mod sender_calls;
+
 mod error;
 
 mod journal;
@@ -50,7 +54,6 @@ use crate::agent::driver::{Driver, Ledger, Progress, Run};
 use crate::agent::events::Events;
 use crate::agent::health::AgentHealth;
 use crate::agent::journal::Journal;
-use crate::agent::world::World;
 use crate::api::messages::{ApprovalInfo, MessageAnswer, MessageRequest, Route, TurnEvent};
 use crate::authz::{Converse, Permit};
 use crate::capability::Load;
@@ -58,9 +61,10 @@ use crate::catalog::{Catalog, Catalogs};
 use crate::config::Limits;
 use crate::conversations::Conversations;
 use crate::llm::models::Models;
-use crate::llm::{ToolCall, reasons};
+use crate::llm::{ReplyOptions, ToolCall, reasons};
 use crate::shard::{NotHere, Shard};
 use journal::{BEGIN_AFTER, TurnJournal};
+use sender_calls::KeptCalls;
 use waiting::{Beginning, Known};
 use world::CatalogWorld;
 
@@ -96,6 +100,7 @@ struct Shared {
     health: Arc<AgentHealth>,
     turns: Arc<Semaphore>,
     asked: Asked,
+    kept_calls: KeptCalls,
     running: RunningTurns,
     /// One turn at a time in a conversation.
     conversations: Mutex<HashMap<(WorkspaceId, String), Weak<tokio::sync::Mutex<()>>>>,
@@ -129,7 +134,7 @@ pub enum Ended {
 }
 
 /// Calls that the sender of a message is to make.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SenderCalls {
     /// Who calls.
     pub agent: AgentName,
@@ -176,6 +181,7 @@ impl Invoker {
             health: Arc::default(),
             turns: Arc::new(Semaphore::new(turns_max)),
             asked: Asked::default(),
+            kept_calls: KeptCalls::default(),
             running: RunningTurns::default(),
             conversations: Mutex::default(),
         };
@@ -198,11 +204,11 @@ impl Invoker {
         &self,
         permit: &Permit<Converse>,
         request: MessageRequest,
-        client: ClientTurn,
+        mut client: ClientTurn,
         events: Events,
     ) -> Result<Ended, InvokeError> {
         let (workspace, subject) = (permit.workspace(), permit.subject());
-        let keyed = Keyed::of(workspace, subject, &request);
+        let keyed = Keyed::of(workspace, subject, &request, &client);
         let checked = check::check(request)?;
         let _place = self.admit()?;
         let term = self.lead(workspace).await?;
@@ -216,14 +222,16 @@ impl Invoker {
         }
         let _in_turn = self.alone(workspace, &checked.conversation).await;
         let world = self.world(workspace)?;
-        let history = self.history(permit, &checked, &client).await?;
+        let before = self.before(permit, &checked, &client).await?;
         let log = self.log(workspace, &checked.conversation, &turn, subject);
-        let routed = self.route(&world, &checked).await;
+        let routed = self.route(&world, &checked, before.agent.as_ref()).await;
         let (agent, route) = routed.inspect_err(|error| log.refused(reasons(error)))?;
+        honours(&agent, &client.options)?;
 
         let events = events.noted(Arc::clone(&log));
         let (conversation, shelf) = (checked.conversation.clone(), Shelf::default());
-        let opening = checked.into_opening(&shelf, client, history)?;
+        let left = client.left.take();
+        let opening = checked.into_opening(&shelf, client, before.messages)?;
         let brought = opening.visible.clone();
         let run = Run::begin(&agent, opening, &shelf);
         let beginning = Beginning {
@@ -235,10 +243,11 @@ impl Invoker {
             brought,
             files: shelf.shared(),
             time_ms: crate::authn::now_ms(),
-            asked: keyed.map(|keyed| keyed.asked),
+            asked: keyed.as_ref().map(|keyed| keyed.asked.clone()),
             run: run.clone(),
         };
         let underway = self.begun(beginning, shelf, log, term);
+        underway.running.ends_with(left);
         let routed = || TurnEvent::Routed {
             conversation: underway.conversation.clone(),
             turn: underway.turn.clone(),
@@ -246,7 +255,11 @@ impl Invoker {
             route: underway.route.clone(),
         };
         events.emit(routed).await;
-        self.finish(underway, world, agent, run, events).await
+        let ended = self.finish(underway, world, agent, run, events).await;
+        if let (Some(keyed), Ok(Ended::SenderCalls(calls))) = (&keyed, &ended) {
+            self.shared.kept_calls.keep(keyed, calls);
+        }
+        ended
     }
 
     /// What became of a message that was sent before with the same key; nothing where none was, or nothing is known of it.
@@ -257,6 +270,9 @@ impl Invoker {
         term: u64,
         events: &Events,
     ) -> Option<Result<Ended, InvokeError>> {
+        if let Some(calls) = self.shared.kept_calls.of(keyed) {
+            return Some(calls.map(|calls| Ended::SenderCalls(Box::new(calls))));
+        }
         let same = |asked: Option<&str>| asked.is_none_or(|asked| asked == keyed.asked);
         let reused = || Some(Err(InvokeError::KeyReused { turn: keyed.turn.clone() }));
         match self.known(workspace, &keyed.turn).await {
@@ -324,40 +340,6 @@ impl Invoker {
                 self.record(&underway, agent.revision, run).await
             }
         }
-    }
-
-    /// Which agent answers, and why that one.
-    async fn route(
-        &self,
-        world: &Arc<CatalogWorld>,
-        checked: &check::Checked,
-    ) -> Result<(Arc<Agent>, Route), InvokeError> {
-        if let Some(name) = &checked.agent {
-            return Ok((world.agent(name).await?, Route::Address));
-        }
-        let wanted = checked.capability.as_deref().unwrap_or(&checked.text);
-        let found = world.find(wanted, &[]).await?;
-        let agent = world.agent(&found.agent).await?;
-        Ok((agent, Route::Capability { capability: found.capability, score: found.score }))
-    }
-
-    /// What was said before in the conversation; only whose conversation it is may go on with it.
-    async fn history(
-        &self,
-        permit: &Permit<Converse>,
-        checked: &check::Checked,
-        client: &ClientTurn,
-    ) -> Result<Vec<crate::llm::Message>, InvokeError> {
-        if !checked.continues {
-            return Ok(Vec::new());
-        }
-        let conversations = &self.shared.parts.conversations;
-        let bytes_max = self.limits().history_bytes_max.as_usize();
-        let history = conversations.history(permit.workspace(), &checked.conversation, bytes_max).await?;
-        if history.owner.is_some_and(|owner| owner != permit.subject()) {
-            return Err(InvokeError::OthersConversation { conversation: checked.conversation.clone() });
-        }
-        Ok(if client.keeps_history { Vec::new() } else { history.messages })
     }
 
     /// Where the steps of a turn are noted.
@@ -485,6 +467,27 @@ impl Invoker {
             .lead(self.limits().lead_wait)
             .await
             .map_err(|NotHere { leader }| InvokeError::Elsewhere { leader })
+    }
+}
+
+/// Whether some model of the agent's chain takes what the sender asks of its replies.
+fn honours(agent: &Agent, options: &ReplyOptions) -> Result<(), InvokeError> {
+    if options.is_empty() {
+        return Ok(());
+    }
+    let mut first = None;
+    for target in &agent.targets {
+        let refused = target.refuses(options);
+        if refused.is_empty() {
+            return Ok(());
+        }
+        first.get_or_insert((target.provider.clone(), refused));
+    }
+    match first {
+        Some((provider, options)) => {
+            Err(InvokeError::Options { agent: agent.manifest.name.clone(), provider, options })
+        }
+        None => Ok(()),
     }
 }
 

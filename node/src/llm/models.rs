@@ -11,7 +11,7 @@ use tracing::{Instrument, Span, field, info_span, warn};
 
 use super::budget::{Account, Budgets, Charges, FREE, Reserved};
 use super::providers::{Backend, Providers, Speech};
-use super::{ChatRequest, Deltas, Error, Exchange, Provider, Reply, Scripted, Tape, Usage, usage_guess};
+use super::{ChatRequest, Deltas, Error, Exchange, Provider, Reply, ReplyOptions, Scripted, Tape, Usage, usage_guess};
 use crate::time::{day_of, now_ms};
 
 /// A model of an agent's chain.
@@ -23,6 +23,19 @@ pub struct Target {
     pub model: String,
     /// Who is asked.
     pub voice: Voice,
+}
+
+impl Target {
+    /// Which of these options it cannot take, by their names.
+    pub fn refuses(&self, options: &ReplyOptions) -> Vec<&'static str> {
+        match &self.voice {
+            Voice::Backend(backend) => backend.provider.refuses(options),
+            Voice::Speech(Speech::Script(script)) => Scripted::new(&self.model, Arc::clone(script)).refuses(options),
+            Voice::Speech(Speech::Recording(player)) => player.refuses(options),
+            // What is wrong with it is said when it is asked.
+            Voice::Unusable(_) => Vec::new(),
+        }
+    }
 }
 
 /// Who is asked.
@@ -138,6 +151,11 @@ impl Models {
     }
 
     async fn chat_with(&self, target: &Target, ask: &Ask<'_>, tries: &mut u32) -> Result<Reply, Error> {
+        let refused = if ask.request.options.is_empty() { Vec::new() } else { target.refuses(&ask.request.options) };
+        if !refused.is_empty() {
+            let problem = format!("it does not take {}", refused.join(", "));
+            return Err(Error::Setup { provider: target.provider.clone(), problem });
+        }
         match &target.voice {
             Voice::Backend(backend) => self.ask_backend(backend, target, ask, tries).await,
             Voice::Speech(Speech::Script(script)) => {

@@ -139,6 +139,11 @@ impl Endpoint {
         Error::Nonsense { provider: self.provider.clone(), url, problem: problem.into() }
     }
 
+    /// The sender wants a temperature, and the model takes none.
+    pub(super) fn without_temperature(&self) -> Error {
+        Error::Setup { provider: self.provider.clone(), problem: "its model takes no temperature".to_owned() }
+    }
+
     /// The answer is longer than anything sensible.
     pub(super) fn too_large(&self, bytes_max: usize) -> Error {
         Error::TooLarge { provider: self.provider.clone(), bytes_max }
