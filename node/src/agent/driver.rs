@@ -26,6 +26,7 @@ use crate::capability::Load;
 use crate::llm::budget::{Charges, Spent};
 use crate::llm::models::{Answered, Ask, Models};
 use crate::llm::{ChatRequest, Delta, Deltas, Reply, ReplyOptions, echo};
+use crate::telemetry::labels;
 
 /// Drives runs in one workspace.
 #[derive(Clone)]
@@ -130,7 +131,7 @@ impl Driver {
 
     async fn ask_model(&self, run: &mut Run, agent: &Agent, tokens_left: u64) -> Result<(), Lost> {
         let (name, depth) = (run.agent.clone(), run.turn.depth());
-        self.events.emit(|| TurnEvent::ModelAsked { agent: name.clone(), depth }).await;
+        self.events.emit(|| TurnEvent::ModelAsked { agent: name.clone(), depth });
         let left = u32::try_from(tokens_left).unwrap_or(u32::MAX);
         // Only a limit that means something is sent: some models refuse numbers beyond what they can write.
         let room = (left < agent.manifest.llm.max_tokens.unwrap_or(8_192)).then_some(left);
@@ -177,17 +178,15 @@ impl Driver {
                     spent,
                     elapsed_ms,
                 });
-                self.events
-                    .emit(|| TurnEvent::ModelAnswered {
-                        agent: name,
-                        depth,
-                        provider,
-                        model,
-                        usage,
-                        calls,
-                        duration_ms,
-                    })
-                    .await;
+                self.events.emit(|| TurnEvent::ModelAnswered {
+                    agent: name,
+                    depth,
+                    provider,
+                    model,
+                    usage,
+                    calls,
+                    duration_ms,
+                });
                 self.report(run.turn.answered(reply));
                 match kept {
                     Some(step) if !run.turn.is_over() => self.journal.now(step).await?,
@@ -221,7 +220,7 @@ impl Driver {
                     Delta::Text(text) => TurnEvent::Text { agent, depth, text },
                     Delta::Restart => TurnEvent::TextWithdrawn { agent, depth },
                 };
-                self.events.emit(|| event).await;
+                self.events.emit(|| event);
             }
         };
         tokio::join!(ask, listen).0
@@ -320,15 +319,13 @@ impl Driver {
     ) -> (Returned, Visible) {
         let (name, depth) = (&run.agent, run.turn.depth());
         let shown = preview(&arguments.to_string());
-        self.events
-            .emit(|| TurnEvent::ToolCalled {
-                agent: name.clone(),
-                depth,
-                call: call.id.clone(),
-                tool: tool.to_owned(),
-                arguments: shown,
-            })
-            .await;
+        self.events.emit(|| TurnEvent::ToolCalled {
+            agent: name.clone(),
+            depth,
+            call: call.id.clone(),
+            tool: tool.to_owned(),
+            arguments: shown,
+        });
         let span = info_span!(
             "execute_tool",
             otel.name = format!("execute_tool {tool}"),
@@ -355,11 +352,11 @@ impl Driver {
         }
         let duration_ms = elapsed_ms(began);
         let outcome = if returned.failed { "failed" } else { "ok" };
-        metrics::histogram!("caxton_agent_tool_call_duration_seconds", "tool" => tool.to_owned(), "outcome" => outcome)
+        metrics::histogram!("caxton_agent_tool_call_duration_seconds", "tool" => labels::bounded("tool", tool), "outcome" => outcome)
             .record(began.elapsed().as_secs_f64());
         let (failed, result) = (returned.failed, preview(&returned.text));
         let (agent, call, tool) = (name.clone(), call.id.clone(), tool.to_owned());
-        self.events.emit(|| TurnEvent::ToolReturned { agent, depth, call, tool, failed, result, duration_ms }).await;
+        self.events.emit(|| TurnEvent::ToolReturned { agent, depth, call, tool, failed, result, duration_ms });
         (returned, files)
     }
 
@@ -388,7 +385,7 @@ impl Driver {
                         replace_content(value, &content, &name);
                     }
                     names.insert(name.clone());
-                    self.events.emit(|| TurnEvent::Attached { name, media_type, bytes }).await;
+                    self.events.emit(|| TurnEvent::Attached { name, media_type, bytes });
                 }
                 Err(full) => problem = Some(full.to_string()),
             }
@@ -437,7 +434,7 @@ impl Driver {
         self.health.learn(&key, returned.0.failed);
         let (agent, depth, from) = (run.agent.clone(), run.turn.depth(), below.agent.clone());
         let (call, failed, duration_ms) = (call.id.clone(), returned.0.failed, elapsed_ms(began));
-        self.events.emit(|| TurnEvent::DelegateReturned { agent, depth, call, from, failed, duration_ms }).await;
+        self.events.emit(|| TurnEvent::DelegateReturned { agent, depth, call, from, failed, duration_ms });
         Came::Returned(returned.0, returned.1)
     }
 
@@ -446,17 +443,15 @@ impl Driver {
         let found = self.world.find(ask.wanted(), &run.path).await.map_err(|none| none.to_string())?;
         let Found { agent: name, capability, score } = found;
         let agent = self.world.agent(&name).await.map_err(|problem| problem.to_string())?;
-        self.events
-            .emit(|| TurnEvent::Delegated {
-                agent: run.agent.clone(),
-                depth: run.turn.depth(),
-                call: call.id.clone(),
-                to: name,
-                capability,
-                score,
-                request: preview(&ask.request),
-            })
-            .await;
+        self.events.emit(|| TurnEvent::Delegated {
+            agent: run.agent.clone(),
+            depth: run.turn.depth(),
+            call: call.id.clone(),
+            to: name,
+            capability,
+            score,
+            request: preview(&ask.request),
+        });
         let visible = self.shelf.named_in(&ask.request, &run.visible);
         let opening = Opening { request: ask.request.clone(), visible, ..Opening::default() };
         let below = Run::begin_below(&agent, opening, &self.shelf, Some((run, &call.id)));

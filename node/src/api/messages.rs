@@ -60,7 +60,7 @@ pub struct MessageRequest {
 }
 
 /// A file that travels with a message or an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     /// Its name, without folders.
     pub name: String,
@@ -77,16 +77,31 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// A file as a client writes it: what is stored may have more fields one day, a request may not.
-#[derive(Deserialize)]
+/// A file that travels with a message or an answer, with either `text` or `base64`.
+// What is stored may have more fields one day, a request may not.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SentAttachment {
+    /// Its name, without folders.
     name: String,
+    /// Its media type, such as `text/csv`.
     #[serde(default = "plain_text")]
     media_type: String,
+    /// Its content, where that is text.
+    #[schema(nullable = false)]
     text: Option<String>,
+    /// Its content in base64 (RFC 4648, with padding), where it is not.
+    #[schema(nullable = false)]
     base64: Option<String>,
 }
+
+impl utoipa::PartialSchema for Attachment {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        SentAttachment::schema()
+    }
+}
+
+impl ToSchema for Attachment {}
 
 fn attachments<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Attachment>, D::Error> {
     let sent = Vec::<SentAttachment>::deserialize(from)?;

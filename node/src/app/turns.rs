@@ -7,13 +7,12 @@
 use std::sync::Arc;
 
 use caxton_proto::WorkspaceId;
-use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
-use crate::agent::events::Events;
+use crate::agent::events::{Events, Heard};
 use crate::agent::turn::Decision;
-use crate::api::messages::{ApprovalInfo, MessageRequest, TurnEvent};
+use crate::api::messages::{ApprovalInfo, MessageRequest};
 use crate::authz::{Converse, DecideApprovals, Permit, Unscoped};
 use crate::catalog::Catalog;
 use crate::invoke::{ClientTurn, Ended, Freshness, InvokeError, Invoker, StoppedTurn};
@@ -43,7 +42,7 @@ pub enum TurnError {
 /// A turn that was started.
 pub struct StartedTurn {
     /// Its steps as they happen; at once at its end where no listener is present. The channel closes when the turn is over.
-    pub events: mpsc::Receiver<TurnEvent>,
+    pub events: Heard,
     ending: TurnEnding,
 }
 
@@ -54,7 +53,7 @@ impl StartedTurn {
     }
 
     /// The steps and the ending apart, for whoever tells both.
-    pub fn split(self) -> (mpsc::Receiver<TurnEvent>, TurnEnding) {
+    pub fn split(self) -> (Heard, TurnEnding) {
         (self.events, self.ending)
     }
 }

@@ -132,7 +132,7 @@ pub async fn to_owner(State(hop): State<Hop>, request: Request, next: Next) -> R
             (None, None) => None,
         };
         let Some(body) = replay.again() else { break };
-        let again = Request::from_parts(parts.clone(), body);
+        let mut again = Request::from_parts(parts.clone(), body);
         let Some(leader) = leader.filter(|leader| *leader != own) else {
             // With no leader, the handler says what that means for it.
             let response = next.clone().run(again).await;
@@ -151,6 +151,7 @@ pub async fn to_owner(State(hop): State<Hop>, request: Request, next: Next) -> R
         if !services.auth.vouches_for(token) {
             return next.run(again).await;
         }
+        crate::telemetry::propagation::inject(again.headers_mut());
         match cluster.peers().forward(leader, again).await {
             Ok(answer) => match owner(&answer) {
                 None => return answer.map(Body::new),

@@ -12,15 +12,21 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
+use caxton_proto::WorkspaceId;
 use futures::{Stream, StreamExt};
 use tokio::sync::Semaphore;
 use tracing::{Instrument, debug, error, field, info_span};
 
 use crate::api::paths;
+use crate::authn::now_ms;
+use crate::edge::Services;
+use crate::edge::caps::{CameFrom, Caps, Place, Whom};
 use crate::edge::extract::IDEMPOTENCY_KEY;
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{Table, TimeLimit};
 
+/// What stands before a workspace's name in the paths that have one.
+const WORKSPACE_PREFIX: &str = "/api/v1/workspaces/";
 /// The header that carries a request's id, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A client's id longer than this is replaced, in bytes.
@@ -48,10 +54,14 @@ pub async fn framed(mut request: Request, next: Next) -> Response {
     let method = request.method().clone();
     // Another node that has to answer calls it by the same id.
     request.headers_mut().insert(REQUEST_ID, id.clone());
+    if super::is_anthropic(request.uri().path()) {
+        super::anthropic::take_key(request.headers_mut());
+    }
     // A path that matches no route is the client's own invention: it must not become a label.
     let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = matched.unwrap_or_else(|| "unmatched".to_owned());
     let span = info_span!("request", %method, route, request_id = text, subject = field::Empty, status = field::Empty);
+    crate::telemetry::propagation::continues(&span, request.headers());
     let (errors, has_key) = (super::errors_at(request.uri().path()), request.headers().contains_key(IDEMPOTENCY_KEY));
     let mut response = next.run(request).instrument(span.clone()).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
@@ -86,15 +96,56 @@ fn method_label(method: &Method) -> String {
     known.into_iter().find(|known| *known == method.as_str()).unwrap_or("other").to_owned()
 }
 
-/// Refuses a request when as many as may be are being answered.
-pub async fn with_place(
-    State(places): State<Arc<Semaphore>>,
-    request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
+/// The places that requests take while they are answered.
+#[derive(Clone)]
+pub struct Places {
+    /// Those of all.
+    pub all: Arc<Semaphore>,
+    /// Those of each address, and of each role in each workspace.
+    pub caps: Caps<Whom>,
+    pub services: Services,
+}
+
+impl Places {
+    /// The places that a request takes of what its sender may have; nothing of its body was read.
+    fn of_sender(&self, request: &Request) -> Result<[Option<Place<Whom>>; 2], Problem> {
+        let limits = &self.services.config;
+        let over = |setting: &str, whose: &str| {
+            Problem::new(
+                Code::TooManyRequests,
+                format!("as many requests of {whose} as `{setting}` allows are being answered"),
+            )
+            .help("try again when some of them are over")
+            .retry_after(1)
+        };
+        let address = request.extensions().get::<CameFrom>().map(|from| Whom::Address(from.0));
+        let address =
+            address.map(|whom| self.caps.enter(whom, limits.requests_per_address_max)).map_or(Ok(None), |place| {
+                place.map(Some).ok_or_else(|| over("http.requests_per_address_max", "this address"))
+            })?;
+        let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        // Who is nobody is told so by the route.
+        let Ok(access) = self.services.auth.authenticate(bearer, now_ms()) else { return Ok([address, None]) };
+        let named = request.uri().path().strip_prefix(WORKSPACE_PREFIX).and_then(|rest| rest.split('/').next());
+        let named = named.and_then(|name| name.parse::<WorkspaceId>().ok());
+        let only = || match access.workspaces() {
+            Some([only]) => Some(only.clone()),
+            Some(_) | None => None,
+        };
+        let whom = Whom::Tenant(access.role(), named.or_else(only));
+        match self.caps.enter(whom, limits.requests_per_workspace_max) {
+            Some(place) => Ok([address, Some(place)]),
+            None => Err(over("http.requests_per_workspace_max", "this role in this workspace")),
+        }
+    }
+}
+
+/// Refuses a request when as many as may be are being answered, of all or of its sender.
+pub async fn with_place(State(places): State<Places>, request: Request, next: Next) -> Result<Response, Problem> {
     // The probes must see a busy node as a living one.
     let is_probe = [paths::HEALTH, paths::READY].iter().any(|probe| probe.text() == request.uri().path());
-    let _place = match places.try_acquire() {
+    let _of_sender = if is_probe { [None, None] } else { places.of_sender(&request)? };
+    let _place = match places.all.try_acquire() {
         Ok(place) => Some(place),
         Err(_) if is_probe => None,
         Err(_) => {

@@ -17,6 +17,9 @@ const IMAGES_MAX: usize = 16;
 /// The longest address of an image, in bytes; `data:` addresses carry the image.
 const IMAGE_BYTES_MAX: usize = 8 << 20;
 
+/// What stands before instructions that a sender brings.
+const SENDER_SAYS: &str = "[the sender's own instructions]";
+
 /// A message that can be walked with.
 pub(super) struct Checked {
     pub text: String,
@@ -77,6 +80,21 @@ pub struct ClientTurn {
     pub options: ReplyOptions,
     /// Cancelled when nobody waits for the answer any more, which stops the turn.
     pub left: Option<CancellationToken>,
+}
+
+impl ClientTurn {
+    /// Instructions that the sender brings are the sender's words. They stand beside the agent's own only for senders who could
+    /// have written the agent's file; what others write reads as what it is, a wish of whoever asks.
+    pub(super) fn speak_as_sender(&mut self, deploys: bool) {
+        if deploys {
+            return;
+        }
+        for message in self.history.iter_mut().chain(&mut self.after) {
+            if let Message::System { text } = message {
+                *message = Message::user(format!("{SENDER_SAYS}\n{text}"));
+            }
+        }
+    }
 }
 
 pub(super) fn check(request: MessageRequest) -> Result<Checked, InvokeError> {

@@ -55,7 +55,7 @@ use crate::agent::events::Events;
 use crate::agent::health::AgentHealth;
 use crate::agent::journal::Journal;
 use crate::api::messages::{ApprovalInfo, MessageAnswer, MessageRequest, Route, TurnEvent};
-use crate::authz::{Converse, Permit};
+use crate::authz::{Converse, Deploy, Permit};
 use crate::capability::Load;
 use crate::catalog::{Catalog, Catalogs};
 use crate::config::Limits;
@@ -227,6 +227,7 @@ impl Invoker {
         let routed = self.route(&world, &checked, before.agent.as_ref()).await;
         let (agent, route) = routed.inspect_err(|error| log.refused(reasons(error)))?;
         honours(&agent, &client.options)?;
+        client.speak_as_sender(permit.also(Deploy).is_ok());
 
         let events = events.noted(Arc::clone(&log));
         let (conversation, shelf) = (checked.conversation.clone(), Shelf::default());
@@ -254,7 +255,7 @@ impl Invoker {
             agent: agent.manifest.name.clone(),
             route: underway.route.clone(),
         };
-        events.emit(routed).await;
+        events.emit(routed);
         let ended = self.finish(underway, world, agent, run, events).await;
         if let (Some(keyed), Ok(Ended::SenderCalls(calls))) = (&keyed, &ended) {
             self.shared.kept_calls.keep(keyed, calls);

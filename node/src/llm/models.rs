@@ -12,6 +12,7 @@ use tracing::{Instrument, Span, field, info_span, warn};
 use super::budget::{Account, Budgets, Charges, FREE, Reserved};
 use super::providers::{Backend, Providers, Speech};
 use super::{ChatRequest, Deltas, Error, Exchange, Provider, Reply, ReplyOptions, Scripted, Tape, Usage, usage_guess};
+use crate::telemetry::labels;
 use crate::time::{day_of, now_ms};
 
 /// A model of an agent's chain.
@@ -299,8 +300,8 @@ pub fn today() -> u64 {
 
 fn observe(span: &Span, target: &Target, began: Instant, result: &Result<Reply, Error>) {
     let labels = [
-        ("gen_ai_provider_name", target.provider.clone()),
-        ("gen_ai_request_model", target.model.clone()),
+        ("gen_ai_provider_name", labels::bounded("gen_ai_provider_name", &target.provider)),
+        ("gen_ai_request_model", labels::bounded("gen_ai_request_model", &target.model)),
         ("error_type", result.as_ref().err().map_or("", Error::kind).to_owned()),
     ];
     metrics::histogram!("gen_ai_client_operation_duration_seconds", &labels).record(began.elapsed().as_secs_f64());
@@ -311,8 +312,8 @@ fn observe(span: &Span, target: &Target, began: Instant, result: &Result<Reply, 
             span.record("gen_ai.usage.output_tokens", reply.usage.output);
             for (kind, tokens) in [("input", reply.usage.input), ("output", reply.usage.output)] {
                 let labels = [
-                    ("gen_ai_provider_name", target.provider.clone()),
-                    ("gen_ai_request_model", target.model.clone()),
+                    ("gen_ai_provider_name", labels::bounded("gen_ai_provider_name", &target.provider)),
+                    ("gen_ai_request_model", labels::bounded("gen_ai_request_model", &target.model)),
                     ("gen_ai_token_type", kind.to_owned()),
                 ];
                 metrics::histogram!("gen_ai_client_token_usage", &labels).record(tokens as f64);

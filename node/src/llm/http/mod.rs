@@ -10,7 +10,7 @@ mod refusal;
 use std::time::Duration;
 
 use reqwest::Client;
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
 pub(super) use answer::{Answer, Piece};
@@ -102,6 +102,9 @@ impl Endpoint {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
+        let mut trace = HeaderMap::new();
+        crate::telemetry::propagation::inject(&mut trace);
+        request = request.headers(trace);
         if let Some((name, value)) = self.proof(proof)? {
             request = request.header(name, value);
         }
