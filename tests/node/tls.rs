@@ -20,7 +20,9 @@ async fn the_node_s_own_authority_vouches_for_it_and_stays_the_same() {
     let stranger = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().expect("a client");
     assert!(stranger.get(format!("{}/health", bench.node.url())).send().await.is_err(), "trusted without its CA");
     let clear = bench.node.url().replace("https", "http");
-    assert!(stranger.get(format!("{clear}/health")).send().await.is_err(), "answered in clear text");
+    let told = stranger.get(format!("{clear}/health")).send().await.expect("an answer");
+    assert_eq!(told.status(), 400, "nothing but what is wrong is said in clear text");
+    assert!(told.text().await.expect("a body").contains("https://"), "and what to do");
 
     let before = std::fs::read(bench.dir.path().join("tls/ca.pem")).expect("is there");
     let client = bench.client.clone();

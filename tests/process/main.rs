@@ -19,7 +19,7 @@ mod corruption;
 
 mod disk_full;
 
-mod openai;
+mod clients;
 
 mod terminal;
 mod tools;

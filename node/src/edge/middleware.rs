@@ -48,6 +48,9 @@ pub async fn framed(mut request: Request, next: Next) -> Response {
     let method = request.method().clone();
     // Another node that has to answer calls it by the same id.
     request.headers_mut().insert(REQUEST_ID, id.clone());
+    if super::is_anthropic(request.uri().path()) {
+        super::anthropic::take_key(request.headers_mut());
+    }
     // A path that matches no route is the client's own invention: it must not become a label.
     let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = matched.unwrap_or_else(|| "unmatched".to_owned());

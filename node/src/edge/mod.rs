@@ -9,6 +9,10 @@ pub mod rest;
 
 pub mod openai;
 
+pub mod anthropic;
+
+pub mod senders;
+
 pub mod openapi;
 
 pub mod hop;
@@ -38,6 +42,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 
+use crate::api::paths;
 use crate::app::App;
 use crate::authn::Auth;
 use crate::cluster::Cluster;
@@ -94,7 +99,7 @@ pub struct Parts {
 
 /// Every route of every edge.
 pub fn all_routes() -> Routes {
-    Routes::new().merge(rest::routes()).merge(openai::routes()).merge(openapi::routes())
+    Routes::new().merge(rest::routes()).merge(openai::routes()).merge(anthropic::routes()).merge(openapi::routes())
 }
 
 /// The whole API.
@@ -124,10 +129,17 @@ pub fn router(services: Services) -> Router {
 
 /// How errors look to the clients of what is at a path: each protocol has a form of its own.
 fn errors_at(path: &str) -> fn(&Problem, &str) -> Response {
-    match path.starts_with("/v1/") {
-        true => openai::error,
-        false => |problem, request_id| problem.clone().response(Some(request_id)),
+    if is_anthropic(path) {
+        anthropic::error
+    } else if path.starts_with("/v1/") {
+        openai::error
+    } else {
+        |problem, request_id| problem.clone().response(Some(request_id))
     }
+}
+
+fn is_anthropic(path: &str) -> bool {
+    path.strip_prefix(paths::ANTHROPIC_MESSAGES.text()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 async fn not_found(uri: Uri) -> Problem {

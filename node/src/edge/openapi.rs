@@ -13,7 +13,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::extract::Open;
 use super::routes::{Owner, Routes, get};
-use super::{openai, rest};
+use super::{anthropic, openai, rest};
 use crate::api::paths;
 
 /// This part of the API's description, and what holds for all of it.
@@ -37,6 +37,7 @@ use crate::api::paths;
         (name = "secrets", description = "What tools and providers are given by name."),
         (name = "messages", description = "Messages to agents, their conversations, and what waits for a person."),
         (name = "openai", description = "OpenAI's protocol: an agent is a model named `WORKSPACE/AGENT`."),
+        (name = "anthropic", description = "Anthropic's protocol, with the same models."),
         (name = "events", description = "Deployments as they happen."),
         (name = "tokens", description = "Who may do what."),
         (name = "cluster", description = "The nodes, who votes and who leads."),
@@ -71,7 +72,12 @@ pub fn document() -> utoipa::openapi::OpenApi {
         rest::agents::Doc::openapi(),
         rest::messages::Doc::openapi(),
     ];
-    let after = [openai::Doc::openapi(), rest::cluster::Doc::openapi(), rest::backup::Doc::openapi()];
+    let after = [
+        openai::Doc::openapi(),
+        anthropic::Doc::openapi(),
+        rest::cluster::Doc::openapi(),
+        rest::backup::Doc::openapi(),
+    ];
     before.into_iter().chain(after).fold(Base::openapi(), |document, part| document.merge_from(part))
 }
 

@@ -363,7 +363,7 @@ async fn a_follow_up_stays_with_the_conversations_agent_unless_it_clearly_belong
         fields.extend(more);
         read(bench.post("/messages", &body)).await
     };
-    for text in ["And now in blue?", "Thanks!", "Make it about the sea instead"] {
+    for text in ["And now in blue?", "Thanks!", "Make it shorter, please"] {
         let (status, answer) = next(text, json!({})).await;
         assert_eq!(
             (status, answer["agent"].as_str(), answer["route"]["by"].as_str()),

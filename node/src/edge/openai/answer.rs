@@ -4,9 +4,9 @@ use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::api::messages::TurnEvent;
 use crate::app::turns::StartedTurn;
-use crate::edge::problem::{Code, Problem};
+use crate::edge::problem::Problem;
+use crate::edge::senders::{Pieces, approval_needed};
 use crate::edge::sse::{ReaderLeft, Writer};
 use crate::invoke::Ended;
 use crate::llm::{ToolCall, Usage};
@@ -65,39 +65,18 @@ impl Head {
 
     /// Sends what the first agent says as it says it, and the rest when the turn is over.
     pub async fn stream(&self, turn: StartedTurn, writer: Writer, with_usage: bool) -> Result<(), ReaderLeft> {
-        let (mut heard, ending) = turn.split();
+        let mut pieces = Pieces::of(turn);
         let chunks = Chunks(writer);
         chunks.send(self.chunk(json!({ "role": "assistant", "content": "" }), None)).await?;
-        let mut told = String::new();
-        let mut withdrawn = false;
-        while let Some(event) = heard.recv().await {
-            let piece = match event {
-                TurnEvent::Text { depth: 0, text, .. } => text,
-                // What is said before a call is not the answer; a blank line tells them apart.
-                TurnEvent::ModelAnswered { depth: 0, calls: 1.., .. } if !told.is_empty() => "\n\n".to_owned(),
-                TurnEvent::TextWithdrawn { depth: 0, .. } if !told.is_empty() => {
-                    withdrawn = true;
-                    break;
-                }
-                _ => continue,
-            };
-            told.push_str(&piece);
+        while let Some(piece) = pieces.next().await {
             chunks.send(self.chunk(json!({ "content": piece }), None)).await?;
         }
-        drop(heard);
-        let ended = match ending.wait().await {
-            Err(error) => Err(Problem::from(error)),
-            Ok(_) if withdrawn => {
-                Err(Problem::new(Code::Unavailable, "the model's answer broke off and was begun anew")
-                    .help("ask again; without `stream` only whole answers are sent"))
-            }
-            Ok(ended) => Last::of(ended),
-        };
+        let ended = pieces.end(text_of).await.and_then(|(ended, rest)| Ok((Last::of(ended)?, rest)));
         match ended {
             Err(problem) => chunks.send(error_body(&problem, None).to_string()).await?,
-            Ok(last) => {
-                if !told.ends_with(&last.text) {
-                    chunks.send(self.chunk(json!({ "content": last.text }), None)).await?;
+            Ok((last, rest)) => {
+                if !rest.is_empty() {
+                    chunks.send(self.chunk(json!({ "content": rest }), None)).await?;
                 }
                 if !last.calls.is_empty() {
                     chunks.send(self.chunk(json!({ "tool_calls": calls_body(&last.calls, true) }), None)).await?;
@@ -152,14 +131,12 @@ impl Last {
     }
 }
 
-/// What a client is told that cannot wait for a person.
-pub fn approval_needed(ended: Ended) -> Problem {
-    let ids: Vec<String> = match ended {
-        Ended::Waiting { approvals, .. } => approvals.into_iter().map(|approval| approval.id).collect(),
-        Ended::Answered(_) | Ended::SenderCalls(_) => Vec::new(),
-    };
-    let problem = Problem::new(Code::ApprovalNeeded, "a person has to approve a call first");
-    problem.with("approvals", &ids).help(format!("caxton approvals approve {}", ids.join(" ")))
+fn text_of(ended: &Ended) -> &str {
+    match ended {
+        Ended::Answered(answer) => &answer.text,
+        Ended::SenderCalls(wanted) => &wanted.text,
+        Ended::Waiting { .. } => "",
+    }
 }
 
 fn calls_body(calls: &[ToolCall], numbered: bool) -> Value {

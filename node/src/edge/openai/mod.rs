@@ -11,24 +11,21 @@ mod request;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use caxton_proto::{AgentName, WorkspaceId};
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use self::answer::Head;
-pub use self::answer::{approval_needed, error};
+pub use self::answer::error;
 use self::request::Completion;
 use crate::api::paths;
 use crate::app::turns::Listener;
-use crate::authz::{Converse, Permit, Unscoped};
+use crate::authz::{Converse, Unscoped};
 use crate::edge::Services;
 use crate::edge::extract::{IdempotencyKey, Json, Path};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{BodyLimit, Owner, Routes, get, post};
+use crate::edge::senders::{AUTO, model_of};
 use crate::edge::sse;
-
-/// The model that stands for "whoever can do it".
-const AUTO: &str = "auto";
 
 /// This part of the API's description; OpenAI's own says what the bodies are.
 #[derive(OpenApi)]
@@ -69,40 +66,6 @@ async fn complete(
         Listener::Present => Ok(sse::response(services.config.event_heartbeat, move |writer| async move {
             head.stream(turn, writer, with_usage).await
         })),
-    }
-}
-
-/// Which workspace and agent a model's name stands for; no agent for `auto`.
-pub fn model_of(
-    unscoped: &Unscoped<Converse>,
-    services: &Services,
-    model: &str,
-) -> Result<(Permit<Converse>, Option<AgentName>), Problem> {
-    let unknown = |detail: String| {
-        Problem::new(Code::NotFound, detail).help("GET /v1/models lists the models; they are named WORKSPACE/AGENT")
-    };
-    if model == AUTO {
-        let served = services.app.turns.served(unscoped);
-        let mut own = served.iter().map(|catalog| &catalog.workspace);
-        return match (own.next(), own.next()) {
-            (Some(only), None) => Ok((unscoped.permit(only)?, None)),
-            (None, _) => Err(unknown("nothing is deployed that this token is for".to_owned())),
-            (Some(_), Some(_)) => {
-                Err(unknown("the token is for several workspaces: name one, as in WORKSPACE/auto".to_owned()))
-            }
-        };
-    }
-    let Some((workspace, agent)) = model.split_once('/') else {
-        return Err(unknown(format!("`{model}` names no model here")));
-    };
-    let workspace: WorkspaceId = workspace.parse().map_err(|_| unknown(format!("`{workspace}` names no workspace")))?;
-    let permit = unscoped.permit(&workspace)?;
-    match agent {
-        AUTO => Ok((permit, None)),
-        name => {
-            let name: AgentName = name.parse().map_err(|_| unknown(format!("`{name}` names no agent")))?;
-            Ok((permit, Some(name)))
-        }
     }
 }
 

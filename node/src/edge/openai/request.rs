@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::api::messages::MessageRequest;
-use crate::edge::problem::{Code, Problem};
+use crate::edge::problem::Problem;
+use crate::edge::senders::{invalid, request_of};
 use crate::invoke::ClientTurn;
 use crate::llm::{Message, Part, ReplyOptions, ToolCall, ToolChoice, ToolDefinition};
 
@@ -148,22 +149,7 @@ impl Completion {
             let message = message_of(said, &messages).map_err(|detail| invalid(&param, detail))?;
             messages.push(message);
         }
-        let wanted = messages.iter().rposition(|message| matches!(message, Message::User { .. }));
-        let wanted = wanted.ok_or_else(|| invalid("messages", "no message has the role `user`"))?;
-        let after = messages.split_off(wanted + 1);
-        let Some(Message::User { parts }) = messages.pop() else {
-            return Err(invalid("messages", "no message to answer"));
-        };
-        let mut request = MessageRequest { agent, ..MessageRequest::default() };
-        for part in parts {
-            match part {
-                Part::Text { text } if request.text.is_empty() => request.text = text,
-                Part::Text { text } => request.text = format!("{}\n{text}", request.text),
-                Part::Image { url } => request.images.push(url),
-            }
-        }
-        let client = ClientTurn { keeps_history: true, history: messages, after, tools, options, left: None };
-        Ok((request, client))
+        request_of(messages, agent, tools, options)
     }
 
     fn refuse_what_is_not_done(&self) -> Result<(), Problem> {
@@ -286,11 +272,6 @@ enum Choice {
     /// The model chooses.
     Free,
     Demanded(ToolChoice),
-}
-
-/// What is wrong with a part of a request.
-fn invalid(param: &str, detail: impl Into<String>) -> Problem {
-    Problem::new(Code::InvalidRequest, detail).with("param", param)
 }
 
 fn message_of(said: SentMessage, before: &[Message]) -> Result<Message, String> {
