@@ -84,7 +84,7 @@ fn put_options(body: &mut Value, options: &ReplyOptions, names: &Names) {
         ("reasoning_effort", reasoning_effort.as_ref().map(|text| json!(text))),
         ("verbosity", verbosity.as_ref().map(|text| json!(text))),
         ("tool_choice", choice.filter(|_| has_tools)),
-        ("parallel_tool_calls", (*single_call && has_tools).then(|| json!(false))),
+        ("parallel_tool_calls", (*single_call && has_tools).then_some(json!(false))),
         ("user", user.as_ref().map(|text| json!(text))),
     ];
     for (name, value) in fields {
