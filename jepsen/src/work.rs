@@ -347,7 +347,7 @@ impl Client {
     fn say(&mut self, workspace: &str) {
         let value = self.shared.number();
         let conversation = format!("c{}", self.say);
-        let body = json!({ "text": model::text(value), "agent": model::AGENT, "conversation": conversation });
+        let body = json!({ "text": model::text(value), "agent": model::AGENT, "conversation": conversation, "create": true });
         let node = self.node();
         let start = self.shared.recorder.now();
         let cluster = Arc::clone(&self.shared.cluster);

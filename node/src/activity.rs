@@ -213,6 +213,7 @@ fn line_of(event: &TurnEvent) -> Option<LogLine> {
         TurnEvent::Routed { agent, route, .. } => {
             let why = match route {
                 Route::Address => "by its name".to_owned(),
+                Route::Conversation => "because the conversation is with it".to_owned(),
                 Route::Capability { capability, score } => format!("by {capability} ({score:.2})"),
             };
             of(agent, 0, line("message", why))

@@ -161,6 +161,7 @@ pub struct Git {
 /// `tree/nodes` and `artifacts/fetch` answer with a framed body ([`frame::MEDIA_TYPE`]) that holds exactly these blobs
 /// in this order, or with `artifacts_missing` when the workspace does not have one of them.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Digests {
     /// Their names, at most [`frame::DIGESTS_MAX`].
     #[schema(value_type = Vec<String>)]
@@ -188,6 +189,7 @@ pub struct Stored {
 
 /// A file put into a workspace.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(from = "SentUpsert")]
 pub struct Upsert {
     /// Where.
     #[schema(value_type = String)]
@@ -198,8 +200,25 @@ pub struct Upsert {
     pub file: File,
 }
 
+/// A file as a client writes it, with nothing beside it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SentUpsert {
+    path: TreePath,
+    digest: Digest,
+    bytes: u64,
+    chunks: Option<Digest>,
+}
+
+impl From<SentUpsert> for Upsert {
+    fn from(SentUpsert { path, digest, bytes, chunks }: SentUpsert) -> Upsert {
+        Upsert { path, file: File { digest, bytes, chunks } }
+    }
+}
+
 /// `POST .../deployments`: make `root` live on top of `parent`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DeployRequest {
     /// The revision that the client saw live; 0 for the first deployment. Anything else live is a conflict.
     #[schema(value_type = u64)]
@@ -232,6 +251,7 @@ pub struct DeployRequest {
 
 /// `POST .../rollback`: put old content back as a new deployment.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RollbackRequest {
     /// The revision whose content becomes live.
     #[schema(value_type = u64)]
@@ -352,6 +372,7 @@ pub struct ServerInfo {
 
 /// `POST /api/v1/tokens`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct TokenRequest {
     /// Who will use it.
     pub subject: String,

@@ -2,6 +2,10 @@
 //!
 //! Never prompts, tool inputs or tokens in any of them.
 
+pub mod labels;
+
+pub mod propagation;
+
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 

@@ -67,7 +67,8 @@ fn workspaces_are_led_by_all_nodes_and_any_node_answers_for_each() {
     }
     for name in names {
         for member in &members {
-            let answer = ask(member, name, &json!({ "agent": "thinker", "text": "hi", "conversation": "c" }));
+            let answer =
+                ask(member, name, &json!({ "agent": "thinker", "text": "hi", "conversation": "c", "create": true }));
             assert_eq!(answer["text"], format!("this is {name}"));
         }
         for member in &members {
@@ -178,7 +179,11 @@ fn a_turn_whose_node_is_killed_is_finished_by_the_next_leader_and_answered_once(
     let provider = format!("kind = \"openai\"\nbase_url = \"{}\"\nmodel = \"m\"\ntimeout = \"60s\"", model.url);
     deploy(&members[0], &workspace(&place, "slow", &provider));
     for member in &members {
-        let warm = ask(member, "slow", &json!({ "agent": "thinker", "text": "warm up", "conversation": "warm" }));
+        let warm = ask(
+            member,
+            "slow",
+            &json!({ "agent": "thinker", "text": "warm up", "conversation": "warm", "create": true }),
+        );
         assert_eq!(warm["text"], "done");
     }
     let before = (model.first.load(Ordering::SeqCst), model.second.load(Ordering::SeqCst));
@@ -188,7 +193,7 @@ fn a_turn_whose_node_is_killed_is_finished_by_the_next_leader_and_answered_once(
 
     model.hold.store(true, Ordering::SeqCst);
     let message = json!({
-        "agent": "thinker", "text": "go", "conversation": "c", "idempotency_key": "once",
+        "agent": "thinker", "text": "go", "conversation": "c", "create": true, "idempotency_key": "once",
     });
     let path = "/api/v1/workspaces/slow/messages";
     let (lost, victim) = std::thread::scope(|scope| {
@@ -229,7 +234,7 @@ fn a_message_that_a_leader_could_not_pass_on_before_it_was_deposed_is_answered_b
     let provider = "kind = \"scripted\"\nscript = \"prompts/s.toml\"";
     deploy(&members[0], &workspace(&place, "w1", provider));
     for member in &members {
-        ask(member, "w1", &json!({ "agent": "thinker", "text": "warm up", "conversation": "warm" }));
+        ask(member, "w1", &json!({ "agent": "thinker", "text": "warm up", "conversation": "warm", "create": true }));
     }
     let group = group_of("w1");
     let leaders = spread(&members.iter().collect::<Vec<_>>());
@@ -239,7 +244,8 @@ fn a_message_that_a_leader_could_not_pass_on_before_it_was_deposed_is_answered_b
     // Frozen ones would find the entry in their sockets.
     members.iter_mut().for_each(Member::kill);
 
-    let message = json!({ "agent": "thinker", "text": "go", "conversation": "c", "idempotency_key": "once" });
+    let message =
+        json!({ "agent": "thinker", "text": "go", "conversation": "c", "create": true, "idempotency_key": "once" });
     let path = "/api/v1/workspaces/w1/messages";
     let answered = std::thread::scope(|scope| {
         let asking = scope.spawn(|| post(&owner, path, &message));
@@ -252,7 +258,11 @@ fn a_message_that_a_leader_could_not_pass_on_before_it_was_deposed_is_answered_b
             member.spawn(&["--peers", address]);
         }
         members.iter_mut().for_each(Member::ready);
-        ask(&members[0], "w1", &json!({ "agent": "thinker", "text": "meanwhile", "conversation": "warm" }));
+        ask(
+            &members[0],
+            "w1",
+            &json!({ "agent": "thinker", "text": "meanwhile", "conversation": "warm", "create": true }),
+        );
         kill_process(owner.pid(), Signal::CONT).expect("a signal");
         asking.join().expect("no panic")
     });
@@ -273,7 +283,8 @@ fn a_node_that_stands_alone_goes_on_with_its_turns_after_a_power_cut() {
     let provider = format!("kind = \"openai\"\nbase_url = \"{}\"\nmodel = \"m\"\ntimeout = \"60s\"", model.url);
     deploy(&one, &workspace(&place, "slow", &provider));
     model.hold.store(true, Ordering::SeqCst);
-    let message = json!({ "agent": "thinker", "text": "go", "conversation": "c", "idempotency_key": "once" });
+    let message =
+        json!({ "agent": "thinker", "text": "go", "conversation": "c", "create": true, "idempotency_key": "once" });
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| post(&one, "/api/v1/workspaces/slow/messages", &message));
         wait_for("the turn's second step", || (model.second.load(Ordering::SeqCst) == 1).then_some(()));

@@ -3,6 +3,7 @@
 mod api;
 mod auth;
 mod bench;
+mod caps;
 mod deploy;
 mod events;
 mod lifecycle;

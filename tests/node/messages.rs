@@ -127,7 +127,7 @@ async fn what_was_answered_is_there_after_a_restart_and_the_conversation_goes_on
     let script =
         "[[rule]]\nwhen.request = \"again\"\nsay = \"again, as after the restart\"\n[[rule]]\nsay = \"first\"\n";
     let bench = with(&talker(script, "")).await;
-    let message = json!({ "text": "hello", "agent": "talker", "conversation": "c-1" });
+    let message = json!({ "text": "hello", "agent": "talker", "conversation": "c-1", "create": true });
     let (status, answer) = read(bench.post("/messages", &message)).await;
     assert_eq!((status, answer["text"].as_str()), (200, Some("first")), "{answer}");
     let read_first = answer["usage"]["input"].as_u64().expect("tokens");
@@ -189,6 +189,7 @@ async fn an_approval_waits_over_a_restart() {
     let bench = with(&gated()).await;
     let mut message = chart();
     message["conversation"] = json!("c-1");
+    message["create"] = json!(true);
     message["idempotency_key"] = json!("k-1");
     let (status, waiting) = read(bench.post("/messages", &message)).await;
     assert_eq!((status, waiting["event"].as_str()), (202, Some("waiting")), "{waiting}");

@@ -136,7 +136,7 @@ async fn a_conversation_belongs_to_whoever_began_it() {
     let viewer = token(&bench, "victor", Role::Viewer, &["demo"]).await;
     let operator = token(&bench, "ops", Role::Deployer, &["demo"]).await;
     let say = |token: &str, conversation: &str| {
-        let message = json!({ "text": "hi", "agent": "talker", "conversation": conversation });
+        let message = json!({ "text": "hi", "agent": "talker", "conversation": conversation, "create": true });
         bench.request_as(token, Method::POST, &at("/messages")).json(&message)
     };
     let get = |token: &str, path: &str| bench.request_as(token, Method::GET, &at(path));

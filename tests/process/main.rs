@@ -19,7 +19,9 @@ mod corruption;
 
 mod disk_full;
 
-mod openai;
+mod clients;
+
+mod openapi;
 
 mod terminal;
 mod tools;

@@ -26,7 +26,8 @@ use crate::api::messages::{PREVIEW_BYTES_MAX, TurnEvent};
 use crate::capability::Load;
 use crate::llm::budget::{Charges, Spent};
 use crate::llm::models::{Answered, Ask, Models};
-use crate::llm::{ChatRequest, Delta, Deltas};
+use crate::llm::{ChatRequest, Delta, Deltas, Reply, ReplyOptions, echo};
+use crate::telemetry::labels;
 
 /// Drives runs in one workspace.
 #[derive(Clone)]
@@ -107,17 +108,24 @@ impl Driver {
 
     async fn ask_model(&self, run: &mut Run, agent: &Agent, tokens_left: u64) -> Result<(), Lost> {
         let (name, depth) = (run.agent.clone(), run.turn.depth());
-        self.events.emit(|| TurnEvent::ModelAsked { agent: name.clone(), depth }).await;
+        self.events.emit(|| TurnEvent::ModelAsked { agent: name.clone(), depth });
         let left = u32::try_from(tokens_left).unwrap_or(u32::MAX);
         // Only a limit that means something is sent: some models refuse numbers beyond what they can write.
         let room = (left < agent.manifest.llm.max_tokens.unwrap_or(8_192)).then_some(left);
+        let options = run.options.clone();
+        // A call that the sender demands is one of its own tools; with others beside them the model could choose wrong.
+        let demanded = options.tool_choice.is_some();
+        let tools = if demanded { run.turn.sender_tools() } else { run.turn.tools().to_vec() };
+        let longest = [room.or(agent.manifest.llm.max_tokens), options.tokens_max].into_iter().flatten().min();
+        let own_temperature = agent.manifest.llm.temperature.map(|temperature| temperature as f32);
         let request = ChatRequest {
             model: String::new(),
             messages: run.turn.messages().to_vec(),
-            tools: run.turn.tools().to_vec(),
-            temperature: agent.manifest.llm.temperature.map(|temperature| temperature as f32),
-            tokens_max: room.or(agent.manifest.llm.max_tokens),
-            needs_tools: run.turn.tools().iter().any(|tool| !is_built_in(&tool.name)),
+            needs_tools: tools.iter().any(|tool| !is_built_in(&tool.name)),
+            tools,
+            temperature: options.temperature.or(own_temperature),
+            tokens_max: longest,
+            options,
         };
         let began = Instant::now();
         let charged = Charges::default();
@@ -133,6 +141,10 @@ impl Driver {
             Ok(Err(error)) => run.turn.model_failed(crate::llm::reasons(&error)),
             Ok(Ok(answered)) => {
                 let Answered { mut reply, provider, model, tries: _ } = answered;
+                if let Err(problem) = hold_to(&run.options, &mut reply) {
+                    run.turn.model_failed(problem);
+                    return Ok(());
+                }
                 run.turn.name_calls(&mut reply);
                 let (usage, calls, duration_ms) = (reply.usage, reply.calls.len(), elapsed_ms(began));
                 let elapsed_ms = run.turn.spent().elapsed_ms.saturating_add(duration_ms);
@@ -143,17 +155,15 @@ impl Driver {
                     spent,
                     elapsed_ms,
                 });
-                self.events
-                    .emit(|| TurnEvent::ModelAnswered {
-                        agent: name,
-                        depth,
-                        provider,
-                        model,
-                        usage,
-                        calls,
-                        duration_ms,
-                    })
-                    .await;
+                self.events.emit(|| TurnEvent::ModelAnswered {
+                    agent: name,
+                    depth,
+                    provider,
+                    model,
+                    usage,
+                    calls,
+                    duration_ms,
+                });
                 self.report(run.turn.answered(reply));
                 match kept {
                     Some(step) if !run.turn.is_over() => self.journal.now(step).await?,
@@ -187,7 +197,7 @@ impl Driver {
                     Delta::Text(text) => TurnEvent::Text { agent, depth, text },
                     Delta::Restart => TurnEvent::TextWithdrawn { agent, depth },
                 };
-                self.events.emit(|| event).await;
+                self.events.emit(|| event);
             }
         };
         tokio::join!(ask, listen).0
@@ -286,15 +296,13 @@ impl Driver {
     ) -> (Returned, Visible) {
         let (name, depth) = (&run.agent, run.turn.depth());
         let shown = preview(&arguments.to_string());
-        self.events
-            .emit(|| TurnEvent::ToolCalled {
-                agent: name.clone(),
-                depth,
-                call: call.id.clone(),
-                tool: tool.to_owned(),
-                arguments: shown,
-            })
-            .await;
+        self.events.emit(|| TurnEvent::ToolCalled {
+            agent: name.clone(),
+            depth,
+            call: call.id.clone(),
+            tool: tool.to_owned(),
+            arguments: shown,
+        });
         let span = info_span!(
             "execute_tool",
             otel.name = format!("execute_tool {tool}"),
@@ -321,11 +329,11 @@ impl Driver {
         }
         let duration_ms = elapsed_ms(began);
         let outcome = if returned.failed { "failed" } else { "ok" };
-        metrics::histogram!("caxton_agent_tool_call_duration_seconds", "tool" => tool.to_owned(), "outcome" => outcome)
+        metrics::histogram!("caxton_agent_tool_call_duration_seconds", "tool" => labels::bounded("tool", tool), "outcome" => outcome)
             .record(began.elapsed().as_secs_f64());
         let (failed, result) = (returned.failed, preview(&returned.text));
         let (agent, call, tool) = (name.clone(), call.id.clone(), tool.to_owned());
-        self.events.emit(|| TurnEvent::ToolReturned { agent, depth, call, tool, failed, result, duration_ms }).await;
+        self.events.emit(|| TurnEvent::ToolReturned { agent, depth, call, tool, failed, result, duration_ms });
         (returned, files)
     }
 
@@ -361,7 +369,7 @@ impl Driver {
                         replace_content(value, &content, &name);
                     }
                     names.insert(name.clone());
-                    self.events.emit(|| TurnEvent::Attached { name, media_type, bytes }).await;
+                    self.events.emit(|| TurnEvent::Attached { name, media_type, bytes });
                 }
                 Err(full) => problem = Some(full.to_string()),
             }
@@ -410,7 +418,7 @@ impl Driver {
         self.health.learn(&key, returned.0.failed);
         let (agent, depth, from) = (run.agent.clone(), run.turn.depth(), below.agent.clone());
         let (call, failed, duration_ms) = (call.id.clone(), returned.0.failed, elapsed_ms(began));
-        self.events.emit(|| TurnEvent::DelegateReturned { agent, depth, call, from, failed, duration_ms }).await;
+        self.events.emit(|| TurnEvent::DelegateReturned { agent, depth, call, from, failed, duration_ms });
         Came::Returned(returned.0, returned.1)
     }
 
@@ -419,17 +427,15 @@ impl Driver {
         let found = self.world.find(ask.wanted(), &run.path).await.map_err(|none| none.to_string())?;
         let Found { agent: name, capability, score } = found;
         let agent = self.world.agent(&name).await.map_err(|problem| problem.to_string())?;
-        self.events
-            .emit(|| TurnEvent::Delegated {
-                agent: run.agent.clone(),
-                depth: run.turn.depth(),
-                call: call.id.clone(),
-                to: name,
-                capability,
-                score,
-                request: preview(&ask.request),
-            })
-            .await;
+        self.events.emit(|| TurnEvent::Delegated {
+            agent: run.agent.clone(),
+            depth: run.turn.depth(),
+            call: call.id.clone(),
+            to: name,
+            capability,
+            score,
+            request: preview(&ask.request),
+        });
         let visible = self.shelf.named_in(&ask.request, &run.visible);
         let recalled = self.world.recall(&agent, &ask.request).await;
         let opening = Opening { request: ask.request.clone(), recalled, visible, ..Opening::default() };
@@ -465,6 +471,18 @@ impl Driver {
         if let Err(unasked) = told {
             debug!(turn = %self.turn_id, what = %unasked.what, "a report that the turn did not ask for");
         }
+    }
+}
+
+/// Holds a reply to what the sender asks of its calls, whatever the provider made of that.
+fn hold_to(options: &ReplyOptions, reply: &mut Reply) -> Result<(), String> {
+    if options.single_call && reply.calls.len() > 1 {
+        reply.calls.truncate(1);
+        reply.echo = echo::keep_calls(reply.echo.as_deref(), &[0]);
+    }
+    match options.tool_choice {
+        Some(_) if reply.calls.is_empty() => Err("the model made no call, and `tool_choice` demands one".to_owned()),
+        Some(_) | None => Ok(()),
     }
 }
 

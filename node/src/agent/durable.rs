@@ -1,6 +1,7 @@
 //! Between runs and their steps and what is kept of them (`caxton_proto::shard`).
 
-use caxton_proto::shard::{self, TIME_MS_MAX};
+use caxton_proto::shard::{self, JsonText, TIME_MS_MAX};
+use serde_json::json;
 
 use super::journal::Step;
 use super::run::Run;
@@ -15,6 +16,7 @@ impl From<&Run> for shard::Run {
             request_at: it.request_at as u64,
             way: it.way.clone(),
             visible: it.visible.clone(),
+            options: (!it.options.is_empty()).then(|| JsonText::of(&json!(it.options))),
             waiting: it.waiting.iter().map(|(call, run)| (call.clone(), run.into())).collect(),
         }
     }
@@ -29,6 +31,8 @@ impl From<shard::Run> for Run {
             request_at: size(it.request_at),
             way: it.way,
             visible: it.visible,
+            // What another build says that this one does not know is left out, and not a reason to lose the turn.
+            options: it.options.and_then(|options| serde_json::from_str(options.as_str()).ok()).unwrap_or_default(),
             waiting: it.waiting.into_iter().map(|(call, run)| (call, run.into())).collect(),
         }
     }

@@ -8,7 +8,7 @@ use caxton_proto::manifest::prompt::Parameters;
 use super::Agent;
 use super::attachments::{Shelf, Visible};
 use super::turn::{Brief, Call, Decision, Gate, Turn, Unasked};
-use crate::llm::{Message, Part, ToolDefinition};
+use crate::llm::{Message, Part, ReplyOptions, ToolDefinition};
 use crate::memory::recall::UNTRUSTED_MARK;
 
 /// One agent's part in answering a message: its turn, and those of the agents that it waits for. Plain data: it can be
@@ -27,6 +27,9 @@ pub struct Run {
     pub way: Vec<String>,
     /// The files that it sees.
     pub visible: Visible,
+    /// What the sender asks of the replies of this run's model.
+    #[serde(default, skip_serializing_if = "ReplyOptions::is_empty")]
+    pub(super) options: ReplyOptions,
     /// Agents that were asked and wait for a person, by the call that asked them.
     pub(super) waiting: BTreeMap<String, Run>,
 }
@@ -50,6 +53,8 @@ pub struct Opening {
     pub visible: Visible,
     /// Tools that the sender calls by itself.
     pub sender_tools: Vec<ToolDefinition>,
+    /// What the sender asks of the model's replies.
+    pub options: ReplyOptions,
 }
 
 /// How far a run has come.
@@ -83,7 +88,11 @@ impl Run {
     pub(super) fn begin_below(agent: &Agent, opening: Opening, shelf: &Shelf, asked_by: Option<(&Run, &str)>) -> Run {
         let context = opening.recalled + &shelf.describe(&opening.visible);
         let (system, user) = agent.prompts(&opening.request, &context, &opening.parameters);
-        let mut parts = vec![Part::Text { text: user }];
+        let mut parts = Vec::with_capacity(1 + opening.images.len());
+        // An image alone is a message, and many models refuse blank text beside it.
+        if opening.images.is_empty() || !user.trim().is_empty() {
+            parts.push(Part::Text { text: user });
+        }
         parts.extend(opening.images.into_iter().map(|url| Part::Image { url }));
         let mut messages: Vec<Message> = system.map(Message::system).into_iter().collect();
         messages.extend(opening.history);
@@ -113,6 +122,7 @@ impl Run {
             request_at,
             way,
             visible: opening.visible,
+            options: opening.options,
             waiting: BTreeMap::new(),
         }
     }

@@ -175,6 +175,12 @@ impl Turn {
         &self.tools
     }
 
+    /// The tools of the sender.
+    pub fn sender_tools(&self) -> Vec<ToolDefinition> {
+        let of_sender = |tool: &&ToolDefinition| self.gates.get(&tool.name) == Some(&Gate::Sender);
+        self.tools.iter().filter(of_sender).cloned().collect()
+    }
+
     /// What it may use.
     pub fn limits(&self) -> &Limits {
         &self.limits

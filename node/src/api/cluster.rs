@@ -47,6 +47,7 @@ pub struct ClusterKey {
 
 /// `POST /api/v1/cluster/keys/rotate` and `POST /api/v1/cluster/keys/finish`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RotateRequest {
     /// Which keys: `ca`, `gossip-key`, `signing-key`; unless told all, or all whose rotation is under way.
     #[serde(default)]
@@ -118,6 +119,7 @@ pub struct ClusterLag {
 
 /// `POST /api/v1/cluster/tokens`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct JoinTokenRequest {
     /// Seconds until it expires; one hour unless told, 30 days at most.
     #[serde(default)]
@@ -144,6 +146,7 @@ pub struct JoinTokenIssued {
 
 /// `POST /api/v1/cluster/transfer`: another node is to lead.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct TransferRequest {
     /// The group; all that the present leader of the deploy log leads unless told.
     #[serde(default)]
@@ -162,6 +165,7 @@ pub struct ClusterChanged {
 
 /// `POST /api/v1/cluster/backup`.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct BackupRequest {
     /// The recovery key that the cluster's keys are sealed with in the archive: 64 hexadecimal digits.
     pub key: String,

@@ -34,6 +34,7 @@ impl From<shard::Route> for Route {
     fn from(route: shard::Route) -> Self {
         match route {
             shard::Route::Address => Route::Address,
+            shard::Route::Conversation => Route::Conversation,
             shard::Route::Capability { capability, score } => Route::Capability { capability, score },
         }
     }

@@ -21,6 +21,7 @@ pub const PREVIEW_BYTES_MAX: usize = 600;
 
 /// `POST /api/v1/workspaces/{workspace}/messages`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct MessageRequest {
     /// What is said, at most [`TEXT_BYTES_MAX`].
     pub text: String,
@@ -31,7 +32,8 @@ pub struct MessageRequest {
     /// What the agent must be able to do, in a few words or by the capability's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capability: Option<String>,
-    /// The conversation that it continues; a new one when absent. Letters, digits, `-`, `_`, `.`, at most 64.
+    /// The conversation that it continues; a new one when absent. Letters, digits, `-`, `_`, `.`, at most 64. An id that
+    /// names no conversation is refused, unless `create` is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<String>,
     /// Values for the placeholders of the agent's prompts, over those of its file: text, numbers, booleans, and lists of
@@ -39,8 +41,19 @@ pub struct MessageRequest {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = Object)]
     pub parameters: BTreeMap<String, serde_json::Value>,
+    /// Begin the conversation under the id that `conversation` says, if there is none of that name.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub create: bool,
+    /// Find the agent by the text alone. Without this, what continues a conversation stays with its agent unless the text
+    /// clearly belongs to what another one can do.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reroute: bool,
+    /// Go on to the end when the connection is lost. With an `idempotency_key` that is so anyway: the answer can be asked
+    /// for again. Otherwise the turn is stopped when nobody waits for it any more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub detached: bool,
     /// Files, which agents hand to tools by name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "attachments")]
     pub attachments: Vec<Attachment>,
     /// Addresses of images for models that see: of the scheme `https`, or `data:image/...;base64,`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -54,7 +67,7 @@ pub struct MessageRequest {
 }
 
 /// A file that travels with a message or an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     /// Its name, without folders.
     pub name: String,
@@ -64,6 +77,53 @@ pub struct Attachment {
     /// Its content.
     #[serde(flatten)]
     pub content: Content,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// A file that travels with a message or an answer, with either `text` or `base64`.
+// What is stored may have more fields one day, a request may not.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct SentAttachment {
+    /// Its name, without folders.
+    name: String,
+    /// Its media type, such as `text/csv`.
+    #[serde(default = "plain_text")]
+    media_type: String,
+    /// Its content, where that is text.
+    #[schema(nullable = false)]
+    text: Option<String>,
+    /// Its content in base64 (RFC 4648, with padding), where it is not.
+    #[schema(nullable = false)]
+    base64: Option<String>,
+}
+
+impl utoipa::PartialSchema for Attachment {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        SentAttachment::schema()
+    }
+}
+
+impl ToSchema for Attachment {}
+
+fn attachments<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<Attachment>, D::Error> {
+    let sent = Vec::<SentAttachment>::deserialize(from)?;
+    let attachment = |SentAttachment { name, media_type, text, base64 }| {
+        let content = match (text, base64) {
+            (Some(text), None) => Content::Text(text),
+            (None, Some(text)) => Content::Base64(text),
+            (Some(_), Some(_)) | (None, None) => {
+                let problem = format!("the attachment `{name}` has to have either `text` or `base64`");
+                return Err(serde::de::Error::custom(problem));
+            }
+        };
+        Ok(Attachment { name, media_type, content })
+    };
+    sent.into_iter().map(attachment).collect()
 }
 
 fn plain_text() -> String {
@@ -138,6 +198,8 @@ fn is_zero(number: &u32) -> bool {
 pub enum Route {
     /// It was named.
     Address,
+    /// The conversation is with it.
+    Conversation,
     /// It can do what was asked.
     Capability {
         /// The capability.
@@ -364,6 +426,7 @@ pub struct Approvals {
 
 /// `POST .../approvals/{id}`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ApprovalDecision {
     /// Whether the call may be made.
     pub approve: bool,

@@ -174,6 +174,8 @@ paths! {
     APPROVAL [2] = "/api/v1/workspaces/{workspace}/approvals/{id}";
     /// OpenAI's Chat Completions.
     CHAT_COMPLETIONS [0] = "/v1/chat/completions";
+    /// Anthropic's Messages.
+    ANTHROPIC_MESSAGES [0] = "/v1/messages";
     /// Agents as OpenAI's models.
     MODELS [0] = "/v1/models";
     /// One of them.

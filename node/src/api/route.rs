@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 /// `POST /api/v1/workspaces/{workspace}/route`
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RouteRequest {
     /// The message, or a capability's name.
     pub text: String,

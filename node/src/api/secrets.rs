@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 /// `PUT .../secrets/{name}`.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct SecretRequest {
     /// The value: 1 to 32,768 bytes of text. It is never read back.
     pub value: String,

@@ -54,6 +54,7 @@ pub struct ToolDetail {
 
 /// `POST .../tools/{name}/calls`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ToolCallRequest {
     /// Which of its functions; may be left out where it has one, or one with the tool's own name.
     #[serde(default, skip_serializing_if = "Option::is_none")]

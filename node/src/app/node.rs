@@ -76,29 +76,26 @@ impl Node {
         Node(parts)
     }
 
+    /// What it is made of, and what keeps each part from serving; nothing where it serves.
+    pub fn components(&self) -> [(&'static str, Option<NotReady>); 4] {
+        let Parts { log, cluster, catalogs, .. } = &self.0;
+        let when = |holds: bool, why: NotReady| holds.then_some(why);
+        let shards = when(!cluster.shards_met(), NotReady::ShardUnmet);
+        [
+            ("log", when(log.status().borrow().leader.is_none(), NotReady::NoLeader)),
+            ("shards", shards.or_else(|| when(cluster.leaderless().is_some(), NotReady::ShardLost))),
+            ("membership", when(!cluster.belongs(), NotReady::NotAMember)),
+            ("deployments", when(!*catalogs.settled().borrow(), NotReady::Loading)),
+        ]
+    }
+
     /// Whether it can serve: the log has a leader, no shard has been without one for longer than elections take, and
     /// everything that was live when it started is loaded.
     pub fn ready(&self) -> Result<(), NotReady> {
-        let Parts { log, cluster, catalogs, stop, .. } = &self.0;
-        if stop.is_cancelled() {
+        if self.0.stop.is_cancelled() {
             return Err(NotReady::Stopping);
         }
-        if log.status().borrow().leader.is_none() {
-            return Err(NotReady::NoLeader);
-        }
-        if !cluster.shards_met() {
-            return Err(NotReady::ShardUnmet);
-        }
-        if cluster.leaderless().is_some() {
-            return Err(NotReady::ShardLost);
-        }
-        if !cluster.belongs() {
-            return Err(NotReady::NotAMember);
-        }
-        if !*catalogs.settled().borrow() {
-            return Err(NotReady::Loading);
-        }
-        Ok(())
+        self.components().into_iter().find_map(|(_, why)| why).map_or(Ok(()), Err)
     }
 
     /// Who it is, for whoever has a token.

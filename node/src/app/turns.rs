@@ -1,18 +1,19 @@
 //! Messages to agents, the turns that answer them, and the calls that wait for a person.
 //!
-//! A turn is a job of the node, not of the connection that asked for it: it goes on to its end, and is recorded, also when
-//! whoever asked goes away.
+//! A turn is a job of the node, not of the connection that asked for it. When whoever asked goes away it is stopped, so that
+//! nobody pays for an answer that nobody hears; unless the message has a key, by which its answer can be asked for again, or
+//! says that it goes on. Either way how it ended is recorded.
 
 use std::sync::Arc;
 
 use caxton_proto::WorkspaceId;
 use caxton_proto::shard::Approval;
-use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
-use crate::agent::events::Events;
+use crate::agent::events::{Events, Heard};
 use crate::agent::turn::Decision;
-use crate::api::messages::{MessageRequest, TurnEvent};
+use crate::api::messages::MessageRequest;
 use crate::authz::{Converse, DecideApprovals, Permit, Unscoped};
 use crate::catalog::Catalog;
 use crate::invoke::{ClientTurn, Ended, Freshness, InvokeError, Invoker, StoppedTurn};
@@ -42,29 +43,33 @@ pub enum TurnError {
 /// A turn that was started.
 pub struct StartedTurn {
     /// Its steps as they happen; at once at its end where no listener is present. The channel closes when the turn is over.
-    pub events: mpsc::Receiver<TurnEvent>,
-    ending: Job<Result<Ended, InvokeError>>,
+    pub events: Heard,
+    ending: TurnEnding,
 }
 
 impl StartedTurn {
     /// How the turn ends, once it does.
     pub async fn ending(self) -> Result<Ended, TurnError> {
-        TurnEnding(self.ending).wait().await
+        self.ending.wait().await
     }
 
     /// The steps and the ending apart, for whoever tells both.
-    pub fn split(self) -> (mpsc::Receiver<TurnEvent>, TurnEnding) {
-        (self.events, TurnEnding(self.ending))
+    pub fn split(self) -> (Heard, TurnEnding) {
+        (self.events, self.ending)
     }
 }
 
-/// The ending of a turn that was started.
-pub struct TurnEnding(Job<Result<Ended, InvokeError>>);
+/// The ending of a turn that was started. When it is dropped before it is there, nobody waits for it.
+pub struct TurnEnding {
+    job: Job<Result<Ended, InvokeError>>,
+    /// Stops the turn when it is dropped.
+    _leash: Option<DropGuard>,
+}
 
 impl TurnEnding {
     /// How the turn ends, once it does.
     pub async fn wait(self) -> Result<Ended, TurnError> {
-        Ok(self.0.await.map_err(TurnError::CutOff)??)
+        Ok(self.job.await.map_err(TurnError::CutOff)??)
     }
 }
 
@@ -85,15 +90,17 @@ impl Turns {
         &self,
         permit: &Permit<Converse>,
         request: MessageRequest,
-        client: ClientTurn,
+        mut client: ClientTurn,
         listener: Listener,
     ) -> Result<StartedTurn, InvokeError> {
         // Before the answer begins: another node may have to give it.
         self.invoker.lead(permit.workspace()).await?;
         let (invoker, permit) = (self.invoker.clone(), permit.clone());
         let workspace = permit.workspace().clone();
+        let leash = (request.idempotency_key.is_none() && !request.detached).then(CancellationToken::new);
+        client.left.clone_from(&leash);
         let walk = move |events| async move { invoker.message(&permit, request, client, events).await };
-        Ok(self.spawn(workspace, listener, walk))
+        Ok(self.spawn(workspace, listener, leash, walk))
     }
 
     /// Decides on a call that waits, and goes on with its turn to the end or to the next call that waits.
@@ -101,10 +108,16 @@ impl Turns {
         let (invoker, permit) = (self.invoker.clone(), permit.clone());
         let workspace = permit.workspace().clone();
         let walk = move |events| async move { invoker.decide(&permit, &approval, decision, events).await };
-        self.spawn(workspace, Listener::Absent, walk)
+        self.spawn(workspace, Listener::Absent, None, walk)
     }
 
-    fn spawn<F>(&self, workspace: WorkspaceId, listener: Listener, walk: impl FnOnce(Events) -> F) -> StartedTurn
+    fn spawn<F>(
+        &self,
+        workspace: WorkspaceId,
+        listener: Listener,
+        leash: Option<CancellationToken>,
+        walk: impl FnOnce(Events) -> F,
+    ) -> StartedTurn
     where
         F: Future<Output = Result<Ended, InvokeError>> + Send + 'static,
     {
@@ -117,7 +130,7 @@ impl Turns {
             }
         };
         let walk = walk(events);
-        let ending = self.tasks.spawn_job("turn", async move {
+        let job = self.tasks.spawn_job("turn", async move {
             // A failure is written to the log once, where the walk ends.
             walk.await.inspect_err(|error| {
                 if error.is_ours() {
@@ -125,6 +138,7 @@ impl Turns {
                 }
             })
         });
+        let ending = TurnEnding { job, _leash: leash.map(CancellationToken::drop_guard) };
         StartedTurn { events: heard, ending }
     }
 

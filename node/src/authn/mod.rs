@@ -32,6 +32,17 @@ pub struct Access {
     /// Nothing for the admin token, which neither expires nor can be revoked.
     token: Option<Arc<str>>,
     expires_ms: Option<u64>,
+    bearer: Bearer,
+}
+
+/// What was shown, to be looked at again after a rotation of keys. It is never printed.
+#[derive(Clone, PartialEq, Eq)]
+struct Bearer(Arc<str>);
+
+impl std::fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Bearer(..)")
+    }
 }
 
 impl Access {
@@ -59,7 +70,14 @@ impl Access {
     #[cfg(test)]
     pub fn for_test(subject: &str, role: Role, workspaces: Option<&[&str]>) -> Access {
         let names = |names: &[&str]| names.iter().map(|name| name.parse().expect("a name")).collect();
-        Access { subject: subject.into(), role, workspaces: workspaces.map(names), token: None, expires_ms: None }
+        Access {
+            subject: subject.into(),
+            role,
+            workspaces: workspaces.map(names),
+            token: None,
+            expires_ms: None,
+            bearer: Bearer("".into()),
+        }
     }
 }
 
@@ -158,11 +176,11 @@ impl Auth {
             return Err(AuthError::Invalid);
         }
         // Both sides are digests, so neither the time nor the length tells how much of a guess was right.
-        let digest = Digest::of(bearer.as_bytes());
+        let (digest, shown) = (Digest::of(bearer.as_bytes()), Bearer(bearer.into()));
         let known = self.good();
         if known.is_admin(&digest) {
-            let subject = ADMIN_SUBJECT.into();
-            return Ok(Access { subject, role: Role::Admin, workspaces: None, token: None, expires_ms: None });
+            let (subject, bearer) = (ADMIN_SUBJECT.into(), shown);
+            return Ok(Access { subject, role: Role::Admin, workspaces: None, token: None, expires_ms: None, bearer });
         }
         let id = known.verify(bearer).ok_or(AuthError::Invalid)?;
         let token = self.known.token(&id).ok_or(AuthError::Invalid)?;
@@ -178,12 +196,20 @@ impl Auth {
             workspaces,
             token: Some(id.into()),
             expires_ms: Some(issued.expires_ms).filter(|ms| *ms != 0),
+            bearer: shown,
         })
     }
 
-    /// Whether an access that was given earlier still stands: long streams ask again and again.
+    /// Whether an access that was given earlier still stands: long streams ask again and again. One by a key that was taken out
+    /// of use does not.
     pub fn still(&self, access: &Access, now_ms: u64) -> Result<(), AuthError> {
-        let Some(id) = &access.token else { return Ok(()) };
+        let (known, bearer) = (self.good(), &*access.bearer.0);
+        let Some(id) = &access.token else {
+            return if known.is_admin(&Digest::of(bearer.as_bytes())) { Ok(()) } else { Err(AuthError::Revoked) };
+        };
+        if known.verify(bearer).is_none() {
+            return Err(AuthError::Revoked);
+        }
         good(&self.known.token(id).ok_or(AuthError::Revoked)?, now_ms)
     }
 

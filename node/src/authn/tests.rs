@@ -125,3 +125,22 @@ fn a_secret_that_the_world_can_read_is_refused() {
     });
     assert!(error.is_some_and(|text| text.contains("chmod 600")));
 }
+
+#[test]
+fn what_was_opened_with_a_key_that_is_out_of_use_does_not_stand() {
+    let it = fixture("c1");
+    let admin = std::fs::read_to_string(it.dir.path().join(ADMIN_TOKEN_FILE)).expect("is there");
+    let token = it.mint(Role::Caller, &["demo"]);
+    let by_admin = it.try_at(admin.trim(), 1_000_000).expect("is let in");
+    let by_token = it.try_at(&token, 1_000_000).expect("is let in");
+    let next = it.auth.successor().expect("a successor");
+    for stage in [Stage::Known, Stage::Everywhere] {
+        it.auth.succeed(&next, stage).expect("goes on");
+        assert_eq!(it.auth.still(&by_admin, 1_000_000), Ok(()), "{stage:?}");
+        assert_eq!(it.auth.still(&by_token, 1_000_000), Ok(()), "{stage:?}");
+    }
+    it.auth.succeed(&next, Stage::Finished).expect("goes on");
+    assert_eq!(it.auth.still(&by_admin, 1_000_000), Err(AuthError::Revoked));
+    assert_eq!(it.auth.still(&by_token, 1_000_000), Err(AuthError::Revoked));
+    assert!(!format!("{by_admin:?}").contains(admin.trim()), "it is not printed");
+}

@@ -89,8 +89,9 @@ fn decide(context: &Context, remote: &Remote<'_>, id: &str, decision: ApprovalDe
             .help("`caxton approvals list` shows what waits"));
     }
     let path = remote.path_of(paths::APPROVAL, id);
-    let ended: serde_json::Value =
-        context.block_on(async { Ok(remote.client.post(&path, &decision, Retry::Never).await?) })?;
+    let ended: serde_json::Value = context.block_on(async {
+        Ok(remote.client.post_within(&path, &decision, Retry::Never, steps::TURN_TIMEOUT).await?)
+    })?;
     let out = &context.out;
     match serde_json::from_value::<TurnEvent>(ended.clone()) {
         Ok(TurnEvent::Waiting { approvals, .. }) => {

@@ -62,9 +62,12 @@ struct More {
     /// A value for a placeholder of the agent's prompts, as in `--param format=table`. Can be repeated.
     #[arg(long = "param", short, value_name = "NAME=VALUE", value_parser = parameter)]
     param: Vec<(String, String)>,
-    /// Go on with this conversation.
+    /// Go on with this conversation; it stays with its agent unless the text clearly belongs to another's capability.
     #[arg(long, short, value_name = "ID")]
     conversation: Option<String>,
+    /// Find the agent by the text alone, also where a conversation goes on.
+    #[arg(long)]
+    reroute: bool,
     /// Where files of the answer are saved.
     #[arg(long, value_name = "DIR", default_value = ".")]
     save: PathBuf,
@@ -116,11 +119,13 @@ fn send(context: &Context, mut request: MessageRequest, more: More) -> Result<()
     request.images = more.image;
     request.parameters = parameters(more.param)?;
     request.conversation = more.conversation;
+    request.reroute = more.reroute;
     // Whichever node gets it first, there is one answer.
     request.idempotency_key = Some(uuid::Uuid::new_v4().simple().to_string());
     if context.out.is_json() {
-        let answer: serde_json::Value =
-            context.block_on(async { Ok(client.post(&remote.path(paths::MESSAGES), &request, Retry::Once).await?) })?;
+        let path = remote.path(paths::MESSAGES);
+        let answer = async { Ok(client.post_within(&path, &request, Retry::Once, steps::TURN_TIMEOUT).await?) };
+        let answer: serde_json::Value = context.block_on(answer)?;
         context.out.json(&answer)?;
         // An answer has a text; a turn that waits has what there is to decide.
         let waits = answer.get("approvals").is_some();

@@ -18,7 +18,7 @@ use crate::llm::sse::Reader;
 /// The longest event that is read: an answer with its files.
 const EVENT_BYTES_MAX: usize = 128 << 20;
 /// A whole turn may take this long; the server has limits of its own.
-const TURN_TIMEOUT: Duration = Duration::from_secs(3_600);
+pub const TURN_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// How long a broken stream is taken up again, without an event in between.
 const RECONNECT_WITHIN: Duration = Duration::from_secs(60);
 /// The pause before it.
@@ -310,6 +310,7 @@ impl Screen<'_> {
             TurnEvent::Routed { agent, route, .. } => {
                 let why = match route {
                     Route::Address => "by name".to_owned(),
+                    Route::Conversation => "who has the conversation".to_owned(),
                     Route::Capability { capability, score } => {
                         format!("by what it can do: {} ({score:.2})", text::one_line(capability))
                     }

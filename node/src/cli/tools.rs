@@ -12,7 +12,7 @@ use crate::api::paths;
 use crate::api::tools::{ToolCallRequest, ToolCalled, ToolDetail, ToolList};
 use crate::cli::live::Remote;
 use crate::cli::output::{BOLD, DIM, Table, count, paint};
-use crate::cli::{CliError, Context, text};
+use crate::cli::{CliError, Context, steps, text};
 use crate::client::Retry;
 
 /// Arguments of `caxton tools`.
@@ -93,8 +93,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
             };
             let path = remote.path_of(paths::TOOL_CALLS, call.name.as_str());
             // A tool may change something outside, so a lost answer is not asked for again.
-            let called: ToolCalled =
-                context.block_on(async { Ok(client.post(&path, &request, Retry::Never).await?) })?;
+            let called: ToolCalled = context.block_on(async {
+                Ok(client.post_within(&path, &request, Retry::Never, steps::TURN_TIMEOUT).await?)
+            })?;
             print_called(context, &call, &called)
         }
     }

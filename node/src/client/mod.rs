@@ -149,6 +149,17 @@ impl Client {
         self.json(self.with_json(self.request(Method::POST, path), body)?, retry).await
     }
 
+    /// The same, where what is asked for may take so long.
+    pub async fn post_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        retry: Retry,
+        timeout: Duration,
+    ) -> Result<T, ClientError> {
+        self.json(self.with_json(self.request(Method::POST, path).timeout(timeout), body)?, retry).await
+    }
+
     /// `DELETE path`.
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.json(self.request(Method::DELETE, path), Retry::Once).await

@@ -82,7 +82,18 @@ settings! {
         requests_max: u64 = "1024" in "1".."1000000";
         /// How many connections are open at once; one more waits until another closes.
         connections_max: u64 = "4096" in "1".."1000000";
-        /// How long a request may take, from its head to the answer's head. Event streams are not limited.
+        /// How many connections one address has open at once; one more is closed. Of IPv6 a /64 is one address.
+        connections_per_address_max: u64 = "1024" in "1".."1000000";
+        /// How many requests of one address are answered at once; one more gets 429 and `Retry-After`.
+        requests_per_address_max: u64 = "768" in "1".."1000000";
+        /// How many requests of one role in one workspace are answered at once; one more gets 429 and `Retry-After`.
+        requests_per_workspace_max: u64 = "768" in "1".."1000000";
+        /// How long a connection may be open without a request.
+        idle_timeout: Duration = "5m" in "100ms".."1d";
+        /// How long a client may read nothing of an answer that is there for it; then its connection is closed.
+        write_timeout: Duration = "60s" in "100ms".."1h";
+        /// How long a request may take, from its head to the answer's head. A turn of an agent and a call of a tool have times
+        /// of their own, and this one is for the body of the request. Event streams are not limited.
         timeout: Duration = "30s" in "100ms".."1h";
         /// How long a connection may take to send a request's head, or to finish the TLS handshake.
         header_timeout: Duration = "10s" in "100ms".."5m";

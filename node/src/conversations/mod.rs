@@ -13,7 +13,7 @@ mod read;
 mod tenant;
 mod write;
 
-use caxton_proto::{WorkspaceId, shard};
+use caxton_proto::{AgentName, WorkspaceId, shard};
 
 use self::log::TurnRecord;
 use crate::llm::Message;
@@ -32,6 +32,8 @@ pub const ID_BYTES_MAX: usize = 64;
 pub struct History {
     /// The subject of its newest turn, to whom it belongs; none for a conversation that has no turn yet.
     pub owner: Option<String>,
+    /// Who answered last.
+    pub agent: Option<AgentName>,
     /// Requests and answers, the oldest first.
     pub messages: Vec<Message>,
 }
@@ -86,8 +88,9 @@ impl Conversations {
             })?;
             let fit = if bytes > bytes_max { turns.len() - 1 } else { turns.len() };
             let owner = turns.first().map(|turn| turn.subject.clone());
+            let agent = turns.first().map(|turn| turn.agent.clone());
             let newest = turns.iter().take(fit).rev().filter_map(exchange);
-            Ok(History { owner, messages: newest.flat_map(|(asked, answered)| [asked, answered]).collect() })
+            Ok(History { owner, agent, messages: newest.flat_map(|(asked, answered)| [asked, answered]).collect() })
         })
         .await
     }

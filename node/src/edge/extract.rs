@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use caxton_proto::WorkspaceId;
 use serde::Serialize;
@@ -175,6 +175,24 @@ pub fn body_too_large() -> Problem {
 fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |cause| cause.source());
     causes.last().map(|cause| cause.to_string()).unwrap_or_default()
+}
+
+/// The header `Idempotency-Key`, if there is one.
+#[derive(Debug)]
+pub struct IdempotencyKey(pub Option<String>);
+
+/// The header's name.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<IdempotencyKey, Problem> {
+        let key = parts.headers.get(IDEMPOTENCY_KEY).map(|value| value.to_str().map(str::to_owned)).transpose();
+        key.map(IdempotencyKey).map_err(|_| {
+            Problem::new(Code::InvalidRequest, "the header `Idempotency-Key` is not plain text")
+                .help("draw a key of letters and digits")
+        })
+    }
 }
 
 /// A whole body as bytes, within the route's limit.

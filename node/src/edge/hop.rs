@@ -40,10 +40,6 @@ pub struct Forwarded {
     pub from: NodeId,
 }
 
-/// In the extensions of a response that is no problem document, but says the same: nothing was done, this node leads.
-#[derive(Debug, Clone, Copy)]
-pub struct LedBy(pub NodeId);
-
 /// What the hop goes by.
 #[derive(Clone)]
 pub struct Hop {
@@ -87,31 +83,36 @@ fn who_answers(route: &Route, query: &str, workspace: Option<&str>, shards: NonZ
 }
 
 /// Who has to answer a request, which is given the limit of its route. One that matched no route is refused by any node.
-async fn answers(hop: &Hop, request: Request) -> (Answers, Request) {
+/// Says how much of its body is kept, too, so that it can be sent again.
+async fn answers(hop: &Hop, request: Request) -> (Answers, usize, Request) {
     let (mut parts, body) = request.into_parts();
     let path = parts.extensions.get::<MatchedPath>().cloned();
     let route = path.as_ref().and_then(|path| hop.table.find(&parts.method, path.as_str()));
-    let Some(route) = route else { return (Answers::Anyone, Request::from_parts(parts, body)) };
+    let mut kept = hop.services.config.forward_bytes_max.as_usize();
+    let Some(route) = route else { return (Answers::Anyone, kept, Request::from_parts(parts, body)) };
     let limit = route.body;
     let names = RawPathParams::from_request_parts(&mut parts, &()).await.ok();
     let workspace = names.iter().flatten().find(|(name, _)| *name == "workspace").map(|(_, value)| value);
     let query = parts.uri.query().unwrap_or_default();
     let answers = who_answers(route, query, workspace, hop.services.shards);
     let mut request = Request::from_parts(parts, body);
+    let message_bytes_max = hop.services.config.message_bytes_max.as_usize();
     match limit {
         BodyLimit::Usual => {}
-        BodyLimit::Message => {
-            DefaultBodyLimit::max(hop.services.config.message_bytes_max.as_usize()).apply(&mut request)
-        }
+        BodyLimit::Message => DefaultBodyLimit::max(message_bytes_max).apply(&mut request),
         BodyLimit::Deployment => DefaultBodyLimit::max(hop.services.deployment_bytes_max).apply(&mut request),
     }
-    (answers, request)
+    // What only the handler can say whose it is has been read whole when it says that.
+    if answers == Answers::WhoeverIsNamed {
+        kept = kept.max(message_bytes_max);
+    }
+    (answers, kept, request)
 }
 
 /// Answers here, or has the node answer that has to.
 pub async fn to_owner(State(hop): State<Hop>, request: Request, next: Next) -> Response {
     let services = hop.services.clone();
-    let (answers, request) = answers(&hop, request).await;
+    let (answers, kept_bytes_max, request) = answers(&hop, request).await;
     let group = match answers {
         Answers::Anyone => return next.run(request).await,
         Answers::LeaderOf(group) => Some(group),
@@ -120,7 +121,7 @@ pub async fn to_owner(State(hop): State<Hop>, request: Request, next: Next) -> R
     let forwarded = request.extensions().get::<Forwarded>().is_some();
     let (own, cluster) = (services.cluster.own(), &services.cluster);
     let (parts, body) = request.into_parts();
-    let replay = Replay::of(body, services.config.forward_bytes_max.as_usize());
+    let replay = Replay::of(body, kept_bytes_max);
     let (mut hint, mut failed) = (None, None);
     let mut last = None;
     for _ in 0..ATTEMPTS_MAX {
@@ -131,7 +132,7 @@ pub async fn to_owner(State(hop): State<Hop>, request: Request, next: Next) -> R
             (None, None) => None,
         };
         let Some(body) = replay.again() else { break };
-        let again = Request::from_parts(parts.clone(), body);
+        let mut again = Request::from_parts(parts.clone(), body);
         let Some(leader) = leader.filter(|leader| *leader != own) else {
             // With no leader, the handler says what that means for it.
             let response = next.clone().run(again).await;
@@ -150,6 +151,7 @@ pub async fn to_owner(State(hop): State<Hop>, request: Request, next: Next) -> R
         if !services.auth.vouches_for(token) {
             return next.run(again).await;
         }
+        crate::telemetry::propagation::inject(again.headers_mut());
         match cluster.peers().forward(leader, again).await {
             Ok(answer) => match owner(&answer) {
                 None => return answer.map(Body::new),
@@ -188,9 +190,7 @@ fn said_why(response: Response, services: &Services, group: Option<GroupId>) -> 
 
 /// Who has to answer instead, when the log did not take what was asked for because another node leads.
 fn moved(response: &Response, own: NodeId) -> Option<NodeId> {
-    let extensions = response.extensions();
-    let by_problem = || extensions.get::<Problem>()?.leader();
-    extensions.get::<LedBy>().map(|led_by| led_by.0).or_else(by_problem).filter(|leader| *leader != own)
+    response.extensions().get::<Problem>()?.leader().filter(|leader| *leader != own)
 }
 
 /// Whether the other node says that it is the wrong one, and who is right if it knows.
@@ -218,7 +218,7 @@ fn unreachable(error: &ForwardError) -> Response {
     };
     Problem::new(Code::Unavailable, detail)
         .help("look whether it happened before you repeat it, or repeat it with its idempotency key")
-        .retry_after(1)
+        .retry_with_key(1)
         .into_response()
 }
 

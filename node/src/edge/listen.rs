@@ -1,11 +1,12 @@
 //! The one port: connections, TLS, HTTP/1.1 and HTTP/2 (also without TLS, to clients that know), and their end.
 //!
 //! A connection that does not come to the point is closed: whatever it sends or does not send, its first request's
-//! head has to be there within `http.header_timeout`, TLS and the choice of the protocol included.
+//! head has to be there within `http.header_timeout`, TLS and the choice of the protocol included. One that asks nothing more,
+//! or does not read what it asked for, is closed too.
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +27,9 @@ use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
 use crate::config::Http;
+use crate::edge::caps::{CameFrom, Caps, counted};
 use crate::edge::problem::{Code, Problem};
+use crate::edge::progress::Progress;
 use crate::tasks::Jobs;
 
 /// How long to wait when the operating system cannot accept: too many files are open, most often.
@@ -77,15 +80,24 @@ impl Edge {
         let Edge { listener, tls, router, limits, grace } = self;
         let places = Arc::new(Semaphore::new(limits.connections_max as usize));
         let graceful = GracefulShutdown::new();
-        let (cut, jobs) = (CancellationToken::new(), Jobs::default());
+        let (cut, jobs, addresses) = (CancellationToken::new(), Jobs::default(), Caps::<IpAddr>::default());
         let server = Arc::new(Server { builder: builder(&limits), tls, router, limits, cut: cut.clone() });
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = accept(&listener, &places) => accepted,
             };
-            let Some((stream, place)) = accepted else { break };
-            jobs.spawn("connection", server.clone().connection(stream, place, graceful.watcher()));
+            let Some((stream, address, place)) = accepted else { break };
+            let Some(own) = addresses.enter(address, server.limits.connections_per_address_max) else {
+                debug!(%address, "an address has too many connections, and one more is closed");
+                metrics::counter!("caxton_http_connections_refused_total").increment(1);
+                continue;
+            };
+            let connection = server.clone().connection(stream, address, graceful.watcher());
+            jobs.spawn("connection", async move {
+                let _places = (place, own);
+                connection.await;
+            });
         }
         drop(listener);
         if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
@@ -97,11 +109,11 @@ impl Edge {
 }
 
 /// The next connection, once there is a place for it.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.ok()?;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return Some((stream, place)),
+            Ok((stream, from)) => return Some((stream, counted(from.ip()), place)),
             Err(error) => {
                 warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -167,14 +179,13 @@ struct Server {
 }
 
 impl Server {
-    async fn connection(self: Arc<Self>, stream: TcpStream, place: OwnedSemaphorePermit, watcher: Watcher) {
-        let _place = place;
+    async fn connection(self: Arc<Self>, stream: TcpStream, address: IpAddr, watcher: Watcher) {
         // Small answers must not wait for the acknowledgement of the ones before.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "a connection ended before it began");
             return;
         }
-        let Some(tls) = &self.tls else { return self.http(stream, watcher).await };
+        let Some(tls) = &self.tls else { return self.http(stream, address, watcher).await };
         let shaken = async {
             if is_plain(&stream).await? {
                 return plain(stream).await.map(|()| None);
@@ -182,19 +193,28 @@ impl Server {
             tls.accept(stream).await.map(Some)
         };
         match tokio::time::timeout(self.limits.header_timeout, shaken).await {
-            Ok(Ok(Some(stream))) => self.http(stream, watcher).await,
+            Ok(Ok(Some(stream))) => self.http(stream, address, watcher).await,
             Ok(Ok(None)) => debug!("a client spoke HTTP without TLS"),
             Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
             Err(_) => debug!("a TLS handshake took too long"),
         }
     }
 
-    async fn http(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, watcher: Watcher) {
+    async fn http(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        address: IpAddr,
+        watcher: Watcher,
+    ) {
+        let progress = Progress::new();
         let asked = Arc::new(AtomicBool::new(false));
-        let (router, first) = (self.router.clone(), asked.clone());
-        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let (router, first, watched) = (self.router.clone(), asked.clone(), progress.clone());
+        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             first.store(true, Ordering::Relaxed);
-            router.clone().oneshot(request)
+            let open = watched.begin();
+            request.extensions_mut().insert(CameFrom(address));
+            let answer = router.clone().oneshot(request);
+            async move { answer.await.map(|answer| answer.map(|body| open.watch(body))) }
         });
         let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
         let connection = pin!(watcher.watch(connection));
@@ -208,6 +228,9 @@ impl Server {
             ended = connection => if let Err(error) = ended {
                 debug!(error = %crate::errors::chain(error.as_ref()), "a connection broke");
             },
+            why = progress.stuck(self.limits.idle_timeout, self.limits.write_timeout) => {
+                debug!(?why, "a connection that does not get on is closed");
+            }
             () = silent => debug!("a connection sent no request in time and is closed"),
             () = self.cut.cancelled() => info!("a connection is cut off, because the node stops"),
         }

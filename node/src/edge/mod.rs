@@ -9,6 +9,10 @@ pub mod rest;
 
 pub mod openai;
 
+pub mod anthropic;
+
+pub mod senders;
+
 pub mod openapi;
 
 pub mod hop;
@@ -23,20 +27,26 @@ pub mod problem;
 
 pub mod listen;
 
+pub mod caps;
+
+pub mod progress;
+
 use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Response;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 
+use crate::api::paths;
 use crate::app::App;
 use crate::authn::Auth;
 use crate::cluster::Cluster;
@@ -93,30 +103,51 @@ pub struct Parts {
 
 /// Every route of every edge.
 pub fn all_routes() -> Routes {
-    Routes::new().merge(rest::routes()).merge(openai::routes()).merge(openapi::routes())
+    Routes::new().merge(rest::routes()).merge(openai::routes()).merge(anthropic::routes()).merge(openapi::routes())
 }
 
 /// The whole API.
 pub fn router(services: Services) -> Router {
-    let places = Arc::new(Semaphore::new(services.config.requests_max as usize));
+    let places = middleware::Places {
+        all: Arc::new(Semaphore::new(services.config.requests_max as usize)),
+        caps: caps::Caps::default(),
+        services: services.clone(),
+    };
     let timeout = services.config.timeout;
     let compress = SizeAbove::new(COMPRESS_BYTES_MIN)
         .and(NotForContentType::const_new("application/octet-stream"))
         .and(NotForContentType::const_new("text/event-stream"));
     let (router, table) = all_routes().into_parts();
-    let hop = Hop { services: services.clone(), table: Arc::new(table) };
+    let table = Arc::new(table);
+    let times = middleware::TimeLimits { usual: timeout, table: table.clone() };
+    let hop = Hop { services: services.clone(), table };
     // The first layer is the innermost.
     router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(hop, hop::to_owner))
         .layer(DefaultBodyLimit::max(services.config.body_bytes_max.as_usize()))
-        .layer(from_fn(move |request: Request, next: Next| middleware::in_time(timeout, request, next)))
+        .layer(from_fn_with_state(times, middleware::in_time))
         .layer(from_fn_with_state(places, middleware::with_place))
         .layer(CatchPanicLayer::custom(middleware::panicked))
         .layer(from_fn(middleware::framed))
         .layer(CompressionLayer::new().quality(tower_http::CompressionLevel::Fastest).compress_when(compress))
         .with_state(services)
+}
+
+/// How errors look to the clients of what is at a path: each protocol has a form of its own.
+fn errors_at(path: &str) -> fn(&Problem, &str) -> Response {
+    if is_anthropic(path) {
+        anthropic::error
+    } else if path.starts_with("/v1/") {
+        openai::error
+    } else {
+        |problem, request_id| problem.clone().response(Some(request_id))
+    }
+}
+
+fn is_anthropic(path: &str) -> bool {
+    path.strip_prefix(paths::ANTHROPIC_MESSAGES.text()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 async fn not_found(uri: Uri) -> Problem {

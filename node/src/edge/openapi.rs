@@ -4,6 +4,8 @@
 
 mod page;
 
+mod statuses;
+
 use std::sync::LazyLock;
 
 use axum::http::{HeaderName, HeaderValue, header};
@@ -13,7 +15,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::extract::Open;
 use super::routes::{Owner, Routes, get};
-use super::{openai, rest};
+use super::{anthropic, openai, rest};
 use crate::api::paths;
 
 /// This part of the API's description, and what holds for all of it.
@@ -38,6 +40,7 @@ use crate::api::paths;
         (name = "messages", description = "Messages to agents, their conversations, and what waits for a person."),
         (name = "memory", description = "What workspaces remember: memories, entities and relations."),
         (name = "openai", description = "OpenAI's protocol: an agent is a model named `WORKSPACE/AGENT`."),
+        (name = "anthropic", description = "Anthropic's protocol, with the same models."),
         (name = "events", description = "Deployments as they happen."),
         (name = "tokens", description = "Who may do what."),
         (name = "cluster", description = "The nodes, who votes and who leads."),
@@ -73,8 +76,16 @@ pub fn document() -> utoipa::openapi::OpenApi {
         rest::messages::Doc::openapi(),
         rest::memory::Doc::openapi(),
     ];
-    let after = [openai::Doc::openapi(), rest::cluster::Doc::openapi(), rest::backup::Doc::openapi()];
-    before.into_iter().chain(after).fold(Base::openapi(), |document, part| document.merge_from(part))
+    let after = [
+        openai::Doc::openapi(),
+        anthropic::Doc::openapi(),
+        rest::cluster::Doc::openapi(),
+        rest::backup::Doc::openapi(),
+    ];
+    let parts = before.into_iter().chain(after);
+    let mut document = parts.fold(Base::openapi(), |document, part| document.merge_from(part));
+    statuses::complete(&mut document);
+    document
 }
 
 /// The description as JSON, as docs/openapi.json has it.

@@ -12,7 +12,7 @@ mod memory;
 
 mod turns;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use caxton_proto::NodeId;
 use serde::Serialize;
@@ -134,6 +134,20 @@ impl Code {
     }
 }
 
+/// Whether a request that was refused can be sent again by a program that does not look at the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// It would be refused again, or be paid for once more.
+    Never,
+    /// Nothing was done.
+    Harmless,
+    /// Something may have been done: only a request with an idempotency key is answered once however often it is sent.
+    WithKey,
+}
+
+/// The header by which the client libraries of OpenAI and Anthropic are told whether to send a request again.
+pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
 /// An error as a client sees it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{detail}")]
@@ -142,6 +156,7 @@ pub struct Problem {
     detail: String,
     help: Option<String>,
     retry_after_s: Option<u32>,
+    repeat: Repeat,
     extra: serde_json::Map<String, serde_json::Value>,
     leader: Option<NodeId>,
 }
@@ -150,7 +165,7 @@ impl Problem {
     /// What happened this time, as a sentence without a full stop. It must not carry secrets.
     pub fn new(code: Code, detail: impl Into<String>) -> Problem {
         let (detail, extra) = (detail.into(), serde_json::Map::new());
-        Problem { code, detail, help: None, retry_after_s: None, extra, leader: None }
+        Problem { code, detail, help: None, retry_after_s: None, repeat: Repeat::Never, extra, leader: None }
     }
 
     /// What to do next.
@@ -159,10 +174,21 @@ impl Problem {
         self
     }
 
-    /// When it makes sense to try again, in seconds.
+    /// Nothing was done, and it makes sense to try again after so many seconds.
     pub fn retry_after(mut self, seconds: u32) -> Problem {
-        self.retry_after_s = Some(seconds);
+        (self.retry_after_s, self.repeat) = (Some(seconds), Repeat::Harmless);
         self
+    }
+
+    /// Something may have been done. What has an idempotency key can be sent again after so many seconds.
+    pub fn retry_with_key(mut self, seconds: u32) -> Problem {
+        (self.retry_after_s, self.repeat) = (Some(seconds), Repeat::WithKey);
+        self
+    }
+
+    /// A fact that [`with`](Self::with) added.
+    pub fn fact(&self, name: &str) -> Option<&serde_json::Value> {
+        self.extra.get(name)
     }
 
     /// Adds a fact that belongs to the code.
@@ -214,16 +240,26 @@ impl Problem {
     pub fn response(self, request_id: Option<&str>) -> Response {
         let body = serde_json::to_vec(&self.body(request_id)).unwrap_or_default();
         let mut response = (self.code.status(), body).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let content_type = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        response.extensions_mut().insert(self);
+        response
+    }
+
+    /// Adds what a client is told beside the body. `has_key` says that the request had an idempotency key.
+    pub fn put_headers(&self, headers: &mut HeaderMap, has_key: bool) {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         if self.code == Code::Unauthorized {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"caxton\""));
         }
-        response.extensions_mut().insert(self);
-        response
+        let again = match self.repeat {
+            Repeat::Never => false,
+            Repeat::Harmless => true,
+            Repeat::WithKey => has_key,
+        };
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static(if again { "true" } else { "false" }));
     }
 }
 

@@ -37,6 +37,15 @@ pub enum BodyLimit {
     Deployment,
 }
 
+/// What limits the time from a request to its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeLimit {
+    /// `http.timeout`.
+    Usual,
+    /// What is asked for has a time of its own, as a turn and a tool's call have; `http.timeout` is for the request's body.
+    Own,
+}
+
 /// A method of a path, and what holds for the requests to it.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
@@ -45,16 +54,30 @@ pub struct Endpoint {
     path: &'static str,
     may_be_stale: bool,
     body: BodyLimit,
+    time: TimeLimit,
 }
 
 impl Endpoint {
     fn new<const PARTS: usize>(filter: MethodFilter, method: Method, path: PathTemplate<PARTS>) -> Endpoint {
-        Endpoint { filter, method, path: path.text(), may_be_stale: false, body: BodyLimit::Usual }
+        Endpoint {
+            filter,
+            method,
+            path: path.text(),
+            may_be_stale: false,
+            body: BodyLimit::Usual,
+            time: TimeLimit::Usual,
+        }
     }
 
     /// With `?stale=true` any node answers, from a state that may be behind.
     pub fn or_stale(mut self) -> Endpoint {
         self.may_be_stale = true;
+        self
+    }
+
+    /// What is asked for has a time of its own.
+    pub fn own_time(mut self) -> Endpoint {
+        self.time = TimeLimit::Own;
         self
     }
 
@@ -97,6 +120,8 @@ pub struct Route {
     pub may_be_stale: bool,
     /// What limits the bodies of its requests.
     pub body: BodyLimit,
+    /// What limits the time to its answers.
+    pub time: TimeLimit,
     /// What its requests need.
     pub needs: Needs,
 }
@@ -119,9 +144,9 @@ impl Routes {
         H: Handler<T, Services>,
         T: Gated + 'static,
     {
-        let Endpoint { filter, method, path, may_be_stale, body } = endpoint;
+        let Endpoint { filter, method, path, may_be_stale, body, time } = endpoint;
         self.router = self.router.route(path, MethodRouter::new().on(filter, handler));
-        self.table.add(Route { method, path, owner, may_be_stale, body, needs: T::NEEDS });
+        self.table.add(Route { method, path, owner, may_be_stale, body, time, needs: T::NEEDS });
         self
     }
 

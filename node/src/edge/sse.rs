@@ -129,6 +129,8 @@ async fn told(
         tokio::select! {
             changed = followed.changes().changed() => if changed.is_err() { return Ok(stopping()) },
             () = services.stop.cancelled() => return Ok(stopping()),
+            // Keys may have been rotated: that changes nothing that is followed.
+            () = tokio::time::sleep(services.config.event_heartbeat) => {}
             () = expired => {
                 let error = services.auth.still(access, now_ms()).err();
                 return Ok(error.unwrap_or(AuthError::Expired).into());

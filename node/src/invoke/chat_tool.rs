@@ -15,7 +15,9 @@ use serde_json::Value;
 use super::toolbox;
 use crate::agent::world::{Invocation, ToolOutput};
 use crate::catalog::Catalog;
-use crate::llm::{ChatRequest, Deltas, Error, Finish, Provider, REPLY_BYTES_MAX, Reply, ToolCall, Usage, usage_guess};
+use crate::llm::{
+    ChatRequest, Deltas, Error, Finish, Provider, REPLY_BYTES_MAX, Reply, ReplyOptions, ToolCall, Usage, usage_guess,
+};
 use crate::tools::Tools;
 
 /// Calls that one reply may ask for.
@@ -126,5 +128,10 @@ impl Provider for ChatTool {
             deltas.text(&reply.text).await;
             Ok(reply)
         })
+    }
+
+    /// A tool is told what was always told; of the rest nobody can say what it makes of it.
+    fn refuses(&self, options: &ReplyOptions) -> Vec<&'static str> {
+        options.except(&["temperature", "max_tokens"])
     }
 }

@@ -6,6 +6,7 @@ use caxton_proto::manifest::agent::PARAMETERS_MAX;
 use caxton_proto::manifest::prompt::{LIST_MAX, Parameter, Parameters, is_parameter_name};
 use caxton_proto::{AgentName, Digest, WorkspaceId};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::InvokeError;
 use crate::agent::attachments::{Attachment, Shelf, Visible, from_base64};
@@ -14,12 +15,15 @@ use crate::api::messages::{
     ATTACHMENT_BYTES_MAX, ATTACHMENTS_MAX, Content, KEY_BYTES_MAX, MessageRequest, TEXT_BYTES_MAX,
 };
 use crate::conversations::check_id;
-use crate::llm::{Message, ToolDefinition};
+use crate::llm::{Message, ReplyOptions, ToolDefinition};
 
 /// Images in one message.
 const IMAGES_MAX: usize = 16;
 /// The longest address of an image, in bytes; `data:` addresses carry the image.
 const IMAGE_BYTES_MAX: usize = 8 << 20;
+
+/// What stands before instructions that a sender brings.
+const SENDER_SAYS: &str = "[the sender's own instructions]";
 
 /// A message that can be walked with.
 pub(super) struct Checked {
@@ -29,6 +33,10 @@ pub(super) struct Checked {
     pub conversation: String,
     /// The sender named the conversation, so that it may have a history.
     pub continues: bool,
+    /// The conversation is begun under the name that the sender gave it, if there is none.
+    pub creates: bool,
+    /// The text alone says which agent is meant.
+    pub reroutes: bool,
     parameters: Parameters,
     attachments: Vec<Attachment>,
     images: Vec<String>,
@@ -41,13 +49,23 @@ pub(super) struct Keyed {
 }
 
 impl Keyed {
-    pub(super) fn of(workspace: &WorkspaceId, subject: &str, request: &MessageRequest) -> Option<Keyed> {
+    pub(super) fn of(
+        workspace: &WorkspaceId,
+        subject: &str,
+        request: &MessageRequest,
+        client: &ClientTurn,
+    ) -> Option<Keyed> {
         let key = request.idempotency_key.as_deref()?;
         // Somebody else's key is another one.
         let whose = [workspace.as_str(), subject, key].map(|part| Digest::of(part.as_bytes()));
         let id = Digest::of_parts(whose.iter().map(|part| part.as_bytes().as_slice()));
-        let same = MessageRequest { idempotency_key: None, stream: false, ..request.clone() };
-        let asked = Digest::of(&serde_json::to_vec(&same).unwrap_or_default());
+        let same = MessageRequest { idempotency_key: None, stream: false, detached: false, ..request.clone() };
+        let mut asked = Digest::of(&serde_json::to_vec(&same).unwrap_or_default());
+        if client.keeps_history {
+            let brought = (&client.history, &client.after, &client.tools, &client.options);
+            let brought = Digest::of(&serde_json::to_vec(&brought).unwrap_or_default());
+            asked = Digest::of_parts([asked.as_bytes().as_slice(), brought.as_bytes().as_slice()]);
+        }
         let short = |digest: Digest| hex::encode(&digest.as_bytes()[..16]);
         Some(Keyed { turn: short(id), asked: short(asked) })
     }
@@ -64,18 +82,44 @@ pub struct ClientTurn {
     pub after: Vec<Message>,
     /// Tools that the sender calls by itself.
     pub tools: Vec<ToolDefinition>,
+    /// What it asks of the model's replies.
+    pub options: ReplyOptions,
+    /// Cancelled when nobody waits for the answer any more, which stops the turn.
+    pub left: Option<CancellationToken>,
+}
+
+impl ClientTurn {
+    /// Instructions that the sender brings are the sender's words. They stand beside the agent's own only for senders who could
+    /// have written the agent's file; what others write reads as what it is, a wish of whoever asks.
+    pub(super) fn speak_as_sender(&mut self, deploys: bool) {
+        if deploys {
+            return;
+        }
+        for message in self.history.iter_mut().chain(&mut self.after) {
+            if let Message::System { text } = message {
+                *message = Message::user(format!("{SENDER_SAYS}\n{text}"));
+            }
+        }
+    }
 }
 
 pub(super) fn check(request: MessageRequest) -> Result<Checked, InvokeError> {
     let mut problems = Vec::new();
-    if request.text.trim().is_empty() {
+    // An image says something by itself, but not who is meant.
+    let is_addressed = request.agent.is_some() || request.capability.is_some() || request.conversation.is_some();
+    if request.text.trim().is_empty() && request.images.is_empty() {
         problems.push("`text` is empty: say what you want".to_owned());
+    } else if request.text.trim().is_empty() && !is_addressed {
+        problems.push("`text` is empty, and an image finds no agent: name one, or say what you want".to_owned());
     }
     if request.text.len() > TEXT_BYTES_MAX {
         problems.push(format!("`text` has {} bytes, and {TEXT_BYTES_MAX} is the most", request.text.len()));
     }
     if request.agent.is_some() && request.capability.is_some() {
         problems.push("`agent` and `capability` are both there: name one of them, or neither".to_owned());
+    }
+    if request.create && request.conversation.is_none() {
+        problems.push("`create` goes with `conversation`: say under which id, or leave both out".to_owned());
     }
     if let Some(Err(problem)) = request.conversation.as_deref().map(check_id) {
         problems.push(format!("`conversation`: {problem}"));
@@ -116,6 +160,8 @@ pub(super) fn check(request: MessageRequest) -> Result<Checked, InvokeError> {
         text: request.text,
         agent: request.agent,
         capability: request.capability.filter(|capability| !capability.trim().is_empty()),
+        creates: request.create,
+        reroutes: request.reroute,
         conversation: request.conversation.unwrap_or_else(|| uuid::Uuid::now_v7().simple().to_string()),
         continues,
         parameters,
@@ -185,10 +231,10 @@ impl Checked {
             let name = shelf.add(file).map_err(|full| InvokeError::Invalid { problems: vec![full.to_string()] })?;
             visible.insert(name);
         }
-        let history = if client.keeps_history { client.history } else { history };
-        let (after, sender_tools) = (client.after, client.tools);
+        let ClientTurn { keeps_history, history: brought, after, tools: sender_tools, options, left: _ } = client;
+        let history = if keeps_history { brought } else { history };
         let (request, parameters, images) = (self.text, self.parameters, self.images);
-        Ok(Opening { request, parameters, recalled, images, history, after, visible, sender_tools })
+        Ok(Opening { request, parameters, recalled, images, history, after, visible, sender_tools, options })
     }
 }
 
@@ -202,7 +248,7 @@ mod tests {
             let key = Some("k".to_owned());
             let request =
                 MessageRequest { text: text.into(), idempotency_key: key, stream, ..MessageRequest::default() };
-            Keyed::of(&workspace.parse().expect("a name"), subject, &request)
+            Keyed::of(&workspace.parse().expect("a name"), subject, &request, &ClientTurn::default())
                 .map(|it| (it.turn, it.asked))
                 .expect("a key")
         };
@@ -213,7 +259,7 @@ mod tests {
         assert_ne!(first.0, of("team", "bob", "hi", false).0);
         assert_ne!(first.0, of("other", "ada", "hi", false).0);
         let none = MessageRequest::default();
-        assert!(Keyed::of(&"team".parse().expect("a name"), "ada", &none).is_none());
+        assert!(Keyed::of(&"team".parse().expect("a name"), "ada", &none, &ClientTurn::default()).is_none());
     }
 
     #[test]
@@ -231,10 +277,10 @@ mod tests {
             images: vec!["file:///etc/passwd".into()],
             parameters: [("a b".to_owned(), 1.into()), ("n".to_owned(), Value::Null)].into(),
             idempotency_key: Some(String::new()),
-            stream: false,
+            ..MessageRequest::default()
         };
         let Err(InvokeError::Invalid { problems }) = check(request) else { panic!("it is wrong") };
-        assert_eq!(problems.len(), 8, "{problems:?}");
+        assert_eq!(problems.len(), 7, "{problems:?}");
     }
 
     #[test]

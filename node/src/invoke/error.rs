@@ -20,6 +20,24 @@ pub enum InvokeError {
         /// Its id.
         conversation: String,
     },
+    /// The conversation that the message goes on with is not there.
+    #[error("there is no conversation `{id}` in workspace `{workspace}`")]
+    NoConversation {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Its id.
+        id: String,
+    },
+    /// No model of the agent takes what the sender asks of its replies.
+    #[error("the provider `{provider}` of agent `{agent}` does not take {}", options.join(", "))]
+    Options {
+        /// Whose models.
+        agent: AgentName,
+        /// The first of its providers.
+        provider: String,
+        /// What that one does not take.
+        options: Vec<&'static str>,
+    },
     /// The message is not one.
     #[error("the message is not valid: {}", problems.join("; "))]
     Invalid {
@@ -129,6 +147,8 @@ impl InvokeError {
             | InvokeError::Unfinished => true,
             InvokeError::Current(_)
             | InvokeError::OthersConversation { .. }
+            | InvokeError::NoConversation { .. }
+            | InvokeError::Options { .. }
             | InvokeError::Invalid { .. }
             | InvokeError::NoWorkspace { .. }
             | InvokeError::Agent(_)

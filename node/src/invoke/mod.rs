@@ -6,6 +6,10 @@ mod check;
 
 mod questions;
 
+mod belongs;
+
+mod sender_calls;
+
 mod error;
 
 mod durable;
@@ -66,13 +70,13 @@ use crate::agent::run::{Progress, Run};
 use crate::agent::world::World;
 use crate::api::messages::{MessageAnswer, MessageRequest, TurnEvent};
 use crate::artifacts::Space;
-use crate::authz::{Converse, Permit};
+use crate::authz::{Converse, Deploy, Permit};
 use crate::capability::{Load, Router};
 use crate::catalog::{Catalog, Catalogs};
 use crate::config::Limits;
 use crate::conversations::Conversations;
 use crate::llm::models::Models;
-use crate::llm::{ToolCall, reasons};
+use crate::llm::{ReplyOptions, ToolCall, reasons};
 use crate::memory::Memories;
 use crate::shard::{NotHere, Shard};
 use crate::tools::Tools;
@@ -80,6 +84,7 @@ use journal::{BEGIN_AFTER, TurnJournal};
 use kept::{Beginning, Known};
 use memory::{Asker, exchange};
 use questions::Questions;
+use sender_calls::KeptCalls;
 use world::CatalogWorld;
 
 /// Answers messages. A clone is a handle on the same.
@@ -118,6 +123,7 @@ struct Shared {
     health: Arc<AgentHealth>,
     turns: Arc<Semaphore>,
     questions: Questions,
+    kept_calls: KeptCalls,
     running: RunningTurns,
     /// One turn at a time in a conversation.
     conversations: Mutex<HashMap<(WorkspaceId, String), Weak<tokio::sync::Mutex<()>>>>,
@@ -151,7 +157,7 @@ pub enum Ended {
 }
 
 /// Calls that the sender of a message is to make.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SenderCalls {
     /// Who calls.
     pub agent: AgentName,
@@ -200,6 +206,7 @@ impl Invoker {
             health: Arc::default(),
             turns: Arc::new(Semaphore::new(turns_max)),
             questions: Questions::default(),
+            kept_calls: KeptCalls::default(),
             running: RunningTurns::default(),
             conversations: Mutex::default(),
         };
@@ -222,11 +229,11 @@ impl Invoker {
         &self,
         permit: &Permit<Converse>,
         request: MessageRequest,
-        client: ClientTurn,
+        mut client: ClientTurn,
         events: Events,
     ) -> Result<Ended, InvokeError> {
         let (workspace, subject) = (permit.workspace(), permit.subject());
-        let keyed = Keyed::of(workspace, subject, &request);
+        let keyed = Keyed::of(workspace, subject, &request, &client);
         let checked = check::check(request)?;
         let _place = self.admit()?;
         let term = self.lead(workspace).await?;
@@ -243,16 +250,19 @@ impl Invoker {
         let _in_turn = self.alone(workspace, &checked.conversation).await;
         let asker = Asker::new(subject, &checked.conversation, &turn);
         let world = self.world(workspace, asker)?;
-        let history = self.history(permit, &checked, &client).await?;
+        let before = self.before(permit, &checked, &client).await?;
         let log = self.log(workspace, &checked.conversation, &turn, subject);
-        let routed = self.route(&world, &checked).await;
+        let routed = self.route(&world, &checked, before.agent.as_ref()).await;
         let (agent, route) = routed.inspect_err(|error| log.refused(reasons(error)))?;
+        honours(&agent, &client.options)?;
+        client.speak_as_sender(permit.also(Deploy).is_ok());
 
         let events = events.noted(Arc::clone(&log));
         let (conversation, shelf) = (checked.conversation.clone(), Shelf::default());
         let request = checked.text.clone();
         let recalled = world.recall(&agent, &request).await;
-        let opening = checked.into_opening(&shelf, client, history, recalled)?;
+        let left = client.left.take();
+        let opening = checked.into_opening(&shelf, client, before.messages, recalled)?;
         let brought = opening.visible.clone();
         let run = Run::begin(&agent, opening, &shelf);
         let beginning = Beginning {
@@ -264,19 +274,24 @@ impl Invoker {
             brought,
             files: shelf.shared(),
             time_ms: crate::authn::now_ms(),
-            asked: keyed.map(|keyed| keyed.asked),
+            asked: keyed.as_ref().map(|keyed| keyed.asked.clone()),
             run: run.clone(),
         };
         let mut underway = self.begun(beginning, shelf, log, term);
         underway.request = Some(request);
+        underway.running.ends_with(left);
         let routed = || TurnEvent::Routed {
             conversation: underway.conversation.clone(),
             turn: underway.turn.clone(),
             agent: agent.manifest.name.clone(),
             route: underway.route.clone().into(),
         };
-        events.emit(routed).await;
-        self.finish(underway, world, agent, run, events).await
+        events.emit(routed);
+        let ended = self.finish(underway, world, agent, run, events).await;
+        if let (Some(keyed), Ok(Ended::SenderCalls(calls))) = (&keyed, &ended) {
+            self.shared.kept_calls.keep(keyed, calls);
+        }
+        ended
     }
 
     /// What became of a message that was sent before with the same key; nothing where none was, or nothing is known of it.
@@ -287,6 +302,9 @@ impl Invoker {
         term: u64,
         events: &Events,
     ) -> Option<Result<Ended, InvokeError>> {
+        if let Some(calls) = self.shared.kept_calls.of(keyed) {
+            return Some(calls.map(|calls| Ended::SenderCalls(Box::new(calls))));
+        }
         let same = |asked: Option<&str>| asked.is_none_or(|asked| asked == keyed.asked);
         let reused = || Some(Err(InvokeError::KeyReused { turn: keyed.turn.clone() }));
         match self.known(workspace, &keyed.turn).await {
@@ -361,42 +379,6 @@ impl Invoker {
                 self.record(&underway, agent.revision, run).await
             }
         }
-    }
-
-    /// Which agent answers, and why that one.
-    async fn route(
-        &self,
-        world: &Arc<CatalogWorld>,
-        checked: &check::Checked,
-    ) -> Result<(Arc<Agent>, Route), InvokeError> {
-        if let Some(name) = &checked.agent {
-            return Ok((world.agent(name).await?, Route::Address));
-        }
-        let wanted = checked.capability.as_deref().unwrap_or(&checked.text);
-        let found = world.find(wanted, &[]).await?;
-        let agent = world.agent(&found.agent).await?;
-        // What is kept has to be a number.
-        let score = if found.score.is_finite() { found.score } else { 0.0 };
-        Ok((agent, Route::Capability { capability: found.capability, score }))
-    }
-
-    /// What was said before in the conversation; only whose conversation it is may go on with it.
-    async fn history(
-        &self,
-        permit: &Permit<Converse>,
-        checked: &check::Checked,
-        client: &ClientTurn,
-    ) -> Result<Vec<crate::llm::Message>, InvokeError> {
-        if !checked.continues {
-            return Ok(Vec::new());
-        }
-        let conversations = &self.shared.parts.conversations;
-        let bytes_max = self.limits().history_bytes_max.as_usize();
-        let history = conversations.history(permit.workspace(), &checked.conversation, bytes_max).await?;
-        if history.owner.is_some_and(|owner| owner != permit.subject()) {
-            return Err(InvokeError::OthersConversation { conversation: checked.conversation.clone() });
-        }
-        Ok(if client.keeps_history { Vec::new() } else { history.messages })
     }
 
     /// Where the steps of a turn are noted.
@@ -530,6 +512,27 @@ impl Invoker {
             .lead(self.limits().lead_wait)
             .await
             .map_err(|NotHere { leader }| InvokeError::Elsewhere { leader })
+    }
+}
+
+/// Whether some model of the agent's chain takes what the sender asks of its replies.
+fn honours(agent: &Agent, options: &ReplyOptions) -> Result<(), InvokeError> {
+    if options.is_empty() {
+        return Ok(());
+    }
+    let mut first = None;
+    for target in &agent.targets {
+        let refused = target.refuses(options);
+        if refused.is_empty() {
+            return Ok(());
+        }
+        first.get_or_insert((target.provider.clone(), refused));
+    }
+    match first {
+        Some((provider, options)) => {
+            Err(InvokeError::Options { agent: agent.manifest.name.clone(), provider, options })
+        }
+        None => Ok(()),
     }
 }
 

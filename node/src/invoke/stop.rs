@@ -27,6 +27,8 @@ pub(super) struct RunningTurn {
     all: RunningTurns,
     key: (WorkspaceId, String),
     stop: CancellationToken,
+    /// Cancelled when nobody waits for the answer any more, where that ends the turn.
+    left: std::sync::OnceLock<CancellationToken>,
 }
 
 impl RunningTurns {
@@ -35,7 +37,7 @@ impl RunningTurns {
         let (key, stop) = ((workspace.clone(), turn.to_owned()), CancellationToken::new());
         let running = Running { subject: subject.to_owned(), stop: stop.clone(), stopped_by: None };
         self.lock().insert(key.clone(), running);
-        RunningTurn { all: self.clone(), key, stop }
+        RunningTurn { all: self.clone(), key, stop, left: std::sync::OnceLock::new() }
     }
 
     /// Stops a turn if it runs here and `may` says that whoever asks may do so to the turn of this subject.
@@ -54,9 +56,25 @@ impl RunningTurns {
 }
 
 impl RunningTurn {
-    /// Waits until somebody stops the turn; says who.
+    /// From now on the turn ends when `left` is cancelled, too.
+    pub(super) fn ends_with(&self, left: Option<CancellationToken>) {
+        if let Some(left) = left {
+            _ = self.left.set(left);
+        }
+    }
+
+    /// Waits until somebody stops the turn, or nobody waits for it any more; says who it was.
     pub(super) async fn stopped(&self) -> String {
-        self.stop.cancelled().await;
+        let left = async {
+            match self.left.get() {
+                Some(left) => left.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = left => return "its sender, who hung up".to_owned(),
+        }
         self.all.lock().get(&self.key).and_then(|running| running.stopped_by.clone()).unwrap_or_default()
     }
 }

@@ -61,6 +61,11 @@ impl CatalogWorld {
         CatalogWorld { catalog, shared, asker }
     }
 
+    /// What is served.
+    pub(super) fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
     /// Which revision.
     pub(super) fn revision(&self) -> Revision {
         self.catalog.revision

@@ -16,7 +16,7 @@ use caxton_proto::{Digest, WorkspaceId};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::{ChatRequest, Deltas, Error, Provider, Reply};
+use super::{ChatRequest, Deltas, Error, Provider, Reply, ReplyOptions};
 
 /// What was asked, by its digest, and what was answered.
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,6 +62,11 @@ impl Provider for Player {
             deltas.text(&reply.text).await;
             Ok(reply.clone())
         })
+    }
+
+    /// What was asked is part of what was recorded.
+    fn refuses(&self, _: &ReplyOptions) -> Vec<&'static str> {
+        Vec::new()
     }
 }
 
@@ -122,6 +127,7 @@ mod tests {
             temperature: None,
             tokens_max: None,
             needs_tools: false,
+            options: crate::llm::ReplyOptions::default(),
         };
         let dir = tempfile::tempdir().expect("a folder");
         let tape = Tape::open(&dir.path().join("tapes")).expect("a tape");

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 mod error;
 pub mod limits;
 pub mod models;
+pub mod options;
 
 pub mod providers;
 
@@ -43,12 +44,18 @@ pub use error::Error;
 pub use http::{Endpoint, Key};
 pub use limits::{ARGUMENTS_DEPTH_MAX, REPLY_BYTES_MAX};
 pub use openai::OpenAi;
+pub use options::{ReplyOptions, ToolChoice};
 pub use scripted::Scripted;
 
 /// Anything that answers `chat`.
 pub trait Provider: Send + Sync + 'static {
     /// Sends one request and reads the whole reply, handing its text on piece by piece as it comes.
     fn chat<'a>(&'a self, request: &'a ChatRequest, deltas: &'a Deltas) -> BoxFuture<'a, Result<Reply, Error>>;
+
+    /// Which of these options it cannot take, by their names: it is not asked where there is one.
+    fn refuses(&self, options: &ReplyOptions) -> Vec<&'static str> {
+        options.except(&[])
+    }
 }
 
 /// What a model is asked.
@@ -70,6 +77,9 @@ pub struct ChatRequest {
     /// An answer without the tools would be none: a model that takes no tools is not asked.
     #[serde(skip)]
     pub needs_tools: bool,
+    /// What the sender asks of the reply.
+    #[serde(default, skip_serializing_if = "ReplyOptions::is_empty")]
+    pub options: ReplyOptions,
 }
 
 impl ChatRequest {

@@ -11,7 +11,8 @@ use tracing::{Instrument, Span, field, info_span, warn};
 
 use super::budget::{Account, Budgets, Charges, FREE, Reserved};
 use super::providers::{Backend, Providers, Speech};
-use super::{ChatRequest, Deltas, Error, Exchange, Provider, Reply, Scripted, Tape, Usage, usage_guess};
+use super::{ChatRequest, Deltas, Error, Exchange, Provider, Reply, ReplyOptions, Scripted, Tape, Usage, usage_guess};
+use crate::telemetry::labels;
 use crate::time::{day_of, now_ms};
 
 /// A model of an agent's chain.
@@ -23,6 +24,19 @@ pub struct Target {
     pub model: String,
     /// Who is asked.
     pub voice: Voice,
+}
+
+impl Target {
+    /// Which of these options it cannot take, by their names.
+    pub fn refuses(&self, options: &ReplyOptions) -> Vec<&'static str> {
+        match &self.voice {
+            Voice::Backend(backend) => backend.provider.refuses(options),
+            Voice::Speech(Speech::Script(script)) => Scripted::new(&self.model, Arc::clone(script)).refuses(options),
+            Voice::Speech(Speech::Recording(player)) => player.refuses(options),
+            // What is wrong with it is said when it is asked.
+            Voice::Unusable(_) => Vec::new(),
+        }
+    }
 }
 
 /// Who is asked.
@@ -138,6 +152,11 @@ impl Models {
     }
 
     async fn chat_with(&self, target: &Target, ask: &Ask<'_>, tries: &mut u32) -> Result<Reply, Error> {
+        let refused = if ask.request.options.is_empty() { Vec::new() } else { target.refuses(&ask.request.options) };
+        if !refused.is_empty() {
+            let problem = format!("it does not take {}", refused.join(", "));
+            return Err(Error::Setup { provider: target.provider.clone(), problem });
+        }
         match &target.voice {
             Voice::Backend(backend) => self.ask_backend(backend, target, ask, tries).await,
             Voice::Speech(Speech::Script(script)) => {
@@ -281,8 +300,8 @@ pub fn today() -> u64 {
 
 fn observe(span: &Span, target: &Target, began: Instant, result: &Result<Reply, Error>) {
     let labels = [
-        ("gen_ai_provider_name", target.provider.clone()),
-        ("gen_ai_request_model", target.model.clone()),
+        ("gen_ai_provider_name", labels::bounded("gen_ai_provider_name", &target.provider)),
+        ("gen_ai_request_model", labels::bounded("gen_ai_request_model", &target.model)),
         ("error_type", result.as_ref().err().map_or("", Error::kind).to_owned()),
     ];
     metrics::histogram!("gen_ai_client_operation_duration_seconds", &labels).record(began.elapsed().as_secs_f64());
@@ -293,8 +312,8 @@ fn observe(span: &Span, target: &Target, began: Instant, result: &Result<Reply, 
             span.record("gen_ai.usage.output_tokens", reply.usage.output);
             for (kind, tokens) in [("input", reply.usage.input), ("output", reply.usage.output)] {
                 let labels = [
-                    ("gen_ai_provider_name", target.provider.clone()),
-                    ("gen_ai_request_model", target.model.clone()),
+                    ("gen_ai_provider_name", labels::bounded("gen_ai_provider_name", &target.provider)),
+                    ("gen_ai_request_model", labels::bounded("gen_ai_request_model", &target.model)),
                     ("gen_ai_token_type", kind.to_owned()),
                 ];
                 metrics::histogram!("gen_ai_client_token_usage", &labels).record(tokens as f64);

@@ -95,6 +95,7 @@ fn request(text: &str) -> ChatRequest {
         temperature: Some(0.5),
         tokens_max: None,
         needs_tools: false,
+        options: crate::llm::ReplyOptions::default(),
     }
 }
 

@@ -216,6 +216,7 @@ fn run(phase: Phase, waiting: BTreeMap<String, Run>) -> Run {
         request_at: 1,
         way: words(&["call_0"]),
         visible: set(&["chart.svg", "x.csv"]),
+        options: None,
         waiting,
     }
 }

@@ -173,6 +173,9 @@ pub struct Run {
     pub way: Vec<String>,
     /// The names of the files that it sees.
     pub visible: BTreeSet<String>,
+    /// What the sender asks of the replies of the run's model, an object; absent where that is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<JsonText>,
     /// The runs of agents that were asked, by the ids of the calls that asked them.
     pub waiting: BTreeMap<String, Run>,
 }

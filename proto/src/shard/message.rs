@@ -174,6 +174,9 @@ pub struct AttachmentInfo {
 pub enum Route {
     /// It was named.
     Address,
+    /// The conversation is with it. JSON, which older builds read, says that it was named.
+    #[serde(rename(serialize = "address"))]
+    Conversation,
     /// It can do what was asked.
     Capability {
         /// The capability.

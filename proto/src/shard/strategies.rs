@@ -307,17 +307,23 @@ fn state() -> BoxedStrategy<TurnState> {
         .boxed()
 }
 
+/// What a sender asks of replies: always an object.
+fn options() -> BoxedStrategy<JsonText> {
+    any::<i64>().prop_map(|seed| JsonText::of(&serde_json::json!({ "seed": seed }))).boxed()
+}
+
 /// A run, with runs that it waits for.
 pub fn run() -> BoxedStrategy<Run> {
     let one = |waiting: BoxedStrategy<BTreeMap<String, Run>>| {
-        (agent(), state(), vec(agent(), 0..3), count(), way(), names(), waiting).prop_map(
-            |(agent, turn, path, request_at, way, visible, waiting)| Run {
+        (agent(), state(), vec(agent(), 0..3), count(), (way(), maybe(options())), names(), waiting).prop_map(
+            |(agent, turn, path, request_at, (way, options), visible, waiting)| Run {
                 agent,
                 turn,
                 path,
                 request_at,
                 way,
                 visible,
+                options,
                 waiting,
             },
         )

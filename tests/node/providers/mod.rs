@@ -17,6 +17,8 @@ mod streams;
 
 mod trouble;
 
+mod v1;
+
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -115,7 +117,7 @@ impl Lab {
             seen.push(asked.clone());
             asked
         };
-        let known = [budgets::answer, dialects::answer, echoes::answer, streams::answer, trouble::answer];
+        let known = [budgets::answer, dialects::answer, echoes::answer, streams::answer, trouble::answer, v1::answer];
         known.iter().find_map(|answer| answer(&asked)).unwrap_or_else(|| say("ok"))
     }
 

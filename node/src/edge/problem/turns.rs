@@ -16,7 +16,7 @@ impl From<TurnError> for Problem {
             TurnError::Invoke(error) => error.into(),
             TurnError::CutOff(JobError::CutOff) => Problem::new(Code::Unavailable, "the node is stopping")
                 .help("ask for the turn in a moment, or send the message again with its idempotency key")
-                .retry_after(1),
+                .retry_with_key(1),
             TurnError::CutOff(error @ JobError::Panicked) => Problem::internal(&error),
         }
     }
@@ -72,6 +72,15 @@ impl From<InvokeError> for Problem {
             InvokeError::OthersConversation { .. } => {
                 Problem::new(Code::Forbidden, detail).help("leave `conversation` out to begin one of your own")
             }
+            InvokeError::NoConversation { .. } => Problem::new(Code::NotFound, detail)
+                .help("`caxton conversations list` shows the ones there are; leave `conversation` out to begin one, or set `create`"),
+            InvokeError::Options { options, .. } => {
+                let param = options.first().copied().unwrap_or_default();
+                Problem::new(Code::InvalidRequest, detail)
+                    .with("param", param)
+                    .with("params", options)
+                    .help("send it again without them, or ask an agent whose provider takes them")
+            }
             InvokeError::Invalid { problems } => {
                 Problem::new(Code::InvalidRequest, detail).with("problems", problems).help("send it again without them")
             }
@@ -110,10 +119,10 @@ impl From<InvokeError> for Problem {
                 .help("if it never began to be kept, nothing was done: send the message again"),
             InvokeError::Underway { .. } | InvokeError::Adrift { .. } => Problem::new(Code::Unavailable, detail)
                 .help("ask for the turn in a moment, or send the message again with its idempotency key")
-                .retry_after(1),
+                .retry_with_key(1),
             InvokeError::Record(source) => {
                 tracing::error!(reason = %crate::llm::reasons(&source), "a turn could not be recorded");
-                Problem::new(Code::Unavailable, detail).help("try again in a moment").retry_after(1)
+                Problem::new(Code::Unavailable, detail).help("try again in a moment").retry_with_key(1)
             }
             error @ (InvokeError::PutDown(_)
             | InvokeError::Replay(_)

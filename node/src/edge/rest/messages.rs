@@ -18,7 +18,7 @@ use crate::app::turns::{Listener, StartedTurn, TurnError};
 use crate::authz::{Converse, DecideApprovals, ForgetConversations, Permit};
 use crate::conversations::Summary;
 use crate::edge::Services;
-use crate::edge::extract::{Json, Path, Query};
+use crate::edge::extract::{IdempotencyKey, Json, Path, Query};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{BodyLimit, Owner, Routes, delete, get, post};
 use crate::edge::sse;
@@ -37,18 +37,19 @@ pub struct Doc;
 /// This part's routes.
 pub fn routes() -> Routes {
     Routes::new()
-        .on(post(paths::MESSAGES).body(BodyLimit::Message), Owner::Shard, message)
-        .on(get(paths::TURN).or_stale(), Owner::Shard, turn)
-        .on(delete(paths::TURN), Owner::Shard, stop)
+        .on(post(paths::MESSAGES).body(BodyLimit::Message).own_time(), Owner::Shard, message)
+        .on(get(paths::TURN).or_stale().own_time(), Owner::Shard, turn)
+        .on(delete(paths::TURN).own_time(), Owner::Shard, stop)
         .on(get(paths::CONVERSATIONS).or_stale(), Owner::Shard, list)
         .on(get(paths::CONVERSATION).or_stale(), Owner::Shard, show)
         .on(delete(paths::CONVERSATION), Owner::Shard, forget)
         .on(get(paths::APPROVALS).or_stale(), Owner::Shard, approvals)
-        .on(post(paths::APPROVAL), Owner::Shard, decide)
+        .on(post(paths::APPROVAL).own_time(), Owner::Shard, decide)
 }
 
-/// Answers a message: as one JSON document, or with every step as it happens. The turn goes on when the client leaves.
-/// Needs the role caller.
+/// Answers a message: as one JSON document, or with every step as it happens. The turn's own wall time limits how long that
+/// takes. When the client leaves before the answer, the turn is stopped, unless the message has an `idempotency_key` or is
+/// `detached`. The header `Idempotency-Key` is the same as the field. Needs the role caller.
 #[utoipa::path(post, path = paths::MESSAGES.text(), tag = "messages",
     params(("workspace" = String, Path, description = "The workspace.")), request_body = MessageRequest,
     responses(
@@ -62,8 +63,20 @@ pub fn routes() -> Routes {
 async fn message(
     permit: Permit<Converse>,
     State(services): State<Services>,
-    Json(request): Json<MessageRequest>,
+    IdempotencyKey(key): IdempotencyKey,
+    Json(mut request): Json<MessageRequest>,
 ) -> Result<Response, Problem> {
+    match (&request.idempotency_key, key) {
+        (Some(own), Some(key)) if *own != key => {
+            return Err(Problem::new(
+                Code::InvalidRequest,
+                "`idempotency_key` and the header `Idempotency-Key` differ",
+            )
+            .help("send one of them"));
+        }
+        (None, Some(key)) => request.idempotency_key = Some(key),
+        (_, _) => {}
+    }
     let listener = if request.stream { Listener::Present } else { Listener::Absent };
     let turn = services.app.turns.start(&permit, request, ClientTurn::default(), listener).await?;
     match listener {

@@ -1,5 +1,7 @@
 //! The node itself: is it alive, is it ready, what does it measure, who is it.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
@@ -8,7 +10,7 @@ use utoipa::{OpenApi, ToSchema};
 
 use crate::api::ServerInfo;
 use crate::api::paths;
-use crate::app::node::NodeInfo;
+use crate::app::node::{NodeInfo, NotReady};
 use crate::authn::Access;
 use crate::authz::{ClusterPermit, Measure};
 use crate::edge::Services;
@@ -30,13 +32,24 @@ pub fn routes() -> Routes {
         .on(get(paths::SERVER), Owner::Anyone, server)
 }
 
-/// `GET /health` and `GET /ready`.
+/// `GET /health`.
 #[derive(Debug, Serialize, ToSchema)]
 struct Health {
     /// It is always `ok`.
     status: &'static str,
     /// The server's version.
     version: &'static str,
+}
+
+/// `GET /ready`.
+#[derive(Debug, Serialize, ToSchema)]
+struct Ready {
+    /// It is always `ok`.
+    status: &'static str,
+    /// The server's version.
+    version: &'static str,
+    /// Each part by its name: `ok`, or what keeps it from serving.
+    components: BTreeMap<&'static str, String>,
 }
 
 const HEALTHY: Health = Health { status: "ok", version: env!("CARGO_PKG_VERSION") };
@@ -51,13 +64,21 @@ async fn health(_: Open) -> Json<Health> {
 
 /// Can it serve? The log has a leader, no shard has been without one for longer than elections take, and everything that was live when the node started is loaded. Open to all.
 #[utoipa::path(get, path = paths::READY.text(), tag = "node", security(()), responses(
-    (status = 200, description = "It can.", body = Health),
-    (status = 503, description = "Not yet, or not any more: `unavailable`.", body = crate::api::Problem,
+    (status = 200, description = "It can.", body = Ready),
+    (status = 503, description = "Not yet, or not any more: `unavailable`, with the same `components`.", body = crate::api::Problem,
      content_type = "application/problem+json"),
 ))]
-async fn ready(_: Open, State(services): State<Services>) -> Result<Json<Health>, Problem> {
-    services.app.node.ready()?;
-    Ok(Json(HEALTHY))
+async fn ready(_: Open, State(services): State<Services>) -> Result<Json<Ready>, Problem> {
+    let components: BTreeMap<&str, String> =
+        services.app.node.components().into_iter().map(|(name, why)| (name, component(why))).collect();
+    match services.app.node.ready() {
+        Ok(()) => Ok(Json(Ready { status: HEALTHY.status, version: HEALTHY.version, components })),
+        Err(why) => Err(Problem::from(why).with("components", components)),
+    }
+}
+
+fn component(why: Option<NotReady>) -> String {
+    why.map_or_else(|| HEALTHY.status.to_owned(), |why| why.to_string())
 }
 
 /// Who the node is.

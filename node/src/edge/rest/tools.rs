@@ -29,7 +29,7 @@ pub struct Doc;
 /// This part's routes.
 pub fn routes() -> Routes {
     Routes::new().on(get(paths::TOOLS), Owner::Anyone, list).on(get(paths::TOOL), Owner::Anyone, show).on(
-        post(paths::TOOL_CALLS),
+        post(paths::TOOL_CALLS).own_time(),
         Owner::Anyone,
         call,
     )

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::dialect::{Dialect, RequestFeatures, names::Names, schema, thread};
 use super::super::echo::Echo;
-use super::super::{ChatRequest, Message, Part, ToolCall, ToolDefinition};
+use super::super::{ChatRequest, Message, Part, ReplyOptions, ToolCall, ToolChoice, ToolDefinition};
 
 /// The API demands a limit; this one holds when the agent names none.
 const TOKENS_MAX_DEFAULT: u32 = 4_096;
@@ -52,8 +52,41 @@ impl Wording {
             body["temperature"] = json!(temperature);
             sent.temperature = true;
         }
+        put_options(&mut body, &request.options, &names);
         Wording { body, sent, names }
     }
+}
+
+/// The options that the API has a word for.
+pub(super) const TAKEN: &[&str] = &["temperature", "top_p", "top_k", "max_tokens", "stop", "tool_choice", "user"];
+
+/// What the sender asks of the reply; length and temperature are the request's own.
+fn put_options(body: &mut Value, options: &ReplyOptions, names: &Names) {
+    if let Some(number) = options.top_p {
+        body["top_p"] = json!(number);
+    }
+    if let Some(number) = options.top_k {
+        body["top_k"] = json!(number);
+    }
+    if !options.stop.is_empty() {
+        body["stop_sequences"] = json!(options.stop);
+    }
+    if let Some(user) = &options.user {
+        body["metadata"] = json!({ "user_id": user });
+    }
+    if body.get("tools").is_none() {
+        return;
+    }
+    let mut choice = match &options.tool_choice {
+        Some(ToolChoice::Required) => json!({ "type": "any" }),
+        Some(ToolChoice::Function(name)) => json!({ "type": "tool", "name": names.there(name) }),
+        None if options.single_call => json!({ "type": "auto" }),
+        None => return,
+    };
+    if options.single_call {
+        choice["disable_parallel_tool_use"] = json!(true);
+    }
+    body["tool_choice"] = choice;
 }
 
 fn tool_body(tool: &ToolDefinition, dialect: &Dialect, names: &Names) -> Value {
@@ -182,7 +215,15 @@ mod tests {
     use super::*;
 
     fn asked(messages: Vec<Message>, tools: Vec<ToolDefinition>) -> ChatRequest {
-        ChatRequest { model: "m".into(), messages, tools, temperature: None, tokens_max: None, needs_tools: false }
+        ChatRequest {
+            model: "m".into(),
+            messages,
+            tools,
+            temperature: None,
+            tokens_max: None,
+            needs_tools: false,
+            options: crate::llm::ReplyOptions::default(),
+        }
     }
 
     fn tool() -> ToolDefinition {

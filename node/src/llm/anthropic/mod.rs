@@ -13,7 +13,7 @@ use super::dialect::{Dialects, Lessons, lesson};
 use super::echo::origin;
 use super::http::{Answer, Piece, Proof};
 use super::limits::{REPLY_BYTES_MAX, REWORDINGS_MAX};
-use super::{ChatRequest, Deltas, Endpoint, Error, Finish, Provider, Reply, Usage, usage_guess};
+use super::{ChatRequest, Deltas, Endpoint, Error, Finish, Provider, Reply, ReplyOptions, Usage, usage_guess};
 
 /// The API's version that this speaks.
 const VERSION: &str = "2023-06-01";
@@ -43,6 +43,9 @@ impl Anthropic {
         let mut rewordings = 0;
         loop {
             let dialect = self.dialects.of(&request.model);
+            if !dialect.temperature && request.options.temperature.is_some() {
+                return Err(self.endpoint.without_temperature());
+            }
             if !dialect.tools && request.needs_tools {
                 let (provider, model) = (self.endpoint.provider.clone(), request.model.clone());
                 return Err(Error::TakesNoTools { provider, model });
@@ -134,5 +137,9 @@ fn reply_of(mut draft: Draft, request: &ChatRequest, wording: &Wording, origin: 
 impl Provider for Anthropic {
     fn chat<'a>(&'a self, request: &'a ChatRequest, deltas: &'a Deltas) -> BoxFuture<'a, Result<Reply, Error>> {
         Box::pin(self.ask(request, deltas))
+    }
+
+    fn refuses(&self, options: &ReplyOptions) -> Vec<&'static str> {
+        options.except(body::TAKEN)
     }
 }

@@ -10,7 +10,7 @@ mod refusal;
 use std::time::Duration;
 
 use reqwest::Client;
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
 pub(super) use answer::{Answer, Piece};
@@ -102,6 +102,9 @@ impl Endpoint {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
+        let mut trace = HeaderMap::new();
+        crate::telemetry::propagation::inject(&mut trace);
+        request = request.headers(trace);
         if let Some((name, value)) = self.proof(proof)? {
             request = request.header(name, value);
         }
@@ -137,6 +140,11 @@ impl Endpoint {
     pub(super) fn nonsense(&self, problem: impl Into<String>) -> Error {
         let url = self.base.clone();
         Error::Nonsense { provider: self.provider.clone(), url, problem: problem.into() }
+    }
+
+    /// The sender wants a temperature, and the model takes none.
+    pub(super) fn without_temperature(&self) -> Error {
+        Error::Setup { provider: self.provider.clone(), problem: "its model takes no temperature".to_owned() }
     }
 
     /// The answer is longer than anything sensible.

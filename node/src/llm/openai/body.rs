@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::dialect::{Dialect, RequestFeatures, names::Names, schema, thread};
 use super::super::echo::Echo;
-use super::super::{ChatRequest, Message, Part, ToolCall, ToolDefinition};
+use super::super::{ChatRequest, Message, Part, ReplyOptions, ToolCall, ToolChoice, ToolDefinition};
 
 /// A signature that Gemini takes for a call that another model made.
 const FOREIGN_SIGNATURE: &str = "skip_thought_signature_validator";
@@ -37,8 +37,9 @@ impl Wording {
             sent.stream_usage = true;
         }
         if !tools.is_empty() {
-            body["tools"] = tools.iter().map(|tool| tool_body(tool, dialect, &names)).collect();
+            body["tools"] = tools.iter().map(|tool| tool_body(tool, dialect, &names, &request.options)).collect();
         }
+        put_options(&mut body, &request.options, &names);
         if let Some(temperature) = request.temperature.filter(|_| dialect.temperature) {
             body["temperature"] = json!(temperature);
             sent.temperature = true;
@@ -52,11 +53,45 @@ impl Wording {
     }
 }
 
-fn tool_body(tool: &ToolDefinition, dialect: &Dialect, names: &Names) -> Value {
+fn tool_body(tool: &ToolDefinition, dialect: &Dialect, names: &Names, options: &ReplyOptions) -> Value {
     let parameters = if dialect.strict_schemas { schema::strict(&tool.parameters) } else { (*tool.parameters).clone() };
-    json!({ "type": "function", "function": {
-        "name": names.there(&tool.name), "description": tool.description, "parameters": parameters,
-    }})
+    let mut function =
+        json!({ "name": names.there(&tool.name), "description": tool.description, "parameters": parameters });
+    if options.strict_tools.contains(&tool.name) {
+        function["strict"] = json!(true);
+    }
+    json!({ "type": "function", "function": function })
+}
+
+/// What the sender asks of the reply; length and temperature are the request's own.
+fn put_options(body: &mut Value, options: &ReplyOptions, names: &Names) {
+    let ReplyOptions { temperature: _, tokens_max: _, strict_tools: _, top_k: _, top_p, stop, seed, .. } = options;
+    let ReplyOptions { presence_penalty, frequency_penalty, logit_bias, response_format, .. } = options;
+    let ReplyOptions { reasoning_effort, verbosity, tool_choice, single_call, user, .. } = options;
+    let has_tools = body.get("tools").is_some();
+    let choice = tool_choice.as_ref().map(|choice| match choice {
+        ToolChoice::Required => json!("required"),
+        ToolChoice::Function(name) => json!({ "type": "function", "function": { "name": names.there(name) } }),
+    });
+    let fields = [
+        ("top_p", top_p.map(|number| json!(number))),
+        ("stop", (!stop.is_empty()).then(|| json!(stop))),
+        ("seed", seed.map(|number| json!(number))),
+        ("presence_penalty", presence_penalty.map(|number| json!(number))),
+        ("frequency_penalty", frequency_penalty.map(|number| json!(number))),
+        ("logit_bias", logit_bias.clone()),
+        ("response_format", response_format.clone()),
+        ("reasoning_effort", reasoning_effort.as_ref().map(|text| json!(text))),
+        ("verbosity", verbosity.as_ref().map(|text| json!(text))),
+        ("tool_choice", choice.filter(|_| has_tools)),
+        ("parallel_tool_calls", (*single_call && has_tools).then_some(json!(false))),
+        ("user", user.as_ref().map(|text| json!(text))),
+    ];
+    for (name, value) in fields {
+        if let Some(value) = value {
+            body[name] = value;
+        }
+    }
 }
 
 fn messages(
@@ -249,6 +284,7 @@ mod tests {
             temperature: None,
             tokens_max: None,
             needs_tools: false,
+            options: crate::llm::ReplyOptions::default(),
         }
     }
 

@@ -14,7 +14,7 @@ use super::dialect::{Dialect, Dialects, Lessons, lesson};
 use super::echo::origin;
 use super::http::{Answer, Piece, Proof};
 use super::limits::{REPLY_BYTES_MAX, REWORDINGS_MAX};
-use super::{ChatRequest, Deltas, Endpoint, Error, Finish, Provider, Reply, Usage, usage_guess};
+use super::{ChatRequest, Deltas, Endpoint, Error, Finish, Provider, Reply, ReplyOptions, Usage, usage_guess};
 
 /// A provider that speaks Chat Completions.
 #[derive(Debug, Clone)]
@@ -40,6 +40,9 @@ impl OpenAi {
         let mut rewordings = 0;
         loop {
             let dialect = self.dialects.of(&request.model);
+            if !dialect.temperature && request.options.temperature.is_some() {
+                return Err(self.endpoint.without_temperature());
+            }
             if !dialect.tools && request.needs_tools {
                 let (provider, model) = (self.endpoint.provider.clone(), request.model.clone());
                 return Err(Error::TakesNoTools { provider, model });
@@ -162,6 +165,11 @@ impl OpenAi {
 impl Provider for OpenAi {
     fn chat<'a>(&'a self, request: &'a ChatRequest, deltas: &'a Deltas) -> BoxFuture<'a, Result<Reply, Error>> {
         Box::pin(self.ask(request, deltas))
+    }
+
+    /// What it knows none of the provider refuses by itself. `top_k` is no word of this protocol.
+    fn refuses(&self, options: &ReplyOptions) -> Vec<&'static str> {
+        options.top_k.map(|_| "top_k").into_iter().collect()
     }
 }
 

@@ -27,7 +27,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::template::{self, TemplateError};
-use super::{ChatRequest, Deltas, Error, Finish, Message, Provider, Reply, ToolCall, ToolDefinition, usage_guess};
+use super::{
+    ChatRequest, Deltas, Error, Finish, Message, Provider, Reply, ReplyOptions, ToolCall, ToolDefinition, usage_guess,
+};
+
+/// About how many bytes a token has, for a model that knows none.
+const BYTES_PER_TOKEN: usize = 4;
 
 /// A script may have this many rules.
 pub const RULES_MAX: usize = 1_000;
@@ -133,13 +138,18 @@ impl Scripted {
         let look_up = |name: &str| scene.value(name);
         let bad = |error: TemplateError| Error::BadScript { script: self.path.to_string(), problem: error.to_string() };
         let text = template::fill_text(&rule.say, &look_up).map_err(bad)?;
+        let (text, cut) = within(text, &request.options.stop, request.options.tokens_max);
         let mut calls = Vec::with_capacity(rule.calls.len());
         for (place, call) in rule.calls.iter().enumerate() {
             let arguments = template::fill(&Value::Object(call.arguments.clone()), &look_up).map_err(bad)?;
             let id = format!("call_{}_{place}", request.messages.len());
             calls.push(ToolCall { id, tool: call.tool.clone(), arguments: arguments.to_string() });
         }
-        let finish = if calls.is_empty() { Finish::Stop } else { Finish::Calls };
+        let finish = match (cut, calls.is_empty()) {
+            (true, _) => Finish::Length,
+            (false, true) => Finish::Stop,
+            (false, false) => Finish::Calls,
+        };
         let usage = usage_guess(request, &text, &calls);
         Ok(Reply { text, calls, usage, finish, model: request.model.clone(), echo: None })
     }
@@ -155,6 +165,22 @@ impl Provider for Scripted {
             Ok(reply)
         })
     }
+
+    /// It draws no words, so that nothing of how they are drawn changes what it says.
+    fn refuses(&self, options: &ReplyOptions) -> Vec<&'static str> {
+        options.except(&["temperature", "top_p", "top_k", "seed", "max_tokens", "stop", "user"])
+    }
+}
+
+/// What is said up to a word that ends it, and up to the longest reply; whether that cut it.
+fn within(mut text: String, stop: &[String], tokens_max: Option<u32>) -> (String, bool) {
+    let ends = stop.iter().filter(|word| !word.is_empty()).filter_map(|word| text.find(word.as_str())).min();
+    text.truncate(ends.unwrap_or(text.len()));
+    let bytes_max = tokens_max.map_or(usize::MAX, |tokens| (tokens as usize).saturating_mul(BYTES_PER_TOKEN));
+    let end = text.floor_char_boundary(bytes_max);
+    let cut = end < text.len();
+    text.truncate(end);
+    (text, cut)
 }
 
 /// What a rule looks at: the newest request and what happened since.
@@ -273,6 +299,7 @@ mod tests {
             temperature: None,
             tokens_max: None,
             needs_tools: false,
+            options: crate::llm::ReplyOptions::default(),
         };
         Scripted::new("s.toml", script.into()).reply(&request)
     }

@@ -176,6 +176,7 @@ impl From<&Route> for pb::Route {
     fn from(it: &Route) -> Self {
         let by = match it {
             Route::Address => route::By::Address(pb::Empty {}),
+            Route::Conversation => route::By::Conversation(pb::Empty {}),
             Route::Capability { capability, score } => {
                 route::By::Capability(pb::CapabilityRoute { capability: capability.clone(), score: *score })
             }
@@ -187,6 +188,7 @@ impl From<&Route> for pb::Route {
 pub(super) fn read_route(route: Option<pb::Route>) -> Result<Route, DecodeError> {
     match route.and_then(|route| route.by).ok_or(field("route"))? {
         route::By::Address(pb::Empty {}) => Ok(Route::Address),
+        route::By::Conversation(pb::Empty {}) => Ok(Route::Conversation),
         route::By::Capability(pb::CapabilityRoute { score, .. }) if !score.is_finite() => Err(field("score")),
         route::By::Capability(pb::CapabilityRoute { capability, score }) => Ok(Route::Capability { capability, score }),
     }

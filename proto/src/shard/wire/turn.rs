@@ -18,6 +18,7 @@ impl From<&Run> for pb::Run {
             request_at: it.request_at,
             way: it.way.clone(),
             visible: it.visible.iter().cloned().collect(),
+            options: it.options.as_ref().map(|options| options.as_str().to_owned()),
             waiting: it.waiting.iter().map(below).collect(),
         }
     }
@@ -34,6 +35,7 @@ impl TryFrom<pb::Run> for Run {
             request_at: count(it.request_at),
             way: it.way,
             visible: it.visible.into_iter().collect(),
+            options: it.options.map(|options| json(options, "options")).transpose()?,
             waiting: it.waiting.into_iter().map(below).collect::<Result<_, DecodeError>>()?,
         })
     }
