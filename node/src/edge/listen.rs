@@ -206,7 +206,7 @@ impl Server {
         address: IpAddr,
         watcher: Watcher,
     ) {
-        let progress = Progress::new();
+        let progress = Progress::of_new();
         let asked = Arc::new(AtomicBool::new(false));
         let (router, first, watched) = (self.router.clone(), asked.clone(), progress.clone());
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {

@@ -47,7 +47,8 @@ pub struct Open {
 }
 
 impl Progress {
-    pub fn new() -> Progress {
+    /// That of a connection that was just made.
+    pub fn of_new() -> Progress {
         let state = State { open: 0, quiet_since: Instant::now(), handed: BTreeMap::new(), next: 0 };
         Progress(Arc::new(Mutex::new(state)))
     }
@@ -142,7 +143,7 @@ mod tests {
     // The clock goes on by itself when nothing else can happen.
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_idle_only_without_requests() {
-        let progress = Progress::new();
+        let progress = Progress::of_new();
         let open = progress.begin();
         let waited = tokio::time::timeout(IDLE * 10, progress.stuck(IDLE, UNREAD)).await;
         assert!(waited.is_err(), "a request that takes its time is neither idle nor unread");
@@ -152,7 +153,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_nobody_reads_is_noticed_and_one_that_has_nothing_to_say_is_not() {
-        let progress = Progress::new();
+        let progress = Progress::of_new();
         let endless =
             futures::stream::iter([Ok::<_, std::convert::Infallible>("piece")]).chain(futures::stream::pending());
         let mut body = progress.begin().watch(Body::from_stream(endless));
