@@ -57,7 +57,7 @@ impl Route {
     fn check(&self) -> Result<(), CheckError> {
         match self {
             Route::Capability { score, .. } if !score.is_finite() => Err(CheckError::Score),
-            Route::Capability { .. } | Route::Address => Ok(()),
+            Route::Capability { .. } | Route::Address | Route::Conversation => Ok(()),
         }
     }
 }

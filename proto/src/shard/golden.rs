@@ -428,6 +428,20 @@ fn rows_of_either_format_read_back() {
     }
 }
 
+#[test]
+fn a_route_that_older_builds_do_not_know_is_said_so_that_they_can_read_it() {
+    let json = serde_json::to_string(&Route::Conversation).expect("JSON");
+    assert_eq!(json, r#"{"by":"address"}"#);
+    assert_eq!(serde_json::from_str::<Route>(&json).expect("read"), Route::Address);
+    let record = TurnRecord {
+        ending: record().ending.map(|ending| Ending { route: Route::Conversation, ..ending }),
+        ..record()
+    };
+    let command = Command::Record(Box::new(record));
+    let bytes = command.encode(Format::PROTOBUF).expect("written");
+    assert_eq!(Command::decode(&bytes).expect("read"), command);
+}
+
 /// An entry as its tenant gets it.
 fn written(entry: &Bytes) -> Written<'_> {
     match Envelope::decode(entry) {

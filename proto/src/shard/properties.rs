@@ -113,25 +113,3 @@ fn what_the_first_format_cannot_say_is_refused_and_said_in_the_next() {
     assert!(matches!(command.encode(Format::JSON), Err(EncodeError::Unreadable(_))));
     assert_eq!(Command::decode(&command.encode(Format::PROTOBUF).expect("written")).expect("read"), command);
 }
-
-#[test]
-fn a_route_that_older_builds_do_not_know_is_said_so_that_they_can_read_it() {
-    let json = serde_json::to_string(&Route::Conversation).expect("JSON");
-    assert_eq!(json, r#"{"by":"address"}"#);
-    assert_eq!(serde_json::from_str::<Route>(&json).expect("read"), Route::Address);
-    let record = TurnRecord {
-        ending: Some(Ending {
-            route: Route::Conversation,
-            truncated: false,
-            steps: 1,
-            failure: None,
-            files: Vec::new(),
-            files_omitted: 0,
-            request_digest: None,
-        }),
-        ..record()
-    };
-    let command = Command::Record(Box::new(record));
-    let bytes = command.encode(Format::PROTOBUF).expect("written");
-    assert_eq!(Command::decode(&bytes).expect("read"), command);
-}
