@@ -181,8 +181,13 @@ async fn an_export_taken_in_elsewhere_gives_the_same_ids_and_the_same_ranking() 
         let ids = found["hits"].as_array().expect("hits").iter().map(|hit| hit["memory"]["id"].to_string());
         ids.collect::<Vec<_>>()
     };
-    let first = ranked("demo").await;
-    assert_eq!((first.len(), ranked("copy").await), (20, first));
+    eventually("every text has its vector", async || {
+        let stats = done(bench.request(Method::GET, &at("copy/memory/stats"))).await;
+        stats["pending_vectors"] == 0 && stats["loading"] == false
+    })
+    .await;
+    let (first, second) = (ranked("demo").await, ranked("copy").await);
+    assert_eq!((first.len(), &second), (20, &first));
     // The file of the MCP memory server, and a line that is none.
     let mcp = "{\"type\":\"entity\",\"name\":\"Ann\",\"entityType\":\"person\",\"observations\":[\"likes tea\"]}\n\
                {\"type\":\"relation\",\"from\":\"Ann\",\"to\":\"Graz\",\"relationType\":\"lives in\"}\nnot JSON\n";

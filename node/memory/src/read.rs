@@ -73,11 +73,45 @@ pub fn history(db: &Connection, permit: &Permit, id: &MemoryId) -> Result<Vec<Ed
     Ok(edits.into_iter().filter_map(edit).collect())
 }
 
+/// The scopes that a permit reaches, with their numbers.
+fn reached(db: &Connection, permit: &Permit) -> Result<Vec<(i64, Scope)>> {
+    let mut places = tables::places(db, permit.workspace())?;
+    places.retain(|(_, scope)| permit.allows(scope));
+    Ok(places)
+}
+
+/// Numbers of scopes as JSON that a query takes apart.
+fn numbers(places: &[(i64, Scope)]) -> String {
+    let numbers: Vec<String> = places.iter().map(|(place, _)| place.to_string()).collect();
+    format!("[{}]", numbers.join(","))
+}
+
 /// The numbers of the scopes that a permit reaches, as JSON that a query takes apart.
-pub(crate) fn reach(db: &Connection, permit: &Permit) -> Result<String> {
-    let places = tables::places(db, permit.workspace())?;
-    let reached = places.iter().filter(|(_, scope)| permit.allows(scope)).map(|(place, _)| place.to_string());
-    Ok(format!("[{}]", reached.collect::<Vec<_>>().join(",")))
+fn reach(db: &Connection, permit: &Permit) -> Result<String> {
+    Ok(numbers(&reached(db, permit)?))
+}
+
+/// Hands out all memories that a permit and a filter let through, scope by scope, each in the order of its changes. An error
+/// of `each` ends it.
+pub(crate) fn each<E: From<rusqlite::Error>>(
+    db: &Connection,
+    permit: &Permit,
+    filter: &Filter,
+    mut each: impl FnMut(Memory) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    for place in reached(db, permit)? {
+        let place = std::slice::from_ref(&place);
+        let mut next = None;
+        loop {
+            let page = page(db, place, permit, filter, None, next, PAGE_MAX)?;
+            page.memories.into_iter().try_for_each(&mut each)?;
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads a page of memories in the order in which they were changed: at most `limit` that the filter lets through, after
@@ -90,15 +124,29 @@ pub fn list(
     after: Option<(i64, MemoryId)>,
     limit: usize,
 ) -> Result<Page> {
-    let reach = reach(db, permit)?;
-    let limit = limit.clamp(1, PAGE_MAX);
+    page(db, &reached(db, permit)?, permit, filter, as_of_ms, after, limit.clamp(1, PAGE_MAX))
+}
+
+fn page(
+    db: &Connection,
+    places: &[(i64, Scope)],
+    permit: &Permit,
+    filter: &Filter,
+    as_of_ms: Option<i64>,
+    after: Option<(i64, MemoryId)>,
+    limit: usize,
+) -> Result<Page> {
+    let wanted = |scope: &Scope| filter.scopes.as_ref().is_none_or(|scopes| scopes.contains(scope));
+    let places: Vec<(i64, Scope)> = places.iter().filter(|(_, scope)| wanted(scope)).cloned().collect();
+    let reach = numbers(&places);
     let mut page = Page { memories: Vec::new(), next: after };
     loop {
         let (changed_ms, id) = page.next.unwrap_or((i64::MIN, MemoryId::from_bytes([0; 16])));
         let found = rows::memories(
             db,
-            "WHERE m.place IN (SELECT value FROM json_each(?1)) AND (m.changed_ms, m.id) > (?2, ?3)
-             ORDER BY m.changed_ms, m.id LIMIT ?4",
+            // The rows are found in an index before their texts are read.
+            "WHERE m.row IN (SELECT row FROM memory WHERE place IN (SELECT value FROM json_each(?1))
+             AND (changed_ms, id) > (?2, ?3) ORDER BY changed_ms, id LIMIT ?4) ORDER BY m.changed_ms, m.id",
             params_from_iter([
                 Value::from(reach.clone()),
                 Value::from(changed_ms),

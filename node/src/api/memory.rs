@@ -332,9 +332,6 @@ pub struct SearchRequest {
     /// Say what each score is made of.
     #[serde(default)]
     pub explain: bool,
-    /// Answer from what this node has, which may be behind.
-    #[serde(default)]
-    pub stale: bool,
 }
 
 /// What a score is made of; it is their sum.

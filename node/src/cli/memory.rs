@@ -408,7 +408,6 @@ fn find(context: &Context, remote: &Remote<'_>, search: Search) -> Result<(), Cl
         min_similarity: search.min_similarity,
         as_of: search.as_of,
         explain: search.explain,
-        stale: false,
     };
     let path = remote.path(paths::MEMORY_SEARCH);
     let client = remote.client;
@@ -443,7 +442,7 @@ fn keep(context: &Context, remote: &Remote<'_>, add: Add) -> Result<(), CliError
 fn kept_one(context: &Context, all: &KeepResponse, one: Option<&crate::api::memory::KeptInfo>) -> Result<(), CliError> {
     let Some(kept) = one else { return Err(CliError::new("internal", "the server does not say what became of it")) };
     if let Some(problem) = &kept.problem {
-        return Err(CliError::new("refused", text::one_line(problem)).help("change it and add it again"));
+        return Err(CliError::new("invalid_request", text::one_line(problem)).help("change it and add it again"));
     }
     let word = if kept.fate == "known" { "known before:" } else { "kept" };
     context.out.line(format_args!("{} {}", paint(GOOD, word), kept.id))?;
@@ -508,7 +507,7 @@ fn forget(context: &Context, remote: &Remote<'_>, what: Forget) -> Result<(), Cl
         };
         if !context.out.confirm(question)? {
             return Err(
-                CliError::new("declined", "nothing was forgotten").help("say --yes to forget without being asked")
+                CliError::new("not_agreed", "nothing was forgotten").help("say --yes to forget without being asked")
             );
         }
     }

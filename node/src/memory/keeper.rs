@@ -24,10 +24,10 @@ use crate::shard::{Database, Shard};
 const TOUCHED_MAX: usize = 100_000;
 /// So few rows are looked at again on the connection that writes.
 const TOUCHED_FEW: usize = 64;
-/// Texts that a search embeds before it begins; more wait for the worker.
+/// So many texts that wait for their vectors a search embeds before it begins; where more do, it finds them by their words.
 const EMBEDDED_FIRST: usize = 16;
 /// Texts that the worker embeds before it lets others work.
-const EMBEDDED_AT_ONCE: usize = 32;
+const EMBEDDED_AT_ONCE: usize = 8;
 /// Connections to the cache of vectors that are kept open.
 const CONNECTIONS_KEPT: usize = 4;
 /// The index is measured at most this often.
@@ -201,8 +201,9 @@ impl Keeper {
         search: impl FnOnce(&Index, &Connection, &Query<'_>) -> Result<R>,
     ) -> Result<R> {
         self.follow(database)?;
-        // What was written a moment ago is found by its meaning too.
-        if let Ok(_alone) = self.embedding.try_lock() {
+        // What was written a moment ago is found by its meaning too, also where the worker is at it just now.
+        if (1..=EMBEDDED_FIRST).contains(&self.index().pending_count()) {
+            let _alone = lock(&self.embedding);
             self.embed(EMBEDDED_FIRST)?;
         }
         let vector = match order.mode {
@@ -266,17 +267,26 @@ impl Keeper {
             return Ok(false);
         }
         let known = *self.index().model();
-        let made: Vec<_> = pending.iter().map(|it| (it.key, self.model.embed(&it.text))).collect();
         let connection = self.connection()?;
+        let mut made = Vec::with_capacity(pending.len());
         connection.execute_batch("BEGIN")?;
-        for (key, vector) in &made {
-            cache::write(&connection, &known, *key, vector.as_slice())?;
+        for it in &pending {
+            // Another workspace may have said the same, or an earlier life of this node.
+            let vector = match cache::read(&connection, &known, it.key)? {
+                Some(vector) => vector,
+                None => {
+                    let vector = self.model.embed(&it.text).as_slice().to_vec();
+                    cache::write(&connection, &known, it.key, &vector)?;
+                    vector
+                }
+            };
+            made.push((it.key, vector));
         }
         connection.execute_batch("COMMIT")?;
         self.give_back(connection);
         let mut index = self.index_mut();
         for (key, vector) in &made {
-            index.learn(*key, vector.as_slice());
+            index.learn(*key, vector);
         }
         Ok(index.pending_count() > 0)
     }

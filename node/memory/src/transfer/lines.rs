@@ -97,17 +97,7 @@ pub fn export<E: From<rusqlite::Error>>(
             }))?;
         }
     }
-    let mut next = None;
-    loop {
-        let page = read::list(db, permit, filter, None, next, ROWS)?;
-        for it in page.memories {
-            line(&text(&memory_document(it.what, it.untrusted)))?;
-        }
-        next = page.next;
-        if next.is_none() {
-            break;
-        }
-    }
+    read::each(db, permit, filter, |it| line(&text(&memory_document(it.what, it.untrusted))))?;
     let mut after = None;
     loop {
         let page = read::relations(db, permit, after, ROWS)?;

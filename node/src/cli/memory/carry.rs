@@ -103,7 +103,7 @@ fn say(context: &Context, sum: &ImportResponse) -> Result<(), CliError> {
     out.json(sum)?;
     match sum.refused {
         0 => Ok(()),
-        refused => Err(CliError::new("refused", format!("{refused} things were not imported"))
+        refused => Err(CliError::new("invalid_request", format!("{refused} things were not imported"))
             .help("mend these lines and import the file again: nothing is kept twice")),
     }
 }

@@ -50,10 +50,10 @@ pub fn routes() -> Routes {
         .on(put(paths::MEMORY), Owner::Shard, edit)
         .on(delete(paths::MEMORY), Owner::Shard, remove)
         .on(post(paths::MEMORY_UNDO), Owner::Shard, undo)
-        .on(post(paths::MEMORY_SEARCH).or_stale(), Owner::Shard, search)
+        .on(post(paths::MEMORY_SEARCH), Owner::Shard, search)
         .on(post(paths::MEMORY_FORGET), Owner::Shard, forget)
         .on(delete(paths::MEMORY_RELATION), Owner::Shard, end_relation)
-        .on(post(paths::MEMORY_GRAPH).or_stale(), Owner::Shard, graph)
+        .on(post(paths::MEMORY_GRAPH), Owner::Shard, graph)
         .on(get(paths::MEMORY_STATS).or_stale(), Owner::Shard, stats)
         .on(get(paths::MEMORY_EXPORT), Owner::Shard, export)
         .on(post(paths::MEMORY_IMPORT).body(BodyLimit::Message), Owner::Shard, import)
@@ -235,7 +235,7 @@ async fn search(
         min_similarity: request.min_similarity,
         ..SearchOrder::new(request.text, now_ms, limit)
     };
-    let (memories, freshness) = (&services.app.memories, freshness(request.stale));
+    let (memories, freshness) = (&services.app.memories, Freshness::Current);
     let unranked = |hits: Vec<MemoryHit>, by: [&str; 2]| SearchResponse {
         searched: hits.len() as u64,
         hits,
@@ -331,7 +331,7 @@ async fn end_relation(
 
 /// What is around entities in the graph, or a shortest way from one to another. Needs the role caller.
 #[utoipa::path(post, path = paths::MEMORY_GRAPH.text(), tag = "memory",
-    params(("workspace" = String, Path, description = "The workspace."), Current), request_body = GraphRequest,
+    params(("workspace" = String, Path, description = "The workspace.")), request_body = GraphRequest,
     responses(
     (status = 200, description = "Entities and the relations between them.", body = GraphResponse),
     (status = 404, description = "There is no way between the two: `not_found`.", body = api::Problem, content_type = "application/problem+json"),
@@ -339,7 +339,6 @@ async fn end_relation(
 async fn graph(
     permit: Permit<UseMemory>,
     State(services): State<Services>,
-    Query(current): Query<Current>,
     Json(request): Json<GraphRequest>,
 ) -> Result<Json<GraphResponse>, Problem> {
     let scope = request.scope.as_deref().map_or_else(|| Ok(own(&permit)), shapes::scope)?;
@@ -349,7 +348,7 @@ async fn graph(
         return Err(Problem::new(Code::InvalidRequest, "`from` names no entity").help("name at least one"));
     };
     let query = shapes::graph_query(&request, crate::time::now_ms().cast_signed())?;
-    let (memories, freshness) = (&services.app.memories, freshness(current.stale));
+    let (memories, freshness) = (&services.app.memories, Freshness::Current);
     let Some(to) = &request.to else {
         return Ok(Json(shapes::graph(memories.subgraph(&permit, from, query, freshness).await?)));
     };
