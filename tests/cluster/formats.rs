@@ -87,15 +87,15 @@ fn a_newer_format_is_written_once_every_node_reads_it_and_never_an_older_one_aga
     assert_eq!(format(&members[0]), Some(1));
 
     // One node after the other is upgraded; as long as one is not, all write what it reads.
-    for index in 0..3 {
-        members[index].terminate();
-        members[index].start(&PEERS);
+    for (index, member) in members.iter_mut().enumerate() {
+        member.terminate();
+        member.start(&PEERS);
         if index < 2 {
-            settled(&members[index], 3);
-            say(&members[index]);
-            let status = members[index].status().expect("its view");
+            settled(member, 3);
+            say(member);
+            let status = member.status().expect("its view");
             assert_eq!(status["format"], 1, "{status}");
-            let shown = members[index].run(&["cluster", "status"]).ok();
+            let shown = member.run(&["cluster", "status"]).ok();
             assert!(shown.contains("format 1; 2 once it is read by"), "{shown}");
         }
     }

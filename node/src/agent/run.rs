@@ -28,7 +28,6 @@ pub struct Run {
     /// The files that it sees.
     pub visible: Visible,
     /// What the sender asks of the replies of this run's model.
-    #[serde(default, skip_serializing_if = "ReplyOptions::is_empty")]
     pub(super) options: ReplyOptions,
     /// Agents that were asked and wait for a person, by the call that asked them.
     pub(super) waiting: BTreeMap<String, Run>,

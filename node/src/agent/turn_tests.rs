@@ -26,6 +26,7 @@ fn stored(turn: &Turn) -> Turn {
         request_at: 0,
         way: Vec::new(),
         visible: BTreeSet::new(),
+        options: None,
         waiting: BTreeMap::new(),
     };
     let step = shard::Step::Delegated { way: Vec::new(), call: String::new(), run: Box::new(run) };
