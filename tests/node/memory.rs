@@ -225,7 +225,7 @@ say = "I know nothing of that"
 "#;
 
 async fn said(bench: &Bench, token: &str, text: &str, conversation: &str) -> String {
-    let message = json!({ "text": text, "agent": "talker", "conversation": conversation });
+    let message = json!({ "text": text, "agent": "talker", "conversation": conversation, "create": true });
     let answer = done(ask(bench, token, Method::POST, "/messages", &message)).await;
     answer["text"].as_str().expect("text").to_owned()
 }
@@ -259,8 +259,7 @@ async fn an_agent_remembers_from_one_conversation_to_the_next_for_the_person_who
 async fn exchanges_are_kept_once_and_go_with_their_conversation() {
     let memory = "[memory]\nscope = \"workspace\"\nauto_store = true\n";
     let bench = with(&talker("[[rule]]\nsay = \"The launch is in May\"\n", memory)).await;
-    let message =
-        json!({ "text": "When is the launch?", "agent": "talker", "conversation": "c1", "idempotency_key": "k" });
+    let message = json!({ "text": "When is the launch?", "agent": "talker", "conversation": "c1", "create": true, "idempotency_key": "k" });
     for _ in 0..2 {
         done(ask(&bench, &bench.admin, Method::POST, "/messages", &message)).await;
     }

@@ -1,5 +1,5 @@
-//! docs/openapi.json held against tools that read such descriptions: a validator, a generator of clients whose client is used, and
-//! one that sends what the description allows and looks whether the answers are as described. pip fetches them.
+//! docs/openapi.json held against tools that read such descriptions: a validator, and a generator of clients whose client is
+//! used. pip fetches them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -8,7 +8,7 @@ use crate::clients::{left_out, node, python};
 use crate::run::Place;
 
 /// The tools that this was written against.
-const PACKAGES: [&str; 3] = ["openapi-spec-validator==0.9.0", "openapi-python-client==0.29.1", "schemathesis==4.32.5"];
+const PACKAGES: [&str; 2] = ["openapi-spec-validator==0.9.0", "openapi-python-client==0.29.1"];
 
 fn tools() -> Option<PathBuf> {
     let python = python("openapi-venv", &PACKAGES);
@@ -42,43 +42,10 @@ fn a_client_that_is_generated_from_the_description_sends_a_message() {
     generate.args(["generate", "--meta", "none", "--path"]).arg(description());
     let ran = generate.arg("--output-path").arg(folder.join("caxton_client")).output().expect("it runs");
     assert!(ran.status.success(), "{}", said(&ran));
-    assert!(!said(&ran).contains("Unable to"), "nothing of it is left out: {}", said(&ran));
     let (node, token) = node(&place);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/process/clients/generated_client.py");
     let mut client = Command::new(tools.join("python"));
     let ran = client.arg(script).arg(&folder).arg(&node.url).arg(token).output().expect("it runs");
-    assert!(ran.status.success(), "{}", said(&ran));
-    assert!(node.terminate().success());
-}
-
-#[test]
-fn what_the_description_allows_is_answered_as_it_says() {
-    let Some(tools) = tools() else { return };
-    let place = Place::new();
-    let (node, token) = node(&place);
-    let mut run = Command::new(tools.join("schemathesis"));
-    run.current_dir(place.dir.path()).arg("run").arg(description());
-    run.args(["--url", &node.url, "--header", &format!("Authorization: Bearer {token}")]);
-    // What stops nodes, moves leaders or streams for ever is not for a stranger to try.
-    for path in ["/cluster", "/events$", "/logs$", "^/api/v1/tokens/"] {
-        run.args(["--exclude-path-regex", path]);
-    }
-    let checks =
-        "status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance";
-    run.args([
-        "--checks",
-        checks,
-        "--max-examples",
-        "15",
-        "--seed",
-        "7",
-        "--workers",
-        "2",
-        "--phases",
-        "examples,coverage,fuzzing",
-    ]);
-    run.args(["--request-timeout", "30", "--no-color", "--generation-database", "none"]);
-    let ran = run.output().expect("it runs");
     assert!(ran.status.success(), "{}", said(&ran));
     assert!(node.terminate().success());
 }

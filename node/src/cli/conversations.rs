@@ -13,7 +13,7 @@ use crate::api::paths;
 use crate::cli::live::Remote;
 use crate::cli::output::{BAD, BOLD, DIM, Table, count, paint, size};
 use crate::cli::{CliError, Context, steps, text};
-use crate::llm::Message;
+use crate::llm::{Message, Usage};
 
 /// How many conversations are asked for at once.
 const ASKED_AT_ONCE: usize = 8;
@@ -82,8 +82,11 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     match args.command {
         Command::List { limit } => {
             let path = format!("{}?limit={limit}", remote.path(paths::CONVERSATIONS));
-            let page: Conversations = context.block_on(async { Ok(client.get(&path).await?) })?;
-            let states = context.block_on(states(&remote, &page))?;
+            let mut page: Conversations = context.block_on(async { Ok(client.get(&path).await?) })?;
+            let waiting: Approvals =
+                context.block_on(async { Ok(client.get(&remote.path(paths::APPROVALS)).await?) })?;
+            add_waiting(&mut page, &waiting);
+            let states = context.block_on(states(&remote, &page, &waiting))?;
             list(context, &page, &states)
         }
         Command::Show { id, steps } => {
@@ -118,9 +121,26 @@ fn in_path(id: &str) -> Result<&str, CliError> {
     })
 }
 
+/// Puts conversations first whose first turn waits for a person: nothing of them is recorded before that is over.
+fn add_waiting(page: &mut Conversations, waiting: &Approvals) {
+    for approval in &waiting.approvals {
+        if page.conversations.iter().all(|one| one.id != approval.conversation) {
+            let first = ConversationSummary {
+                id: approval.conversation.clone(),
+                title: format!("waits for {}", approval.tool),
+                agent: approval.agent.clone(),
+                turns: 0,
+                usage: Usage::default(),
+                created: approval.since.clone(),
+                updated: approval.since.clone(),
+            };
+            page.conversations.insert(0, first);
+        }
+    }
+}
+
 /// How each conversation of a page is: what waits for a person, and what ended without an answer.
-async fn states(remote: &Remote<'_>, page: &Conversations) -> Result<Vec<&'static str>, CliError> {
-    let waiting: Approvals = remote.client.get(&remote.path(paths::APPROVALS)).await?;
+async fn states(remote: &Remote<'_>, page: &Conversations, waiting: &Approvals) -> Result<Vec<&'static str>, CliError> {
     let state = |one: &ConversationSummary| {
         let waits = waiting.approvals.iter().any(|approval| approval.conversation == one.id);
         let path = remote.path_of(paths::CONVERSATION, &one.id);

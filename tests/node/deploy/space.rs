@@ -105,6 +105,7 @@ async fn below_the_reserve_no_new_work_begins_and_what_waits_is_finished() {
     let bench = with(&gated()).await;
     let mut message = chart();
     message["conversation"] = json!("c-1");
+    message["create"] = json!(true);
     message["idempotency_key"] = json!("k-1");
     let (status, waiting) = read(bench.post("/messages", &message)).await;
     assert_eq!(status, 202, "{waiting}");
