@@ -17,7 +17,7 @@ struct Need {
     met: fn() -> bool,
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 7] = [
     Need {
         what: "a C++ library",
         why: "RocksDB is C++ and links to it",
@@ -35,6 +35,12 @@ const NEEDS: [Need; 6] = [
         why: "native parts are built with it",
         packages: &["make"],
         met: || works("make", &["--version"]),
+    },
+    Need {
+        what: "jq",
+        why: "commands of the manual's pages, which a test types, read JSON with it",
+        packages: &["jq", "curl"],
+        met: || works("jq", &["--version"]) && works("curl", &["--version"]),
     },
     Need { what: "libclang", why: "RocksDB's bindings are made with it", packages: &["libclang-dev"], met: libclang },
     Need { what: "git", why: "a workspace is a repository", packages: &["git"], met: || works("git", &["--version"]) },
