@@ -40,7 +40,7 @@ fn are_json(member: &Member, turns: usize) -> Vec<bool> {
 }
 
 fn say(member: &Member) {
-    let message = json!({ "agent": "thinker", "text": "hi", "conversation": "c" });
+    let message = json!({ "agent": "thinker", "text": "hi", "conversation": "c", "create": true });
     wait_for(&format!("{} to answer", member.name), || {
         let (status, answer) = post(member, "/api/v1/workspaces/demo/messages", &message)?;
         assert!(matches!(status, 200 | 404 | 503), "{status} {answer}");
