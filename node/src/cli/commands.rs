@@ -131,7 +131,7 @@ fn write_argument(page: &mut String, arg: &Arg) {
     let choices: Vec<String> = arg
         .get_possible_values()
         .iter()
-        .filter(|_| takes && !arg.get_num_args().is_some_and(|range| !range.takes_values()))
+        .filter(|_| takes && arg.get_num_args().is_none_or(|range| range.takes_values()))
         .map(|value| format!("`{}`", value.get_name()))
         .collect();
     let choices = if choices.is_empty() { String::new() } else { format!(" One of {}.", choices.join(", ")) };
