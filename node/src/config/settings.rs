@@ -277,7 +277,7 @@ settings! {
         /// `pretty` for people, `json` for programs, `auto` for pretty on a terminal and JSON elsewhere.
         log_format: LogFormat = "auto";
         /// Which log lines are written, in the syntax of tracing's `EnvFilter`, as in `info,caxton=debug`.
-        filter: String = "info,openraft=warn,rmcp=warn";
+        filter: String = "info,rmcp=warn";
         /// Where traces are sent with OTLP over gRPC, as in `http://127.0.0.1:4317`; empty for nowhere.
         otlp_endpoint: String = "";
         /// How long one export may take.

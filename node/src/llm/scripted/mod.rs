@@ -30,6 +30,7 @@ use super::template::{self, TemplateError};
 use super::{
     ChatRequest, Deltas, Error, Finish, Message, Provider, Reply, ReplyOptions, ToolCall, ToolDefinition, usage_guess,
 };
+use crate::memory::recall::without_blocks;
 
 /// About how many bytes a token has, for a model that knows none.
 const BYTES_PER_TOKEN: usize = 4;
@@ -187,6 +188,7 @@ fn within(mut text: String, stop: &[String], tokens_max: Option<u32>) -> (String
 struct Scene<'a> {
     tools: &'a [ToolDefinition],
     system: String,
+    /// What the sender says. A file that a memory names is none that came with it.
     request: String,
     newest: String,
     /// Results since the request, in order.
@@ -217,7 +219,7 @@ impl<'a> Scene<'a> {
                 .filter(|message| matches!(message, Message::System { .. }))
                 .map(Message::text)
                 .collect(),
-            request: asked.map(|at| messages[at].text()).unwrap_or_default(),
+            request: asked.map(|at| without_blocks(&messages[at].text()).into_owned()).unwrap_or_default(),
             newest: messages.last().map(Message::text).unwrap_or_default(),
             results: since.iter().filter_map(result).collect(),
             failed: fresh.iter().any(|message| matches!(message, Message::Tool { failed: true, .. })),
@@ -273,6 +275,7 @@ impl<'a> Scene<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::recall::{BEGIN, END};
 
     const SCRIPT: &str = r#"
         [[rule]]
@@ -311,6 +314,14 @@ mod tests {
             Message::Assistant { text: String::new(), calls: vec![call], echo: None },
             Message::Tool { call: "1".into(), tool: "read".into(), text: text.into(), failed },
         ]
+    }
+
+    #[test]
+    fn what_is_remembered_is_no_part_of_the_request() {
+        let block = format!("{BEGIN}\n- [memory:1] The chart is attachment:old.svg.\n{END}");
+        let asks = Message::user(format!("Chart it\n\n{block}\n\nattached: `attachment:sales.csv`"));
+        let reply = ask(vec![asks]).expect("a rule");
+        assert_eq!(reply.calls[0].arguments, r#"{"file":"attachment:sales.csv"}"#);
     }
 
     #[test]
