@@ -121,15 +121,15 @@ impl Script {
 
 /// A provider that follows one script.
 #[derive(Debug, Clone)]
-pub struct Scripted {
+pub struct ScriptedProvider {
     path: Arc<str>,
     script: Arc<Script>,
 }
 
-impl Scripted {
+impl ScriptedProvider {
     /// A provider that follows `script`, whose file is `path`.
-    pub fn new(path: &str, script: Arc<Script>) -> Scripted {
-        Scripted { path: path.into(), script }
+    pub fn new(path: &str, script: Arc<Script>) -> ScriptedProvider {
+        ScriptedProvider { path: path.into(), script }
     }
 
     fn reply(&self, request: &ChatRequest) -> Result<Reply, Error> {
@@ -156,7 +156,7 @@ impl Scripted {
     }
 }
 
-impl Provider for Scripted {
+impl Provider for ScriptedProvider {
     fn chat<'a>(&'a self, request: &'a ChatRequest, deltas: &'a Deltas) -> BoxFuture<'a, Result<Reply, Error>> {
         Box::pin(async move {
             let reply = self.reply(request)?;
@@ -304,7 +304,7 @@ mod tests {
             needs_tools: false,
             options: crate::llm::ReplyOptions::default(),
         };
-        Scripted::new("s.toml", script.into()).reply(&request)
+        ScriptedProvider::new("s.toml", script.into()).reply(&request)
     }
 
     fn result(text: &str, failed: bool) -> Vec<Message> {
