@@ -8,8 +8,8 @@ use caxton_proto::manifest::prompt::Parameters;
 use super::Agent;
 use super::attachments::{Shelf, Visible};
 use super::turn::{Brief, Call, Decision, Gate, Turn, Unasked};
-use crate::llm::recalled::UNTRUSTED_MARK;
 use crate::llm::{Message, Part, ReplyOptions, ToolDefinition};
+use crate::recalled::UNTRUSTED_MARK;
 
 /// One agent's part in answering a message: its turn, and those of the agents that it waits for. Plain data: it can be
 /// stored while it waits for a person.

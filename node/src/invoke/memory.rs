@@ -18,10 +18,10 @@ use crate::agent::builtin::memory::{self as tools, MemoryTool, Recall, Relate, R
 use crate::agent::run::Run;
 use crate::agent::world::{Invocation, ToolOutput};
 use crate::agent::{Agent, Offered};
-use crate::llm::recalled::{MARK, UNTRUSTED_MARK, without_blocks};
 use crate::llm::{ToolDefinition, reasons};
 use crate::memory::recall::block;
 use crate::memory::{Memories, MemoryError, SearchOrder};
+use crate::recalled::{MARK, UNTRUSTED_MARK, without_blocks};
 use crate::text::preview;
 
 /// Memories of one call of `recall` unless the model says how many, and at most.

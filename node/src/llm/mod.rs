@@ -31,7 +31,6 @@ pub mod echo;
 mod http;
 mod openai;
 mod proxies;
-pub mod recalled;
 pub mod scripted;
 pub mod sse;
 mod template;

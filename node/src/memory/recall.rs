@@ -2,7 +2,7 @@
 
 use caxton_memory::Memory;
 
-use crate::llm::recalled::{BEGIN, END, MARK, UNTRUSTED_MARK};
+use crate::recalled::{BEGIN, END, MARK, UNTRUSTED_MARK};
 
 /// Bytes of one token, about: what a budget of tokens is counted by.
 const TOKEN_BYTES: usize = 4;
@@ -42,7 +42,7 @@ mod tests {
     use caxton_memory::proto::{MemoryId, NewMemory, Scope};
 
     use super::*;
-    use crate::llm::recalled::without_blocks;
+    use crate::recalled::without_blocks;
 
     fn memory(number: u8, text: &str, untrusted: bool) -> Memory {
         let what = NewMemory {

@@ -30,7 +30,7 @@ use super::template::{self, TemplateError};
 use super::{
     ChatRequest, Deltas, Error, Finish, Message, Provider, Reply, ReplyOptions, ToolCall, ToolDefinition, usage_guess,
 };
-use crate::llm::recalled::without_blocks;
+use crate::recalled::without_blocks;
 
 /// About how many bytes a token has, for a model that knows none.
 const BYTES_PER_TOKEN: usize = 4;
@@ -275,7 +275,7 @@ impl<'a> Scene<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llm::recalled::{BEGIN, END};
+    use crate::recalled::{BEGIN, END};
 
     const SCRIPT: &str = r#"
         [[rule]]
