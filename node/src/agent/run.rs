@@ -9,7 +9,7 @@ use super::Agent;
 use super::attachments::{Shelf, Visible};
 use super::turn::{Brief, Call, Decision, Gate, Turn, UnknownCall};
 use crate::llm::{Message, Part, ReplyOptions, ToolDefinition};
-use crate::memory::recall::UNTRUSTED_MARK;
+use crate::recalled::UNTRUSTED_MARK;
 
 /// One agent's part in answering a message: its turn, and those of the agents that it waits for. Plain data: it can be
 /// stored while it waits for a person.

@@ -19,8 +19,9 @@ use crate::agent::run::Run;
 use crate::agent::world::{Invocation, ToolOutput};
 use crate::agent::{Agent, OfferedFunction};
 use crate::llm::{ToolDefinition, reasons};
-use crate::memory::recall::{UNTRUSTED_MARK, block, without_blocks};
+use crate::memory::recall::block;
 use crate::memory::{Memories, MemoryError, SearchOrder};
+use crate::recalled::{MARK, UNTRUSTED_MARK, without_blocks};
 use crate::text::preview;
 
 /// Memories of one call of `recall` unless the model says how many, and at most.
@@ -328,7 +329,7 @@ fn told(memory: &Memory) -> serde_json::Value {
 
 fn memory_id(text: &str) -> Result<MemoryId, String> {
     let text = text.trim().trim_start_matches('[').trim_end_matches(']');
-    let text = text.strip_prefix(crate::memory::recall::MARK).unwrap_or(text);
+    let text = text.strip_prefix(MARK).unwrap_or(text);
     text.parse().map_err(|error| format!("{text:?} is no memory's id: {error}"))
 }
 
