@@ -54,6 +54,11 @@ pub fn notes(layout: u32) -> Tenants {
     Tenants::new([Box::new(Notes { layout }) as Box<dyn Tenant>]).expect("alone")
 }
 
+/// The tenant, with the first version of its tables, beside another one.
+pub fn notes_beside(other: impl Tenant + 'static) -> Tenants {
+    Tenants::new([Box::new(other) as Box<dyn Tenant>, Box::new(Notes { layout: 1 })]).expect("two numbers")
+}
+
 /// The text of a note is its body, cut at the first space: `NUMBER TEXT`.
 fn read<'a>(command: &Command<'a>) -> Result<(i64, &'a str), ApplyError> {
     let text = std::str::from_utf8(command.body).map_err(|_| Refusal::new("no text"))?;

@@ -58,11 +58,27 @@ pub(super) fn freeze(database: &Database, tenants: &Tenants, format: Format) -> 
     reader.execute_batch("BEGIN")?;
     // A transaction sees the state of its first read.
     reader.query_row("SELECT number FROM applied", [], |_| Ok(()))?;
-    if let Some((_, legacy)) = tenants.legacy().filter(|_| format == Format::JSON) {
+    // This node may not know yet that all members read a newer format. A row of another tenant shows that they do, since
+    // nobody proposed one before, and the positional form would leave it out.
+    if let Some((tenant, legacy)) = tenants.legacy().filter(|_| format == Format::JSON)
+        && !holds_others(&reader, tenants, tenant.number())?
+    {
         return Ok(Box::new(move |out| write_positional(&reader, legacy.tables, out)));
     }
     let parts: Vec<Part> = parts(tenants).collect();
     Ok(Box::new(move |out| write(&reader, &parts, out)))
+}
+
+/// Whether any tenant but this one has a row.
+fn holds_others(reader: &Connection, tenants: &Tenants, except: u32) -> rusqlite::Result<bool> {
+    for part in parts(tenants).filter(|part| part.number != except && part.number != SHARD) {
+        for table in part.rows() {
+            if reader.prepare(&format!("SELECT 1 FROM {}", table.name))?.exists([])? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// The tables of one tenant.

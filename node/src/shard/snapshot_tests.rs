@@ -7,10 +7,12 @@ use caxton_raft::{Entry, GroupId, Machine};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::super::WrittenFormat;
 use super::super::envelope::Envelope;
 use super::super::machine::State;
-use super::super::notes::{NOTES, newest, notes};
+use super::super::notes::{NOTES, newest, notes, notes_beside};
 use super::*;
+use crate::conversations::ConversationsTenant;
 
 /// What this program writes for the notes of [`noted`]. Whatever changes these bytes needs a new format, and a reader for this
 /// one.
@@ -72,6 +74,22 @@ fn a_snapshot_has_the_bytes_that_it_always_had_and_is_restored() {
         restore(&copy, &golden()[..cut]).expect_err("a cut one is noticed");
         assert_eq!((copy.applied(), frozen(&copy)), (4, golden()), "and changes nothing");
     }
+}
+
+/// A node that just started may not know yet that all members read a newer format.
+#[test]
+fn what_only_a_newer_form_can_hold_is_written_in_it_whatever_the_format_in_force() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let opened = |name: &str| {
+        let older = WrittenFormat::new(|| Format::JSON);
+        State::open(&dir.path().join(name), GroupId(1), older, notes_beside(ConversationsTenant)).expect("opened")
+    };
+    let state = opened("one.db");
+    assert_ne!(frozen(&state).first(), Some(&FORMAT), "nothing but what older members know");
+    apply(&state, 1, "7 seven");
+    let copy = opened("other.db");
+    restore(&copy, &frozen(&state)).expect("restored");
+    assert_eq!(rows(&copy, "SELECT number FROM note"), [[Value::Integer(7)]]);
 }
 
 #[test]
