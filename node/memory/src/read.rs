@@ -1,6 +1,6 @@
 //! Reading from the tables, inside a permit: one memory, pages of many, what they were before, and counts.
 
-use caxton_proto::memory::{EntityId, MemoryId, NewMemory, Row, Scope};
+use caxton_proto::memory::{EntityId, MemoryId, Row, Scope};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Result, params, params_from_iter};
 
@@ -33,7 +33,7 @@ pub struct Edited {
     /// When.
     pub at_ms: i64,
     /// What the memory was before.
-    pub before: NewMemory,
+    pub before: Memory,
 }
 
 /// How much of a scope is kept.
@@ -67,7 +67,10 @@ pub fn history(db: &Connection, permit: &Permit, id: &MemoryId) -> Result<Vec<Ed
         .collect::<Result<_>>()?;
     // One that cannot be read is left out: it is only what can be taken back.
     let edit = |(number, actor, at_ms, before): (i64, String, i64, Vec<u8>)| match Row::decode(&before) {
-        Ok(Row::Memory { memory: before, .. }) => Some(Edited { number: number.unsigned_abs(), actor, at_ms, before }),
+        Ok(Row::Memory { memory: what, changed_ms, untrusted, .. }) => {
+            let before = Memory { what, changed_ms, untrusted };
+            Some(Edited { number: number.unsigned_abs(), actor, at_ms, before })
+        }
         Ok(Row::Entity { .. } | Row::Relation { .. } | Row::Edit { .. }) | Err(_) => None,
     };
     Ok(edits.into_iter().filter_map(edit).collect())

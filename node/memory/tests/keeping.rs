@@ -64,6 +64,45 @@ fn a_contradiction_ends_what_was_true_and_as_of_asks_for_it() {
     );
 }
 
+/// A known text that replaces another ends that one; what is refused ends nothing.
+#[test]
+fn what_is_replaced_ends_exactly_if_what_replaces_it_is_kept() {
+    let mut store = Store::new();
+    store.remember(vec![memory(1, subject("ann"), "tea"), memory(2, subject("ann"), "coffee")]);
+    let replacing = |number, text| NewMemory { replaces: Some(id(1)), ..memory(number, subject("ann"), text) };
+    let long = "x".repeat(TEXT_BYTES_MAX + 1);
+    assert!(matches!(&store.remember(vec![replacing(3, &long)])[..], [Fate::Refused(_)]));
+    assert_eq!(store.get(1).unwrap().valid_to_ms, None);
+    assert_eq!(store.remember(vec![replacing(4, "coffee")]), [Fate::Known]);
+    assert!(store.get(1).unwrap().valid_to_ms.is_some());
+    assert_eq!(store.get(2).unwrap().valid_to_ms, None);
+    // It does not end itself.
+    store.remember(vec![NewMemory { replaces: Some(id(2)), ..memory(5, subject("ann"), "coffee") }]);
+    assert_eq!(store.get(2).unwrap().valid_to_ms, None);
+}
+
+/// One entry of the log deletes a bounded number of rows, whatever they are.
+#[test]
+fn a_scope_full_of_entities_goes_in_several_commands() {
+    let mut store = Store::new();
+    for first in (0..12_000).step_by(1_000) {
+        let entities =
+            (first..first + 1_000).map(|number| entity(subject("ann"), &format!("thing {number}"), "thing")).collect();
+        store.run(Action::Remember { entities, memories: vec![], relations: vec![] });
+    }
+    let mut gone = Vec::new();
+    loop {
+        let Outcome::Removed(removed) = store.run(Action::Forget(Forget::Scope(subject("ann")))) else {
+            panic!("removed")
+        };
+        gone.push(removed.entities);
+        if !removed.more {
+            break;
+        }
+    }
+    assert_eq!((gone.iter().sum::<u64>(), gone[0]), (12_000, 10_000));
+}
+
 #[test]
 fn an_edit_is_taken_back_step_by_step_and_never_makes_two_of_one() {
     let mut store = Store::new();
@@ -76,7 +115,7 @@ fn an_edit_is_taken_back_step_by_step_and_never_makes_two_of_one() {
     assert_eq!(store.found(&store.all(), "eins", |query| query.mode = Mode::Words).hits.len(), 1);
     assert_eq!(store.found(&store.all(), "one", |query| query.mode = Mode::Words).hits.len(), 0);
     let before: Vec<String> =
-        history(&store.db, &store.all(), &id(1)).unwrap().into_iter().map(|edit| edit.before.text).collect();
+        history(&store.db, &store.all(), &id(1)).unwrap().into_iter().map(|edit| edit.before.what.text).collect();
     assert_eq!(before, ["one", "uno"]);
     for text in ["uno", "one"] {
         assert!(matches!(store.run(Action::Undo { memory: id(1) }), Outcome::Edited { .. }));
@@ -99,6 +138,7 @@ fn the_mark_of_a_tool_or_a_stranger_stays_for_ever() {
     store.run(Action::Edit(Edit { text: Some("do not buy".to_owned()), ..Edit::of(id(1)) }));
     let kept = caxton_memory::get(&store.db, &store.all(), &id(1)).unwrap().unwrap();
     assert!(kept.untrusted && kept.what.sources.len() == 2);
+    assert!(history(&store.db, &store.all(), &id(1)).unwrap()[0].before.untrusted, "nor was it ever trusted");
     let found =
         |untrusted| store.found(&store.all(), "buy", |query| query.filter.untrusted = Some(untrusted)).hits.len();
     assert_eq!((found(true), found(false)), (1, 0));

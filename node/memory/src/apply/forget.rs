@@ -10,7 +10,7 @@ use super::Run;
 use super::rows::{self, Owner};
 use crate::tables;
 
-/// The most rows that one command deletes, so that it does not hold the log up.
+/// The most rows that one command deletes or takes a source from, so that it does not hold the log up.
 const ROWS_MAX: u64 = 10_000;
 /// The most memories that a removal names.
 const GONE_MAX: usize = 1_000;
@@ -21,6 +21,11 @@ struct Doomed {
     id: MemoryId,
     kind: String,
     bytes: u64,
+}
+
+/// The rows that a removal has deleted so far.
+fn rows_of(removed: &Removed) -> u64 {
+    removed.memories + removed.entities + removed.relations
 }
 
 impl Run<'_> {
@@ -73,14 +78,15 @@ impl Run<'_> {
         self.delete_where(scope, "place = ?1", [Value::from(place)], None, removed)?;
         let ids: Vec<EntityId> = self
             .db
-            .prepare_cached("SELECT id FROM memory_entity WHERE place = ?1 ORDER BY name")?
-            .query_map([place], |row| row.get(0).map(EntityId::from_bytes))?
+            .prepare_cached("SELECT id FROM memory_entity WHERE place = ?1 ORDER BY name LIMIT ?2")?
+            .query_map(params![place, ROWS_MAX as i64], |row| row.get(0).map(EntityId::from_bytes))?
             .collect::<Result<_>>()?;
         for id in ids {
             if removed.more {
                 return Ok(());
             }
             self.forget_entity(&id, removed)?;
+            removed.more |= rows_of(removed) >= ROWS_MAX;
         }
         // Its name goes too; its number is never given to another scope.
         self.db
@@ -112,7 +118,7 @@ impl Run<'_> {
             self.drop_relation(row, id)?;
             removed.relations += 1;
         }
-        removed.more |= removed.memories + removed.relations >= ROWS_MAX;
+        removed.more |= rows_of(removed) >= ROWS_MAX;
         if removed.more {
             return Ok(());
         }
@@ -145,6 +151,7 @@ impl Run<'_> {
             Scope::Subject(_) => 3,
             Scope::Agent(_) | Scope::Workspace | Scope::Global => return Ok(()),
         };
+        let mut taken = 0;
         for (owner, table) in
             [(Owner::Memory, "memory"), (Owner::Relation, "memory_relation"), (Owner::Entity, "memory_entity")]
         {
@@ -154,15 +161,19 @@ impl Run<'_> {
                     "SELECT DISTINCT s.row FROM memory_source s JOIN {table} t ON t.row = s.row
                      JOIN memory_place p USING (place)
                      WHERE s.name = ?1 AND s.origin = ?2 AND s.origin IN (1, 3) AND s.owner = ?3 AND p.workspace = ?4
-                     ORDER BY s.row"
+                     ORDER BY s.row LIMIT ?5"
                 ))?
-                .query_map(params![scope.name(), origin, owner as i64, self.workspace().as_str()], |row| row.get(0))?
+                .query_map(
+                    params![scope.name(), origin, owner as i64, self.workspace().as_str(), ROWS_MAX as i64 + 1],
+                    |row| row.get(0),
+                )?
                 .collect::<Result<_>>()?;
             for row in rows {
-                removed.more |= removed.memories + removed.relations >= ROWS_MAX;
+                removed.more |= rows_of(removed) + taken >= ROWS_MAX;
                 if removed.more {
                     return Ok(());
                 }
+                taken += 1;
                 self.db
                     .prepare_cached(
                         "DELETE FROM memory_source WHERE owner = ?1 AND row = ?2 AND name = ?3 AND origin = ?4",
@@ -220,7 +231,7 @@ impl Run<'_> {
         rule: Option<u32>,
         removed: &mut Removed,
     ) -> Result<()> {
-        let left = ROWS_MAX.saturating_sub(removed.memories + removed.relations);
+        let left = ROWS_MAX.saturating_sub(rows_of(removed));
         let doomed: Vec<Doomed> = self
             .db
             .prepare_cached(&format!(

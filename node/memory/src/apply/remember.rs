@@ -107,17 +107,21 @@ impl Run<'_> {
                 && rows::same_text(&known.value.what.text) == rows::same_text(&new.text);
             return if same { Ok(item(new.id, Fate::Known)) } else { refused(Reason::Conflict) };
         }
-        let place = tables::place_or_new(self.db, self.workspace(), &new.scope)?;
-        if let Some(known) = self.same(place, new)? {
-            return self.again(known, new);
-        }
+        let replaced = match &new.replaces {
+            None => None,
+            Some(id) => match rows::by_id(self.db, self.workspace(), id)? {
+                Some(old) if old.value.what.scope == new.scope => Some(old),
+                Some(_) | None => return refused(Reason::NotFound),
+            },
+        };
         let mut closed = Vec::new();
         let mut valid_to_ms = new.valid_to_ms;
-        if let Some(replaced) = &new.replaces {
-            match rows::by_id(self.db, self.workspace(), replaced)? {
-                Some(old) if old.value.what.scope == new.scope => self.end(old, new.valid_from_ms, &mut closed)?,
-                Some(_) | None => return refused(Reason::NotFound),
+        let place = tables::place_or_new(self.db, self.workspace(), &new.scope)?;
+        if let Some(known) = self.same(place, new)? {
+            if let Some(old) = replaced.filter(|old| old.row != known.row) {
+                self.end(old, new.valid_from_ms, &mut closed)?;
             }
+            return self.again(known, new);
         }
         let entity = match &new.entity {
             None => None,
@@ -126,6 +130,10 @@ impl Run<'_> {
                 Err(refusal) => return Ok(item(new.id, Fate::Refused(refusal))),
             },
         };
+        // Nothing refuses any more: what this one replaces ends.
+        if let Some(old) = replaced {
+            self.end(old, new.valid_from_ms, &mut closed)?;
+        }
         for old in self.contradicted(place, entity, new)? {
             if old.value.what.valid_from_ms <= new.valid_from_ms {
                 self.end(old, new.valid_from_ms, &mut closed)?;

@@ -148,8 +148,8 @@ fn source(source: Source) -> MemorySource {
 
 pub fn before(edited: Edited) -> MemoryBefore {
     let Edited { number, actor, at_ms, before } = edited;
-    let changed_ms = before.created_ms;
-    MemoryBefore { number, actor, at: moment(at_ms), before: info(before, changed_ms, false) }
+    let Memory { what, changed_ms, untrusted } = before;
+    MemoryBefore { number, actor, at: moment(at_ms), before: info(what, changed_ms, untrusted) }
 }
 
 pub fn keeping(request: KeepRequest, own: &Scope, subject: &str) -> Result<Keeping, Problem> {
