@@ -83,9 +83,9 @@ pub struct Keeper {
     model: SentenceModel,
     file: PathBuf,
     unseen: Mutex<Unseen>,
-    /// RemovalHold by who brings the index up to the tables: whoever searches meanwhile waits for it.
+    /// Held by who brings the index up to the tables: whoever searches meanwhile waits for it.
     following: Mutex<()>,
-    /// RemovalHold by who makes vectors.
+    /// Held by who makes vectors.
     embedding: Mutex<()>,
     index: RwLock<Index>,
     connections: Mutex<Vec<Connection>>,
@@ -198,7 +198,7 @@ impl Keeper {
         &self,
         database: &Database,
         order: &SearchOrder,
-        search: impl FnOnce(&Index, &Connection, &Query<'_>) -> Result<R>,
+        search: impl Fn(&Index, &Connection, &Query<'_>) -> Result<R>,
     ) -> Result<R> {
         self.follow(database)?;
         // What was written a moment ago is found by its meaning too, also where the worker is at it just now.
@@ -218,10 +218,7 @@ impl Keeper {
             min_similarity: order.min_similarity,
             ..Query::new(&order.text, vector.as_ref().map(|vector| vector.as_slice()), order.now_ms)
         };
-        let connection = self.connection()?;
-        let found = search(&self.index(), &connection, &query);
-        self.give_back(connection);
-        found
+        self.with_cache(|cache| search(&self.index(), cache, &query))
     }
 
     /// Looks at the graph.
@@ -247,11 +244,9 @@ impl Keeper {
     }
 
     fn load(&self, database: &Database) -> Result<()> {
-        let connection = self.connection()?;
         let known = *self.index().model();
-        let loaded = database.scan(|rows| Index::load(rows, &connection, known));
-        self.give_back(connection);
-        *self.index_mut() = loaded?;
+        let loaded = self.with_cache(|cache| database.scan(|rows| Index::load(rows, cache, known)))?;
+        *self.index_mut() = loaded;
         lock(&self.kept_house).swept = None;
         Ok(())
     }
@@ -267,23 +262,24 @@ impl Keeper {
             return Ok(false);
         }
         let known = *self.index().model();
-        let connection = self.connection()?;
-        let mut made = Vec::with_capacity(pending.len());
-        connection.execute_batch("BEGIN")?;
-        for it in &pending {
-            // Another workspace may have said the same, or an earlier life of this node.
-            let vector = match cache::read(&connection, &known, it.key)? {
-                Some(vector) => vector,
-                None => {
-                    let vector = self.model.embed(&it.text).as_slice().to_vec();
-                    cache::write(&connection, &known, it.key, &vector)?;
-                    vector
-                }
-            };
-            made.push((it.key, vector));
-        }
-        connection.execute_batch("COMMIT")?;
-        self.give_back(connection);
+        let made = self.with_cache(|connection| {
+            let mut made = Vec::with_capacity(pending.len());
+            let all = connection.unchecked_transaction()?;
+            for it in &pending {
+                // Another workspace may have said the same, or an earlier life of this node.
+                let vector = match cache::read(connection, &known, it.key)? {
+                    Some(vector) => vector,
+                    None => {
+                        let vector = self.model.embed(&it.text).as_slice().to_vec();
+                        cache::write(connection, &known, it.key, &vector)?;
+                        vector
+                    }
+                };
+                made.push((it.key, vector));
+            }
+            all.commit()?;
+            Ok(made)
+        })?;
         let mut index = self.index_mut();
         for (key, vector) in &made {
             index.learn(*key, vector);
@@ -297,26 +293,47 @@ impl Keeper {
             let index = self.index();
             (index.needs(), *index.model())
         };
-        let connection = self.connection()?;
-        let gone = cache::sweep(&connection, &known, |key| needed.contains(&key));
-        self.give_back(connection);
-        gone
+        self.with_cache(|cache| cache::sweep(cache, &known, |key| needed.contains(&key)))
     }
 
-    /// A connection to the cache. A file that cannot be used is made anew: it holds nothing that cannot be made again.
+    /// Uses the cache. A file that turns out to be damaged is made anew, and used once more: it holds nothing that cannot be
+    /// made again.
+    fn with_cache<R>(&self, mut used: impl FnMut(&Connection) -> Result<R>) -> Result<R> {
+        let connection = self.connection()?;
+        let result = match used(&connection) {
+            Err(error) if is_damage(&error) => {
+                drop(connection);
+                let anew = self.made_anew(&error)?;
+                let result = used(&anew);
+                (result, anew)
+            }
+            result => (result, connection),
+        };
+        let (result, connection) = result;
+        if result.is_ok() {
+            self.give_back(connection);
+        }
+        result
+    }
+
     fn connection(&self) -> Result<Connection> {
         if let Some(kept) = lock(&self.connections).pop() {
             return Ok(kept);
         }
-        open(&self.file).or_else(|error| {
-            warn!(%error, file = %self.file.display(), "the cache of memories' vectors is made anew");
-            for end in ["", "-wal", "-shm"] {
-                let mut file = self.file.clone().into_os_string();
-                file.push(end);
-                _ = std::fs::remove_file(file);
-            }
-            open(&self.file)
-        })
+        open(&self.file).or_else(|error| self.made_anew(&error))
+    }
+
+    fn made_anew(&self, error: &rusqlite::Error) -> Result<Connection> {
+        warn!(%error, file = %self.file.display(), "the cache of memories' vectors is made anew");
+        lock(&self.connections).clear();
+        // What the index has of it is made anew, too.
+        lock(&self.unseen).all = true;
+        for end in ["", "-wal", "-shm"] {
+            let mut file = self.file.clone().into_os_string();
+            file.push(end);
+            _ = std::fs::remove_file(file);
+        }
+        open(&self.file)
     }
 
     fn give_back(&self, connection: Connection) {
@@ -366,6 +383,11 @@ impl Keeper {
     }
 }
 
+/// Whether a file of the cache holds something else than was written to it.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase))
+}
+
 fn open(file: &Path) -> Result<Connection> {
     if let Some(folder) = file.parent() {
         // Where this fails, opening the file says why.
@@ -377,4 +399,36 @@ fn open(file: &Path) -> Result<Connection> {
     connection.pragma_update(None, "synchronous", "OFF")?;
     cache::create(&connection)?;
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use caxton_memory::cache::TextKey;
+
+    use super::*;
+    use crate::memory::Keepers;
+
+    #[test]
+    fn a_cache_that_is_damaged_in_its_middle_is_made_anew() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let keeper = Keepers::new(dir.path(), caxton_embed::Model::built_in()).of(caxton_raft::GroupId(1));
+        let known = *keeper.index().model();
+        let keys: Vec<TextKey> = (0..1_000).map(|number| TextKey::of(&number.to_string())).collect();
+        let filled = keeper.with_cache(|cache| {
+            let vector = vec![0.5; known.dimensions];
+            keys.iter().try_for_each(|key| cache::write(cache, &known, *key, &vector))?;
+            cache.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        });
+        filled.expect("filled");
+        lock(&keeper.connections).clear();
+        let mut bytes = std::fs::read(&keeper.file).expect("a file");
+        let half = bytes.len() / 2;
+        bytes[half..].fill(0xa5);
+        std::fs::write(&keeper.file, bytes).expect("damaged");
+        let read =
+            |cache: &Connection| keys.iter().map(|key| cache::read(cache, &known, *key)).collect::<Result<Vec<_>>>();
+        let found = keeper.with_cache(read).expect("it is used");
+        assert!(found.iter().all(Option::is_none), "it is empty");
+        assert!(lock(&keeper.unseen).all, "what the index has of it is looked at again");
+    }
 }
