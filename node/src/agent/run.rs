@@ -142,14 +142,16 @@ impl Run {
     /// Whether the model has read what a tool, another agent or a stranger said, also by way of what is remembered: what it
     /// says may come from there.
     pub fn has_heard_others(&self, agent: &Agent) -> bool {
-        self.turn.messages().iter().any(|message| match message {
-            Message::Tool { tool, text, .. } => match agent.tool(tool) {
-                Some(tool) if tool.is_built_in() => text.contains(UNTRUSTED_MARK),
-                Some(_) => true,
-                None => tool != super::builtin::LIST_CAPABILITIES,
-            },
-            other => other.text().contains(UNTRUSTED_MARK),
-        })
+        // Another agent asks: it may have read anything.
+        !self.way.is_empty()
+            || self.turn.messages().iter().any(|message| match message {
+                Message::Tool { tool, text, .. } => match agent.tool(tool) {
+                    Some(tool) if tool.is_built_in() => text.contains(UNTRUSTED_MARK),
+                    Some(_) => true,
+                    None => tool != super::builtin::LIST_CAPABILITIES,
+                },
+                other => other.text().contains(UNTRUSTED_MARK),
+            })
     }
 
     /// All calls that wait for a person, in this run and in those that it waits for.
