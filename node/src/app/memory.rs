@@ -3,6 +3,8 @@
 //! Whoever holds [`UseMemory`] reaches what is remembered of themselves and reads what the workspace shares; with
 //! [`ManageMemory`] it is every scope of the workspace. The tables check once more what a command may change.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use caxton_memory::proto::{
     Action, Command, Edit, EntityId, Fate, Forget, ITEMS_MAX, MemoryId, NewEntity, NewMemory, NewRelation, Outcome,
@@ -11,8 +13,9 @@ use caxton_memory::proto::{
 use caxton_memory::transfer::{Line, LineError, Reader, Report};
 use caxton_memory::{Edited, Filter, GraphQuery, GraphView, Memory, Page, Path, PhraseError, Stats, transfer};
 use caxton_proto::WorkspaceId;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
+use crate::artifacts::DiskFull;
 use crate::authz::{ManageMemory, Permit, UseMemory};
 use crate::invoke::{Freshness, Invoker};
 use crate::memory::{ENTRY_BYTES_MAX, FoundMemories, MemoryError, Progress, SearchOrder, ShardMemories};
@@ -26,6 +29,8 @@ const IMPORTED_BYTES: usize = ENTRY_BYTES_MAX / 2;
 const PIECES_WAITING: usize = 8;
 /// Bytes of a piece of an export.
 const PIECE_BYTES: usize = 64 << 10;
+/// Exports that are read at once: each holds a thread while its reader takes its time.
+const EXPORTS_MAX: usize = 8;
 /// Lines of an import whose mistakes are told.
 const MISTAKES_TOLD: usize = 20;
 
@@ -56,6 +61,12 @@ pub enum MemoriesError {
         /// What to do.
         help: &'static str,
     },
+    /// The disk is full.
+    #[error(transparent)]
+    Full(#[from] DiskFull),
+    /// Too many exports are being read.
+    #[error("{EXPORTS_MAX} exports are being read, which is the most")]
+    Busy,
     /// Nothing is shared between workspaces.
     #[error("this node shares no memories between workspaces, so that nothing can be kept in the scope `global`")]
     Global,
@@ -121,6 +132,7 @@ pub struct Imported {
 pub struct Memories {
     invoker: Invoker,
     jobs: Jobs,
+    exports: Arc<Semaphore>,
 }
 
 /// What somebody may read.
@@ -145,7 +157,7 @@ pub fn own(permit: &Permit<UseMemory>) -> Scope {
 impl Memories {
     /// Those of which `invoker` has the state.
     pub fn new(invoker: Invoker) -> Memories {
-        Memories { invoker, jobs: Jobs::default() }
+        Memories { invoker, jobs: Jobs::default(), exports: Arc::new(Semaphore::new(EXPORTS_MAX)) }
     }
 
     async fn of(
@@ -243,6 +255,7 @@ impl Memories {
         if scopes.any(|scope| *scope == Scope::Global) {
             return Err(MemoriesError::Global);
         }
+        self.invoker.has_space()?;
         match self.write(permit, Action::Remember { entities, memories, relations }).await? {
             Outcome::Remembered(kept) => Ok(kept),
             other => Err(strange(&other)),
@@ -252,6 +265,7 @@ impl Memories {
     /// Changes a memory; gives the number of the edit.
     pub async fn edit(&self, permit: &Permit<UseMemory>, edit: Edit) -> Result<u64, MemoriesError> {
         let id = edit.memory;
+        self.invoker.has_space()?;
         let number = self.edited(self.write(permit, Action::Edit(edit)).await?)?;
         tracing::info!(workspace = %permit.workspace(), subject = permit.subject(), memory = %id, number, "a memory was edited");
         Ok(number)
@@ -425,8 +439,10 @@ impl Memories {
         permit: &Permit<UseMemory>,
         filter: Filter,
     ) -> Result<mpsc::Receiver<Result<Bytes, std::io::Error>>, MemoriesError> {
+        let place = Arc::clone(&self.exports).try_acquire_owned().map_err(|_| MemoriesError::Busy)?;
         let (memories, readable) = self.of(permit, Freshness::Current).await?;
         let (sender, receiver) = mpsc::channel(PIECES_WAITING);
+        let failed = sender.clone();
         let write = move |rows: &rusqlite::Connection| {
             let mut piece = Vec::with_capacity(PIECE_BYTES);
             let mut line = |line: &str| {
@@ -445,8 +461,11 @@ impl Memories {
             Ok(())
         };
         self.jobs.spawn("memory export", async move {
-            // What goes wrong with the rows, the stream itself says.
-            _ = memories.read(write).await;
+            let _place = place;
+            // What goes wrong between rows, the stream has said already; a cut is never taken for the end.
+            if let Err(error) = memories.read(write).await {
+                _ = failed.send(Err(std::io::Error::other(error))).await;
+            }
         });
         Ok(receiver)
     }
@@ -462,7 +481,7 @@ impl Memories {
     ) -> Result<Imported, MemoriesError> {
         let mut reader = Reader::new(scope, label, crate::time::now_ms().cast_signed());
         let mut imported = Imported::default();
-        let (mut keeping, mut bytes, mut at) = (Keeping::default(), 0, Vec::new());
+        let (mut keeping, mut bytes, mut at) = (Keeping::default(), 0, LineNumbers::default());
         for (number, line) in (1..).zip(lines.lines()) {
             match reader.line(line) {
                 Err(error @ LineError::Version { .. }) => {
@@ -478,21 +497,30 @@ impl Memories {
                         }
                         let items = keeping.entities.len() + keeping.memories.len() + keeping.relations.len();
                         if bytes > IMPORTED_BYTES || items >= ITEMS_MAX {
-                            self.take_in(permit, std::mem::take(&mut keeping), &mut at, &mut imported).await?;
+                            let at = std::mem::take(&mut at);
+                            self.take_in(permit, std::mem::take(&mut keeping), &at, &mut imported).await?;
                             bytes = 0;
                         }
                         bytes += line.len() + 200;
-                        at.push(number);
                         match it {
-                            Line::Entity(it) => keeping.entities.push(it),
-                            Line::Memory(it) => keeping.memories.push(it),
-                            Line::Relation(it) => keeping.relations.push(it),
+                            Line::Entity(it) => {
+                                keeping.entities.push(it);
+                                at.entities.push(number);
+                            }
+                            Line::Memory(it) => {
+                                keeping.memories.push(it);
+                                at.memories.push(number);
+                            }
+                            Line::Relation(it) => {
+                                keeping.relations.push(it);
+                                at.relations.push(number);
+                            }
                         }
                     }
                 }
             }
         }
-        self.take_in(permit, keeping, &mut at, &mut imported).await?;
+        self.take_in(permit, keeping, &at, &mut imported).await?;
         imported.report = reader.report().clone();
         Ok(imported)
     }
@@ -501,11 +529,9 @@ impl Memories {
         &self,
         permit: &Permit<UseMemory>,
         keeping: Keeping,
-        at: &mut Vec<u64>,
+        at: &LineNumbers,
         imported: &mut Imported,
     ) -> Result<(), MemoriesError> {
-        let first = at.first().copied().unwrap_or(0);
-        at.clear();
         if keeping.entities.is_empty() && keeping.memories.is_empty() && keeping.relations.is_empty() {
             return Ok(());
         }
@@ -513,11 +539,12 @@ impl Memories {
         let entities = kept.entities.into_iter().map(|it| (it.id.to_string(), told(it.fate)));
         let memories = kept.memories.into_iter().map(|it| (it.id.to_string(), told(it.fate)));
         let relations = kept.relations.into_iter().map(|it| (it.id.to_string(), told(it.fate)));
-        for (id, fate) in entities.chain(memories).chain(relations) {
+        let numbers = at.entities.iter().chain(&at.memories).chain(&at.relations);
+        for (line, (id, fate)) in numbers.zip(entities.chain(memories).chain(relations)) {
             match fate {
                 Ok(true) => imported.stored += 1,
                 Ok(false) => imported.known += 1,
-                Err(refusal) => imported.mistake(first, format!("{id}: {refusal}")),
+                Err(refusal) => imported.mistake(*line, format!("{id}: {refusal}")),
             }
         }
         Ok(())
@@ -537,6 +564,14 @@ impl Memories {
             outcome => Ok(outcome),
         }
     }
+}
+
+/// The lines, from 1, that things to be kept came from, in the order of the things.
+#[derive(Default)]
+struct LineNumbers {
+    entities: Vec<u64>,
+    memories: Vec<u64>,
+    relations: Vec<u64>,
 }
 
 impl Imported {

@@ -495,7 +495,11 @@ fn forget(context: &Context, remote: &Remote<'_>, what: Forget) -> Result<(), Cl
         }
     }
     let (path, client) = (remote.path(paths::MEMORY_FORGET), remote.client);
-    if request.ids.is_empty() && !what.dry_run && !what.yes && context.out.can_ask() {
+    if request.ids.is_empty() && !what.dry_run && !what.yes {
+        if !context.out.can_ask() {
+            return Err(CliError::usage("nobody is there to agree to it")
+                .help("agree beforehand with --yes, or look at what would go with --dry-run"));
+        }
         let question = match &request.filter {
             Some(_) => {
                 let dry = ForgetRequest { dry_run: true, ..request.clone() };

@@ -465,6 +465,11 @@ impl Invoker {
         lock.lock_owned().await
     }
 
+    /// Whether there is room for anything new: what is kept free of the disk is for what runs already.
+    pub fn has_space(&self) -> Result<(), crate::artifacts::DiskFull> {
+        self.shared.parts.space.check(0)
+    }
+
     /// What is remembered, for those who search and change it.
     pub fn memories(&self) -> &Memories {
         &self.shared.parts.memories

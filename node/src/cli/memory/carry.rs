@@ -1,6 +1,6 @@
 //! Export and import: lines out of a server and into one, in parts, so that what is sent again is kept once.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use futures::StreamExt;
@@ -113,9 +113,16 @@ fn read(file: &Path) -> Result<String, CliError> {
         CliError::new("io", format!("{} cannot be read", file.display())).help("name another file").source(error)
     };
     if file == Path::new("-") {
-        return std::io::read_to_string(std::io::stdin()).map_err(cannot);
+        let mut content = String::new();
+        std::io::stdin().take(FILE_BYTES_MAX + 1).read_to_string(&mut content).map_err(cannot)?;
+        within(file, content.len() as u64)?;
+        return Ok(content);
     }
-    let bytes = std::fs::metadata(file).map_err(cannot)?.len();
+    within(file, std::fs::metadata(file).map_err(cannot)?.len())?;
+    std::fs::read_to_string(file).map_err(cannot)
+}
+
+fn within(file: &Path, bytes: u64) -> Result<(), CliError> {
     if bytes > FILE_BYTES_MAX {
         return Err(CliError::new(
             "too_large",
@@ -123,7 +130,7 @@ fn read(file: &Path) -> Result<String, CliError> {
         )
         .help("split it at a line"));
     }
-    std::fs::read_to_string(file).map_err(cannot)
+    Ok(())
 }
 
 /// The documents of a file, one a line: a file that is one JSON document is taken apart.

@@ -35,7 +35,7 @@ impl From<deploy_log::ProposeError> for Problem {
             deploy_log::ProposeError::Group(ProposeError::Unavailable | ProposeError::Fatal { .. }) => {
                 Problem::new(Code::Unavailable, error.to_string())
                     .help("look whether it happened before you repeat it, or repeat it with its idempotency key")
-                    .retry_after(1)
+                    .retry_with_key(1)
             }
             deploy_log::ProposeError::TooNew { .. } => Problem::new(Code::Unavailable, error.to_string())
                 .help("`caxton cluster status` shows which nodes read less; upgrade those"),

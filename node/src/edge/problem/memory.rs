@@ -2,6 +2,8 @@
 
 use caxton_proto::memory::{Reason, Refusal};
 
+use caxton_raft::ProposeError;
+
 use crate::app::memory::MemoriesError;
 use crate::edge::problem::{Code, Problem};
 use crate::memory::MemoryError;
@@ -10,11 +12,14 @@ impl From<MemoryError> for Problem {
     fn from(error: MemoryError) -> Problem {
         let detail = error.to_string();
         match error {
+            MemoryError::Propose(ProposeError::NotLeader { leader }) => Problem::new(Code::Unavailable, detail)
+                .help("nothing was done: try again in a moment")
+                .retry_after(1)
+                .led_by(leader),
             MemoryError::Propose(source) => {
                 tracing::error!(reason = %crate::llm::reasons(&source), "what is to be remembered could not be recorded");
                 Problem::new(Code::Unavailable, detail)
-                    .help("send it again in a moment: nothing is kept twice")
-                    .retry_after(1)
+                    .help("look whether it happened before you send it again: nothing is kept twice, but each undo takes one edit back")
             }
             MemoryError::TooLong { .. } => {
                 Problem::new(Code::BodyTooLarge, detail).help("send fewer or shorter memories at once")
@@ -36,6 +41,10 @@ impl From<MemoriesError> for Problem {
         match error {
             MemoriesError::Memory(error) => error.into(),
             MemoriesError::Current(error) => error.into(),
+            MemoriesError::Full(full) => full.into(),
+            MemoriesError::Busy => {
+                Problem::new(Code::TooManyRequests, detail).help("try again when one of them is over").retry_after(5)
+            }
             MemoriesError::None { .. } => {
                 Problem::new(Code::NotFound, detail).help("`caxton memory list` shows what there is")
             }

@@ -2,7 +2,7 @@
 
 mod shapes;
 
-use axum::body::Body;
+use axum::body::Body as Stream;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -21,7 +21,7 @@ use crate::api::{self, paths};
 use crate::app::memory::{Forgetting, Imported, own};
 use crate::authz::{Permit, UseMemory};
 use crate::edge::Services;
-use crate::edge::extract::{Json, Path, Query};
+use crate::edge::extract::{Body, Json, Path, Query};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{BodyLimit, Owner, Routes, delete, get, post, put};
 use crate::invoke::Freshness;
@@ -396,7 +396,7 @@ async fn export(
     let (scopes, kinds) = (which.scope.into_iter().collect(), which.kind.into_iter().collect());
     let filter = shapes::filter(&MemoryFilter { scopes, kinds, ..MemoryFilter::default() })?;
     let pieces = services.app.memories.export(&permit, filter).await?;
-    Ok(([(CONTENT_TYPE, LINES)], Body::from_stream(ReceiverStream::new(pieces))).into_response())
+    Ok(([(CONTENT_TYPE, LINES)], Stream::from_stream(ReceiverStream::new(pieces))).into_response())
 }
 
 /// How lines are taken in.
@@ -419,11 +419,16 @@ async fn import(
     permit: Permit<UseMemory>,
     State(services): State<Services>,
     Query(into): Query<Into>,
-    lines: String,
+    Body(lines): Body,
 ) -> Result<Json<ImportResponse>, Problem> {
     let scope = into.scope.as_deref().map_or_else(|| Ok(own(&permit)), shapes::scope)?;
     let label = into.label.unwrap_or_else(|| "import".to_owned());
-    let imported = services.app.memories.import(&permit, scope, &label, &lines).await?;
+    let lines = std::str::from_utf8(&lines).map_err(|error| {
+        let line = 1 + lines[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        Problem::new(Code::InvalidRequest, format!("line {line} is not UTF-8"))
+            .help("send the lines as `caxton memory export` writes them")
+    })?;
+    let imported = services.app.memories.import(&permit, scope, &label, lines).await?;
     let Imported { stored, known, mistakes, refused, report } = imported;
     let mistakes = mistakes.into_iter().map(|(line, problem)| ImportMistake { line, problem }).collect();
     Ok(Json(ImportResponse { stored, known, refused, mistakes, unknown_fields: report.unknown_fields }))
