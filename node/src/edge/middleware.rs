@@ -127,7 +127,9 @@ impl Places {
         // Who is nobody is told so by the route.
         let Ok(access) = self.services.auth.authenticate(bearer, now_ms()) else { return Ok([address, None]) };
         let named = request.uri().path().strip_prefix(WORKSPACE_PREFIX).and_then(|rest| rest.split('/').next());
-        let named = named.and_then(|name| name.parse::<WorkspaceId>().ok());
+        // Whoever may not see a workspace takes none of its places.
+        let reaches = |name: &WorkspaceId| access.workspaces().is_none_or(|own| own.contains(name));
+        let named = named.and_then(|name| name.parse::<WorkspaceId>().ok()).filter(reaches);
         let only = || match access.workspaces() {
             Some([only]) => Some(only.clone()),
             Some(_) | None => None,

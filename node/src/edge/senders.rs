@@ -132,11 +132,12 @@ impl Pieces {
     /// How the turn ended, and what of its text was not told yet.
     pub async fn end(self, text_of: impl Fn(&TurnEnd) -> &str) -> Result<(TurnEnd, String), Problem> {
         drop(self.heard);
-        let ended = self.ending.wait().await?;
         if self.withdrawn {
+            // Nobody gets the answer: with nobody waiting, a turn without a key stops.
             let problem = Problem::new(Code::Unavailable, "the model's answer broke off and was begun anew");
             return Err(problem.help("ask again; without `stream` only whole answers are sent"));
         }
+        let ended = self.ending.wait().await?;
         let text = text_of(&ended);
         let rest = rest_of(&self.told, text, self.said_before).to_owned();
         Ok((ended, rest))
