@@ -10,6 +10,11 @@ use crate::run::Place;
 /// The tools that this was written against.
 const PACKAGES: [&str; 2] = ["openapi-spec-validator==0.9.0", "openapi-python-client==0.29.1"];
 
+/// What an answer is held against: the statuses, media types and bodies that the description has for it.
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
+/// Streams, which have no end, and bodies of a format that it cannot write.
+const NOT_ASKED: &str = "/(events|artifacts|import)$";
+
 fn tools() -> Option<PathBuf> {
     let python = python("openapi-venv", &PACKAGES);
     if python.is_none() {
@@ -46,6 +51,25 @@ fn a_client_that_is_generated_from_the_description_sends_a_message() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/process/clients/generated_client.py");
     let mut client = Command::new(tools.join("python"));
     let ran = client.arg(script).arg(&folder).arg(&node.url).arg(token).output().expect("it runs");
+    assert!(ran.status.success(), "{}", said(&ran));
+    assert!(node.terminate().success());
+}
+
+/// Requests of every kind that the description allows, and of some that it does not: what comes back is what it says.
+#[test]
+fn nothing_is_answered_that_the_description_does_not_say() {
+    let Some(tools) = python("schemathesis-venv", &["schemathesis==4.32.5"]) else {
+        left_out("schemathesis", "python3 with venv");
+        return;
+    };
+    let place = Place::new();
+    let (node, token) = node(&place);
+    let mut check = Command::new(tools.parent().expect("a folder").join("schemathesis"));
+    check.current_dir(place.dir.path()).arg("run").arg(description()).args(["--url", &node.url]);
+    check.args(["--header", &format!("Authorization: Bearer {token}"), "--seed", "1", "--max-examples", "5"]);
+    check.args(["--phases", "coverage,fuzzing", "--no-color", "--request-timeout", "20", "--warnings", "off"]);
+    check.args(["--checks", CHECKS, "--exclude-path-regex", NOT_ASKED]);
+    let ran = check.output().expect("it runs");
     assert!(ran.status.success(), "{}", said(&ran));
     assert!(node.terminate().success());
 }

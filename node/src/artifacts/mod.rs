@@ -129,7 +129,7 @@ struct Inner {
     db: RwLock<Option<DB>>,
     /// RocksDB met a full disk and refuses writes until it is opened again.
     stuck: AtomicBool,
-    /// RemovalHold shared while blobs are put, and alone while a batch is removed: a blob that is found present during a put
+    /// Held shared while blobs are put, and alone while a batch is removed: a blob that is found present during a put
     /// must not be removed before its row is renewed. Locked after `db`, always.
     removing: RwLock<()>,
     /// How many keep everything that is there.

@@ -18,7 +18,7 @@ pub struct Args {
 }
 
 /// The pages by their names, in the order in which a person reads them, each with what it answers.
-pub const PAGES: [(&str, &str, &str); 13] = [
+pub const PAGES: [(&str, &str, &str); 15] = [
     ("first-agent", "your first agent, in ten minutes", include_str!("../../../docs/first-agent.md")),
     (
         "call-agents",
@@ -28,6 +28,8 @@ pub const PAGES: [(&str, &str, &str); 13] = [
     ("agents", "how to write an agent, and every key of its file", include_str!("../../../docs/agents.md")),
     ("providers", "language models of every maker", include_str!("../../../docs/providers.md")),
     ("tools", "how to write a tool, and what one may do", include_str!("../../../docs/tools.md")),
+    ("memory", "what a workspace remembers, and who reads it", include_str!("../../../docs/memory.md")),
+    ("clients", "clients of OpenAI and Anthropic, as they are", include_str!("../../../docs/clients.md")),
     ("operators", "metrics, a systemd unit, sizing", include_str!("../../../docs/operators.md")),
     (
         "operations",

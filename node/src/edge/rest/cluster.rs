@@ -136,6 +136,7 @@ async fn remove(
 /// Lets another node lead. Needs the role admin for the whole cluster.
 #[utoipa::path(post, path = paths::CLUSTER_TRANSFER.text(), tag = "cluster", request_body = TransferRequest, responses(
     (status = 200, description = "It leads.", body = ClusterChanged),
+    (status = 404, description = "There is no such group or node: `not_found`.", body = crate::api::Problem, content_type = "application/problem+json"),
 ))]
 async fn transfer(
     permit: ClusterPermit<ManageCluster>,
