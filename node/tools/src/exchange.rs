@@ -58,6 +58,9 @@ pub trait AgentHost: Send + Sync {
     /// Whether the agent may send this message; the error says what is wrong with it.
     fn check(&self, message: &Message) -> Result<(), HostRefusal>;
 
+    /// Whether what the module changes of its state is kept; where it is not, changing it is refused.
+    fn keeps_state(&self) -> bool;
+
     /// Calls a tool that the agent's file names.
     fn call_tool(&self, tool: String, arguments: Value) -> HostAnswer<CallResult>;
 
@@ -119,6 +122,11 @@ impl Exchange {
     }
 
     pub(crate) fn set(&mut self, key: String, value: String) -> Result<(), HostRefusal> {
+        if !self.host.keeps_state() {
+            return Err(HostRefusal::new(
+                "a request that is asked directly keeps no state; what it is told it may return",
+            ));
+        }
         if key.is_empty() || key.len() > STATE_KEY_BYTES_MAX {
             return Err(HostRefusal::new(format!("a key of the state has 1 to {STATE_KEY_BYTES_MAX} bytes")));
         }

@@ -36,7 +36,9 @@ mod spec;
 mod tool;
 mod wasi;
 
-pub use agent::{AgentCode, AgentLoadError, AgentOutcome, Handling, HandlingError, Incoming, SandboxedAgent};
+pub use agent::{
+    AgentCode, AgentLoadError, AgentOutcome, Handling, HandlingError, Incoming, SandboxedAgent, agent_kind,
+};
 pub use compile::{COMPILE_COMMAND, CompileError, Compiler, compile_child_main};
 pub use definitions::Remark;
 pub use exchange::{

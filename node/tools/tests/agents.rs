@@ -36,6 +36,10 @@ impl AgentHost for Desk {
         }
     }
 
+    fn keeps_state(&self) -> bool {
+        true
+    }
+
     fn call_tool(&self, tool: String, arguments: Value) -> HostAnswer<CallResult> {
         self.note(format!("tool {tool} {arguments}"));
         Box::pin(async move {
