@@ -38,7 +38,8 @@ Examples:
   caxton deploy                       show the plan, ask, deploy
   caxton deploy --dry-run             show the plan and stop
   caxton deploy --yes -m \"new tone\"   do not ask (scripts, CI)
-  caxton deploy ping.wasm --name ping make an agent of a module, and deploy it
+  caxton deploy ping.wasm --name ping
+                                      make an agent of a module, and deploy it
   caxton deploy --replace             put these files live whatever is live now")]
 pub struct Args {
     /// A WebAssembly module to deploy as an agent: into the workspace at hand, or where there is none, as one more agent of

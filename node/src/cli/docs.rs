@@ -28,6 +28,7 @@ pub const PAGES: [(&str, &str, &str); 13] = [
     ("agents", "how to write an agent, and every key of its file", include_str!("../../../docs/agents.md")),
     ("providers", "language models of every maker", include_str!("../../../docs/providers.md")),
     ("tools", "how to write a tool, and what one may do", include_str!("../../../docs/tools.md")),
+    ("wasm-agents", "agents that are programs of your own", include_str!("../../../docs/wasm-agents.md")),
     ("operators", "metrics, a systemd unit, sizing", include_str!("../../../docs/operators.md")),
     (
         "operations",
