@@ -6,6 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         [
             "caxton/log/v1/log.proto",
             "caxton/memory/v1/memory.proto",
+            "caxton/messages/v1/messages.proto",
             "caxton/peer/v1/peer.proto",
             "caxton/shard/v1/shard.proto",
         ],

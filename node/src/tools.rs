@@ -12,15 +12,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use caxton_proto::manifest::ToolManifest;
+use caxton_proto::manifest::agent::{Module, ModuleKind};
 use caxton_proto::manifest::secret::{GivenValue, SecretName};
 use caxton_proto::manifest::tool::ToolKind;
 use caxton_proto::manifest::workspace::WORKSPACE_FILE;
-use caxton_proto::{Digest, ToolName, WorkspaceId};
+use caxton_proto::manifest::{AgentManifest, ToolManifest};
+use caxton_proto::{AgentName, Digest, ToolName, WorkspaceId};
 use caxton_tools::mcp::{Place, ServerSpec};
 use caxton_tools::network::Network;
 use caxton_tools::{
-    CompileError, Compiler, Grants, Kind, Limits, LoadError, Quota, Sandbox, Settings, Spec, Tool, clear_scratch,
+    AgentCode, CompileError, Compiler, Grants, Kind, Limits, LoadError, Quota, Sandbox, SandboxedAgent, Settings, Spec,
+    Tool, clear_scratch,
 };
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -40,6 +42,9 @@ const AWAY_KEPT: Duration = Duration::from_secs(1);
 const BEGINNING_PER_WORKSPACE_MAX: usize = 32;
 /// How long a listing waits for servers that were not asked yet.
 const LISTING_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The longest that an agent's program may take over one message, what it waits for included.
+const AGENT_TIME_MAX: Duration = Duration::from_secs(600);
 
 /// A handle on the loaded tools; clones are handles on the same.
 #[derive(Clone)]
@@ -256,6 +261,28 @@ impl Tools {
         Ok(loaded.definitions().iter().map(|definition| definition.name.clone()).collect())
     }
 
+    /// Loads an agent's program for a trial; the error says what is wrong with it. Takes as long as compiling does.
+    pub fn prove_agent(&self, agent: &AgentName, module: &Module, wasm: &[u8]) -> Result<(), String> {
+        let loaded = self.0.sandbox.load_agent(agent_code(agent, module), wasm);
+        loaded.map(drop).map_err(|error| crate::errors::chain(&error))
+    }
+
+    /// The program of an agent of the catalog, loaded; nothing where the agent is a language model. What was compiled at
+    /// its deployment is kept, so that this takes milliseconds.
+    pub async fn agent(
+        &self,
+        catalog: &Arc<Catalog>,
+        manifest: &AgentManifest,
+    ) -> Result<Option<SandboxedAgent>, String> {
+        let Some(module) = manifest.module.clone() else { return Ok(None) };
+        let code = agent_code(&manifest.name, &module);
+        let catalog = Arc::clone(catalog);
+        let wasm = crate::tasks::blocking(move || catalog.read(&module.path)).await;
+        let wasm = wasm.map_err(|error| error.to_string())?.map_err(|error| crate::errors::chain(&error))?;
+        let loaded = self.0.sandbox.load_agent_soon(code, wasm).await;
+        loaded.map(Some).map_err(|error| crate::errors::chain(&error))
+    }
+
     /// The place of a tool whose files are these, a new one when they changed or when it failed a while ago; whoever gets
     /// a new one loads the tool.
     fn slot(&self, catalog: &Catalog, name: &ToolName) -> Result<(Slot, Option<watch::Sender<Loaded>>), Unusable> {
@@ -413,6 +440,17 @@ fn to_let_go<K>(mut loaded: Vec<(u64, u64, K)>, bytes_max: u64) -> Vec<K> {
 
 fn is_busy(error: &LoadError) -> bool {
     matches!(error, LoadError::Busy { .. } | LoadError::Compile { source: CompileError::Busy { .. }, .. })
+}
+
+/// What an agent's program may use while it handles a message: its turn's time is the limit of what it waits for.
+fn agent_code(agent: &AgentName, module: &Module) -> AgentCode {
+    let kind = match module.kind {
+        ModuleKind::Component => Kind::Component,
+        ModuleKind::Command => Kind::Command,
+        ModuleKind::Core => Kind::Core,
+    };
+    let limits = Limits { wall: AGENT_TIME_MAX, ..Limits::default() };
+    AgentCode { name: agent.to_string(), kind, limits }
 }
 
 /// What a tool is granted; `secret` gives the values of the secrets that it names.

@@ -25,6 +25,10 @@ pub mod log;
 
 pub mod memory;
 
+pub mod acl;
+
+pub mod mailbox;
+
 pub mod shard;
 
 pub mod peer;

@@ -17,3 +17,4 @@ mod secrets;
 mod sentences;
 mod stop;
 mod tls;
+mod wasm_agents;

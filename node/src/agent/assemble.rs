@@ -10,6 +10,7 @@ use caxton_proto::manifest::provider::{Fallback, Price, ProviderKind, ProviderRe
 use caxton_proto::manifest::workspace::WorkspaceManifest;
 use caxton_proto::tree::TreePath;
 use caxton_proto::{Revision, ToolName, WorkspaceId};
+use caxton_tools::SandboxedAgent;
 use serde_json::Value;
 
 use super::turn::{Gate, Limits};
@@ -29,6 +30,8 @@ pub struct Agent {
     pub revision: Revision,
     /// What it may call.
     pub tools: Vec<AgentTool>,
+    /// The program that it is, loaded, where it is one.
+    pub module: Option<SandboxedAgent>,
     /// Whom it asks, in this order.
     pub targets: Vec<Target>,
     /// Who pays.
@@ -86,6 +89,8 @@ pub struct Parts<'a> {
     pub revision: Revision,
     /// Its file.
     pub manifest: Arc<AgentManifest>,
+    /// The program that it is, where it is one.
+    pub module: Option<SandboxedAgent>,
     /// caxton.toml.
     pub settings: &'a WorkspaceManifest,
     /// What the tools that its file names offer, in the file's order.
@@ -117,8 +122,8 @@ impl Agent {
         };
         let tools =
             name_tools(parts.offered, |server| if approval.contains(server) { Gate::Approval } else { Gate::Open });
-        let Parts { manifest, revision, away, .. } = parts;
-        Ok(Agent { manifest, revision, tools, targets, account, away, system, user })
+        let Parts { manifest, revision, away, module, .. } = parts;
+        Ok(Agent { manifest, revision, tools, module, targets, account, away, system, user })
     }
 
     /// What a turn of this agent may use.

@@ -18,6 +18,7 @@ use super::events::Events;
 use super::health::AgentHealth;
 use super::journal::{Journal, Lost, Step};
 use super::ledger::Ledger;
+use super::module::{self, Handled};
 use super::run::{Opening, Progress, Run};
 use super::turn::{Action, Call, Next, Outcome, Returned, UnknownCall};
 use super::world::{AgentMatch, Invocation, ToolOutput, World};
@@ -26,7 +27,7 @@ use crate::api::messages::{PREVIEW_BYTES_MAX, TurnEvent};
 use crate::capability::Load;
 use crate::llm::budget::{Charges, Spent};
 use crate::llm::models::{Answered, Ask, Models};
-use crate::llm::{ChatRequest, Delta, Deltas, Reply, ReplyOptions, echo};
+use crate::llm::{ChatRequest, Delta, Deltas, Message, Reply, ReplyOptions, echo};
 use crate::telemetry::labels;
 
 /// Drives runs in one workspace.
@@ -92,6 +93,9 @@ impl Driver {
                     return Progress::Over;
                 }
                 Next::AwaitApproval(_) => return Progress::Waiting,
+                Next::AskModel { tokens_max } if agent.module.is_some() => {
+                    self.run_module(run, agent, tokens_max).await.map(|()| false)
+                }
                 Next::AskModel { tokens_max } => self.ask_model(run, agent, tokens_max).await.map(|()| false),
                 Next::Call(calls) => {
                     let calls: Vec<Call> = calls.into_iter().cloned().collect();
@@ -104,6 +108,48 @@ impl Driver {
                 return Progress::Waiting;
             }
         }
+    }
+
+    /// Has the agent's program answer in the place of a model.
+    async fn run_module(&self, run: &mut Run, agent: &Agent, tokens_max: u64) -> Result<(), Lost> {
+        let Some(module) = &agent.module else { return Ok(()) };
+        let messages = run.turn.messages();
+        let system = messages.first().filter(|message| matches!(message, Message::System { .. })).map(Message::text);
+        let request = module::Request {
+            agent,
+            module,
+            text: messages.get(run.request_at).map(Message::text).unwrap_or_default(),
+            system,
+            asked_by: run.path.iter().rev().nth(1).cloned(),
+            turn: &self.turn_id,
+            step_key: format!("{}/{}/{}", self.turn_id, run.way.join("/"), run.turn.said().len()),
+            tokens_max,
+            left: Duration::from_millis(run.turn.time_left_ms()),
+        };
+        let began = Instant::now();
+        let Handled { reply, spent } = module::handle(&self.world, &self.models, request).await;
+        if spent != Spent::default() {
+            self.ledger.add(&run.agent, spent);
+        }
+        match reply {
+            Ok(reply) => {
+                let elapsed_ms = run.turn.spent().elapsed_ms.saturating_add(elapsed_ms(began));
+                let kept = (!run.way.is_empty()).then(|| Step::Answered {
+                    way: run.way.clone(),
+                    reply: reply.clone(),
+                    spent,
+                    elapsed_ms,
+                });
+                let (agent, depth, text) = (run.agent.clone(), run.turn.depth(), reply.text.clone());
+                self.events.emit(|| TurnEvent::Text { agent, depth, text });
+                self.report(run.turn.answered(reply));
+                if let Some(step) = kept {
+                    self.journal.later(step);
+                }
+            }
+            Err(problem) => run.turn.give_up(problem),
+        }
+        Ok(())
     }
 
     async fn ask_model(&self, run: &mut Run, agent: &Agent, tokens_left: u64) -> Result<(), Lost> {

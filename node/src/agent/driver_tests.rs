@@ -34,6 +34,10 @@ impl World for SmallWorld {
         &self.workspace
     }
 
+    fn asked_by(&self) -> Option<&str> {
+        Some("ann")
+    }
+
     fn agent<'a>(&'a self, name: &'a AgentName) -> BoxFuture<'a, Result<Arc<Agent>, AgentProblem>> {
         let absent = || AgentProblem::Absent { agent: name.clone(), workspace: self.workspace.clone() };
         let agent = self.agents.get(name.as_str()).cloned().ok_or_else(absent);
@@ -121,6 +125,7 @@ fn world(agents: &[(&str, &str, &[&str], &str, &str)]) -> SmallWorld {
         });
         let read = |_: &TreePath| Ok((*script).to_owned());
         let agent = Agent::assemble(Parts {
+            module: None,
             workspace: &workspace,
             revision: Revision(1),
             manifest: Arc::new(manifest),

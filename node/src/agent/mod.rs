@@ -20,6 +20,8 @@ pub mod world;
 
 pub mod attachments;
 
+mod module;
+
 mod assemble;
 
 mod durable;

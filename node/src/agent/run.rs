@@ -85,7 +85,9 @@ impl Run {
     }
 
     pub(super) fn begin_below(agent: &Agent, opening: Opening, shelf: &Shelf, asked_by: Option<(&Run, &str)>) -> Run {
-        let context = opening.recalled + &shelf.describe(&opening.visible);
+        // A program recalls by itself.
+        let recalled = if agent.module.is_some() { String::new() } else { opening.recalled };
+        let context = recalled + &shelf.describe(&opening.visible);
         let (system, user) = agent.prompts(&opening.request, &context, &opening.parameters);
         let mut parts = Vec::with_capacity(1 + opening.images.len());
         // An image alone is a message, and many models refuse blank text beside it.

@@ -17,6 +17,9 @@ pub trait World: Send + Sync + 'static {
     /// Which workspace.
     fn workspace(&self) -> &WorkspaceId;
 
+    /// The subject of the token of whoever sent the message, where that is known.
+    fn asked_by(&self) -> Option<&str>;
+
     /// An agent by name.
     fn agent<'a>(&'a self, name: &'a AgentName) -> BoxFuture<'a, Result<Arc<Agent>, AgentProblem>>;
 

@@ -15,7 +15,7 @@ pub fn check(workspace: &Workspace, tree: &Tree, before: Option<&Tree>) -> Resul
     // The manifests of an earlier check are not at hand, so they are read; they are small.
     let agent = |_: &TreePath, _: &Digest| None;
     let before = before.map(|tree| Before { tree, agent: &agent });
-    let input = check::Workspace { tree, read: &read, before, prove: None };
+    let input = check::Workspace { tree, read: &read, before, prove: None, prove_agent: None };
     let strays = workspace.strays();
     let checked = check::check(input).map_err(|error| match error {
         CheckError::Problems(mut problems) => {

@@ -3,9 +3,11 @@
 //! The order is: read and hash the files, ask git, and ask the server what is live, all at once; check; show the plan;
 //! ask; send what is missing; propose. Nothing is sent before the check passed and the plan was agreed to.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use caxton_proto::plan::{Change, Item, Plan};
+use caxton_proto::{AgentName, WorkspaceId};
 use serde_json::json;
 
 use crate::api::paths;
@@ -13,16 +15,19 @@ use crate::api::{DeployRequest, DeployResponse, Deployment, Serving, Upsert, Wor
 use crate::cli::git::{self, Origin};
 use crate::cli::live::{self, Remote, Standing};
 use crate::cli::output::{BOLD, DIM, WARN, count, paint, size};
+use crate::cli::program::Program;
 use crate::cli::upload::{self, UploadTotals};
-use crate::cli::workspace::Workspace;
 use crate::cli::workspace::scan::Scan;
 use crate::cli::workspace::state::{self, State};
+use crate::cli::workspace::{SETTINGS_FILE, Workspace};
 use crate::cli::{CliError, Context, check, diagnostics, text};
 use crate::client::{ClientError, Retry};
 use crate::tasks;
 
 /// The longest message, in bytes.
 const MESSAGE_BYTES_MAX: usize = 4096;
+/// The workspace of an agent that is deployed alone, unless another one is named.
+const DEFAULT: &str = "default";
 /// How often blobs that the server lost between two questions are sent again.
 const RESENDS_MAX: usize = 2;
 
@@ -33,8 +38,17 @@ Examples:
   caxton deploy                       show the plan, ask, deploy
   caxton deploy --dry-run             show the plan and stop
   caxton deploy --yes -m \"new tone\"   do not ask (scripts, CI)
+  caxton deploy ping.wasm --name ping
+                                      make an agent of a module, and deploy it
   caxton deploy --replace             put these files live whatever is live now")]
 pub struct Args {
+    /// A WebAssembly module to deploy as an agent: into the workspace at hand, or where there is none, as one more agent of
+    /// the workspace that --workspace names (`default` unless told).
+    #[arg(value_name = "FILE.wasm")]
+    file: Option<PathBuf>,
+    /// What the agent is called; as its file is, unless told.
+    #[arg(long, requires = "file", value_name = "NAME")]
+    name: Option<AgentName>,
     /// Show the plan and check everything, and send nothing.
     #[arg(long)]
     dry_run: bool,
@@ -52,7 +66,7 @@ pub struct Args {
 impl Args {
     /// A deployment that was agreed to already.
     pub(crate) fn agreed(message: &str) -> Args {
-        Args { dry_run: false, yes: true, replace: false, message: message.to_owned() }
+        Args { file: None, name: None, dry_run: false, yes: true, replace: false, message: message.to_owned() }
     }
 }
 
@@ -63,12 +77,46 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
         return Err(CliError::usage(format!("the message has {} bytes", args.message.len()))
             .help(format!("{MESSAGE_BYTES_MAX} bytes are the most; say it shorter")));
     }
-    let workspace = context.workspace()?;
-    let id = context.workspace_id()?;
+    let read = |file: &PathBuf| Program::read(&context.cwd.join(file), args.name.clone());
+    let program = args.file.as_ref().map(read).transpose()?;
+    let (workspace, id, folder) = match (context.workspace(), program) {
+        (Err(_), Some(program)) => {
+            let id = match &context.global.workspace {
+                Some(id) => id.clone(),
+                None => DEFAULT.parse().map_err(|error| CliError::new("internal", format!("{error}")))?,
+            };
+            let (workspace, folder) = alone(&program, &id)?;
+            (workspace, id, Some(folder))
+        }
+        (workspace, program) => {
+            let (workspace, id) = (workspace?, context.workspace_id()?);
+            match program {
+                Some(_) if args.dry_run => {
+                    let message = "--dry-run writes nothing, and the module belongs into the workspace";
+                    let help = "leave it out: the plan is shown and agreed to before anything is sent";
+                    return Err(CliError::usage(message).help(help));
+                }
+                Some(program) => program.place(&workspace)?,
+                None => {}
+            }
+            (workspace, id, None)
+        }
+    };
     let client = context.client()?;
     let _lock = workspace.lock()?;
     let remote = Remote { client: &client, id: &id };
-    context.block_on(Deploy { args, context, workspace: &workspace, remote, start }.run())
+    let adds = folder.is_some();
+    context.block_on(Deploy { args, context, workspace: &workspace, remote, start, adds }.run())
+}
+
+/// A workspace of nothing but one agent, in a folder of its own that is gone with the value.
+fn alone(program: &Program, id: &WorkspaceId) -> Result<(Workspace, tempfile::TempDir), CliError> {
+    let unmade = |error| CliError::new("io", "a folder for the agent's files cannot be made").source(error);
+    let folder = tempfile::tempdir().map_err(unmade)?;
+    let workspace = Workspace { root: folder.path().to_owned() };
+    std::fs::write(folder.path().join(SETTINGS_FILE), format!("[workspace]\nname = \"{id}\"\n")).map_err(unmade)?;
+    program.place(&workspace)?;
+    Ok((workspace, folder))
 }
 
 /// One run of the command.
@@ -78,6 +126,8 @@ struct Deploy<'a> {
     workspace: &'a Workspace,
     remote: Remote<'a>,
     start: Instant,
+    /// Its files are added to what is live, which loses none.
+    adds: bool,
 }
 
 /// What the first step finds out.
@@ -92,7 +142,10 @@ struct Survey {
 impl Deploy<'_> {
     async fn run(self) -> Result<(), CliError> {
         let out = &self.context.out;
-        let found = self.look().await?;
+        let mut found = self.look().await?;
+        if self.adds {
+            self.add_live(&mut found).await?;
+        }
         let mut state = State::load(self.workspace, self.remote.id)
             .unwrap_or_else(|| State::new(self.remote.id.clone(), self.remote.client.url()));
         let root = found.scan.tree.root();
@@ -100,7 +153,10 @@ impl Deploy<'_> {
             self.remember(&mut state, live, &found.scan)?;
             return self.nothing_to_do(live);
         }
-        let standing = self.refuse_when_behind(&found.status, &state).await?;
+        let standing = match self.adds {
+            true => Standing::Current,
+            false => self.refuse_when_behind(&found.status, &state).await?,
+        };
         let live = self.remote.tree(live::root_of(&found.status), Some(self.workspace), &found.scan.tree, out).await?;
         let plan = Plan::between(&live, &found.scan.tree);
         let unsandboxed = brought(&plan, &found.unsandboxed);
@@ -159,6 +215,18 @@ impl Deploy<'_> {
             self.context.out.note(diagnostics::render(&warnings));
         }
         Ok(Survey { scan, status: status?, origin, unsandboxed })
+    }
+
+    /// Joins what is live to the files here, of which the settings count only where there are none.
+    async fn add_live(&self, found: &mut Survey) -> Result<(), CliError> {
+        let root = live::root_of(&found.status);
+        let live = self.remote.tree(root, Some(self.workspace), &found.scan.tree, &self.context.out).await?;
+        for (path, file) in live.files() {
+            if path.as_str() == SETTINGS_FILE || !found.scan.tree.files().contains_key(path) {
+                found.scan.tree.insert(path.clone(), *file);
+            }
+        }
+        Ok(())
     }
 
     /// Someone else's deployment must be pulled before it is deployed over.

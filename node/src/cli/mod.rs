@@ -33,6 +33,8 @@ mod validate;
 
 mod deploy;
 
+mod program;
+
 mod status;
 
 mod pull;

@@ -47,6 +47,9 @@ pub type Read<'a> = &'a dyn Fn(&TreePath, &File) -> Result<Bytes, ReadError>;
 /// elsewhere the functions are not known.
 pub type Prove<'a> = &'a dyn Fn(&ToolManifest, Option<Bytes>) -> Result<Vec<String>, Unfit>;
 
+/// Loads the program of an agent for a trial; the error says what is wrong with it.
+pub type ProveAgent<'a> = &'a dyn Fn(&AgentManifest, Bytes) -> Result<(), String>;
+
 /// What is checked.
 #[derive(Clone, Copy)]
 pub struct Workspace<'a> {
@@ -57,6 +60,8 @@ pub struct Workspace<'a> {
     /// Tries the sandboxed tools that are new or changed, and all those that are processes; nothing where tools do not
     /// run.
     pub prove: Option<Prove<'a>>,
+    /// Tries the programs of agents that are new or changed; nothing where they do not run.
+    pub prove_agent: Option<ProveAgent<'a>>,
 }
 
 /// What is known from an earlier check.

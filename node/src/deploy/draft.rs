@@ -112,7 +112,12 @@ impl Deployer {
         let read = |_: &TreePath, file: &File| Ok(self.artifacts.read_file(workspace, file)?);
         let before = check::Before { tree: parent, agent: &agent };
         let prove = |manifest: &ToolManifest, wasm: Option<Bytes>| self.tools.prove(manifest, wasm);
-        check::check(check::Workspace { tree, read: &read, before: Some(before), prove: Some(&prove) })?;
+        let prove_agent = |manifest: &AgentManifest, wasm: Bytes| match &manifest.module {
+            Some(module) => self.tools.prove_agent(&manifest.name, module, &wasm),
+            None => Ok(()),
+        };
+        let (prove, prove_agent) = (Some::<check::Prove<'_>>(&prove), Some::<check::ProveAgent<'_>>(&prove_agent));
+        check::check(check::Workspace { tree, read: &read, before: Some(before), prove, prove_agent })?;
         Ok(())
     }
 

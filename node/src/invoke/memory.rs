@@ -48,6 +48,11 @@ impl Asker {
         Asker { subject, conversation, turn }
     }
 
+    /// Whose token sent the message.
+    pub(super) fn subject(&self) -> &str {
+        &self.subject
+    }
+
     /// Where an agent keeps what it remembers.
     fn scope(&self, settings: &Settings, agent: &AgentName) -> Scope {
         match settings.scope {

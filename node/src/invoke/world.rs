@@ -103,6 +103,7 @@ impl CatalogWorld {
         }
         offered.extend(memory::offered(&manifest, |tool| self.is_built_in(tool)));
         whole &= offered.iter().all(|tool| tool.fixed);
+        let module = self.shared.parts.tools.agent(&self.catalog, &manifest).await.map_err(unusable)?;
         let (catalog, shared, agent) = (Arc::clone(&self.catalog), Arc::clone(&self.shared), name.clone());
         let assembled = blocking(move || {
             let settings = catalog.manifest().map_err(|error| reasons(&error))?;
@@ -116,6 +117,7 @@ impl CatalogWorld {
                 manifest,
                 settings: &settings,
                 offered,
+                module,
                 away,
                 read: &read,
                 providers: shared.parts.models.providers(),
@@ -187,6 +189,10 @@ impl CatalogWorld {
 impl World for CatalogWorld {
     fn workspace(&self) -> &WorkspaceId {
         &self.catalog.workspace
+    }
+
+    fn asked_by(&self) -> Option<&str> {
+        Some(self.asker.subject())
     }
 
     fn agent<'a>(&'a self, name: &'a AgentName) -> BoxFuture<'a, Result<Arc<Agent>, AgentProblem>> {

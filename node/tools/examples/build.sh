@@ -12,12 +12,14 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 work=${CAXTON_GUESTS:-$root/target/guests}
 target=wasm32-unknown-unknown
-tools="csv-reader stats chart-generator http-fetch plain-model"
+tools="csv-reader stats chart-generator http-fetch plain-model ping pong"
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 mkdir -p "$work"
 
-# The tools of the example workspace lie in it, so that it can be deployed as it is; the others are the tests' own.
+# The tools of the example workspace lie in it, so that it can be deployed as it is, and the agents beside it; the others
+# are the tests' own.
 place() {
+  case "$1" in ping | pong) echo "$root/node/examples/$1.wasm"; return ;; esac
   workspace="$root/node/examples/csv-to-chart/tools/$1"
   if [ -d "$workspace" ]; then echo "$workspace/$1.wasm"; else echo "$here/../fixtures/$1.wasm"; fi
 }

@@ -19,7 +19,7 @@ const MCP_VERSION: &str = "2025-06-18";
 /// The request whose answer is wanted; the first is `initialize`.
 const REQUEST_ID: u64 = 2;
 /// Bytes of its standard error that are kept for the operator's log.
-const STDERR_BYTES_MAX: usize = 16 << 10;
+pub(crate) const STDERR_BYTES_MAX: usize = 16 << 10;
 
 /// A command that is linked and ready to run.
 pub(crate) struct LinkedCommand {
@@ -41,7 +41,7 @@ impl LinkedCommand {
 
     /// Asks for its tools.
     pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<FunctionReading>, CallError>, CallUsage) {
-        let mut store = Guest::store(self.pre.module().engine(), terms, true);
+        let mut store = self.store(terms);
         let answer = self.request(&mut store, None, "tools/list", &json!({}));
         let listed = answer.and_then(definitions);
         (listed, CallUsage::of(&store))
@@ -60,7 +60,7 @@ impl LinkedCommand {
         if let Some(key) = &terms.idempotency_key {
             parameters["_meta"] = json!({ "idempotencyKey": **key });
         }
-        let mut store = Guest::store(self.pre.module().engine(), terms, true);
+        let mut store = self.store(terms);
         let directory = scratch.map(Scratch::path);
         let answer = self.request(&mut store, directory, "tools/call", &parameters);
         let result = answer.and_then(result).and_then(|result| match result.bytes() {
@@ -100,7 +100,13 @@ impl LinkedCommand {
         }
     }
 
-    fn run(
+    /// A store for one run of it.
+    pub(crate) fn store(&self, terms: Terms) -> Store<Guest> {
+        Guest::store(self.pre.module().engine(), terms, true)
+    }
+
+    /// Runs it from its start to its end.
+    pub(crate) fn run(
         &self,
         store: &mut Store<Guest>,
         scratch: Option<&Path>,

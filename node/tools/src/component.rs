@@ -91,13 +91,18 @@ type Returned = (Result<WitResult, WitError>,);
 /// `call-tool` of an instance that is kept.
 pub(crate) struct CallTool(TypedFunc<(String, String), Returned>);
 
-/// A component that is linked and ready to be instantiated.
-pub(crate) struct LinkedComponent {
+/// A component that is linked, and how its functions are run.
+pub(crate) struct Runnable {
     pre: InstancePre<Guest>,
-    list: ComponentExportIndex,
-    call: ComponentExportIndex,
     /// It imports WASI, so its host calls may wait: it runs as a future.
     waits: bool,
+}
+
+/// A tool server that is linked and ready to be instantiated.
+pub(crate) struct LinkedComponent {
+    runnable: Runnable,
+    list: ComponentExportIndex,
+    call: ComponentExportIndex,
     /// Where its instances are kept, if it is granted that.
     place: Option<Place<CallTool>>,
 }
@@ -115,32 +120,21 @@ impl LinkedComponent {
         component: &Component,
         shelf: Option<&Arc<Shelf<CallTool>>>,
     ) -> Result<LinkedComponent, String> {
-        let waits = imports(component).iter().any(|name| name.starts_with("wasi:"));
-        if waits && shelf.is_some() {
+        if waits(component) && shelf.is_some() {
             return Err("it is granted `reuse` and imports WASI, whose state belongs to one call; take one out".into());
         }
-        let mut linker = Linker::new(engine);
-        let linked = imports::link(&mut linker).and_then(|()| match waits {
-            true => wasmtime_wasi::p2::add_to_linker_async(&mut linker),
-            false => Ok(()),
-        });
-        linked.map_err(|error| format!("{error:#}"))?;
-        let index = |name: &str| {
-            let (_, instance) = component.get_export(None, TOOLS)?;
-            let (item, index) = component.get_export(Some(&instance), name)?;
-            matches!(item, ComponentItem::ComponentFunc(_)).then_some(index)
-        };
+        let runnable = Runnable::new(engine, component, imports::link)?;
+        let index = |name: &str| exported(component, TOOLS, name);
         let missing = |name: &str| format!("it does not export `{name}` of {TOOLS}, so it is not a tool server");
         let list = index("list-tools").ok_or_else(|| missing("list-tools"))?;
         let call = index("call-tool").ok_or_else(|| missing("call-tool"))?;
-        let pre = linker.instantiate_pre(component).map_err(|error| format!("{error:#}"))?;
-        Ok(LinkedComponent { pre, list, call, waits, place: shelf.map(Place::new) })
+        Ok(LinkedComponent { runnable, list, call, place: shelf.map(Place::new) })
     }
 
     /// Asks for its tools.
     pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<FunctionReading>, CallError>, CallUsage) {
-        let mut store = Guest::store(self.pre.engine(), terms, self.waits);
-        let listed = self.run::<(), (Vec<WitTool>,)>(&mut store, &self.list, None, ());
+        let mut store = self.runnable.store(terms);
+        let listed = self.runnable.run::<(), (Vec<WitTool>,)>(&mut store, &self.list, None, ());
         let listed = listed.map(|(tools,)| tools.into_iter().map(definition).collect());
         (listed, CallUsage::of(&store))
     }
@@ -158,9 +152,10 @@ impl LinkedComponent {
         }
         let limit = terms.limits.output_bytes;
         let arguments = arguments.as_str();
-        let mut store = Guest::store(self.pre.engine(), terms, self.waits);
+        let mut store = self.runnable.store(terms);
         let directory = scratch.map(Scratch::path);
-        let returned = self.run::<(&str, &str), Returned>(&mut store, &self.call, directory, (tool, arguments));
+        let returned =
+            self.runnable.run::<(&str, &str), Returned>(&mut store, &self.call, directory, (tool, arguments));
         let used = CallUsage::of(&store);
         finished(returned, tool, limit, used)
     }
@@ -176,8 +171,9 @@ impl LinkedComponent {
         let mut kept = match place.take(terms) {
             Ok(kept) => kept,
             Err(terms) => {
-                let mut store = Guest::store(self.pre.engine(), terms, false);
-                let function = self.pre.instantiate(&mut store).and_then(|i| i.get_typed_func(&mut store, self.call));
+                let mut store = self.runnable.store(terms);
+                let function =
+                    self.runnable.pre.instantiate(&mut store).and_then(|i| i.get_typed_func(&mut store, self.call));
                 match function {
                     Ok(function) => ReusableStore::new(store, CallTool(function)),
                     Err(error) => return (Err(explain(&error, store.data())), CallUsage::of(&store)),
@@ -195,8 +191,44 @@ impl LinkedComponent {
         }
         (result, used)
     }
+}
 
-    fn run<P, R>(
+/// Whether its host calls may wait: WASI's may.
+fn waits(component: &Component) -> bool {
+    imports(component).iter().any(|name| name.starts_with("wasi:"))
+}
+
+/// A function of an interface that a component exports.
+pub(crate) fn exported(component: &Component, interface: &str, name: &str) -> Option<ComponentExportIndex> {
+    let (_, instance) = component.get_export(None, interface)?;
+    let (item, index) = component.get_export(Some(&instance), name)?;
+    matches!(item, ComponentItem::ComponentFunc(_)).then_some(index)
+}
+
+impl Runnable {
+    /// Links a component to the host's side, and to WASI where it imports that; the error says what it lacks.
+    pub(crate) fn new(
+        engine: &Engine,
+        component: &Component,
+        link: fn(&mut Linker<Guest>) -> wasmtime::Result<()>,
+    ) -> Result<Runnable, String> {
+        let waits = waits(component);
+        let mut linker = Linker::new(engine);
+        let linked = link(&mut linker).and_then(|()| match waits {
+            true => wasmtime_wasi::p2::add_to_linker_async(&mut linker),
+            false => Ok(()),
+        });
+        let pre = linked.and_then(|()| linker.instantiate_pre(component)).map_err(|error| format!("{error:#}"))?;
+        Ok(Runnable { pre, waits })
+    }
+
+    /// A store for one instance of it.
+    pub(crate) fn store(&self, terms: Terms) -> Store<Guest> {
+        Guest::store(self.pre.engine(), terms, self.waits)
+    }
+
+    /// Calls a function in a fresh instance.
+    pub(crate) fn run<P, R>(
         &self,
         store: &mut Store<Guest>,
         export: &ComponentExportIndex,

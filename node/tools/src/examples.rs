@@ -16,3 +16,7 @@ pub const PLAIN_MODEL: &[u8] = include_bytes!("../fixtures/plain-model.wasm");
 pub const HTTP_FETCH: &[u8] = include_bytes!("../fixtures/http-fetch.wasm");
 /// SHA-256 and CRC-32 of a text, in C; a WASI command with one function, `checksum`.
 pub const CHECKSUM: &[u8] = include_bytes!("../fixtures/checksum.wasm");
+/// Sends pings to the agent `pong`; a component of the world `agent`.
+pub const PING: &[u8] = include_bytes!("../../examples/ping.wasm");
+/// Answers pings; a component of the world `plain-agent`.
+pub const PONG: &[u8] = include_bytes!("../../examples/pong.wasm");

@@ -2,6 +2,7 @@
 
 use crate::budget::{Budget, MemoryReservation};
 use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::exchange::Exchange;
 use crate::grants::Grants;
 use crate::limits::{Limits, Quota};
 use crate::network::Fetcher;
@@ -54,6 +55,8 @@ pub(crate) struct Guest {
     log_lines: u32,
     /// The last lines that it wrote to its standard error.
     last_words: Vec<String>,
+    /// What it and the node exchange, if it is an agent.
+    pub exchange: Option<Box<Exchange>>,
     wasi: Option<Box<(WasiCtx, ResourceTable)>>,
     p1: Option<Box<WasiP1Ctx>>,
 }
@@ -66,7 +69,7 @@ impl Guest {
         let output = terms.limits.output_bytes as usize;
         let mut store = Store::new(
             engine,
-            Guest { terms, meter, stop, log_lines: 0, last_words: Vec::new(), wasi: None, p1: None },
+            Guest { terms, meter, stop, log_lines: 0, last_words: Vec::new(), exchange: None, wasi: None, p1: None },
         );
         store.limiter(|guest| &mut guest.meter);
         // Strings and lists that the guest hands over, plus their elements' bookkeeping.

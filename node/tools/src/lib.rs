@@ -6,6 +6,7 @@
 
 #![warn(missing_docs)]
 
+mod agent;
 mod audit;
 mod base64;
 mod budget;
@@ -16,6 +17,7 @@ mod core_module;
 mod definitions;
 mod engine;
 pub mod examples;
+mod exchange;
 mod grants;
 mod guest;
 mod imports;
@@ -34,8 +36,15 @@ mod spec;
 mod tool;
 mod wasi;
 
+pub use agent::{
+    AgentCode, AgentLoadError, AgentOutcome, Handling, HandlingError, Incoming, SandboxedAgent, agent_kind,
+};
 pub use compile::{COMPILE_COMMAND, CompileError, Compiler, compile_child_main};
 pub use definitions::Remark;
+pub use exchange::{
+    AgentHost, HOST_CALLS_MAX, HostAnswer, HostRefusal, MESSAGES_MAX, Question, RECALL_MAX, STATE_BYTES_MAX,
+    STATE_KEY_BYTES_MAX, STATE_KEYS_MAX,
+};
 pub use grants::Grants;
 pub use limits::{CompileLimits, Limits, Quota};
 pub use loaded::SandboxedTool;

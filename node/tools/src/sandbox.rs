@@ -1,9 +1,11 @@
 //! Loads tools from WebAssembly bytes. Everything that tools share belongs to it: engine, threads, cache, network.
 
+use crate::agent::{self, AgentCode, AgentLoadError, SandboxedAgent};
 use crate::budget::Budget;
 use crate::compile::{Cache, CompileError, Compiler};
 use crate::definitions::{FunctionReading, Remark};
 use crate::engine::{self, Space, Ticker};
+use crate::grants::Grants;
 use crate::guest::Terms;
 use crate::limits::{CompileLimits, Limits, Quota};
 use crate::loaded::{Code, Loaded, SandboxedTool};
@@ -170,6 +172,8 @@ struct Inner {
     settings: Settings,
     fetcher: Fetcher,
     pool: Pool,
+    /// Agents that handle messages: they wait for tools, which have the other threads.
+    agents: Pool,
     loaders: Pool,
     compilers: Pool,
     beginning: Arc<Semaphore>,
@@ -194,6 +198,7 @@ impl Sandbox {
         let shelf = Shelf::new(settings.kept_instances);
         let cache = Cache::new(settings.cache.clone(), settings.compiler.clone(), settings.compile.clone());
         let inner = Inner {
+            agents: Pool::new(agent_threads(&settings), settings.queue),
             loaders: Pool::new(LOADERS, LOADS_WAITING_MAX),
             compilers: Pool::new(settings.compile.processes.max(1), settings.compile.queue),
             beginning: Arc::new(Semaphore::new(BEGINNING_MAX)),
@@ -313,11 +318,52 @@ impl Sandbox {
             return Ok(running);
         }
         let failed = |why: String| LoadError::Engine { why };
-        let instances = self.inner.settings.threads.saturating_add(self.inner.settings.kept_instances);
+        let settings = &self.inner.settings;
+        let instances =
+            settings.threads.saturating_add(agent_threads(settings)).saturating_add(settings.kept_instances);
         let slots = u32::try_from(instances).unwrap_or(u32::MAX).saturating_add(2);
         let (engine, space) = engine::for_running(slots).map_err(|error| failed(format!("{error:#}")))?;
         let ticker = Ticker::start(&engine).map_err(|error| failed(error.to_string()))?;
         Ok(self.inner.running.get_or_init(|| Running { engine, ticker: Arc::new(ticker), space }))
+    }
+
+    /// Compiles an agent's module if the cache does not have it, and links it. Nothing of it runs before its first message.
+    ///
+    /// This takes as long as compiling does: never call it on a thread that serves.
+    pub fn load_agent(&self, code: AgentCode, wasm: &[u8]) -> Result<SandboxedAgent, AgentLoadError> {
+        let running = self.running().map_err(agent_error)?;
+        let compiled = self.inner.cache.compiled(&running.engine, running.space, code.kind, wasm);
+        let compiled = compiled.map_err(|source| AgentLoadError::Compile { agent: code.name.clone(), source })?;
+        self.agent(running, code, &compiled)
+    }
+
+    /// Loads an agent on threads of its own kind, as [`Sandbox::load_soon`] does a tool.
+    pub async fn load_agent_soon(
+        &self,
+        code: AgentCode,
+        wasm: impl AsRef<[u8]> + Send + Sync + 'static,
+    ) -> Result<SandboxedAgent, AgentLoadError> {
+        let wasm = Arc::new(wasm);
+        let name = code.name.clone();
+        let (sandbox, kept, bytes) = (self.clone(), code.clone(), wasm.clone());
+        let loading = move || {
+            let running = sandbox.running().map_err(agent_error)?;
+            let found = sandbox.inner.cache.kept(&running.engine, kept.kind, (*bytes).as_ref());
+            found.map(|compiled| sandbox.agent(running, kept, &compiled)).transpose()
+        };
+        if let Some(agent) = on(&self.inner.loaders, &name, loading).await.map_err(agent_error)?? {
+            return Ok(agent);
+        }
+        let sandbox = self.clone();
+        let loading = move || sandbox.load_agent(code, (*wasm).as_ref());
+        on(&self.inner.compilers, &name, loading).await.map_err(agent_error)?
+    }
+
+    fn agent(&self, running: &Running, code: AgentCode, compiled: &[u8]) -> Result<SandboxedAgent, AgentLoadError> {
+        let linked = agent::link(&running.engine, &code, compiled)?;
+        let spec = Spec { name: code.name, kind: code.kind, grants: Grants::default(), limits: code.limits };
+        let terms = self.terms(&spec);
+        Ok(SandboxedAgent::new(spec, linked, terms, running.ticker.clone(), self.inner.agents.clone()))
     }
 
     fn terms(&self, spec: &Spec) -> Terms {
@@ -333,6 +379,19 @@ impl Sandbox {
             cancelled: Arc::new(AtomicBool::new(false)),
         }
     }
+}
+
+/// What keeps anything from being loaded, told of an agent.
+fn agent_error(error: LoadError) -> AgentLoadError {
+    match error {
+        LoadError::Busy { tool, running, waiting } => AgentLoadError::Busy { agent: tool, running, waiting },
+        other => AgentLoadError::Engine { why: other.to_string() },
+    }
+}
+
+/// Threads on which agents handle messages.
+fn agent_threads(settings: &Settings) -> usize {
+    (settings.threads / 2).max(2)
 }
 
 /// Runs a job on one of these threads, and waits for it.

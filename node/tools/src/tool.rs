@@ -296,6 +296,14 @@ pub enum CallError {
         /// The most bytes that a call may give back.
         limit: u64,
     },
+    /// It asked the node for more than it may.
+    #[error("the call has more than {limit} {what}")]
+    TooMany {
+        /// What it has too many of.
+        what: &'static str,
+        /// How many it may have.
+        limit: usize,
+    },
     /// It crashed: `unreachable`, an access out of bounds, a stack overflow, a panic.
     #[error("the tool crashed: {what}")]
     Trapped {
@@ -336,6 +344,7 @@ impl CallError {
             | CallError::OutOfMemory { .. }
             | CallError::ScratchFull { .. }
             | CallError::TooManyOpen { .. }
+            | CallError::TooMany { .. }
             | CallError::OutputTooLarge { .. } => Ended::Limit,
             CallError::Trapped { .. } | CallError::BadResult { .. } => Ended::Trapped,
             CallError::Failed { .. } => Ended::ToolError,

@@ -6,12 +6,16 @@
 
 mod identity;
 
+mod module;
+
 mod reader;
 
 use std::time::Duration;
 
 use semver::Version;
 use serde::Serialize;
+
+pub use module::{Module, ModuleKind};
 
 pub use super::limits::{FALLBACK_MAX, FIRST_VERSION, LINE_BYTES_MAX, WORD_BYTES_MAX};
 use super::prompt::{Parameters, Prompt};
@@ -60,6 +64,9 @@ pub struct AgentManifest {
     pub prompts: Prompts,
     /// What it may call.
     pub tools: Tools,
+    /// The program that it is, where it is one; else it is a language model with prompts.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub module: Option<Module>,
     /// Which model it asks, and how.
     pub llm: Llm,
     /// What it remembers.

@@ -24,6 +24,8 @@ impl Envelope {
     pub const CONVERSATIONS: u32 = 1;
     /// The tenant that keeps what workspaces remember.
     pub const MEMORY: u32 = 2;
+    /// The tenant that keeps agents' mailboxes, the conversations that messages belong to, and what is published.
+    pub const MAILBOX: u32 = 3;
 
     /// The entry's bytes.
     pub fn encode(&self) -> Bytes {

@@ -12,7 +12,7 @@ use caxton_proto::tree::{File, TreePath};
 
 use super::layout::Layout;
 use super::providers::written;
-use super::{Check, CheckError, CheckedFile};
+use super::{Check, CheckError, CheckedFile, MODULE_BYTES_MAX};
 
 /// How the names of files with prompts end.
 const PROMPT_ENDINGS: [&str; 5] = [".md", ".txt", ".prompt", ".j2", ".tmpl"];
@@ -32,6 +32,7 @@ impl Check<'_> {
             self.agent_tools(path, &manifest);
             self.agent_providers(path, &manifest);
             self.prompts(path, file, &manifest)?;
+            self.program(path, file, &manifest)?;
             let agent = CheckedFile { path: (*path).clone(), digest: file.digest, manifest: manifest.clone() };
             self.checked.agents.insert(manifest.name.clone(), agent);
         }
@@ -115,6 +116,39 @@ impl Check<'_> {
                 self.note_at(problem, path, &["llm", "fallback"], Some(&written), label);
             }
         }
+    }
+
+    /// The program of an agent that is one: whether it is there, and whether it is what its file says.
+    fn program(&mut self, path: &TreePath, file: &File, manifest: &AgentManifest) -> Result<(), CheckError> {
+        let Some(module) = &manifest.module else { return Ok(()) };
+        let agent = &manifest.name;
+        let found = self.input.tree.files().get_key_value(&module.path).map(|(path, file)| (path.clone(), *file));
+        let (problem, label) = match found {
+            Some((program, wasm)) if wasm.bytes > 0 && wasm.bytes <= MODULE_BYTES_MAX => {
+                if self.unchanged(path, file) && self.unchanged(&program, &wasm) {
+                    return Ok(());
+                }
+                let Some(prove) = self.input.prove_agent else { return Ok(()) };
+                let Err(why) = prove(manifest, self.read(&program, &wasm)?) else { return Ok(()) };
+                let help = "docs/wasm-agents.md says what an agent's module exports, and what it may import";
+                (Diagnostic::error(code::TOOL_BROKEN, path, why).help(help), "this module")
+            }
+            Some((program, wasm)) => {
+                let message = format!("{program} has {} bytes, and a module has 1 to {MODULE_BYTES_MAX}", wasm.bytes);
+                (Diagnostic::error(code::TOO_LARGE, path, message).help("build it again, for size"), "of this size")
+            }
+            None => {
+                let message = format!("the module of agent `{agent}` is missing: {}", module.path);
+                let help = "build it and put it there; files that git or .caxtonignore leave out are not deployed";
+                (Diagnostic::error(code::MISSING_FILE, path, message).help(help), "there is no such file")
+            }
+        };
+        let place = self.place(path, &["agent", "module"], None).or_else(|| self.place(path, &["module"], None));
+        self.found.push(match place {
+            Some(place) => problem.at(place, label),
+            None => problem,
+        });
+        Ok(())
     }
 
     fn prompts(&mut self, path: &TreePath, file: &File, manifest: &AgentManifest) -> Result<(), CheckError> {

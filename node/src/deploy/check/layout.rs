@@ -40,6 +40,8 @@ impl<'a> Layout<'a> {
                 }
                 ["agents", folder, _, ..] => _ = agents.entry(folder).or_insert((false, path)),
                 ["tools", folder, _, ..] => _ = tools.entry(folder).or_insert((false, path)),
+                // An agent's program lies beside its file, which names it.
+                ["agents", file] if file.ends_with(".wasm") => {}
                 ["prompts", ..] | [WORKSPACE_FILE] | ["agents" | "tools", "README.md"] => {}
                 [top, ..] => found.push(stray(path, top)),
                 [] => {}

@@ -357,7 +357,7 @@ fn found(files: &BTreeMap<TreePath, Vec<u8>>) -> Vec<Diagnostic> {
     let file = |bytes: &[u8]| File { digest: Digest::of(bytes), bytes: bytes.len() as u64, chunks: None };
     let tree: Tree = files.iter().map(|(path, bytes)| (path.clone(), file(bytes))).collect();
     let read = |path: &TreePath, _: &File| Ok(Bytes::from(files[path].clone()));
-    let input = Workspace { tree: &tree, read: &read, before: None, prove: None };
+    let input = Workspace { tree: &tree, read: &read, before: None, prove: None, prove_agent: None };
     match check(input) {
         Ok(checked) => {
             let advice = advice(&input, &checked);

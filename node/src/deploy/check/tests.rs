@@ -30,10 +30,12 @@ fn tree(files: &Files) -> Tree {
 
 fn checked(files: &Files) -> Result<CheckedWorkspace, Vec<Diagnostic>> {
     let read = |path: &TreePath, _: &File| Ok(Bytes::from(files[path].clone()));
-    check(Workspace { tree: &tree(files), read: &read, before: None, prove: None }).map_err(|error| match error {
-        CheckError::Problems(problems) => problems,
-        CheckError::Read { path, .. } => panic!("{path} was not read"),
-    })
+    check(Workspace { tree: &tree(files), read: &read, before: None, prove: None, prove_agent: None }).map_err(
+        |error| match error {
+            CheckError::Problems(problems) => problems,
+            CheckError::Read { path, .. } => panic!("{path} was not read"),
+        },
+    )
 }
 
 fn problems(files: &Files) -> Vec<Diagnostic> {
@@ -262,8 +264,8 @@ fn files_that_are_not_text_or_too_large_are_named() {
 fn a_file_that_cannot_be_read_is_no_mistake_of_its_author() {
     let given = files([("agents/a.toml", AGENT)]);
     let read = |_: &TreePath, _: &File| Err("the disk is gone".into());
-    let error =
-        check(Workspace { tree: &tree(&given), read: &read, before: None, prove: None }).expect_err("unreadable");
+    let error = check(Workspace { tree: &tree(&given), read: &read, before: None, prove: None, prove_agent: None })
+        .expect_err("unreadable");
     assert!(matches!(error, CheckError::Read { path, .. } if path.as_str() == "agents/a.toml"));
 }
 
@@ -313,6 +315,7 @@ fn what_did_not_change_is_not_read_again() {
         read: &log,
         before: Some(Before { tree: &before, agent: &known }),
         prove: None,
+        prove_agent: None,
     };
     let second = check(input).expect("no problems");
     assert_eq!(*read.borrow(), [changed]);
@@ -335,6 +338,7 @@ fn a_removed_tool_is_missed_by_agents_that_did_not_change() {
         read: &read,
         before: Some(Before { tree: &before, agent: &known }),
         prove: None,
+        prove_agent: None,
     };
     let Err(CheckError::Problems(found)) = check(input) else { panic!("the tool is gone") };
     assert_eq!(found[0].code, "unknown_tool");
@@ -355,7 +359,8 @@ fn only_tools_that_are_new_or_changed_are_tried_and_a_broken_one_is_named() {
         Err(Unfit::Broken("it does not compile".to_owned()))
     };
     let before = Before { tree: &before, agent: &|_, _| None };
-    let input = Workspace { tree: &tree(&given), read: &read, before: Some(before), prove: Some(&prove) };
+    let input =
+        Workspace { tree: &tree(&given), read: &read, before: Some(before), prove: Some(&prove), prove_agent: None };
     let Err(CheckError::Problems(found)) = check(input) else { panic!("a broken tool passed") };
     assert_eq!(*tried.borrow(), [("new".to_owned(), Bytes::from("y"))]);
     let broken: Vec<_> = found.iter().filter(|problem| problem.code == "tool_broken").collect();
@@ -372,7 +377,7 @@ fn tried(given: &Files, before: Option<&Tree>, outcome: Result<&[&str], Unfit>) 
         Err(unfit) => Err(unfit.clone()),
     };
     let before = before.map(|tree| Before { tree, agent: &|_, _| None });
-    match check(Workspace { tree: &tree(given), read: &read, before, prove: Some(&prove) }) {
+    match check(Workspace { tree: &tree(given), read: &read, before, prove: Some(&prove), prove_agent: None }) {
         Ok(checked) => checked.warnings,
         Err(CheckError::Problems(problems)) => problems,
         Err(CheckError::Read { path, .. }) => panic!("{path} was not read"),

@@ -136,6 +136,7 @@ fn failed(error: &CallError) -> Result<CallResult, Problem> {
         | CallError::OutputTooLarge { .. }
         | CallError::ScratchFull { .. }
         | CallError::TooManyOpen { .. }
+        | CallError::TooMany { .. }
         | CallError::Trapped { .. }
         | CallError::BadResult { .. }
         | CallError::Failed { .. }

@@ -89,7 +89,12 @@ pub fn body_component(body: &str) -> String {
 
 /// The component of such a module: that of an example, with this module in the place of its own.
 pub fn componentize(core: &str) -> Vec<u8> {
-    let (template, module) = (examples::CSV_READER, wat::parse_str(core).unwrap());
+    componentize_as(examples::CSV_READER, core)
+}
+
+/// The component that another one is, with this module in the place of its own.
+pub fn componentize_as(template: &[u8], core: &str) -> Vec<u8> {
+    let module = wat::parse_str(core).unwrap();
     let mut modules = wasmparser::Parser::new(0).parse_all(template).filter_map(|payload| match payload.unwrap() {
         wasmparser::Payload::ModuleSection { unchecked_range, .. } => Some(unchecked_range),
         _ => None,

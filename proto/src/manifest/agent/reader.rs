@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::identity::{Identity, Keys, NAME_HELP};
 use super::{
     AgentManifest, Approval, BUILT_IN_TOOLS, CAPABILITIES_MAX, Capability, EXAMPLES_MAX, LINE_BYTES_MAX, Limits, Llm,
-    Memory, MemoryScope, PARAMETERS_MAX, PROMPT_BYTES_MAX, Prompts, TOOLS_MAX, Tools, WORD_BYTES_MAX,
+    Memory, MemoryScope, Module, PARAMETERS_MAX, PROMPT_BYTES_MAX, Prompts, TOOLS_MAX, Tools, WORD_BYTES_MAX,
 };
 use crate::diagnostic::{Diagnostic, Source, closest, code};
 use crate::manifest::prompt::{self, LIST_MAX, Parameter, Parameters, Prompt, Template, is_parameter_name};
@@ -18,12 +18,14 @@ use crate::manifest::read::{Document, Section, Value, read_version, words};
 use crate::{CapabilityName, ToolName};
 
 /// Keys that people put at the top of a file with `[agent]`, and where they belong.
-const FLAT_KEYS: [(&str, &str); 7] = [
+const FLAT_KEYS: [(&str, &str); 9] = [
     ("name", "write it in [agent]"),
     ("id", "write it in [agent]"),
     ("version", "write it in [agent]"),
     ("description", "write it in [agent]"),
     ("documentation", "write it in [agent]"),
+    ("kind", "write it in [agent]"),
+    ("module", "write it in [agent]"),
     ("system_prompt", "write it as `system` in [prompts]"),
     ("user_prompt_template", "write it as `user` in [prompts]"),
 ];
@@ -67,18 +69,20 @@ fn flat_key<'d, 't>(
 pub(super) fn agent(document: &Document<'_>) -> Option<AgentManifest> {
     let mut root = document.root();
     let flat = !root.has_table("agent");
-    let (identity, parameters, prompts);
+    let (identity, parameters, prompts, module);
     let (mut tools_below, mut capabilities_below) = (None, None);
     if flat {
         let mut key = |key, tables: &[&str]| flat_key(document, &mut root, key, tables);
         let (system, user) = (key("system_prompt", &TABLES), key("user_prompt_template", &TABLES));
         let documentation = key("documentation", &TABLES);
-        let [name, id, version, description, tools, capabilities] =
-            ["name", "id", "version", "description", "tools", "capabilities"].map(|name| key(name, &NARROW_TABLES));
+        let keys = ["name", "id", "version", "description", "tools", "capabilities", "kind", "module"];
+        let [name, id, version, description, tools, capabilities, kind, program] =
+            keys.map(|name| key(name, &NARROW_TABLES));
         (tools_below, capabilities_below) = (tools, capabilities);
         if name.is_none() {
             root.require("name", NAME_HELP);
         }
+        module = Module::read(kind, program);
         identity = Identity::of(document, Keys { name, id, version, description, documentation });
         parameters = read_parameters(&mut root);
         prompts = Prompts {
@@ -88,6 +92,7 @@ pub(super) fn agent(document: &Document<'_>) -> Option<AgentManifest> {
     } else {
         let mut section = root.section("agent")?;
         identity = Identity::read(document, &mut section);
+        module = Module::read(section.get("kind"), section.get("module"));
         section.finish(&MISPLACED);
         parameters = read_parameters(&mut root);
         prompts = Prompts::default();
@@ -120,6 +125,7 @@ pub(super) fn agent(document: &Document<'_>) -> Option<AgentManifest> {
         capabilities,
         prompts,
         tools,
+        module,
         llm,
         memory,
         limits,

@@ -1,0 +1,207 @@
+//! Mailboxes: what lies in them, and how much room there is.
+
+use caxton_proto::acl::Address;
+use caxton_proto::mailbox::{Reason, Submission, encode_message};
+use rusqlite::{OptionalExtension, Result, Row, params};
+
+use super::Run;
+use crate::tables::{count, given, state, stored};
+
+/// The answer to a sender where nothing has left the mailbox yet, in milliseconds.
+const RETRY_AFTER_MS: i64 = 5_000;
+/// The longest that a sender is told to wait, in milliseconds.
+const RETRY_AFTER_MS_MAX: i64 = 60_000;
+
+/// A delivery's row, as far as commands need it.
+#[derive(Debug, Clone)]
+pub(super) struct Delivery {
+    pub(super) delivery: i64,
+    pub(super) mailbox: i64,
+    pub(super) message: i64,
+    sender: String,
+    priority: u8,
+    bytes: i64,
+    pub(super) state: i64,
+    pub(super) attempts: u32,
+    pub(super) due_ms: i64,
+    pub(super) expires_ms: Option<i64>,
+}
+
+const COLUMNS: &str = "delivery, mailbox, message, sender, priority, bytes, state, attempts, due_ms, expires_ms";
+
+impl Delivery {
+    fn read(row: &Row<'_>) -> Result<Delivery> {
+        Ok(Delivery {
+            delivery: row.get(0)?,
+            mailbox: row.get(1)?,
+            message: row.get(2)?,
+            sender: row.get(3)?,
+            priority: row.get(4)?,
+            bytes: row.get(5)?,
+            state: row.get(6)?,
+            attempts: row.get(7)?,
+            due_ms: row.get(8)?,
+            expires_ms: row.get(9)?,
+        })
+    }
+}
+
+/// What a message takes up in a mailbox.
+fn size(submission: &Submission) -> i64 {
+    stored(encode_message(submission).len() as u64)
+}
+
+impl Run<'_> {
+    pub(super) fn delivery(&self, number: i64) -> Result<Option<Delivery>> {
+        let sql = format!("SELECT {COLUMNS} FROM mailbox_delivery WHERE delivery = ?1 AND workspace = ?2");
+        self.db.prepare_cached(&sql)?.query_row(params![number, self.workspace()], Delivery::read).optional()
+    }
+
+    /// Deliveries of the workspace for which a condition with one value holds.
+    pub(super) fn deliveries(&self, condition: &str, value: i64, most: i64) -> Result<Vec<Delivery>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM mailbox_delivery WHERE workspace = ?1 AND {condition} ORDER BY delivery LIMIT ?3"
+        );
+        let mut statement = self.db.prepare_cached(&sql)?;
+        statement.query_map(params![self.workspace(), value, most], Delivery::read)?.collect()
+    }
+
+    /// Whether a receiver's mailbox has room for a message.
+    pub(super) fn room(&self, receiver: &Address, submission: &Submission) -> Result<std::result::Result<(), Reason>> {
+        let sql = "SELECT mailbox, held, dead, bytes, interval_ms FROM mailbox WHERE workspace = ?1 AND owner = ?2";
+        let values = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
+        let found = self.db.prepare_cached(sql)?.query_row(params![self.workspace(), receiver.to_string()], values);
+        let (mailbox, held, dead, bytes, interval_ms): (i64, i64, i64, i64, i64) =
+            found.optional()?.unwrap_or_default();
+        let sender = submission.message.sender.as_ref().map(Address::to_string).unwrap_or_default();
+        let sql = "SELECT coalesce(sum(waiting), 0) FROM mailbox_lane WHERE mailbox = ?1 AND sender = ?2";
+        let own: i64 = self.db.prepare_cached(sql)?.query_row(params![mailbox, sender], |row| row.get(0))?;
+        let limits = self.limits;
+        let fits = held < limits.mailbox_messages_max
+            && bytes.saturating_add(size(submission)) <= limits.mailbox_bytes_max
+            && own < (limits.mailbox_messages_max / 2).max(1);
+        if fits {
+            return Ok(Ok(()));
+        }
+        let wait_ms = if interval_ms == 0 { RETRY_AFTER_MS } else { interval_ms.min(RETRY_AFTER_MS_MAX) };
+        let (retry_after_ms, dead) = (given(wait_ms), given(dead));
+        Ok(Err(Reason::Full { receiver: receiver.clone(), retry_after_ms, dead }))
+    }
+
+    /// The number of a mailbox, which is made where there is none.
+    fn mailbox(&self, owner: &Address) -> Result<i64> {
+        let owner = owner.to_string();
+        let sql = "SELECT mailbox FROM mailbox WHERE workspace = ?1 AND owner = ?2";
+        let found = self.db.prepare_cached(sql)?.query_row(params![self.workspace(), owner], |row| row.get(0));
+        if let Some(mailbox) = found.optional()? {
+            return Ok(mailbox);
+        }
+        let mailbox = count(self.db, "mailbox")?;
+        let sql = "INSERT INTO mailbox (mailbox, workspace, owner, held, dead, bytes, served, settled_ms, interval_ms)
+            VALUES (?1, ?2, ?3, 0, 0, 0, 0, 0, 0)";
+        self.db.prepare_cached(sql)?.execute(params![mailbox, self.workspace(), owner])?;
+        Ok(mailbox)
+    }
+
+    /// Lays a message into a mailbox; with a reason, as a dead letter.
+    pub(super) fn deliver(&self, message: i64, of: &Submission, to: &Address, dead: Option<&str>) -> Result<()> {
+        let mailbox = self.mailbox(to)?;
+        let delivery = count(self.db, "delivery")?;
+        let sender = of.message.sender.as_ref().map(Address::to_string).unwrap_or_default();
+        let sql = "INSERT INTO mailbox_delivery (delivery, workspace, mailbox, message, sender, priority, sent_ms, bytes,
+            state, attempts, due_ms, expires_ms, term, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?7, ?10, 0, ?11)";
+        let (priority, bytes) = (of.priority.number(), size(of));
+        let at = if dead.is_some() { state::DEAD } else { state::READY };
+        self.db.prepare_cached(sql)?.execute(params![
+            delivery,
+            self.workspace(),
+            mailbox,
+            message,
+            sender,
+            priority,
+            self.now_ms,
+            bytes,
+            at,
+            of.expires_ms,
+            dead
+        ])?;
+        let sql = "UPDATE mailbox SET held = held + 1, dead = dead + ?2, bytes = bytes + ?3 WHERE mailbox = ?1";
+        self.db.prepare_cached(sql)?.execute(params![mailbox, i64::from(dead.is_some()), bytes])?;
+        self.hold(message, 1)?;
+        if dead.is_none() { self.enter_lane(mailbox, &sender, priority) } else { Ok(()) }
+    }
+
+    /// One more waits in a lane. A sender that was not there begins behind those that were served least.
+    fn enter_lane(&self, mailbox: i64, sender: &str, priority: u8) -> Result<()> {
+        let sql = "INSERT INTO mailbox_lane (mailbox, sender, priority, waiting, served) VALUES (?1, ?2, ?3, 1,
+            coalesce((SELECT max(served) FROM mailbox_lane WHERE mailbox = ?1 AND sender = ?2),
+                     (SELECT served FROM mailbox WHERE mailbox = ?1)))
+            ON CONFLICT (mailbox, sender, priority) DO UPDATE SET waiting = waiting + 1";
+        self.db.prepare_cached(sql)?.execute(params![mailbox, sender, priority]).map(drop)
+    }
+
+    fn leave_lane(&self, of: &Delivery) -> Result<()> {
+        let sql = "UPDATE mailbox_lane SET waiting = waiting - 1 WHERE mailbox = ?1 AND sender = ?2 AND priority = ?3";
+        self.db.prepare_cached(sql)?.execute(params![of.mailbox, of.sender, of.priority])?;
+        let sql = "DELETE FROM mailbox_lane WHERE mailbox = ?1 AND sender = ?2 AND priority = ?3 AND waiting <= 0";
+        self.db.prepare_cached(sql)?.execute(params![of.mailbox, of.sender, of.priority]).map(drop)
+    }
+
+    /// The sender of a delivery was served: others come first now.
+    pub(super) fn served(&self, of: &Delivery) -> Result<()> {
+        let sql = "UPDATE mailbox SET served = served + 1 WHERE mailbox = ?1 RETURNING served";
+        let served: i64 = self.db.prepare_cached(sql)?.query_row([of.mailbox], |row| row.get(0))?;
+        let sql = "UPDATE mailbox_lane SET served = ?3 WHERE mailbox = ?1 AND sender = ?2";
+        self.db.prepare_cached(sql)?.execute(params![of.mailbox, of.sender, served]).map(drop)
+    }
+
+    /// Changes where a delivery is, with all that is counted of it.
+    pub(super) fn change(&self, of: &Delivery, to: &Change<'_>) -> Result<()> {
+        if of.state == state::READY {
+            self.leave_lane(of)?;
+        }
+        if to.state == state::READY {
+            self.enter_lane(of.mailbox, &of.sender, of.priority)?;
+        }
+        let dead = i64::from(to.state == state::DEAD) - i64::from(of.state == state::DEAD);
+        let sql = "UPDATE mailbox SET dead = dead + ?2 WHERE mailbox = ?1";
+        self.db.prepare_cached(sql)?.execute(params![of.mailbox, dead])?;
+        let sql = "UPDATE mailbox_delivery SET state = ?2, attempts = ?3, due_ms = ?4, expires_ms = ?5, term = ?6, reason = ?7
+            WHERE delivery = ?1";
+        let term = if to.state == state::STARTED { stored(self.term) } else { 0 };
+        self.db
+            .prepare_cached(sql)?
+            .execute(params![of.delivery, to.state, to.attempts, to.due_ms, to.expires_ms, term, to.reason])
+            .map(drop)
+    }
+
+    /// Takes a delivery out of its mailbox.
+    pub(super) fn remove(&self, of: &Delivery) -> Result<()> {
+        if of.state == state::READY {
+            self.leave_lane(of)?;
+        }
+        self.db.prepare_cached("DELETE FROM mailbox_delivery WHERE delivery = ?1")?.execute([of.delivery])?;
+        // How long it takes until something leaves, smoothed, is what a sender is told where there is no room.
+        let sql = "UPDATE mailbox SET held = held - 1, dead = dead - ?2, bytes = bytes - ?3, settled_ms = ?4,
+            interval_ms = CASE settled_ms WHEN 0 THEN 0 ELSE (interval_ms * 3 + max(?4 - settled_ms, 1) + 3) / 4 END
+            WHERE mailbox = ?1";
+        let dead = i64::from(of.state == state::DEAD);
+        self.db.prepare_cached(sql)?.execute(params![of.mailbox, dead, of.bytes, self.now_ms])?;
+        self.hold(of.message, -1)
+    }
+
+    /// A delivery that is a dead letter from now on, for a reason.
+    pub(super) fn bury(&self, of: &Delivery, reason: &str) -> Result<()> {
+        let (attempts, due_ms, expires_ms) = (of.attempts, of.due_ms, of.expires_ms);
+        self.change(of, &Change { state: state::DEAD, attempts, due_ms, expires_ms, reason: Some(reason) })
+    }
+}
+
+/// Where a delivery is after a change.
+pub(super) struct Change<'a> {
+    pub(super) state: i64,
+    pub(super) attempts: u32,
+    pub(super) due_ms: i64,
+    pub(super) expires_ms: Option<i64>,
+    pub(super) reason: Option<&'a str>,
+}

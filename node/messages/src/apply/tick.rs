@@ -1,0 +1,44 @@
+//! What is due: expiry, deadlines, what an older term had started, subscriptions that are behind, and what is long over.
+
+use caxton_proto::mailbox::Outcome;
+use rusqlite::{Result, params};
+
+use super::Run;
+use crate::tables::{given, stored};
+
+impl Run<'_> {
+    pub(super) fn tick(&self, term: u64) -> Result<Outcome> {
+        let most = self.limits.tick_max;
+        let mut changed = self.release(stored(term), most)?;
+        changed += self.expire(most.saturating_sub(changed))?;
+        changed += self.lapse(most.saturating_sub(changed))?;
+        changed += self.pump(most.saturating_sub(changed))?;
+        changed += self.forget_conversations(most.saturating_sub(changed))?;
+        changed += self.forget_keys(most.saturating_sub(changed))?;
+        Ok(Outcome::Ticked { changed: given(changed), more: changed >= most })
+    }
+
+    /// What an older term had started is tried again at once: nobody knows how far it came.
+    fn release(&self, term: i64, most: i64) -> Result<i64> {
+        let left = self.deliveries("state = 1 AND term < ?2", term, most)?;
+        for of in &left {
+            self.retry(of, "its node stopped leading before there was an outcome", 0)?;
+        }
+        Ok(left.len() as i64)
+    }
+
+    fn expire(&self, most: i64) -> Result<i64> {
+        let condition = "expires_ms IS NOT NULL AND state IN (0, 2) AND expires_ms <= ?2";
+        let old = self.deliveries(condition, self.now_ms, most)?;
+        old.iter().try_for_each(|of| self.bury(of, "it expired"))?;
+        Ok(old.len() as i64)
+    }
+
+    fn forget_keys(&self, most: i64) -> Result<i64> {
+        let sql = "DELETE FROM mailbox_message WHERE message IN (SELECT message FROM mailbox_message
+            WHERE workspace = ?1 AND gone_ms IS NOT NULL AND gone_ms < ?2 ORDER BY message LIMIT ?3)";
+        let before_ms = self.now_ms.saturating_sub(self.limits.key_ms);
+        let gone = self.db.prepare_cached(sql)?.execute(params![self.workspace(), before_ms, most])?;
+        Ok(gone as i64)
+    }
+}

@@ -1,0 +1,224 @@
+//! Which deliveries come next, and which workspaces have something to do.
+//!
+//! A message of priority p counts as if it had been sent p times `ageing_ms` earlier, so that nothing waits for ever: what is sent
+//! later than eight times that after it never comes before it. Among those that are as urgent, senders take turns.
+
+use caxton_proto::WorkspaceId;
+use caxton_proto::acl::{Address, MessageId};
+use caxton_proto::mailbox::{Submission, decode_message};
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+
+use crate::Limits;
+use crate::tables::{given, last, state, stored};
+
+/// A delivery that can be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// Its number.
+    pub delivery: u64,
+    /// Which attempt it will be, from 1.
+    pub attempt: u32,
+    /// The message.
+    pub submission: Submission,
+}
+
+/// A candidate: what orders it among others.
+struct Candidate {
+    urgency: i64,
+    served: i64,
+    rank_ms: i64,
+    delivery: i64,
+}
+
+/// The deliveries of a mailbox that come next, in their order, `most` of them. One of a sender and a priority waits for the
+/// one before it that is under way; one that is tried again holds nothing up.
+pub fn next(
+    db: &Connection,
+    workspace: &WorkspaceId,
+    owner: &Address,
+    now_ms: i64,
+    most: usize,
+    limits: &Limits,
+) -> Result<Vec<Ready>> {
+    let sql = "SELECT mailbox FROM mailbox WHERE workspace = ?1 AND owner = ?2";
+    let found = db.prepare_cached(sql)?.query_row(params![workspace.as_str(), owner.to_string()], |row| row.get(0));
+    let Some(mailbox) = found.optional()? else { return Ok(Vec::new()) };
+    let mut candidates = again(db, mailbox, now_ms, most, limits)?;
+    candidates.extend(lanes(db, mailbox, now_ms, limits)?);
+    candidates.sort_by_key(|it| (it.urgency, it.served, it.rank_ms, it.delivery));
+    candidates.truncate(most);
+    candidates.iter().filter_map(|it| ready(db, it.delivery).transpose()).collect()
+}
+
+fn rank_ms(sent_ms: i64, priority: u8, limits: &Limits) -> i64 {
+    sent_ms.saturating_sub(limits.ageing_ms.saturating_mul(i64::from(priority)))
+}
+
+/// What is to be tried again by now.
+fn again(db: &Connection, mailbox: i64, now_ms: i64, most: usize, limits: &Limits) -> Result<Vec<Candidate>> {
+    let sql =
+        "SELECT delivery, sent_ms, priority FROM mailbox_delivery WHERE mailbox = ?1 AND state = 2 AND due_ms <= ?2
+        AND (expires_ms IS NULL OR expires_ms > ?2) ORDER BY due_ms, delivery LIMIT ?3";
+    let read = |row: &Row<'_>| {
+        let rank_ms = rank_ms(row.get(1)?, row.get(2)?, limits);
+        let urgency = rank_ms.div_euclid(limits.ageing_ms.max(1));
+        Ok(Candidate { urgency, served: 0, rank_ms, delivery: row.get(0)? })
+    };
+    db.prepare_cached(sql)?.query_map(params![mailbox, now_ms, most as i64], read)?.collect()
+}
+
+/// The first of each sender and priority, unless one before it is under way.
+fn lanes(db: &Connection, mailbox: i64, now_ms: i64, limits: &Limits) -> Result<Vec<Candidate>> {
+    let sql = "SELECT sender, priority, served FROM mailbox_lane WHERE mailbox = ?1 AND waiting > 0";
+    let mut statement = db.prepare_cached(sql)?;
+    let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, u8>(1)?, row.get::<_, i64>(2)?));
+    let lanes: Vec<(String, u8, i64)> = statement.query_map([mailbox], read)?.collect::<Result<_>>()?;
+    let busy = "SELECT EXISTS (SELECT 1 FROM mailbox_delivery WHERE mailbox = ?1 AND state = 1 AND sender = ?2
+        AND priority = ?3 AND attempts = 1)";
+    let first = "SELECT delivery, sent_ms FROM mailbox_delivery WHERE mailbox = ?1 AND state = 0 AND sender = ?2
+        AND priority = ?3 AND (expires_ms IS NULL OR expires_ms > ?4) ORDER BY delivery LIMIT 1";
+    let mut found = Vec::new();
+    for (sender, priority, served) in lanes {
+        if db.prepare_cached(busy)?.query_row(params![mailbox, sender, priority], |row| row.get(0))? {
+            continue;
+        }
+        let values = params![mailbox, sender, priority, now_ms];
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+        let Some((delivery, sent_ms)) = db.prepare_cached(first)?.query_row(values, read).optional()? else { continue };
+        let rank_ms = rank_ms(sent_ms, priority, limits);
+        let urgency = rank_ms.div_euclid(limits.ageing_ms.max(1));
+        found.push(Candidate { urgency, served, rank_ms, delivery });
+    }
+    Ok(found)
+}
+
+fn ready(db: &Connection, delivery: i64) -> Result<Option<Ready>> {
+    let sql = "SELECT d.attempts, m.body FROM mailbox_delivery d JOIN mailbox_message m ON m.message = d.message
+        WHERE d.delivery = ?1";
+    let read = |row: &Row<'_>| Ok((row.get::<_, u32>(0)?, row.get::<_, Vec<u8>>(1)?));
+    let found = db.prepare_cached(sql)?.query_row([delivery], read).optional()?;
+    // What cannot be decoded was not written by `apply`.
+    Ok(found.and_then(|(attempts, body)| {
+        let submission = decode_message(&body).ok()?;
+        Some(Ready { delivery: given(delivery), attempt: attempts.saturating_add(1), submission })
+    }))
+}
+
+/// The mailboxes in which something can be started, `most` of them, in the order of their numbers.
+pub fn waiting(db: &Connection, now_ms: i64, most: usize) -> Result<Vec<(WorkspaceId, Address)>> {
+    let sql = "SELECT workspace, owner FROM mailbox WHERE held > dead AND (
+        EXISTS (SELECT 1 FROM mailbox_lane l WHERE l.mailbox = mailbox.mailbox)
+        OR EXISTS (SELECT 1 FROM mailbox_delivery d WHERE d.mailbox = mailbox.mailbox AND d.state = 2 AND d.due_ms <= ?1))
+        ORDER BY mailbox LIMIT ?2";
+    let mut statement = db.prepare_cached(sql)?;
+    let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
+    let rows = statement.query_map(params![now_ms, most as i64], read)?;
+    let rows: Vec<(String, String)> = rows.collect::<Result<_>>()?;
+    Ok(rows.into_iter().filter_map(|(of, owner)| Some((of.parse().ok()?, owner.parse().ok()?))).collect())
+}
+
+/// The workspaces in which a tick of this term has something to do now.
+pub fn due(db: &Connection, now_ms: i64, term: u64, limits: &Limits) -> Result<Vec<WorkspaceId>> {
+    let sql = "SELECT DISTINCT workspace FROM mailbox_delivery WHERE (state = 1 AND term < ?2)
+            OR (expires_ms <= ?1 AND state IN (0, 2))
+        UNION SELECT workspace FROM agent_conversation WHERE deadline_ms <= ?1 OR (open = 0 AND changed_ms < ?3)
+        UNION SELECT workspace FROM mailbox_message WHERE gone_ms < ?4";
+    let mut statement = db.prepare_cached(sql)?;
+    let old_ms = now_ms.saturating_sub(limits.conversation_ms);
+    let keys_ms = now_ms.saturating_sub(limits.key_ms);
+    let rows = statement.query_map(params![now_ms, stored(term), old_ms, keys_ms], |row| row.get::<_, String>(0))?;
+    let mut all: Vec<String> = rows.collect::<Result<_>>()?;
+    let mut statement =
+        db.prepare_cached("SELECT workspace, min(position) FROM topic_subscription GROUP BY workspace")?;
+    let behind = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+    for (workspace, position) in behind.collect::<Result<Vec<_>>>()? {
+        if position < last(db, &format!("publications/{workspace}"))? {
+            all.push(workspace);
+        }
+    }
+    all.sort();
+    all.dedup();
+    Ok(all.into_iter().filter_map(|workspace| workspace.parse().ok()).collect())
+}
+
+/// Where a delivery is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It waits for its first attempt.
+    Ready,
+    /// It was given to its receiver.
+    Started,
+    /// It waits for another attempt.
+    Retry,
+    /// It is a dead letter.
+    Dead,
+}
+
+/// A delivery as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its number.
+    pub delivery: u64,
+    /// Whose mailbox it is in.
+    pub owner: Address,
+    /// The message's id.
+    pub id: MessageId,
+    /// Where it is.
+    pub stage: Stage,
+    /// How often it was started.
+    pub attempts: u32,
+    /// When it is tried again or was sent, in milliseconds since 1970.
+    pub due_ms: i64,
+    /// Why it failed last.
+    pub reason: Option<String>,
+    /// The message.
+    pub submission: Submission,
+}
+
+/// What a list is to have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Only of this mailbox.
+    pub owner: Option<Address>,
+    /// Only dead letters, or only what is none.
+    pub dead: Option<bool>,
+    /// Only this one.
+    pub delivery: Option<u64>,
+    /// Only those with a greater number.
+    pub after: u64,
+    /// The most of them.
+    pub most: usize,
+}
+
+/// The deliveries of a workspace in the order of their numbers.
+pub fn list(db: &Connection, workspace: &WorkspaceId, what: &Listing) -> Result<Vec<Listed>> {
+    let sql = "SELECT d.delivery, b.owner, d.state, d.attempts, d.due_ms, d.reason, m.body FROM mailbox_delivery d
+        JOIN mailbox b ON b.mailbox = d.mailbox JOIN mailbox_message m ON m.message = d.message
+        WHERE d.workspace = ?1 AND d.delivery > ?2 AND (?3 IS NULL OR b.owner = ?3) AND (?4 IS NULL OR (d.state = 3) = ?4)
+        AND (?5 IS NULL OR d.delivery = ?5) ORDER BY d.delivery LIMIT ?6";
+    let owner = what.owner.as_ref().map(Address::to_string);
+    let mut statement = db.prepare_cached(sql)?;
+    let values =
+        params![workspace.as_str(), stored(what.after), owner, what.dead, what.delivery.map(stored), what.most as i64];
+    let rows = statement.query_map(values, |row| {
+        let stage = match row.get::<_, i64>(2)? {
+            state::READY => Stage::Ready,
+            state::STARTED => Stage::Started,
+            state::RETRY => Stage::Retry,
+            _ => Stage::Dead,
+        };
+        let (owner, body) = (row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(6)?);
+        let (Ok(owner), Ok(submission)) = (owner.parse(), decode_message(&body)) else { return Ok(None) };
+        Ok(Some(Listed {
+            delivery: given(row.get(0)?),
+            owner,
+            id: submission.id,
+            stage,
+            attempts: row.get(3)?,
+            due_ms: row.get(4)?,
+            reason: row.get(5)?,
+            submission,
+        }))
+    })?;
+    rows.filter_map(Result::transpose).collect()
+}

@@ -1,0 +1,191 @@
+//! Mailboxes lose nothing, keep order, are fair, refuse what has no room, and give each delivery one outcome.
+
+mod support;
+
+use caxton_messages::acl::{Performative as P, Priority};
+use caxton_messages::mailbox::{Action, Fate, Outcome, Reason, Settlement, Submission, Verdict};
+use caxton_messages::{Limits, Listing, Stage, due, waiting};
+use support::{Store, address, message};
+
+fn usual() -> Store {
+    Store::new(Limits::default())
+}
+
+fn urgent(store: &mut Store, from: &str, priority: u64) -> Submission {
+    let submission = store.submission(message(P::Inform, from, "bob"));
+    Submission { priority: Priority::new(priority).expect("from 0 to 7"), ..submission }
+}
+
+#[test]
+fn a_message_is_delivered_in_order_and_has_one_outcome() {
+    let mut store = usual();
+    let sent: Vec<_> = (0..5).map(|_| store.submission(message(P::Inform, "ann", "bob"))).collect();
+    sent.iter().cloned().for_each(|one| drop(store.send(one)));
+    for one in &sent {
+        let ready = store.take("bob").expect("it waits");
+        assert_eq!((&ready.submission, ready.attempt), (one, 1));
+        assert!(store.next("bob", 9).is_empty(), "the next of this sender waits for it");
+        let done = Outcome::Settled { settlement: Settlement::Done, receipts: Vec::new() };
+        assert_eq!(store.settle(&ready, Verdict::Done("ok".to_owned())), done);
+        assert_eq!(store.settle(&ready, Verdict::Dead("again".to_owned())), Outcome::Stale);
+    }
+    assert!(store.list(Listing::default()).is_empty());
+}
+
+#[test]
+fn a_message_is_taken_in_once_under_the_key_of_its_sender_also_after_it_is_done() {
+    let mut store = usual();
+    let keyed = |one: Submission| Submission { key: Some("k".to_owned()), ..one };
+    let (first, second, other) =
+        (urgent(&mut store, "ann", 4), urgent(&mut store, "ann", 4), urgent(&mut store, "eve", 4));
+    let id = first.id;
+    assert!(matches!(store.send(keyed(first.clone())), Fate::Accepted { .. }));
+    assert_eq!(store.send(keyed(second.clone())), Fate::Duplicate(id));
+    assert!(matches!(store.send(keyed(other)), Fate::Accepted { .. }), "another sender's key is another one");
+    assert_eq!(store.send(first), Fate::Duplicate(id), "the same entry again");
+    store.done("bob");
+    store.done("bob");
+    assert_eq!(store.send(keyed(second.clone())), Fate::Duplicate(id));
+    store.now_ms += store.limits.key_ms + 1;
+    assert_eq!(due(&store.db, store.now_ms, 1, &store.limits).expect("SQLite").len(), 1);
+    store.tick();
+    assert!(matches!(store.send(keyed(second)), Fate::Accepted { .. }));
+}
+
+#[test]
+fn a_full_mailbox_refuses_says_when_and_drops_nothing() {
+    let mut store = Store::new(Limits { mailbox_messages_max: 4, ..Limits::default() });
+    store.accepted(message(P::Inform, "ann", "bob"));
+    store.accepted(message(P::Inform, "ann", "bob"));
+    let full = store.refused(message(P::Inform, "ann", "bob"));
+    assert!(
+        matches!(&full, Reason::Full { retry_after_ms: 5_000, dead: 0, .. }),
+        "half of it is the most for one sender"
+    );
+    assert!(full.to_string().contains("send it again in 5000 ms"), "{full}");
+    store.accepted(message(P::Inform, "eve", "bob"));
+    store.accepted(message(P::Inform, "eve", "bob"));
+    let before = store.rows();
+    assert!(matches!(store.refused(message(P::Inform, "carl", "dan bob")), Reason::Full { .. }));
+    assert_eq!(store.rows(), before, "a message goes to all of its receivers or to none");
+    let ready = store.take("bob").expect("it waits");
+    store.settle(&ready, Verdict::Dead("no".to_owned()));
+    let full = store.refused(message(P::Inform, "carl", "bob"));
+    assert!(full.to_string().contains("1 dead letters take up room"), "{full}");
+    assert_eq!(store.run(Action::Drop(vec![ready.delivery])), Outcome::Moved(vec![ready.delivery]));
+    store.accepted(message(P::Inform, "carl", "bob"));
+}
+
+#[test]
+fn one_that_fails_is_tried_again_later_holds_nothing_up_and_ends_as_a_dead_letter() {
+    let mut store = Store::new(Limits { attempts_max: 3, ..Limits::default() });
+    store.accepted(message(P::Inform, "ann", "bob"));
+    store.accepted(message(P::Inform, "ann", "bob"));
+    let poisoned = store.take("bob").expect("it waits");
+    let at_ms = store.now_ms + 1_000;
+    let retry = |verdict: &Outcome| match verdict {
+        Outcome::Settled { settlement, .. } => settlement.clone(),
+        other => panic!("{other:?}"),
+    };
+    let outcome = store.settle(&poisoned, Verdict::Retry("broken".to_owned()));
+    assert_eq!(retry(&outcome), Settlement::Retry { at_ms });
+    assert_ne!(store.done("bob").delivery, poisoned.delivery, "the next one goes on");
+    assert!(store.next("bob", 1).is_empty());
+    store.now_ms = at_ms;
+    let second = store.take("bob").expect("it is due");
+    assert_eq!((second.delivery, second.attempt), (poisoned.delivery, 2));
+    assert_eq!(store.settle(&poisoned, Verdict::Done("late".to_owned())), Outcome::Stale, "the first attempt is over");
+    assert_eq!(
+        retry(&store.settle(&second, Verdict::Retry("x".to_owned()))),
+        Settlement::Retry { at_ms: at_ms + 2_000 }
+    );
+    store.now_ms += 2_000;
+    let last = store.take("bob").expect("it is due");
+    let dead = retry(&store.settle(&last, Verdict::Retry("broken".to_owned())));
+    assert_eq!(dead, Settlement::Dead { reason: "3 attempts failed; the last: broken".to_owned() });
+    let letters = store.dead();
+    assert_eq!((letters.len(), letters[0].attempts, letters[0].stage), (1, 3, Stage::Dead));
+    assert_eq!(store.run(Action::Redrive(vec![last.delivery, 999])), Outcome::Moved(vec![last.delivery]));
+    assert_eq!(store.take("bob").expect("once more").attempt, 1);
+    assert_eq!(store.run(Action::Drop(vec![last.delivery])), Outcome::Moved(vec![]), "it is under way");
+}
+
+#[test]
+fn what_an_older_term_had_started_is_tried_again() {
+    let mut store = usual();
+    store.accepted(message(P::Inform, "ann", "bob"));
+    let ready = store.take("bob").expect("it waits");
+    assert!(due(&store.db, store.now_ms, 1, &store.limits).expect("SQLite").is_empty());
+    store.term = 2;
+    assert_eq!(due(&store.db, store.now_ms, 2, &store.limits).expect("SQLite").len(), 1);
+    assert_eq!(store.tick(), Outcome::Ticked { changed: 1, more: false });
+    assert_eq!(store.settle(&ready, Verdict::Done("late".to_owned())), Outcome::Stale);
+    assert_eq!(store.done("bob").attempt, 2);
+}
+
+#[test]
+fn what_expires_is_a_dead_letter_and_is_not_started() {
+    let mut store = usual();
+    let expires_ms = Some(store.now_ms + 10);
+    let short = Submission { expires_ms, ..urgent(&mut store, "ann", 4) };
+    store.send(short.clone());
+    store.now_ms += 10;
+    assert!(store.next("bob", 9).is_empty());
+    assert_eq!(store.tick(), Outcome::Ticked { changed: 1, more: false });
+    assert_eq!(store.dead()[0].reason.as_deref(), Some("it expired"));
+    let late = Submission { id: caxton_messages::acl::MessageId::from_bytes([9; 16]), ..short };
+    assert_eq!(store.send(late), Fate::Refused(Reason::Expired));
+}
+
+#[test]
+fn a_message_of_the_least_priority_waits_no_longer_than_ageing_allows() {
+    let mut store = usual();
+    let least = urgent(&mut store, "ann", 0);
+    store.send(least.clone());
+    let began_ms = store.now_ms;
+    for _ in 0..1_000 {
+        store.now_ms += 1_000;
+        let most = urgent(&mut store, "eve", 7);
+        store.send(most);
+        if store.done("bob").submission.id == least.id {
+            let waited_ms = store.now_ms - began_ms;
+            assert!(waited_ms > store.limits.ageing_ms, "the urgent ones come first: {waited_ms}");
+            assert!(waited_ms <= 8 * store.limits.ageing_ms, "{waited_ms}");
+            return;
+        }
+    }
+    panic!("it starved");
+}
+
+#[test]
+fn senders_take_turns_and_urgent_messages_come_first() {
+    let mut store = usual();
+    (0..10).for_each(|_| store.accepted(message(P::Inform, "ann", "bob")));
+    (0..2).for_each(|_| store.accepted(message(P::Inform, "eve", "bob")));
+    let most = urgent(&mut store, "ann", 7);
+    store.send(most.clone());
+    assert_eq!(store.done("bob").submission.id, most.id);
+    let senders: Vec<_> = (0..4).map(|_| store.done("bob").submission.message.sender.expect("stamped")).collect();
+    let turns = |name: &str| senders.iter().filter(|sender| **sender == address(name)).count();
+    assert_eq!((turns("ann"), turns("eve")), (2, 2), "{senders:?}");
+}
+
+#[test]
+fn what_a_receiver_sends_goes_out_with_its_outcome_and_what_is_refused_is_kept() {
+    let mut store = Store::new(Limits { mailbox_messages_max: 1, ..Limits::default() });
+    store.accepted(message(P::Inform, "ann", "bob"));
+    store.accepted(message(P::Inform, "ann", "carl"));
+    let ready = store.take("bob").expect("it waits");
+    let submissions =
+        vec![store.submission(message(P::Inform, "bob", "dan")), store.submission(message(P::Inform, "bob", "carl"))];
+    let (delivery, attempt, verdict) = (ready.delivery, 1, Verdict::Done("ok".to_owned()));
+    let settle = Action::Settle { delivery, attempt, verdict, submissions };
+    let Outcome::Settled { settlement: Settlement::Done, receipts } = store.run(settle.clone()) else { panic!() };
+    assert!(matches!(receipts[0].fate, Fate::Accepted { .. }) && matches!(receipts[1].fate, Fate::Refused(_)));
+    let dead = store.dead();
+    assert!(dead.len() == 1 && dead[0].owner == address("carl"), "{dead:?}");
+    assert!(dead[0].reason.as_deref().is_some_and(|reason| reason.contains("is full")), "{dead:?}");
+    assert_eq!(store.run(settle), Outcome::Stale, "nothing is sent twice");
+    let at = waiting(&store.db, store.now_ms, 9).expect("SQLite");
+    assert_eq!(at.iter().map(|(_, owner)| owner.to_string()).collect::<Vec<_>>(), ["carl", "dan"]);
+}

@@ -1,0 +1,196 @@
+//! Whatever commands come: a replica that was restored goes on in the same way, and nothing is lost.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use caxton_messages::acl::{MessageId, Performative, Priority};
+use caxton_messages::mailbox::{Action, Fate, Outcome, Settlement, Submission, Verdict};
+use caxton_messages::{Limits, Listing};
+use proptest::prelude::*;
+use support::{Store, address, message};
+
+/// What happens, with numbers that choose among what there is.
+#[derive(Debug, Clone)]
+enum Event {
+    Send { from: usize, to: usize, priority: u64, performative: usize, protocol: bool, key: Option<u8>, short: bool },
+    Publish { from: usize },
+    Start { of: usize },
+    Settle { verdict: u8, at: usize, reply: bool },
+    Tick { after_ms: i64, elected: bool },
+    Redrive { at: usize },
+    Drop { at: usize },
+    Subscribe { of: usize, after: Option<u64> },
+    Restore,
+}
+
+const NAMES: [&str; 4] = ["ann", "bob", "carl", "subject:dan"];
+
+fn event() -> impl Strategy<Value = Event> {
+    let name = || 0..NAMES.len();
+    prop_oneof![
+        6 => (name(), name(), 0..8_u64, 0..20_usize, any::<bool>(), proptest::option::of(0..6_u8), any::<bool>()).prop_map(
+            |(from, to, priority, performative, protocol, key, short)|
+            Event::Send { from, to, priority, performative, protocol, key, short }),
+        2 => name().prop_map(|from| Event::Publish { from }),
+        5 => name().prop_map(|of| Event::Start { of }),
+        5 => (0..3_u8, 0..8_usize, any::<bool>()).prop_map(|(verdict, at, reply)| Event::Settle { verdict, at, reply }),
+        2 => (0..5_000_i64, any::<bool>()).prop_map(|(after_ms, elected)| Event::Tick { after_ms, elected }),
+        1 => (0..8_usize).prop_map(|at| Event::Redrive { at }),
+        1 => (0..8_usize).prop_map(|at| Event::Drop { at }),
+        1 => (name(), proptest::option::of(0..4_u64)).prop_map(|(of, after)| Event::Subscribe { of, after }),
+        1 => Just(Event::Restore),
+    ]
+}
+
+/// A store with what has to be true of it.
+struct Trial {
+    store: Store,
+    replica: Store,
+    started: Vec<(u64, u32)>,
+    accepted: BTreeSet<MessageId>,
+    ended: BTreeSet<MessageId>,
+}
+
+impl Trial {
+    fn new() -> Trial {
+        let limits =
+            Limits { mailbox_messages_max: 6, attempts_max: 2, publications_kept: 3, tick_max: 5, ..Limits::default() };
+        let (store, replica) = (Store::new(limits), Store::new(limits));
+        Trial { store, replica, started: Vec::new(), accepted: BTreeSet::new(), ended: BTreeSet::new() }
+    }
+
+    fn run(&mut self, action: Action) -> Outcome {
+        (self.replica.now_ms, self.replica.term) = (self.store.now_ms, self.store.term);
+        let outcome = self.store.run(action.clone());
+        assert_eq!(self.replica.run(action), outcome, "a replica comes to something else");
+        outcome
+    }
+
+    fn note(&mut self, receipts: Vec<caxton_messages::mailbox::Receipt>) {
+        for receipt in receipts {
+            if let Fate::Accepted { deliveries, .. } = receipt.fate {
+                if deliveries > 0 {
+                    assert!(self.accepted.insert(receipt.id), "accepted twice");
+                }
+            }
+        }
+    }
+
+    fn submission(&mut self, of: &Event) -> Submission {
+        let Event::Send { from, to, priority, performative, protocol, key, short } = of else { panic!() };
+        let mut said = message(Performative::ALL[*performative], NAMES[*from], NAMES[*to]);
+        if *protocol {
+            said.protocol = Some("fipa-contract-net".to_owned());
+            said.conversation_id = Some(format!("c{}", from.min(to)));
+            said.reply_by_ms = Some(self.store.now_ms + 3_000);
+        }
+        let submission = self.store.submission(said);
+        let expires_ms = short.then_some(self.store.now_ms + 2_000);
+        let key = key.map(|key| key.to_string());
+        Submission { priority: Priority::new(*priority).expect("from 0 to 7"), key, expires_ms, ..submission }
+    }
+
+    fn settle(&mut self, verdict: u8, at: usize, reply: bool) {
+        if self.started.is_empty() {
+            return;
+        }
+        let (delivery, attempt) = self.started.remove(at % self.started.len());
+        let id = self.store.list(Listing { delivery: Some(delivery), ..Listing::default() }).first().map(|it| it.id);
+        let verdict = [Verdict::Done, Verdict::Retry, Verdict::Dead][usize::from(verdict)]("why".to_owned());
+        let reply = reply && matches!(verdict, Verdict::Done(_));
+        let submissions: Vec<_> =
+            reply.then(|| self.store.submission(message(Performative::Inform, "bob", "ann"))).into_iter().collect();
+        let action = Action::Settle { delivery, attempt, verdict, submissions };
+        match self.run(action.clone()) {
+            Outcome::Settled { settlement, receipts } => {
+                self.note(receipts);
+                if settlement == Settlement::Done {
+                    self.ended.extend(id);
+                }
+            }
+            Outcome::Stale => {}
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(self.run(action), Outcome::Stale, "a second outcome");
+    }
+
+    fn step(&mut self, event: &Event) {
+        match event {
+            Event::Send { .. } => {
+                let submission = self.submission(event);
+                let Outcome::Sent(receipts) = self.run(Action::Send(vec![submission])) else { panic!() };
+                self.note(receipts);
+            }
+            Event::Publish { from } => {
+                let submission = self.store.submission(message(Performative::Inform, NAMES[*from], "topic:a/b"));
+                self.run(Action::Send(vec![submission]));
+            }
+            Event::Start { of } => {
+                for ready in self.store.next(NAMES[*of], 2) {
+                    let number = ready.delivery;
+                    assert_eq!(self.run(Action::Start(vec![number])), Outcome::Started(vec![number]));
+                    self.started.push((number, ready.attempt));
+                }
+            }
+            Event::Settle { verdict, at, reply } => self.settle(*verdict, *at, *reply),
+            Event::Tick { after_ms, elected } => {
+                self.store.now_ms += after_ms;
+                self.store.term += u64::from(*elected);
+                let term = self.store.term;
+                self.run(Action::Tick { term });
+            }
+            Event::Redrive { at } => {
+                let letter = self.store.dead().get(*at).map(|letter| letter.delivery);
+                self.run(Action::Redrive(letter.into_iter().collect()));
+            }
+            Event::Drop { at } => {
+                let found = self.store.list(Listing::default());
+                let Some(one) = found.get(*at) else { return };
+                if let Outcome::Moved(moved) = self.run(Action::Drop(vec![one.delivery])) {
+                    if !moved.is_empty() {
+                        self.ended.insert(one.id);
+                    }
+                }
+            }
+            Event::Subscribe { of, after } => {
+                let (subscriber, name) = (address(NAMES[*of]), "s".to_owned());
+                let pattern = "a/#".parse().expect("a pattern");
+                self.run(Action::Subscribe { subscriber, name, pattern, after: *after });
+            }
+            Event::Restore => self.replica = self.store.restored(),
+        }
+    }
+
+    /// Each message that was accepted is in a mailbox or has its outcome, and what is counted is there.
+    fn check(&self) {
+        let kept = self.store.list(Listing::default());
+        let ids: BTreeSet<MessageId> = kept.iter().map(|it| it.id).collect();
+        let lost: Vec<_> = self.accepted.iter().filter(|id| !ids.contains(id) && !self.ended.contains(id)).collect();
+        assert!(lost.is_empty(), "lost: {lost:?}");
+        let wrong = "SELECT count(*) FROM mailbox b WHERE held <> (SELECT count(*) FROM mailbox_delivery d
+                WHERE d.mailbox = b.mailbox)
+            OR dead <> (SELECT count(*) FROM mailbox_delivery d WHERE d.mailbox = b.mailbox AND d.state = 3)
+            OR bytes <> (SELECT coalesce(sum(bytes), 0) FROM mailbox_delivery d WHERE d.mailbox = b.mailbox)
+            OR (SELECT count(*) FROM mailbox_delivery d WHERE d.mailbox = b.mailbox AND d.state = 0)
+            <> (SELECT coalesce(sum(waiting), 0) FROM mailbox_lane l WHERE l.mailbox = b.mailbox)";
+        assert_eq!(self.store.db.query_row(wrong, [], |row| row.get::<_, i64>(0)), Ok(0), "a count is wrong");
+        let held = "SELECT count(*) FROM mailbox_message m WHERE held <> (SELECT count(*) FROM mailbox_delivery d
+            WHERE d.message = m.message) + (SELECT count(*) FROM topic_publication p WHERE p.message = m.message)";
+        assert_eq!(self.store.db.query_row(held, [], |row| row.get::<_, i64>(0)), Ok(0), "a hold is wrong");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_nothing_is_lost_and_replicas_agree(events in proptest::collection::vec(event(), 1..60)) {
+        let mut trial = Trial::new();
+        for event in &events {
+            trial.step(event);
+            trial.check();
+        }
+        prop_assert_eq!(trial.store.rows(), trial.replica.rows());
+    }
+}

@@ -1,0 +1,108 @@
+//! What a command may hold. The proposer checks before it proposes, and whoever applies a command checks again.
+
+use super::{Action, Command, Reason, Submission, Verdict};
+use crate::acl::{Address, CheckError, TIME_MAX_MS};
+
+/// The most messages of one command.
+pub const SUBMISSIONS_MAX: usize = 1_024;
+/// The most messages that the receiver of a delivery sends with its outcome.
+pub const SETTLED_SUBMISSIONS_MAX: usize = 256;
+/// The most deliveries that one command names.
+pub const DELIVERIES_MAX: usize = 4_096;
+/// The most bytes of a sender's key.
+pub const KEY_BYTES_MAX: usize = 256;
+/// The most bytes of a subscription's name.
+pub const NAME_BYTES_MAX: usize = 128;
+/// The most bytes of a reason or of what became of a delivery.
+pub const NOTE_BYTES_MAX: usize = 1_024;
+/// The most bytes of a trace context.
+pub const TRACE_BYTES_MAX: usize = 512;
+
+type Result = std::result::Result<(), Reason>;
+
+fn most(what: &str, found: usize, most: usize) -> Result {
+    if found <= most {
+        return Ok(());
+    }
+    Err(Reason::Limit { what: what.to_owned(), found: found as u64, most: most as u64 })
+}
+
+fn wrong(field: &str) -> Result {
+    Err(Reason::Field { field: field.to_owned() })
+}
+
+fn name(what: &str, text: &str, bytes_max: usize) -> Result {
+    most(&format!("bytes of its {what}"), text.len(), bytes_max)?;
+    match text.trim().is_empty() || text.chars().any(char::is_control) {
+        true => wrong(&format!("{what} is empty or has a control character")),
+        false => Ok(()),
+    }
+}
+
+impl From<CheckError> for Reason {
+    fn from(error: CheckError) -> Reason {
+        match error {
+            CheckError::Limit { what, found, most } => Reason::Limit { what: what.to_owned(), found, most },
+            CheckError::Field { field, why } => Reason::Field { field: format!("`{field}` {why}") },
+        }
+    }
+}
+
+impl Submission {
+    /// Checks the message and what is around it.
+    pub fn check(&self) -> Result {
+        self.message.check()?;
+        if self.message.sender.is_none() {
+            return wrong("sender is absent: a node stamps it");
+        }
+        if let Some(key) = &self.key {
+            name("key", key, KEY_BYTES_MAX)?;
+        }
+        if let Some(trace) = &self.trace {
+            most("bytes of its trace context", trace.len(), TRACE_BYTES_MAX)?;
+        }
+        match self.expires_ms {
+            Some(at_ms) if !(0..=TIME_MAX_MS).contains(&at_ms) => wrong("expiry is no time between 1970 and 9999"),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl Command {
+    /// Checks all but the messages, each of which is checked by itself.
+    pub fn check(&self) -> Result {
+        if !(0..=TIME_MAX_MS).contains(&self.time_ms) {
+            return wrong("time is none between 1970 and 9999");
+        }
+        match &self.action {
+            Action::Send(all) => most("messages", all.len(), SUBMISSIONS_MAX),
+            Action::Start(all) | Action::Redrive(all) | Action::Drop(all) => {
+                most("deliveries", all.len(), DELIVERIES_MAX)
+            }
+            Action::Settle { verdict, submissions, .. } => {
+                let (Verdict::Done(note) | Verdict::Retry(note) | Verdict::Dead(note)) = verdict;
+                most("bytes of its outcome", note.len(), NOTE_BYTES_MAX)?;
+                most("messages", submissions.len(), SETTLED_SUBMISSIONS_MAX)
+            }
+            Action::Tick { .. } => Ok(()),
+            Action::Subscribe { subscriber, name: of, .. } => {
+                receives(subscriber)?;
+                name("name", of, NAME_BYTES_MAX)
+            }
+            Action::Unsubscribe { subscriber, name: of } => {
+                receives(subscriber)?;
+                name("name", of, NAME_BYTES_MAX)
+            }
+        }
+    }
+}
+
+/// Only agents and people have mailboxes.
+fn receives(subscriber: &Address) -> Result {
+    match subscriber {
+        Address::Agent(_) | Address::Subject(_) => Ok(()),
+        Address::Capability(_) | Address::Topic(_) | Address::Broadcast | Address::Platform => {
+            wrong("subscriber is neither an agent nor a person")
+        }
+    }
+}

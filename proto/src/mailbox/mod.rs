@@ -1,0 +1,246 @@
+//! The commands that change mailboxes, conversations between agents and topics, and what became of them.
+//!
+//! The proposer stamps ids, times and senders into a command, because applying one reads no clock and draws no number.
+//! Times are milliseconds since 1970. The bytes stay on disk for years: change them only by adding fields to the .proto file,
+//! and keep the golden files of every version that was ever written.
+
+mod check;
+mod wire;
+
+pub use check::{
+    KEY_BYTES_MAX, NAME_BYTES_MAX, NOTE_BYTES_MAX, SETTLED_SUBMISSIONS_MAX, SUBMISSIONS_MAX, TRACE_BYTES_MAX,
+};
+pub use wire::{decode_message, encode_message};
+
+use crate::WorkspaceId;
+pub use crate::acl::wire::DecodeError;
+use crate::acl::{Address, Message, MessageId, Pattern, Priority};
+
+/// One entry of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// When it was proposed.
+    pub time_ms: i64,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What a command does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Take messages in: each is accepted or refused by itself.
+    Send(Vec<Submission>),
+    /// Note that deliveries are given to their receivers now: each that is ready is one attempt further.
+    Start(Vec<u64>),
+    /// Say what became of a delivery, and take in what its receiver sends, in one.
+    Settle {
+        /// The delivery.
+        delivery: u64,
+        /// The attempt that this is about; another one changes nothing.
+        attempt: u32,
+        /// What became of it.
+        verdict: Verdict,
+        /// What its receiver sends.
+        submissions: Vec<Submission>,
+    },
+    /// Do what is due by now: expiry, deadlines, what an older term had started, and what is published to whom.
+    Tick {
+        /// The term of whoever proposes: what was started under an older one is started no longer.
+        term: u64,
+    },
+    /// Give dead letters another try, from the first attempt on.
+    Redrive(Vec<u64>),
+    /// Delete dead letters, or deliveries that wait.
+    Drop(Vec<u64>),
+    /// Subscribe to topics, or go to another position.
+    Subscribe {
+        /// Who receives what is published.
+        subscriber: Address,
+        /// The subscription's name; one of this name is replaced.
+        name: String,
+        /// The topics.
+        pattern: Pattern,
+        /// The position after which it begins; what is published from now on where it is absent.
+        after: Option<u64>,
+    },
+    /// End a subscription.
+    Unsubscribe {
+        /// Who subscribed.
+        subscriber: Address,
+        /// The subscription's name.
+        name: String,
+    },
+}
+
+/// A message with what its transport needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// Its id, which the node draws.
+    pub id: MessageId,
+    /// The message, with the sender that the node stamped.
+    pub message: Message,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// The sender's key: another message of the same sender with it is the same message, as long as that is kept.
+    pub key: Option<String>,
+    /// From when on nobody wants it any more.
+    pub expires_ms: Option<i64>,
+    /// The W3C trace context in which it was sent.
+    pub trace: Option<String>,
+}
+
+impl Submission {
+    /// A message of the usual priority, which never expires.
+    pub fn new(id: MessageId, message: Message) -> Submission {
+        Submission { id, message, priority: Priority::default(), key: None, expires_ms: None, trace: None }
+    }
+}
+
+/// What became of a delivery in one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The receiver has dealt with it; the text says how, in a few words.
+    Done(String),
+    /// It failed for this reason, and is tried again unless that was its last attempt.
+    Retry(String),
+    /// It can never succeed, for this reason: it is a dead letter.
+    Dead(String),
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// What became of each message, in the order of the command.
+    Sent(Vec<Receipt>),
+    /// The deliveries that were ready, and are started.
+    Started(Vec<u64>),
+    /// The delivery has its outcome.
+    Settled {
+        /// What that is.
+        settlement: Settlement,
+        /// What became of the messages that its receiver sends.
+        receipts: Vec<Receipt>,
+    },
+    /// The delivery is not under way in this attempt: it was settled before, or another node has it.
+    Stale,
+    /// What was due is done.
+    Ticked {
+        /// How many things changed.
+        changed: u64,
+        /// There is more to do than one command does.
+        more: bool,
+    },
+    /// The deliveries that were tried again or dropped.
+    Moved(Vec<u64>),
+    /// The subscription stands, at this position.
+    Subscribed {
+        /// The last position that it has seen.
+        position: u64,
+    },
+    /// The command changed nothing.
+    Refused(Reason),
+}
+
+/// What becomes of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settlement {
+    /// It is done, and gone.
+    Done,
+    /// It is tried again.
+    Retry {
+        /// At this time, in milliseconds since 1970.
+        at_ms: i64,
+    },
+    /// It is a dead letter.
+    Dead {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What became of one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The message.
+    pub id: MessageId,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What became of one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It is kept until each receiver has dealt with it.
+    Accepted {
+        /// The conversation that it belongs to.
+        conversation: String,
+        /// Its number among the events of that.
+        event: u64,
+        /// In how many mailboxes it lies.
+        deliveries: u32,
+        /// Its position among all that was published, where it went to a topic.
+        position: Option<u64>,
+    },
+    /// The sender's key stands for this message already.
+    Duplicate(MessageId),
+    /// It is not kept, and nothing was changed.
+    Refused(Reason),
+}
+
+/// Why a message or a command is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// A mailbox has no room. Nothing was dropped: the sender has to wait.
+    #[error(
+        "the mailbox of {receiver} is full; send it again in {retry_after_ms} ms{}",
+        dead_hint(*dead)
+    )]
+    Full {
+        /// Whose mailbox.
+        receiver: Address,
+        /// When there may be room, in milliseconds from now.
+        retry_after_ms: u64,
+        /// How many of the messages in it are dead letters, which a person has to retry or drop.
+        dead: u64,
+    },
+    /// The conversation's protocol does not allow it now.
+    #[error("not understood: {why}")]
+    NotUnderstood {
+        /// What the protocol allows.
+        why: String,
+    },
+    /// There is too much of something.
+    #[error("it has {found} {what}, and {most} is the most")]
+    Limit {
+        /// Of what.
+        what: String,
+        /// How much there is.
+        found: u64,
+        /// How much there may be.
+        most: u64,
+    },
+    /// A field is absent or has a value that it cannot have.
+    #[error("its {field}")]
+    Field {
+        /// Which one, and what is wrong with it.
+        field: String,
+    },
+    /// There is no such thing.
+    #[error("there is none")]
+    NotFound,
+    /// It had expired before it came.
+    #[error("it expired before it was taken in; send it with a later time or none")]
+    Expired,
+}
+
+fn dead_hint(dead: u64) -> String {
+    match dead {
+        0 => String::new(),
+        dead => format!("; {dead} dead letters take up room in it: retry or drop them"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! Commands and outcomes as bytes.
+
+mod outcome;
+
+use prost::Message as _;
+
+use super::{Action, Command, Outcome, Submission, Verdict};
+use crate::acl::wire::{DecodeError, FORMAT, address, field, pb};
+use crate::acl::{Message, MessageId, Priority};
+
+type Result<T> = std::result::Result<T, DecodeError>;
+
+fn known(version: u32) -> Result<()> {
+    match version {
+        0 => Err(field("version")),
+        1..=FORMAT => Ok(()),
+        found => Err(DecodeError::Version { found }),
+    }
+}
+
+fn id(bytes: &[u8]) -> Result<MessageId> {
+    bytes.try_into().map_err(|_| field("id"))
+}
+
+/// A submission as a mailbox's row keeps it.
+pub fn encode_message(submission: &Submission) -> Vec<u8> {
+    pb::Submission::from(submission).encode_to_vec()
+}
+
+/// The submission that a mailbox's row keeps.
+pub fn decode_message(bytes: &[u8]) -> Result<Submission> {
+    pb::Submission::decode(bytes)?.try_into()
+}
+
+impl Command {
+    /// The command as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let body = (&self.action).into();
+        let workspace = self.workspace.to_string();
+        pb::Command { version: FORMAT, workspace, time_ms: self.time_ms, body: Some(body) }.encode_to_vec()
+    }
+
+    /// The command that the bytes stand for.
+    pub fn decode(bytes: &[u8]) -> Result<Command> {
+        let command = pb::Command::decode(bytes)?;
+        known(command.version)?;
+        Ok(Command {
+            workspace: command.workspace.parse().map_err(|_| field("workspace"))?,
+            time_ms: command.time_ms,
+            action: command.body.ok_or(field("body"))?.try_into()?,
+        })
+    }
+}
+
+impl Outcome {
+    /// The outcome as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        pb::Outcome { version: FORMAT, body: Some(self.into()) }.encode_to_vec()
+    }
+
+    /// The outcome that the bytes stand for.
+    pub fn decode(bytes: &[u8]) -> Result<Outcome> {
+        let outcome = pb::Outcome::decode(bytes)?;
+        known(outcome.version)?;
+        outcome.body.ok_or(field("body"))?.try_into()
+    }
+}
+
+impl From<&Submission> for pb::Submission {
+    fn from(submission: &Submission) -> Self {
+        Self {
+            id: submission.id.as_bytes().to_vec(),
+            message: Some((&submission.message).into()),
+            priority: submission.priority.number().into(),
+            key: submission.key.clone(),
+            expires_ms: submission.expires_ms,
+            trace: submission.trace.clone(),
+        }
+    }
+}
+
+impl TryFrom<pb::Submission> for Submission {
+    type Error = DecodeError;
+    fn try_from(submission: pb::Submission) -> Result<Self> {
+        Ok(Submission {
+            id: id(&submission.id)?,
+            message: Message::try_from(submission.message.ok_or(field("message"))?)?,
+            priority: Priority::new(submission.priority.into()).ok_or(field("priority"))?,
+            key: submission.key,
+            expires_ms: submission.expires_ms,
+            trace: submission.trace,
+        })
+    }
+}
+
+fn submissions(all: Vec<pb::Submission>) -> Result<Vec<Submission>> {
+    all.into_iter().map(TryInto::try_into).collect()
+}
+
+impl From<&Action> for pb::command::Body {
+    fn from(action: &Action) -> Self {
+        match action {
+            Action::Send(all) => Self::Send(pb::Send { submissions: all.iter().map(Into::into).collect() }),
+            Action::Start(all) => Self::Start(pb::Start { deliveries: all.clone() }),
+            Action::Settle { delivery, attempt, verdict, submissions } => {
+                let verdict = match verdict.clone() {
+                    Verdict::Done(note) => pb::settle::Verdict::Done(note),
+                    Verdict::Retry(note) => pb::settle::Verdict::Retry(note),
+                    Verdict::Dead(note) => pb::settle::Verdict::Dead(note),
+                };
+                let submissions = submissions.iter().map(Into::into).collect();
+                let (delivery, attempt, verdict) = (*delivery, *attempt, Some(verdict));
+                Self::Settle(pb::Settle { delivery, attempt, verdict, submissions })
+            }
+            Action::Tick { term } => Self::Tick(pb::Tick { term: *term }),
+            Action::Redrive(all) => Self::Redrive(pb::Redrive { deliveries: all.clone() }),
+            Action::Drop(all) => Self::Drop(pb::Drop { deliveries: all.clone() }),
+            Action::Subscribe { subscriber, name, pattern, after } => Self::Subscribe(pb::Subscribe {
+                subscriber: subscriber.to_string(),
+                name: name.clone(),
+                pattern: pattern.as_str().to_owned(),
+                after: *after,
+            }),
+            Action::Unsubscribe { subscriber, name } => {
+                Self::Unsubscribe(pb::Unsubscribe { subscriber: subscriber.to_string(), name: name.clone() })
+            }
+        }
+    }
+}
+
+impl TryFrom<pb::command::Body> for Action {
+    type Error = DecodeError;
+    fn try_from(body: pb::command::Body) -> Result<Self> {
+        Ok(match body {
+            pb::command::Body::Send(send) => Action::Send(submissions(send.submissions)?),
+            pb::command::Body::Start(start) => Action::Start(start.deliveries),
+            pb::command::Body::Settle(settle) => Action::Settle {
+                delivery: settle.delivery,
+                attempt: settle.attempt,
+                verdict: match settle.verdict.ok_or(field("verdict"))? {
+                    pb::settle::Verdict::Done(note) => Verdict::Done(note),
+                    pb::settle::Verdict::Retry(note) => Verdict::Retry(note),
+                    pb::settle::Verdict::Dead(note) => Verdict::Dead(note),
+                },
+                submissions: submissions(settle.submissions)?,
+            },
+            pb::command::Body::Tick(tick) => Action::Tick { term: tick.term },
+            pb::command::Body::Redrive(all) => Action::Redrive(all.deliveries),
+            pb::command::Body::Drop(all) => Action::Drop(all.deliveries),
+            pb::command::Body::Subscribe(it) => Action::Subscribe {
+                subscriber: address(&it.subscriber, "subscriber")?,
+                name: it.name,
+                pattern: it.pattern.parse().map_err(|_| field("pattern"))?,
+                after: it.after,
+            },
+            pb::command::Body::Unsubscribe(it) => {
+                Action::Unsubscribe { subscriber: address(&it.subscriber, "subscriber")?, name: it.name }
+            }
+        })
+    }
+}
