@@ -48,6 +48,8 @@ pub mod conversations;
 
 pub mod memory;
 
+pub mod mailbox;
+
 pub mod shard;
 
 pub mod invoke;
