@@ -14,13 +14,13 @@ use crate::tables::{given, last, state, stored};
 /// A delivery that can be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready {
-    /// Its number.
+    /// Its number within the shard.
     pub delivery: u64,
     /// Which attempt it will be, from 1.
     pub attempt: u32,
     /// How often it failed: an attempt that a node did not bring to an end is gone on with in the next one of the same round.
     pub round: u32,
-    /// The message.
+    /// The message that is delivered.
     pub submission: Submission,
 }
 
@@ -160,7 +160,7 @@ pub enum Stage {
 /// A delivery as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Its number.
+    /// Its number within the shard.
     pub delivery: u64,
     /// Whose mailbox it is in.
     pub owner: Address,
@@ -174,7 +174,7 @@ pub struct Listed {
     pub due_ms: i64,
     /// Why it failed last.
     pub reason: Option<String>,
-    /// The message.
+    /// The message that is delivered.
     pub submission: Submission,
 }
 
