@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use caxton_raft::{Entry, Frozen, Group, Machine, MachineError};
+use caxton_raft::{Entry, FrozenState, Group, Machine, MachineError};
 use tonic::{Request, Response, Status};
 
 use crate::etcd::kv_server::Kv;
@@ -29,7 +29,7 @@ impl Machine for Map {
         Ok(vec![Bytes::new(); entries.len()])
     }
 
-    fn freeze(&self) -> Result<Frozen, MachineError> {
+    fn freeze(&self) -> Result<FrozenState, MachineError> {
         let map = self.0.lock().map_err(|_| MachineError::new("the map is of no use", "a put panicked"))?.0.clone();
         Ok(Box::new(move |out| {
             map.into_iter().try_for_each(|(key, value)| out.write_all(&key).and_then(|()| out.write_all(&value)))

@@ -17,7 +17,7 @@ use crate::generation::Generation;
 use crate::last_lives::LastLives;
 use crate::member::{Fact, Member, Members};
 use crate::network::{Network, System};
-use crate::seal::{Ciphers, Keys, Sealed};
+use crate::seal::{Ciphers, Keys, SealedTransport};
 
 /// How a node gossips.
 #[derive(Debug, Clone)]
@@ -107,7 +107,7 @@ impl Gossip {
         let listen = settings.listen;
         let unusable = |error: anyhow::Error| JoinError { listen, source: error.into() };
         let ciphers = Ciphers::new(&settings.keys, &settings.cluster).map_err(unusable)?;
-        let transport = Sealed { ciphers: ciphers.clone(), network };
+        let transport = SealedTransport { ciphers: ciphers.clone(), network };
         let failures = FailureDetectorConfig {
             // The library's prior of several seconds makes the first detections take most of a minute.
             initial_interval: Duration::from_secs(1).min(settings.interval * 4),

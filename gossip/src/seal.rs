@@ -123,13 +123,13 @@ impl Cipher {
 }
 
 /// chitchat's transport over sealed datagrams.
-pub(crate) struct Sealed<N> {
+pub(crate) struct SealedTransport<N> {
     pub ciphers: Ciphers,
     pub network: N,
 }
 
 #[async_trait]
-impl<N: Network> Transport for Sealed<N> {
+impl<N: Network> Transport for SealedTransport<N> {
     async fn open(&self, listen: SocketAddr) -> Result<Box<dyn Socket>> {
         let udp: Arc<dyn Datagrams> = Arc::from(self.network.bind(listen).await?);
         let (ciphers, codec) = (self.ciphers.clone(), self.network.codec().await?);

@@ -182,7 +182,7 @@ pub struct Missing {
 ///
 /// All of a body is stored, or nothing: every digest is checked first.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Stored {
+pub struct StoredBlobs {
     /// How many blobs were stored.
     pub blobs: u64,
     /// How many bytes they have.

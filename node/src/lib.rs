@@ -26,6 +26,8 @@ pub mod time;
 
 pub mod text;
 
+pub mod recalled;
+
 pub mod errors;
 
 pub mod telemetry;

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use caxton_proto::Format;
 use caxton_raft::{Groups, NodeIdentity};
 pub use error::StartError;
-use open::{Opened, Start};
+use open::{OpenNode, Start};
 pub use parts::Parts;
 use peer_port::PeerPort;
 use tracing::{info, warn};
@@ -79,7 +79,7 @@ impl Node {
         let (turns, door) = (Tasks::new(failure.clone()), Tasks::new(failure.clone()));
         let start =
             Start { config, started, stop: edges.stop_token(), identity, own, port, sentences, turns: turns.clone() };
-        let Opened { parts, services, groups, pins, service, facts, hearsay, api } = open::open(start, &door).await?;
+        let OpenNode { parts, services, groups, pins, service, facts, hearsay, api } = open::open(start, &door).await?;
         work::start_workers(&workers, &parts, pins);
         work::start_cluster(&workers, &parts, service, facts, hearsay);
         work::start_edges(&edges, &parts, services, listener, &api)?;

@@ -12,7 +12,7 @@ use rust_embed::RustEmbed;
 
 #[derive(RustEmbed)]
 #[folder = "templates/"]
-struct Embedded;
+struct TemplateFiles;
 
 /// Who answers in a new workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub struct AgentTemplate {
 
 /// The agents, in the order of their names.
 pub fn agents() -> Vec<AgentTemplate> {
-    let mut agents: Vec<AgentTemplate> = Embedded::iter()
+    let mut agents: Vec<AgentTemplate> = TemplateFiles::iter()
         .filter_map(|file| {
             let name = file.strip_prefix("agents/")?.strip_suffix("/agent.toml")?.to_owned();
             let path: TreePath = file.parse().ok()?;
@@ -153,7 +153,7 @@ pub struct Example {
 pub fn examples() -> Vec<Example> {
     let example = |template: AgentTemplate| {
         let folder = format!("agents/{}/examples/", template.name);
-        let file = Embedded::iter().find(|file| file.starts_with(&folder))?;
+        let file = TemplateFiles::iter().find(|file| file.starts_with(&folder))?;
         let prompt = text(&format!("agents/{}/prompts/system.md", template.name))?;
         // Up to the first full stop or placeholder, within one line.
         let begins = prompt.split(['.', '{', '\n']).next()?.to_owned();
@@ -202,7 +202,7 @@ fn quoted(text: &str) -> String {
 }
 
 fn files(folder: &str, place: impl Fn(&str) -> String) -> Vec<TemplateFile> {
-    let mut files: Vec<TemplateFile> = Embedded::iter()
+    let mut files: Vec<TemplateFile> = TemplateFiles::iter()
         .filter_map(|file| {
             let path = place(file.strip_prefix(folder)?);
             Some(TemplateFile { path, text: text(&file)? })
@@ -213,7 +213,7 @@ fn files(folder: &str, place: impl Fn(&str) -> String) -> Vec<TemplateFile> {
 }
 
 fn text(file: &str) -> Option<String> {
-    match Embedded::get(file)?.data {
+    match TemplateFiles::get(file)?.data {
         Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(str::to_owned),
         Cow::Owned(bytes) => String::from_utf8(bytes).ok(),
     }

@@ -292,7 +292,7 @@ impl Tools {
 }
 
 /// A tool that is ready to be loaded.
-enum Prepared {
+enum PreparedTool {
     Module(Spec, Bytes),
     Server(ServerSpec),
 }
@@ -307,14 +307,14 @@ impl Shared {
         // Reading from the disk takes some time, and neither that nor compiling happens on a thread that serves.
         let prepared = crate::tasks::blocking(move || shared.prepare(&catalog, &tool)).await;
         match prepared.map_err(|error| broken(name, &error))?? {
-            Prepared::Module(spec, wasm) => match self.sandbox.load_soon(spec, wasm).await {
+            PreparedTool::Module(spec, wasm) => match self.sandbox.load_soon(spec, wasm).await {
                 Ok(loaded) => Ok(Arc::new(loaded)),
                 Err(error) if is_busy(&error) => {
                     Err(Unusable::Busy { tool: name.to_string(), why: crate::errors::chain(&error) })
                 }
                 Err(error) => Err(broken(name, &error)),
             },
-            Prepared::Server(spec) => match self.sandbox.connect(spec).await {
+            PreparedTool::Server(spec) => match self.sandbox.connect(spec).await {
                 Ok(connected) => Ok(Arc::new(connected)),
                 Err(error) => Err(Unusable::Away { tool: name.to_string(), why: crate::errors::chain(&error) }),
             },
@@ -340,7 +340,7 @@ impl Shared {
     }
 
     /// What a tool is made of, and what it is given; reads from the disk.
-    fn prepare(&self, catalog: &Catalog, name: &ToolName) -> Result<Prepared, Unusable> {
+    fn prepare(&self, catalog: &Catalog, name: &ToolName) -> Result<PreparedTool, Unusable> {
         let absent = || Unusable::Absent { tool: name.to_string(), workspace: catalog.workspace.clone() };
         let entry = catalog.tools().get(name).ok_or_else(absent)?;
         let manifest = entry.manifest().map_err(|error| broken(name, &error))?;
@@ -380,12 +380,12 @@ impl Shared {
         let wasm = catalog.read(module).map_err(|error| broken(name, &error))?;
         let grants = grants(&manifest, secret)?;
         let spec = Spec { name: name.to_string(), kind, grants, limits: limits(&manifest) };
-        Ok(Prepared::Module(spec, wasm))
+        Ok(PreparedTool::Module(spec, wasm))
     }
 
     /// An MCP server outside of the sandbox.
-    fn server(&self, manifest: &ToolManifest, place: Place) -> Prepared {
-        Prepared::Server(ServerSpec {
+    fn server(&self, manifest: &ToolManifest, place: Place) -> PreparedTool {
+        PreparedTool::Server(ServerSpec {
             name: manifest.name.to_string(),
             place,
             limits: limits(manifest),

@@ -213,7 +213,7 @@ pub struct Token {
     /// How it was issued.
     pub issued: IssueToken,
     /// When and by whom it was revoked.
-    pub revoked: Option<Revoked>,
+    pub revoked: Option<Revocation>,
 }
 
 impl Token {
@@ -225,7 +225,7 @@ impl Token {
 
 /// When and by whom a token was revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Revoked {
+pub struct Revocation {
     /// In milliseconds since 1970.
     pub time_ms: u64,
     /// The subject of the token that revoked it.

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 
 use crate::group::snapshots::{Due, Lengths, Signals};
 use crate::group_id::GroupId;
-use crate::machine::{Entry, Frozen, Machine, MachineError};
+use crate::machine::{Entry, FrozenState, Machine, MachineError};
 use crate::snapshot::format::Header;
-use crate::snapshot::{Newest, Saved, SnapshotError, SnapshotFile, Snapshots};
+use crate::snapshot::{Newest, SavedSnapshot, SnapshotError, SnapshotFile, Snapshots};
 use crate::types::{
     Batch, LogId, RaftEntry, Replies, SnapshotMeta, StorageError, StoredMembership, TypeConfig, storage_error,
 };
@@ -211,7 +211,7 @@ pub struct Builder {
     purge: u64,
     signals: Signals,
     /// Never locked: it makes the builder `Sync`, which openraft asks for, whatever the machine froze.
-    state: Mutex<Option<Result<Frozen, MachineError>>>,
+    state: Mutex<Option<Result<FrozenState, MachineError>>>,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
@@ -241,7 +241,7 @@ fn bytes_of(payload: &EntryPayload<TypeConfig>) -> u64 {
     }
 }
 
-fn snapshot((saved, file): (Saved, SnapshotFile)) -> Snapshot<TypeConfig> {
+fn snapshot((saved, file): (SavedSnapshot, SnapshotFile)) -> Snapshot<TypeConfig> {
     Snapshot { meta: saved.header.meta(), snapshot: Box::new(file) }
 }
 

@@ -61,7 +61,7 @@ impl From<StoreError> for ArchiveError {
 
 /// A group's state at one moment, in a file that stays readable while the group goes on.
 #[derive(Debug)]
-pub struct Archived {
+pub struct StateArchive {
     /// The group whose state it is.
     pub group: GroupId,
     /// The index of the last command in it.
@@ -74,14 +74,14 @@ pub struct Archived {
 
 impl Group {
     /// Writes all that is applied here to a snapshot, which checks itself when it is read.
-    pub async fn archive(&self) -> Result<Archived, ArchiveError> {
+    pub async fn archive(&self) -> Result<StateArchive, ArchiveError> {
         match tokio::time::timeout(SNAPSHOT_WAIT, self.archived()).await {
             Ok(archived) => archived,
             Err(_) => Err(self.no_snapshot(format!("it took longer than {SNAPSHOT_WAIT:?}"))),
         }
     }
 
-    async fn archived(&self) -> Result<Archived, ArchiveError> {
+    async fn archived(&self) -> Result<StateArchive, ArchiveError> {
         let raft = &self.inner.raft;
         let stopped = |_| self.no_snapshot("the group has stopped".to_owned());
         let commands = *self.applied().borrow();
@@ -106,7 +106,7 @@ impl Group {
         }
     }
 
-    async fn newest_snapshot(&self) -> Result<Archived, ArchiveError> {
+    async fn newest_snapshot(&self) -> Result<StateArchive, ArchiveError> {
         let group = self.inner.links.group;
         let made = self.inner.raft.get_snapshot().await.map_err(|error| self.no_snapshot(chain(&error)))?;
         let snapshot = made.ok_or_else(|| self.no_snapshot("it has nothing to write".to_owned()))?;
@@ -115,7 +115,7 @@ impl Group {
             let (_, header) = Reader::new(io::BufReader::new(&file))?;
             let bytes = file.seek(SeekFrom::End(0))?;
             file.seek(SeekFrom::Start(0))?;
-            io::Result::Ok(Archived { group, commands: header.commands, bytes, file })
+            io::Result::Ok(StateArchive { group, commands: header.commands, bytes, file })
         });
         let opened = opened.await.map_err(|error| self.no_snapshot(error.to_string()))?;
         opened.map_err(|error| self.no_snapshot(error.to_string()))
@@ -156,10 +156,10 @@ pub struct GroupState {
 /// What there is to do with the groups of a node that does not run.
 pub struct Beginning {
     store: Store,
-    groups: Vec<Found>,
+    groups: Vec<Inspection>,
 }
 
-struct Found {
+struct Inspection {
     state: GroupState,
     log: LogStore,
     last: Option<LogId>,
@@ -210,7 +210,7 @@ impl Beginning {
     /// all or nothing.
     pub async fn with(self, node: NodeId, command: Bytes) -> Result<Store, ArchiveError> {
         let mut batch = WriteBatch::default();
-        for Found { state, log, last } in &self.groups {
+        for Inspection { state, log, last } in &self.groups {
             // Later than any that was given.
             let term = state.term.max(last.map_or(0, |last| last.leader_id.term)).saturating_add(1);
             let leader = CommittedLeaderId::new(term, node.0);
@@ -233,7 +233,7 @@ impl Beginning {
     }
 }
 
-fn found(store: &Store, group: GroupId) -> Result<Found, ArchiveError> {
+fn found(store: &Store, group: GroupId) -> Result<Inspection, ArchiveError> {
     let damaged = |error: SnapshotError| ArchiveError::Damaged { group, source: error.into() };
     let log = LogStore::new(store.clone(), group);
     let purged = log.check()?;
@@ -263,7 +263,7 @@ fn found(store: &Store, group: GroupId) -> Result<Found, ArchiveError> {
         term: log.term()?,
         voters,
     };
-    Ok(Found { state, log, last })
+    Ok(Inspection { state, log, last })
 }
 
 fn copy_error(error: io::Error) -> crate::machine::MachineError {

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::group::{self, Birth, Group, Groups, OpenGroupError, ReadError, Status};
 use crate::group_id::GroupId;
-use crate::machine::{Entry, Frozen, Machine, MachineError};
+use crate::machine::{Entry, FrozenState, Machine, MachineError};
 
 /// The deploy log's group.
 pub const GROUP: GroupId = GroupId(0);
@@ -157,7 +157,7 @@ impl Machine for DeployMachine {
         Ok(outcomes.iter().map(|outcome| outcome.encode().into()).collect())
     }
 
-    fn freeze(&self) -> Result<Frozen, MachineError> {
+    fn freeze(&self) -> Result<FrozenState, MachineError> {
         let state = self.read(State::clone);
         Ok(Box::new(move |out| write_snapshot(&state, out)))
     }

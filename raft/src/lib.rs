@@ -34,7 +34,7 @@ mod work;
 #[cfg(test)]
 mod suite;
 
-pub use archive::{ArchiveError, Archived, GroupState};
+pub use archive::{ArchiveError, GroupState, StateArchive};
 pub use group::{
     Applied, Birth, ChangeError, Group, Groups, Lag, Members, OpenGroupError, ProposeError, ReadError, Role, Status,
     Timers,
@@ -44,7 +44,7 @@ pub use identity::{
     IDENTITY_FILE, IdentityError, NodeIdentity, Origin, adopt_identity, begin_again, identity, known_identity,
     mint_node,
 };
-pub use machine::{Entry, Frozen, Machine, MachineError};
+pub use machine::{Entry, FrozenState, Machine, MachineError};
 pub use network::receive::AnswerError;
 pub use network::{Alone, Transport, TransportError};
-pub use store::{ClaimError, Disk, OpenError, Store, Synced};
+pub use store::{ClaimError, Disk, OpenError, Store, SyncCallback};

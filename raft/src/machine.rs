@@ -34,7 +34,7 @@ impl MachineError {
 }
 
 /// Writes the state that a machine had at one moment.
-pub type Frozen = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
+pub type FrozenState = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
 /// A state that commands change. A machine may keep its state on disk together with [`Machine::applied`], and is then
 /// given no command twice; one that keeps it in memory is rebuilt from the newest snapshot and the log after it.
@@ -49,7 +49,7 @@ pub trait Machine: Send + Sync + 'static {
     }
 
     /// The state as it is now, to be written while further commands are applied. Quick: commands wait for it.
-    fn freeze(&self) -> Result<Frozen, MachineError>;
+    fn freeze(&self) -> Result<FrozenState, MachineError>;
 
     /// Replaces the state by one that [`Machine::freeze`] wrote. On an error the state is of no use.
     fn restore(&self, from: &mut dyn Read) -> Result<(), MachineError>;

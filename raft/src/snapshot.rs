@@ -14,9 +14,9 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncSeek, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use self::format::{Header, Reader, Writer};
-use self::paced::Paced;
+use self::paced::PacedFile;
 use crate::group_id::GroupId;
-use crate::machine::{Frozen, MachineError};
+use crate::machine::{FrozenState, MachineError};
 use crate::types::SnapshotMeta;
 use crate::work::{Work, WorkFile};
 
@@ -70,12 +70,12 @@ pub struct Snapshots {
 
 /// A snapshot that is whole on disk.
 #[derive(Debug, Clone)]
-pub struct Saved {
+pub struct SavedSnapshot {
     pub header: Header,
     pub file: PathBuf,
 }
 
-impl Saved {
+impl SavedSnapshot {
     /// How long its file is.
     pub fn bytes(&self) -> Result<u64, SnapshotError> {
         let length = fs::metadata(&self.file).map(|file| file.len());
@@ -106,7 +106,7 @@ impl Snapshots {
     }
 
     /// The newest snapshot, whose bytes have not been checked yet.
-    pub fn newest(&self) -> Result<Option<Saved>, SnapshotError> {
+    pub fn newest(&self) -> Result<Option<SavedSnapshot>, SnapshotError> {
         let files = self.files(SUFFIX).map_err(|source| self.write_error(source))?;
         // The names start with the index as hexadecimal digits of one length, so that their order is the snapshots'.
         let Some(file) = files.into_iter().max() else {
@@ -114,15 +114,15 @@ impl Snapshots {
         };
         let (_, header) = self.reader(&file)?;
         self.belongs(&header, &file)?;
-        Ok(Some(Saved { header, file }))
+        Ok(Some(SavedSnapshot { header, file }))
     }
 
     /// Writes a snapshot.
-    pub fn save(&self, header: Header, state: Frozen) -> Result<Saved, SnapshotError> {
+    pub fn save(&self, header: Header, state: FrozenState) -> Result<SavedSnapshot, SnapshotError> {
         let file = self.file_of(&header);
         let unfinished = file.with_extension(UNFINISHED_SUFFIX);
         let write = || {
-            let out = Paced::new(File::create(&unfinished)?);
+            let out = PacedFile::new(File::create(&unfinished)?);
             let mut writer = Writer::new(BufWriter::with_capacity(WRITE_BYTES, out), &header)?;
             state(&mut writer)?;
             let out = writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -130,7 +130,7 @@ impl Snapshots {
         };
         write().map_err(|source| self.write_error(source))?;
         self.name(&unfinished, &file)?;
-        Ok(Saved { header, file })
+        Ok(SavedSnapshot { header, file })
     }
 
     /// A new file for a snapshot that arrives from elsewhere.
@@ -138,15 +138,15 @@ impl Snapshots {
         let path = self.dir.join(format!("{}.{UNFINISHED_SUFFIX}", uuid::Uuid::new_v4()));
         let mut options = File::options();
         options.read(true).write(true).create_new(true);
-        let unfinished = Unfinished(path.clone());
+        let unfinished = UnfinishedFile(path.clone());
         let file = self.work.run(move || options.open(&path)).await.unwrap_or_else(go_on_panicking);
         let file = file.map_err(|source| self.write_error(source))?;
         Ok(SnapshotFile { file: WorkFile::new(self.work, file), content: Content::Arriving(unfinished) })
     }
 
     /// Writes down a snapshot that comes from an archive, checks all of it and gives it its name.
-    pub fn import(&self, from: &mut dyn Read) -> Result<Saved, SnapshotError> {
-        let unfinished = Unfinished(self.dir.join(format!("{}.{UNFINISHED_SUFFIX}", uuid::Uuid::new_v4())));
+    pub fn import(&self, from: &mut dyn Read) -> Result<SavedSnapshot, SnapshotError> {
+        let unfinished = UnfinishedFile(self.dir.join(format!("{}.{UNFINISHED_SUFFIX}", uuid::Uuid::new_v4())));
         let mut write = || io::copy(from, &mut File::create(&unfinished.0)?).map(drop);
         write().map_err(|source| self.write_error(source))?;
         let (_, header) = self.reader(&unfinished.0)?;
@@ -154,7 +154,7 @@ impl Snapshots {
     }
 
     /// Checks all of a snapshot that has arrived and should be `meta`, and gives it its name.
-    fn accept(&self, path: &Path, meta: &SnapshotMeta) -> Result<Saved, SnapshotError> {
+    fn accept(&self, path: &Path, meta: &SnapshotMeta) -> Result<SavedSnapshot, SnapshotError> {
         let (reader, header) = self.reader(path)?;
         reader.finish().map_err(|source| read_error(path, source))?;
         self.belongs(&header, path)?;
@@ -165,13 +165,13 @@ impl Snapshots {
         sync().map_err(|source| self.write_error(source))?;
         let file = self.file_of(&header);
         self.name(path, &file)?;
-        Ok(Saved { header, file })
+        Ok(SavedSnapshot { header, file })
     }
 
     /// Hands a snapshot's state to `restore` and checks all of it.
     pub fn load(
         &self,
-        saved: &Saved,
+        saved: &SavedSnapshot,
         restore: impl FnOnce(&mut dyn Read) -> Result<(), MachineError>,
     ) -> Result<(), SnapshotError> {
         let file = &saved.file;
@@ -245,16 +245,16 @@ fn read_error(file: &Path, source: io::Error) -> SnapshotError {
 #[derive(Debug)]
 pub struct Newest {
     snapshots: Snapshots,
-    saved: Mutex<Option<Saved>>,
+    saved: Mutex<Option<SavedSnapshot>>,
 }
 
 impl Newest {
-    pub fn new(snapshots: Snapshots, saved: Option<Saved>) -> Newest {
+    pub fn new(snapshots: Snapshots, saved: Option<SavedSnapshot>) -> Newest {
         Newest { snapshots, saved: Mutex::new(saved) }
     }
 
     /// Makes `saved` the newest, unless a newer one came while it was written, and opens the one that is the newest.
-    pub fn replace(&self, saved: Saved) -> Result<(Saved, SnapshotFile), SnapshotError> {
+    pub fn replace(&self, saved: SavedSnapshot) -> Result<(SavedSnapshot, SnapshotFile), SnapshotError> {
         let mut newest = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         let newest = match &mut *newest {
             Some(newer) if newer.header.last > saved.header.last => newer,
@@ -267,7 +267,7 @@ impl Newest {
     }
 
     /// Opens the newest, if there is one.
-    pub fn open(&self) -> Result<Option<(Saved, SnapshotFile)>, SnapshotError> {
+    pub fn open(&self) -> Result<Option<(SavedSnapshot, SnapshotFile)>, SnapshotError> {
         let newest = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
         newest.as_ref().map(|saved| Ok((saved.clone(), SnapshotFile::open(saved, self.snapshots.work)?))).transpose()
     }
@@ -284,16 +284,16 @@ pub struct SnapshotFile {
 #[derive(Debug)]
 enum Content {
     /// It arrives, and has no name yet.
-    Arriving(Unfinished),
+    Arriving(UnfinishedFile),
     /// It is whole, checked and on disk under its name.
-    Whole(Saved),
+    Whole(SavedSnapshot),
 }
 
 /// A file that goes unless it gets a name.
 #[derive(Debug)]
-struct Unfinished(PathBuf);
+struct UnfinishedFile(PathBuf);
 
-impl Drop for Unfinished {
+impl Drop for UnfinishedFile {
     fn drop(&mut self) {
         // It is not there once it has its name. If it cannot be removed, the next start does that.
         let _ = fs::remove_file(&self.0);
@@ -302,7 +302,7 @@ impl Drop for Unfinished {
 
 impl SnapshotFile {
     /// Opens a saved snapshot to be sent.
-    fn open(saved: &Saved, work: Work) -> Result<SnapshotFile, SnapshotError> {
+    fn open(saved: &SavedSnapshot, work: Work) -> Result<SnapshotFile, SnapshotError> {
         match File::open(&saved.file) {
             Ok(file) => Ok(SnapshotFile { file: WorkFile::new(work, file), content: Content::Whole(saved.clone()) }),
             Err(source) => Err(SnapshotError::Read { file: saved.file.clone(), source }),
@@ -321,7 +321,7 @@ impl SnapshotFile {
     }
 
     /// The snapshot that has arrived in the file, checked and under its name.
-    pub async fn saved(mut self, snapshots: &Snapshots, meta: &SnapshotMeta) -> Result<Saved, SnapshotError> {
+    pub async fn saved(mut self, snapshots: &Snapshots, meta: &SnapshotMeta) -> Result<SavedSnapshot, SnapshotError> {
         let unfinished = match self.content {
             Content::Whole(saved) => return Ok(saved),
             Content::Arriving(unfinished) => unfinished,

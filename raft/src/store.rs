@@ -55,17 +55,17 @@ struct Inner {
 }
 
 /// Called once what was written before is on disk, or cannot be.
-pub type Synced = Box<dyn FnOnce(io::Result<()>) + Send>;
+pub type SyncCallback = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 /// Sees to it that what was written is on disk.
 pub trait Disk: Send + Sync + 'static {
     /// Calls `then`, from wherever it likes, once everything that was written before this call is on disk. It keeps the
     /// order of the calls.
-    fn sync(&self, then: Synced);
+    fn sync(&self, then: SyncCallback);
 
     /// The same for a caller who has nothing else to do meanwhile: it may be done before this returns, as long as nobody
     /// waits for an earlier call.
-    fn sync_soon(&self, then: Synced) {
+    fn sync_soon(&self, then: SyncCallback) {
         self.sync(then);
     }
 

@@ -13,7 +13,7 @@ use crate::applier::Applier;
 use crate::group::snapshots::Lengths;
 use crate::group_id::GroupId;
 use crate::log::LogStore;
-use crate::machine::{Entry, Frozen, Machine, MachineError};
+use crate::machine::{Entry, FrozenState, Machine, MachineError};
 use crate::snapshot::Snapshots;
 use crate::store::Store;
 use crate::types::{TypeConfig, Vote};
@@ -29,7 +29,7 @@ impl Machine for Journal {
         Ok(vec![Bytes::new(); entries.len()])
     }
 
-    fn freeze(&self) -> Result<Frozen, MachineError> {
+    fn freeze(&self) -> Result<FrozenState, MachineError> {
         let count = self.0.lock().unwrap().len() as u64;
         Ok(Box::new(move |out: &mut dyn Write| -> io::Result<()> { out.write_all(&count.to_le_bytes()) }))
     }

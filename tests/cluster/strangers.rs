@@ -3,7 +3,7 @@
 use caxton::errors::chain;
 use caxton::peers::{Book, DialError, Lives, Peers, dial_stranger};
 use caxton::trust::Credentials;
-use caxton::trust::credentials::Certified;
+use caxton::trust::credentials::CertifiedNode;
 use caxton_proto::NodeId;
 use caxton_proto::log::cluster::{AnnounceNode, Command, NodeFacts};
 use caxton_proto::log::{self};
@@ -19,7 +19,7 @@ const STRANGER: NodeId = NodeId(0xbad);
 /// Peers of a node `id` whose authority is the one in `tls`.
 fn peers(bench: &Bench, tls: &std::path::Path, id: NodeId) -> (Peers, NodeId) {
     let identity = bench.node.parts().identity.clone();
-    let own = Certified { cluster: identity.cluster, node: id };
+    let own = CertifiedNode { cluster: identity.cluster, node: id };
     let credentials = Credentials::open(tls.to_owned(), own).expect("a certificate");
     let book = Book::open(tls);
     let lives = Lives::begin(tls, id).expect("a life");
@@ -82,7 +82,7 @@ async fn a_certificate_of_another_authority_is_not_let_in_even_when_it_knows_our
     // It trusts our authority, and its own certificate is signed by a key of its own.
     let elsewhere = tempfile::tempdir().expect("a folder");
     let identity = bench.node.parts().identity.clone();
-    let own = Certified { cluster: identity.cluster, node: STRANGER };
+    let own = CertifiedNode { cluster: identity.cluster, node: STRANGER };
     Credentials::open(elsewhere.path().to_owned(), own).expect("an authority");
     std::fs::copy(bench.dir.path().join("tls/ca.pem"), elsewhere.path().join("ca.pem")).expect("copied");
     let (forger, node) = peers(&bench, elsewhere.path(), STRANGER);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use caxton::peers::door::{Door, Routes};
 use caxton::peers::{Book, DialError, Lives, Peers, VERSION, dial_stranger};
 use caxton::trust::Credentials;
-use caxton::trust::credentials::Certified;
+use caxton::trust::credentials::CertifiedNode;
 use caxton_proto::NodeId;
 use caxton_proto::peer::pb::peer_client::PeerClient;
 use caxton_proto::peer::pb::{Facts, HelloReply, HelloRequest, JoinRequest, RaftRequest};
@@ -50,7 +50,7 @@ fn versions() -> Vec<(String, bool)> {
 
 /// What the node `id` shows, certified by the authority of the bench's node.
 fn credentials(bench: &Bench, id: NodeId) -> Credentials {
-    let own = Certified { cluster: bench.node.parts().identity.cluster, node: id };
+    let own = CertifiedNode { cluster: bench.node.parts().identity.cluster, node: id };
     Credentials::open(bench.dir.path().join("tls"), own).expect("a certificate")
 }
 

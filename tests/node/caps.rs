@@ -34,7 +34,7 @@ async fn bench(set: &[&str]) -> Bench {
     bench
 }
 
-/// Begins a turn that does not end, and says what is refused while it runs.
+/// Begins a turn that does not end, and does something while it runs.
 async fn while_one_runs<F: Future<Output = ()>>(bench: &Bench, token: &str, then: F) {
     let message = json!({ "agent": "talker", "text": "hi" });
     let turn = bench.request_as(token, Method::POST, &at("/messages")).json(&message).send();
@@ -91,11 +91,6 @@ async fn a_role_in_a_workspace_has_so_many_places_and_others_have_their_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_has_so_many_places_and_the_probes_take_none() {
     let bench = bench(&["http.requests_per_address_max=2"]).await;
-    let ada = token(&bench, "ada", Role::Caller, &["demo"]).await;
-    while_one_runs(&bench, &ada, async {
-        while_one_runs(&bench, &ada, async {}).await;
-    })
-    .await;
     let (first, second) = (json!({ "agent": "talker", "text": "a" }), json!({ "agent": "talker", "text": "b" }));
     // A look at whether the address is full takes a place of it for a moment, too.
     let held = async |message: &serde_json::Value| loop {

@@ -218,7 +218,7 @@ when.request = "look it up"
 tool = "recall"
 arguments = { query = "what does Ann drink" }
 [[rule]]
-when.request = "[memory:"
+when.newest = "[memory:"
 say = "I remember something"
 [[rule]]
 say = "I know nothing of that"

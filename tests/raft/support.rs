@@ -11,7 +11,7 @@ use bytes::Bytes;
 use caxton_proto::log::{Author, Command, Deploy, Kind};
 use caxton_proto::{Digest, NodeId, Revision};
 use caxton_raft::deploy_log::DeployLog;
-use caxton_raft::{Alone, Birth, Entry, Frozen, Group, GroupId, Groups, Machine, MachineError, Store, Timers};
+use caxton_raft::{Alone, Birth, Entry, FrozenState, Group, GroupId, Groups, Machine, MachineError, Store, Timers};
 
 pub const NODE: NodeId = NodeId(0xc0ffee);
 
@@ -47,7 +47,7 @@ impl Machine for Journal {
         Ok(answers)
     }
 
-    fn freeze(&self) -> Result<Frozen, MachineError> {
+    fn freeze(&self) -> Result<FrozenState, MachineError> {
         let commands = self.commands();
         Ok(Box::new(move |out: &mut dyn Write| {
             commands.iter().try_for_each(|it| {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use caxton_raft::{Disk, Store, Synced};
+use caxton_raft::{Disk, Store, SyncCallback};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -36,7 +36,7 @@ impl Platter {
 
     /// Opens the store on it.
     pub fn open(self: &Arc<Self>) -> Result<Store, caxton_raft::OpenError> {
-        let (queue, mut waiting) = mpsc::unbounded_channel::<Synced>();
+        let (queue, mut waiting) = mpsc::unbounded_channel::<SyncCallback>();
         let store = Store::open_on(self.dir.path(), Mounted(queue))?;
         // What a start reads is on disk after it.
         self.keep(self.lengths());
@@ -88,10 +88,10 @@ impl Platter {
 }
 
 /// The disk of a running node.
-struct Mounted(mpsc::UnboundedSender<Synced>);
+struct Mounted(mpsc::UnboundedSender<SyncCallback>);
 
 impl Disk for Mounted {
-    fn sync(&self, then: Synced) {
+    fn sync(&self, then: SyncCallback) {
         // Nobody is there any more when the node crashes, and then nobody waits.
         let _ = self.0.send(then);
     }

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use caxton_raft::{Entry, Frozen, Machine, MachineError};
+use caxton_raft::{Entry, FrozenState, Machine, MachineError};
 
 use crate::seed::Run;
 use crate::trace::{self, find, note};
@@ -108,7 +108,7 @@ impl Machine for Journal {
         Ok(entries.iter().map(|entry| entry.command.clone()).collect())
     }
 
-    fn freeze(&self) -> Result<Frozen, MachineError> {
+    fn freeze(&self) -> Result<FrozenState, MachineError> {
         let commands = self.commands();
         note(&self.name, &format!("makes a snapshot of {}", commands.len()));
         Ok(Box::new(move |out: &mut dyn Write| {

@@ -26,7 +26,20 @@ pub const NODE: [&[&str]; 10] = [
     // Where a workspace is kept, who belongs, and who may: which shard a workspace is in is a fact of the cluster.
     &["shard", "cluster", "peers", "replicas", "tls", "trust", "secrets", "authn", "authz", "limits", "affinity"],
     // The ground.
-    &["api", "activity", "catalog", "artifacts", "config", "telemetry", "tasks", "time", "files", "text", "errors"],
+    &[
+        "api",
+        "activity",
+        "catalog",
+        "artifacts",
+        "config",
+        "telemetry",
+        "tasks",
+        "time",
+        "files",
+        "text",
+        "recalled",
+        "errors",
+    ],
 ];
 
 /// What does not keep to the table yet, and why. One that is not needed any more fails the check: take it out.

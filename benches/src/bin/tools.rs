@@ -9,7 +9,9 @@
 mod table;
 
 use anyhow::{Context, ensure};
-use caxton_tools::{CallContext, Called, Grants, Kind, Limits, Sandbox, SandboxedTool, Settings, Spec, Tool, examples};
+use caxton_tools::{
+    CallContext, FinishedCall, Grants, Kind, Limits, Sandbox, SandboxedTool, Settings, Spec, Tool, examples,
+};
 use clap::Parser;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -214,7 +216,7 @@ impl Bench {
 }
 
 /// A figure for calls that fail would be worth nothing.
-fn well(called: Called) -> anyhow::Result<Called> {
+fn well(called: FinishedCall) -> anyhow::Result<FinishedCall> {
     ensure!(called.result.as_ref().is_ok_and(|result| !result.is_error), "{:?}", called.result);
     Ok(called)
 }

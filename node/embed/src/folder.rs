@@ -73,7 +73,7 @@ pub enum OpenError {
         /// Its shape by config.json.
         wanted: Vec<usize>,
         /// What is there.
-        found: Found,
+        found: TensorProblem,
     },
     /// A trial gave no direction: the weights hold numbers that are none.
     #[error("the model in {} gives no meaning to a sentence: its weights are damaged", .folder.display())]
@@ -85,18 +85,18 @@ pub enum OpenError {
 
 /// What a file has in the place of a tensor.
 #[derive(Debug)]
-pub enum Found {
+pub enum TensorProblem {
     /// The file has no tensor of that name.
     Nothing,
     /// The tensor is there with this shape, which does not fit the model.
     Shape(Vec<usize>),
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for TensorProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Found::Nothing => f.write_str("it has none of that name"),
-            Found::Shape(shape) => write!(f, "it has {shape:?}"),
+            TensorProblem::Nothing => f.write_str("it has none of that name"),
+            TensorProblem::Shape(shape) => write!(f, "it has {shape:?}"),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Activations are quantised row by row just before each matrix product and come out of it as floats; attention and
 //! normalisation work in floats. Nothing here allocates once the buffers are large enough.
 
-use crate::kernel::{After, Kernel, Lanes, Quantised, exp};
+use crate::kernel::{After, Kernel, Lanes, QuantisedMatrix, exp};
 use crate::layout::{GROUP, HEAD, HEADS, HIDDEN, INNER};
 use crate::weights::{Linear, Model, Norm};
 
@@ -151,7 +151,7 @@ impl QuantisedRows {
         unsafe {
             self.fill::<K::Lanes>(linear, x);
             let groups = linear.rows / GROUP;
-            let quantised = Quantised {
+            let quantised = QuantisedMatrix {
                 values: &self.values[..rows * linear.rows],
                 scales: &self.scales[..rows * groups],
                 corrections: &self.corrections[..rows * groups],

@@ -18,7 +18,7 @@ mod transformer;
 mod weights;
 
 pub use choice::Choice as Kernel;
-pub use folder::{Found, OpenError};
+pub use folder::{OpenError, TensorProblem};
 pub use layout::{HIDDEN as DIMENSIONS, TOKENS_MAX};
 pub use model::Model;
 pub use tokens::Vocabulary;

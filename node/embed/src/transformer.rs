@@ -8,7 +8,7 @@ use std::path::Path;
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-use crate::folder::{Activation, Family, Found, OpenError, Pooling, Shape};
+use crate::folder::{Activation, Family, OpenError, Pooling, Shape, TensorProblem};
 
 /// A model with its weights.
 pub struct Transformer {
@@ -90,9 +90,9 @@ impl Tensors<'_> {
             wanted: wanted.to_vec(),
             found,
         };
-        let tensor = found.ok_or_else(|| bad(Found::Nothing))?;
+        let tensor = found.ok_or_else(|| bad(TensorProblem::Nothing))?;
         if tensor.dims() != wanted {
-            return Err(bad(Found::Shape(tensor.dims().to_vec())));
+            return Err(bad(TensorProblem::Shape(tensor.dims().to_vec())));
         }
         tensor.to_dtype(DType::F32).map_err(|error| form(self.file, error))
     }

@@ -7,12 +7,13 @@ compile_error!("the model file is little-endian and read in place; this target i
 
 /// Bytes that begin at a cache line.
 #[repr(C, align(64))]
-pub struct Aligned<B> {
+pub struct AlignedBytes<B> {
     bytes: B,
 }
 
 /// The model file that the build script made. Its length is part of the type: another layout does not compile.
-pub static MODEL: Aligned<[u8; LEN]> = Aligned { bytes: *include_bytes!(concat!(env!("OUT_DIR"), "/model.bin")) };
+pub static MODEL: AlignedBytes<[u8; LEN]> =
+    AlignedBytes { bytes: *include_bytes!(concat!(env!("OUT_DIR"), "/model.bin")) };
 /// The model file's own checksum, its last bytes.
 pub fn checksum() -> [u8; CHECKSUM] {
     *MODEL.bytes.last_chunk().unwrap_or(&[0; CHECKSUM])
@@ -77,7 +78,7 @@ pub struct Model<'a> {
 
 impl<'a> Model<'a> {
     /// Finds the sections; does not read them.
-    pub fn new(file: &'a Aligned<[u8; LEN]>) -> Self {
+    pub fn new(file: &'a AlignedBytes<[u8; LEN]>) -> Self {
         let mut sections = Sections { rest: &file.bytes };
         let model = Self {
             pieces: sections.signed(PIECES * HIDDEN),

@@ -63,7 +63,7 @@ impl AgentTool {
 
 /// One function that a tool offers.
 #[derive(Debug, Clone)]
-pub struct Offered {
+pub struct OfferedFunction {
     /// The tool's folder.
     pub server: ToolName,
     /// The function of it.
@@ -89,7 +89,7 @@ pub struct Parts<'a> {
     /// caxton.toml.
     pub settings: &'a WorkspaceManifest,
     /// What the tools that its file names offer, in the file's order.
-    pub offered: Vec<Offered>,
+    pub offered: Vec<OfferedFunction>,
     /// Tools that its file names and that cannot be used now, because their servers are away.
     pub away: Vec<ToolName>,
     /// Reads a file of the workspace.
@@ -188,7 +188,7 @@ const FUNCTION_BYTES_MAX: usize = 64;
 
 /// A function keeps its own name where no other one of the agent has it and models take it, else its folder's name comes
 /// before it, and what they do not take becomes `_`.
-fn name_tools(offered: Vec<Offered>, gate: impl Fn(&ToolName) -> Gate) -> Vec<AgentTool> {
+fn name_tools(offered: Vec<OfferedFunction>, gate: impl Fn(&ToolName) -> Gate) -> Vec<AgentTool> {
     let mut seen = BTreeSet::new();
     let twice: BTreeSet<String> =
         offered.iter().filter(|tool| !seen.insert(tool.function.clone())).map(|tool| tool.function.clone()).collect();
@@ -201,7 +201,7 @@ fn name_tools(offered: Vec<Offered>, gate: impl Fn(&ToolName) -> Gate) -> Vec<Ag
             false => tool.function.clone(),
         };
         let name = fitting(&wanted, &mut given);
-        let Offered { server, function, description, parameters, fixed: _, repeatable } = tool;
+        let OfferedFunction { server, function, description, parameters, fixed: _, repeatable } = tool;
         let definition = ToolDefinition { name, description, parameters };
         AgentTool { definition, gate: gate(&server), server, function, repeatable }
     });
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn every_function_has_a_name_of_its_own_that_models_take() {
-        let offered = |server: &str, function: &str| Offered {
+        let offered = |server: &str, function: &str| OfferedFunction {
             server: server.parse().unwrap(),
             function: function.to_owned(),
             description: String::new(),

@@ -19,8 +19,8 @@ use super::health::AgentHealth;
 use super::journal::{Journal, Lost, Step};
 use super::ledger::Ledger;
 use super::run::{Opening, Progress, Run};
-use super::turn::{Action, Call, Next, Outcome, Returned, Unasked};
-use super::world::{Found, Invocation, ToolOutput, World};
+use super::turn::{Action, Call, Next, Outcome, Returned, UnknownCall};
+use super::world::{AgentMatch, Invocation, ToolOutput, World};
 use super::{Agent, AgentTool};
 use crate::api::messages::{PREVIEW_BYTES_MAX, TurnEvent};
 use crate::capability::Load;
@@ -53,7 +53,7 @@ pub struct Driver {
 }
 
 /// What came of one call.
-enum Came {
+enum CallEnd {
     Returned(Returned, Visible),
     Waits(Box<Run>),
     Lost,
@@ -220,51 +220,51 @@ impl Driver {
         let (mut waits, mut lost) = (false, false);
         for (call, came) in calls.into_iter().zip(came) {
             match came {
-                Came::Returned(returned, files) => {
+                CallEnd::Returned(returned, files) => {
                     run.visible.extend(files);
                     self.report(run.turn.returned(&call.id, returned));
                 }
-                Came::Waits(below) => {
+                CallEnd::Waits(below) => {
                     run.waiting.insert(call.id, *below);
                     waits = true;
                 }
-                Came::Lost => lost = true,
+                CallEnd::Lost => lost = true,
             }
         }
         if lost { Err(Lost) } else { Ok(waits) }
     }
 
-    async fn make_call(&self, run: &Run, agent: &Agent, call: &Call, below: Option<Run>) -> Came {
+    async fn make_call(&self, run: &Run, agent: &Agent, call: &Call, below: Option<Run>) -> CallEnd {
         let limit = Duration::from_millis(run.turn.time_left_ms());
         let doing = async {
             match (&call.action, below) {
                 (Action::AskCapability(ask), below) => self.ask_agent(run, call, ask, below).await,
                 (Action::ListCapabilities(list), _) => {
                     let lines = self.world.capabilities(list.about.as_deref()).await;
-                    Came::Returned(Returned::good(lines), Visible::new())
+                    CallEnd::Returned(Returned::good(lines), Visible::new())
                 }
                 (Action::Tool { tool, arguments }, _) => {
                     let arguments = Value::Object(arguments.clone());
                     let (returned, files) = self.call_tool(run, agent, call, tool, arguments).await;
-                    Came::Returned(returned, files)
+                    CallEnd::Returned(returned, files)
                 }
                 (Action::Refuse { problem, .. }, _) => {
-                    Came::Returned(Returned::failed(problem.clone()), Visible::new())
+                    CallEnd::Returned(Returned::failed(problem.clone()), Visible::new())
                 }
             }
         };
         let came = match tokio::time::timeout(limit, doing).await {
             Ok(came) => came,
-            Err(_) => Came::Returned(Returned::failed("the turn's time was used up"), Visible::new()),
+            Err(_) => CallEnd::Returned(Returned::failed("the turn's time was used up"), Visible::new()),
         };
         match came {
-            Came::Returned(returned, files) => self.keep(run, agent, call, returned, files).await,
-            Came::Waits(_) | Came::Lost => came,
+            CallEnd::Returned(returned, files) => self.keep(run, agent, call, returned, files).await,
+            CallEnd::Waits(_) | CallEnd::Lost => came,
         }
     }
 
     /// Keeps what came of a call: before anything else where it must not be made again.
-    async fn keep(&self, run: &Run, agent: &Agent, call: &Call, returned: Returned, visible: Visible) -> Came {
+    async fn keep(&self, run: &Run, agent: &Agent, call: &Call, returned: Returned, visible: Visible) -> CallEnd {
         let returned = run.turn.cut(returned);
         let (files, again) = match &call.action {
             Action::Tool { tool, .. } => {
@@ -281,9 +281,9 @@ impl Driver {
         if again {
             self.journal.later(step);
         } else if self.journal.now(step).await.is_err() {
-            return Came::Lost;
+            return CallEnd::Lost;
         }
-        Came::Returned(returned, visible)
+        CallEnd::Returned(returned, visible)
     }
 
     async fn call_tool(
@@ -392,8 +392,8 @@ impl Driver {
         (Returned { failed: output.failed, ..Returned::good(text) }, names)
     }
 
-    async fn ask_agent(&self, run: &Run, call: &Call, ask: &AskCapability, below: Option<Run>) -> Came {
-        let refuse = |problem: String| Came::Returned(Returned::failed(problem), Visible::new());
+    async fn ask_agent(&self, run: &Run, call: &Call, ask: &AskCapability, below: Option<Run>) -> CallEnd {
+        let refuse = |problem: String| CallEnd::Returned(Returned::failed(problem), Visible::new());
         let began = Instant::now();
         let (mut below, agent) = match below {
             Some(below) => match self.world.agent(&below.agent).await {
@@ -410,8 +410,8 @@ impl Driver {
             return refuse(format!("the agent `{}` failed again and again; try it in {} s", key.1, rest.as_secs() + 1));
         }
         match self.drive(&mut below, &agent).await {
-            Progress::Waiting => return Came::Waits(Box::new(below)),
-            Progress::Lost => return Came::Lost,
+            Progress::Waiting => return CallEnd::Waits(Box::new(below)),
+            Progress::Lost => return CallEnd::Lost,
             Progress::Over => {}
         }
         let returned = self.answer_of(&below, run);
@@ -419,13 +419,13 @@ impl Driver {
         let (agent, depth, from) = (run.agent.clone(), run.turn.depth(), below.agent.clone());
         let (call, failed, duration_ms) = (call.id.clone(), returned.0.failed, elapsed_ms(began));
         self.events.emit(|| TurnEvent::DelegateReturned { agent, depth, call, from, failed, duration_ms });
-        Came::Returned(returned.0, returned.1)
+        CallEnd::Returned(returned.0, returned.1)
     }
 
     /// Finds who can do what is asked, and prepares its run.
     async fn find_agent(&self, run: &Run, call: &Call, ask: &AskCapability) -> Result<(Run, Arc<Agent>), String> {
         let found = self.world.find(ask.wanted(), &run.path).await.map_err(|none| none.to_string())?;
-        let Found { agent: name, capability, score } = found;
+        let AgentMatch { agent: name, capability, score } = found;
         let agent = self.world.agent(&name).await.map_err(|problem| problem.to_string())?;
         self.events.emit(|| TurnEvent::Delegated {
             agent: run.agent.clone(),
@@ -467,7 +467,7 @@ impl Driver {
     }
 
     /// The turn refuses only what the driver should not have reported; it goes on as if nothing was said.
-    fn report(&self, told: Result<(), Unasked>) {
+    fn report(&self, told: Result<(), UnknownCall>) {
         if let Err(unasked) = told {
             debug!(turn = %self.turn_id, what = %unasked.what, "a report that the turn did not ask for");
         }

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::super::journal::{Step, Unkept};
 use super::super::turn::{Decision, Failure};
 use super::super::world::{AgentProblem, NotFound};
-use super::super::{Offered, Parts};
+use super::super::{OfferedFunction, Parts};
 use super::*;
 use crate::agent::attachments::{Attachment, Content};
 use crate::agent::run::Pending;
@@ -40,11 +40,11 @@ impl World for SmallWorld {
         Box::pin(async move { agent })
     }
 
-    fn find<'a>(&'a self, wanted: &'a str, except: &'a [AgentName]) -> BoxFuture<'a, Result<Found, NotFound>> {
+    fn find<'a>(&'a self, wanted: &'a str, except: &'a [AgentName]) -> BoxFuture<'a, Result<AgentMatch, NotFound>> {
         let fits = |agent: &&Arc<Agent>| {
             wanted.contains(&agent.manifest.description) && !except.contains(&agent.manifest.name)
         };
-        let found = self.agents.values().find(fits).map(|agent| Found {
+        let found = self.agents.values().find(fits).map(|agent| AgentMatch {
             agent: agent.manifest.name.clone(),
             capability: agent.manifest.description.clone(),
             score: 0.9,
@@ -111,7 +111,7 @@ fn world(agents: &[(&str, &str, &[&str], &str, &str)]) -> SmallWorld {
         );
         let path: TreePath = format!("agents/{name}.toml").parse().expect("a path");
         let manifest = AgentManifest::parse(&path, &text).expect("an agent");
-        let offered = tools.iter().map(|tool| Offered {
+        let offered = tools.iter().map(|tool| OfferedFunction {
             server: tool.parse::<ToolName>().expect("a name"),
             function: (*tool).to_owned(),
             description: String::new(),

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use super::attachments::{Attachment, Shelf, Visible};
 use super::ledger::Ledger;
 use super::run::Run;
-use super::turn::{Action, Call, Decision, Next, Returned, Unasked};
+use super::turn::{Action, Call, Decision, Next, Returned, UnknownCall};
 use crate::llm::Reply;
 use crate::llm::budget::Spent;
 
@@ -99,7 +99,7 @@ impl Run {
         steps: impl IntoIterator<Item = Step>,
         shelf: &Shelf,
         ledger: &Ledger,
-    ) -> Result<u32, Unasked> {
+    ) -> Result<u32, UnknownCall> {
         let mut taken_up = 0;
         for step in steps {
             match step {
@@ -136,18 +136,18 @@ impl Run {
     }
 
     /// Ends the doubt by saying what the model is told.
-    pub fn settle(&mut self, doubt: &Doubt, returned: Returned) -> Result<Step, Unasked> {
+    pub fn settle(&mut self, doubt: &Doubt, returned: Returned) -> Result<Step, UnknownCall> {
         self.at(&doubt.way)?.turn.returned(&doubt.call.id, returned.clone())?;
         let (way, call) = (doubt.way.clone(), doubt.call.id.clone());
         Ok(Step::Returned { way, call, returned, files: Vec::new(), visible: Visible::new() })
     }
 
-    fn at(&mut self, way: &[String]) -> Result<&mut Run, Unasked> {
+    fn at(&mut self, way: &[String]) -> Result<&mut Run, UnknownCall> {
         match way.split_first() {
             None => Ok(self),
             Some((call, rest)) => match self.waiting.get_mut(call) {
                 Some(run) => run.at(rest),
-                None => Err(Unasked { what: format!("a step below call {call:?}") }),
+                None => Err(UnknownCall { what: format!("a step below call {call:?}") }),
             },
         }
     }

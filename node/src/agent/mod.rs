@@ -24,4 +24,4 @@ mod assemble;
 
 mod durable;
 
-pub use assemble::{Agent, AgentTool, Offered, Parts};
+pub use assemble::{Agent, AgentTool, OfferedFunction, Parts};

@@ -7,9 +7,9 @@ use caxton_proto::manifest::prompt::Parameters;
 
 use super::Agent;
 use super::attachments::{Shelf, Visible};
-use super::turn::{Brief, Call, Decision, Gate, Turn, Unasked};
+use super::turn::{Brief, Call, Decision, Gate, Turn, UnknownCall};
 use crate::llm::{Message, Part, ReplyOptions, ToolDefinition};
-use crate::memory::recall::UNTRUSTED_MARK;
+use crate::recalled::UNTRUSTED_MARK;
 
 /// One agent's part in answering a message: its turn, and those of the agents that it waits for. Plain data: it can be
 /// stored while it waits for a person.
@@ -169,14 +169,14 @@ impl Run {
     }
 
     /// Takes a person's word on the call at the end of `way`.
-    pub fn decided(&mut self, way: &[String], decision: Decision) -> Result<(), Unasked> {
+    pub fn decided(&mut self, way: &[String], decision: Decision) -> Result<(), UnknownCall> {
         match way {
             [call] => self.turn.decided(call, decision),
             [call, rest @ ..] => match self.waiting.get_mut(call) {
                 Some(run) => run.decided(rest, decision),
-                None => Err(Unasked { what: format!("a decision below call {call:?}") }),
+                None => Err(UnknownCall { what: format!("a decision below call {call:?}") }),
             },
-            [] => Err(Unasked { what: "a decision on no call".to_owned() }),
+            [] => Err(UnknownCall { what: "a decision on no call".to_owned() }),
         }
     }
 }

@@ -14,7 +14,7 @@ use caxton_proto::Digest;
 use caxton_proto::shard::JsonText;
 pub(in crate::agent) use durable::size;
 use serde_json::Value;
-pub use words::{Action, Call, Decision, Failure, Next, Outcome, Returned, Unasked};
+pub use words::{Action, Call, Decision, Failure, Next, Outcome, Returned, UnknownCall};
 
 use super::builtin::{self, AskCapability, ListCapabilities};
 use crate::llm::{Finish, Message, Reply, ToolCall, ToolDefinition, Usage, echo};
@@ -243,9 +243,9 @@ impl Turn {
     }
 
     /// The model answered.
-    pub fn answered(&mut self, reply: Reply) -> Result<(), Unasked> {
+    pub fn answered(&mut self, reply: Reply) -> Result<(), UnknownCall> {
         if self.phase != Phase::Thinking {
-            return Err(Unasked { what: "a model's answer".to_owned() });
+            return Err(UnknownCall { what: "a model's answer".to_owned() });
         }
         self.spent.steps = self.spent.steps.saturating_add(1);
         self.spent.usage += reply.usage;
@@ -288,8 +288,8 @@ impl Turn {
     }
 
     /// A call returned.
-    pub fn returned(&mut self, id: &str, returned: Returned) -> Result<(), Unasked> {
-        let unasked = || Unasked { what: format!("the result of call {id:?}") };
+    pub fn returned(&mut self, id: &str, returned: Returned) -> Result<(), UnknownCall> {
+        let unasked = || UnknownCall { what: format!("the result of call {id:?}") };
         let Phase::Calling { calls } = &mut self.phase else { return Err(unasked()) };
         let ready = |slot: &&mut Slot| slot.call.id == id && slot.state == SlotState::Ready;
         let slot = calls.iter_mut().find(ready).ok_or_else(unasked)?;
@@ -299,8 +299,8 @@ impl Turn {
     }
 
     /// A person decided on a call.
-    pub fn decided(&mut self, id: &str, decision: Decision) -> Result<(), Unasked> {
-        let unasked = || Unasked { what: format!("a decision on call {id:?}") };
+    pub fn decided(&mut self, id: &str, decision: Decision) -> Result<(), UnknownCall> {
+        let unasked = || UnknownCall { what: format!("a decision on call {id:?}") };
         let Phase::Calling { calls } = &mut self.phase else { return Err(unasked()) };
         let waits = |slot: &&mut Slot| slot.call.id == id && slot.state == SlotState::WaitsForApproval;
         let slot = calls.iter_mut().find(waits).ok_or_else(unasked)?;

@@ -21,7 +21,7 @@ pub trait World: Send + Sync + 'static {
     fn agent<'a>(&'a self, name: &'a AgentName) -> BoxFuture<'a, Result<Arc<Agent>, AgentProblem>>;
 
     /// The agent that can best do what is wanted, those of `except` left out.
-    fn find<'a>(&'a self, wanted: &'a str, except: &'a [AgentName]) -> BoxFuture<'a, Result<Found, NotFound>>;
+    fn find<'a>(&'a self, wanted: &'a str, except: &'a [AgentName]) -> BoxFuture<'a, Result<AgentMatch, NotFound>>;
 
     /// What can be asked for, a line each, for a model; the best first where it is about something.
     fn capabilities<'a>(&'a self, about: Option<&'a str>) -> BoxFuture<'a, String>;
@@ -56,7 +56,7 @@ pub enum AgentProblem {
 
 /// An agent that can do what was wanted.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Found {
+pub struct AgentMatch {
     /// Who.
     pub agent: AgentName,
     /// The capability that fits.
@@ -70,10 +70,10 @@ pub struct Found {
 #[error("no agent here can do that{}", nearest_text(.nearest))]
 pub struct NotFound {
     /// What comes nearest.
-    pub nearest: Vec<Found>,
+    pub nearest: Vec<AgentMatch>,
 }
 
-fn nearest_text(nearest: &[Found]) -> String {
+fn nearest_text(nearest: &[AgentMatch]) -> String {
     let names: Vec<String> = nearest.iter().map(|found| format!("{} ({})", found.capability, found.agent)).collect();
     if names.is_empty() { String::new() } else { format!("; the nearest are {}", names.join(", ")) }
 }

@@ -8,7 +8,7 @@ use caxton_raft::deploy_log::{DeployLog, State as LogState};
 use tokio::sync::watch;
 
 use crate::api::logs::LogLine;
-use crate::authz::{Permit, ReadActivity, Unscoped};
+use crate::authz::{Permit, ReadActivity, UnscopedToken};
 
 /// What happens on this node, and in the deploy log.
 pub struct Activity {
@@ -83,7 +83,7 @@ pub enum DeploymentScope {
     /// Those of one workspace.
     One(Permit<ReadActivity>),
     /// Those of every workspace that the token is for.
-    Every(Unscoped<ReadActivity>),
+    Every(UnscopedToken<ReadActivity>),
 }
 
 impl DeploymentScope {
@@ -160,7 +160,7 @@ mod tests {
                 Some(name) => DeploymentScope::One(
                     access.permit(ReadActivity, &name.parse().expect("a name")).expect("permitted"),
                 ),
-                None => DeploymentScope::Every(Unscoped::new(access)),
+                None => DeploymentScope::Every(UnscopedToken::new(access)),
             };
             scope.is_gap(&state, cursor)
         };

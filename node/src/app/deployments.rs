@@ -14,7 +14,7 @@ use super::blocking;
 use super::keys::Keys;
 use crate::api::{DeployRequest, DeployResponse, RollbackRequest, Serving};
 use crate::artifacts::{Artifacts, GetError, PutError};
-use crate::authz::{Deploy, Permit, ReadDeployed, Unscoped};
+use crate::authz::{Deploy, Permit, ReadDeployed, UnscopedToken};
 use crate::catalog::{Catalog, Catalogs};
 use crate::deploy::{DeployError, Deployer};
 use crate::invoke::Freshness;
@@ -93,7 +93,7 @@ impl Deployments {
     }
 
     /// What is live in each workspace that the token is for, as this node knows it.
-    pub fn all(&self, unscoped: &Unscoped<ReadDeployed>) -> Vec<Live> {
+    pub fn all(&self, unscoped: &UnscopedToken<ReadDeployed>) -> Vec<Live> {
         let live: Vec<(WorkspaceId, Option<Arc<Deployment>>)> = self.log.read(|state| {
             let permitted = state.workspaces().filter(|(id, _)| unscoped.permit(id).is_ok());
             permitted.map(|(id, workspace)| (id.clone(), workspace.live_deployment().cloned())).collect()

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use caxton_proto::ToolName;
-use caxton_tools::{CallContext, Called, Tool};
+use caxton_tools::{CallContext, FinishedCall, Tool};
 use serde_json::{Value, json};
 
 use super::agents::NothingDeployed;
@@ -82,7 +82,7 @@ impl Tools {
     }
 
     /// Calls a function of a tool.
-    pub async fn call(&self, permit: &Permit<CallTools>, call: DirectCall) -> Result<Called, DirectCallError> {
+    pub async fn call(&self, permit: &Permit<CallTools>, call: DirectCall) -> Result<FinishedCall, DirectCallError> {
         let (workspace, caller) = (permit.workspace(), permit.subject());
         let catalog = self.catalog(permit)?;
         let tool = self.tools.get(&catalog, &call.tool).await?;

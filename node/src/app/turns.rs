@@ -14,9 +14,9 @@ use tracing::{info, warn};
 use crate::agent::events::{Events, Heard};
 use crate::agent::turn::Decision;
 use crate::api::messages::MessageRequest;
-use crate::authz::{Converse, DecideApprovals, Permit, Unscoped};
+use crate::authz::{Converse, DecideApprovals, Permit, UnscopedToken};
 use crate::catalog::Catalog;
-use crate::invoke::{ClientTurn, Ended, Freshness, InvokeError, Invoker, StoppedTurn};
+use crate::invoke::{ClientTurn, Freshness, InvokeError, Invoker, StoppedTurn, TurnEnd};
 use crate::llm::reasons;
 use crate::tasks::{Job, JobError, Tasks};
 
@@ -49,7 +49,7 @@ pub struct StartedTurn {
 
 impl StartedTurn {
     /// How the turn ends, once it does.
-    pub async fn ending(self) -> Result<Ended, TurnError> {
+    pub async fn ending(self) -> Result<TurnEnd, TurnError> {
         self.ending.wait().await
     }
 
@@ -61,14 +61,14 @@ impl StartedTurn {
 
 /// The ending of a turn that was started. When it is dropped before it is there, nobody waits for it.
 pub struct TurnEnding {
-    job: Job<Result<Ended, InvokeError>>,
+    job: Job<Result<TurnEnd, InvokeError>>,
     /// Stops the turn when it is dropped.
     _leash: Option<DropGuard>,
 }
 
 impl TurnEnding {
     /// How the turn ends, once it does.
-    pub async fn wait(self) -> Result<Ended, TurnError> {
+    pub async fn wait(self) -> Result<TurnEnd, TurnError> {
         Ok(self.job.await.map_err(TurnError::CutOff)??)
     }
 }
@@ -119,7 +119,7 @@ impl Turns {
         walk: impl FnOnce(Events) -> F,
     ) -> StartedTurn
     where
-        F: Future<Output = Result<Ended, InvokeError>> + Send + 'static,
+        F: Future<Output = Result<TurnEnd, InvokeError>> + Send + 'static,
     {
         let (channel, heard) = Events::channel();
         let events = match listener {
@@ -148,7 +148,7 @@ impl Turns {
         permit: &Permit<Converse>,
         turn: &str,
         freshness: Freshness,
-    ) -> Result<Ended, InvokeError> {
+    ) -> Result<TurnEnd, InvokeError> {
         self.invoker.current(permit.workspace(), freshness).await?;
         self.invoker.turn(permit, turn).await
     }
@@ -171,7 +171,7 @@ impl Turns {
     }
 
     /// What this node serves, for those who look for an agent to talk to.
-    pub fn served(&self, unscoped: &Unscoped<Converse>) -> Vec<Arc<Catalog>> {
+    pub fn served(&self, unscoped: &UnscopedToken<Converse>) -> Vec<Arc<Catalog>> {
         self.invoker
             .catalogs()
             .all()

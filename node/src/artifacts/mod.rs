@@ -101,7 +101,7 @@ pub enum GetError {
 
 /// What a collection removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Collected {
+pub struct CollectionTotals {
     /// How many blobs.
     pub blobs: u64,
     /// How many bytes they had.
@@ -110,9 +110,9 @@ pub struct Collected {
 
 /// While it lives, nothing is removed from the store.
 #[must_use]
-pub struct Held(Artifacts);
+pub struct RemovalHold(Artifacts);
 
-impl Drop for Held {
+impl Drop for RemovalHold {
     fn drop(&mut self) {
         self.0.0.held.fetch_sub(1, Ordering::AcqRel);
     }
@@ -129,7 +129,7 @@ struct Inner {
     db: RwLock<Option<DB>>,
     /// RocksDB met a full disk and refuses writes until it is opened again.
     stuck: AtomicBool,
-    /// Held shared while blobs are put, and alone while a batch is removed: a blob that is found present during a put
+    /// RemovalHold shared while blobs are put, and alone while a batch is removed: a blob that is found present during a put
     /// must not be removed before its row is renewed. Locked after `db`, always.
     removing: RwLock<()>,
     /// How many keep everything that is there.
@@ -267,14 +267,14 @@ impl Artifacts {
         workspace: &WorkspaceId,
         live: &HashSet<Digest>,
         older_than_ms: u64,
-    ) -> Result<Collected, GetError> {
+    ) -> Result<CollectionTotals, GetError> {
         let guard = self.db();
         let db = guard.as_ref().ok_or(GetError::Closed)?;
         let mut dead = Vec::new();
         let is_dead = |digest: &Digest, row: Row| row.uploaded_ms < older_than_ms && !live.contains(digest);
         let show = |digest: Digest, row: Row| dead.extend(is_dead(&digest, row).then_some(digest));
         each(db, workspace, show).map_err(GetError::Store)?;
-        let mut collected = Collected::default();
+        let mut collected = CollectionTotals::default();
         for names in dead.chunks(COLLECT_BATCH) {
             let _alone = self.0.removing.write().unwrap_or_else(PoisonError::into_inner);
             if self.0.held.load(Ordering::Acquire) > 0 {
@@ -303,10 +303,10 @@ impl Artifacts {
     }
 
     /// Keeps everything that is there until the answer is dropped. Waits while a collection removes a batch.
-    pub fn hold(&self) -> Held {
+    pub fn hold(&self) -> RemovalHold {
         let _alone = self.0.removing.write().unwrap_or_else(PoisonError::into_inner);
         self.0.held.fetch_add(1, Ordering::AcqRel);
-        Held(self.clone())
+        RemovalHold(self.clone())
     }
 
     /// The names of all blobs of a workspace that are whole as far as is known.

@@ -92,9 +92,9 @@ fn a_collection_spares_what_is_live_and_what_is_young() {
     store.put(&ws("w"), vec![live.clone(), dead.clone()]).expect("stored");
     store.put(&ws("v"), vec![dead.clone()]).expect("stored");
     let named = HashSet::from([live.0]);
-    assert_eq!(store.collect(&ws("w"), &named, 1_000).expect("collected"), Collected::default());
+    assert_eq!(store.collect(&ws("w"), &named, 1_000).expect("collected"), CollectionTotals::default());
     let later = now_ms() + 60_000;
-    assert_eq!(store.collect(&ws("w"), &named, later).expect("collected"), Collected { blobs: 1, bytes: 5_000 });
+    assert_eq!(store.collect(&ws("w"), &named, later).expect("collected"), CollectionTotals { blobs: 1, bytes: 5_000 });
     assert_eq!(store.get(&ws("w"), &dead.0).expect("read"), None);
     assert_eq!(store.missing(&ws("w"), &[live.0, dead.0]).expect("read"), [dead.0]);
     assert!(store.get(&ws("v"), &dead.0).expect("read").is_some(), "another workspace's blob went");

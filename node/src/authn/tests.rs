@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
 
-use caxton_proto::log::Revoked;
+use caxton_proto::log::Revocation;
 
 use super::*;
 use crate::trust::ADMIN_TOKEN_FILE;
@@ -77,7 +77,7 @@ fn a_token_opens_what_it_was_made_for_until_it_expires_or_is_revoked() {
     assert_eq!(it.try_at(&token, 1_060_000), Err(AuthError::Expired));
     assert_eq!(it.auth.still(&access, 1_060_000), Err(AuthError::Expired));
     for token in it.book.0.lock().expect("free").values_mut() {
-        token.revoked = Some(Revoked { time_ms: 1, actor: "admin".to_owned() });
+        token.revoked = Some(Revocation { time_ms: 1, actor: "admin".to_owned() });
     }
     assert_eq!(it.try_at(&token, 1_000_000), Err(AuthError::Revoked));
     assert_eq!(it.auth.still(&access, 1_000_000), Err(AuthError::Revoked));

@@ -12,7 +12,7 @@ pub use permissions::{
     ManageCluster, ManageMemory, ManageSecrets, ManageTokens, Measure, Permission, ReadActivity, ReadCluster,
     ReadConversations, ReadDeployed, Scope, StopTurns, UseMemory,
 };
-pub use permit::{ClusterPermit, Denied, Permit, Unscoped, Why};
+pub use permit::{ClusterPermit, Denied, Permit, UnscopedToken, Why};
 
 #[cfg(test)]
 mod tests;

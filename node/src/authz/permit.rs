@@ -24,7 +24,7 @@ pub struct ClusterPermit<P> {
 }
 
 /// A token whose request names its workspaces in its body, or lists several: `P` has to be asked for in each of them.
-pub struct Unscoped<P> {
+pub struct UnscopedToken<P> {
     access: Access,
     permission: PhantomData<fn() -> P>,
 }
@@ -57,10 +57,10 @@ impl<P: InCluster> ClusterPermit<P> {
     }
 }
 
-impl<P: InWorkspace> Unscoped<P> {
+impl<P: InWorkspace> UnscopedToken<P> {
     /// Of this token.
-    pub fn new(access: Access) -> Unscoped<P> {
-        Unscoped { access, permission: PhantomData }
+    pub fn new(access: Access) -> UnscopedToken<P> {
+        UnscopedToken { access, permission: PhantomData }
     }
 
     /// A permit for one workspace, if the token has it.
@@ -78,7 +78,7 @@ impl<P: InWorkspace> Unscoped<P> {
 impl Access {
     /// A permit for a workspace, if the token has the permission there.
     pub fn permit<P: InWorkspace>(&self, _permission: P, workspace: &WorkspaceId) -> Result<Permit<P>, Denied> {
-        Unscoped::new(self.clone()).permit(workspace)
+        UnscopedToken::new(self.clone()).permit(workspace)
     }
 
     /// A permit for the whole cluster, if the token has the permission there.

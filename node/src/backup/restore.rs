@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::actor;
 use super::key::{KeyError, RecoveryKey};
-use super::verify::{Part, Verified, VerifyError, verify};
+use super::verify::{Part, Verification, VerifyError, verify};
 use crate::artifacts::{Artifacts, PutError, Space};
 use crate::files::audit::{self, Entry};
 use crate::files::{FileError, private_dir, write_private};
@@ -93,15 +93,15 @@ impl RestoreError {
 
 /// What was restored.
 #[derive(Debug, Clone)]
-pub struct Restored {
+pub struct Restoration {
     /// What the archive is of.
-    pub archive: Verified,
+    pub archive: Verification,
     /// Who the new node is.
     pub identity: NodeIdentity,
 }
 
 /// Makes `dir` from the archive at `path`.
-pub async fn restore(path: &Path, key_file: &Path, dir: &Path) -> Result<Restored, RestoreError> {
+pub async fn restore(path: &Path, key_file: &Path, dir: &Path) -> Result<Restoration, RestoreError> {
     let archive = verify(path)?;
     let key = RecoveryKey::read(key_file)?;
     if key.id() != archive.header.key {
@@ -123,7 +123,7 @@ pub async fn restore(path: &Path, key_file: &Path, dir: &Path) -> Result<Restore
     }
     let identity = fill(path, &staging.0, &archive).await?;
     staging.name(dir)?;
-    Ok(Restored { archive, identity })
+    Ok(Restoration { archive, identity })
 }
 
 /// Refuses a folder with something in it.
@@ -169,7 +169,7 @@ impl Drop for Staging {
 }
 
 /// Writes the log, the content and the identity.
-async fn fill(path: &Path, dir: &Path, archive: &Verified) -> Result<NodeIdentity, RestoreError> {
+async fn fill(path: &Path, dir: &Path, archive: &Verification) -> Result<NodeIdentity, RestoreError> {
     let mut beginning = Beginning::empty(&dir.join("raft"))?;
     let artifacts = Artifacts::open(&dir.join("artifacts"), Space::new(dir, 0))?;
     copy(path, &mut beginning, &artifacts)?;

@@ -73,7 +73,7 @@ impl VerifyError {
 
 /// An archive that is whole.
 #[derive(Debug, Clone)]
-pub struct Verified {
+pub struct Verification {
     /// What it is of.
     pub header: Header,
     /// The header's bytes, to which the keys are bound.
@@ -117,11 +117,11 @@ impl Part {
 }
 
 /// Checks all of an archive.
-pub fn verify(path: &Path) -> Result<Verified, VerifyError> {
+pub fn verify(path: &Path) -> Result<Verification, VerifyError> {
     let read = |source| VerifyError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(read)?;
     let bytes = file.metadata().map_err(read)?.len();
-    let mut reading = Reading { path, found: Found::default(), sums: None };
+    let mut reading = Reading { path, found: Contents::default(), sums: None };
     let mut tar = tar::Archive::new(BufReader::new(&file));
     for entry in tar.entries().map_err(read)? {
         let entry = entry.map_err(|error| reading.broken(error))?;
@@ -139,7 +139,7 @@ pub fn verify(path: &Path) -> Result<Verified, VerifyError> {
 }
 
 #[derive(Default)]
-struct Found {
+struct Contents {
     header: Option<(Header, Vec<u8>)>,
     sealed: Option<Vec<u8>>,
     groups: Vec<GroupHeader>,
@@ -150,7 +150,7 @@ struct Found {
 
 struct Reading<'a> {
     path: &'a Path,
-    found: Found,
+    found: Contents,
     /// Where the list of digests begins, how long it is, and the list.
     sums: Option<(u64, u64, String)>,
 }
@@ -309,10 +309,10 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn finish(self, bytes: u64) -> Result<Verified, VerifyError> {
+    fn finish(self, bytes: u64) -> Result<Verification, VerifyError> {
         let missing =
             |name: &str| VerifyError::Cut { path: self.path.to_owned(), what: format!("{name} is not there") };
-        let Found { header, sealed, mut groups, artifacts, workspaces, .. } = self.found;
+        let Contents { header, sealed, mut groups, artifacts, workspaces, .. } = self.found;
         let (header, header_bytes) = header.ok_or_else(|| missing(HEADER_FILE))?;
         let sealed = sealed.ok_or_else(|| missing(KEYS_FILE))?;
         groups.sort_by_key(|group| group.group);
@@ -323,7 +323,7 @@ impl Reading<'_> {
                 what: "names other groups than there are".to_owned(),
             });
         }
-        Ok(Verified { header, header_bytes, sealed, artifacts, workspaces, bytes })
+        Ok(Verification { header, header_bytes, sealed, artifacts, workspaces, bytes })
     }
 }
 

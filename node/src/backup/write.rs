@@ -9,14 +9,14 @@ use std::path::PathBuf;
 use bytes::{Bytes, BytesMut};
 use caxton_proto::WorkspaceId;
 use caxton_raft::deploy_log::{self, DeployLog};
-use caxton_raft::{ArchiveError, Archived, ReadError};
+use caxton_raft::{ArchiveError, ReadError, StateArchive};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::key::{KeyError, RecoveryKey};
 use super::{FORMAT, GroupHeader, HEADER_FILE, Header, KEYS_FILE, SUMS_FILE, WHOLE, group_file};
-use crate::artifacts::{Artifacts, GetError, Held};
+use crate::artifacts::{Artifacts, GetError, RemovalHold};
 use crate::cluster::Cluster;
 use crate::errors::chain;
 use crate::files::FileError;
@@ -62,7 +62,7 @@ pub enum BackupError {
 
 /// Why an archive ended too early.
 #[derive(Debug, thiserror::Error)]
-enum Broken {
+enum WriteError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
@@ -133,18 +133,18 @@ impl Source {
 
 struct Whole {
     header: Vec<u8>,
-    groups: Vec<Archived>,
+    groups: Vec<StateArchive>,
     sealed: Vec<u8>,
     artifacts: Artifacts,
-    held: Held,
+    held: RemovalHold,
 }
 
 impl Whole {
-    fn write(self, out: Pieces) -> Result<u64, Broken> {
+    fn write(self, out: Pieces) -> Result<u64, WriteError> {
         let Whole { header, groups, sealed, artifacts, held } = self;
         let mut tar = Archive::new(out);
         tar.add(HEADER_FILE, header.len() as u64, header.as_slice())?;
-        for Archived { group, bytes, file, .. } in groups {
+        for StateArchive { group, bytes, file, .. } in groups {
             tar.add(&group_file(group.0), bytes, file)?;
         }
         for workspace in artifacts.workspaces()? {
@@ -164,13 +164,13 @@ impl Whole {
 
 /// A tar archive that keeps the digests of what goes in.
 struct Archive {
-    tar: tar::Builder<Counted>,
+    tar: tar::Builder<CountingWriter>,
     sums: String,
 }
 
 impl Archive {
     fn new(out: Pieces) -> Archive {
-        Archive { tar: tar::Builder::new(Counted { out, sha: Sha256::new(), bytes: 0 }), sums: String::new() }
+        Archive { tar: tar::Builder::new(CountingWriter { out, sha: Sha256::new(), bytes: 0 }), sums: String::new() }
     }
 
     fn add(&mut self, name: &str, bytes: u64, from: impl Read) -> io::Result<()> {
@@ -191,7 +191,7 @@ impl Archive {
     }
 }
 
-fn append(tar: &mut tar::Builder<Counted>, name: &str, bytes: u64, from: impl Read) -> io::Result<()> {
+fn append(tar: &mut tar::Builder<CountingWriter>, name: &str, bytes: u64, from: impl Read) -> io::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Regular);
     header.set_size(bytes);
@@ -213,13 +213,13 @@ impl<R: Read> Read for Digesting<R> {
     }
 }
 
-struct Counted {
+struct CountingWriter {
     out: Pieces,
     sha: Sha256,
     bytes: u64,
 }
 
-impl Write for Counted {
+impl Write for CountingWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = self.out.write(bytes)?;
         self.sha.update(&bytes[..taken]);

@@ -8,7 +8,7 @@ use caxton_proto::{AgentName, CapabilityName};
 use semver::Version;
 
 use super::keywords::Keywords;
-use super::vectors::{Packed, Rows, Vectors};
+use super::vectors::{PackedVector, Rows, Vectors};
 
 /// One capability of one agent, as its file describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,12 +53,12 @@ impl Offer {
 }
 
 /// An offer with its vectors.
-pub(super) struct Prepared {
+pub(super) struct PreparedOffer {
     pub offer: Offer,
     /// Of each phrase, in the offer's order; of the summary, if there is no phrase.
-    pub phrases: Vec<Arc<Packed>>,
+    pub phrases: Vec<Arc<PackedVector>>,
     /// Of the name and the description.
-    pub summary: Arc<Packed>,
+    pub summary: Arc<PackedVector>,
     /// How the middle of its phrases stands to the middle of all that the workspace's agents offer.
     pub from_middle: FromMiddle,
 }
@@ -66,7 +66,7 @@ pub(super) struct Prepared {
 /// What the agents of one revision offer.
 #[derive(Default)]
 pub struct Index {
-    pub(super) offers: Vec<Prepared>,
+    pub(super) offers: Vec<PreparedOffer>,
     /// The direction in the middle of each offer's phrases.
     pub(super) centres: Rows,
     /// The direction in the middle of each agent's capabilities, where it has several.
@@ -108,7 +108,7 @@ impl Index {
     pub fn build(offers: impl IntoIterator<Item = Offer>, vectors: &Vectors) -> Self {
         let dimensions = vectors.model().dimensions();
         let mut index = Index { centres: Rows::new(dimensions), agents: Rows::new(dimensions), ..Index::default() };
-        let mut centres: Vec<Arc<Packed>> = Vec::new();
+        let mut centres: Vec<Arc<PackedVector>> = Vec::new();
         for offer in offers {
             let summary = vectors.of(&offer.summary());
             let mut phrases: Vec<_> = offer.phrases.iter().map(|phrase| vectors.of(phrase)).collect();
@@ -121,7 +121,7 @@ impl Index {
             let centre = middle(&phrases);
             index.centres.push(&centre);
             centres.push(centre);
-            index.offers.push(Prepared { offer, phrases, summary, from_middle: FromMiddle::default() });
+            index.offers.push(PreparedOffer { offer, phrases, summary, from_middle: FromMiddle::default() });
         }
         index.end_agent(&mut centres);
         index.offers.shrink_to_fit();
@@ -139,7 +139,7 @@ impl Index {
     }
 
     /// Notes the middle of an agent's capabilities, which are the last offers.
-    fn end_agent(&mut self, centres: &mut Vec<Arc<Packed>>) {
+    fn end_agent(&mut self, centres: &mut Vec<Arc<PackedVector>>) {
         let agent = (centres.len() > 1).then_some(self.agents.len() as u32);
         if agent.is_some() {
             self.agents.push(&middle(centres));
@@ -195,13 +195,13 @@ fn texts(offer: &Offer) -> Vec<String> {
 }
 
 /// The direction in the middle of at least one; one that stands alone is shared.
-fn middle(vectors: &[Arc<Packed>]) -> Arc<Packed> {
+fn middle(vectors: &[Arc<PackedVector>]) -> Arc<PackedVector> {
     if let [only] = vectors {
         return only.clone();
     }
     let mut sum = Sum::default();
     vectors.iter().for_each(|vector| sum.add(&vector.unpacked()));
-    Arc::new(Packed::from(&Vector::new(sum.0)))
+    Arc::new(PackedVector::from(&Vector::new(sum.0)))
 }
 
 /// Directions added up.

@@ -4,7 +4,7 @@
 //! what one would have had, and of two that are as near, the one whose place no other phrase has counts more. What comes
 //! out orders candidates; whether one is good enough is said by its score.
 
-use super::vectors::Packed;
+use super::vectors::PackedVector;
 
 /// How many phrases are looked at, the nearest: twice as many find hardly more, and take four times as long.
 pub const NEIGHBOURS_MAX: usize = 32;
@@ -16,7 +16,7 @@ const RIDGE: f32 = 0.3;
 /// A phrase and the offer that it belongs to.
 pub struct Neighbour<'i> {
     pub offer: usize,
-    pub phrase: &'i Packed,
+    pub phrase: &'i PackedVector,
     /// Its similarity to the message.
     pub similarity: f32,
 }
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn phrases_that_say_the_same_share_what_one_would_have_had() {
-        let packed = |values: [f32; 3]| Packed::from(&Vector::new(values));
+        let packed = |values: [f32; 3]| PackedVector::from(&Vector::new(values));
         let (twin, other) = (packed([1.0, 0.2, 0.0]), packed([1.0, -0.2, 0.0]));
         let neighbour = |offer, phrase| Neighbour { offer, phrase, similarity: 0.98 };
         let shares = explain(vec![neighbour(0, &twin), neighbour(0, &twin), neighbour(1, &other)]);
@@ -91,8 +91,8 @@ mod tests {
 
     #[test]
     fn only_the_nearest_are_looked_at() {
-        let phrases: Vec<Packed> =
-            (0..100).map(|turn| Packed::from(&Vector::new([1.0, turn as f32 / 50.0, 0.3]))).collect();
+        let phrases: Vec<PackedVector> =
+            (0..100).map(|turn| PackedVector::from(&Vector::new([1.0, turn as f32 / 50.0, 0.3]))).collect();
         let near = |(offer, phrase)| Neighbour { offer, phrase, similarity: 1.0 - offer as f32 / 100.0 };
         let shares = explain(phrases.iter().enumerate().map(near).collect());
         assert_eq!(shares.len(), NEIGHBOURS_MAX);

@@ -19,7 +19,7 @@ use semver::{Version, VersionReq};
 use super::index::Index;
 use super::keywords::Hits;
 use super::neighbours::{self, Neighbour};
-use super::vectors::Packed;
+use super::vectors::PackedVector;
 
 /// Candidates whose summaries are compared; of the others the middle of their phrases says enough.
 const LONGLIST: usize = 256;
@@ -141,7 +141,7 @@ impl Index {
     pub fn rank(&self, meaning: &Vector, text: &str, requirements: &Requirements) -> Ranking {
         let hits = self.keywords.find(text);
         // A capability's own name is an address, and leaves nothing to be guessed.
-        let mut scored: Vec<Scored> = self.called(text.trim()).map(|at| Scored::new(at, ONE, 0.0)).collect();
+        let mut scored: Vec<ScoredOffer> = self.called(text.trim()).map(|at| ScoredOffer::new(at, ONE, 0.0)).collect();
         if scored.is_empty() {
             scored = self.shortlist(meaning, &hits);
         }
@@ -151,16 +151,16 @@ impl Index {
         Ranking { candidates: candidates.map(|scored| self.explain(scored, &hits, requirements)).collect(), choice }
     }
 
-    fn shortlist(&self, meaning: &Vector, hits: &Hits<'_>) -> Vec<Scored> {
-        let packed = Packed::from(meaning);
+    fn shortlist(&self, meaning: &Vector, hits: &Hits<'_>) -> Vec<ScoredOffer> {
+        let packed = PackedVector::from(meaning);
         let agents: Vec<f32> = self.agents.similarities(&packed).collect();
         // A first guess, for which nothing is read but what lies together in memory.
         let rough = |(at, centre): (usize, f32)| {
             let agent = self.agent_of[at].map_or(centre, |agent| agents[agent as usize]);
             let parts = Parts { centre, nearest: centre, keywords: hits.scores[at], summary: centre, agent };
-            Scored::new(at, parts, 0.0)
+            ScoredOffer::new(at, parts, 0.0)
         };
-        let mut scored: Vec<Scored> = self.centres.similarities(&packed).enumerate().map(rough).collect();
+        let mut scored: Vec<ScoredOffer> = self.centres.similarities(&packed).enumerate().map(rough).collect();
         keep_best(&mut scored, LONGLIST);
         for scored in &mut scored {
             scored.parts.summary = self.offers[scored.at].summary.similarity(&packed);
@@ -192,18 +192,19 @@ impl Index {
 
     /// Finds the equals of the best, which come first by their order, and moves those with the version asked for, or the
     /// nearest to it, to the front.
-    fn choose(&self, scored: &mut [Scored], requirements: &Requirements) -> Choice {
+    fn choose(&self, scored: &mut [ScoredOffer], requirements: &Requirements) -> Choice {
         let Some(best) = scored.first().filter(|best| best.parts.score() >= best.threshold) else {
             return Choice::Nobody;
         };
         let (capability, least) = (self.offers[best.at].offer.capability.clone(), best.parts.score() - EQUAL_WITHIN);
-        let same = |scored: &Scored| self.offers[scored.at].offer.capability == capability;
-        let close =
-            |scored: &Scored| same(scored) && scored.parts.score() >= least && scored.parts.score() >= scored.threshold;
+        let same = |scored: &ScoredOffer| self.offers[scored.at].offer.capability == capability;
+        let close = |scored: &ScoredOffer| {
+            same(scored) && scored.parts.score() >= least && scored.parts.score() >= scored.threshold
+        };
         match &requirements.version {
             None => Choice::Equals((0..scored.len()).filter(|place| close(&scored[*place])).collect()),
             Some(wanted) => {
-                let distance = |scored: &Scored| distance(wanted, &self.offers[scored.at].offer.version);
+                let distance = |scored: &ScoredOffer| distance(wanted, &self.offers[scored.at].offer.version);
                 let Some(nearest) = scored.iter().filter(|scored| same(scored)).map(distance).min() else {
                     return Choice::Nobody;
                 };
@@ -217,7 +218,7 @@ impl Index {
         }
     }
 
-    fn explain(&self, scored: &Scored, hits: &Hits<'_>, requirements: &Requirements) -> Candidate {
+    fn explain(&self, scored: &ScoredOffer, hits: &Hits<'_>, requirements: &Requirements) -> Candidate {
         let offer = &self.offers[scored.at].offer;
         let matches = requirements.version.as_ref().is_none_or(|wanted| wanted.matches(&offer.version));
         Candidate {
@@ -238,7 +239,7 @@ impl Index {
 /// The parts of what was asked for by name.
 const ONE: Parts = Parts { centre: 1.0, nearest: 1.0, keywords: 1.0, summary: 1.0, agent: 1.0 };
 
-struct Scored {
+struct ScoredOffer {
     /// Which of the index's offers.
     at: usize,
     parts: Parts,
@@ -248,14 +249,14 @@ struct Scored {
     order: f32,
 }
 
-impl Scored {
-    fn new(at: usize, parts: Parts, threshold: f32) -> Scored {
-        Scored { at, parts, nearest: 0, threshold, order: parts.score() }
+impl ScoredOffer {
+    fn new(at: usize, parts: Parts, threshold: f32) -> ScoredOffer {
+        ScoredOffer { at, parts, nearest: 0, threshold, order: parts.score() }
     }
 }
 
 /// Leaves the `count` that have the best scores.
-fn keep_best(scored: &mut Vec<Scored>, count: usize) {
+fn keep_best(scored: &mut Vec<ScoredOffer>, count: usize) {
     if scored.len() > count {
         scored.select_nth_unstable_by(count, |a, b| b.parts.score().total_cmp(&a.parts.score()));
         scored.truncate(count);

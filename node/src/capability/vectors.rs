@@ -23,12 +23,12 @@ const VECTORS_MAX: usize = 500_000;
 
 /// A vector in eight bits: an error of less than a hundredth in a similarity, for a quarter of the memory.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Packed {
+pub struct PackedVector {
     scale: f32,
     values: Box<[i8]>,
 }
 
-impl Packed {
+impl PackedVector {
     fn new(vector: &Vector) -> Self {
         let most = vector.as_slice().iter().fold(0.0_f32, |most, value| most.max(value.abs()));
         let scale = if most > 0.0 { most / 127.0 } else { 1.0 };
@@ -47,7 +47,7 @@ impl Packed {
     }
 }
 
-impl From<&Vector> for Packed {
+impl From<&Vector> for PackedVector {
     fn from(vector: &Vector) -> Self {
         Self::new(vector)
     }
@@ -73,7 +73,7 @@ impl Rows {
     }
 
     /// Adds one at the end.
-    pub fn push(&mut self, vector: &Packed) {
+    pub fn push(&mut self, vector: &PackedVector) {
         self.scales.push(vector.scale);
         self.values.extend_from_slice(&vector.values);
         // A phrase without a meaning has no numbers.
@@ -87,7 +87,7 @@ impl Rows {
     }
 
     /// The cosine of the angle between each and another, in order.
-    pub fn similarities(&self, other: &Packed) -> impl Iterator<Item = f32> {
+    pub fn similarities(&self, other: &PackedVector) -> impl Iterator<Item = f32> {
         let rows = self.values.chunks_exact(self.dimensions.max(1)).zip(&self.scales);
         rows.map(|(row, scale)| dot_bytes(row, &other.values) as f32 * scale * other.scale)
     }
@@ -106,12 +106,12 @@ pub struct Vectors(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     model: Model,
-    known: Mutex<Known>,
+    known: Mutex<KnownVectors>,
 }
 
 #[derive(Default)]
-struct Known {
-    by_phrase: HashMap<Digest, Arc<Packed>>,
+struct KnownVectors {
+    by_phrase: HashMap<Digest, Arc<PackedVector>>,
     file: Option<PathBuf>,
     /// Whether the file was looked for.
     read: bool,
@@ -123,7 +123,7 @@ impl Vectors {
     /// Those of a model in `dir`'s `vectors.bin`, which is read when the first one is wanted: a start does not wait for
     /// it.
     pub fn at(dir: &Path, model: Model) -> Self {
-        let known = Known { file: Some(dir.join("vectors.bin")), ..Known::default() };
+        let known = KnownVectors { file: Some(dir.join("vectors.bin")), ..KnownVectors::default() };
         Self(Arc::new(Shared { model, known: Mutex::new(known) }))
     }
 
@@ -133,13 +133,13 @@ impl Vectors {
     }
 
     /// The vector of a phrase, computed if it is new. Takes about a millisecond then.
-    pub fn of(&self, phrase: &str) -> Arc<Packed> {
+    pub fn of(&self, phrase: &str) -> Arc<PackedVector> {
         let digest = Digest::of(phrase.as_bytes());
         if let Some(known) = self.known().by_phrase.get(&digest) {
             return known.clone();
         }
         // Not under the lock: others need not wait for the model.
-        let packed = Arc::new(Packed::new(&self.model().embed_start(phrase, MESSAGE_TOKENS_MAX)));
+        let packed = Arc::new(PackedVector::new(&self.model().embed_start(phrase, MESSAGE_TOKENS_MAX)));
         let mut known = self.known();
         if known.by_phrase.len() >= VECTORS_MAX {
             // Those of live revisions are held by their indexes.
@@ -180,7 +180,7 @@ impl Vectors {
     }
 
     /// What is known, read from the file by the first who asks. Blocks on the disk.
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn known(&self) -> std::sync::MutexGuard<'_, KnownVectors> {
         let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = known.file.as_ref().filter(|_| !known.read) {
             let bytes = std::fs::read(file).ok();
@@ -192,7 +192,7 @@ impl Vectors {
     }
 }
 
-fn encode(model: &Model, vectors: &HashMap<Digest, Arc<Packed>>) -> Vec<u8> {
+fn encode(model: &Model, vectors: &HashMap<Digest, Arc<PackedVector>>) -> Vec<u8> {
     let record_bytes = RECORD_HEAD_BYTES + model.dimensions();
     let mut bytes = Vec::with_capacity(MAGIC.len() + 32 + vectors.len() * record_bytes + 32);
     bytes.extend_from_slice(MAGIC);
@@ -210,7 +210,7 @@ fn encode(model: &Model, vectors: &HashMap<Digest, Arc<Packed>>) -> Vec<u8> {
     bytes
 }
 
-fn decode(model: &Model, bytes: &[u8]) -> Option<HashMap<Digest, Arc<Packed>>> {
+fn decode(model: &Model, bytes: &[u8]) -> Option<HashMap<Digest, Arc<PackedVector>>> {
     let (content, checksum) = bytes.split_last_chunk::<32>()?;
     if Digest::of(content).as_bytes() != checksum {
         return None;
@@ -222,7 +222,7 @@ fn decode(model: &Model, bytes: &[u8]) -> Option<HashMap<Digest, Arc<Packed>>> {
         let (digest, rest) = record.split_first_chunk::<32>()?;
         let (scale, values) = rest.split_first_chunk::<4>()?;
         let values = values.iter().map(|value| value.cast_signed()).collect();
-        let packed = Packed { scale: f32::from_le_bytes(*scale), values };
+        let packed = PackedVector { scale: f32::from_le_bytes(*scale), values };
         seen.insert(*digest).then(|| (Digest::from_bytes(*digest), Arc::new(packed)))
     });
     vectors.collect()
@@ -263,7 +263,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let vectors = Vectors::at(dir.path(), Model::built_in());
         let chart = vectors.of("plot a chart");
-        let none = Packed::new(&Vector::ZERO);
+        let none = PackedVector::new(&Vector::ZERO);
         vectors.known().by_phrase.insert(Digest::of(b"nothing"), Arc::new(none));
         vectors.save().unwrap();
         let again = Vectors::at(dir.path(), Model::built_in());
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn packing_hardly_turns_a_vector() {
         let vector = Model::built_in().embed("plot a chart of the temperatures");
-        let packed = Packed::new(&vector);
+        let packed = PackedVector::new(&vector);
         assert!(packed.unpacked().similarity(&vector) > 0.999);
         assert!((packed.similarity(&packed) - 1.0).abs() < 0.01);
     }

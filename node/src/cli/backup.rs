@@ -11,7 +11,7 @@ use http::Method;
 use crate::api::cluster::BackupRequest;
 use crate::api::paths;
 use crate::backup::key::{KeyError, RecoveryKey};
-use crate::backup::verify::{Verified, VerifyError, verify};
+use crate::backup::verify::{Verification, VerifyError, verify};
 use crate::cli::output::{BOLD, DIM, GOOD, count, paint};
 use crate::cli::workspace::SETTINGS_FILE;
 use crate::cli::{CliError, Context, Exit};
@@ -85,15 +85,15 @@ fn check(file: &Path, context: &Context) -> Result<(), CliError> {
     context.out.json(&document(&verified))
 }
 
-fn describe(verified: &Verified, context: &Context) -> Result<(), CliError> {
-    let Verified { header, artifacts, workspaces, bytes, .. } = verified;
+fn describe(verified: &Verification, context: &Context) -> Result<(), CliError> {
+    let Verification { header, artifacts, workspaces, bytes, .. } = verified;
     let held = format!("{}, {}", count(*workspaces, "workspace"), count(*artifacts, "artifact"));
     context.out.line(format_args!("  {} {}, made {}", paint(DIM, "cluster"), header.cluster, header.created))?;
     context.out.line(format_args!("  {}, {}, {bytes} bytes", count(header.groups.len() as u64, "group"), held))?;
     context.out.line(format_args!("  {} {}", paint(DIM, "recovery key"), header.key))
 }
 
-fn document(verified: &Verified) -> serde_json::Value {
+fn document(verified: &Verification) -> serde_json::Value {
     serde_json::json!({
         "backup": verified.header,
         "workspaces": verified.workspaces,
@@ -112,7 +112,7 @@ fn backup(file: &Path, key_file: &Path, force: bool, context: &Context) -> Resul
     let client = context.client()?;
     let new_key = !key_file.exists();
     let key = RecoveryKey::read_or_make(key_file).map_err(key_failed)?;
-    let unfinished = Unfinished(part_of(file));
+    let unfinished = UnfinishedFile(part_of(file));
     context.block_on(async {
         let request = client.request(Method::POST, paths::CLUSTER_BACKUP.text()).timeout(BACKUP_TIMEOUT);
         let body = serde_json::to_vec(&BackupRequest { key: key.reveal() });
@@ -175,9 +175,9 @@ fn part_of(file: &Path) -> PathBuf {
 }
 
 /// A file that goes unless it gets its name.
-struct Unfinished(PathBuf);
+struct UnfinishedFile(PathBuf);
 
-impl Drop for Unfinished {
+impl Drop for UnfinishedFile {
     fn drop(&mut self) {
         // It is not there once it has its name.
         _ = std::fs::remove_file(&self.0);

@@ -7,10 +7,10 @@ use caxton_proto::tree::{File, Tree, TreePath};
 use crate::cli::CliError;
 use crate::cli::diagnostics::failure;
 use crate::cli::workspace::Workspace;
-use crate::deploy::check::{self, Before, CheckError, Checked};
+use crate::deploy::check::{self, Before, CheckError, CheckedWorkspace};
 
 /// Checks the workspace's files; what is as in `before`, a tree that was deployed, is not read again.
-pub fn check(workspace: &Workspace, tree: &Tree, before: Option<&Tree>) -> Result<Checked, CliError> {
+pub fn check(workspace: &Workspace, tree: &Tree, before: Option<&Tree>) -> Result<CheckedWorkspace, CliError> {
     let read = |path: &TreePath, _: &File| Ok(Bytes::from(std::fs::read(workspace.root.join(path.as_str()))?));
     // The manifests of an earlier check are not at hand, so they are read; they are small.
     let agent = |_: &TreePath, _: &Digest| None;

@@ -13,7 +13,7 @@ use crate::api::{DeployRequest, DeployResponse, Deployment, Serving, Upsert, Wor
 use crate::cli::git::{self, Origin};
 use crate::cli::live::{self, Remote, Standing};
 use crate::cli::output::{BOLD, DIM, WARN, count, paint, size};
-use crate::cli::upload::{self, Sent};
+use crate::cli::upload::{self, UploadTotals};
 use crate::cli::workspace::Workspace;
 use crate::cli::workspace::scan::Scan;
 use crate::cli::workspace::state::{self, State};
@@ -81,7 +81,7 @@ struct Deploy<'a> {
 }
 
 /// What the first step finds out.
-struct Found {
+struct Survey {
     scan: Scan,
     status: WorkspaceStatus,
     origin: Origin,
@@ -139,7 +139,7 @@ impl Deploy<'_> {
     }
 
     /// Everything that can be found out at once.
-    async fn look(&self) -> Result<Found, CliError> {
+    async fn look(&self) -> Result<Survey, CliError> {
         let (workspace, id) = (self.workspace.clone(), self.remote.id.clone());
         let scan = tasks::blocking(move || {
             let scan = workspace.scan()?;
@@ -158,7 +158,7 @@ impl Deploy<'_> {
         if !warnings.is_empty() {
             self.context.out.note(diagnostics::render(&warnings));
         }
-        Ok(Found { scan, status: status?, origin, unsandboxed })
+        Ok(Survey { scan, status: status?, origin, unsandboxed })
     }
 
     /// Someone else's deployment must be pulled before it is deployed over.
@@ -236,12 +236,12 @@ impl Deploy<'_> {
         plan: &Plan,
         scan: &Scan,
         state: &mut State,
-    ) -> Result<(DeployResponse, Sent), CliError> {
+    ) -> Result<(DeployResponse, UploadTotals), CliError> {
         let out = &self.context.out;
-        let mut sent = Sent::default();
+        let mut sent = UploadTotals::default();
         for attempt in 0.. {
             let more = upload::send_missing(&self.remote, self.workspace, scan, plan, out).await?;
-            sent = Sent { blobs: sent.blobs + more.blobs, bytes: sent.bytes + more.bytes };
+            sent = UploadTotals { blobs: sent.blobs + more.blobs, bytes: sent.bytes + more.bytes };
             // Before it is sent: whatever happens to this process, the next one knows the key.
             self.save(state)?;
             let path = self.remote.path(paths::DEPLOYMENTS);
@@ -307,7 +307,7 @@ impl Deploy<'_> {
         out.json(&json!({ "changes": [], "deployment": live, "revision": live.revision, "sent": { "blobs": 0, "bytes": 0 } }))
     }
 
-    fn report(&self, answer: &DeployResponse, sent: Sent) -> Result<(), CliError> {
+    fn report(&self, answer: &DeployResponse, sent: UploadTotals) -> Result<(), CliError> {
         let out = &self.context.out;
         let Some(deployment) = &answer.deployment else {
             return Err(CliError::new("not_caxton", "the server answered without a deployment")

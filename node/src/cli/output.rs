@@ -48,17 +48,17 @@ pub struct Output {
 }
 
 /// `text` in `style`; the stream takes the colours out where they do not belong.
-pub fn paint<T: Display>(style: Style, text: T) -> Painted<T> {
-    Painted { style, text }
+pub fn paint<T: Display>(style: Style, text: T) -> StyledText<T> {
+    StyledText { style, text }
 }
 
 /// Text with a style.
-pub struct Painted<T> {
+pub struct StyledText<T> {
     style: Style,
     text: T,
 }
 
-impl<T: Display> Display for Painted<T> {
+impl<T: Display> Display for StyledText<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}{}", self.style.render(), self.text, self.style.render_reset())
     }

@@ -13,7 +13,7 @@ use crate::api::Deployment;
 use crate::cli::live::{self, Remote, Standing};
 use crate::cli::output::{BAD, BOLD, DIM, GOOD, WARN, count, paint};
 use crate::cli::workspace::Workspace;
-use crate::cli::workspace::place::{self, Placed};
+use crate::cli::workspace::place::{self, WriteOutcome};
 use crate::cli::workspace::state::{self, State};
 use crate::cli::{CliError, Context, Exit};
 
@@ -206,10 +206,10 @@ fn batch_of(files: &[(TreePath, File)]) -> usize {
     files.iter().take(BATCH_FILES).take_while(fits).count().max(1)
 }
 
-fn changed_underway(placed: Placed, path: &TreePath) -> Result<(), CliError> {
+fn changed_underway(placed: WriteOutcome, path: &TreePath) -> Result<(), CliError> {
     match placed {
-        Placed::Done => Ok(()),
-        Placed::ChangedMeanwhile => {
+        WriteOutcome::Done => Ok(()),
+        WriteOutcome::ChangedMeanwhile => {
             Err(CliError::new("changed_underway", format!("{path} was changed while it was being pulled"))
                 .help("it was left alone; run `caxton pull` again"))
         }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::backup::restore::{self, Restored};
+use crate::backup::restore::{self, Restoration};
 use crate::cli::backup::key_beside;
 use crate::cli::output::{BOLD, DIM, GOOD, count, paint};
 use crate::cli::{CliError, Context};
@@ -38,7 +38,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
             cli.source(error)
         })
     })?;
-    let Restored { archive, identity } = restored;
+    let Restoration { archive, identity } = restored;
     let out = &context.out;
     out.line(format_args!("{} {}", paint(GOOD, "restored to"), paint(BOLD, dir.display())))?;
     let held = format!("{}, {}", count(archive.workspaces, "workspace"), count(archive.artifacts, "artifact"));

@@ -143,7 +143,7 @@ fn ask(context: &Context, name: &SecretName) -> Result<String, CliError> {
     let mut stderr = io::stderr();
     write!(stderr, "Value of {name} in {}: ", paint(BOLD, context.workspace_id()?)).map_err(failed)?;
     stderr.flush().map_err(failed)?;
-    let hidden = Hidden::begin().map_err(|errno| failed(errno.into()))?;
+    let hidden = HiddenInput::begin().map_err(|errno| failed(errno.into()))?;
     let mut line = String::new();
     let read = io::stdin().read_line(&mut line);
     drop(hidden);
@@ -152,20 +152,20 @@ fn ask(context: &Context, name: &SecretName) -> Result<String, CliError> {
 }
 
 /// The terminal shows nothing of what is typed as long as this lives.
-struct Hidden(Termios);
+struct HiddenInput(Termios);
 
-impl Hidden {
-    fn begin() -> rustix::io::Result<Hidden> {
+impl HiddenInput {
+    fn begin() -> rustix::io::Result<HiddenInput> {
         let before = tcgetattr(io::stdin())?;
         let mut hidden = before.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
         hidden.local_modes.insert(LocalModes::ECHONL);
         tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)?;
-        Ok(Hidden(before))
+        Ok(HiddenInput(before))
     }
 }
 
-impl Drop for Hidden {
+impl Drop for HiddenInput {
     fn drop(&mut self) {
         // The shell puts the terminal right when this cannot.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);

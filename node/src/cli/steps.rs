@@ -38,8 +38,15 @@ pub async fn watch(
         .map_err(|error| CliError::new("internal", "the message cannot be written").source(error))?;
     // Without a key a message that is asked twice is answered twice.
     let retry = if request.idempotency_key.is_some() { Retry::Once } else { Retry::Never };
-    let mut screen =
-        Screen { context, show, line_open: false, said: Said::default(), began: false, was_broken: false, turn: None };
+    let mut screen = Screen {
+        context,
+        show,
+        line_open: false,
+        said: PrintedReply::default(),
+        began: false,
+        was_broken: false,
+        turn: None,
+    };
     let mut broken: Option<Instant> = None;
     loop {
         let heard = tokio::select! {
@@ -48,22 +55,22 @@ pub async fn watch(
         };
         let Some(heard) = heard else { return Err(screen.interrupted()?) };
         let error = match heard? {
-            Heard::Answered(answer) => {
+            StreamEnd::Answered(answer) => {
                 screen.rest_of(&answer.text)?;
                 screen.close_line()?;
                 return Ok(Some(*answer));
             }
-            Heard::Waiting { conversation, approvals } => {
+            StreamEnd::Waiting { conversation, approvals } => {
                 screen.close_line()?;
                 wait_for_person(context, &conversation, approvals)?;
                 return Ok(None);
             }
-            Heard::Failed(problem) if !(screen.began && is_passing(&problem)) => {
+            StreamEnd::Failed(problem) if !(screen.began && is_passing(&problem)) => {
                 screen.close_line()?;
                 return Err(ClientError::Problem(problem).into());
             }
-            Heard::Failed(problem) => ClientError::Problem(problem).into(),
-            Heard::BrokenOff(error) => error,
+            StreamEnd::Failed(problem) => ClientError::Problem(problem).into(),
+            StreamEnd::BrokenOff(error) => error,
         };
         let since = *broken.get_or_insert_with(Instant::now);
         if retry == Retry::Never || since.elapsed() > RECONNECT_WITHIN {
@@ -76,7 +83,7 @@ pub async fn watch(
 }
 
 /// How one stream of a turn's events ended.
-enum Heard {
+enum StreamEnd {
     Answered(Box<MessageAnswer>),
     Waiting {
         conversation: String,
@@ -94,7 +101,7 @@ async fn hear(
     retry: Retry,
     screen: &mut Screen<'_>,
     broken: &mut Option<Instant>,
-) -> Result<Heard, CliError> {
+) -> Result<StreamEnd, CliError> {
     let post = remote
         .client
         .request(http::Method::POST, &remote.path(paths::MESSAGES))
@@ -106,15 +113,15 @@ async fn hear(
         Ok(response) => response,
         // The first time there is nothing to take up again.
         Err(error) if broken.is_none() => return Err(error.into()),
-        Err(ClientError::Problem(problem)) => return Ok(Heard::Failed(problem)),
-        Err(error) => return Ok(Heard::BrokenOff(error.into())),
+        Err(ClientError::Problem(problem)) => return Ok(StreamEnd::Failed(problem)),
+        Err(error) => return Ok(StreamEnd::BrokenOff(error.into())),
     };
     let mut reader = Reader::new(EVENT_BYTES_MAX);
     loop {
         let chunk = match response.chunk().await {
             Ok(Some(chunk)) => chunk,
             Ok(None) => break,
-            Err(error) => return Ok(Heard::BrokenOff(remote.client.failed(error).into())),
+            Err(error) => return Ok(StreamEnd::BrokenOff(remote.client.failed(error).into())),
         };
         reader.feed(&chunk);
         loop {
@@ -122,11 +129,11 @@ async fn hear(
             let Some(event) = event else { break };
             let Ok(event) = serde_json::from_str::<TurnEvent>(&event.data) else { continue }; // Of a newer server.
             match event {
-                TurnEvent::Answered(answer) => return Ok(Heard::Answered(answer)),
+                TurnEvent::Answered(answer) => return Ok(StreamEnd::Answered(answer)),
                 TurnEvent::Waiting { conversation, approvals, .. } => {
-                    return Ok(Heard::Waiting { conversation, approvals });
+                    return Ok(StreamEnd::Waiting { conversation, approvals });
                 }
-                TurnEvent::Failed(problem) => return Ok(Heard::Failed(problem)),
+                TurnEvent::Failed(problem) => return Ok(StreamEnd::Failed(problem)),
                 step => {
                     *broken = None;
                     screen.began = true;
@@ -138,7 +145,7 @@ async fn hear(
             }
         }
     }
-    Ok(Heard::BrokenOff(
+    Ok(StreamEnd::BrokenOff(
         CliError::new("broken_off", "the server's answer broke off")
             .help("`caxton conversations list` shows whether it was answered"),
     ))
@@ -179,7 +186,7 @@ struct Screen<'a> {
     show: Show,
     /// The answer has begun and its line has not ended.
     line_open: bool,
-    said: Said,
+    said: PrintedReply,
     /// There was a step: the turn is under way.
     began: bool,
     /// The stream broke off at least once.
@@ -190,7 +197,7 @@ struct Screen<'a> {
 
 /// What was printed of a model's reply.
 #[derive(Debug, Default)]
-struct Said {
+struct PrintedReply {
     /// The reply that is being printed, as far as it is.
     text: String,
     /// How much of it has come again since the stream broke off, in bytes: up to there, nothing is printed.
@@ -206,7 +213,7 @@ enum Piece<'t> {
     Anew(String),
 }
 
-impl Said {
+impl PrintedReply {
     /// A piece of a reply came.
     fn hear<'t>(&mut self, piece: &'t str) -> Piece<'t> {
         let before = &self.text[self.again..];
@@ -233,7 +240,7 @@ impl Said {
 
     /// A reply is over or withdrawn; the next one begins.
     fn over(&mut self) {
-        *self = Said::default();
+        *self = PrintedReply::default();
     }
 }
 
@@ -495,7 +502,7 @@ mod tests {
 
     #[test]
     fn what_was_printed_before_a_break_is_not_printed_again() {
-        let mut said = Said::default();
+        let mut said = PrintedReply::default();
         assert_eq!((said.hear("The ans"), said.hear("wer")), (Piece::More("The ans"), Piece::More("wer")));
         said.broken_off();
         assert_eq!((said.hear("The "), said.hear("answ")), (Piece::More(""), Piece::More("")));

@@ -27,7 +27,7 @@ enum Source<'a> {
 
 /// What was sent.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Sent {
+pub struct UploadTotals {
     /// How many blobs.
     pub blobs: u64,
     /// How many bytes they have.
@@ -41,7 +41,7 @@ pub async fn send_missing(
     scan: &Scan,
     plan: &Plan,
     out: &Output,
-) -> Result<Sent, CliError> {
+) -> Result<UploadTotals, CliError> {
     let mut sources = HashMap::new();
     for (path, file) in &plan.upserts {
         add_sources(workspace, scan, path, file, &mut sources)?;
@@ -64,8 +64,8 @@ async fn send(
     workspace: &Workspace,
     wanted: &[(Digest, &Source<'_>)],
     mut progress: Progress,
-) -> Result<Sent, CliError> {
-    let mut sent = Sent::default();
+) -> Result<UploadTotals, CliError> {
+    let mut sent = UploadTotals::default();
     let mut bodies = Bodies::default();
     let mut reader = Reader { workspace, last: None };
     for (digest, source) in wanted {

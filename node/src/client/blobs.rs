@@ -12,7 +12,7 @@ use http::header::ACCEPT;
 use super::{Client, ClientError, Retry};
 use crate::api::frame::{self, DIGESTS_MAX, HEAD_BYTES};
 use crate::api::paths;
-use crate::api::{Digests, Missing, Stored};
+use crate::api::{Digests, Missing, StoredBlobs};
 
 /// The largest body of one upload, in bytes: small enough to be sent again without regret.
 pub const BODY_BYTES_MAX: usize = 8 << 20;
@@ -54,7 +54,7 @@ impl Client {
     }
 
     /// Stores the blobs of a framed body. Sent again, it stores the same.
-    pub async fn upload(&self, workspace: &WorkspaceId, body: Bytes) -> Result<Stored, ClientError> {
+    pub async fn upload(&self, workspace: &WorkspaceId, body: Bytes) -> Result<StoredBlobs, ClientError> {
         let path = paths::ARTIFACTS.with([workspace.as_str()]);
         self.json(self.with_body(self.request(Method::PUT, &path), frame::MEDIA_TYPE, body), Retry::Once).await
     }

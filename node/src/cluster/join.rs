@@ -332,7 +332,7 @@ impl Joining<'_> {
         let asked = tokio::time::timeout(ATTEMPT_TIMEOUT, async {
             let mut client = match dial_stranger(address, self.pass.pin).await {
                 Ok(client) => client,
-                Err(error) => return Asked::Unreached(error),
+                Err(error) => return JoinAttempt::Unreached(error),
             };
             let facts = Facts {
                 node: node.0,
@@ -345,25 +345,27 @@ impl Joining<'_> {
             let (token, secret) = (self.pass.token.clone(), self.pass.secret.clone().into());
             let join_key = join_key.clone();
             match client.join(JoinRequest { facts: Some(facts), token, secret, forwarded: false, join_key }).await {
-                Ok(reply) => Asked::LetIn(reply.into_inner()),
-                Err(status) => Asked::Answered(status),
+                Ok(reply) => JoinAttempt::LetIn(reply.into_inner()),
+                Err(status) => JoinAttempt::Answered(status),
             }
         });
         let address = address.to_owned();
         match asked.await {
-            Ok(Asked::LetIn(reply)) => return Ok(Some(reply)),
-            Ok(Asked::Answered(status)) if is_refusal(&status) => {
+            Ok(JoinAttempt::LetIn(reply)) => return Ok(Some(reply)),
+            Ok(JoinAttempt::Answered(status)) if is_refusal(&status) => {
                 let wants = Wants::of(&status, &self.pass);
                 return Err(EnterError::Refused { address, why: status.message().to_owned(), wants });
             }
-            Ok(Asked::Answered(status)) => {
+            Ok(JoinAttempt::Answered(status)) => {
                 self.heard = true;
                 self.last = format!("{address}: {}", status.message());
             }
-            Ok(Asked::Unreached(source @ DialError::Certificate { why: CertificateRefused::AnotherAuthority, .. })) => {
+            Ok(JoinAttempt::Unreached(
+                source @ DialError::Certificate { why: CertificateRefused::AnotherAuthority, .. },
+            )) => {
                 return Err(EnterError::Foreign { address, source });
             }
-            Ok(Asked::Unreached(error)) => self.last = chain(&error),
+            Ok(JoinAttempt::Unreached(error)) => self.last = chain(&error),
             Err(_) => self.last = format!("{address} did not answer within {ATTEMPT_TIMEOUT:?}"),
         }
         warn!(address, why = self.last, "could not join yet");
@@ -391,7 +393,7 @@ impl Joining<'_> {
 }
 
 /// What became of one attempt.
-enum Asked {
+enum JoinAttempt {
     LetIn(JoinReply),
     Answered(tonic::Status),
     Unreached(DialError),

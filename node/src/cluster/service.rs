@@ -138,20 +138,20 @@ impl Service {
         leader.filter(|leader| *leader != self.0.peers.credentials().node())
     }
 
-    async fn propose(&self, command: Command) -> Result<Outcome, Proposed> {
-        let log = self.log().map_err(Proposed::Failed)?;
+    async fn propose(&self, command: Command) -> Result<Outcome, NotApplied> {
+        let log = self.log().map_err(NotApplied::Failed)?;
         match log.propose(&log::Command::Cluster(command)).await {
             Ok(answer) => match answer.outcome {
                 log::Outcome::Cluster(outcome) => Ok(outcome),
-                _ => Err(Proposed::Failed(Status::internal("the log answered something else"))),
+                _ => Err(NotApplied::Failed(Status::internal("the log answered something else"))),
             },
             Err(deploy_log::ProposeError::Group(ProposeError::NotLeader { leader: Some(leader) })) => {
-                Err(Proposed::Elsewhere(leader))
+                Err(NotApplied::Elsewhere(leader))
             }
             Err(deploy_log::ProposeError::Invalid(wrong)) => {
-                Err(Proposed::Failed(Status::invalid_argument(wrong.to_string())))
+                Err(NotApplied::Failed(Status::invalid_argument(wrong.to_string())))
             }
-            Err(error) => Err(Proposed::Failed(Status::unavailable(chain(&error)))),
+            Err(error) => Err(NotApplied::Failed(Status::unavailable(chain(&error)))),
         }
     }
 
@@ -160,7 +160,7 @@ impl Service {
         match self.propose(command).await {
             Ok(Outcome::NodeAnnounced) => Ok(()),
             Ok(_) => Err(Status::permission_denied("this node does not belong to the cluster")),
-            Err(Proposed::Elsewhere(leader)) if !forwarded => {
+            Err(NotApplied::Elsewhere(leader)) if !forwarded => {
                 let request = AnnounceRequest { facts: Some(message(&facts)), forwarded: true };
                 let mut client = self.client(leader).await?;
                 let announced = client.announce(request).await.map(drop);
@@ -222,8 +222,8 @@ impl Service {
         let proposed = match self.log()?.current(|state| state.cluster().refusal(&admit)).await {
             Ok(Some(why)) => Ok(Outcome::JoinRefused(why)),
             Ok(None) => self.propose(Command::AdmitNode(admit)).await,
-            Err(ReadError::NotLeader { leader: Some(leader) }) => Err(Proposed::Elsewhere(leader)),
-            Err(error) => Err(Proposed::Failed(Status::unavailable(chain(&error)))),
+            Err(ReadError::NotLeader { leader: Some(leader) }) => Err(NotApplied::Elsewhere(leader)),
+            Err(error) => Err(NotApplied::Failed(Status::unavailable(chain(&error)))),
         };
         match proposed {
             Ok(Outcome::NodeAdmitted) => {
@@ -235,7 +235,7 @@ impl Service {
                 Err(refuse(Code::PermissionDenied, Refusal::Credential, why.to_string()))
             }
             Ok(_) => Err(Status::internal("the log answered something else")),
-            Err(Proposed::Elsewhere(leader)) if !request.forwarded => {
+            Err(NotApplied::Elsewhere(leader)) if !request.forwarded => {
                 let mut client = self.client(leader).await?;
                 let joined = client.join(JoinRequest { forwarded: true, ..request }).await;
                 joined.map(Response::into_inner).inspect_err(|status| self.0.peers.hear(status)).map_err(passed_on)
@@ -256,17 +256,17 @@ impl Service {
 }
 
 /// Why a command was not applied.
-enum Proposed {
+enum NotApplied {
     /// This node leads the log.
     Elsewhere(NodeId),
     Failed(Status),
 }
 
-impl Proposed {
+impl NotApplied {
     fn status(self) -> Status {
         match self {
-            Proposed::Elsewhere(_) => Status::unavailable("the log's leader is changing"),
-            Proposed::Failed(status) => status,
+            NotApplied::Elsewhere(_) => Status::unavailable("the log's leader is changing"),
+            NotApplied::Failed(status) => status,
         }
     }
 }

@@ -27,7 +27,7 @@ const QUIET: Duration = Duration::from_secs(2);
 
 /// A group as a node sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct GroupView {
     /// Who leads it.
     pub leader: Option<NodeId>,
     /// Who votes in it.
@@ -39,7 +39,7 @@ pub struct Seen {
 }
 
 /// The next hand-over, if one is due and this node's.
-pub fn next(own: NodeId, groups: &BTreeMap<GroupId, Seen>) -> Option<(GroupId, NodeId)> {
+pub fn next(own: NodeId, groups: &BTreeMap<GroupId, GroupView>) -> Option<(GroupId, NodeId)> {
     let mut leads: BTreeMap<NodeId, usize> = BTreeMap::new();
     for (id, seen) in groups {
         let leader = seen.leader?;
@@ -110,7 +110,7 @@ impl Spread {
         self.cluster.groups().iter().map(|(id, group)| (*id, leader(group))).collect()
     }
 
-    fn seen(&self) -> BTreeMap<GroupId, Seen> {
+    fn seen(&self) -> BTreeMap<GroupId, GroupView> {
         let own = self.cluster.own();
         let retiring = self.log.read(|state| state.cluster().retiring(now_ms()));
         let seen = |(id, group): (&GroupId, &caxton_raft::Group)| {
@@ -123,7 +123,7 @@ impl Spread {
             // Who is being taken out leads nothing new.
             heirs.retain(|heir| retiring != Some(*heir));
             let voters = group.members().borrow().voters.clone();
-            (*id, Seen { leader: status.leader, voters, heirs, changing })
+            (*id, GroupView { leader: status.leader, voters, heirs, changing })
         };
         self.cluster.groups().iter().map(seen).collect()
     }
@@ -136,9 +136,9 @@ mod tests {
     use super::*;
 
     /// Groups from 0 on with these leaders, with the nodes 1 to `nodes` as voters, all of which are near.
-    fn groups(nodes: u64, leaders: &[u64]) -> BTreeMap<GroupId, Seen> {
+    fn groups(nodes: u64, leaders: &[u64]) -> BTreeMap<GroupId, GroupView> {
         let voters: BTreeSet<NodeId> = (1..=nodes).map(NodeId).collect();
-        let seen = |leader: &u64| Seen {
+        let seen = |leader: &u64| GroupView {
             leader: Some(NodeId(*leader)),
             voters: voters.clone(),
             heirs: voters.clone(),

@@ -39,7 +39,7 @@ pub struct Removed;
 
 /// Why a node stops by itself.
 #[derive(Debug, thiserror::Error)]
-pub enum Dismissed {
+pub enum Dismissal {
     /// It was removed.
     #[error(transparent)]
     Removed(#[from] Removed),
@@ -72,7 +72,7 @@ pub struct Watch {
 impl Watch {
     /// Follows the log until it is stopped, or until a node says that this process is a copy of it, or that this node was
     /// removed while it was away. When it was taken out before its eyes, it says so to `departure`.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Dismissed> {
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Dismissal> {
         let (mut applied, mut removed) = (self.log.applied(), self.peers.removed());
         let (mut copied, mut holds) = (self.peers.copied(), self.holds.clone());
         // Who asked for this node to be taken out, once somebody has.
@@ -144,7 +144,7 @@ impl Watch {
                 told = copied.wait_for(Option::is_some) => {
                     let Some(why) = told.ok().and_then(|told| *told) else { return Ok(()) };
                     self.peers.lives().disown();
-                    return Err(Dismissed::Copied(why));
+                    return Err(Dismissal::Copied(why));
                 }
                 changed = applied.changed() => match changed {
                     Ok(()) => false,
@@ -172,7 +172,7 @@ impl Watch {
     }
 
     /// The node does not belong to the cluster any more.
-    async fn dismissed(&self, retires: Option<String>, stop: CancellationToken) -> Result<(), Dismissed> {
+    async fn dismissed(&self, retires: Option<String>, stop: CancellationToken) -> Result<(), Dismissal> {
         let Some(actor) = retires else { return Err(Removed.into()) };
         let time = rfc3339(now_ms());
         let (cluster, node) = (self.peers.credentials().cluster().to_string(), self.own.node.to_string());

@@ -17,7 +17,7 @@ use caxton_proto::{AgentName, WorkspaceId, shard};
 
 use self::log::TurnRecord;
 use crate::llm::Message;
-use crate::memory::recall::without_blocks;
+use crate::recalled::without_blocks;
 use crate::shard::{Shard, Shards};
 pub use crate::time::rfc3339;
 pub use read::{Documents, ReadError, State, Summary};

@@ -16,7 +16,7 @@ use crate::api::DeployRequest;
 
 /// What a deployment proposes.
 #[derive(Debug)]
-pub struct Assembled {
+pub struct AssembledTree {
     pub tree: Tree,
     /// The trie over them.
     pub nodes: Nodes,
@@ -74,7 +74,7 @@ pub enum AssembleError {
 }
 
 /// The tree that `request` makes of its parent's.
-pub fn assemble(parent: &Tree, request: &DeployRequest, limits: &Limits) -> Result<Assembled, AssembleError> {
+pub fn assemble(parent: &Tree, request: &DeployRequest, limits: &Limits) -> Result<AssembledTree, AssembleError> {
     let named = request.upserts.iter().map(|upsert| &upsert.path).chain(&request.removals);
     let mut seen = HashSet::new();
     if let Some(path) = named.into_iter().find(|path| !seen.insert(*path)) {
@@ -106,7 +106,7 @@ pub fn assemble(parent: &Tree, request: &DeployRequest, limits: &Limits) -> Resu
         return Err(AssembleError::RootMismatch { sent: request.root, found: nodes.root });
     }
     let plan = Plan::between(parent, &tree);
-    Ok(Assembled { tree, nodes, plan, bytes })
+    Ok(AssembledTree { tree, nodes, plan, bytes })
 }
 
 fn fits(path: &TreePath, file: &File, limits: &Limits) -> Result<(), AssembleError> {

@@ -70,7 +70,7 @@ pub struct Before<'a> {
 
 /// A workspace that can run.
 #[derive(Debug, Clone, Default)]
-pub struct Checked {
+pub struct CheckedWorkspace {
     /// Its own file.
     pub workspace: Arc<WorkspaceManifest>,
     pub agents: BTreeMap<AgentName, CheckedFile<AgentManifest>>,
@@ -104,14 +104,14 @@ pub enum CheckError {
     },
 }
 
-pub fn check(input: Workspace<'_>) -> Result<Checked, CheckError> {
+pub fn check(input: Workspace<'_>) -> Result<CheckedWorkspace, CheckError> {
     let mut check = Check {
         input,
         workspace: None,
         found: Vec::new(),
         functions: BTreeMap::new(),
         models: Vec::new(),
-        checked: Checked::default(),
+        checked: CheckedWorkspace::default(),
     };
     let layout = Layout::of(input.tree, &mut check.found);
     check.workspace()?;
@@ -140,7 +140,7 @@ struct Check<'a> {
     functions: BTreeMap<ToolName, Vec<String>>,
     /// The tools that are asked as language models, and where.
     models: Vec<ToolModel>,
-    checked: Checked,
+    checked: CheckedWorkspace,
 }
 
 impl<'a> Check<'a> {
@@ -157,7 +157,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Checked, CheckError> {
+    fn finish(mut self) -> Result<CheckedWorkspace, CheckError> {
         diagnostic::sort(&mut self.found);
         if self.found.len() > PROBLEMS_MAX {
             // Errors come first when not everything is shown.
@@ -173,7 +173,7 @@ impl<'a> Check<'a> {
             return Err(CheckError::Problems(self.found));
         }
         let workspace = self.workspace.unwrap_or_default();
-        Ok(Checked { workspace, warnings: self.found, ..self.checked })
+        Ok(CheckedWorkspace { workspace, warnings: self.found, ..self.checked })
     }
 
     /// A text file's content; what is wrong with it as a whole is noted.

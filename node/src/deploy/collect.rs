@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::pins::Pins;
-use crate::artifacts::{Artifacts, Collected, GetError};
+use crate::artifacts::{Artifacts, CollectionTotals, GetError};
 use crate::catalog::Catalogs;
 use crate::edge::problem::chain;
 use crate::tasks;
@@ -97,18 +97,18 @@ impl Collector {
     }
 
     /// Removes what no kept revision of `workspace` names and is older than `grace`.
-    pub async fn collect(&self, workspace: &WorkspaceId, grace: Duration) -> Result<Collected, CollectError> {
+    pub async fn collect(&self, workspace: &WorkspaceId, grace: Duration) -> Result<CollectionTotals, CollectError> {
         let older_than_ms = now_ms().saturating_sub(grace.as_millis() as u64);
-        let marked = self.mark(workspace, Marked::default()).await?;
+        let marked = self.mark(workspace, LiveBlobs::default()).await?;
         let _alone = self.pins.alone(workspace).await;
-        let Marked { live, followed: _ } = self.mark(workspace, marked).await?;
+        let LiveBlobs { live, followed: _ } = self.mark(workspace, marked).await?;
         let (artifacts, workspace) = (self.artifacts.clone(), workspace.clone());
         let removed = tasks::blocking(move || artifacts.collect(&workspace, &live, older_than_ms));
         Ok(removed.await??)
     }
 
     /// Marks everything that a kept revision, or a catalog that is in use, is made of.
-    async fn mark(&self, workspace: &WorkspaceId, marked: Marked) -> Result<Marked, CollectError> {
+    async fn mark(&self, workspace: &WorkspaceId, marked: LiveBlobs) -> Result<LiveBlobs, CollectError> {
         let read_kept = |state: &State| {
             let known = state.workspace(workspace);
             known.map_or_else(Vec::new, |known| known.kept().map(|kept| kept.root).collect())
@@ -127,8 +127,10 @@ impl Collector {
 
     async fn collect_and_tell(&self, workspace: &WorkspaceId) {
         match self.collect(workspace, GRACE).await {
-            Ok(Collected { blobs: 0, .. }) => {}
-            Ok(Collected { blobs, bytes }) => info!(%workspace, blobs, bytes, "removed artifacts that nothing names"),
+            Ok(CollectionTotals { blobs: 0, .. }) => {}
+            Ok(CollectionTotals { blobs, bytes }) => {
+                info!(%workspace, blobs, bytes, "removed artifacts that nothing names")
+            }
             Err(error) => warn!(%workspace, error = chain(&error), "nothing was collected"),
         }
     }
@@ -154,7 +156,7 @@ impl Collector {
 
 /// What must stay.
 #[derive(Default)]
-struct Marked {
+struct LiveBlobs {
     /// All of it.
     live: HashSet<Digest>,
     /// The nodes and chunk lists that were read already: revisions share most of theirs. Not the same as being live,
@@ -167,8 +169,8 @@ fn mark(
     artifacts: &Artifacts,
     workspace: &WorkspaceId,
     roots: Vec<Digest>,
-    mut marked: Marked,
-) -> Result<Marked, CollectError> {
+    mut marked: LiveBlobs,
+) -> Result<LiveBlobs, CollectError> {
     let mut wanted: Vec<(Digest, usize)> = roots.into_iter().map(|root| (root, 0)).collect();
     while let Some((digest, depth)) = wanted.pop() {
         marked.live.insert(digest);
@@ -194,7 +196,7 @@ fn mark_chunks(
     artifacts: &Artifacts,
     workspace: &WorkspaceId,
     list: Digest,
-    marked: &mut Marked,
+    marked: &mut LiveBlobs,
 ) -> Result<(), CollectError> {
     marked.live.insert(list);
     if marked.followed.insert(list) {

@@ -10,7 +10,7 @@ use caxton_proto::tree::{File, Nodes, Tree, TreePath};
 use caxton_proto::{Digest, Revision, WorkspaceId};
 use caxton_raft::deploy_log::State;
 
-use super::assemble::{Assembled, assemble};
+use super::assemble::{AssembledTree, assemble};
 use super::{Base, Content, DeployError, Deployer, Intent, blocking, check, verify};
 use crate::catalog::load_tree;
 
@@ -97,7 +97,7 @@ impl Deployer {
         let deploy = command(intent, &assembled, self.rules.revisions_kept);
         // The log checks its limits too, but a dry run never gets there.
         Command::Deploy(deploy.clone()).check()?;
-        let Assembled { tree, nodes, plan, bytes: _ } = assembled;
+        let AssembledTree { tree, nodes, plan, bytes: _ } = assembled;
         Ok(Draft { tree: Arc::new(tree), nodes, changes: plan.items, deploy })
     }
 
@@ -154,13 +154,13 @@ fn is_attempt(done: &Deployment, content: &Content) -> bool {
 }
 
 /// A revision's files as a proposal. They were within the limits when they were deployed.
-fn as_it_was(parent: &Tree, old: &Tree) -> Assembled {
+fn as_it_was(parent: &Tree, old: &Tree) -> AssembledTree {
     let bytes = old.files().values().map(|file| file.bytes).sum();
-    Assembled { tree: old.clone(), nodes: old.nodes(), plan: Plan::between(parent, old), bytes }
+    AssembledTree { tree: old.clone(), nodes: old.nodes(), plan: Plan::between(parent, old), bytes }
 }
 
 /// What goes into the log, but for the time, which the proposal stamps.
-fn command(intent: Intent, assembled: &Assembled, revisions_kept: u32) -> Deploy {
+fn command(intent: Intent, assembled: &AssembledTree, revisions_kept: u32) -> Deploy {
     let items = &assembled.plan.items;
     Deploy {
         workspace: intent.workspace,

@@ -43,7 +43,7 @@ use collect::Collector;
 use draft::Draft;
 pub use error::DeployError;
 use pins::Pins;
-use propose::Accepted;
+use propose::AcceptedDeployment;
 
 /// How large what is deployed may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,7 +200,7 @@ impl Deployer {
         let pin = self.pins.hold(&workspace).await;
         let parent = match self.base(&intent).await? {
             Base::Parent(tree) => tree,
-            Base::Done(deployment) => return Ok(self.live(Accepted::repeated(deployment), steps).await),
+            Base::Done(deployment) => return Ok(self.live(AcceptedDeployment::repeated(deployment), steps).await),
         };
         let Draft { tree, nodes, changes, deploy } = steps.time("check", self.draft(intent, parent)).await?;
         if dry_run {
@@ -222,8 +222,8 @@ impl Deployer {
     }
 
     /// The answer to a deployment that the log has: once this node serves it, or cannot.
-    async fn live(&self, accepted: Accepted, mut steps: Steps) -> DeployResponse {
-        let Accepted { deployment, changes, repeated } = accepted;
+    async fn live(&self, accepted: AcceptedDeployment, mut steps: Steps) -> DeployResponse {
+        let AcceptedDeployment { deployment, changes, repeated } = accepted;
         let (workspace, revision) = (&deployment.workspace, deployment.revision);
         let load = async { Ok::<_, Never>(self.catalogs.reach(workspace, revision, self.rules.live_wait).await) };
         let Ok(serving) = steps.time("load", load).await;

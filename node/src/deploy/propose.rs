@@ -10,7 +10,7 @@ use crate::artifacts::PutError;
 use crate::time::now_ms;
 
 /// A deployment that the log has.
-pub(super) struct Accepted {
+pub(super) struct AcceptedDeployment {
     pub deployment: Arc<Deployment>,
     /// What it changed.
     pub changes: Vec<ItemChange>,
@@ -18,23 +18,27 @@ pub(super) struct Accepted {
     pub repeated: bool,
 }
 
-impl Accepted {
+impl AcceptedDeployment {
     /// What an earlier attempt brought into the log.
-    pub fn repeated(deployment: Arc<Deployment>) -> Accepted {
-        Accepted { changes: deployment.changes.clone(), deployment, repeated: true }
+    pub fn repeated(deployment: Arc<Deployment>) -> AcceptedDeployment {
+        AcceptedDeployment { changes: deployment.changes.clone(), deployment, repeated: true }
     }
 }
 
 impl Deployer {
     /// Proposes `deploy`, stamped with the time.
-    pub(super) async fn propose(&self, mut deploy: Deploy, changes: Vec<ItemChange>) -> Result<Accepted, DeployError> {
+    pub(super) async fn propose(
+        &self,
+        mut deploy: Deploy,
+        changes: Vec<ItemChange>,
+    ) -> Result<AcceptedDeployment, DeployError> {
         // The log needs room as well: what might not fit into it is not proposed.
         self.artifacts.space().check(0).map_err(PutError::Full)?;
         deploy.time_ms = now_ms();
         let (workspace, parent) = (deploy.workspace.clone(), deploy.parent);
         match self.log.propose(&Command::Deploy(deploy)).await?.outcome {
-            Outcome::Deployed(deployment) => Ok(Accepted { deployment, changes, repeated: false }),
-            Outcome::Repeated(deployment) => Ok(Accepted::repeated(deployment)),
+            Outcome::Deployed(deployment) => Ok(AcceptedDeployment { deployment, changes, repeated: false }),
+            Outcome::Repeated(deployment) => Ok(AcceptedDeployment::repeated(deployment)),
             Outcome::Conflict { live_revision: _, live } => Err(DeployError::Conflict { workspace, parent, live }),
             Outcome::KeyReused(deployment) => Err(DeployError::KeyReused { deployment }),
             Outcome::NoSuchRevision { to, oldest_kept, live_revision } => {

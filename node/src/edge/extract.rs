@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::authn::{Access, AuthError, now_ms};
-use crate::authz::{ClusterPermit, InCluster, InWorkspace, Permission, Permit, Unscoped};
+use crate::authz::{ClusterPermit, InCluster, InWorkspace, Permission, Permit, UnscopedToken};
 use crate::edge::Services;
 use crate::edge::problem::{Code, Problem};
 
@@ -56,7 +56,7 @@ impl<P: InWorkspace> Gate for Permit<P> {
     const NEEDS: Needs = Needs::Workspace(P::PERMISSION);
 }
 
-impl<P: InWorkspace> Gate for Unscoped<P> {
+impl<P: InWorkspace> Gate for UnscopedToken<P> {
     const NEEDS: Needs = Needs::Named(P::PERMISSION);
 }
 
@@ -106,7 +106,7 @@ impl FromRequestParts<Services> for Access {
 impl<P: InWorkspace> FromRequestParts<Services> for Permit<P> {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, services: &Services) -> Result<Permit<P>, Problem> {
-        let unscoped = Unscoped::<P>::from_request_parts(parts, services).await?;
+        let unscoped = UnscopedToken::<P>::from_request_parts(parts, services).await?;
         let names = RawPathParams::from_request_parts(parts, services).await;
         let names = names.map_err(|error| Problem::new(Code::InvalidRequest, error.body_text()))?;
         let named = names.iter().find(|(name, _)| *name == "workspace").map(|(_, value)| value).unwrap_or_default();
@@ -118,10 +118,10 @@ impl<P: InWorkspace> FromRequestParts<Services> for Permit<P> {
     }
 }
 
-impl<P: InWorkspace> FromRequestParts<Services> for Unscoped<P> {
+impl<P: InWorkspace> FromRequestParts<Services> for UnscopedToken<P> {
     type Rejection = Problem;
-    async fn from_request_parts(parts: &mut Parts, services: &Services) -> Result<Unscoped<P>, Problem> {
-        Ok(Unscoped::new(Access::from_request_parts(parts, services).await?))
+    async fn from_request_parts(parts: &mut Parts, services: &Services) -> Result<UnscopedToken<P>, Problem> {
+        Ok(UnscopedToken::new(Access::from_request_parts(parts, services).await?))
     }
 }
 

@@ -35,7 +35,7 @@ const STALE: &str = "stale=true";
 
 /// In the extensions of a request that a peer passed on.
 #[derive(Debug, Clone, Copy)]
-pub struct Forwarded {
+pub struct ForwardedRequest {
     /// The peer, as its certificate says.
     pub from: NodeId,
 }
@@ -118,7 +118,7 @@ pub async fn to_owner(State(hop): State<Hop>, request: Request, next: Next) -> R
         Answers::LeaderOf(group) => Some(group),
         Answers::WhoeverIsNamed => None,
     };
-    let forwarded = request.extensions().get::<Forwarded>().is_some();
+    let forwarded = request.extensions().get::<ForwardedRequest>().is_some();
     let (own, cluster) = (services.cluster.own(), &services.cluster);
     let (parts, body) = request.into_parts();
     let replay = Replay::of(body, kept_bytes_max);
@@ -241,7 +241,7 @@ pub async fn from_peer(api: axum::Router, mut request: Request) -> Response {
     let (Some(from), Some(_)) = (from, named) else {
         return Problem::new(Code::Unauthorized, "only nodes of the cluster pass requests on").into_response();
     };
-    request.extensions_mut().insert(Forwarded { from });
+    request.extensions_mut().insert(ForwardedRequest { from });
     match api.oneshot(request).await {
         Ok(response) => response,
         Err(impossible) => match impossible {},

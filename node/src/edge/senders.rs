@@ -8,8 +8,8 @@ use super::problem::{Code, Problem};
 use crate::agent::events::Heard;
 use crate::api::messages::{MessageRequest, TurnEvent};
 use crate::app::turns::{StartedTurn, TurnEnding};
-use crate::authz::{Converse, Permit, Unscoped};
-use crate::invoke::{ClientTurn, Ended};
+use crate::authz::{Converse, Permit, UnscopedToken};
+use crate::invoke::{ClientTurn, TurnEnd};
 use crate::llm::{Message, Part, ReplyOptions, ToolDefinition};
 
 /// The model that stands for "whoever can do it".
@@ -17,7 +17,7 @@ pub const AUTO: &str = "auto";
 
 /// Which workspace and agent a model's name stands for; no agent for `auto`.
 pub fn model_of(
-    unscoped: &Unscoped<Converse>,
+    unscoped: &UnscopedToken<Converse>,
     services: &Services,
     model: &str,
 ) -> Result<(Permit<Converse>, Option<AgentName>), Problem> {
@@ -79,10 +79,10 @@ pub fn invalid(param: &str, detail: impl Into<String>) -> Problem {
 }
 
 /// What a client is told that cannot wait for a person.
-pub fn approval_needed(ended: Ended) -> Problem {
+pub fn approval_needed(ended: TurnEnd) -> Problem {
     let ids: Vec<String> = match ended {
-        Ended::Waiting { approvals, .. } => approvals.into_iter().map(|approval| approval.id).collect(),
-        Ended::Answered(_) | Ended::SenderCalls(_) => Vec::new(),
+        TurnEnd::Waiting { approvals, .. } => approvals.into_iter().map(|approval| approval.id).collect(),
+        TurnEnd::Answered(_) | TurnEnd::SenderCalls(_) => Vec::new(),
     };
     let problem = Problem::new(Code::ApprovalNeeded, "a person has to approve a call first");
     problem.with("approvals", &ids).help(format!("caxton approvals approve {}", ids.join(" ")))
@@ -130,7 +130,7 @@ impl Pieces {
     }
 
     /// How the turn ended, and what of its text was not told yet.
-    pub async fn end(self, text_of: impl Fn(&Ended) -> &str) -> Result<(Ended, String), Problem> {
+    pub async fn end(self, text_of: impl Fn(&TurnEnd) -> &str) -> Result<(TurnEnd, String), Problem> {
         drop(self.heard);
         let ended = self.ending.wait().await?;
         if self.withdrawn {

@@ -52,7 +52,7 @@ pub fn place(services: &Services) -> Result<OwnedSemaphorePermit, Problem> {
 }
 
 /// Something that grows, and is told from a cursor on.
-pub trait Followed: Send + 'static {
+pub trait FollowSource: Send + 'static {
     /// What came after the cursor, which moves behind it; nothing when there is nothing new. An error closes the stream.
     fn take(&mut self) -> Result<Vec<Event>, Problem>;
 
@@ -62,7 +62,12 @@ pub trait Followed: Send + 'static {
 
 /// Follows until the reader leaves, the token is good no more, or the node stops; the last event is `closed` and says why.
 /// The place is held as long.
-pub fn follow(services: Services, access: Access, place: OwnedSemaphorePermit, followed: impl Followed) -> Response {
+pub fn follow(
+    services: Services,
+    access: Access,
+    place: OwnedSemaphorePermit,
+    followed: impl FollowSource,
+) -> Response {
     follow_beside(services, access, place, followed, futures::stream::pending())
 }
 
@@ -71,7 +76,7 @@ pub fn follow_beside(
     services: Services,
     access: Access,
     place: OwnedSemaphorePermit,
-    followed: impl Followed,
+    followed: impl FollowSource,
     beside: impl Stream<Item = Event> + Send + 'static,
 ) -> Response {
     response(services.config.event_heartbeat, |writer| async move {
@@ -97,7 +102,7 @@ async fn told(
     writer: &Writer,
     services: &Services,
     access: &Access,
-    mut followed: impl Followed,
+    mut followed: impl FollowSource,
 ) -> Result<Problem, ReaderLeft> {
     loop {
         if let Err(error) = services.auth.still(access, now_ms()) {

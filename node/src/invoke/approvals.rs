@@ -7,8 +7,8 @@ use caxton_proto::{Digest, WorkspaceId};
 
 use super::kept::subject;
 use super::memory::Asker;
-use super::replay::{Replayed, replay};
-use super::{Ended, InvokeError, Invoker, Underway};
+use super::replay::{ReplayedTurn, replay};
+use super::{InvokeError, Invoker, TurnEnd, Underway};
 use crate::agent::events::Events;
 use crate::agent::journal::{Journal, Step};
 use crate::agent::run::{Pending, Run};
@@ -48,7 +48,7 @@ impl Invoker {
         id: &str,
         decision: Decision,
         events: Events,
-    ) -> Result<Ended, InvokeError> {
+    ) -> Result<TurnEnd, InvokeError> {
         let workspace = permit.workspace();
         let decided = self.decide_here(workspace, id, decision, events).await;
         self.or_follow(workspace, decided).await
@@ -60,7 +60,7 @@ impl Invoker {
         id: &str,
         decision: Decision,
         events: Events,
-    ) -> Result<Ended, InvokeError> {
+    ) -> Result<TurnEnd, InvokeError> {
         let _place = self.admit()?;
         let term = self.lead(workspace).await?;
         let none = || InvokeError::NoApproval { workspace: workspace.clone(), id: id.to_owned() };
@@ -73,7 +73,7 @@ impl Invoker {
             None => Ok(None),
         };
         let documents = self.conversations().read(workspace, kept).await?.ok_or_else(none)?;
-        let Replayed { beginning, mut run, shelf, ledger, next, taken_up: _ } = replay(documents)?;
+        let ReplayedTurn { beginning, mut run, shelf, ledger, next, taken_up: _ } = replay(documents)?;
         let way = run.pending().into_iter().map(|pending| pending.way);
         let way = way.into_iter().find(|way| approval_id(&beginning.turn, way) == id).ok_or_else(none)?;
         run.decided(&way, decision.clone()).map_err(|_| none())?;
@@ -89,7 +89,7 @@ impl Invoker {
     }
 
     /// Lets a run wait for a person.
-    pub(super) async fn put_down(&self, underway: &Underway, run: &Run) -> Result<Ended, InvokeError> {
+    pub(super) async fn put_down(&self, underway: &Underway, run: &Run) -> Result<TurnEnd, InvokeError> {
         if underway.journal.all().await.is_err() {
             return Err(self.lost(underway).await);
         }
@@ -104,7 +104,7 @@ impl Invoker {
         self.taken(underway, self.conversations().of(&underway.workspace).suspend(suspension).await).await?;
         let (conversation, turn) = (underway.conversation.clone(), underway.turn.clone());
         underway.log.waits(&approvals);
-        Ok(Ended::Waiting { conversation, turn, approvals })
+        Ok(TurnEnd::Waiting { conversation, turn, approvals })
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use caxton_proto::AgentName;
 use caxton_proto::shard::{DocumentKind, Route};
 
-use super::check::{Checked, ClientTurn};
+use super::check::{CheckedMessage, ClientTurn};
 use super::kept::subject;
 use super::world::CatalogWorld;
 use super::{InvokeError, Invoker, routing};
@@ -37,7 +37,7 @@ impl Invoker {
     pub(super) async fn before(
         &self,
         permit: &Permit<Converse>,
-        checked: &Checked,
+        checked: &CheckedMessage,
         client: &ClientTurn,
     ) -> Result<Before, InvokeError> {
         if !checked.continues {
@@ -84,7 +84,7 @@ impl Invoker {
     pub(super) async fn route(
         &self,
         world: &Arc<CatalogWorld>,
-        checked: &Checked,
+        checked: &CheckedMessage,
         before: Option<&AgentName>,
     ) -> Result<(Arc<Agent>, Route), InvokeError> {
         if let Some(name) = &checked.agent {

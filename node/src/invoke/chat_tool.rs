@@ -42,16 +42,16 @@ pub(super) struct ChatTool {
 /// What the tool answers; nearly all of it may be left out.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Said {
+struct ToolReply {
     text: String,
-    calls: Vec<Wanted>,
+    calls: Vec<RequestedCall>,
     usage: Option<Usage>,
     finish: Option<Finish>,
     model: String,
 }
 
 #[derive(Debug, Deserialize)]
-struct Wanted {
+struct RequestedCall {
     #[serde(default)]
     id: String,
     tool: String,
@@ -91,7 +91,7 @@ impl ChatTool {
             Some(json) => {
                 serde_json::from_value(json).map_err(|error| self.failed(format!("its reply is none: {error}")))?
             }
-            None => Said { text: output.text, ..Said::default() },
+            None => ToolReply { text: output.text, ..ToolReply::default() },
         };
         if said.text.len() > REPLY_BYTES_MAX {
             return Err(Error::TooLarge { provider: self.provider.to_string(), bytes_max: REPLY_BYTES_MAX });

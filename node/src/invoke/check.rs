@@ -26,7 +26,7 @@ const IMAGE_BYTES_MAX: usize = 8 << 20;
 const SENDER_SAYS: &str = "[the sender's own instructions]";
 
 /// A message that can be walked with.
-pub(super) struct Checked {
+pub(super) struct CheckedMessage {
     pub text: String,
     pub agent: Option<AgentName>,
     pub capability: Option<String>,
@@ -43,18 +43,18 @@ pub(super) struct Checked {
 }
 
 /// What the key of a message says: which turn it is, whoever asks for it again, and what was asked.
-pub(super) struct Keyed {
+pub(super) struct MessageKey {
     pub turn: String,
     pub asked: String,
 }
 
-impl Keyed {
+impl MessageKey {
     pub(super) fn of(
         workspace: &WorkspaceId,
         subject: &str,
         request: &MessageRequest,
         client: &ClientTurn,
-    ) -> Option<Keyed> {
+    ) -> Option<MessageKey> {
         let key = request.idempotency_key.as_deref()?;
         // Somebody else's key is another one.
         let whose = [workspace.as_str(), subject, key].map(|part| Digest::of(part.as_bytes()));
@@ -67,7 +67,7 @@ impl Keyed {
             asked = Digest::of_parts([asked.as_bytes().as_slice(), brought.as_bytes().as_slice()]);
         }
         let short = |digest: Digest| hex::encode(&digest.as_bytes()[..16]);
-        Some(Keyed { turn: short(id), asked: short(asked) })
+        Some(MessageKey { turn: short(id), asked: short(asked) })
     }
 }
 
@@ -103,7 +103,7 @@ impl ClientTurn {
     }
 }
 
-pub(super) fn check(request: MessageRequest) -> Result<Checked, InvokeError> {
+pub(super) fn check(request: MessageRequest) -> Result<CheckedMessage, InvokeError> {
     let mut problems = Vec::new();
     // An image says something by itself, but not who is meant.
     let is_addressed = request.agent.is_some() || request.capability.is_some() || request.conversation.is_some();
@@ -156,7 +156,7 @@ pub(super) fn check(request: MessageRequest) -> Result<Checked, InvokeError> {
         return Err(InvokeError::Invalid { problems });
     }
     let continues = request.conversation.is_some();
-    Ok(Checked {
+    Ok(CheckedMessage {
         text: request.text,
         agent: request.agent,
         capability: request.capability.filter(|capability| !capability.trim().is_empty()),
@@ -218,7 +218,7 @@ fn parameter_of(value: &Value) -> Option<Parameter> {
     }
 }
 
-impl Checked {
+impl CheckedMessage {
     pub(super) fn into_opening(
         self,
         shelf: &Shelf,
@@ -248,7 +248,7 @@ mod tests {
             let key = Some("k".to_owned());
             let request =
                 MessageRequest { text: text.into(), idempotency_key: key, stream, ..MessageRequest::default() };
-            Keyed::of(&workspace.parse().expect("a name"), subject, &request, &ClientTurn::default())
+            MessageKey::of(&workspace.parse().expect("a name"), subject, &request, &ClientTurn::default())
                 .map(|it| (it.turn, it.asked))
                 .expect("a key")
         };
@@ -259,7 +259,7 @@ mod tests {
         assert_ne!(first.0, of("team", "bob", "hi", false).0);
         assert_ne!(first.0, of("other", "ada", "hi", false).0);
         let none = MessageRequest::default();
-        assert!(Keyed::of(&"team".parse().expect("a name"), "ada", &none, &ClientTurn::default()).is_none());
+        assert!(MessageKey::of(&"team".parse().expect("a name"), "ada", &none, &ClientTurn::default()).is_none());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use caxton_proto::{Revision, WorkspaceId};
 use caxton_raft::ProposeError;
 use tracing::info;
 
-use super::{Ended, InvokeError, Invoker, SenderCalls, Underway};
+use super::{InvokeError, Invoker, SenderCalls, TurnEnd, Underway};
 use crate::agent::attachments::Attachment;
 use crate::agent::run::Run;
 use crate::agent::turn::{Next, Outcome};
@@ -18,7 +18,12 @@ const FILES_INLINE_BYTES_MAX: usize = 64 << 10;
 
 impl Invoker {
     /// Records a run that is over, and only then tells.
-    pub(super) async fn record(&self, underway: &Underway, revision: Revision, run: Run) -> Result<Ended, InvokeError> {
+    pub(super) async fn record(
+        &self,
+        underway: &Underway,
+        revision: Revision,
+        run: Run,
+    ) -> Result<TurnEnd, InvokeError> {
         let Next::Over(outcome) = run.turn.next() else { return Err(InvokeError::Unfinished) };
         let spent = run.turn.spent();
         let duration_ms = underway.before_ms.saturating_add(underway.began.elapsed().as_millis() as u64);
@@ -28,7 +33,7 @@ impl Invoker {
             Outcome::SenderCalls { text, calls } => {
                 let (agent, text, calls) = (run.agent.clone(), text.clone(), calls.clone());
                 self.abandon(underway).await?;
-                return Ok(Ended::SenderCalls(Box::new(SenderCalls { agent, text, calls, usage: spent.usage })));
+                return Ok(TurnEnd::SenderCalls(Box::new(SenderCalls { agent, text, calls, usage: spent.usage })));
             }
         };
         let made = run.visible.difference(&underway.brought).filter_map(|name| underway.shelf.get(name));
@@ -129,7 +134,7 @@ impl Invoker {
     }
 
     /// What a turn that is over answered, once more.
-    pub(super) async fn again(&self, workspace: &WorkspaceId, record: TurnRecord) -> Result<Ended, InvokeError> {
+    pub(super) async fn again(&self, workspace: &WorkspaceId, record: TurnRecord) -> Result<TurnEnd, InvokeError> {
         let (name, turn) = (workspace.clone(), record.turn.clone());
         let kept = move |state: &crate::conversations::State| state.kept(&name, &turn, DocumentKind::Files);
         let Documents { whole, .. } = self.conversations().read(workspace, kept).await?;
@@ -143,7 +148,7 @@ impl Invoker {
 }
 
 /// The answer that a record stands for.
-fn answer_of(record: &TurnRecord, files: Vec<Attachment>, files_omitted: u32) -> Result<Ended, InvokeError> {
+fn answer_of(record: &TurnRecord, files: Vec<Attachment>, files_omitted: u32) -> Result<TurnEnd, InvokeError> {
     let ending = record.ending.as_ref();
     if let Some(failure) = ending.and_then(|ending| ending.failure.clone()) {
         return Err(InvokeError::Turn { agent: record.agent.clone(), failure: failure.into() });
@@ -152,7 +157,7 @@ fn answer_of(record: &TurnRecord, files: Vec<Attachment>, files_omitted: u32) ->
         Some(Message::Assistant { text, .. }) => text.clone(),
         Some(_) | None => return Err(InvokeError::Unfinished),
     };
-    Ok(Ended::Answered(Box::new(MessageAnswer {
+    Ok(TurnEnd::Answered(Box::new(MessageAnswer {
         conversation: record.conversation.clone(),
         turn: record.turn.clone(),
         agent: record.agent.clone(),

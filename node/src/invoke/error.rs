@@ -3,7 +3,7 @@
 use caxton_proto::{AgentName, NodeId, WorkspaceId};
 use caxton_raft::ReadError as GroupError;
 
-use crate::agent::turn::{Failure, Unasked};
+use crate::agent::turn::{Failure, UnknownCall};
 use crate::agent::world::{AgentProblem, NotFound};
 use crate::artifacts::DiskFull;
 use crate::conversations::{ReadError, RecordError};
@@ -121,7 +121,7 @@ pub enum InvokeError {
     },
     /// What was kept of the turn does not fit together: a defect, or damage.
     #[error("the turn cannot be taken up again")]
-    Replay(#[source] Unasked),
+    Replay(#[source] UnknownCall),
     /// The turn was put down by a version that this one cannot read.
     #[error("the turn cannot be taken up again")]
     PutDown(#[source] caxton_proto::shard::DecodeError),

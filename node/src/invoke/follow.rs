@@ -3,13 +3,13 @@
 use caxton_proto::{NodeId, WorkspaceId};
 use caxton_raft::{Group, ReadError as GroupError};
 
-use super::kept::{Known, subject, waits};
-use super::{Ended, InvokeError, Invoker};
+use super::kept::{TurnStatus, subject, waits};
+use super::{InvokeError, Invoker, TurnEnd};
 use crate::authz::{Converse, Permit, ReadConversations};
 
 impl Invoker {
     /// How a turn ended, or what it waits for; waits a while for one that is under way.
-    pub async fn turn(&self, permit: &Permit<Converse>, turn: &str) -> Result<Ended, InvokeError> {
+    pub async fn turn(&self, permit: &Permit<Converse>, turn: &str) -> Result<TurnEnd, InvokeError> {
         let workspace = permit.workspace();
         let none = || InvokeError::NoTurn { workspace: workspace.clone(), turn: turn.to_owned() };
         // Whoever may not read it is not told that it is there.
@@ -18,13 +18,15 @@ impl Invoker {
         let alone = tokio::time::timeout(self.limits().turn_wait, self.alone_with(workspace, turn)).await;
         let _alone = alone.map_err(|_| underway())?;
         match self.known(workspace, turn).await? {
-            Known::Nothing => Err(none()),
-            Known::Over(record) if !readable(&record.subject) => Err(none()),
-            Known::Waits(_, documents) | Known::Begun(documents) if !readable(&subject(&documents)?) => Err(none()),
-            Known::Over(record) => self.again(workspace, *record).await,
-            Known::Waits(waiting, _) => Ok(waits(*waiting)),
+            TurnStatus::Nothing => Err(none()),
+            TurnStatus::Over(record) if !readable(&record.subject) => Err(none()),
+            TurnStatus::Waits(_, documents) | TurnStatus::Begun(documents) if !readable(&subject(&documents)?) => {
+                Err(none())
+            }
+            TurnStatus::Over(record) => self.again(workspace, *record).await,
+            TurnStatus::Waits(waiting, _) => Ok(waits(*waiting)),
             // Whoever leads the shard is about to take it up.
-            Known::Begun(_) => Err(underway()),
+            TurnStatus::Begun(_) => Err(underway()),
         }
     }
 
@@ -35,7 +37,7 @@ impl Invoker {
         workspace: &WorkspaceId,
         turn: &str,
         unkept: Option<u64>,
-    ) -> Result<Ended, InvokeError> {
+    ) -> Result<TurnEnd, InvokeError> {
         let group = self.shard(workspace).group();
         let mut applied = group.applied();
         let until = tokio::time::Instant::now() + self.limits().turn_wait;
@@ -43,10 +45,10 @@ impl Invoker {
         loop {
             applied.borrow_and_update();
             match self.known(workspace, turn).await? {
-                Known::Over(record) => return self.again(workspace, *record).await,
-                Known::Waits(waiting, _) => return Ok(waits(*waiting)),
-                Known::Nothing if is_decided => return Err(elsewhere(group.status().borrow().leader)),
-                Known::Nothing | Known::Begun(_) => {}
+                TurnStatus::Over(record) => return self.again(workspace, *record).await,
+                TurnStatus::Waits(waiting, _) => return Ok(waits(*waiting)),
+                TurnStatus::Nothing if is_decided => return Err(elsewhere(group.status().borrow().leader)),
+                TurnStatus::Nothing | TurnStatus::Begun(_) => {}
             }
             let more = tokio::select! {
                 () = decided.as_mut(), if !is_decided => {
@@ -66,8 +68,8 @@ impl Invoker {
     pub(super) async fn or_follow(
         &self,
         workspace: &WorkspaceId,
-        ended: Result<Ended, InvokeError>,
-    ) -> Result<Ended, InvokeError> {
+        ended: Result<TurnEnd, InvokeError>,
+    ) -> Result<TurnEnd, InvokeError> {
         match ended {
             Err(InvokeError::Adrift { turn, unkept, why }) => {
                 let reason = why.as_deref().map(|why| crate::llm::reasons(why)).unwrap_or_default();

@@ -27,7 +27,7 @@ pub(super) struct TurnJournal {
     term: u64,
     buffer: Mutex<Buffer>,
     /// Held while entries are under way, so that they are in the log in the order of the steps.
-    sent: tokio::sync::Mutex<Sent>,
+    sent: tokio::sync::Mutex<LogProgress>,
     trouble: Mutex<Option<Trouble>>,
 }
 
@@ -40,7 +40,7 @@ struct Buffer {
 }
 
 #[derive(Default)]
-struct Sent {
+struct LogProgress {
     /// The beginning is in the log.
     begun: bool,
     /// Something may be in the log: it was proposed, and it is not known what became of it.
@@ -67,7 +67,7 @@ impl TurnJournal {
 
     /// For a turn whose beginning is in the log, with `next` pieces.
     pub(super) fn resumed(shard: ShardConversations, beginning: Beginning, term: u64, next: u32) -> TurnJournal {
-        let sent = tokio::sync::Mutex::new(Sent { begun: true, perhaps: true, next });
+        let sent = tokio::sync::Mutex::new(LogProgress { begun: true, perhaps: true, next });
         TurnJournal { sent, ..TurnJournal::new(shard, beginning, term) }
     }
 

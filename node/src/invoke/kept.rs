@@ -5,7 +5,7 @@ use std::sync::Arc;
 use caxton_proto::WorkspaceId;
 use caxton_proto::shard::{self, DocumentKind, Route, Suspension, TurnRecord};
 
-use super::{Ended, InvokeError, Invoker};
+use super::{InvokeError, Invoker, TurnEnd};
 use crate::agent::attachments::{Attachment, Visible};
 use crate::agent::run::Run;
 use crate::conversations::{Documents, ReadError, State};
@@ -28,7 +28,7 @@ pub(super) struct Beginning {
 }
 
 /// What a shard's state knows of a turn.
-pub(super) enum Known {
+pub(super) enum TurnStatus {
     Nothing,
     Over(Box<TurnRecord>),
     /// It waits for a person, with its journal.
@@ -38,26 +38,26 @@ pub(super) enum Known {
 }
 
 impl Invoker {
-    pub(super) async fn known(&self, workspace: &WorkspaceId, turn: &str) -> Result<Known, InvokeError> {
+    pub(super) async fn known(&self, workspace: &WorkspaceId, turn: &str) -> Result<TurnStatus, InvokeError> {
         let (name, turn) = (workspace.clone(), turn.to_owned());
-        let known = move |state: &State| -> Result<Known, ReadError> {
+        let known = move |state: &State| -> Result<TurnStatus, ReadError> {
             if let Some(record) = state.turn(&name, &turn)? {
-                return Ok(Known::Over(Box::new(record)));
+                return Ok(TurnStatus::Over(Box::new(record)));
             }
             let waiting = state.waits(&name, &turn)?;
             let documents = state.kept(&name, &turn, DocumentKind::Journal)?;
             if let Some(waiting) = waiting {
-                return Ok(Known::Waits(Box::new(waiting), documents));
+                return Ok(TurnStatus::Waits(Box::new(waiting), documents));
             }
-            Ok(if documents.whole.is_empty() { Known::Nothing } else { Known::Begun(documents) })
+            Ok(if documents.whole.is_empty() { TurnStatus::Nothing } else { TurnStatus::Begun(documents) })
         };
         Ok(self.conversations().of(workspace).read_few(known).await?)
     }
 }
 
-pub(super) fn waits(waiting: Suspension) -> Ended {
+pub(super) fn waits(waiting: Suspension) -> TurnEnd {
     let Suspension { conversation, turn, approvals, .. } = waiting;
-    Ended::Waiting { conversation, turn, approvals }
+    TurnEnd::Waiting { conversation, turn, approvals }
 }
 
 /// A digest of what a turn was asked that is not over, where its sender gave it a key.

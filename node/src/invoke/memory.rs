@@ -17,10 +17,11 @@ use super::{Invoker, Underway};
 use crate::agent::builtin::memory::{self as tools, MemoryTool, Recall, Relate, Remember};
 use crate::agent::run::Run;
 use crate::agent::world::{Invocation, ToolOutput};
-use crate::agent::{Agent, Offered};
+use crate::agent::{Agent, OfferedFunction};
 use crate::llm::{ToolDefinition, reasons};
-use crate::memory::recall::{UNTRUSTED_MARK, block, without_blocks};
+use crate::memory::recall::block;
 use crate::memory::{Memories, MemoryError, SearchOrder};
+use crate::recalled::{MARK, UNTRUSTED_MARK, without_blocks};
 use crate::text::preview;
 
 /// Memories of one call of `recall` unless the model says how many, and at most.
@@ -94,13 +95,13 @@ pub(super) struct AgentMemory<'a> {
 
 /// The tools by which an agent remembers, of those whose names are free: all of them where it remembers, else those that its
 /// file names. A call that is made again keeps nothing twice.
-pub(super) fn offered(manifest: &AgentManifest, is_free: impl Fn(&ToolName) -> bool) -> Vec<Offered> {
+pub(super) fn offered(manifest: &AgentManifest, is_free: impl Fn(&ToolName) -> bool) -> Vec<OfferedFunction> {
     let named = |tool: &MemoryTool| manifest.tools.all().any(|name| name.as_str() == tool.name());
     let tools = MemoryTool::ALL.into_iter().filter(|tool| manifest.memory.enabled || named(tool));
     let offered = tools.filter_map(|tool| {
         let server = tool.name().parse::<ToolName>().ok().filter(&is_free)?;
         let ToolDefinition { name: function, description, parameters } = tool.definition();
-        Some(Offered { server, function, description, parameters, fixed: true, repeatable: true })
+        Some(OfferedFunction { server, function, description, parameters, fixed: true, repeatable: true })
     });
     offered.collect()
 }
@@ -328,7 +329,7 @@ fn told(memory: &Memory) -> serde_json::Value {
 
 fn memory_id(text: &str) -> Result<MemoryId, String> {
     let text = text.trim().trim_start_matches('[').trim_end_matches(']');
-    let text = text.strip_prefix(crate::memory::recall::MARK).unwrap_or(text);
+    let text = text.strip_prefix(MARK).unwrap_or(text);
     text.parse().map_err(|error| format!("{text:?} is no memory's id: {error}"))
 }
 

@@ -52,7 +52,7 @@ use caxton_raft::ReadError as GroupError;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 pub use check::ClientTurn;
-use check::Keyed;
+use check::MessageKey;
 pub use error::InvokeError;
 pub use stop::StoppedTurn;
 use stop::{RunningTurn, RunningTurns};
@@ -81,7 +81,7 @@ use crate::memory::Memories;
 use crate::shard::{NotHere, Shard};
 use crate::tools::Tools;
 use journal::{BEGIN_AFTER, TurnJournal};
-use kept::{Beginning, Known};
+use kept::{Beginning, TurnStatus};
 use memory::{Asker, exchange};
 use questions::Questions;
 use sender_calls::KeptCalls;
@@ -140,7 +140,7 @@ pub enum Freshness {
 
 /// How a message ended.
 #[derive(Debug)]
-pub enum Ended {
+pub enum TurnEnd {
     /// With an answer, which is recorded.
     Answered(Box<MessageAnswer>),
     /// With calls for the sender to make; nothing is recorded before the sender comes back with their results.
@@ -220,7 +220,7 @@ impl Invoker {
         request: MessageRequest,
         client: ClientTurn,
         events: Events,
-    ) -> Result<Ended, InvokeError> {
+    ) -> Result<TurnEnd, InvokeError> {
         let ended = self.message_here(permit, request, client, events).await;
         self.or_follow(permit.workspace(), ended).await
     }
@@ -231,9 +231,9 @@ impl Invoker {
         request: MessageRequest,
         mut client: ClientTurn,
         events: Events,
-    ) -> Result<Ended, InvokeError> {
+    ) -> Result<TurnEnd, InvokeError> {
         let (workspace, subject) = (permit.workspace(), permit.subject());
-        let keyed = Keyed::of(workspace, subject, &request, &client);
+        let keyed = MessageKey::of(workspace, subject, &request, &client);
         let checked = check::check(request)?;
         let _place = self.admit()?;
         let term = self.lead(workspace).await?;
@@ -288,7 +288,7 @@ impl Invoker {
         };
         events.emit(routed);
         let ended = self.finish(underway, world, agent, run, events).await;
-        if let (Some(keyed), Ok(Ended::SenderCalls(calls))) = (&keyed, &ended) {
+        if let (Some(keyed), Ok(TurnEnd::SenderCalls(calls))) = (&keyed, &ended) {
             self.shared.kept_calls.keep(keyed, calls);
         }
         ended
@@ -298,28 +298,28 @@ impl Invoker {
     async fn earlier(
         &self,
         workspace: &WorkspaceId,
-        keyed: &Keyed,
+        keyed: &MessageKey,
         term: u64,
         events: &Events,
-    ) -> Option<Result<Ended, InvokeError>> {
+    ) -> Option<Result<TurnEnd, InvokeError>> {
         if let Some(calls) = self.shared.kept_calls.of(keyed) {
-            return Some(calls.map(|calls| Ended::SenderCalls(Box::new(calls))));
+            return Some(calls.map(|calls| TurnEnd::SenderCalls(Box::new(calls))));
         }
         let same = |asked: Option<&str>| asked.is_none_or(|asked| asked == keyed.asked);
         let reused = || Some(Err(InvokeError::KeyReused { turn: keyed.turn.clone() }));
         match self.known(workspace, &keyed.turn).await {
             Err(error) => Some(Err(error)),
-            Ok(Known::Nothing) => None,
-            Ok(Known::Over(record)) => {
+            Ok(TurnStatus::Nothing) => None,
+            Ok(TurnStatus::Over(record)) => {
                 let asked = record.ending.as_ref().and_then(|ending| ending.request_digest.as_deref());
                 if same(asked) { Some(self.again(workspace, *record).await) } else { reused() }
             }
-            Ok(Known::Waits(waiting, documents)) => match kept::request_digest(&documents) {
+            Ok(TurnStatus::Waits(waiting, documents)) => match kept::request_digest(&documents) {
                 Ok(asked) if same(asked.as_deref()) => Some(Ok(kept::waits(*waiting))),
                 Ok(_) => reused(),
                 Err(error) => Some(Err(error)),
             },
-            Ok(Known::Begun(documents)) => match kept::request_digest(&documents) {
+            Ok(TurnStatus::Begun(documents)) => match kept::request_digest(&documents) {
                 Ok(asked) if same(asked.as_deref()) => Some(self.go_on(documents, term, events.clone()).await),
                 Ok(_) => reused(),
                 Err(error) => Some(Err(error)),
@@ -335,7 +335,7 @@ impl Invoker {
         agent: Arc<Agent>,
         mut run: Run,
         events: Events,
-    ) -> Result<Ended, InvokeError> {
+    ) -> Result<TurnEnd, InvokeError> {
         let driver = Driver {
             models: Arc::clone(&self.shared.parts.models),
             world,
@@ -367,7 +367,7 @@ impl Invoker {
             Ok(Progress::Over) => {
                 let exchange = exchange(&underway, &agent, &run);
                 let ended = self.record(&underway, agent.revision, run).await;
-                if let (Ok(Ended::Answered(_)), Some(exchange)) = (&ended, exchange) {
+                if let (Ok(TurnEnd::Answered(_)), Some(exchange)) = (&ended, exchange) {
                     self.keep_exchange(exchange).await;
                 }
                 ended
@@ -536,16 +536,16 @@ fn honours(agent: &Agent, options: &ReplyOptions) -> Result<(), InvokeError> {
     }
 }
 
-impl Ended {
+impl TurnEnd {
     /// The last event of a stream.
     pub fn event(self) -> Option<TurnEvent> {
         match self {
-            Ended::Answered(answer) => Some(TurnEvent::Answered(answer)),
-            Ended::Waiting { conversation, turn, approvals } => {
+            TurnEnd::Answered(answer) => Some(TurnEvent::Answered(answer)),
+            TurnEnd::Waiting { conversation, turn, approvals } => {
                 let approvals = approvals.into_iter().map(Into::into).collect();
                 Some(TurnEvent::Waiting { conversation, turn, approvals })
             }
-            Ended::SenderCalls(_) => None,
+            TurnEnd::SenderCalls(_) => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::InvokeError;
-use super::check::Keyed;
+use super::check::MessageKey;
 
 /// The questions that are being answered, by their turns; a clone is a handle on the same.
 #[derive(Clone, Default)]
@@ -25,7 +25,7 @@ pub(super) struct Asker {
 
 impl Questions {
     /// Notes that a message is being answered, unless another one has its key.
-    pub(super) fn ask(&self, keyed: &Keyed) -> Result<Asker, InvokeError> {
+    pub(super) fn ask(&self, keyed: &MessageKey) -> Result<Asker, InvokeError> {
         let mut all = self.lock();
         let question =
             all.entry(keyed.turn.clone()).or_insert_with(|| Question { asked: keyed.asked.clone(), askers: 0 });
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn a_key_belongs_to_its_question_as_long_as_anybody_asks_it() {
         let questions = Questions::default();
-        let keyed = |question: &str| Keyed { turn: "t".into(), asked: question.into() };
+        let keyed = |question: &str| MessageKey { turn: "t".into(), asked: question.into() };
         let first = questions.ask(&keyed("a")).expect("free");
         let again = questions.ask(&keyed("a")).expect("the same question");
         assert!(matches!(questions.ask(&keyed("b")), Err(InvokeError::KeyReused { turn }) if turn == "t"));

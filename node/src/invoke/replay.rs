@@ -13,7 +13,7 @@ use crate::agent::world::World;
 use crate::conversations::Documents;
 
 /// A turn as it was when its last step was kept.
-pub(super) struct Replayed {
+pub(super) struct ReplayedTurn {
     pub(super) beginning: Beginning,
     pub(super) run: Run,
     pub(super) shelf: Shelf,
@@ -24,7 +24,7 @@ pub(super) struct Replayed {
 }
 
 /// Puts a turn together from its beginning and its steps.
-pub(super) fn replay(documents: Documents) -> Result<Replayed, InvokeError> {
+pub(super) fn replay(documents: Documents) -> Result<ReplayedTurn, InvokeError> {
     let mut documents_of = documents.whole.into_iter();
     let first = documents_of.next().ok_or(InvokeError::Unfinished)?;
     let beginning = Beginning::from(shard::Beginning::decode(&first).map_err(InvokeError::PutDown)?);
@@ -34,7 +34,7 @@ pub(super) fn replay(documents: Documents) -> Result<Replayed, InvokeError> {
     shelf.put_back(beginning.files.clone());
     let mut run = beginning.run.clone();
     let taken_up = run.replay(steps, &shelf, &ledger).map_err(InvokeError::Replay)?;
-    Ok(Replayed { beginning, run, shelf, ledger, taken_up, next: documents.next })
+    Ok(ReplayedTurn { beginning, run, shelf, ledger, taken_up, next: documents.next })
 }
 
 /// What a model is told of a call that was perhaps made; nothing where it can simply be made again.

@@ -20,7 +20,7 @@ fn documents(more: &[shard::Step]) -> Documents {
 #[test]
 fn a_turn_that_an_older_build_kept_waits_as_it_did() {
     assert_eq!(request_digest(&documents(&[])).expect("read").as_deref(), Some("0a1b"));
-    let Replayed { beginning, run, shelf, ledger, taken_up, next } = replay(documents(&[])).expect("replayed");
+    let ReplayedTurn { beginning, run, shelf, ledger, taken_up, next } = replay(documents(&[])).expect("replayed");
     assert_eq!((beginning.turn.as_str(), beginning.conversation.as_str(), next), ("0198a5", "c-1", 6));
     let shard::Route::Capability { capability, score } = &beginning.route else { panic!("{:?}", beginning.route) };
     assert_eq!((capability.as_str(), *score), ("pay bills", 0.75));
@@ -38,12 +38,12 @@ fn a_turn_that_an_older_build_kept_waits_as_it_did() {
 #[test]
 fn it_goes_on_in_the_format_that_is_written_now() {
     let decided = shard::Step::Decided { way: vec!["c2".into()], decision: shard::Decision::Approved };
-    let Replayed { run, .. } = replay(documents(std::slice::from_ref(&decided))).expect("replayed");
+    let ReplayedTurn { run, .. } = replay(documents(std::slice::from_ref(&decided))).expect("replayed");
     assert!(matches!(run.turn.next(), Next::Call(calls) if calls[0].id == "c2"), "the call can be made");
     let result =
         shard::CallResult { text: "paid".into(), failed: false, usage: shard::Usage::default(), truncated: false };
     let (files, visible) = (Vec::new(), Visible::new());
     let returned = shard::Step::Returned { way: Vec::new(), call: "c2".into(), result, files, visible };
-    let Replayed { run, .. } = replay(documents(&[decided, returned])).expect("replayed");
+    let ReplayedTurn { run, .. } = replay(documents(&[decided, returned])).expect("replayed");
     assert!(matches!(run.turn.next(), Next::AskModel { .. }) && run.said().len() == 4, "{:?}", run.said());
 }

@@ -6,10 +6,10 @@ use caxton_proto::WorkspaceId;
 
 use super::follow::elsewhere;
 use super::journal::TurnJournal;
-use super::kept::{Beginning, Known};
+use super::kept::{Beginning, TurnStatus};
 use super::memory::Asker;
-use super::replay::{Replayed, replay, unknown};
-use super::{Ended, InvokeError, Invoker, Underway};
+use super::replay::{ReplayedTurn, replay, unknown};
+use super::{InvokeError, Invoker, TurnEnd, Underway};
 use crate::agent::attachments::Shelf;
 use crate::agent::events::Events;
 use crate::agent::journal::{Journal, Step};
@@ -34,14 +34,14 @@ impl Invoker {
     pub(super) async fn resume(&self, workspace: &WorkspaceId, turn: &str, term: u64) -> Result<(), InvokeError> {
         let _alone = self.alone_with(workspace, turn).await;
         match self.known(workspace, turn).await? {
-            Known::Begun(documents) => self.go_on(documents, term, Events::none()).await.map(drop),
-            Known::Nothing | Known::Over(_) | Known::Waits(..) => Ok(()),
+            TurnStatus::Begun(documents) => self.go_on(documents, term, Events::none()).await.map(drop),
+            TurnStatus::Nothing | TurnStatus::Over(_) | TurnStatus::Waits(..) => Ok(()),
         }
     }
 
     /// The same, for whoever is alone with the turn.
-    pub(super) async fn go_on(&self, documents: Documents, term: u64, events: Events) -> Result<Ended, InvokeError> {
-        let Replayed { beginning, mut run, shelf, ledger, taken_up, next } = replay(documents)?;
+    pub(super) async fn go_on(&self, documents: Documents, term: u64, events: Events) -> Result<TurnEnd, InvokeError> {
+        let ReplayedTurn { beginning, mut run, shelf, ledger, taken_up, next } = replay(documents)?;
         let workspace = beginning.workspace.clone();
         let _in_turn = self.alone(&workspace, &beginning.conversation).await;
         let mut settled = self.catalogs().settled();
@@ -90,7 +90,7 @@ impl Invoker {
 
     /// A turn as it was when its last step was kept, for whoever ends it here.
     pub(super) fn put_back(&self, documents: Documents, term: u64) -> Result<(Underway, Run), InvokeError> {
-        let Replayed { beginning, run, shelf, ledger, next, taken_up: _ } = replay(documents)?;
+        let ReplayedTurn { beginning, run, shelf, ledger, next, taken_up: _ } = replay(documents)?;
         Ok((self.taken_up(beginning, shelf, ledger, term, next), run))
     }
 

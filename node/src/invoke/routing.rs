@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use caxton_proto::AgentName;
 
-use crate::agent::world::{Found, NotFound};
+use crate::agent::world::{AgentMatch, NotFound};
 use crate::capability::{Candidate, Requirements, Router};
 use crate::catalog::Catalog;
 
@@ -17,7 +17,7 @@ pub(super) async fn find(
     catalog: &Arc<Catalog>,
     wanted: &str,
     except: &[AgentName],
-) -> Result<Found, NotFound> {
+) -> Result<AgentMatch, NotFound> {
     let routed = match router.route(catalog, wanted, &Requirements::default()).await {
         Ok(routed) => routed,
         Err(error) => {
@@ -41,13 +41,13 @@ pub(super) async fn find(
 }
 
 /// At most `limit` capabilities that come nearest to `about`, the best first.
-pub(super) async fn nearest(router: &Router, catalog: &Arc<Catalog>, about: &str, limit: usize) -> Vec<Found> {
+pub(super) async fn nearest(router: &Router, catalog: &Arc<Catalog>, about: &str, limit: usize) -> Vec<AgentMatch> {
     let routed = router.route(catalog, about, &Requirements::default()).await;
     let candidates = routed.map(|routed| routed.ranking.candidates.iter().take(limit).map(found).collect());
     candidates.unwrap_or_default()
 }
 
-fn found(candidate: &Candidate) -> Found {
+fn found(candidate: &Candidate) -> AgentMatch {
     let (agent, capability) = (candidate.agent.clone(), candidate.capability.to_string());
-    Found { agent, capability, score: candidate.score }
+    AgentMatch { agent, capability, score: candidate.score }
 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use super::check::Keyed;
+use super::check::MessageKey;
 use super::{InvokeError, SenderCalls};
 
 /// So many are kept, the newest.
@@ -18,7 +18,7 @@ pub(super) struct KeptCalls(Mutex<VecDeque<(String, String, SenderCalls)>>);
 
 impl KeptCalls {
     /// Keeps what came of a message with a key.
-    pub(super) fn keep(&self, keyed: &Keyed, calls: &SenderCalls) {
+    pub(super) fn keep(&self, keyed: &MessageKey, calls: &SenderCalls) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT_MAX {
             kept.pop_front();
@@ -27,7 +27,7 @@ impl KeptCalls {
     }
 
     /// What came of the message before, if it is known; an error where another message had the key.
-    pub(super) fn of(&self, keyed: &Keyed) -> Option<Result<SenderCalls, InvokeError>> {
+    pub(super) fn of(&self, keyed: &MessageKey) -> Option<Result<SenderCalls, InvokeError>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (turn, asked, calls) = kept.iter().rev().find(|(turn, ..)| *turn == keyed.turn)?;
         Some(match *asked == keyed.asked {
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn the_newest_are_kept_and_belong_to_what_was_asked() {
-        let keyed = |turn: usize, asked: &str| Keyed { turn: turn.to_string(), asked: asked.into() };
+        let keyed = |turn: usize, asked: &str| MessageKey { turn: turn.to_string(), asked: asked.into() };
         let calls = SenderCalls {
             agent: "a".parse().expect("a name"),
             text: String::new(),

@@ -7,7 +7,7 @@ use caxton_proto::shard::TurnRecord;
 use caxton_proto::{AgentName, Revision, WorkspaceId};
 use tokio_util::sync::CancellationToken;
 
-use super::kept::{Known, subject};
+use super::kept::{TurnStatus, subject};
 use super::{InvokeError, Invoker};
 use crate::agent::turn::Failure;
 use crate::authz::{Converse, Permit, StopTurns};
@@ -117,10 +117,10 @@ impl Invoker {
         let alone = tokio::time::timeout(self.limits().turn_wait, self.alone_with(workspace, turn)).await;
         let _alone = alone.map_err(|_| InvokeError::Underway { turn: turn.to_owned() })?;
         let documents = match self.known(workspace, turn).await? {
-            Known::Nothing => return Err(none()),
-            Known::Over(record) if may(&record.subject) => return Ok(StoppedTurn::of(*record)),
-            Known::Over(_) => return Err(none()),
-            Known::Waits(_, documents) | Known::Begun(documents) => documents,
+            TurnStatus::Nothing => return Err(none()),
+            TurnStatus::Over(record) if may(&record.subject) => return Ok(StoppedTurn::of(*record)),
+            TurnStatus::Over(_) => return Err(none()),
+            TurnStatus::Waits(_, documents) | TurnStatus::Begun(documents) => documents,
         };
         if !may(&subject(&documents)?) {
             return Err(none());

@@ -7,7 +7,7 @@ use caxton_tools::resource::{Blob, blob};
 use caxton_tools::{CallContext, CallResult, Content};
 use serde_json::{Value, json};
 
-use crate::agent::Offered;
+use crate::agent::OfferedFunction;
 use crate::agent::attachments::{Attachment, Content as FileContent, to_base64};
 use crate::agent::world::{Invocation, ToolOutput};
 use crate::catalog::Catalog;
@@ -27,13 +27,13 @@ pub(super) async fn offered(
     tools: &Tools,
     catalog: &Arc<Catalog>,
     tool: &ToolName,
-) -> Result<Vec<Offered>, NotOffered> {
+) -> Result<Vec<OfferedFunction>, NotOffered> {
     let loaded = tools.get(catalog, tool).await;
     let loaded = loaded.map_err(|error| NotOffered { problem: error.to_string(), passing: error.is_passing() })?;
     let manifest = catalog.tools().get(tool).and_then(|entry| entry.manifest().ok());
     let repeatable = manifest.is_some_and(|manifest| manifest.idempotent);
     let definitions = loaded.definitions();
-    let offered = definitions.iter().map(|definition| Offered {
+    let offered = definitions.iter().map(|definition| OfferedFunction {
         server: tool.clone(),
         function: definition.name.clone(),
         description: definition.description.clone(),

@@ -13,8 +13,8 @@ use super::chat_tool::ChatTool;
 use super::memory::{self, AgentMemory, Asker};
 use super::{routing, toolbox};
 use crate::agent::builtin::memory::MemoryTool;
-use crate::agent::world::{AgentProblem, Found, Invocation, NotFound, ToolOutput, World};
-use crate::agent::{Agent, Offered, Parts};
+use crate::agent::world::{AgentMatch, AgentProblem, Invocation, NotFound, ToolOutput, World};
+use crate::agent::{Agent, OfferedFunction, Parts};
 use crate::catalog::Catalog;
 use crate::llm::reasons;
 
@@ -77,7 +77,7 @@ impl CatalogWorld {
         }
         let unusable = |problem: String| AgentProblem::Unusable { agent: name.clone(), problem };
         let manifest = self.manifest(name).await?;
-        let (mut offered, mut whole, mut away) = (Vec::<Offered>::new(), true, Vec::new());
+        let (mut offered, mut whole, mut away) = (Vec::<OfferedFunction>::new(), true, Vec::new());
         let named = |tools: &[ToolName], required: bool| {
             let tools = tools.iter().filter(|tool| !self.is_built_in(tool)).cloned();
             tools.map(|tool| (tool, required)).collect::<Vec<_>>()
@@ -193,7 +193,7 @@ impl World for CatalogWorld {
         Box::pin(self.assemble(name))
     }
 
-    fn find<'a>(&'a self, wanted: &'a str, except: &'a [AgentName]) -> BoxFuture<'a, Result<Found, NotFound>> {
+    fn find<'a>(&'a self, wanted: &'a str, except: &'a [AgentName]) -> BoxFuture<'a, Result<AgentMatch, NotFound>> {
         Box::pin(routing::find(&self.shared.parts.router, &self.catalog, wanted, except))
     }
 

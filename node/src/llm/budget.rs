@@ -93,7 +93,7 @@ pub struct Account {
 
 /// What was set aside for one request.
 #[derive(Debug)]
-pub struct Reserved {
+pub struct Reservation {
     purses: [Purse; 2],
     day: u64,
     spent: Spent,
@@ -176,7 +176,7 @@ impl Budgets {
         price: Price,
         input: u64,
         wanted: Option<u64>,
-    ) -> Result<Reserved, Error> {
+    ) -> Result<Reservation, Error> {
         loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);
@@ -197,7 +197,7 @@ impl Budgets {
         price: Price,
         input: u64,
         wanted: Option<u64>,
-    ) -> Result<Reserved, NoReserve> {
+    ) -> Result<Reservation, NoReserve> {
         let purses = [
             Purse::Workspace(account.workspace.clone()),
             Purse::Agent(account.workspace.clone(), account.agent.clone()),
@@ -231,11 +231,11 @@ impl Budgets {
         }
         drop(ledger);
         let output_max = output_max.map(|_| output).filter(|output| *output < expected);
-        Ok(Reserved { purses, day, spent, price, output_max })
+        Ok(Reservation { purses, day, spent, price, output_max })
     }
 
     /// Replaces what was set aside by what was used.
-    pub fn settle(&self, reserved: Reserved, usage: Usage) -> Spent {
+    pub fn settle(&self, reserved: Reservation, usage: Usage) -> Spent {
         let used = Spent { tokens: usage.total(), cost: cost(reserved.price, usage) };
         let mut ledger = self.ledger(reserved.day);
         if ledger.day == reserved.day {

@@ -113,13 +113,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::scripted::Script;
-    use super::super::{Message, Scripted};
+    use super::super::{Message, ScriptedProvider};
     use super::*;
 
     #[tokio::test]
     async fn a_recording_answers_what_was_recorded_and_nothing_else() {
         let script = Script::parse("s", "[[rule]]\nsay = 'you said {{request}}'").expect("a script");
-        let model = Scripted::new("s", Arc::new(script));
+        let model = ScriptedProvider::new("s", Arc::new(script));
         let request = |text: &str| ChatRequest {
             model: "m".into(),
             messages: vec![Message::user(text)],

@@ -45,7 +45,7 @@ pub use http::{Endpoint, Key};
 pub use limits::{ARGUMENTS_DEPTH_MAX, REPLY_BYTES_MAX};
 pub use openai::OpenAi;
 pub use options::{ReplyOptions, ToolChoice};
-pub use scripted::Scripted;
+pub use scripted::ScriptedProvider;
 
 /// Anything that answers `chat`.
 pub trait Provider: Send + Sync + 'static {

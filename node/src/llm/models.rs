@@ -9,9 +9,11 @@ use std::time::Instant;
 use caxton_proto::manifest::provider::Price;
 use tracing::{Instrument, Span, field, info_span, warn};
 
-use super::budget::{Account, Budgets, Charges, FREE, Reserved};
+use super::budget::{Account, Budgets, Charges, FREE, Reservation};
 use super::providers::{Backend, Providers, Speech};
-use super::{ChatRequest, Deltas, Error, Exchange, Provider, Reply, ReplyOptions, Scripted, Tape, Usage, usage_guess};
+use super::{
+    ChatRequest, Deltas, Error, Exchange, Provider, Reply, ReplyOptions, ScriptedProvider, Tape, Usage, usage_guess,
+};
 use crate::telemetry::labels;
 use crate::time::{day_of, now_ms};
 
@@ -31,7 +33,9 @@ impl Target {
     pub fn refuses(&self, options: &ReplyOptions) -> Vec<&'static str> {
         match &self.voice {
             Voice::Backend(backend) => backend.provider.refuses(options),
-            Voice::Speech(Speech::Script(script)) => Scripted::new(&self.model, Arc::clone(script)).refuses(options),
+            Voice::Speech(Speech::Script(script)) => {
+                ScriptedProvider::new(&self.model, Arc::clone(script)).refuses(options)
+            }
             Voice::Speech(Speech::Recording(player)) => player.refuses(options),
             // What is wrong with it is said when it is asked.
             Voice::Unusable(_) => Vec::new(),
@@ -160,7 +164,7 @@ impl Models {
         match &target.voice {
             Voice::Backend(backend) => self.ask_backend(backend, target, ask, tries).await,
             Voice::Speech(Speech::Script(script)) => {
-                self.request(&Scripted::new(&target.model, Arc::clone(script)), FREE, ask, tries).await
+                self.request(&ScriptedProvider::new(&target.model, Arc::clone(script)), FREE, ask, tries).await
             }
             Voice::Speech(Speech::Recording(player)) => self.request(&**player, FREE, ask, tries).await,
             Voice::Unusable(problem) => {
@@ -269,7 +273,7 @@ impl Models {
 /// is dropped, since a provider that has begun to answer charges for it as well.
 struct Settle<'a> {
     budgets: &'a Budgets,
-    reserved: Option<Reserved>,
+    reserved: Option<Reservation>,
     ask: &'a Ask<'a>,
     /// The guess for the request's tokens.
     input: u64,

@@ -83,9 +83,9 @@ pub struct Keeper {
     model: SentenceModel,
     file: PathBuf,
     unseen: Mutex<Unseen>,
-    /// Held by who brings the index up to the tables: whoever searches meanwhile waits for it.
+    /// RemovalHold by who brings the index up to the tables: whoever searches meanwhile waits for it.
     following: Mutex<()>,
-    /// Held by who makes vectors.
+    /// RemovalHold by who makes vectors.
     embedding: Mutex<()>,
     index: RwLock<Index>,
     connections: Mutex<Vec<Connection>>,

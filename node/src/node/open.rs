@@ -50,7 +50,7 @@ use crate::shard::tenant::{Misfit, Tenant, Tenants};
 use crate::shard::{Shards, WrittenFormat, placement};
 use crate::tasks::{self, Jobs, Tasks};
 use crate::tools::{ToolSettings, Tools};
-use crate::trust::credentials::Certified;
+use crate::trust::credentials::CertifiedNode;
 use crate::trust::{Credentials, SharedSecret, key_files};
 
 /// How many entries that a snapshot covers are kept in the log, for voters that are a little behind.
@@ -74,7 +74,7 @@ pub struct Start {
 }
 
 /// What is open.
-pub struct Opened {
+pub struct OpenNode {
     pub parts: Arc<Parts>,
     pub services: Services,
     pub groups: Groups,
@@ -87,14 +87,14 @@ pub struct Opened {
 }
 
 /// Opens the stores and wires what works on them.
-pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
+pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
     let Start { config, started, stop, identity, own, port, sentences, turns } = start;
     let dir = config.data.dir.clone();
     let reserve = config.disk.reserve_bytes.0;
     let secret = &config.cluster.secret_file;
     let secret = (!secret.as_os_str().is_empty()).then(|| SharedSecret::read(secret)).transpose()?;
     let credential = secret.as_ref().map(|secret| *secret.credential());
-    let certified = Certified { cluster: identity.cluster, node: identity.node };
+    let certified = CertifiedNode { cluster: identity.cluster, node: identity.node };
     let credentials = Credentials::open_with(dir.join("tls"), certified, secret)?;
     let peers = Peers::new(credentials, Book::open(&dir), Lives::begin(&dir, identity.node)?);
     let (artifacts, store) = open_stores(&dir, reserve).await?;
@@ -236,7 +236,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<Opened, StartError> {
         event_streams: Arc::new(Semaphore::new(parts.config.http.event_streams_max as usize)),
         stop,
     });
-    Ok(Opened { parts, services, groups, pins, service, facts, hearsay, api })
+    Ok(OpenNode { parts, services, groups, pins, service, facts, hearsay, api })
 }
 
 /// What only the application has a hold of.

@@ -25,7 +25,7 @@ use super::dial::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use super::lives::Lineage;
 use super::{Copied, Peers};
 use crate::trust::TlsError;
-use crate::trust::credentials::Certified;
+use crate::trust::credentials::CertifiedNode;
 
 /// How many connections of nodes are open at once.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -259,7 +259,7 @@ impl Inside {
         let Some(shown) = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()) else {
             return Ok(None);
         };
-        let found = Certified::of(shown).ok_or("it names no node")?;
+        let found = CertifiedNode::of(shown).ok_or("it names no node")?;
         if found.cluster != self.peers.credentials().cluster() {
             return Err("it is of another cluster");
         }

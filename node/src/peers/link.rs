@@ -20,7 +20,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How often the log says that a peer still cannot be reached.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
-type Dialed = Result<Channel, Arc<DialError>>;
+type DialResult = Result<Channel, Arc<DialError>>;
 
 /// The connection to one peer.
 pub(super) struct Link {
@@ -40,7 +40,7 @@ enum State {
     /// Not needed yet, or allowed to try at once.
     Idle,
     /// Somebody needs it; all who do wait for the same attempt.
-    Dialing(Shared<BoxFuture<'static, Dialed>>),
+    Dialing(Shared<BoxFuture<'static, DialResult>>),
     Up(Channel),
     /// The last attempt failed; nobody tries before `until`.
     Down {
@@ -56,7 +56,7 @@ impl Link {
     }
 
     /// The connection. Whoever stops waiting does not stop the attempt.
-    pub async fn channel(self: Arc<Self>, dialer: &Arc<Dialer>) -> Dialed {
+    pub async fn channel(self: Arc<Self>, dialer: &Arc<Dialer>) -> DialResult {
         let attempt = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let pause = match &*state {
@@ -110,7 +110,7 @@ impl Link {
         }
     }
 
-    fn attempt(self: Arc<Self>, dialer: Arc<Dialer>, pause: Duration) -> Shared<BoxFuture<'static, Dialed>> {
+    fn attempt(self: Arc<Self>, dialer: Arc<Dialer>, pause: Duration) -> Shared<BoxFuture<'static, DialResult>> {
         let node = self.node;
         let jobs = dialer.jobs.clone();
         let task = jobs.spawn("peer-dial", async move {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use caxton_raft::{Entry, Frozen, GroupId, Machine, MachineError};
+use caxton_raft::{Entry, FrozenState, GroupId, Machine, MachineError};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
@@ -40,7 +40,7 @@ pub struct State {
 }
 
 /// A command and whose it is.
-struct Addressed<'a> {
+struct TenantCommand<'a> {
     tenant: &'a dyn Tenant,
     command: Command<'a>,
     /// The term without which it counts for nothing, 0 for none or where only the tenant can say.
@@ -82,7 +82,7 @@ impl State {
     /// Reads an entry that is to be proposed in `term`, as every replica will: what fails here is better not proposed.
     pub fn check(&self, entry: &Bytes, term: u64) -> Result<(), ApplyError> {
         let opened = envelope::open(entry)?;
-        let Addressed { tenant, command, .. } = self.address(0, term, entry, &opened)?;
+        let TenantCommand { tenant, command, .. } = self.address(0, term, entry, &opened)?;
         tenant.check(&command)
     }
 
@@ -124,7 +124,8 @@ impl State {
 
     fn apply_one(&self, rows: &Connection, entry: &Entry) -> Result<Answer, ApplyError> {
         let opened = envelope::open(&entry.command)?;
-        let Addressed { tenant, command, under } = self.address(entry.index, entry.term, &entry.command, &opened)?;
+        let TenantCommand { tenant, command, under } =
+            self.address(entry.index, entry.term, &entry.command, &opened)?;
         if under != 0 && under != entry.term {
             return Ok(Effect::Fenced.into());
         }
@@ -138,12 +139,12 @@ impl State {
         term: u64,
         entry: &'a Bytes,
         opened: &'a Form,
-    ) -> Result<Addressed<'a>, ApplyError> {
+    ) -> Result<TenantCommand<'a>, ApplyError> {
         let envelope = match opened {
             Form::Enveloped(envelope) => envelope,
             Form::Bare => {
                 let legacy = self.tenants.legacy().ok_or_else(|| Refusal::new("it has no envelope"))?;
-                return Ok(Addressed {
+                return Ok(TenantCommand {
                     tenant: legacy.0,
                     command: Command { version: 0, term, body: entry },
                     under: 0,
@@ -157,11 +158,11 @@ impl State {
             return Err(Stop::NewerCommand { index, tenant: tenant.name(), found, known }.into());
         }
         let command = Command { version: found, term, body: &envelope.body };
-        Ok(Addressed { tenant, command, under: envelope.term })
+        Ok(TenantCommand { tenant, command, under: envelope.term })
     }
 }
 
-fn whose(addressed: Addressed<'_>) -> (u32, &'static str) {
+fn whose(addressed: TenantCommand<'_>) -> (u32, &'static str) {
     (addressed.tenant.number(), addressed.tenant.name())
 }
 
@@ -193,7 +194,7 @@ impl Machine for State {
         entries.len() > AT_ONCE_MAX || bytes > AT_ONCE_BYTES_MAX || !self.database.writer().is_quick()
     }
 
-    fn freeze(&self) -> Result<Frozen, MachineError> {
+    fn freeze(&self) -> Result<FrozenState, MachineError> {
         let frozen = snapshot::freeze(&self.database, &self.tenants, self.format.now());
         frozen.map_err(|error| MachineError::new("the state of a shard cannot be frozen", error))
     }

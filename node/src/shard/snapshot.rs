@@ -8,7 +8,7 @@
 use std::io::{self, Read, Write};
 
 use caxton_proto::Format;
-use caxton_raft::Frozen;
+use caxton_raft::FrozenState;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 
@@ -53,7 +53,7 @@ pub(super) enum RestoreError {
 }
 
 /// The state as it is now: a reader's transaction holds on to it while further entries are applied.
-pub(super) fn freeze(database: &Database, tenants: &Tenants, format: Format) -> rusqlite::Result<Frozen> {
+pub(super) fn freeze(database: &Database, tenants: &Tenants, format: Format) -> rusqlite::Result<FrozenState> {
     let reader = database.connection()?;
     reader.execute_batch("BEGIN")?;
     // A transaction sees the state of its first read.

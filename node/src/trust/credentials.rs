@@ -33,28 +33,28 @@ const ALPN: &[u8] = b"h2";
 
 /// Who a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Certified {
+pub struct CertifiedNode {
     pub cluster: Uuid,
     pub node: NodeId,
 }
 
-impl Certified {
+impl CertifiedNode {
     fn uri(self) -> String {
         format!("caxton://{}/node/{:x}", self.cluster, self.node.0)
     }
 
     /// Who the certificate says that it is for. Says nothing of whether anybody vouches for that.
-    pub fn of(certificate: &CertificateDer<'_>) -> Option<Certified> {
+    pub fn of(certificate: &CertificateDer<'_>) -> Option<CertifiedNode> {
         let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
-        let mut named = certificate.valid_uri_names().filter_map(Certified::parse);
+        let mut named = certificate.valid_uri_names().filter_map(CertifiedNode::parse);
         let found = named.next()?;
         // One certificate is one node.
         named.next().is_none().then_some(found)
     }
 
-    fn parse(uri: &str) -> Option<Certified> {
+    fn parse(uri: &str) -> Option<CertifiedNode> {
         let (cluster, node) = uri.strip_prefix("caxton://")?.split_once("/node/")?;
-        let found = Certified { cluster: cluster.parse().ok()?, node: NodeId(u64::from_str_radix(node, 16).ok()?) };
+        let found = CertifiedNode { cluster: cluster.parse().ok()?, node: NodeId(u64::from_str_radix(node, 16).ok()?) };
         (found.uri() == uri).then_some(found)
     }
 }
@@ -71,9 +71,9 @@ pub enum CertificateRefused {
     #[error("it is certified as node {} of cluster {}, and node {} of cluster {} was meant", .found.node, .found.cluster, .meant.node, .meant.cluster)]
     AnotherNode {
         /// Who it is.
-        found: Certified,
+        found: CertifiedNode,
         /// Who was meant.
-        meant: Certified,
+        meant: CertifiedNode,
     },
     /// Its authority is not the pinned one.
     #[error("its certificate does not come from the authority that is pinned")]
@@ -91,7 +91,7 @@ impl From<CertificateRefused> for rustls::Error {
 pub struct Credentials(Arc<Inner>);
 
 struct Inner {
-    own: Certified,
+    own: CertifiedNode,
     dir: PathBuf,
     current: Arc<Current>,
     trust: RwLock<Trust>,
@@ -150,12 +150,12 @@ impl ResolvesClientCert for Current {
 
 impl Credentials {
     /// Makes a certificate for `own` with the authority in `dir`, which is made when there is none.
-    pub fn open(dir: PathBuf, own: Certified) -> Result<Credentials, TlsError> {
+    pub fn open(dir: PathBuf, own: CertifiedNode) -> Result<Credentials, TlsError> {
         Credentials::open_with(dir, own, None)
     }
 
     /// The same for a cluster that was founded with a secret: whoever knows that recognises the node by it.
-    pub fn open_with(dir: PathBuf, own: Certified, secret: Option<SharedSecret>) -> Result<Credentials, TlsError> {
+    pub fn open_with(dir: PathBuf, own: CertifiedNode, secret: Option<SharedSecret>) -> Result<Credentials, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let authority = authority(&dir, &own.cluster.to_string())?;
         let trust = RwLock::new(Trust::of(&authority)?);
@@ -227,7 +227,7 @@ impl Credentials {
 
     /// How the node `to` is connected to.
     pub fn client(&self, to: NodeId) -> Result<ClientConfig, TlsError> {
-        let meant = Certified { cluster: self.0.own.cluster, node: to };
+        let meant = CertifiedNode { cluster: self.0.own.cluster, node: to };
         let expected = Expected::Node { meant, roots: self.trust().roots };
         let config = client(&self.0.provider, expected)?;
         Ok(finished(config.with_client_cert_resolver(Arc::clone(&self.0.current) as Arc<dyn ResolvesClientCert>)))
@@ -260,7 +260,7 @@ fn finished(mut config: ClientConfig) -> ClientConfig {
 
 fn certify(
     authority: &Authority,
-    own: Certified,
+    own: CertifiedNode,
     secret: Option<&SharedSecret>,
     provider: &CryptoProvider,
 ) -> Result<CertifiedKey, TlsError> {
@@ -291,7 +291,7 @@ fn certify(
 #[derive(Debug)]
 enum Expected {
     /// This node, certified by one of these.
-    Node { meant: Certified, roots: Arc<RootCertStore> },
+    Node { meant: CertifiedNode, roots: Arc<RootCertStore> },
     /// A node of the cluster with this authority.
     Pinned { pin: Digest },
 }
@@ -313,7 +313,7 @@ impl ServerCertVerifier for PeerVerifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let certificate = ParsedCertificate::try_from(end_entity)?;
         // Refused in any case, and first, because it is said: it is no node, whoever certified it.
-        let found = Certified::of(end_entity).ok_or(CertificateRefused::NoNode)?;
+        let found = CertifiedNode::of(end_entity).ok_or(CertificateRefused::NoNode)?;
         let algorithms = self.algorithms.all;
         let pinned;
         let roots = match &self.expected {
@@ -365,16 +365,16 @@ mod tests {
 
     #[test]
     fn a_certificate_names_one_node_of_one_cluster() {
-        let own = Certified { cluster: Uuid::from_u128(7), node: NodeId(0xabc) };
-        assert_eq!(Certified::parse(&own.uri()), Some(own));
+        let own = CertifiedNode { cluster: Uuid::from_u128(7), node: NodeId(0xabc) };
+        assert_eq!(CertifiedNode::parse(&own.uri()), Some(own));
         for bad in ["caxton://x/node/1", "https://a/node/1", "caxton://", &format!("{}/more", own.uri())] {
-            assert_eq!(Certified::parse(bad), None, "{bad}");
+            assert_eq!(CertifiedNode::parse(bad), None, "{bad}");
         }
         let dir = tempfile::tempdir().expect("a folder");
         let credentials = Credentials::open(dir.path().to_owned(), own).expect("made");
         let shown = credentials.0.current.get();
-        assert_eq!(Certified::of(&shown.cert[0]), Some(own));
-        assert_eq!(Certified::of(&shown.cert[1]), None, "the authority is no node");
+        assert_eq!(CertifiedNode::of(&shown.cert[0]), Some(own));
+        assert_eq!(CertifiedNode::of(&shown.cert[1]), None, "the authority is no node");
         assert_eq!(pin_of(&shown.cert[1]), Some(credentials.pin()));
         credentials.renew().expect("renewed");
         assert_ne!(credentials.0.current.get().cert[0], shown.cert[0]);
@@ -391,7 +391,7 @@ mod tests {
     #[test]
     fn who_knows_the_authority_before_its_successor_trusts_both_until_the_rotation_is_finished() {
         let dir = tempfile::tempdir().expect("a folder");
-        let own = Certified { cluster: Uuid::from_u128(7), node: NodeId(1) };
+        let own = CertifiedNode { cluster: Uuid::from_u128(7), node: NodeId(1) };
         let ours = Credentials::open(dir.path().to_owned(), own).expect("made");
         let (old_pin, old_roots, old_shown) = (ours.pin(), ours.trust().roots, ours.0.current.get());
         let node = |roots: &Arc<RootCertStore>| Expected::Node { meant: own, roots: Arc::clone(roots) };
@@ -425,7 +425,7 @@ mod tests {
     fn another_node_another_cluster_and_another_authority_are_refused() {
         let (one, two) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         let cluster = Uuid::from_u128(7);
-        let of = |node| Certified { cluster, node: NodeId(node) };
+        let of = |node| CertifiedNode { cluster, node: NodeId(node) };
         let ours = Credentials::open(one.path().to_owned(), of(1)).expect("made");
         let theirs = Credentials::open(two.path().to_owned(), of(1)).expect("made");
         let shown = ours.0.current.get();
@@ -433,7 +433,7 @@ mod tests {
         assert!(verify(node(of(1)), &shown).is_ok());
         assert!(verify(Expected::Pinned { pin: ours.pin() }, &shown).is_ok());
         assert!(verify(node(of(2)), &shown).is_err(), "another node");
-        let elsewhere = Certified { cluster: Uuid::from_u128(8), node: NodeId(1) };
+        let elsewhere = CertifiedNode { cluster: Uuid::from_u128(8), node: NodeId(1) };
         assert!(verify(node(elsewhere), &shown).is_err(), "another cluster");
         assert!(verify(node(of(1)), &theirs.0.current.get()).is_err(), "another authority");
         assert!(verify(Expected::Pinned { pin: theirs.pin() }, &shown).is_err(), "another pin");

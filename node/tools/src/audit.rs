@@ -2,10 +2,10 @@
 
 use tracing::info;
 
-use crate::tool::{CallContext, Called};
+use crate::tool::{CallContext, FinishedCall};
 
 /// Writes the line of a call, and gives the call back.
-pub(crate) fn audit(granted: &str, context: &CallContext, called: Called) -> Called {
+pub(crate) fn audit(granted: &str, context: &CallContext, called: FinishedCall) -> FinishedCall {
     let report = &called.report;
     info!(
         target: "caxton::audit",

@@ -23,8 +23,8 @@ impl Budget {
     }
 
     /// The part of one instance, empty at first.
-    pub(crate) fn reserve(self: &Arc<Budget>) -> Reserved {
-        Reserved { budget: self.clone(), bytes: 0 }
+    pub(crate) fn reserve(self: &Arc<Budget>) -> MemoryReservation {
+        MemoryReservation { budget: self.clone(), bytes: 0 }
     }
 
     /// Whether so little is left that instances are better not kept for later calls.
@@ -34,12 +34,12 @@ impl Budget {
 }
 
 /// One instance's part, which goes back when it is dropped.
-pub(crate) struct Reserved {
+pub(crate) struct MemoryReservation {
     budget: Arc<Budget>,
     bytes: u64,
 }
 
-impl Reserved {
+impl MemoryReservation {
     /// Takes more of it; false, and nothing taken, when there is not so much left.
     pub(crate) fn grow(&mut self, bytes: u64) -> bool {
         let fits = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.budget.bytes_max);
@@ -59,7 +59,7 @@ impl Reserved {
     }
 }
 
-impl Drop for Reserved {
+impl Drop for MemoryReservation {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }

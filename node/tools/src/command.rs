@@ -3,8 +3,8 @@
 //! The run is given the whole conversation as its input and reads end-of-file after it, so a server that handles one
 //! request after the other and stops at the end needs no change to run here.
 
-use crate::definitions::{self, Told};
-use crate::guest::{Guest, Stopped, Terms, Used, explain, until};
+use crate::definitions::{self, FunctionReading};
+use crate::guest::{CallUsage, Guest, Stopped, Terms, explain, until};
 use crate::scratch::Scratch;
 use crate::tool::{CallError, CallResult, Content};
 use crate::{base64, wasi};
@@ -22,29 +22,29 @@ const REQUEST_ID: u64 = 2;
 const STDERR_BYTES_MAX: usize = 16 << 10;
 
 /// A command that is linked and ready to run.
-pub(crate) struct Linked {
+pub(crate) struct LinkedCommand {
     pre: InstancePre<Guest>,
 }
 
-impl Linked {
+impl LinkedCommand {
     /// Links a module, or says what it lacks.
-    pub(crate) fn new(engine: &Engine, module: &Module) -> Result<Linked, String> {
+    pub(crate) fn new(engine: &Engine, module: &Module) -> Result<LinkedCommand, String> {
         if module.get_export("_start").is_none() {
             return Err("it exports no `_start`, so it is not a WASI command".into());
         }
         let mut linker = Linker::new(engine);
         wasmtime_wasi::p1::add_to_linker_async(&mut linker, |guest: &mut Guest| guest.p1())
             .and_then(|()| linker.instantiate_pre(module))
-            .map(|pre| Linked { pre })
+            .map(|pre| LinkedCommand { pre })
             .map_err(|error| format!("{error:#}"))
     }
 
     /// Asks for its tools.
-    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<Told>, CallError>, Used) {
+    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<FunctionReading>, CallError>, CallUsage) {
         let mut store = Guest::store(self.pre.module().engine(), terms, true);
         let answer = self.request(&mut store, None, "tools/list", &json!({}));
         let listed = answer.and_then(definitions);
-        (listed, Used::of(&store))
+        (listed, CallUsage::of(&store))
     }
 
     /// Calls one of its tools in a run of its own.
@@ -54,7 +54,7 @@ impl Linked {
         scratch: Option<&Scratch>,
         tool: &str,
         arguments: &Value,
-    ) -> (Result<CallResult, CallError>, Used) {
+    ) -> (Result<CallResult, CallError>, CallUsage) {
         let limit = terms.limits.output_bytes;
         let mut parameters = json!({ "name": tool, "arguments": arguments });
         if let Some(key) = &terms.idempotency_key {
@@ -67,7 +67,7 @@ impl Linked {
             bytes if bytes > limit => Err(CallError::OutputTooLarge { limit }),
             _ => Ok(result),
         });
-        let used = Used::of(&store).giving(&result);
+        let used = CallUsage::of(&store).giving(&result);
         (result, used)
     }
 
@@ -161,7 +161,7 @@ fn answer(output: &[u8]) -> Option<Result<Value, CallError>> {
 }
 
 /// What MCP's list of tools tells of each.
-pub(crate) fn definitions(mut answer: Value) -> Result<Vec<Told>, CallError> {
+pub(crate) fn definitions(mut answer: Value) -> Result<Vec<FunctionReading>, CallError> {
     match answer.get_mut("tools").map(Value::take) {
         Some(Value::Array(tools)) => {
             Ok(tools.into_iter().enumerate().map(|(number, entry)| definitions::told(entry, number)).collect())

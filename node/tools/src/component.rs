@@ -1,9 +1,9 @@
 //! Components that export `caxton:tool/tools`: the typed border, and one call over it.
 
-use crate::definitions::{Remark, Told};
-use crate::guest::{Guest, Stopped, Terms, Used, explain};
+use crate::definitions::{FunctionReading, Remark};
+use crate::guest::{CallUsage, Guest, Stopped, Terms, explain};
 use crate::imports;
-use crate::reuse::{Kept, Place, Shelf};
+use crate::reuse::{Place, ReusableStore, Shelf};
 use crate::scratch::Scratch;
 use crate::tool::{CallError, CallResult, Content, ToolDefinition};
 use crate::wasi;
@@ -92,7 +92,7 @@ type Returned = (Result<WitResult, WitError>,);
 pub(crate) struct CallTool(TypedFunc<(String, String), Returned>);
 
 /// A component that is linked and ready to be instantiated.
-pub(crate) struct Linked {
+pub(crate) struct LinkedComponent {
     pre: InstancePre<Guest>,
     list: ComponentExportIndex,
     call: ComponentExportIndex,
@@ -108,13 +108,13 @@ pub(crate) fn imports(component: &Component) -> Vec<String> {
     component.component_type().imports(engine).map(|(name, _)| name.to_string()).collect()
 }
 
-impl Linked {
+impl LinkedComponent {
     /// Links a component, or says what it lacks. With a shelf, its instances are kept there.
     pub(crate) fn new(
         engine: &Engine,
         component: &Component,
         shelf: Option<&Arc<Shelf<CallTool>>>,
-    ) -> Result<Linked, String> {
+    ) -> Result<LinkedComponent, String> {
         let waits = imports(component).iter().any(|name| name.starts_with("wasi:"));
         if waits && shelf.is_some() {
             return Err("it is granted `reuse` and imports WASI, whose state belongs to one call; take one out".into());
@@ -134,15 +134,15 @@ impl Linked {
         let list = index("list-tools").ok_or_else(|| missing("list-tools"))?;
         let call = index("call-tool").ok_or_else(|| missing("call-tool"))?;
         let pre = linker.instantiate_pre(component).map_err(|error| format!("{error:#}"))?;
-        Ok(Linked { pre, list, call, waits, place: shelf.map(Place::new) })
+        Ok(LinkedComponent { pre, list, call, waits, place: shelf.map(Place::new) })
     }
 
     /// Asks for its tools.
-    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<Told>, CallError>, Used) {
+    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<FunctionReading>, CallError>, CallUsage) {
         let mut store = Guest::store(self.pre.engine(), terms, self.waits);
         let listed = self.run::<(), (Vec<WitTool>,)>(&mut store, &self.list, None, ());
         let listed = listed.map(|(tools,)| tools.into_iter().map(definition).collect());
-        (listed, Used::of(&store))
+        (listed, CallUsage::of(&store))
     }
 
     /// Calls one of its tools in a fresh instance, or in one that is kept.
@@ -152,7 +152,7 @@ impl Linked {
         scratch: Option<&Scratch>,
         tool: &str,
         arguments: String,
-    ) -> (Result<CallResult, CallError>, Used) {
+    ) -> (Result<CallResult, CallError>, CallUsage) {
         if let Some(place) = &self.place {
             return self.call_kept(place, terms, tool, arguments);
         }
@@ -161,7 +161,7 @@ impl Linked {
         let mut store = Guest::store(self.pre.engine(), terms, self.waits);
         let directory = scratch.map(Scratch::path);
         let returned = self.run::<(&str, &str), Returned>(&mut store, &self.call, directory, (tool, arguments));
-        let used = Used::of(&store);
+        let used = CallUsage::of(&store);
         finished(returned, tool, limit, used)
     }
 
@@ -171,7 +171,7 @@ impl Linked {
         terms: Terms,
         tool: &str,
         arguments: String,
-    ) -> (Result<CallResult, CallError>, Used) {
+    ) -> (Result<CallResult, CallError>, CallUsage) {
         let limit = terms.limits.output_bytes;
         let mut kept = match place.take(terms) {
             Ok(kept) => kept,
@@ -179,15 +179,15 @@ impl Linked {
                 let mut store = Guest::store(self.pre.engine(), terms, false);
                 let function = self.pre.instantiate(&mut store).and_then(|i| i.get_typed_func(&mut store, self.call));
                 match function {
-                    Ok(function) => Kept::new(store, CallTool(function)),
-                    Err(error) => return (Err(explain(&error, store.data())), Used::of(&store)),
+                    Ok(function) => ReusableStore::new(store, CallTool(function)),
+                    Err(error) => return (Err(explain(&error, store.data())), CallUsage::of(&store)),
                 }
             }
         };
         let (store, CallTool(function)) = kept.parts();
         let returned = function.call(&mut *store, (tool.to_string(), arguments));
         let returned = returned.map_err(|error| explain(&error, store.data()));
-        let used = Used::of(store);
+        let used = CallUsage::of(store);
         let (result, used) = finished(returned, tool, limit, used);
         // An instance that trapped, or was stopped in the middle, is in no state to be called.
         if result.is_ok() {
@@ -275,8 +275,8 @@ fn finished(
     returned: Result<Returned, CallError>,
     tool: &str,
     limit: u64,
-    mut used: Used,
-) -> (Result<CallResult, CallError>, Used) {
+    mut used: CallUsage,
+) -> (Result<CallResult, CallError>, CallUsage) {
     let result = returned.and_then(|(returned,)| {
         used.output = returned.as_ref().map_or(0, WitResult::bytes);
         result(returned, tool, limit)
@@ -284,7 +284,7 @@ fn finished(
     (result, used)
 }
 
-fn definition(tool: WitTool) -> Told {
+fn definition(tool: WitTool) -> FunctionReading {
     let json = |what: &str, text: &str| {
         serde_json::from_str::<Value>(text).map_err(|error| Remark {
             function: Some(tool.name.clone()),

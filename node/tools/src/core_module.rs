@@ -8,20 +8,20 @@
 //!   `pointer << 32 | length`.
 
 use crate::command;
-use crate::definitions::Told;
-use crate::guest::{Guest, Terms, Used, explain};
+use crate::definitions::FunctionReading;
+use crate::guest::{CallUsage, Guest, Terms, explain};
 use crate::tool::{CallError, CallResult};
 use serde_json::{Value, json};
 use wasmtime::{Engine, InstancePre, Linker, Module, Store};
 
 /// A module that is linked and ready to be instantiated.
-pub(crate) struct Linked {
+pub(crate) struct LinkedModule {
     pre: InstancePre<Guest>,
 }
 
-impl Linked {
+impl LinkedModule {
     /// Links a module, or says what it lacks.
-    pub(crate) fn new(engine: &Engine, module: &Module) -> Result<Linked, String> {
+    pub(crate) fn new(engine: &Engine, module: &Module) -> Result<LinkedModule, String> {
         if let Some(import) = module.imports().next() {
             let (from, name) = (import.module(), import.name());
             return Err(format!("it imports `{from}.{name}`, and a core module gets no imports"));
@@ -32,17 +32,22 @@ impl Linked {
             }
         }
         let pre = Linker::new(engine).instantiate_pre(module).map_err(|error| format!("{error:#}"))?;
-        Ok(Linked { pre })
+        Ok(LinkedModule { pre })
     }
 
     /// Asks for its tools.
-    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<Told>, CallError>, Used) {
+    pub(crate) fn list(&self, terms: Terms) -> (Result<Vec<FunctionReading>, CallError>, CallUsage) {
         let (answer, used) = self.request(terms, &json!({ "method": "tools/list" }));
         (answer.and_then(command::definitions), used)
     }
 
     /// Calls one of its tools in a fresh instance.
-    pub(crate) fn call(&self, terms: Terms, tool: &str, arguments: &Value) -> (Result<CallResult, CallError>, Used) {
+    pub(crate) fn call(
+        &self,
+        terms: Terms,
+        tool: &str,
+        arguments: &Value,
+    ) -> (Result<CallResult, CallError>, CallUsage) {
         let request = json!({ "method": "tools/call", "params": { "name": tool, "arguments": arguments } });
         let (answer, used) = self.request(terms, &request);
         let result = answer.and_then(command::result);
@@ -50,14 +55,14 @@ impl Linked {
         (result, used)
     }
 
-    fn request(&self, terms: Terms, request: &Value) -> (Result<Value, CallError>, Used) {
+    fn request(&self, terms: Terms, request: &Value) -> (Result<Value, CallError>, CallUsage) {
         let limit = terms.limits.output_bytes;
         let mut store = Guest::store(self.pre.module().engine(), terms, false);
         let answered = match self.run(&mut store, request.to_string().as_bytes(), limit) {
             Ok(answered) => answered,
             Err(error) => Err(explain(&error, store.data())),
         };
-        (answered, Used::of(&store))
+        (answered, CallUsage::of(&store))
     }
 
     /// The outer error is a trap, the inner one a nonsensical answer.

@@ -40,16 +40,16 @@ impl fmt::Display for Remark {
 }
 
 /// One function as a server tells of it: its definition, or its name and why there is none.
-pub(crate) type Told = Result<ToolDefinition, Remark>;
+pub(crate) type FunctionReading = Result<ToolDefinition, Remark>;
 
 /// Definitions that can be used, each with its schema ready to check arguments, and remarks on the others.
-pub(crate) struct Checked {
+pub(crate) struct CheckedDefinitions {
     definitions: Definitions,
     schemas: Vec<Schema>,
     remarks: Vec<Remark>,
 }
 
-impl Checked {
+impl CheckedDefinitions {
     pub(crate) fn definitions(&self) -> Definitions {
         self.definitions.clone()
     }
@@ -97,7 +97,7 @@ impl Checked {
 }
 
 /// The function that an entry of MCP's `tools` tells of; `number` names one without a name.
-pub(crate) fn told(mut entry: Value, number: usize) -> Told {
+pub(crate) fn told(mut entry: Value, number: usize) -> FunctionReading {
     let name = match entry.get("name") {
         Some(Value::String(name)) => name.clone(),
         Some(_) | None => return Err(odd(format!("number {}", number + 1), "it has no name")),
@@ -117,7 +117,7 @@ fn odd(function: String, why: &str) -> Remark {
 }
 
 /// Sorts what can be used of a server's list from what cannot.
-pub(crate) fn checked(listed: Vec<Told>) -> Checked {
+pub(crate) fn checked(listed: Vec<FunctionReading>) -> CheckedDefinitions {
     let (mut definitions, mut schemas, mut remarks) = (Vec::new(), Vec::new(), Vec::new());
     let told = listed.len();
     let mut beyond = 0_usize;
@@ -153,7 +153,7 @@ pub(crate) fn checked(listed: Vec<Told>) -> Checked {
     if told == 0 {
         remarks.push(server("it has no functions".to_owned()));
     }
-    Checked { definitions: definitions.into(), schemas, remarks }
+    CheckedDefinitions { definitions: definitions.into(), schemas, remarks }
 }
 
 /// Makes a definition fit to be shown and called, or says why it cannot be used.
@@ -196,12 +196,12 @@ fn cut(text: &mut String, chars_max: usize) {
 mod tests {
     use super::*;
 
-    fn listed(tools: Value) -> Checked {
+    fn listed(tools: Value) -> CheckedDefinitions {
         let Value::Array(tools) = tools else { panic!("a list") };
         checked(tools.into_iter().enumerate().map(|(number, entry)| told(entry, number)).collect())
     }
 
-    fn names(checked: &Checked) -> Vec<&str> {
+    fn names(checked: &CheckedDefinitions) -> Vec<&str> {
         checked.definitions.iter().map(|definition| definition.name.as_str()).collect()
     }
 

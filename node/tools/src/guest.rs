@@ -1,6 +1,6 @@
 //! What belongs to one instance: its limits, its grants, and what it used so far.
 
-use crate::budget::{Budget, Reserved};
+use crate::budget::{Budget, MemoryReservation};
 use crate::engine::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::grants::Grants;
 use crate::limits::{Limits, Quota};
@@ -193,13 +193,13 @@ pub(crate) struct Meter {
     /// The most that was refused: what it wanted in all.
     refused: usize,
     /// Its part of what all instances share, given back with it.
-    reserved: Reserved,
+    reserved: MemoryReservation,
     /// All instances together had no more.
     short: bool,
 }
 
 impl Meter {
-    fn new(memory_max: usize, reserved: Reserved) -> Meter {
+    fn new(memory_max: usize, reserved: MemoryReservation) -> Meter {
         Meter { memory: 0, memory_max, refused: 0, reserved, short: false }
     }
 
@@ -312,22 +312,22 @@ impl Stop {
 
 /// What a call used.
 #[derive(Default)]
-pub(crate) struct Used {
+pub(crate) struct CallUsage {
     pub cpu: Duration,
     pub memory: u64,
     /// Bytes of its result.
     pub output: u64,
 }
 
-impl Used {
+impl CallUsage {
     /// So far, without a result. Only right on the guest's thread.
-    pub(crate) fn of(store: &Store<Guest>) -> Used {
-        Used { cpu: store.data().stop.cpu(), memory: store.data().meter.memory(), output: 0 }
+    pub(crate) fn of(store: &Store<Guest>) -> CallUsage {
+        CallUsage { cpu: store.data().stop.cpu(), memory: store.data().meter.memory(), output: 0 }
     }
 
     /// The same with the size of a result.
-    pub(crate) fn giving(self, result: &Result<CallResult, CallError>) -> Used {
-        Used { output: result.as_ref().map_or(0, CallResult::bytes), ..self }
+    pub(crate) fn giving(self, result: &Result<CallResult, CallError>) -> CallUsage {
+        CallUsage { output: result.as_ref().map_or(0, CallResult::bytes), ..self }
     }
 }
 

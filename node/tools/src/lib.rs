@@ -44,6 +44,6 @@ pub use schema::Schema;
 pub use scratch::clear as clear_scratch;
 pub use spec::Spec;
 pub use tool::{
-    CallContext, CallError, CallReport, CallResult, Called, Calling, Content, Definitions, Ended, Kind, Tool,
+    CallContext, CallError, CallReport, CallResult, Calling, Content, Definitions, Ended, FinishedCall, Kind, Tool,
     ToolDefinition,
 };

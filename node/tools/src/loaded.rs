@@ -1,16 +1,18 @@
 //! A tool server in the sandbox, and the way of a call: schema, a place, a thread, an instance, the record.
 
 use crate::audit::audit;
-use crate::definitions::{Checked, Remark};
+use crate::definitions::{CheckedDefinitions, Remark};
 use crate::engine::Ticker;
 use crate::grants::Grants;
-use crate::guest::{Terms, Used};
+use crate::guest::{CallUsage, Terms};
 use crate::limits::Limits;
 use crate::places::Places;
 use crate::pool::Pool;
 use crate::scratch::Scratch;
 use crate::spec::Spec;
-use crate::tool::{CallContext, CallError, CallReport, CallResult, Called, Calling, Definitions, Ended, Kind, Tool};
+use crate::tool::{
+    CallContext, CallError, CallReport, CallResult, Calling, Definitions, Ended, FinishedCall, Kind, Tool,
+};
 use crate::{command, component, core_module};
 use serde_json::Value;
 use std::fmt;
@@ -21,9 +23,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 pub(crate) enum Code {
-    Component(component::Linked),
-    Command(command::Linked),
-    Core(core_module::Linked),
+    Component(component::LinkedComponent),
+    Command(command::LinkedCommand),
+    Core(core_module::LinkedModule),
 }
 
 /// Everything of a server that its calls share.
@@ -31,7 +33,7 @@ pub(crate) struct Loaded {
     name: String,
     kind: Kind,
     code: Code,
-    checked: Checked,
+    checked: CheckedDefinitions,
     terms: Terms,
     ticker: Arc<Ticker>,
     /// Where a call's scratch directory is made, if it gets one.
@@ -44,7 +46,7 @@ impl Loaded {
     pub(crate) fn new(
         spec: Spec,
         code: Code,
-        checked: Checked,
+        checked: CheckedDefinitions,
         terms: Terms,
         ticker: Arc<Ticker>,
         scratch: Option<PathBuf>,
@@ -94,14 +96,15 @@ impl SandboxedTool {
     }
 
     /// Calls a tool on this very thread: for benchmarks, and for callers that have a thread of their own.
-    pub fn call_here(&self, tool: &str, arguments: Value, context: CallContext) -> Called {
+    pub fn call_here(&self, tool: &str, arguments: Value, context: CallContext) -> FinishedCall {
         self.loaded.run(Call::new(tool, arguments, context))
     }
 
-    async fn call_elsewhere(&self, call: Call) -> Called {
+    async fn call_elsewhere(&self, call: Call) -> FinishedCall {
         let asked = call.asked;
         let tool = call.tool.clone();
-        let refused = |error: CallError| self.loaded.ended(&tool, asked, Err(error), asked.elapsed(), Used::default());
+        let refused =
+            |error: CallError| self.loaded.ended(&tool, asked, Err(error), asked.elapsed(), CallUsage::default());
         let patience = call.left(&self.loaded.terms.limits);
         let permit = match self.places.take(&self.loaded.name, patience).await {
             Ok(permit) => permit,
@@ -177,30 +180,33 @@ impl Call {
 
 impl Loaded {
     /// The whole call, on a thread that may be held up.
-    fn run(&self, call: Call) -> Called {
+    fn run(&self, call: Call) -> FinishedCall {
         let queued = call.asked.elapsed();
         let (result, used) = self.attempt(&call);
         let called = self.ended(&call.tool, call.asked, result, queued, used);
         audit(&self.granted, &call.context, called)
     }
 
-    fn attempt(&self, call: &Call) -> (Result<CallResult, CallError>, Used) {
+    fn attempt(&self, call: &Call) -> (Result<CallResult, CallError>, CallUsage) {
         if call.cancelled.load(Ordering::Relaxed) {
-            return (Err(CallError::Cancelled), Used::default());
+            return (Err(CallError::Cancelled), CallUsage::default());
         }
         let limits = &self.terms.limits;
         if call.context.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return (Err(CallError::TimedOut { limit: call.asked.elapsed() }), Used::default());
+            return (Err(CallError::TimedOut { limit: call.asked.elapsed() }), CallUsage::default());
         }
         let checked = self.checked.arguments(&self.name, &call.tool, &call.arguments, limits.input_bytes);
         let arguments = match checked {
             Ok(arguments) => arguments,
-            Err(error) => return (Err(error), Used::default()),
+            Err(error) => return (Err(error), CallUsage::default()),
         };
         let scratch = match self.scratch.as_deref().map(Scratch::new).transpose() {
             Ok(scratch) => scratch,
             Err(error) => {
-                return (Err(CallError::Failed { what: format!("no scratch directory: {error}") }), Used::default());
+                return (
+                    Err(CallError::Failed { what: format!("no scratch directory: {error}") }),
+                    CallUsage::default(),
+                );
             }
         };
         let mut terms = self.terms.clone();
@@ -223,8 +229,8 @@ impl Loaded {
         asked: Instant,
         result: Result<CallResult, CallError>,
         queued: Duration,
-        used: Used,
-    ) -> Called {
+        used: CallUsage,
+    ) -> FinishedCall {
         let ended = match &result {
             Ok(result) if result.is_error => Ended::ToolError,
             Ok(_) => Ended::Ok,
@@ -241,6 +247,6 @@ impl Loaded {
             output_bytes: if result.is_ok() { used.output } else { 0 },
             ended,
         };
-        Called { result, report }
+        FinishedCall { result, report }
     }
 }

@@ -15,16 +15,16 @@ const CALLS_MAX: u32 = 10_000;
 const MEMORY_BYTES_MAX: u64 = 16 << 20;
 
 /// A store between two calls, and what calls into it.
-pub(crate) struct Kept<F> {
+pub(crate) struct ReusableStore<F> {
     store: Store<Guest>,
     function: F,
     calls: u32,
 }
 
-impl<F> Kept<F> {
+impl<F> ReusableStore<F> {
     /// An instance that has not been called yet.
-    pub(crate) fn new(store: Store<Guest>, function: F) -> Kept<F> {
-        Kept { store, function, calls: 0 }
+    pub(crate) fn new(store: Store<Guest>, function: F) -> ReusableStore<F> {
+        ReusableStore { store, function, calls: 0 }
     }
 
     /// Its store and its function, for a call.
@@ -43,7 +43,7 @@ impl<F> Kept<F> {
 /// All instances that a sandbox keeps. The one that was used longest ago makes room.
 pub(crate) struct Shelf<F> {
     kept_max: usize,
-    kept: Mutex<VecDeque<(u64, Kept<F>)>>,
+    kept: Mutex<VecDeque<(u64, ReusableStore<F>)>>,
     servers: AtomicU64,
 }
 
@@ -52,7 +52,7 @@ impl<F> Shelf<F> {
         Arc::new(Shelf { kept_max, kept: Mutex::default(), servers: AtomicU64::new(0) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, Kept<F>)>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, ReusableStore<F>)>> {
         // Nothing runs under the lock that could leave it half done.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,7 +70,7 @@ impl<F> Place<F> {
     }
 
     /// An instance of this server that is kept, made ready for a call with these terms; or the terms, for a new one.
-    pub(crate) fn take(&self, terms: Terms) -> Result<Kept<F>, Terms> {
+    pub(crate) fn take(&self, terms: Terms) -> Result<ReusableStore<F>, Terms> {
         let found = {
             let mut shelf = self.shelf.lock();
             let at = shelf.iter().rposition(|(server, _)| *server == self.server);
@@ -82,7 +82,7 @@ impl<F> Place<F> {
     }
 
     /// Keeps an instance whose call ended well.
-    pub(crate) fn keep(&self, kept: Kept<F>) {
+    pub(crate) fn keep(&self, kept: ReusableStore<F>) {
         if kept.is_worn() {
             return;
         }

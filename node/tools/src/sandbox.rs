@@ -2,7 +2,7 @@
 
 use crate::budget::Budget;
 use crate::compile::{Cache, CompileError, Compiler};
-use crate::definitions::{Remark, Told};
+use crate::definitions::{FunctionReading, Remark};
 use crate::engine::{self, Space, Ticker};
 use crate::guest::Terms;
 use crate::limits::{CompileLimits, Limits, Quota};
@@ -282,7 +282,7 @@ impl Sandbox {
             listed
         };
         debug!(tool, memory_bytes = used.memory, "tool loaded");
-        let listed: Vec<Told> = listed.map_err(|source| LoadError::List { tool: tool.clone(), source })?;
+        let listed: Vec<FunctionReading> = listed.map_err(|source| LoadError::List { tool: tool.clone(), source })?;
         let mut checked = definitions::checked(listed);
         checked.remark(spec.limits.above(&self.inner.settings.ceiling));
         if checked.definitions().is_empty() {
@@ -368,10 +368,10 @@ fn link(
             let component = unsafe { Component::deserialize(engine, compiled) }.map_err(unreadable)?;
             check_imports(spec, &component)?;
             let shelf = spec.grants.reuse.then_some(shelf);
-            component::Linked::new(engine, &component, shelf).map(Code::Component).map_err(refuse)
+            component::LinkedComponent::new(engine, &component, shelf).map(Code::Component).map_err(refuse)
         }
-        Kind::Command => command::Linked::new(engine, &module()?).map(Code::Command).map_err(refuse),
-        Kind::Core => core_module::Linked::new(engine, &module()?).map(Code::Core).map_err(refuse),
+        Kind::Command => command::LinkedCommand::new(engine, &module()?).map(Code::Command).map_err(refuse),
+        Kind::Core => core_module::LinkedModule::new(engine, &module()?).map(Code::Core).map_err(refuse),
         kind @ (Kind::McpHttp | Kind::McpStdio) => Err(LoadError::NotWasm { tool: tool(), kind }),
     }
 }

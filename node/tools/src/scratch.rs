@@ -102,7 +102,7 @@ impl Watch {
     fn held(&self) -> Result<(), CallError> {
         let Quota { bytes, files } = self.quota;
         let full = || CallError::ScratchFull { bytes, files };
-        let mut used = Used { bytes: 0, files: 0 };
+        let mut used = ScratchUsage { bytes: 0, files: 0 };
         // What is too deep for a path is too much as well: the quota of files is far below.
         used.below(&self.directory, self.quota).map_err(|_| full())?;
         used.bytes += removed_bytes(&self.directory);
@@ -110,12 +110,12 @@ impl Watch {
     }
 }
 
-struct Used {
+struct ScratchUsage {
     bytes: u64,
     files: u64,
 }
 
-impl Used {
+impl ScratchUsage {
     /// Counts what is below a directory, as far as the quota goes.
     fn below(&mut self, directory: &Path, quota: Quota) -> io::Result<()> {
         let mut open = vec![directory.to_owned()];

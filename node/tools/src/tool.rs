@@ -347,7 +347,7 @@ impl CallError {
 
 /// A call that has ended.
 #[derive(Debug, Clone)]
-pub struct Called {
+pub struct FinishedCall {
     /// What it gave, or why not.
     pub result: Result<CallResult, CallError>,
     /// The record of it.
@@ -355,7 +355,7 @@ pub struct Called {
 }
 
 /// The future of a call.
-pub type Calling<'a> = Pin<Box<dyn Future<Output = Called> + Send + 'a>>;
+pub type Calling<'a> = Pin<Box<dyn Future<Output = FinishedCall> + Send + 'a>>;
 
 /// The future of a refresh.
 pub type Refreshing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;

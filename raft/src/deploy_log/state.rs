@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use caxton_proto::log::{
-    Command, Deploy, Deployment, IssueToken, Kind, Outcome, RevokeToken, Revoked, SnapshotRecord, Token,
+    Command, Deploy, Deployment, IssueToken, Kind, Outcome, Revocation, RevokeToken, SnapshotRecord, Token,
 };
 use caxton_proto::{Revision, WorkspaceId};
 
@@ -154,7 +154,7 @@ impl State {
         };
         // Who revoked it first stays on record.
         if token.revoked.is_none() {
-            let revoked = Revoked { time_ms: revoke.time_ms, actor: revoke.actor.clone() };
+            let revoked = Revocation { time_ms: revoke.time_ms, actor: revoke.actor.clone() };
             Arc::make_mut(token).revoked = Some(revoked);
         }
         Outcome::TokenRevoked

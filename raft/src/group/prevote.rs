@@ -50,7 +50,7 @@ struct Gate {
 }
 
 /// What a voter knows of its group.
-struct Seen {
+struct VoterView {
     vote: Vote,
     leads: bool,
     votes: bool,
@@ -96,12 +96,12 @@ impl Gate {
     }
 
     /// Nothing when the group has stopped.
-    async fn look(&self) -> Option<Seen> {
+    async fn look(&self) -> Option<VoterView> {
         let own = self.links.node.0;
         // The metrics say nothing yet when a group was just opened.
         let seen = self.raft.with_raft_state(move |state| {
             let voters: Vec<u64> = state.membership_state.effective().voter_ids().collect();
-            Seen {
+            VoterView {
                 vote: *state.vote_ref(),
                 leads: state.server_state == ServerState::Leader,
                 votes: voters.contains(&own),

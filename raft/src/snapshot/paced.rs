@@ -10,15 +10,15 @@ use std::time::Instant;
 const STEP_BYTES: usize = 1 << 20;
 
 /// A file, and how far into its step it is.
-pub struct Paced {
+pub struct PacedFile {
     file: File,
     bytes: usize,
     began: Instant,
 }
 
-impl Paced {
-    pub fn new(file: File) -> Paced {
-        Paced { file, bytes: 0, began: Instant::now() }
+impl PacedFile {
+    pub fn new(file: File) -> PacedFile {
+        PacedFile { file, bytes: 0, began: Instant::now() }
     }
 
     /// The file itself.
@@ -27,7 +27,7 @@ impl Paced {
     }
 }
 
-impl Write for Paced {
+impl Write for PacedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.bytes += written;

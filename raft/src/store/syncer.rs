@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rocksdb::DB;
 
 use super::tail::Tail;
-use super::{Disk, Synced};
+use super::{Disk, SyncCallback};
 
 /// How many callers can wait for the next fsync. Each group has at most a few.
 const WAITING_MAX: usize = 4096;
@@ -21,7 +21,7 @@ const QUICK: Duration = Duration::from_micros(200);
 
 /// Syncs the write-ahead log.
 pub struct Syncer {
-    queue: Option<mpsc::SyncSender<Synced>>,
+    queue: Option<mpsc::SyncSender<SyncCallback>>,
     thread: Option<JoinHandle<()>>,
     log: Arc<Log>,
 }
@@ -62,7 +62,7 @@ impl Log {
     }
 
     /// Syncs now, if that is quick and nobody waits for the thread. Otherwise it gives back who is to be called.
-    fn sync_on_the_spot(&self, then: Synced) -> Result<(), Synced> {
+    fn sync_on_the_spot(&self, then: SyncCallback) -> Result<(), SyncCallback> {
         if !self.quick.load(Ordering::Relaxed) || self.waiting.load(Ordering::Acquire) > 0 {
             return Err(then);
         }
@@ -73,7 +73,7 @@ impl Log {
     }
 
     /// Syncs for those who wait, until nobody can come any more.
-    fn run(&self, waiting: &mpsc::Receiver<Synced>) {
+    fn run(&self, waiting: &mpsc::Receiver<SyncCallback>) {
         let mut waiters = Vec::new();
         while let Ok(first) = waiting.recv() {
             waiters.push(first);
@@ -105,7 +105,7 @@ impl Syncer {
 }
 
 impl Disk for Syncer {
-    fn sync(&self, then: Synced) {
+    fn sync(&self, then: SyncCallback) {
         self.log.waiting.fetch_add(1, Ordering::AcqRel);
         let sent = self.queue.as_ref().map(|queue| queue.send(then));
         // The thread ends only when it panicked. Dropping `then` tells whoever waits.
@@ -114,7 +114,7 @@ impl Disk for Syncer {
         }
     }
 
-    fn sync_soon(&self, then: Synced) {
+    fn sync_soon(&self, then: SyncCallback) {
         if let Err(then) = self.log.sync_on_the_spot(then) {
             self.sync(then);
         }
@@ -146,9 +146,9 @@ mod tests {
 
     #[test]
     fn those_who_wait_share_an_fsync_and_a_failed_one_is_not_repeated() {
-        let (queue, waiting) = mpsc::sync_channel::<Synced>(WAITING_MAX);
+        let (queue, waiting) = mpsc::sync_channel::<SyncCallback>(WAITING_MAX);
         let results = Arc::new(Mutex::new(Vec::new()));
-        let put = |queue: &mpsc::SyncSender<Synced>| {
+        let put = |queue: &mpsc::SyncSender<SyncCallback>| {
             let results = Arc::clone(&results);
             queue.send(Box::new(move |result| results.lock().unwrap().push(result.is_ok()))).unwrap();
         };

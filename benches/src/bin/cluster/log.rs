@@ -14,7 +14,7 @@ use caxton::peers::door::{Caller, Door, Routes};
 use caxton::peers::lives::Lineage;
 use caxton::peers::{Book, Lives, MESSAGE_BYTES_MAX, Peers, VERSION, line};
 use caxton::trust::Credentials;
-use caxton::trust::credentials::Certified;
+use caxton::trust::credentials::CertifiedNode;
 use caxton_benches::etcd::kv_server::KvServer;
 use caxton_benches::map::{Front, Map};
 use caxton_proto::NodeId;
@@ -72,7 +72,7 @@ impl Voters {
         let (peers, fronts) = ([free()?, free()?, free()?], [free()?, free()?, free()?]);
         let first = dir.join("voter-1");
         // The authority that all three share.
-        Credentials::open(first.clone(), Certified { cluster: CLUSTER, node: NodeId(1) })?;
+        Credentials::open(first.clone(), CertifiedNode { cluster: CLUSTER, node: NodeId(1) })?;
         let mut voters = Voters { processes: Vec::new(), url: format!("http://{}", fronts[0]) };
         for (number, front) in (1..).zip(&fronts) {
             let own = dir.join(format!("voter-{number}"));
@@ -105,7 +105,7 @@ pub async fn serve(dir: &Path, args: Serve) -> anyhow::Result<()> {
         book.note(NodeId(node), &address.to_string());
     }
     let own = NodeId(number);
-    let credentials = Credentials::open(dir.to_owned(), Certified { cluster: CLUSTER, node: own })?;
+    let credentials = Credentials::open(dir.to_owned(), CertifiedNode { cluster: CLUSTER, node: own })?;
     let peers = Peers::new(credentials, book, Lives::begin(dir, own)?);
     let groups = Groups::new(Store::open(&dir.join("raft"))?, own, Timers::default(), Arc::new(peers.clone()));
     let service = PeerServer::new(Service { groups: groups.clone(), peers: peers.clone() })

@@ -3,7 +3,7 @@
 //! Weights are stored 128 too large; turning their top bit makes them signed again, so that the rows' corrections are not
 //! used here. A tile of rows by sixteen columns stays in the 32 registers while it walks down a panel.
 
-use super::{After, Kernel, Lanes, Quantised, gelu};
+use super::{After, Kernel, Lanes, QuantisedMatrix, gelu};
 use crate::layout::{GROUP, PANEL};
 use crate::weights::Linear;
 use std::arch::aarch64::*;
@@ -133,11 +133,11 @@ struct Tile {
 ///
 /// # Safety
 /// `out` has `x.rows * linear.columns` numbers. The tiles' pointers then stay inside the slices, whose lengths are those
-/// that `layout.rs` gives the matrix and `Quantised` its rows.
+/// that `layout.rs` gives the matrix and `QuantisedMatrix` its rows.
 #[inline(always)]
 unsafe fn tiled(
     linear: &Linear<'_>,
-    x: &Quantised<'_>,
+    x: &QuantisedMatrix<'_>,
     out: &mut [f32],
     after: After,
     rows_max: usize,
@@ -175,7 +175,7 @@ impl Kernel for NeonDot {
     type Lanes = Eight;
 
     #[inline(always)]
-    unsafe fn product(linear: &Linear<'_>, x: &Quantised<'_>, out: &mut [f32], after: After) {
+    unsafe fn product(linear: &Linear<'_>, x: &QuantisedMatrix<'_>, out: &mut [f32], after: After) {
         // SAFETY: the caller's promise; the processor has the instruction set.
         unsafe {
             tiled(linear, x, out, after, 5, |tile, rows| match rows {
@@ -194,7 +194,7 @@ impl Kernel for Neon {
     type Lanes = Eight;
 
     #[inline(always)]
-    unsafe fn product(linear: &Linear<'_>, x: &Quantised<'_>, out: &mut [f32], after: After) {
+    unsafe fn product(linear: &Linear<'_>, x: &QuantisedMatrix<'_>, out: &mut [f32], after: After) {
         // SAFETY: the caller's promise; the processor has the instruction set.
         unsafe {
             tiled(linear, x, out, after, 2, |tile, rows| match rows {

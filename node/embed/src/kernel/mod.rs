@@ -14,7 +14,7 @@ use crate::weights::Linear;
 pub use plain::Plain;
 
 /// Rows of activations, quantised: each group of a row has its own scale.
-pub struct Quantised<'a> {
+pub struct QuantisedMatrix<'a> {
     /// Row after row.
     pub values: &'a [i8],
     /// What a group's values are multiplied by.
@@ -87,7 +87,7 @@ pub trait Kernel {
     ///
     /// # Safety
     /// The processor has the instruction set, and `out` has `x.rows * linear.columns` numbers.
-    unsafe fn product(linear: &Linear<'_>, x: &Quantised<'_>, out: &mut [f32], after: After);
+    unsafe fn product(linear: &Linear<'_>, x: &QuantisedMatrix<'_>, out: &mut [f32], after: After);
 }
 
 /// `e` to the power of each lane: Cody and Waite's reduction, then the polynomial of Cephes; within two units in the
@@ -137,7 +137,7 @@ mod tests {
     use crate::layout::{GROUP, HIDDEN, INNER};
 
     /// One product by one kernel that runs here.
-    fn product(choice: Choice, linear: &Linear<'_>, x: &Quantised<'_>) -> Vec<f32> {
+    fn product(choice: Choice, linear: &Linear<'_>, x: &QuantisedMatrix<'_>) -> Vec<f32> {
         let mut out = vec![0.0; x.rows * linear.columns];
         // SAFETY: the kernel is among those that run here, and `out` is as long as it has to be.
         unsafe {
@@ -179,7 +179,7 @@ mod tests {
                 let sums = values.chunks(GROUP).map(|group| group.iter().map(|value| i32::from(*value)).sum::<i32>());
                 let corrections: Vec<i32> = sums.map(|sum| -128 * sum).collect();
                 let scales = vec![1.0; corrections.len()];
-                let x = Quantised { values: &values, scales: &scales, corrections: &corrections, rows: tokens };
+                let x = QuantisedMatrix { values: &values, scales: &scales, corrections: &corrections, rows: tokens };
                 let expected = product(Choice::Plain, &linear, &x);
                 for choice in Choice::available() {
                     let same = product(choice, &linear, &x) == expected;

@@ -1,6 +1,6 @@
 //! Any processor: arrays of eight, which the compiler turns into what vector registers the target has.
 
-use super::{After, Kernel, Lanes, Quantised, gelu};
+use super::{After, Kernel, Lanes, QuantisedMatrix, gelu};
 use crate::layout::{GROUP, PANEL};
 use crate::weights::Linear;
 
@@ -118,7 +118,7 @@ impl Lanes for Eight {
 impl Kernel for Plain {
     type Lanes = Eight;
 
-    unsafe fn product(linear: &Linear<'_>, x: &Quantised<'_>, out: &mut [f32], after: After) {
+    unsafe fn product(linear: &Linear<'_>, x: &QuantisedMatrix<'_>, out: &mut [f32], after: After) {
         let groups = linear.rows / GROUP;
         let panels = linear.values.chunks_exact(PANEL * linear.rows).zip(linear.scales.chunks_exact(PANEL * groups));
         for (panel, (values, scales)) in panels.enumerate() {

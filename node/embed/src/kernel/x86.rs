@@ -3,7 +3,7 @@
 //! The microkernels keep a tile of rows by columns in registers and walk down a panel once, so that each weight is
 //! read once for up to fourteen rows: for a short message the time is that of reading the weights.
 
-use super::{After, Kernel, Lanes, Quantised, gelu};
+use super::{After, Kernel, Lanes, QuantisedMatrix, gelu};
 use crate::layout::{GROUP, PANEL};
 use crate::weights::Linear;
 use std::arch::x86_64::*;
@@ -235,9 +235,9 @@ impl Kernel for Avx512Vnni {
     type Lanes = Sixteen;
 
     #[inline(always)]
-    unsafe fn product(linear: &Linear<'_>, x: &Quantised<'_>, out: &mut [f32], after: After) {
+    unsafe fn product(linear: &Linear<'_>, x: &QuantisedMatrix<'_>, out: &mut [f32], after: After) {
         // SAFETY: the caller has the instruction set; the pointers stay inside the slices, whose lengths are those
-        // that `layout.rs` gives the matrix and `Quantised` its rows.
+        // that `layout.rs` gives the matrix and `QuantisedMatrix` its rows.
         unsafe { tiled!(linear, x, out, after, 32, tile_avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], 14) }
     }
 }
@@ -290,7 +290,7 @@ impl Kernel for AvxVnni {
     type Lanes = Eight;
 
     #[inline(always)]
-    unsafe fn product(linear: &Linear<'_>, x: &Quantised<'_>, out: &mut [f32], after: After) {
+    unsafe fn product(linear: &Linear<'_>, x: &QuantisedMatrix<'_>, out: &mut [f32], after: After) {
         // SAFETY: as for `Avx512Vnni`.
         unsafe { tiled!(linear, x, out, after, 16, tile_avx_vnni, [1 2 3 4 5], 5) }
     }
@@ -300,7 +300,7 @@ impl Kernel for Avx2 {
     type Lanes = Eight;
 
     #[inline(always)]
-    unsafe fn product(linear: &Linear<'_>, x: &Quantised<'_>, out: &mut [f32], after: After) {
+    unsafe fn product(linear: &Linear<'_>, x: &QuantisedMatrix<'_>, out: &mut [f32], after: After) {
         // SAFETY: as for `Avx512Vnni`.
         unsafe { tiled!(linear, x, out, after, 16, tile_avx2, [1 2 3 4], 4) }
     }

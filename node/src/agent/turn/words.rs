@@ -203,7 +203,7 @@ impl Failure {
 /// A report that fits no question: the driver's mistake.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the turn did not ask for {what}")]
-pub struct Unasked {
+pub struct UnknownCall {
     /// What was reported.
     pub what: String,
 }

@@ -16,7 +16,7 @@ pub const ASIDE: &str = ".caxton/theirs";
 
 /// What became of a write.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Placed {
+pub enum WriteOutcome {
     /// It is done.
     Done,
     /// The file is not what the scan saw, so it was left alone.
@@ -37,20 +37,20 @@ pub fn write(
     path: &TreePath,
     expected: Option<&File>,
     content: &[u8],
-) -> Result<Placed, CliError> {
+) -> Result<WriteOutcome, CliError> {
     let target = target(workspace, path, true)?;
     if !is_still(&target, expected) {
-        return Ok(Placed::ChangedMeanwhile);
+        return Ok(WriteOutcome::ChangedMeanwhile);
     }
     write_atomically(&target, content).map_err(|error| failed(path, error))?;
-    Ok(Placed::Done)
+    Ok(WriteOutcome::Done)
 }
 
 /// Removes the file, if it is still `expected`, and the folders that it leaves empty.
-pub fn remove(workspace: &Workspace, path: &TreePath, expected: Option<&File>) -> Result<Placed, CliError> {
+pub fn remove(workspace: &Workspace, path: &TreePath, expected: Option<&File>) -> Result<WriteOutcome, CliError> {
     let target = target(workspace, path, false)?;
     if !is_still(&target, expected) {
-        return Ok(Placed::ChangedMeanwhile);
+        return Ok(WriteOutcome::ChangedMeanwhile);
     }
     std::fs::remove_file(&target).map_err(|error| failed(path, error))?;
     let mut folder = target.parent();
@@ -61,7 +61,7 @@ pub fn remove(workspace: &Workspace, path: &TreePath, expected: Option<&File>) -
         }
         folder = empty.parent();
     }
-    Ok(Placed::Done)
+    Ok(WriteOutcome::Done)
 }
 
 /// Keeps content beside the workspace's own, for a person to compare.
@@ -151,11 +151,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let workspace = Workspace { root: dir.path().to_owned() };
         let name = path("agents/a/agent.toml");
-        assert_eq!(write(&workspace, &name, None, b"1").expect("written"), Placed::Done);
-        assert_eq!(write(&workspace, &name, None, b"2").expect("seen"), Placed::ChangedMeanwhile);
-        assert_eq!(write(&workspace, &name, Some(&file_of(b"1")), b"2").expect("written"), Placed::Done);
-        assert_eq!(remove(&workspace, &name, Some(&file_of(b"1"))).expect("seen"), Placed::ChangedMeanwhile);
-        assert_eq!(remove(&workspace, &name, Some(&file_of(b"2"))).expect("removed"), Placed::Done);
+        assert_eq!(write(&workspace, &name, None, b"1").expect("written"), WriteOutcome::Done);
+        assert_eq!(write(&workspace, &name, None, b"2").expect("seen"), WriteOutcome::ChangedMeanwhile);
+        assert_eq!(write(&workspace, &name, Some(&file_of(b"1")), b"2").expect("written"), WriteOutcome::Done);
+        assert_eq!(remove(&workspace, &name, Some(&file_of(b"1"))).expect("seen"), WriteOutcome::ChangedMeanwhile);
+        assert_eq!(remove(&workspace, &name, Some(&file_of(b"2"))).expect("removed"), WriteOutcome::Done);
         assert!(!dir.path().join("agents").exists() && dir.path().exists());
     }
 

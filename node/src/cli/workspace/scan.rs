@@ -44,14 +44,14 @@ pub struct Scan {
 }
 
 /// A file that the walk found.
-struct Found {
+struct WalkedFile {
     path: TreePath,
     on_disk: PathBuf,
     stat: Stat,
 }
 
 /// A file that was read.
-struct Hashed {
+struct FileReading {
     file: File,
     cut: Option<ChunkList>,
 }
@@ -96,7 +96,7 @@ impl Workspace {
     }
 
     /// The files that a deployment takes, and what is wrong with the others.
-    fn walk(&self) -> Result<(Vec<Found>, Vec<Diagnostic>), CliError> {
+    fn walk(&self) -> Result<(Vec<WalkedFile>, Vec<Diagnostic>), CliError> {
         let root = self
             .root
             .canonicalize()
@@ -141,7 +141,7 @@ impl Workspace {
     }
 
     /// One entry of the walk: a file to deploy, nothing, or a problem.
-    fn look(&self, root: &Path, entry: &DirEntry) -> Result<Option<Found>, Box<Diagnostic>> {
+    fn look(&self, root: &Path, entry: &DirEntry) -> Result<Option<WalkedFile>, Box<Diagnostic>> {
         let Some(kind) = entry.file_type().filter(|kind| !kind.is_dir()) else { return Ok(None) };
         let relative = entry.path().strip_prefix(&self.root).unwrap_or(entry.path());
         let Some(name) = relative.to_str() else {
@@ -157,7 +157,7 @@ impl Workspace {
         }
         let metadata = std::fs::metadata(entry.path()).map_err(|error| Box::new(unreadable(name, &error)))?;
         check_kind(name, &metadata)?;
-        Ok(Some(Found { path, on_disk: entry.path().to_owned(), stat: Stat::of(&metadata) }))
+        Ok(Some(WalkedFile { path, on_disk: entry.path().to_owned(), stat: Stat::of(&metadata) }))
     }
 }
 
@@ -221,7 +221,7 @@ fn unreadable(name: &str, error: &std::io::Error) -> Diagnostic {
 }
 
 /// Hashes the files on as many threads as there are processors; the answers are in the files' order.
-fn hash_all(files: &[Found]) -> Vec<Result<Hashed, std::io::Error>> {
+fn hash_all(files: &[WalkedFile]) -> Vec<Result<FileReading, std::io::Error>> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(files.len() / THREAD_FILES_MIN);
     if threads <= 1 {
         return files.iter().map(|file| hash(&file.on_disk)).collect();
@@ -245,16 +245,16 @@ fn hash_all(files: &[Found]) -> Vec<Result<Hashed, std::io::Error>> {
     all.into_iter().map(|(_, hashed)| hashed).collect()
 }
 
-fn hash(path: &Path) -> Result<Hashed, std::io::Error> {
+fn hash(path: &Path) -> Result<FileReading, std::io::Error> {
     let content = std::fs::read(path)?;
     Ok(hash_bytes(&content))
 }
 
 /// What a tree knows of `content`.
-fn hash_bytes(content: &[u8]) -> Hashed {
+fn hash_bytes(content: &[u8]) -> FileReading {
     let bytes = content.len() as u64;
     if content.len() <= CHUNK_BYTES_MAX {
-        return Hashed { file: File { digest: Digest::of(content), bytes, chunks: None }, cut: None };
+        return FileReading { file: File { digest: Digest::of(content), bytes, chunks: None }, cut: None };
     }
     let (digest, cut) = if content.len() < SPLIT_HASH_BYTES {
         (Digest::of(content), ChunkList::cut(content).0)
@@ -266,7 +266,7 @@ fn hash_bytes(content: &[u8]) -> Hashed {
         })
     };
     let chunks = Some(Digest::of(&cut.encode()));
-    Hashed { file: File { digest, bytes, chunks }, cut: Some(cut) }
+    FileReading { file: File { digest, bytes, chunks }, cut: Some(cut) }
 }
 
 /// What a tree knows of `content`, for files that did not come from a scan.

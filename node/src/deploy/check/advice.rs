@@ -12,7 +12,7 @@ use caxton_proto::manifest::workspace::WORKSPACE_FILE;
 use caxton_proto::manifest::{AgentManifest, WorkspaceManifest, locate};
 use caxton_proto::tree::TreePath;
 
-use super::{Checked, Workspace};
+use super::{CheckedWorkspace, Workspace};
 
 /// How many agents are named in a sentence.
 const NAMED_MAX: usize = 5;
@@ -43,7 +43,7 @@ fn lack<'w>(
 }
 
 /// Everything that a person should know before the first message.
-pub fn advice(input: &Workspace<'_>, checked: &Checked) -> Vec<Diagnostic> {
+pub fn advice(input: &Workspace<'_>, checked: &CheckedWorkspace) -> Vec<Diagnostic> {
     let workspace = &*checked.workspace;
     let mut found = Vec::new();
     if checked.agents.is_empty() {

@@ -12,7 +12,7 @@ use caxton_proto::tree::{File, Tree, TreePath};
 use caxton_proto::{AgentName, Digest, WorkspaceId};
 use insta::assert_snapshot;
 
-use super::{Before, CheckError, Checked, Workspace, check};
+use super::{Before, CheckError, CheckedWorkspace, Workspace, check};
 use crate::templates;
 use crate::tools::Unfit;
 
@@ -28,7 +28,7 @@ fn tree(files: &Files) -> Tree {
     files.iter().map(|(path, bytes)| (path.clone(), file(bytes))).collect()
 }
 
-fn checked(files: &Files) -> Result<Checked, Vec<Diagnostic>> {
+fn checked(files: &Files) -> Result<CheckedWorkspace, Vec<Diagnostic>> {
     let read = |path: &TreePath, _: &File| Ok(Bytes::from(files[path].clone()));
     check(Workspace { tree: &tree(files), read: &read, before: None, prove: None }).map_err(|error| match error {
         CheckError::Problems(problems) => problems,

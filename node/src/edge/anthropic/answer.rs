@@ -8,7 +8,7 @@ use crate::app::turns::StartedTurn;
 use crate::edge::problem::Problem;
 use crate::edge::senders::{Pieces, approval_needed};
 use crate::edge::sse::{ReaderLeft, Writer};
-use crate::invoke::Ended;
+use crate::invoke::TurnEnd;
 use crate::llm::{ToolCall, Usage};
 
 /// An error as this protocol's clients read it.
@@ -51,7 +51,7 @@ impl Head {
     }
 
     /// The whole answer.
-    pub fn whole(&self, ended: Ended) -> Result<Value, Problem> {
+    pub fn whole(&self, ended: TurnEnd) -> Result<Value, Problem> {
         let last = Last::of(ended)?;
         let text = Some(last.text).filter(|text| !text.is_empty()).map(|text| json!({ "type": "text", "text": text }));
         let content: Vec<Value> = text.into_iter().chain(last.calls.iter().map(call_block)).collect();
@@ -134,9 +134,9 @@ struct Last {
 }
 
 impl Last {
-    fn of(ended: Ended) -> Result<Last, Problem> {
+    fn of(ended: TurnEnd) -> Result<Last, Problem> {
         match ended {
-            Ended::Answered(answer) => {
+            TurnEnd::Answered(answer) => {
                 let more = json!({
                     "agent": answer.agent, "route": answer.route, "conversation": answer.conversation,
                     "turn": answer.turn, "attachments": answer.attachments,
@@ -144,21 +144,21 @@ impl Last {
                 let stop_reason = if answer.cut { "max_tokens" } else { "end_turn" };
                 Ok(Last { text: answer.text, calls: Vec::new(), stop_reason, usage: answer.usage, more })
             }
-            Ended::SenderCalls(wanted) => {
+            TurnEnd::SenderCalls(wanted) => {
                 let more = json!({ "agent": wanted.agent });
                 let (text, calls) = (wanted.text, wanted.calls);
                 Ok(Last { text, calls, stop_reason: "tool_use", usage: wanted.usage, more })
             }
-            waiting @ Ended::Waiting { .. } => Err(approval_needed(waiting)),
+            waiting @ TurnEnd::Waiting { .. } => Err(approval_needed(waiting)),
         }
     }
 }
 
-fn text_of(ended: &Ended) -> &str {
+fn text_of(ended: &TurnEnd) -> &str {
     match ended {
-        Ended::Answered(answer) => &answer.text,
-        Ended::SenderCalls(wanted) => &wanted.text,
-        Ended::Waiting { .. } => "",
+        TurnEnd::Answered(answer) => &answer.text,
+        TurnEnd::SenderCalls(wanted) => &wanted.text,
+        TurnEnd::Waiting { .. } => "",
     }
 }
 

@@ -17,7 +17,7 @@ pub use self::answer::error;
 use self::request::Create;
 use crate::api::paths;
 use crate::app::turns::Listener;
-use crate::authz::{Converse, Unscoped};
+use crate::authz::{Converse, UnscopedToken};
 use crate::edge::Services;
 use crate::edge::extract::{IdempotencyKey, Json};
 use crate::edge::problem::Problem;
@@ -59,7 +59,7 @@ pub fn take_key(headers: &mut HeaderMap) {
     (status = 502, description = "The turn ended without an answer.", body = serde_json::Value),
 ))]
 async fn create(
-    unscoped: Unscoped<Converse>,
+    unscoped: UnscopedToken<Converse>,
     State(services): State<Services>,
     IdempotencyKey(key): IdempotencyKey,
     Json(create): Json<Create>,

@@ -19,7 +19,7 @@ pub use self::answer::error;
 use self::request::Completion;
 use crate::api::paths;
 use crate::app::turns::Listener;
-use crate::authz::{Converse, Unscoped};
+use crate::authz::{Converse, UnscopedToken};
 use crate::edge::Services;
 use crate::edge::extract::{IdempotencyKey, Json, Path};
 use crate::edge::problem::{Code, Problem};
@@ -45,7 +45,7 @@ pub fn routes() -> Routes {
 #[utoipa::path(post, path = paths::CHAT_COMPLETIONS.text(), tag = "openai", request_body = Value,
     responses((status = 200, description = "A `chat.completion`; with `stream`, `chat.completion.chunk`s as `text/event-stream`.", body = Value)))]
 async fn complete(
-    unscoped: Unscoped<Converse>,
+    unscoped: UnscopedToken<Converse>,
     State(services): State<Services>,
     IdempotencyKey(key): IdempotencyKey,
     Json(completion): Json<Completion>,
@@ -72,7 +72,7 @@ async fn complete(
 /// The agents that the token may ask, as models.
 #[utoipa::path(get, path = paths::MODELS.text(), tag = "openai",
     responses((status = 200, description = "A `list` of models.", body = Value)))]
-async fn models(unscoped: Unscoped<Converse>, State(services): State<Services>) -> Result<Response, Problem> {
+async fn models(unscoped: UnscopedToken<Converse>, State(services): State<Services>) -> Result<Response, Problem> {
     let mut data = vec![model_body(AUTO)];
     for catalog in services.app.turns.served(&unscoped) {
         data.push(model_body(&format!("{}/{AUTO}", catalog.workspace)));
@@ -85,7 +85,7 @@ async fn models(unscoped: Unscoped<Converse>, State(services): State<Services>) 
 #[utoipa::path(get, path = "/v1/models/{id}", tag = "openai", params(("id" = String, Path, description = "`WORKSPACE/AGENT`.")),
     responses((status = 200, description = "The model.", body = Value)))]
 async fn model(
-    unscoped: Unscoped<Converse>,
+    unscoped: UnscopedToken<Converse>,
     State(services): State<Services>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {

@@ -16,11 +16,11 @@ use super::{blocking, freshness};
 use crate::api::frame::{self, Decoder};
 use crate::api::paths;
 use crate::api::{
-    self, DeployRequest, DeployResponse, Deployment, Deployments, Digests, Missing, RollbackRequest, Stored,
+    self, DeployRequest, DeployResponse, Deployment, Deployments, Digests, Missing, RollbackRequest, StoredBlobs,
     WorkspaceStatus, Workspaces,
 };
 use crate::app::deployments::{HistoryPage, Live};
-use crate::authz::{Deploy, Permit, ReadDeployed, Unscoped};
+use crate::authz::{Deploy, Permit, ReadDeployed, UnscopedToken};
 use crate::catalog::Catalog;
 use crate::edge::Services;
 use crate::edge::extract::{Json, Path, Query, body_too_large};
@@ -75,7 +75,7 @@ pub fn routes() -> Routes {
 #[utoipa::path(get, path = paths::WORKSPACES.text(), tag = "deployments", responses(
     (status = 200, description = "The workspaces that the token is for.", body = Workspaces),
 ))]
-async fn workspaces(unscoped: Unscoped<ReadDeployed>, State(services): State<Services>) -> Json<Workspaces> {
+async fn workspaces(unscoped: UnscopedToken<ReadDeployed>, State(services): State<Services>) -> Json<Workspaces> {
     let workspaces = services.app.deployments.all(&unscoped).into_iter().map(status_of).collect();
     Json(Workspaces { workspaces })
 }
@@ -232,15 +232,20 @@ async fn missing(
 
 /// Stores blobs, all of a body or nothing. Needs the role deployer.
 #[utoipa::path(put, path = paths::ARTIFACTS.text(), tag = "deployments", params(("workspace" = String, Path, description = "The workspace.")), request_body(content = Vec<u8>, content_type = "application/vnd.caxton.blobs", description = "Frames: 32 bytes of SHA-256, 4 of length (big-endian), the blob."), responses(
-    (status = 200, description = "All are stored.", body = Stored),
+    (status = 200, description = "All are stored.", body = StoredBlobs),
     (status = 400, description = "Nothing is stored: `digest_mismatch`, or `invalid_request` for a body that ends early.", body = api::Problem, content_type = "application/problem+json"),
 ))]
-async fn upload(permit: Permit<Deploy>, State(services): State<Services>, body: Body) -> Result<Json<Stored>, Problem> {
+async fn upload(
+    permit: Permit<Deploy>,
+    State(services): State<Services>,
+    body: Body,
+) -> Result<Json<StoredBlobs>, Problem> {
     let deployments = &services.app.deployments;
     // Held while the body is in memory.
     let _place = deployments.upload_place(&permit)?;
     let blobs = read_blobs(body, services.upload_bytes_max).await?;
-    let stored = Stored { blobs: blobs.len() as u64, bytes: blobs.iter().map(|(_, blob)| blob.len() as u64).sum() };
+    let stored =
+        StoredBlobs { blobs: blobs.len() as u64, bytes: blobs.iter().map(|(_, blob)| blob.len() as u64).sum() };
     deployments.store(&permit, blobs).await?;
     Ok(Json(stored))
 }

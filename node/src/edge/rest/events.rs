@@ -18,12 +18,12 @@ use utoipa::{IntoParams, OpenApi};
 use crate::api::{self, paths};
 use crate::app::App;
 use crate::app::activity::{DeploymentScope, Deployments};
-use crate::authz::{Permit, ReadActivity, Unscoped};
+use crate::authz::{Permit, ReadActivity, UnscopedToken};
 use crate::edge::Services;
 use crate::edge::extract::Query;
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{Owner, Routes, get};
-use crate::edge::sse::{self, Followed};
+use crate::edge::sse::{self, FollowSource};
 
 /// How many deployments are looked at in one go, so that the log's state is never held for long.
 const BATCH: usize = 256;
@@ -65,7 +65,7 @@ struct Begin {
      body = api::Problem, content_type = "application/problem+json"),
 ))]
 async fn cluster(
-    unscoped: Unscoped<ReadActivity>,
+    unscoped: UnscopedToken<ReadActivity>,
     State(services): State<Services>,
     Query(begin): Query<Begin>,
     headers: HeaderMap,
@@ -150,7 +150,7 @@ struct Follow {
     cursor: u64,
 }
 
-impl Followed for Follow {
+impl FollowSource for Follow {
     fn take(&mut self) -> Result<Vec<Event>, Problem> {
         loop {
             match self.app.activity.deployments_after(&self.scope, self.cursor, BATCH) {

@@ -29,7 +29,7 @@ use crate::edge::Services;
 use crate::edge::extract::{Json, Query};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{Owner, Routes, get};
-use crate::edge::sse::{self, Followed};
+use crate::edge::sse::{self, FollowSource};
 
 /// Lines that are given unless told otherwise.
 const LINES: usize = 100;
@@ -190,7 +190,7 @@ struct Follow {
     ready: VecDeque<LogLine>,
 }
 
-impl Followed for Follow {
+impl FollowSource for Follow {
     fn take(&mut self) -> Result<Vec<Event>, Problem> {
         while self.ready.is_empty() {
             let (lines, missed) = self.app.activity.lines_after(&self.permit, self.cursor);

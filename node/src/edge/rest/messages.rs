@@ -22,7 +22,7 @@ use crate::edge::extract::{IdempotencyKey, Json, Path, Query};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{BodyLimit, Owner, Routes, delete, get, post};
 use crate::edge::sse;
-use crate::invoke::{ClientTurn, Ended, StoppedTurn};
+use crate::invoke::{ClientTurn, StoppedTurn, TurnEnd};
 use crate::time::rfc3339;
 
 /// Conversations on a page unless told otherwise, and at most.
@@ -139,7 +139,7 @@ async fn stop(
     Ok(Json(TurnOver { turn: id, conversation, agent, outcome }))
 }
 
-fn answer(ended: Ended) -> Result<Response, Problem> {
+fn answer(ended: TurnEnd) -> Result<Response, Problem> {
     match ended.event() {
         Some(TurnEvent::Answered(answer)) => Ok(Json(answer).into_response()),
         Some(waiting) => Ok((axum::http::StatusCode::ACCEPTED, Json(waiting)).into_response()),
@@ -147,8 +147,8 @@ fn answer(ended: Ended) -> Result<Response, Problem> {
     }
 }
 
-fn last_event(ended: Result<Ended, TurnError>) -> TurnEvent {
-    let problem = match ended.map(Ended::event) {
+fn last_event(ended: Result<TurnEnd, TurnError>) -> TurnEvent {
+    let problem = match ended.map(TurnEnd::event) {
         Ok(Some(event)) => return event,
         Ok(None) => Problem::new(Code::Internal, "the turn ended with a call that nobody asked for"),
         Err(error) => error.into(),

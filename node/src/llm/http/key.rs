@@ -10,10 +10,10 @@ use crate::secrets::{NoSecret, Secrets};
 
 /// A provider's key, which never shows itself.
 #[derive(Clone, Default)]
-pub struct Key(Held);
+pub struct Key(KeySource);
 
 #[derive(Clone, Default)]
-enum Held {
+enum KeySource {
     #[default]
     None,
     Text(Arc<str>),
@@ -28,29 +28,29 @@ enum Held {
 impl Key {
     /// No key at all, as local servers want it.
     pub fn none() -> Key {
-        Key(Held::None)
+        Key(KeySource::None)
     }
 
     /// A key; blank text is none.
     pub fn new(key: &str) -> Key {
         let key = key.trim();
-        Key(if key.is_empty() { Held::None } else { Held::Text(key.into()) })
+        Key(if key.is_empty() { KeySource::None } else { KeySource::Text(key.into()) })
     }
 
     /// The secret of a workspace.
     pub fn secret(secrets: Arc<dyn Secrets>, workspace: WorkspaceId, name: SecretName) -> Key {
-        Key(Held::Secret { secrets, workspace, name })
+        Key(KeySource::Secret { secrets, workspace, name })
     }
 
     pub(super) fn is_set(&self) -> bool {
-        !matches!(self.0, Held::None)
+        !matches!(self.0, KeySource::None)
     }
 
     pub(super) fn expose(&self) -> Result<Option<String>, NoSecret> {
         match &self.0 {
-            Held::None => Ok(None),
-            Held::Text(key) => Ok(Some(key.to_string())),
-            Held::Secret { secrets, workspace, name } => {
+            KeySource::None => Ok(None),
+            KeySource::Text(key) => Ok(Some(key.to_string())),
+            KeySource::Secret { secrets, workspace, name } => {
                 secrets.value(workspace, name).map(|value| Some(value.expose().trim().to_owned()))
             }
         }

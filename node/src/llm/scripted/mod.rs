@@ -30,7 +30,7 @@ use super::template::{self, TemplateError};
 use super::{
     ChatRequest, Deltas, Error, Finish, Message, Provider, Reply, ReplyOptions, ToolCall, ToolDefinition, usage_guess,
 };
-use crate::memory::recall::without_blocks;
+use crate::recalled::without_blocks;
 
 /// About how many bytes a token has, for a model that knows none.
 const BYTES_PER_TOKEN: usize = 4;
@@ -62,7 +62,7 @@ struct Rule {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct When {
-    /// One of these is in the request, upper and lower case alike.
+    /// One of these is in what the sender says, upper and lower case alike.
     request: Option<OneOrMany>,
     /// Exactly these tools answered since the model last spoke; `[]` when none did.
     after: Option<OneOrMany>,
@@ -70,7 +70,7 @@ struct When {
     failed: Option<bool>,
     /// All of these can be called.
     can: Option<OneOrMany>,
-    /// One of these is in the newest message.
+    /// One of these is in the newest message, what is remembered included.
     newest: Option<OneOrMany>,
     /// One of these is in the system prompt.
     system: Option<OneOrMany>,
@@ -121,15 +121,15 @@ impl Script {
 
 /// A provider that follows one script.
 #[derive(Debug, Clone)]
-pub struct Scripted {
+pub struct ScriptedProvider {
     path: Arc<str>,
     script: Arc<Script>,
 }
 
-impl Scripted {
+impl ScriptedProvider {
     /// A provider that follows `script`, whose file is `path`.
-    pub fn new(path: &str, script: Arc<Script>) -> Scripted {
-        Scripted { path: path.into(), script }
+    pub fn new(path: &str, script: Arc<Script>) -> ScriptedProvider {
+        ScriptedProvider { path: path.into(), script }
     }
 
     fn reply(&self, request: &ChatRequest) -> Result<Reply, Error> {
@@ -156,7 +156,7 @@ impl Scripted {
     }
 }
 
-impl Provider for Scripted {
+impl Provider for ScriptedProvider {
     fn chat<'a>(&'a self, request: &'a ChatRequest, deltas: &'a Deltas) -> BoxFuture<'a, Result<Reply, Error>> {
         Box::pin(async move {
             let reply = self.reply(request)?;
@@ -275,7 +275,7 @@ impl<'a> Scene<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::recall::{BEGIN, END};
+    use crate::recalled::{BEGIN, END};
 
     const SCRIPT: &str = r#"
         [[rule]]
@@ -304,7 +304,7 @@ mod tests {
             needs_tools: false,
             options: crate::llm::ReplyOptions::default(),
         };
-        Scripted::new("s.toml", script.into()).reply(&request)
+        ScriptedProvider::new("s.toml", script.into()).reply(&request)
     }
 
     fn result(text: &str, failed: bool) -> Vec<Message> {

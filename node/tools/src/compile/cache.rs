@@ -3,7 +3,7 @@
 //! An entry is `HMAC-SHA256(key, name || code) || code`. The key is this installation's own: an entry that somebody
 //! else wrote, that was changed, or that belongs to another module is made again, and never run.
 
-use super::child::{self, Compiler, Failed};
+use super::child::{self, CompileFailure, Compiler};
 use super::inspect::inspect;
 use crate::engine::Space;
 use crate::limits::CompileLimits;
@@ -81,12 +81,12 @@ pub enum CompileError {
     },
 }
 
-impl From<Failed> for CompileError {
-    fn from(failed: Failed) -> CompileError {
+impl From<CompileFailure> for CompileError {
+    fn from(failed: CompileFailure) -> CompileError {
         match failed {
-            Failed::Refused(why) => CompileError::Refused { why },
-            Failed::TooMuch(what) => CompileError::TooMuch { what },
-            Failed::Broken(why) => CompileError::Broken { why },
+            CompileFailure::Refused(why) => CompileError::Refused { why },
+            CompileFailure::TooMuch(what) => CompileError::TooMuch { what },
+            CompileFailure::Broken(why) => CompileError::Broken { why },
         }
     }
 }
@@ -128,8 +128,8 @@ impl Cache {
             Compiler::Inline => child::inline(wasm, kind, space, &self.limits)?,
             Compiler::Process { program, arguments } => {
                 // The limits of this node, which may be stricter than those that the child knows.
-                inspect(wasm, &self.limits).map_err(Failed::Refused)?;
-                let folder = self.folder().map_err(|error| Failed::Broken(error.to_string()))?;
+                inspect(wasm, &self.limits).map_err(CompileFailure::Refused)?;
+                let folder = self.folder().map_err(|error| CompileFailure::Broken(error.to_string()))?;
                 child::process((program, arguments), wasm, kind, space, &self.limits, &folder)?
             }
         })

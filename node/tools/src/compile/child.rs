@@ -75,7 +75,7 @@ struct Order {
 
 /// Why nothing came out.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failed {
+pub(super) enum CompileFailure {
     #[error("{0}")]
     Refused(String),
     #[error("compiling it takes too much: {0}")]
@@ -85,9 +85,9 @@ pub(super) enum Failed {
 }
 
 /// The code of a module, made in this process.
-pub(super) fn inline(wasm: &[u8], kind: Kind, space: Space, limits: &CompileLimits) -> Result<Vec<u8>, Failed> {
-    inspect(wasm, limits).map_err(Failed::Refused)?;
-    compile(wasm, kind == Kind::Component, space).map_err(Failed::Refused)
+pub(super) fn inline(wasm: &[u8], kind: Kind, space: Space, limits: &CompileLimits) -> Result<Vec<u8>, CompileFailure> {
+    inspect(wasm, limits).map_err(CompileFailure::Refused)?;
+    compile(wasm, kind == Kind::Component, space).map_err(CompileFailure::Refused)
 }
 
 /// A compiler that panics over a module has refused it, and takes nothing else with it.
@@ -114,8 +114,8 @@ pub(super) fn process(
     space: Space,
     limits: &CompileLimits,
     folder: &Path,
-) -> Result<Vec<u8>, Failed> {
-    let broken = |error: std::io::Error| Failed::Broken(error.to_string());
+) -> Result<Vec<u8>, CompileFailure> {
+    let broken = |error: std::io::Error| CompileFailure::Broken(error.to_string());
     let work = tempfile::Builder::new().prefix("compile-").tempdir_in(folder).map_err(broken)?;
     let (input, output) = (work.path().join("in.wasm"), work.path().join("out.cwasm"));
     fs::write(&input, wasm).map_err(broken)?;
@@ -130,7 +130,7 @@ pub(super) fn process(
         address_space_bytes: limits.address_space_bytes,
     };
     if std::env::var_os(CHILD_VARIABLE).is_some() {
-        return Err(Failed::Broken("this process was started to compile and starts no other".into()));
+        return Err(CompileFailure::Broken("this process was started to compile and starts no other".into()));
     }
     let mut child = Command::new(program)
         .args(arguments)
@@ -146,7 +146,7 @@ pub(super) fn process(
         let _ = child.wait();
         let what =
             format!("{} is no program that compiles tools, and nothing is compiled without one", program.display());
-        return Err(Failed::Broken(what));
+        return Err(CompileFailure::Broken(what));
     }
     if let Some(mut stdin) = child.stdin.take() {
         // A child that ended already says so by its status.
@@ -159,7 +159,7 @@ pub(super) fn process(
             None if Instant::now() >= deadline => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(Failed::TooMuch(format!("more than {:?}", limits.wall)));
+                return Err(CompileFailure::TooMuch(format!("more than {:?}", limits.wall)));
             }
             None => thread::sleep(POLL),
         }
@@ -189,12 +189,12 @@ fn greets(child: &mut Child) -> bool {
     reader.is_ok() && heard.recv_timeout(GREETING_TIME_MAX).is_ok()
 }
 
-fn failed(status: ExitStatus, said: &str, cpu: Duration) -> Failed {
+fn failed(status: ExitStatus, said: &str, cpu: Duration) -> CompileFailure {
     match (status.code(), status.signal()) {
-        (Some(code), _) if code == i32::from(REFUSED) => Failed::Refused(said.to_string()),
-        (_, Some(SIGXCPU | SIGKILL)) => Failed::TooMuch(format!("more than {cpu:?} of processor time")),
-        _ if said.contains("memory allocation") => Failed::TooMuch("more memory than it may have".into()),
-        _ => Failed::Broken(format!("{status}: {}", said.lines().last().unwrap_or_default())),
+        (Some(code), _) if code == i32::from(REFUSED) => CompileFailure::Refused(said.to_string()),
+        (_, Some(SIGXCPU | SIGKILL)) => CompileFailure::TooMuch(format!("more than {cpu:?} of processor time")),
+        _ if said.contains("memory allocation") => CompileFailure::TooMuch("more memory than it may have".into()),
+        _ => CompileFailure::Broken(format!("{status}: {}", said.lines().last().unwrap_or_default())),
     }
 }
 

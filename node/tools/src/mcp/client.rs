@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use super::process::Process;
 use super::{ConnectError, Place, ServerSpec, protected};
 use crate::command;
-use crate::definitions::Told;
+use crate::definitions::FunctionReading;
 use crate::network::{Denied, FetchError, Fetcher, check_url, why};
 use crate::tool::{CallError, CallResult};
 
@@ -40,7 +40,7 @@ const MESSAGE_BYTES_MIN: u64 = 4 << 20;
 const ANSWER_CHARS_MAX: usize = 300;
 
 /// Why a call gave no result.
-pub(super) enum Failed {
+pub(super) enum CallFailure {
     /// It is not known whether the server saw it.
     Lost(String),
     /// The server says so, or its answer makes no sense.
@@ -175,7 +175,7 @@ impl Client {
     }
 
     /// What tools the server has.
-    pub(super) async fn list(&self) -> Result<Vec<Told>, String> {
+    pub(super) async fn list(&self) -> Result<Vec<FunctionReading>, String> {
         let (mut told, mut cursor) = (Vec::new(), None);
         for _ in 0..PAGES_MAX {
             let params = PaginatedRequestParams::default().with_cursor(cursor.take());
@@ -202,14 +202,14 @@ impl Client {
         tool: &str,
         arguments: JsonObject,
         idempotency_key: Option<&str>,
-    ) -> Result<CallResult, Failed> {
+    ) -> Result<CallResult, CallFailure> {
         let mut params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
         if let Some(key) = idempotency_key {
             let mut meta = RequestMetaObject::default();
             meta.insert("idempotencyKey".to_owned(), Value::from(key));
             params.meta = Some(meta);
         }
-        let bad = |what: String| Failed::Call(CallError::BadResult { what });
+        let bad = |what: String| CallFailure::Call(CallError::BadResult { what });
         let request = CallToolRequest::new(params);
         match self.ask(ClientRequest::CallToolRequest(request)).await {
             Ok(answer) => match answer.get("resultType").and_then(Value::as_str) {
@@ -219,14 +219,14 @@ impl Client {
                     let shown: String = answer.to_string().chars().take(ANSWER_CHARS_MAX).collect();
                     Err(bad(format!("it is no result of a call: {shown}")))
                 }
-                _ => command::result(answer).map_err(Failed::Call),
+                _ => command::result(answer).map_err(CallFailure::Call),
             },
-            Err(ServiceError::McpError(error)) => Err(Failed::Call(match error.code {
+            Err(ServiceError::McpError(error)) => Err(CallFailure::Call(match error.code {
                 ErrorCode::INVALID_PARAMS => CallError::InvalidArguments { problems: vec![error.message.into()] },
                 _ => CallError::Failed { what: error.message.into() },
             })),
             Err(error @ (ServiceError::TransportSend(_) | ServiceError::TransportClosed)) => {
-                Err(Failed::Lost(self.explain(&error).await))
+                Err(CallFailure::Lost(self.explain(&error).await))
             }
             Err(error) => Err(bad(self.explain(&error).await)),
         }

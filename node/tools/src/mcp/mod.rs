@@ -19,19 +19,19 @@ use std::time::{Duration, Instant};
 
 use caxton_proto::errors::chain;
 use caxton_proto::manifest::address::HostPattern;
-use client::{Client, Failed};
+use client::{CallFailure, Client};
 use restarts::Restarts;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::audit::audit;
-use crate::definitions::{self, Checked, Remark};
+use crate::definitions::{self, CheckedDefinitions, Remark};
 use crate::grants::Grants;
 use crate::limits::Limits;
 use crate::network::{Denied, Fetcher};
 use crate::places::Places;
 use crate::tool::{
-    CallContext, CallError, CallReport, CallResult, Called, Calling, Definitions, Ended, Kind, Refreshing, Tool,
+    CallContext, CallError, CallReport, CallResult, Calling, Definitions, Ended, FinishedCall, Kind, Refreshing, Tool,
 };
 
 /// How long a server may take to be reached, greeted and asked for its tools. A process may first be downloaded by
@@ -151,7 +151,7 @@ struct Shared {
     grants: Grants,
     granted: String,
     places: Places,
-    listed: RwLock<Listed>,
+    listed: RwLock<ServerTools>,
     /// One refresh at a time.
     refreshing: tokio::sync::Mutex<()>,
     link: Mutex<Link>,
@@ -159,8 +159,8 @@ struct Shared {
 }
 
 /// What the server said of its tools.
-struct Listed {
-    checked: Arc<Checked>,
+struct ServerTools {
+    checked: Arc<CheckedDefinitions>,
     /// When it is asked again.
     next: Instant,
     /// Why it did not say when it was asked last, and how often in a row.
@@ -175,12 +175,12 @@ struct Link {
 
 enum State {
     Open(Arc<Client>),
-    Opening(watch::Receiver<Option<Opened>>),
+    Opening(watch::Receiver<Option<Connection>>),
     Closed,
 }
 
 /// A connection, or why there is none.
-type Opened = Result<Arc<Client>, String>;
+type Connection = Result<Arc<Client>, String>;
 
 impl fmt::Debug for McpTool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -220,7 +220,7 @@ pub(crate) async fn connect(
         folders,
         grants: Grants::default(),
         granted,
-        listed: RwLock::new(Listed { checked, next, trouble: None }),
+        listed: RwLock::new(ServerTools { checked, next, trouble: None }),
         refreshing: tokio::sync::Mutex::default(),
         link: Mutex::new(Link { state: State::Open(Arc::new(client)), restarts: Restarts::default() }),
         changed,
@@ -231,7 +231,7 @@ pub(crate) async fn connect(
 enum Next {
     Use(Arc<Client>),
     Bury(Arc<Client>),
-    Wait(watch::Receiver<Option<Opened>>),
+    Wait(watch::Receiver<Option<Connection>>),
 }
 
 impl Shared {
@@ -239,7 +239,7 @@ impl Shared {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn checked(&self) -> Arc<Checked> {
+    fn checked(&self) -> Arc<CheckedDefinitions> {
         self.listed.read().unwrap_or_else(PoisonError::into_inner).checked.clone()
     }
 
@@ -291,7 +291,7 @@ impl Shared {
     }
 
     /// Makes the connection, and tells everybody who waits for it.
-    async fn open(self: Arc<Shared>, done: watch::Sender<Option<Opened>>) {
+    async fn open(self: Arc<Shared>, done: watch::Sender<Option<Connection>>) {
         let began = Instant::now();
         let opening = Client::open(&self.spec, &self.fetcher, &self.folders, self.changed.clone());
         let opened = match tokio::time::timeout(START_TIME_MAX, opening).await {
@@ -321,7 +321,7 @@ impl Shared {
         }
         let Ok(_one) = self.refreshing.try_lock() else { return };
         // What changes while it is asked counts for the next time.
-        let said = Said { changed: &self.changed, said: self.changed.swap(false, Ordering::Relaxed) };
+        let said = ListChange { changed: &self.changed, said: self.changed.swap(false, Ordering::Relaxed) };
         let asking = async {
             let client = self.client().await.map_err(|error| error.to_string())?;
             client.list().await
@@ -333,13 +333,13 @@ impl Shared {
         *listed = match asked {
             Ok(told) => {
                 let checked = Arc::new(definitions::checked(told));
-                Listed { checked, next: now + self.spec.list_kept, trouble: None }
+                ServerTools { checked, next: now + self.spec.list_kept, trouble: None }
             }
             Err(why) => {
                 let times = listed.trouble.as_ref().map_or(0, |(_, times)| *times);
                 let pause = REFRESH_PAUSE_MIN * (1 << times.min(10));
                 let trouble = Some((why, times.saturating_add(1)));
-                Listed { checked: listed.checked.clone(), next: now + pause.min(self.spec.list_kept), trouble }
+                ServerTools { checked: listed.checked.clone(), next: now + pause.min(self.spec.list_kept), trouble }
             }
         };
         drop(listed);
@@ -358,14 +358,14 @@ impl Shared {
             let client = self.client().await?;
             match client.call(tool, arguments.clone(), context.idempotency_key.as_deref()).await {
                 Ok(result) => return Ok(result),
-                Err(Failed::Lost(_)) if again => again = false,
-                Err(Failed::Lost(what)) => return Err(CallError::Unavailable { what }),
-                Err(Failed::Call(error)) => return Err(error),
+                Err(CallFailure::Lost(_)) if again => again = false,
+                Err(CallFailure::Lost(what)) => return Err(CallError::Unavailable { what }),
+                Err(CallFailure::Call(error)) => return Err(error),
             }
         }
     }
 
-    async fn call(self: &Arc<Shared>, tool: &str, arguments: Value, context: CallContext) -> Called {
+    async fn call(self: &Arc<Shared>, tool: &str, arguments: Value, context: CallContext) -> FinishedCall {
         let asked = Instant::now();
         let limits = &self.spec.limits;
         let mut queued = Duration::ZERO;
@@ -401,7 +401,7 @@ impl Shared {
             output_bytes: result.as_ref().map_or(0, CallResult::bytes),
             ended,
         };
-        audit(&self.granted, &context, Called { result, report })
+        audit(&self.granted, &context, FinishedCall { result, report })
     }
 
     /// Looks at the arguments; what takes long leaves the threads that serve.
@@ -418,18 +418,18 @@ impl Shared {
 }
 
 /// Puts back that the list changed, unless it was asked for.
-struct Said<'a> {
+struct ListChange<'a> {
     changed: &'a AtomicBool,
     said: bool,
 }
 
-impl Said<'_> {
+impl ListChange<'_> {
     fn heard(mut self) {
         self.said = false;
     }
 }
 
-impl Drop for Said<'_> {
+impl Drop for ListChange<'_> {
     fn drop(&mut self) {
         if self.said {
             self.changed.store(true, Ordering::Relaxed);

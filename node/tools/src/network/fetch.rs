@@ -198,7 +198,7 @@ impl Fetcher {
         // Somebody else may have chosen already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
-            .dns_resolver(Checked { allowed: self.allowed.clone(), lookup: self.lookup.clone() })
+            .dns_resolver(PolicyResolver { allowed: self.allowed.clone(), lookup: self.lookup.clone() })
             .redirect(redirects)
             .no_proxy()
             .referer(false)
@@ -229,12 +229,12 @@ fn within_origin(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::
 }
 
 /// Resolves a name to the addresses that the policy allows.
-struct Checked {
+struct PolicyResolver {
     allowed: Arc<[Network]>,
     lookup: Lookup,
 }
 
-impl Resolve for Checked {
+impl Resolve for PolicyResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (allowed, host) = (self.allowed.clone(), name.as_str().to_string());
         let looking = (self.lookup)(host.clone());

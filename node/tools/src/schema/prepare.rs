@@ -39,7 +39,7 @@ const NAMED: [&str; 6] =
 pub(super) const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
 
 /// A schema that can be compiled and walked.
-pub(super) struct Prepared {
+pub(super) struct PreparedSchema {
     pub(super) document: Value,
     pub(super) remarks: Vec<String>,
     /// It says of which draft it is.
@@ -47,7 +47,7 @@ pub(super) struct Prepared {
 }
 
 /// Prepares a schema, or says why it cannot be used at all.
-pub(super) fn prepare(schema: &Value) -> Result<Prepared, String> {
+pub(super) fn prepare(schema: &Value) -> Result<PreparedSchema, String> {
     if schema.to_string().len() > SCHEMA_BYTES_MAX {
         return Err(format!("it has more than {SCHEMA_BYTES_MAX} bytes"));
     }
@@ -77,7 +77,7 @@ pub(super) fn prepare(schema: &Value) -> Result<Prepared, String> {
     if unsaid > 0 {
         remarks.push(format!("{unsaid} more rules are not checked"));
     }
-    Ok(Prepared { document, remarks, names_draft })
+    Ok(PreparedSchema { document, remarks, names_draft })
 }
 
 struct Walk<'a> {

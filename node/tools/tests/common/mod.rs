@@ -3,7 +3,7 @@
 #![allow(dead_code)]
 
 use caxton_tools::{
-    CallContext, Called, Grants, Kind, Limits, LoadError, Sandbox, SandboxedTool, Settings, Spec, Tool, examples,
+    CallContext, FinishedCall, Grants, Kind, Limits, LoadError, Sandbox, SandboxedTool, Settings, Spec, Tool, examples,
 };
 use serde_json::Value;
 use std::error::Error;
@@ -40,13 +40,13 @@ impl Bench {
         self.load_bytes(Kind::Component, &componentize(core), limits, grants)
     }
 
-    pub fn call(&self, tool: &SandboxedTool, name: &str, arguments: Value) -> Called {
+    pub fn call(&self, tool: &SandboxedTool, name: &str, arguments: Value) -> FinishedCall {
         self.runtime.block_on(tool.call(name, arguments, CallContext::default()))
     }
 }
 
 /// Calls the tool `t`.
-pub async fn call(tool: SandboxedTool, arguments: Value) -> Called {
+pub async fn call(tool: SandboxedTool, arguments: Value) -> FinishedCall {
     tool.call("t", arguments, CallContext::default()).await
 }
 

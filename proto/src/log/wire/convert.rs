@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::pb::{self, command, outcome};
 use super::{DecodeError, field};
 use crate::log::{
-    Author, Command, Deploy, Deployment, Git, IssueToken, Kind, Outcome, RevokeToken, Revoked, Role, Token,
+    Author, Command, Deploy, Deployment, Git, IssueToken, Kind, Outcome, Revocation, RevokeToken, Role, Token,
 };
 use crate::plan::{Change, Item, ItemChange};
 use crate::{Digest, Revision, WorkspaceId};
@@ -167,7 +167,7 @@ impl TryFrom<pb::Token> for Token {
     fn try_from(token: pb::Token) -> Result<Self, DecodeError> {
         let issued = token.issued.ok_or(field("issued"))?.try_into()?;
         let actor = token.revoked_by;
-        Ok(Self { issued, revoked: token.revoked_ms.map(|time_ms| Revoked { time_ms, actor }) })
+        Ok(Self { issued, revoked: token.revoked_ms.map(|time_ms| Revocation { time_ms, actor }) })
     }
 }
 
