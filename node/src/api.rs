@@ -28,6 +28,8 @@ pub mod messages;
 
 pub mod memory;
 
+pub mod mailbox;
+
 mod durable;
 
 use caxton_proto::plan::ItemChange;

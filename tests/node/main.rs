@@ -7,6 +7,7 @@ mod caps;
 mod deploy;
 mod events;
 mod lifecycle;
+mod mailbox;
 mod mcp;
 mod memory;
 mod messages;

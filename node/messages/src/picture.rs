@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 pub struct Arrow {
     /// Who said it.
     pub from: String,
-    /// To whom.
+    /// Who receives it.
     pub to: String,
     /// What it does, and perhaps a few words more.
     pub label: String,

@@ -14,11 +14,13 @@ use crate::tables::{given, last, state, stored};
 /// A delivery that can be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready {
-    /// Its number.
+    /// Its number within the shard.
     pub delivery: u64,
     /// Which attempt it will be, from 1.
     pub attempt: u32,
-    /// The message.
+    /// How often it failed: an attempt that a node did not bring to an end is gone on with in the next one of the same round.
+    pub round: u32,
+    /// The message that is delivered.
     pub submission: Submission,
 }
 
@@ -93,20 +95,21 @@ fn lanes(db: &Connection, mailbox: i64, now_ms: i64, limits: &Limits) -> Result<
 }
 
 fn ready(db: &Connection, delivery: i64) -> Result<Option<Ready>> {
-    let sql = "SELECT d.attempts, m.body FROM mailbox_delivery d JOIN mailbox_message m ON m.message = d.message
+    let sql =
+        "SELECT d.attempts, m.body, d.round FROM mailbox_delivery d JOIN mailbox_message m ON m.message = d.message
         WHERE d.delivery = ?1";
-    let read = |row: &Row<'_>| Ok((row.get::<_, u32>(0)?, row.get::<_, Vec<u8>>(1)?));
+    let read = |row: &Row<'_>| Ok((row.get::<_, u32>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, u32>(2)?));
     let found = db.prepare_cached(sql)?.query_row([delivery], read).optional()?;
     // What cannot be decoded was not written by `apply`.
-    Ok(found.and_then(|(attempts, body)| {
+    Ok(found.and_then(|(attempts, body, round)| {
         let submission = decode_message(&body).ok()?;
-        Some(Ready { delivery: given(delivery), attempt: attempts.saturating_add(1), submission })
+        Some(Ready { delivery: given(delivery), attempt: attempts.saturating_add(1), round, submission })
     }))
 }
 
-/// The mailboxes in which something can be started, `most` of them, in the order of their numbers.
+/// The mailboxes of agents in which something can be started, `most` of them, in the order of their numbers.
 pub fn waiting(db: &Connection, now_ms: i64, most: usize) -> Result<Vec<(WorkspaceId, Address)>> {
-    let sql = "SELECT workspace, owner FROM mailbox WHERE held > dead AND (
+    let sql = "SELECT workspace, owner FROM mailbox WHERE held > dead AND instr(owner, ':') = 0 AND (
         EXISTS (SELECT 1 FROM mailbox_lane l WHERE l.mailbox = mailbox.mailbox)
         OR EXISTS (SELECT 1 FROM mailbox_delivery d WHERE d.mailbox = mailbox.mailbox AND d.state = 2 AND d.due_ms <= ?1))
         ORDER BY mailbox LIMIT ?2";
@@ -157,7 +160,7 @@ pub enum Stage {
 /// A delivery as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Its number.
+    /// Its number within the shard.
     pub delivery: u64,
     /// Whose mailbox it is in.
     pub owner: Address,
@@ -171,7 +174,7 @@ pub struct Listed {
     pub due_ms: i64,
     /// Why it failed last.
     pub reason: Option<String>,
-    /// The message.
+    /// The message that is delivered.
     pub submission: Submission,
 }
 

@@ -27,7 +27,7 @@ pub const TABLES: &[(&str, &str)] = &[
         "CREATE TABLE mailbox_delivery (
             delivery INTEGER PRIMARY KEY, workspace TEXT NOT NULL, mailbox INTEGER NOT NULL, message INTEGER NOT NULL,
             sender TEXT NOT NULL, priority INTEGER NOT NULL, sent_ms INTEGER NOT NULL, bytes INTEGER NOT NULL,
-            state INTEGER NOT NULL, attempts INTEGER NOT NULL, due_ms INTEGER NOT NULL, expires_ms INTEGER,
+            state INTEGER NOT NULL, attempts INTEGER NOT NULL, round INTEGER NOT NULL, due_ms INTEGER NOT NULL, expires_ms INTEGER,
             term INTEGER NOT NULL, reason TEXT) STRICT;
          CREATE INDEX mailbox_delivery_lane ON mailbox_delivery (mailbox, state, sender, priority, delivery);
          CREATE INDEX mailbox_delivery_due ON mailbox_delivery (mailbox, due_ms, delivery) WHERE state = 2;

@@ -93,7 +93,7 @@ fn one_that_fails_is_tried_again_later_holds_nothing_up_and_ends_as_a_dead_lette
     assert!(store.next("bob", 1).is_empty());
     store.now_ms = at_ms;
     let second = store.take("bob").expect("it is due");
-    assert_eq!((second.delivery, second.attempt), (poisoned.delivery, 2));
+    assert_eq!((second.delivery, second.attempt, second.round), (poisoned.delivery, 2, 1));
     assert_eq!(store.settle(&poisoned, Verdict::Done("late".to_owned())), Outcome::Stale, "the first attempt is over");
     assert_eq!(
         retry(&store.settle(&second, Verdict::Retry("x".to_owned()))),
@@ -120,7 +120,8 @@ fn what_an_older_term_had_started_is_tried_again() {
     assert_eq!(due(&store.db, store.now_ms, 2, &store.limits).expect("SQLite").len(), 1);
     assert_eq!(store.tick(), Outcome::Ticked { changed: 1, more: false });
     assert_eq!(store.settle(&ready, Verdict::Done("late".to_owned())), Outcome::Stale);
-    assert_eq!(store.done("bob").attempt, 2);
+    let again = store.done("bob");
+    assert_eq!((again.attempt, again.round), (2, 0), "the same round: what was begun is gone on with");
 }
 
 #[test]

@@ -102,6 +102,12 @@ paths! {
     WORKSPACES [0] = "/api/v1/workspaces";
     /// What is live in one of them.
     WORKSPACE [1] = "/api/v1/workspaces/{workspace}";
+    /// What lies in its agents' and people's mailboxes, and where messages are sent.
+    MAILBOX [1] = "/api/v1/workspaces/{workspace}/mailbox";
+    /// One delivery.
+    DELIVERY [2] = "/api/v1/workspaces/{workspace}/mailbox/{delivery}";
+    /// Where a dead letter is tried again.
+    DELIVERY_RETRY [2] = "/api/v1/workspaces/{workspace}/mailbox/{delivery}/retry";
     /// What it remembers: a page of memories, and where things are kept.
     MEMORIES [1] = "/api/v1/workspaces/{workspace}/memories";
     /// One memory.

@@ -9,6 +9,10 @@ pub mod conversations;
 
 pub mod memory;
 
+pub mod mailboxes;
+
+pub mod dispatch;
+
 pub mod deployments;
 
 pub mod keys;
@@ -56,6 +60,8 @@ pub struct Parts {
     pub conversations: conversations::Conversations,
     /// What is remembered.
     pub memories: memory::Memories,
+    /// What agents and people send each other.
+    pub mailboxes: mailboxes::Mailboxes,
     /// What is live, its history, and the ways to change it.
     pub deployments: deployments::Deployments,
     /// The agents of what is live, and which of them a message would go to.

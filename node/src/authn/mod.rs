@@ -66,6 +66,19 @@ impl Access {
         self.workspaces.as_deref()
     }
 
+    /// What a message carries on with that was taken in under a permit: whoever it came from may have agents of its workspace
+    /// answer it, also once their token is gone. It allows what a caller may do there and nothing more.
+    pub fn of_message(subject: &str, workspace: &WorkspaceId) -> Access {
+        Access {
+            subject: subject.into(),
+            role: Role::Caller,
+            workspaces: Some([workspace.clone()].into()),
+            token: None,
+            expires_ms: None,
+            bearer: Bearer("".into()),
+        }
+    }
+
     /// An access for a unit test of another module.
     #[cfg(test)]
     pub fn for_test(subject: &str, role: Role, workspaces: Option<&[&str]>) -> Access {

@@ -18,7 +18,7 @@ pub struct Args {
 }
 
 /// The pages by their names, in the order in which a person reads them, each with what it answers.
-pub const PAGES: [(&str, &str, &str); 16] = [
+pub const PAGES: [(&str, &str, &str); 17] = [
     ("first-agent", "your first agent, in ten minutes", include_str!("../../../docs/first-agent.md")),
     (
         "call-agents",
@@ -30,6 +30,7 @@ pub const PAGES: [(&str, &str, &str); 16] = [
     ("tools", "how to write a tool, and what one may do", include_str!("../../../docs/tools.md")),
     ("memory", "what a workspace remembers, and who reads it", include_str!("../../../docs/memory.md")),
     ("clients", "clients of OpenAI and Anthropic, as they are", include_str!("../../../docs/clients.md")),
+    ("messages", "messages between agents, mailboxes, topics", include_str!("../../../docs/messages.md")),
     ("wasm-agents", "agents that are programs of your own", include_str!("../../../docs/wasm-agents.md")),
     ("operators", "metrics, a systemd unit, sizing", include_str!("../../../docs/operators.md")),
     (

@@ -38,6 +38,7 @@ use crate::api::paths;
         (name = "tools", description = "The tools of what is live."),
         (name = "secrets", description = "What tools and providers are given by name."),
         (name = "messages", description = "Messages to agents, their conversations, and what waits for a person."),
+        (name = "mailbox", description = "Messages between agents and people: mailboxes, deliveries and dead letters."),
         (name = "memory", description = "What workspaces remember: memories, entities and relations."),
         (name = "openai", description = "OpenAI's protocol: an agent is a model named `WORKSPACE/AGENT`."),
         (name = "anthropic", description = "Anthropic's protocol, with the same models."),
@@ -75,6 +76,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         rest::agents::Doc::openapi(),
         rest::messages::Doc::openapi(),
         rest::memory::Doc::openapi(),
+        rest::mailbox::Doc::openapi(),
     ];
     let after = [
         openai::Doc::openapi(),

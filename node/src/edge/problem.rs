@@ -8,6 +8,7 @@ mod cluster;
 
 mod deployments;
 
+mod mailbox;
 mod memory;
 
 mod turns;

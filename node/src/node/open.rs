@@ -40,6 +40,7 @@ use crate::invoke::{self, Invoker};
 use crate::llm::Tape;
 use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings as ProviderSettings};
+use crate::mailbox::{MailboxTenant, Mailboxes};
 use crate::memory::{Keepers, Memories, MemoryTenant};
 use crate::peers::door::Door;
 use crate::peers::{Book, Lives, Peers, VERSION};
@@ -192,6 +193,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
         models = models.recorded(tape(&config.llm.record)?);
     }
     let activity = Activity::default();
+    let mailboxes = Mailboxes::new(shards.clone());
     let invoker = Invoker::new(invoke::Parts {
         catalogs: catalogs.clone(),
         memories: Memories::new(shards.clone(), keepers),
@@ -207,6 +209,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
     let parts = Arc::new(Parts {
         cluster,
         invoker,
+        mailboxes,
         activity,
         config: Arc::new(config),
         keyring,
@@ -273,6 +276,7 @@ fn application(parts: &Parts, hands: Hands) -> App {
         turns: app::turns::Turns::new(parts.invoker.clone(), turns),
         conversations: app::conversations::Conversations::new(parts.invoker.clone()),
         memories: app::memory::Memories::new(parts.invoker.clone()),
+        mailboxes: app::mailboxes::Mailboxes::new(parts.invoker.clone(), parts.mailboxes.clone()),
         deployments: app::deployments::Deployments::new(
             log.clone(),
             catalogs.clone(),
@@ -354,7 +358,7 @@ fn written_format() -> (Arc<OnceLock<DeployLog>>, WrittenFormat) {
 /// What each shard holds.
 fn tenants(shard: GroupId, keepers: &Keepers) -> Result<Tenants, Misfit> {
     let memory = MemoryTenant::new(keepers.of(shard));
-    Tenants::new([Box::new(ConversationsTenant) as Box<dyn Tenant>, Box::new(memory)])
+    Tenants::new([Box::new(ConversationsTenant) as Box<dyn Tenant>, Box::new(memory), Box::new(MailboxTenant)])
 }
 
 fn tool_settings(dir: &Path, config: &Config) -> ToolSettings {

@@ -16,6 +16,7 @@ use crate::cluster::keyring::Keyring;
 use crate::config::Config;
 use crate::deploy::Deployer;
 use crate::invoke::Invoker;
+use crate::mailbox::Mailboxes;
 use crate::replicas::Replicas;
 
 /// The parts of a node, for those who start it, stop it and test it.
@@ -42,4 +43,6 @@ pub struct Parts {
     /// The keys that all nodes hold.
     pub keyring: Keyring,
     pub invoker: Invoker,
+    /// What agents and people send each other.
+    pub mailboxes: Mailboxes,
 }

@@ -8,6 +8,7 @@ use caxton_proto::log::cluster::NodeFacts;
 use tracing::warn;
 
 use super::{Parts, StartError};
+use crate::app::dispatch::Dispatcher;
 use crate::cluster::hearsay::Hearsay;
 use crate::cluster::reconcile::Voters;
 use crate::cluster::retire::Retirements;
@@ -86,6 +87,14 @@ pub fn start_workers(workers: &Tasks, parts: &Parts, pins: Pins) {
         let stop = stop.clone();
         workers.spawn("memories", async move {
             memories.keep_up(stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+    }
+    for mailboxes in parts.mailboxes.all() {
+        let dispatcher = Dispatcher::new(parts.invoker.clone(), mailboxes);
+        let stop = stop.clone();
+        workers.spawn("mailboxes", async move {
+            dispatcher.run(stop).await;
             Ok::<_, std::convert::Infallible>(())
         });
     }

@@ -27,7 +27,7 @@ pub enum CheckError {
     /// There is too much of something.
     #[error("the message has {found} {what}, and {most} is the most{}", hint(what))]
     Limit {
-        /// Of what.
+        /// What there is too much of.
         what: &'static str,
         /// How much there is.
         found: u64,
@@ -37,7 +37,7 @@ pub enum CheckError {
     /// A field has a value that it cannot have.
     #[error("the message's `{field}` {why}")]
     Field {
-        /// Which one.
+        /// The field's name.
         field: &'static str,
         /// What is wrong with it.
         why: &'static str,

@@ -40,7 +40,7 @@ pub enum JsonError {
     /// A field is absent or cannot be read.
     #[error("the message's `{field}` {why}")]
     Field {
-        /// Which one.
+        /// The field's name.
         field: String,
         /// What is wrong with it.
         why: String,

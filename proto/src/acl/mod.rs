@@ -68,15 +68,15 @@ pub struct Content {
 /// The content of a message, or where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// Text.
+    /// Text that stands for itself.
     Text(String),
     /// A JSON value, as the text that was written.
     Json(String),
-    /// Bytes.
+    /// Bytes of any kind.
     Bytes(Vec<u8>),
     /// A blob of the workspace, for what is too large to be in a message.
     Artifact {
-        /// Its SHA-256.
+        /// The blob's SHA-256.
         digest: Digest,
         /// How many bytes it has.
         bytes: u64,

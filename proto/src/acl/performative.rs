@@ -53,7 +53,7 @@ pub enum InvalidPerformative {
     /// It is planned and never sent: its message on the wire is an `inform`.
     #[error("`{name}` is planned by an agent and never sent as such; send `inform`")]
     Planned {
-        /// The performative.
+        /// The performative's name.
         name: String,
     },
     /// It is none.

@@ -19,7 +19,7 @@ use crate::acl::{Address, Message, MessageId, Pattern, Priority};
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
-    /// The workspace.
+    /// Whose mailboxes it changes.
     pub workspace: WorkspaceId,
     /// When it was proposed.
     pub time_ms: i64,
@@ -36,7 +36,7 @@ pub enum Action {
     Start(Vec<u64>),
     /// Say what became of a delivery, and take in what its receiver sends, in one.
     Settle {
-        /// The delivery.
+        /// The delivery's number.
         delivery: u64,
         /// The attempt that this is about; another one changes nothing.
         attempt: u32,
@@ -60,14 +60,14 @@ pub enum Action {
         subscriber: Address,
         /// The subscription's name; one of this name is replaced.
         name: String,
-        /// The topics.
+        /// Which topics are meant.
         pattern: Pattern,
         /// The position after which it begins; what is published from now on where it is absent.
         after: Option<u64>,
     },
     /// End a subscription.
     Unsubscribe {
-        /// Who subscribed.
+        /// Whose subscription it is.
         subscriber: Address,
         /// The subscription's name.
         name: String,
@@ -155,7 +155,7 @@ pub enum Settlement {
     },
     /// It is a dead letter.
     Dead {
-        /// Why.
+        /// Why it is one.
         reason: String,
     },
 }
@@ -163,7 +163,7 @@ pub enum Settlement {
 /// What became of one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// The message.
+    /// The message's id.
     pub id: MessageId,
     /// What became of it.
     pub fate: Fate,
@@ -198,7 +198,7 @@ pub enum Reason {
         dead_hint(*dead)
     )]
     Full {
-        /// Whose mailbox.
+        /// Whose mailbox it is.
         receiver: Address,
         /// When there may be room, in milliseconds from now.
         retry_after_ms: u64,
@@ -214,7 +214,7 @@ pub enum Reason {
     /// There is too much of something.
     #[error("it has {found} {what}, and {most} is the most")]
     Limit {
-        /// Of what.
+        /// What there is too much of.
         what: String,
         /// How much there is.
         found: u64,

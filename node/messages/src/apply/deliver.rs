@@ -108,8 +108,10 @@ impl Run<'_> {
         let mailbox = self.mailbox(to)?;
         let delivery = count(self.db, "delivery")?;
         let sender = of.message.sender.as_ref().map(Address::to_string).unwrap_or_default();
-        let sql = "INSERT INTO mailbox_delivery (delivery, workspace, mailbox, message, sender, priority, sent_ms, bytes,
-            state, attempts, due_ms, expires_ms, term, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?7, ?10, 0, ?11)";
+        let sql =
+            "INSERT INTO mailbox_delivery (delivery, workspace, mailbox, message, sender, priority, sent_ms, bytes,
+            state, attempts, round, due_ms, expires_ms, term, reason)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0, ?7, ?10, 0, ?11)";
         let (priority, bytes) = (of.priority.number(), size(of));
         let at = if dead.is_some() { state::DEAD } else { state::READY };
         self.db.prepare_cached(sql)?.execute(params![
@@ -153,6 +155,12 @@ impl Run<'_> {
         let served: i64 = self.db.prepare_cached(sql)?.query_row([of.mailbox], |row| row.get(0))?;
         let sql = "UPDATE mailbox_lane SET served = ?3 WHERE mailbox = ?1 AND sender = ?2";
         self.db.prepare_cached(sql)?.execute(params![of.mailbox, of.sender, served]).map(drop)
+    }
+
+    /// What came of the attempts so far does not count for the next one, which is another round.
+    pub(super) fn next_round(&self, of: &Delivery) -> Result<()> {
+        let sql = "UPDATE mailbox_delivery SET round = round + 1 WHERE delivery = ?1";
+        self.db.prepare_cached(sql)?.execute([of.delivery]).map(drop)
     }
 
     /// Changes where a delivery is, with all that is counted of it.

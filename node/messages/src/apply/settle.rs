@@ -46,7 +46,10 @@ impl Run<'_> {
                 self.remove(&of)?;
                 Settlement::Done
             }
-            Verdict::Retry(reason) => self.retry(&of, reason, self.limits.pause_ms(of.attempts))?,
+            Verdict::Retry(reason) => {
+                self.next_round(&of)?;
+                self.retry(&of, reason, self.limits.pause_ms(of.attempts))?
+            }
             Verdict::Dead(reason) => {
                 self.bury(&of, reason)?;
                 Settlement::Dead { reason: reason.clone() }
@@ -82,6 +85,7 @@ impl Run<'_> {
         for number in deliveries {
             let Some(of) = self.delivery(stored(*number))?.filter(|of| of.state == state::DEAD) else { continue };
             let due_ms = self.now_ms;
+            self.next_round(&of)?;
             self.change(&of, &Change { state: state::READY, attempts: 0, due_ms, expires_ms: None, reason: None })?;
             moved.push(*number);
         }

@@ -11,27 +11,27 @@ use caxton_proto::acl::Performative;
 /// An interaction protocol that is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
-    /// SC00026H.
+    /// Request: a participant does what it is asked to (SC00026H).
     Request,
-    /// SC00027H.
+    /// Query: a participant says whether something is true, or what (SC00027H).
     Query,
-    /// SC00028H.
+    /// Request-when: it is done once a condition is true (SC00028H).
     RequestWhen,
-    /// SC00036H.
+    /// Propose: a participant accepts or rejects a proposal (SC00036H).
     Propose,
-    /// SC00035H.
+    /// Subscribe: the participant says so whenever something changes (SC00035H).
     Subscribe,
-    /// SC00029H.
+    /// Contract net: proposals are called for, and one or more are accepted (SC00029H).
     ContractNet,
-    /// SC00030H.
+    /// Iterated contract net: proposers may be called again (SC00030H).
     IteratedContractNet,
-    /// SC00033H.
+    /// Brokering: a broker chooses who does it, and passes the answer on (SC00033H).
     Brokering,
-    /// SC00034H.
+    /// Recruiting: a recruiter chooses who does it, and those answer (SC00034H).
     Recruiting,
-    /// XC00031F.
+    /// English auction: the price rises until nobody bids more (XC00031F).
     EnglishAuction,
-    /// XC00032F.
+    /// Dutch auction: the price falls until somebody bids (XC00032F).
     DutchAuction,
 }
 
@@ -99,7 +99,7 @@ pub struct Act {
 /// A conversation with one participant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Machine {
-    /// The protocol.
+    /// The protocol that it follows.
     pub protocol: Protocol,
     /// How far it is.
     pub state: State,
@@ -124,11 +124,11 @@ pub enum Lapse {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{performative} from the {} is not what {} allows when it is {}{}", role.name(), protocol.name(), state.name(), listed(allowed))]
 pub struct NotUnderstood {
-    /// The protocol.
+    /// The protocol that was broken.
     pub protocol: Protocol,
     /// How far it is.
     pub state: State,
-    /// Who spoke.
+    /// Whose act it was.
     pub role: Role,
     /// What was said.
     pub performative: Performative,
@@ -144,7 +144,7 @@ fn listed(allowed: &[Performative]) -> String {
 }
 
 impl Role {
-    /// Its name.
+    /// Its name in messages.
     pub fn name(self) -> &'static str {
         match self {
             Role::Initiator => "initiator",

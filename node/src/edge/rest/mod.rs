@@ -26,6 +26,8 @@ pub mod messages;
 
 pub mod memory;
 
+pub mod mailbox;
+
 use super::problem::Problem;
 use super::routes::Routes;
 use crate::invoke::Freshness;
@@ -46,6 +48,7 @@ pub fn routes() -> Routes {
         .merge(agents::routes())
         .merge(messages::routes())
         .merge(memory::routes())
+        .merge(mailbox::routes())
 }
 
 /// Runs what blocks on the disk where that does no harm.

@@ -1,0 +1,70 @@
+//! What went wrong with messages between agents, as a problem.
+
+use caxton_messages::mailbox::Reason;
+
+use crate::app::mailboxes::MailboxesError;
+use crate::edge::problem::{Code, Problem};
+use crate::mailbox::MailboxError;
+
+impl From<MailboxError> for Problem {
+    fn from(error: MailboxError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            MailboxError::Propose(source) => {
+                tracing::error!(reason = %crate::llm::reasons(&source), "a message could not be recorded");
+                Problem::new(Code::Unavailable, detail)
+                    .help("send it again with the same key: nothing is taken in twice")
+                    .retry_after(1)
+            }
+            MailboxError::TooLong { .. } => {
+                Problem::new(Code::BodyTooLarge, detail).help("upload large content as an artifact and send its digest")
+            }
+            MailboxError::OlderMembers => {
+                Problem::new(Code::Unavailable, detail).help("`caxton cluster status` shows the version of each node")
+            }
+            error @ (MailboxError::Read(_)
+            | MailboxError::Refused(_)
+            | MailboxError::Unreadable(_)
+            | MailboxError::Outcome(_)) => Problem::internal(&error),
+        }
+    }
+}
+
+impl From<MailboxesError> for Problem {
+    fn from(error: MailboxesError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            MailboxesError::Mailbox(error) => error.into(),
+            MailboxesError::Invoke(error) => error.into(),
+            MailboxesError::Current(error) => error.into(),
+            MailboxesError::Refused(reason) => refused(&reason, detail),
+            MailboxesError::Sender(_) => {
+                Problem::new(Code::InvalidRequest, detail).help("use a token whose subject has no control characters")
+            }
+            MailboxesError::Nobody { .. } => {
+                Problem::new(Code::NotFound, detail).help("`caxton agents` shows what the agents offer")
+            }
+            MailboxesError::NoDelivery { .. } => {
+                Problem::new(Code::NotFound, detail).help("list the mailbox: what is under way cannot be changed")
+            }
+            MailboxesError::Stale => {
+                Problem::new(Code::Unavailable, detail).help("send it again in a moment").retry_after(1)
+            }
+        }
+    }
+}
+
+fn refused(reason: &Reason, detail: String) -> Problem {
+    match reason {
+        Reason::Full { retry_after_ms, .. } => Problem::new(Code::TooManyRequests, detail)
+            .help("nothing was dropped: send it again later")
+            .retry_after(u32::try_from(retry_after_ms.div_ceil(1_000)).unwrap_or(u32::MAX)),
+        Reason::NotUnderstood { .. } => {
+            Problem::new(Code::Conflict, detail).help("docs/messages.md shows what each protocol allows")
+        }
+        Reason::Limit { .. } | Reason::Field { .. } | Reason::Expired => {
+            Problem::new(Code::InvalidRequest, detail).help("docs/messages.md says what a message may have")
+        }
+        Reason::NotFound => Problem::new(Code::NotFound, detail).help("list the mailbox to see what there is"),
+    }
+}
