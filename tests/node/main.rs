@@ -13,6 +13,7 @@ mod messages;
 mod models;
 mod policy;
 mod providers;
+mod retention;
 mod secrets;
 mod sentences;
 mod stop;

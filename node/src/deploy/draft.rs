@@ -93,8 +93,8 @@ impl Deployer {
             (Content::Old(_), old) => as_it_was(parent, &old.unwrap_or_default()),
         };
         verify::verify(&self.artifacts, &intent.workspace, parent, &assembled.plan)?;
-        self.check(&intent.workspace, parent, &assembled.tree)?;
-        let deploy = command(intent, &assembled, self.rules.revisions_kept);
+        let revisions_kept = self.check(&intent.workspace, parent, &assembled.tree)?;
+        let deploy = command(intent, &assembled, revisions_kept);
         // The log checks its limits too, but a dry run never gets there.
         Command::Deploy(deploy.clone()).check()?;
         let AssembledTree { tree, nodes, plan, bytes: _ } = assembled;
@@ -102,7 +102,8 @@ impl Deployer {
     }
 
     /// Whether the proposed tree can run. What did not change since the parent, which was checked, is not read again.
-    fn check(&self, workspace: &WorkspaceId, parent: &Tree, tree: &Tree) -> Result<(), DeployError> {
+    /// Gives how many revisions keep their content: what its file says, and what the node's settings allow.
+    fn check(&self, workspace: &WorkspaceId, parent: &Tree, tree: &Tree) -> Result<u32, DeployError> {
         let served = self.catalogs.get(workspace);
         let agent = |path: &TreePath, digest: &Digest| {
             let name = AgentManifest::name_of(path)?;
@@ -112,8 +113,9 @@ impl Deployer {
         let read = |_: &TreePath, file: &File| Ok(self.artifacts.read_file(workspace, file)?);
         let before = check::Before { tree: parent, agent: &agent };
         let prove = |manifest: &ToolManifest, wasm: Option<Bytes>| self.tools.prove(manifest, wasm);
-        check::check(check::Workspace { tree, read: &read, before: Some(before), prove: Some(&prove) })?;
-        Ok(())
+        let whole = check::check(check::Workspace { tree, read: &read, before: Some(before), prove: Some(&prove) })?;
+        let wanted = whole.workspace.retention.revisions_kept;
+        Ok(wanted.unwrap_or(u32::MAX).min(self.rules.revisions_kept))
     }
 
     /// Puts the nodes of the proposed tree on the disk; its files are there.

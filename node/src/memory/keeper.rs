@@ -83,9 +83,9 @@ pub struct Keeper {
     model: SentenceModel,
     file: PathBuf,
     unseen: Mutex<Unseen>,
-    /// RemovalHold by who brings the index up to the tables: whoever searches meanwhile waits for it.
+    /// Held by who brings the index up to the tables: whoever searches meanwhile waits for it.
     following: Mutex<()>,
-    /// RemovalHold by who makes vectors.
+    /// Held by who makes vectors.
     embedding: Mutex<()>,
     index: RwLock<Index>,
     connections: Mutex<Vec<Connection>>,
