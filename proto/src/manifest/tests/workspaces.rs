@@ -205,6 +205,6 @@ fn retention_names_ages_counts_and_bytes_and_nothing_else() {
     let bad = "conversations_age = \"1s\"\nconversations_max = 0\n\
         [[retention.memory]]\nscope = \"people\"\ncount = 1\n[[retention.memory]]\nkind = \"note\"\n";
     let found = WorkspaceManifest::parse(&path("caxton.toml"), &format!("{head}{bad}")).expect_err("errors");
-    let codes: Vec<_> = found.iter().map(|problem| problem.code).collect();
+    let codes: Vec<_> = found.iter().map(|problem| &*problem.code).collect();
     assert_eq!(codes, ["out_of_range", "out_of_range", "bad_value", "missing_key"]);
 }
