@@ -49,6 +49,31 @@ pub fn private_dir(path: &Path) -> Result<(), FileError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io(path, "cannot be made"))
 }
 
+/// Keeps everybody but the owner out of a folder and the folders directly in it, also where they were there before; links
+/// are not followed. Gives those that belong to another user, whose mode stays as it is.
+pub fn keep_private(path: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut folders = vec![path.to_owned()];
+    for entry in fs::read_dir(path).map_err(io(path, "cannot be looked through"))? {
+        let entry = entry.map_err(io(path, "cannot be looked through"))?;
+        if entry.file_type().map_err(io(path, "cannot be looked through"))?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    let mut of_others = Vec::new();
+    for folder in folders {
+        let mode = fs::metadata(&folder).map_err(io(&folder, "cannot be looked at"))?.permissions().mode();
+        if mode & 0o077 == 0 {
+            continue;
+        }
+        match fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => of_others.push(folder),
+            Err(error) => return Err(io(&folder, "cannot be made private")(error)),
+        }
+    }
+    Ok(of_others)
+}
+
 /// The file's bytes; when there is no file, it is made with what `mint` gives.
 pub fn read_or_create(path: &Path, mint: impl FnOnce() -> Result<Vec<u8>, FileError>) -> Result<Vec<u8>, FileError> {
     match fs::read(path) {

@@ -31,7 +31,7 @@ use crate::cluster::join::{self, Introduction};
 use crate::config::Config;
 use crate::edge::listen::{self, BindError};
 use crate::files::audit;
-use crate::files::{private_dir, write_private};
+use crate::files::{keep_private, private_dir, write_private};
 use crate::tasks::{self, Failure, TaskFailed, Tasks};
 use crate::tls;
 use crate::trust::key_files;
@@ -62,6 +62,7 @@ impl Node {
         let started = Instant::now();
         let dir = config.data.dir.clone();
         let lock = lock(&dir)?;
+        shut(&dir)?;
         // The ports before the stores: what is most often wrong is found first, and costs nothing.
         let listener = listen::bind(config.http.bind).await?;
         let addr = listener.local_addr().map_err(|source| BindError::Io { address: config.http.bind, source })?;
@@ -80,6 +81,8 @@ impl Node {
         let start =
             Start { config, started, stop: edges.stop_token(), identity, own, port, sentences, turns: turns.clone() };
         let OpenNode { parts, services, groups, pins, service, facts, hearsay, api } = open::open(start, &door).await?;
+        // What the stores have made since.
+        shut(&dir)?;
         work::start_workers(&workers, &parts, pins);
         work::start_cluster(&workers, &parts, service, facts, hearsay);
         work::start_edges(&edges, &parts, services, listener, &api)?;
@@ -203,6 +206,15 @@ fn whole(dir: &Path) -> Result<(), StartError> {
         None => Ok(()),
         Some(last) => Err(StartError::Left { time: last.time }),
     }
+}
+
+/// Keeps other users of the machine out of the data directory, whoever made it and its folders.
+fn shut(dir: &Path) -> Result<(), StartError> {
+    let unusable = |source| StartError::DataDir { dir: dir.to_owned(), source };
+    for folder in keep_private(dir).map_err(|source| unusable(source.into()))? {
+        warn!(folder = %folder.display(), "the folder belongs to another user, and others may look into it");
+    }
+    Ok(())
 }
 
 /// Brings the node to its cluster.

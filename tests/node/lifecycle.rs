@@ -74,3 +74,29 @@ async fn a_node_with_an_empty_directory_is_ready_soon() {
     assert!(took < Duration::from_millis(900), "took {took:?}");
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn folders_that_were_there_before_are_closed_to_others_and_links_are_not_followed() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &std::path::Path| std::fs::metadata(path).expect("is there").permissions().mode() & 0o777;
+    let open = |path: &std::path::Path| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("changed");
+    };
+    let (dir, elsewhere) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    for name in ["keys", "raft"] {
+        std::fs::create_dir(dir.path().join(name)).expect("made");
+        open(&dir.path().join(name));
+    }
+    std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("mine")).expect("a link");
+    [dir.path(), elsewhere.path()].into_iter().for_each(open);
+    let bench = Bench::on(dir, &[]).await;
+    assert_eq!(mode(bench.dir.path()), 0o700);
+    let folders = std::fs::read_dir(bench.dir.path()).expect("a folder").map(|entry| entry.expect("an entry"));
+    let folders: Vec<_> = folders.filter(|it| it.file_type().expect("a type").is_dir()).collect();
+    assert!(folders.len() > 3, "{folders:?}");
+    for folder in folders {
+        assert_eq!(mode(&folder.path()), 0o700, "{folder:?}");
+    }
+    assert_eq!(mode(elsewhere.path()), 0o755, "what a link leads to is none of its folders");
+    bench.stop().await;
+}

@@ -14,6 +14,7 @@ mod messages;
 mod models;
 mod policy;
 mod providers;
+mod retention;
 mod secrets;
 mod sentences;
 mod stop;

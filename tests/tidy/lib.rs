@@ -358,3 +358,48 @@ fn every_link_in_the_docs_leads_somewhere() {
     }
     none(problems);
 }
+
+/// What is wrong with a row of the table in docs/SECURITY.md: it names a file, a test of that file, or a scenario that is not
+/// there. `read` gives a file's text.
+fn threat_problems(row: &str, read: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let (Some(threat), Some(shown)) = (row.split('|').nth(1), row.split('|').nth(2)) else { return Vec::new() };
+    let mut problems = Vec::new();
+    for shown in shown.split(';').map(str::trim) {
+        let (place, names) = shown.split_once(": ").unwrap_or((shown, ""));
+        let (file, scenario) = (place.trim_matches('`'), place == "jepsen");
+        let Some(text) = read(if scenario { "jepsen/src/scenarios.rs" } else { file }) else {
+            problems.push(format!("{}: there is no file {file}", threat.trim()));
+            continue;
+        };
+        for name in names.split(',').map(|name| name.trim().trim_matches('`')).filter(|name| !name.is_empty()) {
+            let wanted = if scenario { format!("\"{name}\"") } else { format!("fn {name}(") };
+            if !text.contains(&wanted) {
+                problems.push(format!("{}: {file} has no {name}", threat.trim()));
+            }
+        }
+    }
+    problems
+}
+
+#[test]
+fn what_the_page_on_security_names_as_shown_by_a_test_has_that_test() {
+    let page = text("docs/SECURITY.md");
+    let table = page.split("## Which test shows it").nth(1).expect("the table");
+    let rows: Vec<_> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 10, "the table is not where it was");
+    let read = |file: &str| std::fs::read_to_string(root().join(file)).ok();
+    none(rows.into_iter().flat_map(|row| threat_problems(row, read)).collect());
+}
+
+#[test]
+fn a_threat_whose_test_is_gone_is_found() {
+    let read = |file: &str| match file {
+        "a.rs" => Some("fn it_holds() {}".to_owned()),
+        "jepsen/src/scenarios.rs" => Some("\"resize\"".to_owned()),
+        _ => None,
+    };
+    assert!(threat_problems("| t | `a.rs`: it_holds; jepsen: `resize` |", read).is_empty());
+    for row in ["| t | `a.rs`: it |", "| t | `b.rs` |", "| t | `a.rs`; jepsen: `strangers` |"] {
+        assert_eq!(threat_problems(row, read).len(), 1, "{row}");
+    }
+}

@@ -125,6 +125,27 @@ impl State {
         })
     }
 
+    /// At most `limit` conversations that are beyond one of the two: those whose last turn was before `before_ms`, and those
+    /// that are not among the newest `newest`.
+    pub fn beyond(
+        &self,
+        workspace: &WorkspaceId,
+        before_ms: Option<u64>,
+        newest: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<String>, ReadError> {
+        let most = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.database().scan(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT id FROM conversation WHERE workspace = ?1 AND (updated_ms < ?2 OR id NOT IN (SELECT id FROM \
+                 conversation WHERE workspace = ?1 ORDER BY updated_ms DESC, id LIMIT ?3)) ORDER BY updated_ms, id LIMIT ?4",
+            )?;
+            let (before, newest) = (before_ms.map_or(0, most), newest.map_or(-1, most));
+            let found = statement.query_map(params![workspace.as_str(), before, newest, limit as i64], |row| row.get(0))?;
+            Ok(found.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
     /// Turns that wait for a person, the oldest first.
     pub fn waiting(&self, workspace: &WorkspaceId) -> Result<Vec<Suspension>, ReadError> {
         self.database().scan(|db| {

@@ -93,8 +93,8 @@ impl Deployer {
             (Content::Old(_), old) => as_it_was(parent, &old.unwrap_or_default()),
         };
         verify::verify(&self.artifacts, &intent.workspace, parent, &assembled.plan)?;
-        self.check(&intent.workspace, parent, &assembled.tree)?;
-        let deploy = command(intent, &assembled, self.rules.revisions_kept);
+        let revisions_kept = self.check(&intent.workspace, parent, &assembled.tree)?;
+        let deploy = command(intent, &assembled, revisions_kept);
         // The log checks its limits too, but a dry run never gets there.
         Command::Deploy(deploy.clone()).check()?;
         let AssembledTree { tree, nodes, plan, bytes: _ } = assembled;
@@ -102,7 +102,8 @@ impl Deployer {
     }
 
     /// Whether the proposed tree can run. What did not change since the parent, which was checked, is not read again.
-    fn check(&self, workspace: &WorkspaceId, parent: &Tree, tree: &Tree) -> Result<(), DeployError> {
+    /// Gives how many revisions keep their content: what its file says, and what the node's settings allow.
+    fn check(&self, workspace: &WorkspaceId, parent: &Tree, tree: &Tree) -> Result<u32, DeployError> {
         let served = self.catalogs.get(workspace);
         let agent = |path: &TreePath, digest: &Digest| {
             let name = AgentManifest::name_of(path)?;
@@ -117,8 +118,9 @@ impl Deployer {
             None => Ok(()),
         };
         let (prove, prove_agent) = (Some::<check::Prove<'_>>(&prove), Some::<check::ProveAgent<'_>>(&prove_agent));
-        check::check(check::Workspace { tree, read: &read, before: Some(before), prove, prove_agent })?;
-        Ok(())
+        let whole = check::check(check::Workspace { tree, read: &read, before: Some(before), prove, prove_agent })?;
+        let wanted = whole.workspace.retention.revisions_kept;
+        Ok(wanted.unwrap_or(u32::MAX).min(self.rules.revisions_kept))
     }
 
     /// Puts the nodes of the proposed tree on the disk; its files are there.

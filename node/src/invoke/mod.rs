@@ -34,6 +34,8 @@ mod memory;
 
 pub mod takeover;
 
+pub mod retention;
+
 mod stop;
 
 mod routing;
@@ -447,22 +449,24 @@ impl Invoker {
 
     /// Waits until no other turn of the conversation is under way.
     async fn alone(&self, workspace: &WorkspaceId, conversation: &str) -> OwnedMutexGuard<()> {
-        let lock = {
-            let mut held = self.shared.conversations.lock().unwrap_or_else(PoisonError::into_inner);
-            if held.len() as u64 > self.limits().turns_max.saturating_mul(8) {
-                held.retain(|_, lock| lock.strong_count() > 0);
+        self.lock_of(workspace, conversation).lock_owned().await
+    }
+
+    /// What a turn of the conversation holds while it is under way.
+    fn lock_of(&self, workspace: &WorkspaceId, conversation: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut held = self.shared.conversations.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.len() as u64 > self.limits().turns_max.saturating_mul(8) {
+            held.retain(|_, lock| lock.strong_count() > 0);
+        }
+        let key = (workspace.clone(), conversation.to_owned());
+        match held.get(&key).and_then(Weak::upgrade) {
+            Some(lock) => lock,
+            None => {
+                let lock = Arc::new(tokio::sync::Mutex::new(()));
+                held.insert(key, Arc::downgrade(&lock));
+                lock
             }
-            let key = (workspace.clone(), conversation.to_owned());
-            match held.get(&key).and_then(Weak::upgrade) {
-                Some(lock) => lock,
-                None => {
-                    let lock = Arc::new(tokio::sync::Mutex::new(()));
-                    held.insert(key, Arc::downgrade(&lock));
-                    lock
-                }
-            }
-        };
-        lock.lock_owned().await
+        }
     }
 
     /// Whether there is room for anything new: what is kept free of the disk is for what runs already.

@@ -50,6 +50,11 @@ impl RunningTurns {
         }
     }
 
+    /// Whether a turn runs here.
+    pub(super) fn has(&self, workspace: &WorkspaceId, turn: &str) -> bool {
+        self.lock().contains_key(&(workspace.clone(), turn.to_owned()))
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<(WorkspaceId, String), Running>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use caxton_memory::proto::{Action, Command, DecodeError, Forget, Outcome, Scope};
+use caxton_memory::proto::{Action, Command, DecodeError, Forget, Outcome, Retain, Rule, Scope};
 use caxton_memory::{Filter, Found, GraphQuery, GraphView, Memory, Mode, Path, Permit};
 use caxton_proto::memory::EntityId;
 use caxton_proto::shard::Envelope;
@@ -24,6 +24,7 @@ use caxton_proto::{Format, WorkspaceId};
 use caxton_raft::ProposeError;
 use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 pub use self::keeper::{Keeper, Keepers, Progress};
 pub use self::tenant::MemoryTenant;
@@ -227,6 +228,30 @@ impl ShardMemories {
                 Ok(Outcome::Removed(removed)) if removed.more => {}
                 // Nothing can be remembered yet where older members are.
                 Ok(_) | Err(MemoryError::OlderMembers) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Deletes what is beyond the rules, in as many entries as it takes; gives how many memories and how many of their bytes.
+    /// Where older members are nothing can have been remembered, and nothing is deleted.
+    pub async fn retain(&self, workspace: &WorkspaceId, rules: Vec<Rule>) -> Result<(u64, u64), MemoryError> {
+        let (workspace, time_ms) = (workspace.clone(), crate::time::now_ms().cast_signed());
+        let action = Action::Retain(Retain { rules });
+        let command = Command { workspace, time_ms, actor: "retention".to_owned(), permit: None, action };
+        let mut total = (0, 0);
+        loop {
+            match self.write_now(&command).await {
+                Ok(Outcome::Removed(removed)) => {
+                    for gone in &removed.gone {
+                        debug!(workspace = %command.workspace, memory = ?gone.id, rule = gone.rule, "a memory is beyond a rule of retention");
+                    }
+                    total = (total.0 + removed.memories, total.1 + removed.bytes);
+                    if !removed.more {
+                        return Ok(total);
+                    }
+                }
+                Ok(_) | Err(MemoryError::OlderMembers) => return Ok(total),
                 Err(error) => return Err(error),
             }
         }

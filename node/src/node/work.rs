@@ -20,6 +20,7 @@ use crate::deploy::pins::Pins;
 use crate::deploy::reconcile::Reconciler;
 use crate::edge::listen::Edge;
 use crate::edge::{self, Services};
+use crate::invoke::retention::Retention;
 use crate::invoke::takeover::Takeover;
 use crate::shard::placement;
 use crate::tasks::Tasks;
@@ -76,6 +77,12 @@ pub fn start_workers(workers: &Tasks, parts: &Parts, pins: Pins) {
         shards_stop.run_until_cancelled(contradicted).await.map_or(Ok(()), Err)
     });
     for shard in shards.all() {
+        let retention = Retention::new(parts.invoker.clone(), shard);
+        let retention_stop = stop.clone();
+        workers.spawn("retention", async move {
+            retention.run(retention_stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
         let takeover = Takeover::new(parts.invoker.clone(), shard);
         let stop = stop.clone();
         workers.spawn("takeover", async move {

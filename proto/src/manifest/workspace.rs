@@ -1,16 +1,21 @@
 //! A workspace's file, `caxton.toml`: its name, what its tools may be granted, its language models and budgets.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::address::{HostPattern, HttpUrl};
 use super::limits::{LINE_BYTES_MAX, WORD_BYTES_MAX};
 use super::provider::{Budget, Provider, ProviderRef};
-use super::read::{Document, Section};
+use super::read::{Document, Section, Value};
 use super::secret::SecretName;
 use super::tool::{Grants, ToolKind, ToolManifest, read_hosts};
+use crate::diagnostic::code::MISSING_KEY;
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::memory::{RULES_MAX, Rule, ScopeKind};
+use crate::shard::COUNT_MAX;
 use crate::tree::TreePath;
 use crate::{ProviderName, WorkspaceId};
 
@@ -18,6 +23,9 @@ use crate::{ProviderName, WorkspaceId};
 pub const WORKSPACE_FILE: &str = "caxton.toml";
 /// The most providers of a workspace.
 const PROVIDERS_MAX: usize = 64;
+
+/// How long what was said or is remembered can be kept by its age: what is younger than a minute may still be under way.
+const RETENTION_AGES: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(36_500 * 86_400);
 
 /// What a workspace's file says; a workspace without one has the defaults.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -49,17 +57,68 @@ pub struct DefaultLlm {
     pub model: Option<String>,
 }
 
-/// How much of the past is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// How much of the past is kept. What is not said is kept for ever, or as the node's operator says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Retention {
-    /// Deployments whose content can be put back.
-    pub revisions_kept: u32,
+    /// Deployments whose content can be put back; the node's setting where the file names none, and never more than that.
+    pub revisions_kept: Option<u32>,
+    /// How long a conversation stays after its last turn, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversations_age_ms_max: Option<u64>,
+    /// How many conversations stay, those with the newest turns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversations_max: Option<u64>,
+    /// What of the memories goes.
+    #[serde(skip)]
+    pub memory: Vec<Rule>,
 }
 
-impl Default for Retention {
-    fn default() -> Retention {
-        Retention { revisions_kept: 100 }
+impl Retention {
+    /// Whether nothing that was said or is remembered ever goes.
+    pub fn keeps_all(&self) -> bool {
+        self.conversations_age_ms_max.is_none() && self.conversations_max.is_none() && self.memory.is_empty()
     }
+
+    fn read(root: &mut Section<'_, '_>) -> Retention {
+        let Some(mut section) = root.section("retention") else { return Retention::default() };
+        let revisions_kept = section.get("revisions_kept").and_then(|value| value.small(1..=10_000));
+        let age = section.get("conversations_age").and_then(|value| value.duration(RETENTION_AGES));
+        let conversations_max = section.get("conversations_max").and_then(|value| value.integer(1..=COUNT_MAX));
+        let rules = section.get("memory").map(|value| value.list_of(RULES_MAX)).unwrap_or_default();
+        let memory = rules.into_iter().filter_map(read_rule).collect();
+        section.finish(&[]);
+        Retention { revisions_kept, conversations_age_ms_max: age.map(whole_ms), conversations_max, memory }
+    }
+}
+
+fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A rule for memories: which ones, and the most of them that stays.
+fn read_rule(value: Value<'_, '_>) -> Option<Rule> {
+    let scopes = [
+        ("conversation", ScopeKind::Conversation),
+        ("agent", ScopeKind::Agent),
+        ("subject", ScopeKind::Subject),
+        ("workspace", ScopeKind::Workspace),
+        ("global", ScopeKind::Global),
+    ];
+    let (document, span) = (value.document(), value.span());
+    let unlimited = value.diagnostic(MISSING_KEY, "a rule of [[retention.memory]] has no limit");
+    let mut section = value.section("[[retention.memory]]".into())?;
+    let scope = section.get("scope").and_then(|value| value.choice(&scopes));
+    let kind = section.get("kind").and_then(|value| value.some_text(WORD_BYTES_MAX)).map(str::to_owned);
+    let (age, count, bytes) = (section.get("age"), section.get("count"), section.get("bytes"));
+    if age.is_none() && count.is_none() && bytes.is_none() {
+        let help = "say what may stay: age = \"90d\", count = 1000 or bytes = \"10MiB\"";
+        document.note(unlimited.at(document.place(span), "in here").help(help));
+    }
+    let age_ms_max = age.and_then(|value| value.duration(RETENTION_AGES)).map(whole_ms);
+    let count_max = count.and_then(|value| value.integer(0..=COUNT_MAX));
+    let bytes_max = bytes.and_then(|value| value.bytes(0..=COUNT_MAX));
+    section.finish(&[]);
+    Some(Rule { scope, kind, age_ms_max, count_max, bytes_max })
 }
 
 /// What a workspace allows its tools; nothing unless its file says so.
@@ -189,12 +248,14 @@ impl WorkspaceManifest {
 }
 
 /// Keys that people put at the top of the file, and where they belong.
-const MISPLACED: [(&str, &str); 6] = [
+const MISPLACED: [(&str, &str); 8] = [
     ("name", "[workspace]"),
     ("description", "[workspace]"),
     ("url", "[server]"),
     ("model", "[llm]"),
     ("revisions_kept", "[retention]"),
+    ("conversations_age", "[retention]"),
+    ("conversations_max", "[retention]"),
     ("provider", "`provider` in [llm], and the provider itself in [providers.NAME]"),
 ];
 
@@ -224,11 +285,7 @@ fn workspace(document: &Document<'_>) -> WorkspaceManifest {
         manifest.providers = read_providers(section);
     }
     manifest.budget = Budget::read(&mut root);
-    if let Some(mut section) = root.section("retention") {
-        let kept = section.get("revisions_kept").and_then(|value| value.small(1..=10_000));
-        manifest.retention = kept.map_or(manifest.retention, |revisions_kept| Retention { revisions_kept });
-        section.finish(&[]);
-    }
+    manifest.retention = Retention::read(&mut root);
     root.finish(&MISPLACED);
     manifest
 }

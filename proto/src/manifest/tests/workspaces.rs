@@ -1,6 +1,7 @@
 //! Workspaces' files.
 
 use super::*;
+use crate::memory::{Rule, ScopeKind};
 
 #[test]
 fn a_whole_workspace_file_is_read() {
@@ -187,4 +188,23 @@ dialect = { tools = false }
     14:14 bad_value: `key_header` has to be the name of a header (letters, digits and `-`)
     18:1 unknown_key: there is no key `dialect` in [providers.three] (unknown)
     "#);
+}
+
+#[test]
+fn retention_names_ages_counts_and_bytes_and_nothing_else() {
+    let head = "[workspace]\nname = \"w\"\n[retention]\n";
+    let good = "conversations_age = \"90d\"\nconversations_max = 500\n\
+        [[retention.memory]]\nscope = \"conversation\"\nage = \"30d\"\n\
+        [[retention.memory]]\nkind = \"note\"\ncount = 10\nbytes = \"1MiB\"\n";
+    let manifest = WorkspaceManifest::parse(&path("caxton.toml"), &format!("{head}{good}")).expect("a manifest");
+    let kept = manifest.retention;
+    assert_eq!((kept.conversations_age_ms_max, kept.conversations_max), (Some(90 * 86_400_000), Some(500)));
+    let note = Rule { kind: Some("note".to_owned()), count_max: Some(10), bytes_max: Some(1 << 20), ..Rule::default() };
+    let old = Rule { scope: Some(ScopeKind::Conversation), age_ms_max: Some(30 * 86_400_000), ..Rule::default() };
+    assert_eq!(kept.memory, [old, note]);
+    let bad = "conversations_age = \"1s\"\nconversations_max = 0\n\
+        [[retention.memory]]\nscope = \"people\"\ncount = 1\n[[retention.memory]]\nkind = \"note\"\n";
+    let found = WorkspaceManifest::parse(&path("caxton.toml"), &format!("{head}{bad}")).expect_err("errors");
+    let codes: Vec<_> = found.iter().map(|problem| &*problem.code).collect();
+    assert_eq!(codes, ["out_of_range", "out_of_range", "bad_value", "missing_key"]);
 }
