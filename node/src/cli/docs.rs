@@ -18,7 +18,7 @@ pub struct Args {
 }
 
 /// The pages by their names, in the order in which a person reads them, each with what it answers.
-pub const PAGES: [(&str, &str, &str); 13] = [
+pub const PAGES: [(&str, &str, &str); 14] = [
     ("first-agent", "your first agent, in ten minutes", include_str!("../../../docs/first-agent.md")),
     (
         "call-agents",
