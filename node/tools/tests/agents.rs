@@ -8,7 +8,8 @@ mod common;
 use caxton_proto::acl::{Body, Content, Message, Performative};
 use caxton_tools::{
     AgentCode, AgentHost, AgentLoadError, AgentOutcome, CallError, CallResult, Content as ToolContent, HandlingError,
-    HostAnswer, HostRefusal, Incoming, Kind, Limits, MESSAGES_MAX, Question, SandboxedAgent, Settings, examples,
+    HostAnswer, HostRefusal, Incoming, Kind, Limits, MESSAGES_MAX, Question, STATE_KEY_BYTES_MAX, SandboxedAgent,
+    Settings, agent_kind, examples,
 };
 use common::{Bench, componentize_as};
 use serde_json::{Value, json};
@@ -115,9 +116,9 @@ impl Agents {
     }
 }
 
-/// Limits that an endless guest reaches soon.
+/// Limits whose processor time an endless guest uses up, however busy the machine is.
 fn quick() -> Limits {
-    Limits { wall: Duration::from_secs(2), cpu: Duration::from_millis(300), ..Limits::default() }
+    Limits { wall: Duration::from_secs(300), cpu: Duration::from_millis(300), ..Limits::default() }
 }
 
 fn call_error(outcome: Outcome) -> CallError {
@@ -274,8 +275,11 @@ fn hostile_core_modules_end_their_own_call() {
         CallError::TooMany { what: "messages sent for one that came in", limit }
     );
     let slow = r#"{"name":"slow"}"#;
-    let waits = format!("{} (i32.const 0)", call("call_tool", 0, slow));
-    assert!(matches!(failed(&["call_tool"], &[slow], &waits), CallError::TimedOut { .. }));
+    let waits = module(&["call_tool"], &[slow], &format!("{} (i32.const 0)", call("call_tool", 0, slow)));
+    let limits = Limits { wall: Duration::from_secs(2), ..Limits::default() };
+    let agent = agents.load(Kind::Core, &wat::parse_str(waits).unwrap(), limits).unwrap();
+    let error = call_error(agents.handle(&agent, request("hello"), &[]));
+    assert!(matches!(error, CallError::TimedOut { .. }), "{error}");
 }
 
 #[test]
@@ -325,6 +329,38 @@ fn a_module_that_is_no_agent_is_not_loaded() {
     assert!(matches!(not, AgentLoadError::Compile { .. }), "{not}");
     let not = agents.load(Kind::Core, b"not wasm", Limits::default()).unwrap_err();
     assert!(matches!(not, AgentLoadError::Compile { .. }), "{not}");
+}
+
+#[test]
+fn the_bytes_of_a_module_say_what_it_is() {
+    let core = wat::parse_str(module(&[], &[], "(i32.const 0)")).unwrap();
+    let command = wat::parse_str(command("", 0)).unwrap();
+    for (wasm, kind) in [(examples::PING, Kind::Component), (&core, Kind::Core), (&command, Kind::Command)] {
+        assert_eq!(agent_kind(wasm), Ok(kind));
+    }
+    assert!(agent_kind(&wat::parse_str("(module)").unwrap()).unwrap_err().contains("neither `handle_message`"));
+    assert!(agent_kind(b"not wasm").unwrap_err().contains("not WebAssembly"));
+}
+
+#[test]
+fn state_that_is_not_kept_or_is_too_large_is_refused() {
+    let agents = Agents::new();
+    let told = |text: &str| {
+        let body = format!(
+            "{} (call $reason (i32.wrap_i64 (i64.shr_u (local.get $answer) (i64.const 32))) (i32.wrap_i64 (local.get $answer)))
+             (i32.const 7)",
+            call("state_set", 0, text)
+        );
+        let wat = module(&["state_set"], &[], &body);
+        let escaped: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
+        let data = format!("(memory (export \"memory\") 8) (data (i32.const 1024) \"{escaped}\")");
+        call_error(agents.core(&wat.replace("(memory (export \"memory\") 8)", &data))).to_string()
+    };
+    let long = format!("{{\"key\":\"{}\",\"value\":\"\"}}", "k".repeat(STATE_KEY_BYTES_MAX + 1));
+    assert!(told(&long).contains("a key of the state has 1 to"), "{}", told(&long));
+    assert!(told(r#"{"key":"","value":""}"#).contains("a key of the state has 1 to"));
+    assert!(told(r#"{"key":"a"}"#).contains("missing field `value`"));
+    assert!(told(r#"{"key":"a","value":"b"}"#).contains(r#"{"ok":null}"#));
 }
 
 /// A component whose `handle` is this body; it leaves the address of its result.

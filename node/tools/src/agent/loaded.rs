@@ -41,7 +41,7 @@ pub enum AgentLoadError {
     /// Its bytes cannot be made into code.
     #[error("the module of agent `{agent}` cannot be compiled")]
     Compile {
-        /// The agent.
+        /// The name of the agent whose module it is.
         agent: String,
         /// What kept the compiler from it.
         #[source]
@@ -50,7 +50,7 @@ pub enum AgentLoadError {
     /// It is not what its file says, or it wants something that no agent is given.
     #[error("the module of agent `{agent}` is no agent of the kind {kind}: {why}")]
     Link {
-        /// The agent.
+        /// The name of the agent whose module it is.
         agent: String,
         /// What its file says that it is.
         kind: Kind,
@@ -63,7 +63,7 @@ pub enum AgentLoadError {
          again later"
     )]
     Busy {
-        /// The agent.
+        /// The name of the agent whose module it is.
         agent: String,
         /// How many are on their way.
         running: usize,
