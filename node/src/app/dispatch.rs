@@ -21,7 +21,7 @@ use crate::api::messages::MessageRequest;
 use crate::authn::Access;
 use crate::authz::Converse;
 use crate::errors::chain;
-use crate::invoke::{ClientTurn, Ended, InvokeError, Invoker};
+use crate::invoke::{ClientTurn, InvokeError, Invoker, TurnEnd};
 use crate::mailbox::{MailboxError, ShardMailboxes};
 
 /// The longest pause between two looks at what is due.
@@ -147,15 +147,15 @@ impl Dispatcher {
         let permit = access.permit(Converse, workspace).ok()?;
         let request = request(agent, &subject, ready);
         match self.invoker.message(&permit, request, ClientTurn::default(), Events::none()).await {
-            Ok(Ended::Answered(answer)) => {
+            Ok(TurnEnd::Answered(answer)) => {
                 let note = format!("answered in turn {}", answer.turn);
                 Some((Verdict::Done(note), replies(agent, ready, &answer.text)))
             }
-            Ok(Ended::Waiting { turn, .. }) => {
+            Ok(TurnEnd::Waiting { turn, .. }) => {
                 let text = format!("turn {turn} waits for a person's decision");
                 Some((Verdict::Done(text), Vec::new()))
             }
-            Ok(Ended::SenderCalls(_)) => {
+            Ok(TurnEnd::SenderCalls(_)) => {
                 Some((Verdict::Dead("its answer was a call for the sender to make".to_owned()), Vec::new()))
             }
             Err(error) => failed(&error).map(|verdict| (verdict, Vec::new())),
