@@ -141,7 +141,8 @@ impl Dispatcher {
         let message = &ready.submission.message;
         let subject = match &message.sender {
             Some(Address::Subject(subject)) => subject.as_str().to_owned(),
-            sender => sender.as_ref().map(Address::to_string).unwrap_or_default(),
+            // Never the name of a person, whose memories and conversations it would reach.
+            sender => format!("agent:{}", sender.as_ref().map(Address::to_string).unwrap_or_default()),
         };
         let access = Access::of_message(&subject, workspace);
         let permit = access.permit(Converse, workspace).ok()?;
