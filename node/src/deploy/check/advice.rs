@@ -30,6 +30,10 @@ fn lack<'w>(
     workspace: &'w WorkspaceManifest,
     default: Option<&'w ProviderRef>,
 ) -> Option<Lack<'w>> {
+    // A program may well ask no model.
+    if agent.module.is_some() && agent.llm.provider.is_none() {
+        return None;
+    }
     let Some(asked) = agent.llm.provider.as_ref().or(default) else { return Some(Lack::Provider) };
     let name = asked.named()?;
     let provider = workspace.providers.get(name)?;
