@@ -21,7 +21,7 @@ use crate::api::messages::MessageRequest;
 use crate::authn::Access;
 use crate::authz::Converse;
 use crate::errors::chain;
-use crate::invoke::{ClientTurn, TurnEnd, InvokeError, Invoker};
+use crate::invoke::{ClientTurn, InvokeError, Invoker, TurnEnd};
 use crate::mailbox::{MailboxError, ShardMailboxes};
 
 /// The longest pause between two looks at what is due.
