@@ -12,8 +12,8 @@ const PACKAGES: [&str; 2] = ["openapi-spec-validator==0.9.0", "openapi-python-cl
 
 /// What an answer is held against: the statuses, media types and bodies that the description has for it.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
-/// Streams, which have no end, and bodies of a format that it cannot write.
-const NOT_ASKED: &str = "/(events|artifacts|import)$";
+/// Streams, which have no end; bodies of a format that it cannot write; and what one node alone cannot do.
+const NOT_ASKED: &str = "/(events|artifacts|import|transfer)$";
 
 fn tools() -> Option<PathBuf> {
     let python = python("openapi-venv", &PACKAGES);

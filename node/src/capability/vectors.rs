@@ -169,7 +169,7 @@ impl Vectors {
             (file, encode(self.model(), &known.by_phrase), known.by_phrase.len())
         };
         if let Some(dir) = file.parent() {
-            std::fs::create_dir_all(dir)?;
+            crate::files::private_dir(dir).map_err(std::io::Error::other)?;
         }
         let draft = file.with_extension("draft");
         let mut out = std::fs::File::create(&draft)?;

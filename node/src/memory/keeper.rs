@@ -391,7 +391,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 fn open(file: &Path) -> Result<Connection> {
     if let Some(folder) = file.parent() {
         // Where this fails, opening the file says why.
-        _ = std::fs::create_dir_all(folder);
+        _ = crate::files::private_dir(folder);
     }
     let connection = Connection::open(file)?;
     connection.busy_timeout(Duration::from_secs(10))?;

@@ -54,7 +54,7 @@ pub fn take_key(headers: &mut HeaderMap) {
 /// again get the one answer. Without it, the turn is stopped when the client leaves before the answer.
 #[utoipa::path(post, path = paths::ANTHROPIC_MESSAGES.text(), tag = "anthropic", request_body = serde_json::Value,
     responses(
-    (status = 200, description = "A `message`; with `stream`, its events as `text/event-stream`.", content((serde_json::Value = "application/json"), (String = "text/event-stream"))),
+    (status = 200, description = "A `message`; with `stream`, its events as `text/event-stream`.", content((serde_json::Value = "application/json"), (serde_json::Value = "text/event-stream"))),
     (status = 409, description = "A person has to approve a call first, or the key belongs to another message.", body = serde_json::Value),
     (status = 502, description = "The turn ended without an answer.", body = serde_json::Value),
 ))]

@@ -43,7 +43,7 @@ pub fn routes() -> Routes {
 /// Chat Completions. What an agent cannot honour is refused by its name; the header `Idempotency-Key` makes a request that is
 /// sent again get the one answer. Without it, the turn is stopped when the client leaves before the answer.
 #[utoipa::path(post, path = paths::CHAT_COMPLETIONS.text(), tag = "openai", request_body = Value,
-    responses((status = 200, description = "A `chat.completion`; with `stream`, `chat.completion.chunk`s as `text/event-stream`.", content((Value = "application/json"), (String = "text/event-stream")))))]
+    responses((status = 200, description = "A `chat.completion`; with `stream`, `chat.completion.chunk`s as `text/event-stream`.", content((Value = "application/json"), (Value = "text/event-stream")))))]
 async fn complete(
     unscoped: UnscopedToken<Converse>,
     State(services): State<Services>,

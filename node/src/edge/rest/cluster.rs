@@ -170,6 +170,7 @@ async fn rotate(
 /// whole cluster.
 #[utoipa::path(post, path = paths::KEYS_FINISH.text(), tag = "cluster", request_body = RotateRequest, responses(
     (status = 200, description = "Only the successors are good.", body = ClusterChanged),
+    (status = 404, description = "No rotation is under way: `not_found`.", body = crate::api::Problem, content_type = "application/problem+json"),
 ))]
 async fn finish(
     permit: ClusterPermit<ManageCluster>,

@@ -60,7 +60,7 @@ struct Begin {
 /// the node stops (`unavailable`), or when the reader fell behind what is remembered (`events_compacted`).
 #[utoipa::path(get, path = paths::EVENTS.text(), tag = "events", params(Begin,
     ("Last-Event-ID" = Option<u64>, Header, description = "The id of the last event seen.")), responses(
-    (status = 200, description = "The stream; the data of each event named `deployment` is a `Deployment`.", body = String, content_type = "text/event-stream"),
+    (status = 200, description = "The stream; the data of each event named `deployment` is a `Deployment`.", body = serde_json::Value, content_type = "text/event-stream"),
     (status = 410, description = "The events after that id are not remembered any more: `events_compacted`.",
      body = api::Problem, content_type = "application/problem+json"),
 ))]
@@ -77,7 +77,7 @@ async fn cluster(
 #[utoipa::path(get, path = paths::WORKSPACE_EVENTS.text(), tag = "events", params(Begin,
     ("workspace" = String, Path, description = "The workspace."),
     ("Last-Event-ID" = Option<u64>, Header, description = "The id of the last event seen.")), responses(
-    (status = 200, description = "The stream; the data of each event named `deployment` is a `Deployment`.", body = String, content_type = "text/event-stream"),
+    (status = 200, description = "The stream; the data of each event named `deployment` is a `Deployment`.", body = serde_json::Value, content_type = "text/event-stream"),
     (status = 410, description = "The events after that id are not remembered any more: `events_compacted`.",
      body = api::Problem, content_type = "application/problem+json"),
 ))]

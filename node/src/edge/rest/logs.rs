@@ -71,7 +71,7 @@ struct LinesQuery {
 /// starts has none. They hold no prompts, arguments or results.
 #[utoipa::path(get, path = paths::LOGS.text(), tag = "events", params(LinesQuery,
     ("workspace" = String, Path, description = "The workspace.")), responses(
-    (status = 200, description = "The lines, the oldest first; with `follow`, a `LogLine` for each event of the stream.", content((LogLines = "application/json"), (String = "text/event-stream"))),
+    (status = 200, description = "The lines, the oldest first; with `follow`, a `LogLine` for each event of the stream.", content((LogLines = "application/json"), (serde_json::Value = "text/event-stream"))),
     (status = 503, description = "Too many streams are open.", body = api::Problem, content_type = "application/problem+json"),
 ))]
 async fn logs(

@@ -53,7 +53,7 @@ pub fn routes() -> Routes {
 #[utoipa::path(post, path = paths::MESSAGES.text(), tag = "messages",
     params(("workspace" = String, Path, description = "The workspace.")), request_body = MessageRequest,
     responses(
-    (status = 200, description = "The answer; with `stream`, a `TurnEvent` for each step as `text/event-stream`, the last one `answered`, `waiting` or `failed`.", content((MessageAnswer = "application/json"), (String = "text/event-stream"))),
+    (status = 200, description = "The answer; with `stream`, a `TurnEvent` for each step as `text/event-stream`, the last one `answered`, `waiting` or `failed`.", content((MessageAnswer = "application/json"), (serde_json::Value = "text/event-stream"))),
     (status = 202, description = "The turn waits for a person's decision.", body = TurnEvent),
     (status = 403, description = "The conversation belongs to somebody else: `forbidden`.", body = api::Problem, content_type = "application/problem+json"),
     (status = 404, description = "There is no such agent or workspace: `not_found`; or nobody here can do it: `no_capable_agent`, with the nearest.", body = api::Problem, content_type = "application/problem+json"),
