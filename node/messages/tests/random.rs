@@ -69,10 +69,10 @@ impl Trial {
 
     fn note(&mut self, receipts: Vec<caxton_messages::mailbox::Receipt>) {
         for receipt in receipts {
-            if let Fate::Accepted { deliveries, .. } = receipt.fate {
-                if deliveries > 0 {
-                    assert!(self.accepted.insert(receipt.id), "accepted twice");
-                }
+            if let Fate::Accepted { deliveries, .. } = receipt.fate
+                && deliveries > 0
+            {
+                assert!(self.accepted.insert(receipt.id), "accepted twice");
             }
         }
     }
@@ -147,10 +147,10 @@ impl Trial {
             Event::Drop { at } => {
                 let found = self.store.list(Listing::default());
                 let Some(one) = found.get(*at) else { return };
-                if let Outcome::Moved(moved) = self.run(Action::Drop(vec![one.delivery])) {
-                    if !moved.is_empty() {
-                        self.ended.insert(one.id);
-                    }
+                if let Outcome::Moved(moved) = self.run(Action::Drop(vec![one.delivery]))
+                    && !moved.is_empty()
+                {
+                    self.ended.insert(one.id);
                 }
             }
             Event::Subscribe { of, after } => {

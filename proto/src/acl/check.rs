@@ -75,7 +75,7 @@ fn addresses(field: &'static str, what: &'static str, all: &[Address]) -> Result
     if all.iter().collect::<BTreeSet<_>>().len() < all.len() {
         return wrong(field, "names somebody twice");
     }
-    match all.iter().any(|address| *address == Address::Platform) {
+    match all.contains(&Address::Platform) {
         true => wrong(field, "names the platform, to which nobody can write"),
         false => Ok(()),
     }

@@ -59,10 +59,10 @@ impl Run<'_> {
             deadline_ms: None,
             late: false,
         };
-        if step.row.is_none() {
-            if let Some(full) = self.conversations_full()? {
-                return Ok(Err(full));
-            }
+        if step.row.is_none()
+            && let Some(full) = self.conversations_full()?
+        {
+            return Ok(Err(full));
         }
         let Some(protocol) = protocol else { return Ok(Ok(step)) };
         let with = match parties_of(&step.initiator, &sender, message) {

@@ -111,13 +111,13 @@ impl Run<'_> {
         let (mut position, mut missed, mut looked) = (of.position, 0, 0);
         while let Some(row) = rows.next()? {
             let (at, topic, message): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            if topic.parse::<Topic>().is_ok_and(|topic| pattern.matches(&topic)) {
-                if let Ok(submission) = decode_message(&row.get::<_, Vec<u8>>(3)?) {
-                    if self.room(&subscriber, &submission)?.is_err() {
-                        break;
-                    }
-                    self.deliver(message, &submission, &subscriber, None)?;
+            if topic.parse::<Topic>().is_ok_and(|topic| pattern.matches(&topic))
+                && let Ok(submission) = decode_message(&row.get::<_, Vec<u8>>(3)?)
+            {
+                if self.room(&subscriber, &submission)?.is_err() {
+                    break;
                 }
+                self.deliver(message, &submission, &subscriber, None)?;
             }
             // Positions have no gaps but where publications are no longer kept.
             missed += at - position - 1;
