@@ -1,7 +1,7 @@
 //! What nodes of a cluster say to each other: the messages and the service of peer.proto, and which versions may speak.
 
 /// Generated from peer.proto.
-#[allow(missing_docs, unused_qualifications, clippy::all)]
+#[allow(missing_docs, unused_qualifications, clippy::all, reason = "prost writes it")]
 pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/caxton.peer.v1.rs"));
 }

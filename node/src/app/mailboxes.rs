@@ -80,6 +80,7 @@ impl Mailboxes {
         with: impl FnOnce(Submission) -> Submission,
     ) -> Result<Acceptance, MailboxesError> {
         let workspace = permit.workspace();
+        self.invoker.has_space().map_err(InvokeError::from)?;
         let term = self.invoker.lead(workspace).await?;
         let sender = own(permit)?;
         let id = MessageId::from_bytes(uuid::Uuid::now_v7().into_bytes());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Address, Body, Content, Message, Performative};
 
-#[allow(missing_docs, unused_qualifications, clippy::all)]
+#[allow(missing_docs, unused_qualifications, clippy::all, reason = "prost writes it")]
 pub(crate) mod pb {
     include!(concat!(env!("OUT_DIR"), "/caxton.messages.v1.rs"));
 }

@@ -11,7 +11,7 @@ pub use snapshot::{SnapshotReader, SnapshotRecord, SnapshotWriter};
 use super::{Command, Outcome};
 use crate::Format;
 
-#[allow(missing_docs, unused_qualifications, clippy::all)]
+#[allow(missing_docs, unused_qualifications, clippy::all, reason = "prost writes it")]
 pub(super) mod pb {
     include!(concat!(env!("OUT_DIR"), "/caxton.log.v1.rs"));
 }

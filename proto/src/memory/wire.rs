@@ -10,7 +10,7 @@ use super::{Command, Outcome, Row};
 /// The version that this build writes, and the newest that it reads.
 const FORMAT: u32 = 1;
 
-#[allow(missing_docs, unused_qualifications, clippy::all)]
+#[allow(missing_docs, unused_qualifications, clippy::all, reason = "prost writes it")]
 mod pb {
     include!(concat!(env!("OUT_DIR"), "/caxton.memory.v1.rs"));
 }
