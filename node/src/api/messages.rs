@@ -6,7 +6,7 @@ use caxton_proto::{AgentName, Revision, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::llm::{Message, Usage};
+use crate::chat::{Message, Usage};
 
 /// The longest text of a message, in bytes.
 pub const TEXT_BYTES_MAX: usize = 256 << 10;

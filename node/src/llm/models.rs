@@ -240,7 +240,7 @@ impl Models {
         *tries += 1;
         ask.deltas.clear();
         let settle = Settle { budgets: &self.budgets, reserved: Some(reserved), ask, input };
-        let reply = provider.chat(limited.as_ref().unwrap_or(request), ask.deltas).await?.bounded();
+        let reply = super::bounded(provider.chat(limited.as_ref().unwrap_or(request), ask.deltas).await?);
         settle.with(reply.usage);
         Ok(reply)
     }

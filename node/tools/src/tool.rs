@@ -1,8 +1,8 @@
 //! What a tool is to its caller, whatever stands behind it: definitions, a call, a result, and a record of the call.
 
-use crate::definitions::Remark;
 use crate::grants::Grants;
 use crate::limits::Limits;
+use crate::remark::Remark;
 use crate::resource;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -25,11 +25,12 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::audit::audit;
-use crate::definitions::{self, CheckedDefinitions, Remark};
+use crate::definitions::{self, CheckedDefinitions};
 use crate::grants::Grants;
 use crate::limits::Limits;
 use crate::network::{Denied, Fetcher};
 use crate::places::Places;
+use crate::remark::Remark;
 use crate::tool::{
     CallContext, CallError, CallReport, CallResult, Calling, Definitions, Ended, FinishedCall, Kind, Refreshing, Tool,
 };
