@@ -55,5 +55,5 @@ pub use scratch::clear as clear_scratch;
 pub use spec::Spec;
 pub use tool::{
     CallContext, CallError, CallReport, CallResult, Calling, Content, Definitions, Ended, FinishedCall, Kind, Tool,
-    ToolDefinition,
+    ToolDefinition, TraceContext,
 };

@@ -213,6 +213,7 @@ impl Loaded {
         let mut terms = self.terms.clone();
         terms.deadline = call.context.deadline;
         terms.idempotency_key = call.context.idempotency_key.as_deref().map(Arc::from);
+        terms.trace = call.context.trace.clone().map(Arc::new);
         terms.cancelled = call.cancelled.clone();
         self.ticker.wake();
         let called = match &self.code {

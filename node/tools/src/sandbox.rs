@@ -376,6 +376,7 @@ impl Sandbox {
             budget: self.inner.budget.clone(),
             fetcher: self.inner.fetcher.clone(),
             idempotency_key: None,
+            trace: None,
             deadline: None,
             cancelled: Arc::new(AtomicBool::new(false)),
         }

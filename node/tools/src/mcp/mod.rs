@@ -357,7 +357,7 @@ impl Shared {
         let mut again = self.spec.idempotent;
         loop {
             let client = self.client().await?;
-            match client.call(tool, arguments.clone(), context.idempotency_key.as_deref()).await {
+            match client.call(tool, arguments.clone(), context).await {
                 Ok(result) => return Ok(result),
                 Err(CallFailure::Lost(_)) if again => again = false,
                 Err(CallFailure::Lost(what)) => return Err(CallError::Unavailable { what }),
