@@ -33,17 +33,9 @@ const BARE_DOCS: &[&str] = &[
     "node/src/authn/",
     "node/src/authz/",
     "node/src/edge/",
-    "node/src/shard/",
-    "node/src/api",
     "node/src/cli/",
-    "node/src/client/",
-    "node/src/cluster/",
     "node/src/config/",
-    "node/src/conversations/",
     "node/src/invoke/",
-    "node/src/llm/",
-    "node/src/telemetry",
-    "node/src/tools.rs",
 ];
 
 /// What each crate may use of the others. The order of the rows is the order of the floors.

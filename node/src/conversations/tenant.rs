@@ -73,7 +73,6 @@ const LEGACY: Legacy = Legacy {
     ],
 };
 
-/// The tenant.
 pub struct ConversationsTenant;
 
 impl Tenant for ConversationsTenant {

@@ -53,9 +53,7 @@ enum Purse {
 /// On whose account a request is made, and what each may use in a day.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// The workspace.
     pub workspace: WorkspaceId,
-    /// The agent.
     pub agent: AgentName,
     /// What the workspace may use.
     pub workspace_budget: Budget,
