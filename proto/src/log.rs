@@ -6,6 +6,7 @@
 
 mod check;
 pub mod cluster;
+mod deletion;
 mod secret;
 #[cfg(any(test, feature = "strategies"))]
 pub mod strategies;
@@ -16,6 +17,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use check::{CheckError, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, SEALED_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_WORKSPACES_MAX};
+pub use deletion::{DeleteWorkspace, DeletionTotals, WorkspaceDeletion};
 pub use secret::{RemoveSecret, Secret, SetSecret};
 use serde::{Deserialize, Serialize};
 pub use wire::{DecodeError, SnapshotReader, SnapshotRecord, SnapshotWriter};
@@ -39,6 +41,8 @@ pub enum Command {
     SetSecret(SetSecret),
     /// Forget a secret.
     RemoveSecret(RemoveSecret),
+    /// Take a workspace away with all that is its own.
+    DeleteWorkspace(DeleteWorkspace),
     /// Change what is known of the cluster's nodes.
     Cluster(cluster::Command),
 }
@@ -280,8 +284,8 @@ impl FromStr for Role {
     }
 }
 
-/// What became of a command. All but `Deployed`, `TokenIssued`, `TokenRevoked`, `SecretSet`, `SecretRemoved` and some of
-/// `Cluster` left the state as it was.
+/// What became of a command. All but `Deployed`, `TokenIssued`, `TokenRevoked`, `SecretSet`, `SecretRemoved`,
+/// `WorkspaceDeleted` and some of `Cluster` left the state as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It is live.
@@ -328,6 +332,13 @@ pub enum Outcome {
     NoSuchSecret,
     /// The workspace, or the log, holds as many secrets as it may.
     TooManySecrets,
+    /// The workspace is gone from the log. What shards keep of it goes next.
+    WorkspaceDeleted {
+        /// When, by whom, and at which revision.
+        deletion: WorkspaceDeletion,
+        /// What went with it.
+        totals: DeletionTotals,
+    },
     /// What became of a command about the cluster's nodes.
     Cluster(cluster::Outcome),
 }

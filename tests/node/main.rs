@@ -4,6 +4,7 @@ mod api;
 mod auth;
 mod bench;
 mod caps;
+mod deletion;
 mod deploy;
 mod events;
 mod lifecycle;

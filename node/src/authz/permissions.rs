@@ -100,6 +100,8 @@ policy! {
     CallTools in Workspace for Deployer Admin;
     /// Set, list and remove secrets.
     ManageSecrets in Workspace for Deployer Admin;
+    /// Delete the workspace with all that is its own.
+    DeleteWorkspaces in Workspace for Admin;
     /// Read who belongs to the cluster, and who leads what.
     ReadCluster in Cluster for Viewer Caller Deployer Admin;
     /// Read what a node measures.

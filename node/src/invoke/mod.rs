@@ -36,6 +36,8 @@ pub mod takeover;
 
 pub mod retention;
 
+pub mod deletion;
+
 mod stop;
 
 mod routing;
