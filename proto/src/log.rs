@@ -237,9 +237,13 @@ pub struct Revocation {
 }
 
 /// What a token's bearer may do. Each role may do what those before it may.
+///
+/// [`Role::Metrics`] came with [`Format::DELETION`](crate::Format::DELETION): no token has it before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
+    /// Read what nodes measure, and nothing else.
+    Metrics,
     /// Read what is deployed.
     Viewer,
     /// Send messages to agents.
@@ -252,11 +256,12 @@ pub enum Role {
 
 impl Role {
     /// Every role, the least first.
-    pub const ALL: [Role; 4] = [Role::Viewer, Role::Caller, Role::Deployer, Role::Admin];
+    pub const ALL: [Role; 5] = [Role::Metrics, Role::Viewer, Role::Caller, Role::Deployer, Role::Admin];
 
     /// The role's name.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Role::Metrics => "metrics",
             Role::Viewer => "viewer",
             Role::Caller => "caller",
             Role::Deployer => "deployer",
@@ -273,7 +278,7 @@ impl fmt::Display for Role {
 
 /// The text names no role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no role `{0}`; the roles are viewer, caller, deployer and admin")]
+#[error("there is no role `{0}`; the roles are metrics, viewer, caller, deployer and admin")]
 pub struct InvalidRole(pub String);
 
 impl FromStr for Role {
@@ -349,7 +354,8 @@ mod tests {
 
     #[test]
     fn roles_are_ordered_and_read_back_as_they_are_written() {
-        assert!(Role::Viewer < Role::Caller && Role::Caller < Role::Deployer && Role::Deployer < Role::Admin);
+        assert!(Role::Metrics < Role::Viewer && Role::Viewer < Role::Caller);
+        assert!(Role::Caller < Role::Deployer && Role::Deployer < Role::Admin);
         for role in Role::ALL {
             assert_eq!(role.to_string().parse(), Ok(role));
         }

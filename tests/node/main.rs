@@ -1,6 +1,7 @@
 //! Real nodes in this process, on free ports, over their public API.
 
 mod api;
+mod approvals;
 mod auth;
 mod bench;
 mod caps;

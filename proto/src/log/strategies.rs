@@ -82,7 +82,7 @@ fn deploy() -> impl Strategy<Value = Deploy> {
 }
 
 fn issue_token() -> impl Strategy<Value = IssueToken> {
-    let role = prop_oneof![Just(Role::Viewer), Just(Role::Caller), Just(Role::Deployer), Just(Role::Admin)];
+    let role = proptest::sample::select(&Role::ALL[..]);
     (id(), digest(), id(), role, vec(workspace(), 0..3), number(), number(), text()).prop_map(
         |(id, hash, subject, role, workspaces, expires_ms, time_ms, actor)| IssueToken {
             id,

@@ -67,6 +67,7 @@ impl Command {
         match self {
             Command::Cluster(super::cluster::Command::RaiseFormat(raise)) => raise.format,
             Command::DeleteWorkspace(_) => Format::DELETION,
+            Command::IssueToken(issue) if issue.role == super::Role::Metrics => Format::DELETION,
             Command::Deploy(_)
             | Command::IssueToken(_)
             | Command::RevokeToken(_)

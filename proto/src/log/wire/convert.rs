@@ -306,6 +306,7 @@ impl TryFrom<pb::ItemChange> for ItemChange {
 impl From<Role> for pb::Role {
     fn from(role: Role) -> Self {
         match role {
+            Role::Metrics => Self::Metrics,
             Role::Viewer => Self::Viewer,
             Role::Caller => Self::Caller,
             Role::Deployer => Self::Deployer,
@@ -317,6 +318,7 @@ impl From<Role> for pb::Role {
 fn role(role: pb::Role) -> Result<Role, DecodeError> {
     match role {
         pb::Role::Unspecified => Err(field("role")),
+        pb::Role::Metrics => Ok(Role::Metrics),
         pb::Role::Viewer => Ok(Role::Viewer),
         pb::Role::Caller => Ok(Role::Caller),
         pb::Role::Deployer => Ok(Role::Deployer),
