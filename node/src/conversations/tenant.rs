@@ -6,8 +6,8 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params};
 
 use super::log::{Abandon, Command, DecodeError, DocumentKind, Forget, Keep, Suspension, TurnRecord, Written};
-use super::read::conversation_of;
-use crate::llm::Usage;
+use super::rows::{conversation_of, number_of};
+use crate::chat::Usage;
 use crate::shard::tenant::{
     self, Answer, ApplyError, Clearance, Content, Effect, Legacy, Refusal, Stop, Table, Tenant,
 };
@@ -84,7 +84,6 @@ const LEGACY: Legacy = Legacy {
     ],
 };
 
-/// The tenant.
 pub struct ConversationsTenant;
 
 impl Tenant for ConversationsTenant {
@@ -326,17 +325,9 @@ fn forget(rows: &Connection, workspace: &str, conversation: &str) -> rusqlite::R
     Ok(())
 }
 
-/// How the file tells pieces apart. On disk for ever.
-pub(super) fn number_of(of: DocumentKind) -> i64 {
-    match of {
-        DocumentKind::Journal => 0,
-        DocumentKind::Files => 1,
-    }
-}
-
 fn title_of(turn: &TurnRecord) -> String {
     let first = turn.messages.iter().find(|message| matches!(message, shard::Message::User { .. }));
-    let text = first.map(|message| crate::llm::Message::from(message.clone()).text()).unwrap_or_default();
+    let text = first.map(|message| crate::chat::Message::from(message.clone()).text()).unwrap_or_default();
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     line.trim().chars().take(TITLE_CHARS_MAX).collect()
 }

@@ -122,9 +122,7 @@ impl ShardConversations {
 /// What documents belong to.
 #[derive(Debug, Clone, Copy)]
 pub struct Keeping<'a> {
-    /// Where.
     pub workspace: &'a WorkspaceId,
-    /// The turn.
     pub turn: &'a str,
     /// The term under which it runs.
     pub term: u64,

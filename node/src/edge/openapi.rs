@@ -5,6 +5,7 @@
 mod page;
 
 mod statuses;
+mod unions;
 
 use std::sync::LazyLock;
 
@@ -89,6 +90,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let parts = before.into_iter().chain(after);
     let mut document = parts.fold(Base::openapi(), |document, part| document.merge_from(part));
     statuses::complete(&mut document);
+    unions::name_forms(&mut document);
     document
 }
 

@@ -67,7 +67,6 @@ pub trait Tenant: Send + Sync + 'static {
 /// A table of a tenant.
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
-    /// Its name.
     pub name: &'static str,
     /// The statements that make it and its indexes. It is `STRICT`, and a column that was added later has a `DEFAULT`, which
     /// is what rows of older snapshots get.
@@ -186,11 +185,9 @@ pub enum Stop {
          {known}; upgrade it"
     )]
     NewerCommand {
-        /// The entry.
         index: u64,
         /// Whose command it is.
         tenant: &'static str,
-        /// Its version.
         found: u32,
         /// The newest version that this program knows.
         known: u32,
@@ -198,7 +195,6 @@ pub enum Stop {
     /// A newer program wrote the entry for a tenant that this one does not have.
     #[error("entry {index} of the shard's log is for tenant {tenant}, which this program does not know; upgrade it")]
     NewerTenant {
-        /// The entry.
         index: u64,
         /// The tenant's number.
         tenant: u32,

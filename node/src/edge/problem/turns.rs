@@ -83,7 +83,7 @@ impl From<InvokeError> for Problem {
                     .help("send it again without them, or ask an agent whose provider takes them")
             }
             InvokeError::Invalid { problems } => {
-                Problem::new(Code::InvalidRequest, detail).with("problems", problems).help("send it again without them")
+                Problem::new(Code::InvalidRequest, detail).with("problems", problems).help("put right what is named, and send it again")
             }
             InvokeError::NoWorkspace { .. } => Problem::new(Code::NotFound, detail)
                 .help("deploy it with `caxton deploy`, or name another one with --workspace"),
