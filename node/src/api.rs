@@ -30,6 +30,8 @@ pub mod memory;
 
 pub mod mailbox;
 
+pub mod workspaces;
+
 mod durable;
 
 use caxton_proto::plan::ItemChange;

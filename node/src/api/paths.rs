@@ -102,6 +102,8 @@ paths! {
     WORKSPACES [0] = "/api/v1/workspaces";
     /// What is live in one of them.
     WORKSPACE [1] = "/api/v1/workspaces/{workspace}";
+    /// What would go with it.
+    CONTENTS [1] = "/api/v1/workspaces/{workspace}/contents";
     /// What lies in its agents' and people's mailboxes, and where messages are sent.
     MAILBOX [1] = "/api/v1/workspaces/{workspace}/mailbox";
     /// One delivery of a mailbox.

@@ -1,14 +1,16 @@
 //! The conversations as a tenant of a shard: their tables, and what each command does to them.
 
-use caxton_proto::Format;
 use caxton_proto::shard::{self, Envelope};
+use caxton_proto::{Format, WorkspaceId};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params};
 
 use super::log::{Abandon, Command, DecodeError, DocumentKind, Forget, Keep, Suspension, TurnRecord, Written};
 use super::rows::{conversation_of, number_of};
 use crate::chat::Usage;
-use crate::shard::tenant::{self, Answer, ApplyError, Content, Effect, Legacy, Refusal, Stop, Table, Tenant};
+use crate::shard::tenant::{
+    self, Answer, ApplyError, Clearance, Content, Effect, Legacy, Refusal, Stop, Table, Tenant,
+};
 
 const TITLE_CHARS_MAX: usize = 80;
 const DAY_MS: u64 = 86_400_000;
@@ -58,6 +60,15 @@ const TABLES: &[Table] = &[
     },
 ];
 
+/// What tells the rows of a workspace apart in each table.
+const KEYS: [(&str, &str); 5] = [
+    ("piece", "turn, kind, number"),
+    ("waiting", "turn"),
+    ("turn", "conversation, number"),
+    ("conversation", "id"),
+    ("day", "day, agent"),
+];
+
 /// How the tables stood in snapshots before those named their columns. On disk for ever.
 const LEGACY: Legacy = Legacy {
     tables: &[
@@ -102,6 +113,28 @@ impl Tenant for ConversationsTenant {
 
     fn apply(&self, command: &tenant::Command<'_>, rows: &Connection) -> Result<Answer, ApplyError> {
         apply(command, rows).map(Answer::from)
+    }
+
+    fn clear(&self, workspace: &WorkspaceId, rows_max: u32, rows: &Connection) -> Result<Clearance, ApplyError> {
+        let mut clearance = Clearance::Clear;
+        for (table, key) in KEYS {
+            let delete = format!(
+                "DELETE FROM {table} WHERE workspace = ?1 AND ({key}) IN \
+                 (SELECT {key} FROM {table} WHERE workspace = ?1 ORDER BY {key} LIMIT ?2)"
+            );
+            let gone = rows.prepare_cached(&delete)?.execute(params![workspace.as_str(), rows_max])?;
+            clearance = clearance.and(Clearance::of(gone, rows_max));
+        }
+        Ok(clearance)
+    }
+
+    fn count(&self, workspace: &WorkspaceId, rows: &Connection) -> rusqlite::Result<Vec<(&'static str, u64)>> {
+        let count = |table: &str| {
+            let count = format!("SELECT count(*) FROM {table} WHERE workspace = ?1");
+            rows.prepare_cached(&count)?.query_row([workspace.as_str()], |row| row.get::<_, i64>(0))
+        };
+        let counted = [("conversations", "conversation"), ("turns", "turn"), ("approvals", "waiting")];
+        counted.into_iter().map(|(name, table)| Ok((name, count(table)?.unsigned_abs()))).collect()
     }
 
     fn legacy(&self) -> Option<&'static Legacy> {

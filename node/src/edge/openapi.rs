@@ -35,6 +35,7 @@ use crate::api::paths;
     tags(
         (name = "node", description = "The node itself."),
         (name = "deployments", description = "What is live, and how it becomes so."),
+        (name = "workspaces", description = "A workspace as a whole: what there is of it, and its deletion."),
         (name = "agents", description = "The agents of what is live."),
         (name = "tools", description = "The tools of what is live."),
         (name = "secrets", description = "What tools and providers are given by name."),
@@ -74,6 +75,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         rest::secrets::Doc::openapi(),
         rest::route::Doc::openapi(),
         rest::deployments::Doc::openapi(),
+        rest::workspaces::Doc::openapi(),
         rest::agents::Doc::openapi(),
         rest::messages::Doc::openapi(),
         rest::memory::Doc::openapi(),

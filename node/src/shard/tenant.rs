@@ -6,6 +6,7 @@
 //! records alike before it goes on. What only this replica knows, or only a newer program can know, is a [`Stop`].
 
 use bytes::Bytes;
+use caxton_proto::{Format, WorkspaceId};
 use rusqlite::{Connection, ErrorCode};
 
 /// The longest reason for a refusal that is kept, in bytes.
@@ -43,6 +44,18 @@ pub trait Tenant: Send + Sync + 'static {
     fn derive(&self, rows: &Connection, layout: u32) -> Result<(), ApplyError> {
         let _ = (rows, layout);
         Ok(())
+    }
+
+    /// Takes rows of a workspace away because it was deleted, at most `rows_max` of each table. It is called with one entry after
+    /// the other until nothing is left, and which rows go first is the same on every replica.
+    fn clear(&self, workspace: &WorkspaceId, rows_max: u32, rows: &Connection) -> Result<Clearance, ApplyError>;
+
+    /// How much it keeps of a workspace: a name in the plural for each kind of thing that people know of, and how many.
+    fn count(&self, workspace: &WorkspaceId, rows: &Connection) -> rusqlite::Result<Vec<(&'static str, u64)>>;
+
+    /// Since which format there is such a tenant. Snapshots for readers of an older one leave it out, where it has no rows.
+    fn since(&self) -> Format {
+        Format::JSON
     }
 
     /// What it left behind before entries had envelopes and snapshots named their columns. At most one tenant says so.
@@ -117,6 +130,27 @@ pub struct Answer {
 impl From<Effect> for Answer {
     fn from(effect: Effect) -> Answer {
         Answer { effect, body: Bytes::new() }
+    }
+}
+
+/// How far a workspace's rows are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clearance {
+    /// None is left.
+    Clear,
+    /// Some may be left: the same again goes on.
+    More,
+}
+
+impl Clearance {
+    /// Both together: there is more where one of them has more.
+    pub fn and(self, other: Clearance) -> Clearance {
+        if self == Clearance::Clear { other } else { Clearance::More }
+    }
+
+    /// Of a table from which `gone` rows went, where `rows_max` were the most.
+    pub fn of(gone: usize, rows_max: u32) -> Clearance {
+        if gone < rows_max as usize { Clearance::Clear } else { Clearance::More }
     }
 }
 

@@ -23,6 +23,17 @@ pub enum Command {
 }
 
 impl Command {
+    /// The workspace that it is about.
+    pub fn workspace(&self) -> &WorkspaceId {
+        match self {
+            Command::Record(record) => &record.workspace,
+            Command::Keep(keep) => &keep.workspace,
+            Command::Suspend(suspension) => &suspension.workspace,
+            Command::Abandon(abandon) => &abandon.workspace,
+            Command::Forget(forget) => &forget.workspace,
+        }
+    }
+
     /// The term without which it counts for nothing, if there is one.
     pub fn term(&self) -> Option<u64> {
         let term = match self {

@@ -1,5 +1,6 @@
 //! What each command does to the tables, within the transaction that the connection is in.
 
+mod clear;
 mod conversation;
 mod deliver;
 mod send;
@@ -12,6 +13,7 @@ use caxton_proto::acl::{Address, Content, Message, MessageId, Performative};
 use caxton_proto::mailbox::{Action, Command, Outcome, Submission};
 use rusqlite::{Connection, Result};
 
+pub use self::clear::clear;
 use crate::Limits;
 
 /// Carries a command out. `term` is that of the leader that proposed it. What the command decides, it decides by the rows
