@@ -19,4 +19,5 @@ mod secrets;
 mod sentences;
 mod stop;
 mod tls;
+mod topics;
 mod wasm_agents;
