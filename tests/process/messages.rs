@@ -22,7 +22,7 @@ fn a_person_sends_lists_shows_and_drops_messages_and_draws_who_said_what() {
     workspace.run(&[&content[..], &net[..]].concat()).ok();
     let listed = workspace.run(&["messages", "list"]).ok();
     assert!(listed.starts_with("DELIVERY  MAILBOX  FROM           DOES    STATE  TRIED  WHEN"), "{listed}");
-    assert!(listed.contains("subject:admin  inform  ready  0      just now  hello[2J"), "{listed}");
+    assert!(listed.contains("subject:admin  inform  ready  0      ") && listed.contains("  hello[2J"), "{listed}");
     assert!(listed.contains("{\"item\": \"desk\"}") || listed.contains("{\"item\":\"desk\"}"), "{listed}");
     let away = workspace.run(&["messages", "list", "--owner", "away", "--json"]).json();
     let number = away["deliveries"][0]["delivery"].to_string();
@@ -93,8 +93,10 @@ fn a_person_subscribes_publishes_and_reads_again_what_was_published() {
     assert_eq!((mine.len(), mine[0]["message"]["content"]["amount"].as_u64()), (1, Some(500)));
     let topics = workspace.run(&["messages", "topics"]).ok();
     assert_eq!(topics, "TOPIC       KEPT  FIRST  LAST\norders/new  2     1      2\nweather     1     3      3\n");
-    let who = workspace.run(&["messages", "topics", "--subscriptions"]).ok();
-    assert!(who.contains("orders/#  subject:admin  orders/#  content.amount >= 100  3         0"), "{who}");
+    crate::run::wait_for("the subscription to have seen all", || {
+        let who = workspace.run(&["messages", "topics", "--subscriptions"]).ok();
+        who.contains("orders/#  subject:admin  orders/#  content.amount >= 100  3         0").then_some(())
+    });
     let small = workspace.run(&["messages", "replay", "orders/#", "--filter", "content.amount<100"]).ok();
     assert!(small.lines().count() == 1 && small.contains("{\"amount\":5}"), "{small}");
     let comma = workspace.run(&["messages", "replay", "--filter", "content=It rains, a lot.", "--json"]).json();
