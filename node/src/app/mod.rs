@@ -19,6 +19,8 @@ pub mod dispatch;
 
 pub mod deployments;
 
+pub mod workspaces;
+
 pub mod keys;
 
 pub mod agents;
@@ -72,6 +74,8 @@ pub struct Parts {
     pub schedules: schedules::Schedules,
     /// What is live, its history, and the ways to change it.
     pub deployments: deployments::Deployments,
+    /// Workspaces as a whole: what there is of them, and their deletion.
+    pub workspaces: workspaces::Workspaces,
     /// The agents of what is live, and which of them a message would go to.
     pub agents: agents::Agents,
     /// The tools of what is live.
