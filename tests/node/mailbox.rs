@@ -10,13 +10,13 @@ use crate::policy::token;
 
 const AT: &str = "/api/v1/workspaces/demo/mailbox";
 
-async fn send(bench: &Bench, token: &str, body: Value) -> Value {
+pub async fn send(bench: &Bench, token: &str, body: Value) -> Value {
     let (status, sent) = read(bench.request_as(token, Method::POST, AT).json(&body)).await;
     assert_eq!(status, 200, "{sent}");
     sent
 }
 
-async fn lies_in(bench: &Bench, token: &str, owner: &str) -> Vec<Value> {
+pub async fn lies_in(bench: &Bench, token: &str, owner: &str) -> Vec<Value> {
     let (status, page) = read(bench.request_as(token, Method::GET, &format!("{AT}?owner={owner}"))).await;
     assert_eq!(status, 200, "{page}");
     page["deliveries"].as_array().expect("a list").clone()

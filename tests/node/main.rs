@@ -18,5 +18,6 @@ mod retention;
 mod secrets;
 mod sentences;
 mod stop;
+mod talk;
 mod tls;
 mod wasm_agents;

@@ -22,6 +22,6 @@ mod read;
 pub use apply::apply;
 pub use caxton_proto::{acl, mailbox};
 pub use limits::Limits;
-pub use queue::{Listed, Listing, Ready, Stage, due, list, next, waiting};
-pub use read::{Conversation, Event, arrows, conversation};
+pub use queue::{Listed, Listing, Ready, Stage, due, list, next, parked, waiting};
+pub use read::{Conversation, EndedWait, Event, arrows, conversation, ended_waits, roster, state};
 pub use tables::TABLES;

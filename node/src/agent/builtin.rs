@@ -1,5 +1,6 @@
 //! The tools that every model has without a file naming them: ask whoever can do it, and list what can be asked for.
 
+pub mod mail;
 pub mod memory;
 
 use std::sync::Arc;
@@ -105,5 +106,6 @@ pub fn definitions(may_ask: bool) -> Vec<ToolDefinition> {
 
 /// Whether a name belongs to a built-in tool.
 pub fn is_built_in(name: &str) -> bool {
-    name == ASK_CAPABILITY || name == LIST_CAPABILITIES || memory::MemoryTool::of(name).is_some()
+    let has_tool = memory::MemoryTool::of(name).is_some() || mail::MailTool::of(name).is_some();
+    name == ASK_CAPABILITY || name == LIST_CAPABILITIES || has_tool
 }

@@ -56,7 +56,10 @@ pub struct Driver {
 /// What came of one call.
 enum CallEnd {
     Returned(Returned, Visible),
+    /// An agent that was asked waits.
     Waits(Box<Run>),
+    /// What comes of it comes later.
+    Awaited,
     Lost,
 }
 
@@ -274,6 +277,7 @@ impl Driver {
                     run.waiting.insert(call.id, *below);
                     waits = true;
                 }
+                CallEnd::Awaited => waits = true,
                 CallEnd::Lost => lost = true,
             }
         }
@@ -291,8 +295,7 @@ impl Driver {
                 }
                 (Action::Tool { tool, arguments }, _) => {
                     let arguments = Value::Object(arguments.clone());
-                    let (returned, files) = self.call_tool(run, agent, call, tool, arguments).await;
-                    CallEnd::Returned(returned, files)
+                    self.call_tool(run, agent, call, tool, arguments).await
                 }
                 (Action::Refuse { problem, .. }, _) => {
                     CallEnd::Returned(Returned::failed(problem.clone()), Visible::new())
@@ -305,7 +308,7 @@ impl Driver {
         };
         match came {
             CallEnd::Returned(returned, files) => self.keep(run, agent, call, returned, files).await,
-            CallEnd::Waits(_) | CallEnd::Lost => came,
+            CallEnd::Waits(_) | CallEnd::Awaited | CallEnd::Lost => came,
         }
     }
 
@@ -332,14 +335,7 @@ impl Driver {
         CallEnd::Returned(returned, visible)
     }
 
-    async fn call_tool(
-        &self,
-        run: &Run,
-        agent: &Agent,
-        call: &Call,
-        tool: &str,
-        arguments: Value,
-    ) -> (Returned, Visible) {
+    async fn call_tool(&self, run: &Run, agent: &Agent, call: &Call, tool: &str, arguments: Value) -> CallEnd {
         let (name, depth) = (&run.agent, run.turn.depth());
         let shown = preview(&arguments.to_string());
         self.events.emit(|| TurnEvent::ToolCalled {
@@ -367,6 +363,7 @@ impl Driver {
             }
         };
         let (returned, files) = match result {
+            Ok(output) if output.awaited => return CallEnd::Awaited,
             Ok(output) => self.keep_files(output).await,
             Err(problem) => (Returned::failed(problem), Visible::new()),
         };
@@ -380,7 +377,7 @@ impl Driver {
         let (failed, result) = (returned.failed, preview(&returned.text));
         let (agent, call, tool) = (name.clone(), call.id.clone(), tool.to_owned());
         self.events.emit(|| TurnEvent::ToolReturned { agent, depth, call, tool, failed, result, duration_ms });
-        (returned, files)
+        CallEnd::Returned(returned, files)
     }
 
     fn invocation<'a>(
@@ -396,6 +393,7 @@ impl Driver {
             function: &tool.function,
             arguments,
             heard_others: run.has_heard_others(agent),
+            way: run.way.iter().chain([&call.id]).map(String::as_str).collect::<Vec<_>>().join("\n"),
             step_key: format!("{}/{}/{}/{}", self.turn_id, run.way.join("/"), run.turn.said().len(), call.id),
             deadline: Instant::now() + Duration::from_millis(run.turn.time_left_ms()),
         }

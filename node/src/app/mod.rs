@@ -13,6 +13,8 @@ pub mod mailboxes;
 
 pub mod dispatch;
 
+mod delivery;
+
 pub mod deployments;
 
 pub mod keys;
