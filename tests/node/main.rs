@@ -20,4 +20,5 @@ mod sentences;
 mod stop;
 mod talk;
 mod tls;
+mod topics;
 mod wasm_agents;

@@ -35,7 +35,8 @@ pub const TABLES: &[(&str, &str)] = &[
          CREATE INDEX mailbox_delivery_expires ON mailbox_delivery (workspace, expires_ms)
             WHERE expires_ms IS NOT NULL AND state IN (0, 2);
          CREATE INDEX mailbox_delivery_wait ON mailbox_delivery (wait, delivery) WHERE wait IS NOT NULL;
-         CREATE INDEX mailbox_delivery_parked ON mailbox_delivery (delivery) WHERE state = 4;",
+         CREATE INDEX mailbox_delivery_parked ON mailbox_delivery (delivery) WHERE state = 4;
+         CREATE INDEX mailbox_delivery_dead ON mailbox_delivery (workspace, delivery) WHERE state = 3;",
     ),
     (
         "mailbox_lane",
@@ -63,14 +64,15 @@ pub const TABLES: &[(&str, &str)] = &[
         "agent_conversation_event",
         "CREATE TABLE agent_conversation_event (
             conversation INTEGER NOT NULL, number INTEGER NOT NULL, at_ms INTEGER NOT NULL, sender TEXT NOT NULL,
-            receivers TEXT NOT NULL, performative INTEGER NOT NULL, id BLOB NOT NULL,
-            PRIMARY KEY (conversation, number)) STRICT;",
+            receivers TEXT NOT NULL, performative INTEGER NOT NULL, id BLOB NOT NULL, workspace TEXT NOT NULL DEFAULT '',
+            position INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (conversation, number)) STRICT;
+         CREATE INDEX agent_conversation_event_position ON agent_conversation_event (workspace, position);",
     ),
     (
         "topic_subscription",
         "CREATE TABLE topic_subscription (
             subscription INTEGER PRIMARY KEY, workspace TEXT NOT NULL, subscriber TEXT NOT NULL, name TEXT NOT NULL,
-            pattern TEXT NOT NULL, position INTEGER NOT NULL, missed INTEGER NOT NULL,
+            pattern TEXT NOT NULL, position INTEGER NOT NULL, missed INTEGER NOT NULL, filter TEXT NOT NULL DEFAULT '',
             UNIQUE (workspace, subscriber, name)) STRICT;
          CREATE INDEX topic_subscription_position ON topic_subscription (workspace, position);",
     ),
@@ -104,6 +106,12 @@ pub const TABLES: &[(&str, &str)] = &[
         "agent_program",
         "CREATE TABLE agent_program (
             workspace TEXT NOT NULL, agent TEXT NOT NULL, PRIMARY KEY (workspace, agent)) STRICT;",
+    ),
+    (
+        "message_schedule",
+        "CREATE TABLE message_schedule (
+            workspace TEXT NOT NULL, name TEXT NOT NULL, words TEXT NOT NULL, reached_ms INTEGER NOT NULL,
+            PRIMARY KEY (workspace, name)) STRICT;",
     ),
 ];
 

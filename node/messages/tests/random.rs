@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use caxton_messages::acl::{MessageId, Performative, Priority};
-use caxton_messages::mailbox::{Action, Await, Fate, Outcome, Settlement, Submission, Verdict};
+use caxton_messages::mailbox::{Action, Await, Fate, Filter, Outcome, Settlement, Submission, Verdict};
 use caxton_messages::{Limits, Listing, ended_waits};
 use proptest::prelude::*;
 use support::{Store, address, message};
@@ -162,7 +162,9 @@ impl Trial {
             Event::Subscribe { of, after } => {
                 let (subscriber, name) = (address(NAMES[*of]), "s".to_owned());
                 let pattern = "a/#".parse().expect("a pattern");
-                self.run(Action::Subscribe { subscriber, name, pattern, after: *after });
+                let texts: &[&str] = if *of % 2 == 0 { &[] } else { &["sender!=ann"] };
+                let filter = Filter::of(texts).expect("a filter");
+                self.run(Action::Subscribe { subscriber, name, pattern, filter, after: *after });
             }
             Event::Park { at } => {
                 if let Some((delivery, attempt)) = self.started.get(*at).copied() {

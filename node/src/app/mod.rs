@@ -11,6 +11,10 @@ pub mod memory;
 
 pub mod mailboxes;
 
+pub mod topics;
+
+pub mod schedules;
+
 pub mod dispatch;
 
 mod delivery;
@@ -64,6 +68,10 @@ pub struct Parts {
     pub memories: memory::Memories,
     /// What agents and people send each other.
     pub mailboxes: mailboxes::Mailboxes,
+    /// What they publish, and who subscribed.
+    pub topics: topics::Topics,
+    /// When agents are sent messages next.
+    pub schedules: schedules::Schedules,
     /// What is live, its history, and the ways to change it.
     pub deployments: deployments::Deployments,
     /// The agents of what is live, and which of them a message would go to.

@@ -88,6 +88,9 @@ pub struct Publish {
 pub struct Subscribe {
     /// Which topics: `+` stands for one level and a last `#` for any number of them.
     pub topics: String,
+    /// Conditions that a message has to meet, such as `content.amount>=100`.
+    #[serde(default)]
+    pub filter: Vec<String>,
     /// The position after which it begins; what is published from now on unless told.
     #[serde(default)]
     pub after: Option<u64>,
@@ -306,6 +309,8 @@ impl MailTool {
                 "Has you given what is published on topics from now on, each time as a message of its own.",
                 json!({ "type": "object", "required": ["topics"], "properties": {
                     "topics": text("A topic or a pattern: + stands for one level and a last # for any number, as in orders/#."),
+                    "filter": { "type": "array", "items": { "type": "string" },
+                        "description": "Conditions that have to hold, such as content.amount>=100 or sender=ann." },
                     "after": { "type": "integer", "minimum": 0, "description": "Begin after this position instead." },
                 } }),
             ),
@@ -345,7 +350,7 @@ mod tests {
             json!({ "to": "ann", "content": "x", "wait": true, "wait_seconds": 5, "performative": "request" }),
             json!({ "performative": "propose", "content": { "cost": 3 } }),
             json!({ "topic": "a/b", "content": [1] }),
-            json!({ "topics": "a/#" }),
+            json!({ "topics": "a/#", "filter": ["sender=ann"] }),
             json!({ "to": ["ann", "capability:charts"], "task": "paint" }),
             json!({ "conversation": "c1", "to": [], "wait": false }),
         ];

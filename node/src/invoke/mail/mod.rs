@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use caxton_messages::acl::{Address, Content, Message, MessageId, Performative};
 use caxton_messages::conversation;
-use caxton_messages::mailbox::{Action, Await, Fate, NAME_BYTES_MAX, Outcome, Submission};
+use caxton_messages::mailbox::{Action, Await, Fate, Filter, NAME_BYTES_MAX, Outcome, Submission};
 use caxton_proto::manifest::agent::AgentManifest;
 use caxton_proto::{AgentName, Digest, ToolName, WorkspaceId};
 use serde_json::{Value, json};
@@ -220,7 +220,8 @@ impl AgentMail<'_> {
             false => Digest::of(pattern.as_str().as_bytes()).to_string(),
         };
         let subscriber = Address::Agent(self.agent.clone());
-        match self.write(Action::Subscribe { subscriber, name, pattern, after: asked.after }).await? {
+        let filter = Filter::of(&asked.filter).map_err(|error| format!("`filter`: {error}"))?;
+        match self.write(Action::Subscribe { subscriber, name, pattern, filter, after: asked.after }).await? {
             Outcome::Subscribed { position } => Ok(told(json!({ "subscribed": asked.topics, "position": position }))),
             other => Err(refused(other)),
         }
