@@ -326,3 +326,39 @@ async fn the_sender_of_a_request_that_nobody_handles_is_told_so() {
     assert_eq!(message["in_reply_to"], "r1");
     bench.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_of_a_contract_net_ends_in_an_award_and_has_its_picture() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/contract-net");
+    let files =
+        ["organizer", "bicycle", "van"].map(|name| [format!("agents/{name}.toml"), format!("prompts/{name}.toml")]);
+    let read_file = |name: &str| std::fs::read_to_string(folder.join(name)).expect("a file of the example");
+    let content =
+        files.as_flattened().iter().fold(Content::default(), |content, name| content.file(name, read_file(name)));
+    let settings = read_file("caxton.toml").replace("name = \"contract-net\"", "name = \"demo\"");
+    let bench = with(&content.file("caxton.toml", settings)).await;
+    let ask = json!({ "agent": "organizer", "text": "Have this parcel carried across town" });
+    let (status, answer) = read(bench.post("/messages", &ask)).await;
+    assert_eq!(status, 200, "{answer}");
+    let said = answer["text"].as_str().expect("text");
+    assert!(said.starts_with("bicycle has it, for 12: Carried across town by bicycle. (conversation "), "{said}");
+    let id = said.rsplit_once("(conversation ").expect("its conversation").1.trim_end_matches(')');
+    let (status, found) = read(bench.request(Method::GET, &at(&format!("/conversations/{id}/events")))).await;
+    assert_eq!(status, 200, "{found}");
+    let mut said: Vec<String> = Vec::new();
+    for event in found["events"].as_array().expect("events") {
+        let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
+        said.push(format!("{} {} {}", text("sender"), text("performative"), event["receivers"]));
+    }
+    let expected = [
+        "organizer cfp [\"bicycle\",\"van\"]",
+        "bicycle propose [\"organizer\"]",
+        "van propose [\"organizer\"]",
+        "organizer accept-proposal [\"bicycle\"]",
+        "organizer reject-proposal [\"van\"]",
+        "bicycle inform [\"organizer\"]",
+    ];
+    assert!(expected.iter().all(|one| said.iter().any(|it| it == one)) && said.len() == expected.len(), "{said:?}");
+    assert_eq!(found["open"], false, "{found}");
+    bench.stop().await;
+}

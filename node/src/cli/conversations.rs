@@ -142,14 +142,24 @@ async fn messages(remote: &Remote<'_>, id: &str) -> Result<ConversationEvents, C
     Ok(found)
 }
 
-/// Draws who said what to whom.
-fn draw(context: &Context, found: &ConversationEvents, mermaid: bool) -> Result<(), CliError> {
-    let out = &context.out;
+/// Who said what to whom in a conversation, as a diagram in text.
+pub(super) async fn sequence(remote: &Remote<'_>, id: &str) -> Result<String, CliError> {
+    let found = messages(remote, in_path(id)?).await?;
+    Ok(picture::text(&arrows(&found)))
+}
+
+fn arrows(found: &ConversationEvents) -> Vec<Arrow> {
     let arrow = |event: &MessageEvent| {
         let (from, label) = (text::one_line(&event.sender), text::one_line(&event.performative));
         event.receivers.iter().map(move |to| Arrow { from: from.clone(), to: text::one_line(to), label: label.clone() })
     };
-    let arrows: Vec<Arrow> = found.events.iter().flat_map(arrow).collect();
+    found.events.iter().flat_map(arrow).collect()
+}
+
+/// Draws who said what to whom.
+fn draw(context: &Context, found: &ConversationEvents, mermaid: bool) -> Result<(), CliError> {
+    let out = &context.out;
+    let arrows = arrows(found);
     let picture = if mermaid { picture::mermaid(&arrows) } else { picture::text(&arrows) };
     out.text(&picture)?;
     if found.missed > 0 {
