@@ -15,6 +15,7 @@ mod models;
 mod policy;
 mod providers;
 mod retention;
+mod schedules;
 mod secrets;
 mod sentences;
 mod stop;

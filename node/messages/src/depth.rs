@@ -43,10 +43,10 @@ pub fn depths(db: &Connection, now_ms: i64) -> Result<Vec<Depth>> {
     let sql = "SELECT workspace, CASE WHEN reason = 'it expired' THEN 1 WHEN reason LIKE '% attempts failed; the last: %' THEN 0
         ELSE 2 END, count(*) FROM mailbox_delivery WHERE state = 3 GROUP BY 1, 2";
     let mut statement = db.prepare_cached(sql)?;
-    let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, usize>(1)?, given(row.get(2)?)));
+    let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, u8>(1)?, given(row.get(2)?)));
     for (workspace, kind, count) in statement.query_map([], read)?.collect::<Result<Vec<_>>>()? {
         let Some(of) = depths.iter_mut().find(|of| of.workspace == workspace) else { continue };
-        if let Some(dead) = of.dead.get_mut(kind) {
+        if let Some(dead) = of.dead.get_mut(usize::from(kind)) {
             *dead = count;
         }
     }

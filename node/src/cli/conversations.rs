@@ -145,21 +145,14 @@ async fn messages(remote: &Remote<'_>, id: &str) -> Result<ConversationEvents, C
 /// Who said what to whom in a conversation, as a diagram in text.
 pub(super) async fn sequence(remote: &Remote<'_>, id: &str) -> Result<String, CliError> {
     let found = messages(remote, in_path(id)?).await?;
-    Ok(picture::text(&arrows(&found)))
-}
-
-fn arrows(found: &ConversationEvents) -> Vec<Arrow> {
-    let arrow = |event: &MessageEvent| {
-        let (from, label) = (text::one_line(&event.sender), text::one_line(&event.performative));
-        event.receivers.iter().map(move |to| Arrow { from: from.clone(), to: text::one_line(to), label: label.clone() })
-    };
-    found.events.iter().flat_map(arrow).collect()
+    let arrows: Vec<Arrow> = found.events.iter().flat_map(arrows).collect();
+    Ok(picture::text(&arrows))
 }
 
 /// Draws who said what to whom.
 fn draw(context: &Context, found: &ConversationEvents, mermaid: bool) -> Result<(), CliError> {
     let out = &context.out;
-    let arrows = arrows(found);
+    let arrows: Vec<Arrow> = found.events.iter().flat_map(arrows).collect();
     let picture = if mermaid { picture::mermaid(&arrows) } else { picture::text(&arrows) };
     out.text(&picture)?;
     if found.missed > 0 {
@@ -175,6 +168,12 @@ fn draw(context: &Context, found: &ConversationEvents, mermaid: bool) -> Result<
     let mut document = json!(found);
     document["picture"] = json!(picture);
     out.json(&document)
+}
+
+/// The arrows of a message: one to each receiver.
+fn arrows(event: &MessageEvent) -> impl Iterator<Item = Arrow> + '_ {
+    let (from, label) = (text::one_line(&event.sender), text::one_line(&event.performative));
+    event.receivers.iter().map(move |to| Arrow { from: from.clone(), to: text::one_line(to), label: label.clone() })
 }
 
 fn in_path(id: &str) -> Result<&str, CliError> {
