@@ -98,6 +98,11 @@ impl Activity {
         self.note(workspace, LogLine { subject: Some(subject.to_owned()), ..line(event, name) });
     }
 
+    /// Forgets the lines of a workspace, which is gone. Whoever follows them sees no more.
+    pub fn forget(&self, workspace: &WorkspaceId) {
+        self.lock().remove(workspace);
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<WorkspaceId, Journal>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -28,7 +28,6 @@ pub enum TelemetryError {
     /// The collector's address is of no use.
     #[error("traces cannot be sent to {endpoint}; check `telemetry.otlp_endpoint`")]
     Exporter {
-        /// The address.
         endpoint: String,
         /// What is wrong.
         #[source]

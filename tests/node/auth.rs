@@ -82,3 +82,22 @@ async fn tokens_that_cannot_be_made_are_refused() {
     }
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn a_token_for_metrics_reads_metrics_and_nothing_else() {
+    let bench = Bench::new(&[]).await;
+    let issued = bench.token("metrics", &[], 3600).await;
+    let token = issued["token"].as_str().expect("a token");
+    let get = |path: &str| bench.request_as(token, Method::GET, path);
+    let (status, text) = read(get("/metrics")).await;
+    assert!(status == 200 && text.as_str().is_some_and(|text| text.contains("caxton_")), "{status}");
+    for closed in ["/api/v1/server", "/api/v1/workspaces", "/api/v1/cluster", "/api/v1/events", "/v1/models"] {
+        assert_eq!(read(get(closed)).await.0, 403, "{closed}");
+    }
+    refused(get("/api/v1/workspaces/demo"), 403, "forbidden").await;
+    // It is for the whole node, and one for a workspace reads none of it.
+    let issued = bench.token("metrics", &["demo"], 3600).await;
+    let limited = issued["token"].as_str().expect("a token");
+    refused(bench.request_as(limited, Method::GET, "/metrics"), 403, "forbidden").await;
+    bench.stop().await;
+}

@@ -1,9 +1,11 @@
 //! Real nodes in this process, on free ports, over their public API.
 
 mod api;
+mod approvals;
 mod auth;
 mod bench;
 mod caps;
+mod deletion;
 mod deploy;
 mod events;
 mod lifecycle;

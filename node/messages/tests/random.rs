@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use caxton_messages::acl::{MessageId, Performative, Priority};
 use caxton_messages::mailbox::{Action, Await, Fate, Filter, Outcome, Settlement, Submission, Verdict};
-use caxton_messages::{Limits, Listing, ended_waits};
+use caxton_messages::{Limits, Listing, clear, ended_waits};
 use proptest::prelude::*;
 use support::{Store, address, message};
 
@@ -119,6 +119,15 @@ impl Trial {
             other => panic!("{other:?}"),
         }
         assert_eq!(self.run(action), Outcome::Stale, "a second outcome");
+    }
+
+    /// A step of one workspace of several, without a replica beside it.
+    fn step_alone(&mut self, event: &Event) {
+        self.replica = self.store.restored();
+        self.step(event);
+        self.started.retain(|(delivery, _)| {
+            !self.store.list(Listing { delivery: Some(*delivery), ..Listing::default() }).is_empty()
+        });
     }
 
     fn step(&mut self, event: &Event) {
@@ -235,5 +244,39 @@ proptest! {
             trial.check();
         }
         prop_assert_eq!(trial.store.rows(), trial.replica.rows());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
+
+    /// A workspace that is deleted leaves nothing, and its neighbour, whose name is the end of its own, loses nothing.
+    #[test]
+    fn a_workspace_that_is_cleared_leaves_nothing_and_takes_nothing_of_others(
+        own in proptest::collection::vec(event(), 1..40), others in proptest::collection::vec(event(), 1..40),
+        rows_max in 1..40_u32,
+    ) {
+        let no_restore = |event: &&Event| !matches!(event, Event::Restore);
+        // What the neighbour would have without the other.
+        let mut alone = Trial::new();
+        alone.store.workspace = "x";
+        let mut both = Trial::new();
+        both.store.workspace = "a-x";
+        own.iter().filter(no_restore).for_each(|event| both.step_alone(event));
+        both.store.workspace = "x";
+        others.iter().filter(no_restore).for_each(|event| both.step_alone(event));
+        others.iter().filter(no_restore).for_each(|event| alone.step_alone(event));
+        let cleared = "a-x".parse().expect("a name");
+        let mut rounds = 0;
+        while !clear(&both.store.db, &cleared, rows_max).expect("SQLite") {
+            rounds += 1;
+            prop_assert!(rounds < 10_000, "it ends");
+        }
+        for ((table, left), (_, expected)) in both.store.rows().iter().zip(alone.store.rows()) {
+            let is_shared = *table == "mailbox_counter";
+            prop_assert!(is_shared || left.len() == expected.len(), "{}: {:?} for {:?}", table, left, expected);
+            let named = format!("{left:?}");
+            prop_assert!(!named.contains("a-x"), "{}: {}", table, named);
+        }
     }
 }

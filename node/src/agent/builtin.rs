@@ -1,4 +1,5 @@
-//! The tools that every model has without a file naming them: ask whoever can do it, and list what can be asked for.
+//! The tools that the node itself has, for the agents whose files name them: ask whoever can do it, and list what can be
+//! asked for; those of the memory are below.
 
 pub mod mail;
 pub mod memory;
@@ -65,11 +66,8 @@ impl ListCapabilities {
     }
 }
 
-/// The tools' definitions; an agent that may not ask others gets none.
-pub fn definitions(may_ask: bool) -> Vec<ToolDefinition> {
-    if !may_ask {
-        return Vec::new();
-    }
+/// The definitions of the tools by which an agent reaches others.
+pub fn asking() -> [ToolDefinition; 2] {
     let ask = json!({
         "type": "object",
         "properties": {
@@ -87,7 +85,7 @@ pub fn definitions(may_ask: bool) -> Vec<ToolDefinition> {
             "about": { "type": "string", "description": "List only what fits this; leave it out to list everything." }
         }
     });
-    vec![
+    [
         ToolDefinition {
             name: ASK_CAPABILITY.to_owned(),
             description:

@@ -14,8 +14,8 @@ use super::attachments::{Attachment, Shelf, Visible};
 use super::ledger::Ledger;
 use super::run::Run;
 use super::turn::{Action, Call, Decision, Next, Returned, UnknownCall};
+use crate::chat::Spent;
 use crate::llm::Reply;
-use crate::llm::budget::Spent;
 
 /// One step, with the way to the run that took it: the calls that asked for one another, from the outermost run on.
 #[derive(Debug, Clone, PartialEq)]

@@ -22,7 +22,8 @@ use super::builtin::memory::MemoryTool;
 use super::turn::Gate;
 use super::world::{Invocation, ToolOutput, World};
 use super::{Agent, AgentTool};
-use crate::llm::budget::{Charges, Spent};
+use crate::chat::Spent;
+use crate::llm::budget::Charges;
 use crate::llm::models::{Ask, Models, Target};
 use crate::llm::{self, Account, ChatRequest, Deltas, Finish, Reply, Usage};
 

@@ -32,10 +32,10 @@ pub struct LogLine {
     /// The turn, as traces and the server's log name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turn: Option<String>,
-    /// The conversation.
+    /// The conversation that it is part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<String>,
-    /// Whose token.
+    /// The subject of the token that was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// The rest in a few words: the tool, the model, the other agent, the reason.
@@ -52,7 +52,7 @@ pub struct LogLine {
 /// The answer of `GET .../logs` without `follow`: the newest lines, the oldest of them first.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct LogLines {
-    /// They.
+    /// What happened, line by line.
     pub lines: Vec<LogLine>,
     /// The nodes that did not answer in time: what happened on them is not among the lines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -50,7 +50,7 @@ pub struct SendResponse {
 /// A message in somebody's mailbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Delivery {
-    /// Its number.
+    /// The number of the delivery.
     pub delivery: u64,
     /// Whose mailbox it is in.
     pub owner: String,
@@ -86,7 +86,7 @@ pub struct DeliveryPage {
 /// What was done to a delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeliveryChange {
-    /// Its number.
+    /// The number of the delivery.
     pub delivery: u64,
     /// `dropped` or `retried`.
     pub change: String,

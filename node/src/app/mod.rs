@@ -21,6 +21,8 @@ mod delivery;
 
 pub mod deployments;
 
+pub mod workspaces;
+
 pub mod keys;
 
 pub mod agents;
@@ -74,6 +76,8 @@ pub struct Parts {
     pub schedules: schedules::Schedules,
     /// What is live, its history, and the ways to change it.
     pub deployments: deployments::Deployments,
+    /// Workspaces as a whole: what there is of them, and their deletion.
+    pub workspaces: workspaces::Workspaces,
     /// The agents of what is live, and which of them a message would go to.
     pub agents: agents::Agents,
     /// The tools of what is live.

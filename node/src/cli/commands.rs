@@ -70,6 +70,7 @@ pub const JSON: &[(&str, &[&str])] = &[
     ("conversations save", &["conversation", "saved"]),
     ("approvals list", &["approvals"]),
     ("workspaces list", &["workspaces"]),
+    ("workspaces delete", &["workspace", "revision", "deployments", "secrets", "tokens", "cleared"]),
     ("server status", &["server", "ready", "waits_for", "info"]),
     ("docs", &["pages"]),
     ("errors", &["errors"]),

@@ -199,7 +199,7 @@ enum Command {
     Restore(restore::Args),
     /// Go on with one node when a majority is lost for good.
     Recover(recover::Args),
-    /// List the workspaces of a server.
+    /// List the workspaces of a server, or delete one.
     Workspaces(workspaces::Args),
     /// Read the manual that belongs to this binary.
     Docs(docs::Args),

@@ -3,34 +3,15 @@
 use std::sync::Arc;
 
 use caxton_proto::{AgentName, WorkspaceId};
-use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
+use rusqlite::{Connection, Row, params};
 
 use super::log::{DecodeError, DocumentKind, Suspension, TurnRecord};
-use super::tenant::number_of;
-use crate::llm::Usage;
-use crate::llm::budget::Spent;
+use super::rows::{Summary, conversation_of, number, number_of, summary};
+use crate::chat::Spent;
 use crate::shard::{self, Database};
 
 /// The conversations in the state of one shard.
 pub struct State(Arc<shard::State>);
-
-/// What is known of a conversation without its turns.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
-    /// How it began.
-    pub title: String,
-    /// Who answered last.
-    pub agent: AgentName,
-    /// How many turns it has.
-    pub turns: u64,
-    /// What they took.
-    pub usage: Usage,
-    /// When it began.
-    pub created_ms: u64,
-    /// When it was last answered.
-    pub updated_ms: u64,
-}
 
 /// The documents that a turn keeps, and where the next piece goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -219,39 +200,6 @@ impl State {
             Ok(found)
         })
     }
-}
-
-/// A conversation's row.
-pub(super) fn conversation_of(
-    db: &Connection,
-    workspace: &str,
-    conversation: &str,
-) -> Result<Option<Summary>, rusqlite::Error> {
-    db.prepare_cached(
-        "SELECT title, agent, turns, input, output, created_ms, updated_ms FROM conversation \
-         WHERE workspace = ?1 AND id = ?2",
-    )?
-    .query_row([workspace, conversation], summary)
-    .optional()
-}
-
-fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
-    let agent: String = row.get(1)?;
-    let agent = agent.parse().map_err(|error: caxton_proto::InvalidId| {
-        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into())
-    })?;
-    Ok(Summary {
-        title: row.get(0)?,
-        agent,
-        turns: number(row, 2)?,
-        usage: Usage { input: number(row, 3)?, output: number(row, 4)? },
-        created_ms: number(row, 5)?,
-        updated_ms: number(row, 6)?,
-    })
-}
-
-fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    Ok(row.get::<_, i64>(column)?.cast_unsigned())
 }
 
 fn body<'a>(row: &'a Row<'_>) -> Result<&'a [u8], ReadError> {

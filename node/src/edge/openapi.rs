@@ -5,6 +5,7 @@
 mod page;
 
 mod statuses;
+mod unions;
 
 use std::sync::LazyLock;
 
@@ -34,6 +35,7 @@ use crate::api::paths;
     tags(
         (name = "node", description = "The node itself."),
         (name = "deployments", description = "What is live, and how it becomes so."),
+        (name = "workspaces", description = "A workspace as a whole: what there is of it, and its deletion."),
         (name = "agents", description = "The agents of what is live."),
         (name = "tools", description = "The tools of what is live."),
         (name = "secrets", description = "What tools and providers are given by name."),
@@ -74,6 +76,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         rest::secrets::Doc::openapi(),
         rest::route::Doc::openapi(),
         rest::deployments::Doc::openapi(),
+        rest::workspaces::Doc::openapi(),
         rest::agents::Doc::openapi(),
         rest::messages::Doc::openapi(),
         rest::memory::Doc::openapi(),
@@ -90,6 +93,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let parts = before.into_iter().chain(after);
     let mut document = parts.fold(Base::openapi(), |document, part| document.merge_from(part));
     statuses::complete(&mut document);
+    unions::name_forms(&mut document);
     document
 }
 

@@ -38,6 +38,8 @@ pub mod takeover;
 
 pub mod retention;
 
+pub mod deletion;
+
 mod stop;
 
 mod routing;
@@ -347,6 +349,7 @@ impl Invoker {
         mut run: Run,
         events: Events,
     ) -> Result<TurnEnd, InvokeError> {
+        let waiting_in = Arc::clone(&world);
         let driver = Driver {
             models: Arc::clone(&self.shared.parts.models),
             world,
@@ -374,7 +377,7 @@ impl Invoker {
             never = begins => match never {},
         };
         match progress {
-            Ok(Progress::Waiting) => self.put_down(&underway, &run).await,
+            Ok(Progress::Waiting) => self.put_down(&underway, &waiting_in, &run).await,
             Ok(Progress::Over) => {
                 let exchange = exchange(&underway, &agent, &run);
                 let ended = self.record(&underway, agent.revision, run).await;

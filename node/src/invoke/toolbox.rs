@@ -11,6 +11,7 @@ use crate::agent::OfferedFunction;
 use crate::agent::attachments::{Attachment, Content as FileContent, to_base64};
 use crate::agent::world::{Invocation, ToolOutput};
 use crate::catalog::Catalog;
+use crate::telemetry::propagation;
 use crate::tools::Tools;
 
 /// Why a tool cannot be used.
@@ -51,6 +52,7 @@ pub(super) async fn call(tools: &Tools, catalog: &Arc<Catalog>, call: Invocation
         workspace: catalog.workspace.to_string(),
         caller: call.agent.to_string(),
         idempotency_key: Some(call.step_key),
+        trace: propagation::here(),
         deadline: Some(call.deadline),
     };
     let called = tool.call(call.function, call.arguments.clone(), context).await;

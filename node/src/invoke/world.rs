@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use caxton_proto::manifest::agent::{AgentManifest, BUILT_IN_TOOLS};
 use caxton_proto::tree::TreePath;
-use caxton_proto::{AgentName, Revision, ToolName, WorkspaceId};
+use caxton_proto::{AgentName, Digest, Revision, ToolName, WorkspaceId};
 use futures::future::BoxFuture;
 
 use super::Shared;
@@ -147,6 +147,21 @@ impl CatalogWorld {
     fn memory<'a>(&'a self, manifest: &'a AgentManifest) -> AgentMemory<'a> {
         let (memories, workspace) = (&self.shared.parts.memories, &self.catalog.workspace);
         AgentMemory { memories, workspace, asker: &self.asker, manifest }
+    }
+
+    /// A digest of a tool's folder as it is deployed, names and contents; of nothing for a built-in tool.
+    pub(super) fn files_of(&self, tool: Option<&ToolName>) -> Digest {
+        let folder = tool.map(|tool| format!("tools/{tool}/")).unwrap_or_default();
+        let files = self
+            .catalog
+            .tree
+            .files()
+            .iter()
+            .filter(|(path, _)| !folder.is_empty() && path.as_str().starts_with(&folder));
+        let parts: Vec<&[u8]> = files
+            .flat_map(|(path, file)| [path.as_str().as_bytes(), b"\0", file.digest.as_bytes().as_slice()])
+            .collect();
+        Digest::of_parts(parts)
     }
 
     /// Whether the node itself has this tool, and no folder of the workspace has its place.

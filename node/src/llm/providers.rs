@@ -42,7 +42,6 @@ const KNOWN: [(&str, Protocol, &str, &str, &str); 3] = [
 /// What a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// Chat Completions.
     OpenAi,
     /// The Messages API.
     Anthropic,
@@ -127,7 +126,6 @@ impl Backend {
         Backend { name: name.to_owned(), provider, breaker: Mutex::default(), prices }
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -136,9 +134,7 @@ impl Backend {
 /// What a scripted model says.
 #[derive(Debug, Clone)]
 pub enum Speech {
-    /// Rules.
     Script(Arc<Script>),
-    /// A recording.
     Recording(Arc<Player>),
 }
 

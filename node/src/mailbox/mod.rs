@@ -47,6 +47,9 @@ pub enum MailboxError {
         /// How long it is.
         bytes: usize,
     },
+    /// The workspace was deleted; nothing was changed.
+    #[error("the workspace was deleted")]
+    Deleted,
     /// A member of the cluster runs a program that knows no mailboxes.
     #[error("a node of the cluster runs an older program, which has no mailboxes; upgrade all of them first")]
     OlderMembers,
@@ -58,6 +61,8 @@ impl From<WriteError> for MailboxError {
             WriteError::Propose(error) => MailboxError::Propose(error),
             WriteError::Refused(refusal) => MailboxError::Refused(refusal),
             WriteError::Unreadable(stop) => MailboxError::Unreadable(stop),
+            WriteError::Deleted => MailboxError::Deleted,
+            WriteError::Read(error) => MailboxError::Read(error),
         }
     }
 }
@@ -128,7 +133,7 @@ impl ShardMailboxes {
         }
         let version = Format::PROTOBUF.number();
         let entry = Envelope { version, tenant: Envelope::MAILBOX, term, body }.encode();
-        let answer = self.shard.propose(entry).await?;
+        let answer = self.shard.propose(workspace, entry).await?;
         let outcome = match answer.effect {
             crate::shard::tenant::Effect::Fenced => Outcome::Stale,
             crate::shard::tenant::Effect::Applied | crate::shard::tenant::Effect::Repeated => {

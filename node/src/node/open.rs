@@ -46,6 +46,7 @@ use crate::peers::door::Door;
 use crate::peers::{Book, Lives, Peers, VERSION};
 use crate::replicas::Replicas;
 use crate::secrets::{self, SecretStore};
+use crate::shard::clearing::{Deletion, Deletions, WorkspacesTenant};
 use crate::shard::tenant::{Misfit, Tenant, Tenants};
 use crate::shard::{Shards, WrittenFormat, placement};
 use crate::tasks::{self, Jobs, Tasks};
@@ -288,6 +289,7 @@ fn application(parts: &Parts, hands: Hands) -> App {
             uploads_max,
             keys,
         ),
+        workspaces: app::workspaces::Workspaces::new(log.clone(), parts.invoker.conversations().shards().clone()),
         agents: app::agents::Agents::new(catalogs.clone(), parts.routing.clone()),
         tools: app::tools::Tools::new(catalogs.clone(), tools, parts.activity.clone()),
         activity: app::activity::Activity::new(parts.activity.clone(), log.clone()),
@@ -335,9 +337,9 @@ async fn open_logs(
         Origin::Joined => Birth::Joined,
     };
     let folder = dir.join("conversations");
-    let (opened, format) = written_format();
+    let (opened, says) = what_the_log_says();
     if let Some(copy) = shard_count::known(dir) {
-        let shards = Shards::open(&folder, groups, birth, copy, format, tenants);
+        let shards = Shards::open(&folder, groups, birth, copy, says, tenants);
         let (log, shards) = tokio::join!(DeployLog::open(groups, birth), shards);
         let log = log?;
         _ = opened.set(log.clone());
@@ -347,21 +349,30 @@ async fn open_logs(
     _ = opened.set(log.clone());
     let wanted = u32::try_from(config.cluster.shards).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
     let count = placement::shards(dir, &log, birth, wanted).await?;
-    let shards = Shards::open(&folder, groups, birth, count, format, tenants).await?;
+    let shards = Shards::open(&folder, groups, birth, count, says, tenants).await?;
     Ok((log, shards))
 }
 
-/// The format in which the shards are written is what the deploy log says, once it is open. Nothing is proposed before.
-fn written_format() -> (Arc<OnceLock<DeployLog>>, WrittenFormat) {
+/// The format in which the shards are written, and which workspaces were deleted, is what the deploy log says, once it is open.
+/// Nothing is proposed before.
+fn what_the_log_says() -> (Arc<OnceLock<DeployLog>>, (WrittenFormat, Deletions)) {
     let opened: Arc<OnceLock<DeployLog>> = Arc::default();
-    let log = Arc::clone(&opened);
-    (opened, WrittenFormat::new(move || log.get().map_or(Format::JSON, DeployLog::format)))
+    let (log, same) = (Arc::clone(&opened), Arc::clone(&opened));
+    let format = WrittenFormat::new(move || log.get().map_or(Format::JSON, DeployLog::format));
+    let deletions = Deletions::new(move |workspace| {
+        same.get()?.read(|state| {
+            let live = state.workspace(workspace).is_some();
+            state.deletions().of(workspace).map(|deletion| Deletion { index: deletion.index, live })
+        })
+    });
+    (opened, (format, deletions))
 }
 
 /// What each shard holds.
 fn tenants(shard: GroupId, keepers: &Keepers) -> Result<Tenants, Misfit> {
     let memory = MemoryTenant::new(keepers.of(shard));
-    Tenants::new([Box::new(ConversationsTenant) as Box<dyn Tenant>, Box::new(memory), Box::new(MailboxTenant)])
+    let (mailbox, workspaces) = (Box::new(MailboxTenant), Box::new(WorkspacesTenant));
+    Tenants::new([Box::new(ConversationsTenant) as Box<dyn Tenant>, Box::new(memory), mailbox, workspaces])
 }
 
 fn tool_settings(dir: &Path, config: &Config) -> ToolSettings {

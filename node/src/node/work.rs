@@ -21,6 +21,7 @@ use crate::deploy::pins::Pins;
 use crate::deploy::reconcile::Reconciler;
 use crate::edge::listen::Edge;
 use crate::edge::{self, Services};
+use crate::invoke::deletion::Deletions;
 use crate::invoke::retention::Retention;
 use crate::invoke::takeover::Takeover;
 use crate::shard::placement;
@@ -82,6 +83,12 @@ pub fn start_workers(workers: &Tasks, parts: &Parts, pins: Pins) {
         let retention_stop = stop.clone();
         workers.spawn("retention", async move {
             retention.run(retention_stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+        let deletions = Deletions::new(parts.invoker.clone(), log.clone(), shard);
+        let deletions_stop = stop.clone();
+        workers.spawn("deletions", async move {
+            deletions.run(deletions_stop).await;
             Ok::<_, std::convert::Infallible>(())
         });
         let takeover = Takeover::new(parts.invoker.clone(), shard);

@@ -1,5 +1,6 @@
 //! What each command does to the tables, within the transaction that the connection is in.
 
+mod clear;
 mod conversation;
 mod deliver;
 mod schedule;
@@ -15,6 +16,7 @@ use caxton_proto::acl::{Address, Content, Message, MessageId, Performative};
 use caxton_proto::mailbox::{Action, Command, Outcome, Submission};
 use rusqlite::{Connection, Result};
 
+pub use self::clear::clear;
 use self::topics::Interest;
 use crate::Limits;
 

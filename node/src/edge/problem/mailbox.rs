@@ -19,6 +19,8 @@ impl From<MailboxError> for Problem {
             MailboxError::TooLong { .. } => {
                 Problem::new(Code::BodyTooLarge, detail).help("upload large content as an artifact and send its digest")
             }
+            MailboxError::Deleted => Problem::new(Code::NotFound, detail)
+                .help("deploy it again; what it had before has to be gone by then, which takes a moment"),
             MailboxError::OlderMembers => {
                 Problem::new(Code::Unavailable, detail).help("`caxton cluster status` shows the version of each node")
             }

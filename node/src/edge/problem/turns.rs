@@ -5,6 +5,7 @@ use crate::app::conversations::ConversationsError;
 use crate::app::tools::DirectCallError;
 use crate::app::turns::TurnError;
 use crate::capability::RouteError;
+use crate::conversations::RecordError;
 use crate::edge::problem::{Code, Problem};
 use crate::invoke::InvokeError;
 use crate::tasks::JobError;
@@ -82,7 +83,7 @@ impl From<InvokeError> for Problem {
                     .help("send it again without them, or ask an agent whose provider takes them")
             }
             InvokeError::Invalid { problems } => {
-                Problem::new(Code::InvalidRequest, detail).with("problems", problems).help("send it again without them")
+                Problem::new(Code::InvalidRequest, detail).with("problems", problems).help("put right what is named, and send it again")
             }
             InvokeError::NoWorkspace { .. } => Problem::new(Code::NotFound, detail)
                 .help("deploy it with `caxton deploy`, or name another one with --workspace"),
@@ -120,6 +121,8 @@ impl From<InvokeError> for Problem {
             InvokeError::Underway { .. } | InvokeError::Adrift { .. } => Problem::new(Code::Unavailable, detail)
                 .help("ask for the turn in a moment, or send the message again with its idempotency key")
                 .retry_with_key(1),
+            InvokeError::Record(RecordError::Deleted) => Problem::new(Code::NotFound, "the workspace was deleted")
+                .help("deploy it again; what it had before has to be gone by then, which takes a moment"),
             InvokeError::Record(source) => {
                 tracing::error!(reason = %crate::llm::reasons(&source), "a turn could not be recorded");
                 Problem::new(Code::Unavailable, detail).help("try again in a moment").retry_with_key(1)

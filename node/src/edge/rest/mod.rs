@@ -20,6 +20,8 @@ pub mod backup;
 
 pub mod deployments;
 
+pub mod workspaces;
+
 pub mod agents;
 
 pub mod messages;
@@ -54,6 +56,7 @@ pub fn routes() -> Routes {
         .merge(cluster::routes())
         .merge(backup::routes())
         .merge(deployments::routes())
+        .merge(workspaces::routes())
         .merge(agents::routes())
         .merge(messages::routes())
         .merge(memory::routes())

@@ -14,7 +14,7 @@ use super::super::memory::Asker;
 use super::super::{InvokeError, Invoker};
 use crate::agent::module::{MailHandled, MailedMessage, MaySend, handle_mail};
 use crate::agent::world::World;
-use crate::llm::budget::Spent;
+use crate::chat::Spent;
 use crate::llm::{self, Usage};
 
 /// A message for a program.

@@ -30,7 +30,6 @@ pub struct Endpoint {
     pub provider: String,
     /// Its address up to the version: `https://api.openai.com/v1`.
     pub base: String,
-    /// Its key.
     pub key: Key,
     /// The longest silence: before the answer begins, and between two pieces of it.
     pub silence: Duration,

@@ -8,8 +8,8 @@ use toml::de::DeValue;
 
 use super::identity::{Identity, Keys, NAME_HELP};
 use super::{
-    AgentManifest, Approval, BUILT_IN_TOOLS, CAPABILITIES_MAX, Capability, EXAMPLES_MAX, LINE_BYTES_MAX, Limits, Llm,
-    Memory, MemoryScope, Messages, Module, PARAMETERS_MAX, PROMPT_BYTES_MAX, Prompts, TOOLS_MAX, Tools, WORD_BYTES_MAX,
+    AgentManifest, Approval, CAPABILITIES_MAX, Capability, EXAMPLES_MAX, LINE_BYTES_MAX, Limits, Llm, Memory,
+    MemoryScope, Messages, Module, PARAMETERS_MAX, PROMPT_BYTES_MAX, Prompts, TOOLS_MAX, Tools, WORD_BYTES_MAX,
 };
 use crate::diagnostic::{Diagnostic, Source, closest, code};
 use crate::manifest::prompt::{self, LIST_MAX, Parameter, Parameters, Prompt, Template, is_parameter_name};
@@ -262,12 +262,6 @@ fn read_approval(root: &mut Section<'_, '_>, tools: &Tools) -> Approval {
                 None => format!("its tools are {}", words(tools.all().map(ToolName::as_str))),
             };
             item.problem(code::UNKNOWN_TOOL, format!("`{name}` is not one of this agent's tools"), label);
-        }
-        if BUILT_IN_TOOLS.contains(&name.as_str()) {
-            let message = format!("calls of the built-in tool `{name}` never wait for a person");
-            let problem = Diagnostic::warning(code::BAD_VALUE, item.document().path(), message);
-            let help = "take it out of [approval]; what another agent may do, its own file says";
-            item.document().note(problem.at(item.document().place(item.span()), "this has no effect").help(help));
         }
         approval.tools.push(name);
     }
