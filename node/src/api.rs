@@ -32,6 +32,8 @@ pub mod mailbox;
 
 pub mod workspaces;
 
+pub mod usage;
+
 mod durable;
 
 use caxton_proto::plan::ItemChange;

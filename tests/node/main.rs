@@ -21,4 +21,5 @@ mod secrets;
 mod sentences;
 mod stop;
 mod tls;
+mod usage;
 mod wasm_agents;

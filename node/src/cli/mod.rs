@@ -85,6 +85,8 @@ mod secrets;
 
 mod workspaces;
 
+mod usage;
+
 mod docs;
 
 mod errors;
@@ -171,6 +173,8 @@ enum Command {
     Memory(memory::Args),
     /// Show what happens: messages, steps, calls, deployments.
     Logs(logs::Args),
+    /// Show what agents used by day, in tokens and money.
+    Usage(usage::Args),
     /// Decide on calls that wait for a person.
     Approvals(approvals::Args),
     /// Stop a turn of an agent.
@@ -220,6 +224,7 @@ impl Command {
             Command::Conversations(args) => conversations::run(args, context),
             Command::Memory(args) => memory::run(args, context),
             Command::Logs(args) => logs::run(args, context),
+            Command::Usage(args) => usage::run(&args, context),
             Command::Approvals(args) => approvals::run(args, context),
             Command::Stop(args) => stop::run(args, context),
             Command::Health(args) => health::run(args, context),
@@ -299,6 +304,7 @@ mod tests {
             "token list",
             "conversations list",
             "workspaces list",
+            "usage",
             "cluster members",
             "cluster status",
             "log",
