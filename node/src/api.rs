@@ -30,6 +30,10 @@ pub mod memory;
 
 pub mod mailbox;
 
+pub mod topics;
+
+pub mod schedules;
+
 pub mod workspaces;
 
 pub mod usage;

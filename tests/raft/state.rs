@@ -420,10 +420,10 @@ fn a_workspace_goes_with_what_is_its_own_and_one_of_its_name_counts_on() {
 
     let stale = state.apply(12, &Command::Deploy(deploy("one", 2, "c")));
     assert_eq!(stale, Outcome::Conflict { live_revision: Revision::NONE, live: None }, "who saw the old one is told");
-    let Outcome::Deployed(again) = state.apply(13, &Command::Deploy(deploy("one", 0, "a"))) else {
+    let Outcome::Deployed(anew) = state.apply(13, &Command::Deploy(deploy("one", 0, "a"))) else {
         panic!("it is free")
     };
-    assert_eq!((again.revision, again.parent), (Revision(3), Revision::NONE));
+    assert_eq!((anew.revision, anew.parent), (Revision(3), Revision::NONE));
     let Outcome::Deployed(next) = state.apply(14, &Command::Deploy(deploy("one", 3, "d"))) else {
         panic!("it goes on")
     };

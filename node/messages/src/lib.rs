@@ -19,9 +19,18 @@ mod queue;
 
 mod read;
 
+mod topics;
+
+mod schedules;
+
+mod depth;
+
 pub use apply::{apply, clear};
 pub use caxton_proto::{acl, mailbox};
+pub use depth::{DEAD_KINDS, Depth, depths};
 pub use limits::Limits;
-pub use queue::{Listed, Listing, Ready, Stage, due, list, next, waiting};
-pub use read::{Conversation, Event, arrows, conversation};
+pub use queue::{Listed, Listing, Ready, Stage, due, list, next, numbers, waiting};
+pub use read::{Conversation, Event, arrows, conversation, events, newest_event};
+pub use schedules::{Reached, schedules};
 pub use tables::TABLES;
+pub use topics::{Publication, Replay, Subscription, TopicSummary, replay, subscriptions, topics};

@@ -193,6 +193,18 @@ pub struct Listing {
     pub most: usize,
 }
 
+/// The numbers of the deliveries of a workspace, in their order.
+pub fn numbers(db: &Connection, workspace: &WorkspaceId, what: &Listing) -> Result<Vec<u64>> {
+    let sql = "SELECT d.delivery FROM mailbox_delivery d JOIN mailbox b ON b.mailbox = d.mailbox
+        WHERE d.workspace = ?1 AND d.delivery > ?2 AND (?3 IS NULL OR b.owner = ?3) AND (?4 IS NULL OR (d.state = 3) = ?4)
+        AND (?5 IS NULL OR d.delivery = ?5) ORDER BY d.delivery LIMIT ?6";
+    let owner = what.owner.as_ref().map(Address::to_string);
+    let mut statement = db.prepare_cached(sql)?;
+    let values =
+        params![workspace.as_str(), stored(what.after), owner, what.dead, what.delivery.map(stored), what.most as i64];
+    statement.query_map(values, |row| row.get(0).map(given))?.collect()
+}
+
 /// The deliveries of a workspace in the order of their numbers.
 pub fn list(db: &Connection, workspace: &WorkspaceId, what: &Listing) -> Result<Vec<Listed>> {
     let sql = "SELECT d.delivery, b.owner, d.state, d.attempts, d.due_ms, d.reason, m.body FROM mailbox_delivery d

@@ -33,7 +33,8 @@ pub const TABLES: &[(&str, &str)] = &[
          CREATE INDEX mailbox_delivery_due ON mailbox_delivery (mailbox, due_ms, delivery) WHERE state = 2;
          CREATE INDEX mailbox_delivery_term ON mailbox_delivery (workspace, term) WHERE state = 1;
          CREATE INDEX mailbox_delivery_expires ON mailbox_delivery (workspace, expires_ms)
-            WHERE expires_ms IS NOT NULL AND state IN (0, 2);",
+            WHERE expires_ms IS NOT NULL AND state IN (0, 2);
+         CREATE INDEX mailbox_delivery_dead ON mailbox_delivery (workspace, delivery) WHERE state = 3;",
     ),
     (
         "mailbox_lane",
@@ -61,14 +62,15 @@ pub const TABLES: &[(&str, &str)] = &[
         "agent_conversation_event",
         "CREATE TABLE agent_conversation_event (
             conversation INTEGER NOT NULL, number INTEGER NOT NULL, at_ms INTEGER NOT NULL, sender TEXT NOT NULL,
-            receivers TEXT NOT NULL, performative INTEGER NOT NULL, id BLOB NOT NULL,
-            PRIMARY KEY (conversation, number)) STRICT;",
+            receivers TEXT NOT NULL, performative INTEGER NOT NULL, id BLOB NOT NULL, workspace TEXT NOT NULL DEFAULT '',
+            position INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (conversation, number)) STRICT;
+         CREATE INDEX agent_conversation_event_position ON agent_conversation_event (workspace, position);",
     ),
     (
         "topic_subscription",
         "CREATE TABLE topic_subscription (
             subscription INTEGER PRIMARY KEY, workspace TEXT NOT NULL, subscriber TEXT NOT NULL, name TEXT NOT NULL,
-            pattern TEXT NOT NULL, position INTEGER NOT NULL, missed INTEGER NOT NULL,
+            pattern TEXT NOT NULL, position INTEGER NOT NULL, missed INTEGER NOT NULL, filter TEXT NOT NULL DEFAULT '',
             UNIQUE (workspace, subscriber, name)) STRICT;
          CREATE INDEX topic_subscription_position ON topic_subscription (workspace, position);",
     ),
@@ -77,6 +79,12 @@ pub const TABLES: &[(&str, &str)] = &[
         "CREATE TABLE topic_publication (
             workspace TEXT NOT NULL, position INTEGER NOT NULL, topic TEXT NOT NULL, message INTEGER NOT NULL,
             PRIMARY KEY (workspace, position)) STRICT;",
+    ),
+    (
+        "message_schedule",
+        "CREATE TABLE message_schedule (
+            workspace TEXT NOT NULL, name TEXT NOT NULL, words TEXT NOT NULL, reached_ms INTEGER NOT NULL,
+            PRIMARY KEY (workspace, name)) STRICT;",
     ),
 ];
 

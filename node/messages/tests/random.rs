@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use caxton_messages::acl::{MessageId, Performative, Priority};
-use caxton_messages::mailbox::{Action, Fate, Outcome, Settlement, Submission, Verdict};
+use caxton_messages::mailbox::{Action, Fate, Filter, Outcome, Settlement, Submission, Verdict};
 use caxton_messages::{Limits, Listing, clear};
 use proptest::prelude::*;
 use support::{Store, address, message};
@@ -21,6 +21,7 @@ enum Event {
     Redrive { at: usize },
     Drop { at: usize },
     Subscribe { of: usize, after: Option<u64> },
+    Fire { tick: i64, begin: bool },
     Restore,
 }
 
@@ -39,6 +40,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..8_usize).prop_map(|at| Event::Redrive { at }),
         1 => (0..8_usize).prop_map(|at| Event::Drop { at }),
         1 => (name(), proptest::option::of(0..4_u64)).prop_map(|(of, after)| Event::Subscribe { of, after }),
+        2 => (0..12_i64, any::<bool>()).prop_map(|(tick, begin)| Event::Fire { tick, begin }),
         1 => Just(Event::Restore),
     ]
 }
@@ -165,7 +167,17 @@ impl Trial {
             Event::Subscribe { of, after } => {
                 let (subscriber, name) = (address(NAMES[*of]), "s".to_owned());
                 let pattern = "a/#".parse().expect("a pattern");
-                self.run(Action::Subscribe { subscriber, name, pattern, after: *after });
+                let texts: &[&str] = if *of % 2 == 0 { &[] } else { &["sender!=ann"] };
+                let filter = Filter::of(texts).expect("a filter");
+                self.run(Action::Subscribe { subscriber, name, pattern, filter, after: *after });
+            }
+            Event::Fire { tick, begin } => {
+                let submission = self.store.submission(message(Performative::Request, "platform:", "bob"));
+                let submission = (!begin).then(|| Box::new(submission));
+                let (schedule, words, tick_ms) = ("bob/s".to_owned(), "every 1s".to_owned(), tick * 1_000);
+                if let Outcome::Sent(receipts) = self.run(Action::Fire { schedule, words, tick_ms, submission }) {
+                    self.note(receipts);
+                }
             }
             Event::Restore => self.replica = self.store.restored(),
         }

@@ -114,6 +114,24 @@ paths! {
     DELIVERY [2] = "/api/v1/workspaces/{workspace}/mailbox/{delivery}";
     /// Where a dead letter is tried again.
     DELIVERY_RETRY [2] = "/api/v1/workspaces/{workspace}/mailbox/{delivery}/retry";
+    /// Where all its dead letters are tried again.
+    DEAD_LETTERS_RETRY [1] = "/api/v1/workspaces/{workspace}/dead-letters/retry";
+    /// Where all its dead letters are dropped.
+    DEAD_LETTERS_DROP [1] = "/api/v1/workspaces/{workspace}/dead-letters/drop";
+    /// What its agents and people send each other, as it is sent.
+    MAILBOX_EVENTS [1] = "/api/v1/workspaces/{workspace}/mailbox/events";
+    /// The messages of one conversation.
+    CONVERSATION_EVENTS [2] = "/api/v1/workspaces/{workspace}/conversations/{id}/events";
+    /// When its agents are sent messages next.
+    SCHEDULES [1] = "/api/v1/workspaces/{workspace}/schedules";
+    /// The topics of which something is kept.
+    TOPICS [1] = "/api/v1/workspaces/{workspace}/topics";
+    /// Who subscribed to topics.
+    SUBSCRIPTIONS [1] = "/api/v1/workspaces/{workspace}/subscriptions";
+    /// One subscription.
+    SUBSCRIPTION [2] = "/api/v1/workspaces/{workspace}/subscriptions/{name}";
+    /// What was published, and where something is published.
+    PUBLICATIONS [1] = "/api/v1/workspaces/{workspace}/publications";
     /// What it remembers: a page of memories, and where things are kept.
     MEMORIES [1] = "/api/v1/workspaces/{workspace}/memories";
     /// One memory of a workspace.

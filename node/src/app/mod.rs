@@ -11,6 +11,10 @@ pub mod memory;
 
 pub mod mailboxes;
 
+pub mod topics;
+
+pub mod schedules;
+
 pub mod dispatch;
 
 pub mod deployments;
@@ -66,6 +70,10 @@ pub struct Parts {
     pub memories: memory::Memories,
     /// What agents and people send each other.
     pub mailboxes: mailboxes::Mailboxes,
+    /// What they publish, and who subscribed.
+    pub topics: topics::Topics,
+    /// When agents are sent messages next.
+    pub schedules: schedules::Schedules,
     /// What is live, its history, and the ways to change it.
     pub deployments: deployments::Deployments,
     /// What agents used, and how they did lately.

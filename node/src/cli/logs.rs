@@ -9,15 +9,8 @@ use crate::api::logs::{LogLine, LogLines};
 use crate::api::paths;
 use crate::cli::live::Remote;
 use crate::cli::output::{BAD, BOLD, DIM, GOOD, WARN, paint};
-use crate::cli::{CliError, Context, text};
-use crate::client::{ClientError, Retry};
+use crate::cli::{CliError, Context, stream, text};
 use crate::config::{Raw, Value};
-use crate::llm::sse::Reader;
-
-/// The longest event that is read.
-const EVENT_BYTES_MAX: usize = 1 << 20;
-/// A stream goes on until somebody ends it.
-const FOLLOW_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// Arguments of `caxton logs`.
 #[derive(Debug, clap::Args)]
@@ -84,35 +77,15 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
 }
 
 async fn follow(context: &Context, remote: &Remote<'_>, path: &str) -> Result<(), CliError> {
-    let request = remote.client.request(http::Method::GET, path).timeout(FOLLOW_TIMEOUT);
-    let request = request.header(http::header::ACCEPT, "text/event-stream");
-    let mut response = remote.client.send(request, Retry::Once).await?;
-    let mut reader = Reader::new(EVENT_BYTES_MAX);
-    while let Some(chunk) = response.chunk().await.map_err(|error| remote.client.failed(error))? {
-        reader.feed(&chunk);
-        loop {
-            let event = reader.next().map_err(|_| CliError::new("bad_answer", "an event of the server is too long"))?;
-            let Some(event) = event else { break };
-            if event.name == "closed" {
-                let problem = serde_json::from_str(&event.data);
-                return match problem {
-                    Ok(problem) => Err(ClientError::Problem(Box::new(problem)).into()),
-                    Err(_) => Err(broken_off()),
-                };
-            }
-            let Ok(line) = serde_json::from_str::<LogLine>(&event.data) else { continue }; // Of a newer server.
-            if context.out.is_json() {
-                context.out.raw(format_args!("{}\n", serde_json::to_string(&line).unwrap_or_default()))?;
-            } else {
-                context.out.line(shown(&line))?;
-            }
+    let why = stream::read(remote, path, |event| {
+        // Of a newer server, if it cannot be read.
+        let Ok(line) = serde_json::from_str::<LogLine>(&event.data) else { return Ok(()) };
+        if context.out.is_json() {
+            return context.out.raw(format_args!("{}\n", serde_json::to_string(&line).unwrap_or_default()));
         }
-    }
-    Err(broken_off())
-}
-
-fn broken_off() -> CliError {
-    CliError::new("broken_off", "the server's stream broke off").help("look whether it runs with `caxton health`")
+        context.out.line(shown(&line))
+    });
+    Err(stream::ended(why.await?))
 }
 
 /// A line as a person reads it: when, whose turn, what.

@@ -61,6 +61,12 @@ mod conversations;
 
 mod memory;
 
+mod messages;
+
+mod schedules;
+
+mod stream;
+
 mod approvals;
 
 mod stop;
@@ -169,6 +175,10 @@ enum Command {
     Send(ask::SendArgs),
     /// List and show what was said.
     Conversations(conversations::Args),
+    /// See, send and look after what agents and people send each other, and topics.
+    Messages(messages::Args),
+    /// List when agents are sent messages next.
+    Schedules(schedules::Args),
     /// Find, keep and forget what is remembered.
     Memory(memory::Args),
     /// Show what happens: messages, steps, calls, deployments.
@@ -222,6 +232,8 @@ impl Command {
             Command::Ask(args) => ask::run(args, context),
             Command::Send(args) => ask::run_send(args, context),
             Command::Conversations(args) => conversations::run(args, context),
+            Command::Messages(args) => messages::run(args, context),
+            Command::Schedules(args) => schedules::run(args, context),
             Command::Memory(args) => memory::run(args, context),
             Command::Logs(args) => logs::run(args, context),
             Command::Usage(args) => usage::run(&args, context),
@@ -305,6 +317,9 @@ mod tests {
             "conversations list",
             "workspaces list",
             "usage",
+            "messages list",
+            "messages topics",
+            "schedules list",
             "cluster members",
             "cluster status",
             "log",

@@ -41,6 +41,7 @@ use crate::api::paths;
         (name = "secrets", description = "What tools and providers are given by name."),
         (name = "messages", description = "Messages to agents, their conversations, and what waits for a person."),
         (name = "mailbox", description = "Messages between agents and people: mailboxes, deliveries and dead letters."),
+        (name = "topics", description = "Topics: who subscribed, what is published, and what was."),
         (name = "memory", description = "What workspaces remember: memories, entities and relations."),
         (name = "openai", description = "OpenAI's protocol: an agent is a model named `WORKSPACE/AGENT`."),
         (name = "anthropic", description = "Anthropic's protocol, with the same models."),
@@ -81,6 +82,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
         rest::messages::Doc::openapi(),
         rest::memory::Doc::openapi(),
         rest::mailbox::Doc::openapi(),
+        rest::topics::Doc::openapi(),
+        rest::schedules::Doc::openapi(),
     ];
     let after = [
         openai::Doc::openapi(),

@@ -3,12 +3,13 @@
 //! What is sent is on a majority's disk when it is acknowledged. The leader of a workspace's shard gives deliveries to their
 //! receivers (`app/dispatch.rs`); what a delivery's receiver sends is in one entry with the delivery's outcome.
 
+mod gauges;
 mod tenant;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use caxton_messages::mailbox::{Action, Command, DecodeError, Outcome};
+use caxton_messages::mailbox::{Action, Command, DecodeError, Outcome, Settlement};
 use caxton_proto::shard::Envelope;
 use caxton_proto::{Format, WorkspaceId};
 use caxton_raft::ProposeError;
@@ -139,6 +140,15 @@ impl ShardMailboxes {
                 Outcome::decode(&answer.body)?
             }
         };
+        match &outcome {
+            Outcome::Settled { settlement: Settlement::Retry { .. }, .. } => {
+                metrics::counter!("caxton_mailbox_redeliveries_total").increment(1);
+            }
+            Outcome::Settled { settlement: Settlement::Dead { .. }, .. } => {
+                metrics::counter!("caxton_mailbox_dead_letters_total").increment(1);
+            }
+            _ => {}
+        }
         self.changed.notify_one();
         Ok(outcome)
     }

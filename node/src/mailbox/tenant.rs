@@ -31,7 +31,7 @@ impl Tenant for MailboxTenant {
     }
 
     fn layout(&self) -> u32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [Table] {

@@ -281,6 +281,8 @@ fn application(parts: &Parts, hands: Hands) -> App {
         conversations: app::conversations::Conversations::new(parts.invoker.clone()),
         memories: app::memory::Memories::new(parts.invoker.clone()),
         mailboxes: app::mailboxes::Mailboxes::new(parts.invoker.clone(), parts.mailboxes.clone()),
+        schedules: app::schedules::Schedules::new(parts.invoker.clone(), parts.mailboxes.clone()),
+        topics: app::topics::Topics::new(parts.invoker.clone(), parts.mailboxes.clone()),
         deployments: app::deployments::Deployments::new(
             log.clone(),
             catalogs.clone(),

@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::{Parts, StartError};
 use crate::app::dispatch::Dispatcher;
+use crate::app::schedules::Scheduler;
 use crate::cluster::hearsay::Hearsay;
 use crate::cluster::reconcile::Voters;
 use crate::cluster::retire::Retirements;
@@ -105,6 +106,17 @@ pub fn start_workers(workers: &Tasks, parts: &Parts, pins: Pins) {
         });
     }
     for mailboxes in parts.mailboxes.all() {
+        let (measured, measured_stop) = (mailboxes.clone(), stop.clone());
+        workers.spawn("mailbox gauges", async move {
+            measured.measure(measured_stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+        let scheduler = Scheduler::new(parts.invoker.clone(), mailboxes.clone());
+        let scheduler_stop = stop.clone();
+        workers.spawn("schedules", async move {
+            scheduler.run(scheduler_stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
         let dispatcher = Dispatcher::new(parts.invoker.clone(), mailboxes);
         let stop = stop.clone();
         workers.spawn("mailboxes", async move {

@@ -13,6 +13,10 @@ pub const DELIVERIES_MAX: usize = 4_096;
 pub const KEY_BYTES_MAX: usize = 256;
 /// The most bytes of a subscription's name.
 pub const NAME_BYTES_MAX: usize = 128;
+/// The most bytes of an agent's name and its schedule's.
+pub const SCHEDULE_BYTES_MAX: usize = 256;
+/// The most bytes of the words that say when a schedule ticks.
+pub const SCHEDULE_WORDS_BYTES_MAX: usize = 1_024;
 /// The most bytes of a reason or of what became of a delivery.
 pub const NOTE_BYTES_MAX: usize = 1_024;
 /// The most bytes of a trace context.
@@ -88,6 +92,18 @@ impl Command {
             Action::Subscribe { subscriber, name: of, .. } => {
                 receives(subscriber)?;
                 name("name", of, NAME_BYTES_MAX)
+            }
+            Action::Fire { schedule, words, tick_ms, .. } => {
+                name("schedule", schedule, SCHEDULE_BYTES_MAX)?;
+                name("words", words, SCHEDULE_WORDS_BYTES_MAX)?;
+                match (0..=TIME_MAX_MS).contains(tick_ms) {
+                    true => Ok(()),
+                    false => wrong("tick is none between 1970 and 9999"),
+                }
+            }
+            Action::Unschedule(all) => {
+                most("schedules", all.len(), DELIVERIES_MAX)?;
+                all.iter().try_for_each(|schedule| name("schedule", schedule, SCHEDULE_BYTES_MAX))
             }
             Action::Unsubscribe { subscriber, name: of } => {
                 receives(subscriber)?;

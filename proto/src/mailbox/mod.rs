@@ -5,11 +5,13 @@
 //! and keep the golden files of every version that was ever written.
 
 mod check;
+mod filter;
 mod wire;
 
 pub use check::{
     KEY_BYTES_MAX, NAME_BYTES_MAX, NOTE_BYTES_MAX, SETTLED_SUBMISSIONS_MAX, SUBMISSIONS_MAX, TRACE_BYTES_MAX,
 };
+pub use filter::{CONDITION_BYTES_MAX, CONDITIONS_MAX, Condition, Filter, InvalidFilter};
 pub use wire::{decode_message, encode_message};
 
 use crate::WorkspaceId;
@@ -62,9 +64,26 @@ pub enum Action {
         name: String,
         /// Which topics are meant.
         pattern: Pattern,
-        /// The position after which it begins; what is published from now on where it is absent.
+        /// Which of the messages there are meant.
+        filter: Filter,
+        /// The position after which it begins. Where it is absent, one that is there goes on from its own, and a new one has
+        /// what is published from now on.
         after: Option<u64>,
     },
+    /// Send what a schedule sends at a tick, unless that tick or a later one is done. Without a message it only begins: a
+    /// schedule of these words that is there is left as it is.
+    Fire {
+        /// The schedule: its agent's name and its own, with a slash between.
+        schedule: String,
+        /// When it ticks, in words: what is known of a schedule of other words does not count.
+        words: String,
+        /// The tick, or when it begins, in milliseconds since 1970.
+        tick_ms: i64,
+        /// The message.
+        submission: Option<Box<Submission>>,
+    },
+    /// Forget schedules.
+    Unschedule(Vec<String>),
     /// End a subscription.
     Unsubscribe {
         /// Whose subscription it is.

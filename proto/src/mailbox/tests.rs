@@ -28,6 +28,11 @@ fn numbers() -> impl Strategy<Value = Vec<u64>> {
     vec(any::<u64>(), 0..4)
 }
 
+fn filter() -> impl Strategy<Value = Filter> {
+    let condition = "(content(\\.[a-z0-9]{1,3}){0,2}|sender|X-[a-z]{1,3})(| ?(=|!=|<|<=|>|>=) ?[=!<> a-z0-9]{0,4})";
+    vec(condition, 0..3).prop_map(|texts| Filter::of(texts).expect("conditions"))
+}
+
 fn action() -> impl Strategy<Value = Action> {
     let verdict =
         prop_oneof![TEXT.prop_map(Verdict::Done), TEXT.prop_map(Verdict::Retry), TEXT.prop_map(Verdict::Dead)];
@@ -41,12 +46,15 @@ fn action() -> impl Strategy<Value = Action> {
         any::<u64>().prop_map(|term| Action::Tick { term }),
         numbers().prop_map(Action::Redrive),
         numbers().prop_map(Action::Drop),
-        (address(), TEXT, pattern, of(any::<u64>())).prop_map(|(subscriber, name, pattern, after)| Action::Subscribe {
-            subscriber,
-            name,
-            pattern,
-            after
+        (address(), TEXT, pattern, filter(), of(any::<u64>())).prop_map(
+            |(subscriber, name, pattern, filter, after)| {
+                Action::Subscribe { subscriber, name, pattern, filter, after }
+            }
+        ),
+        (TEXT, TEXT, any::<i64>(), of(submission())).prop_map(|(schedule, words, tick_ms, submission)| {
+            Action::Fire { schedule, words, tick_ms, submission: submission.map(Box::new) }
         }),
+        vec(TEXT, 0..3).prop_map(Action::Unschedule),
         (address(), TEXT).prop_map(|(subscriber, name)| Action::Unsubscribe { subscriber, name }),
     ]
 }
@@ -172,7 +180,20 @@ fn golden() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> Option<Vec<u8>>)> {
     let fates = [accepted, Fate::Duplicate(MessageId::from_bytes([2; 16])), Fate::Refused(full)];
     let receipts: Vec<_> = fates.map(|fate| Receipt { id: MessageId::from_bytes([1; 16]), fate }).into();
     let (name, settlement) = ("all".to_owned(), Settlement::Retry { at_ms: 1_700_000_001_000 });
-    let subscribe = Action::Subscribe { subscriber: subscriber.clone(), name: name.clone(), pattern, after: Some(4) };
+    let subscribe = |filter| Action::Subscribe {
+        subscriber: "bob".parse().expect("an agent"),
+        name: "all".to_owned(),
+        pattern: pattern.clone(),
+        filter,
+        after: Some(4),
+    };
+    let fire = |submission| Action::Fire {
+        schedule: "analyst/daily".to_owned(),
+        words: "cron 0 9 * * * UTC".to_owned(),
+        tick_ms: 1_700_000_040_000,
+        submission,
+    };
+    let filter = Filter::of(["content.amount >= 100", "X-region=eu"]).expect("a filter");
     vec![
         ("send", bytes(Action::Send(vec![example()])), again),
         ("start", bytes(Action::Start(vec![7, 8])), again),
@@ -180,7 +201,11 @@ fn golden() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> Option<Vec<u8>>)> {
         ("tick", bytes(Action::Tick { term: 5 }), again),
         ("redrive", bytes(Action::Redrive(vec![7])), again),
         ("drop", bytes(Action::Drop(vec![7])), again),
-        ("subscribe", bytes(subscribe), again),
+        ("subscribe", bytes(subscribe(Filter::default())), again),
+        ("subscribe-filtered", bytes(subscribe(filter)), again),
+        ("fire", bytes(fire(Some(Box::new(example())))), again),
+        ("fire-begin", bytes(fire(None)), again),
+        ("unschedule", bytes(Action::Unschedule(vec!["analyst/daily".to_owned()])), again),
         ("unsubscribe", bytes(Action::Unsubscribe { subscriber, name }), again),
         ("outcome-sent", Outcome::Sent(receipts.clone()).encode(), outcome),
         ("outcome-settled", Outcome::Settled { settlement, receipts }.encode(), outcome),

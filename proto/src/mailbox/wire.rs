@@ -4,7 +4,7 @@ mod outcome;
 
 use prost::Message as _;
 
-use super::{Action, Command, Outcome, Submission, Verdict};
+use super::{Action, Command, Filter, Outcome, Submission, Verdict};
 use crate::acl::wire::{DecodeError, FORMAT, address, field, pb};
 use crate::acl::{Message, MessageId, Priority};
 
@@ -115,12 +115,20 @@ impl From<&Action> for pb::command::Body {
             Action::Tick { term } => Self::Tick(pb::Tick { term: *term }),
             Action::Redrive(all) => Self::Redrive(pb::Redrive { deliveries: all.clone() }),
             Action::Drop(all) => Self::Drop(pb::Drop { deliveries: all.clone() }),
-            Action::Subscribe { subscriber, name, pattern, after } => Self::Subscribe(pb::Subscribe {
+            Action::Subscribe { subscriber, name, pattern, filter, after } => Self::Subscribe(pb::Subscribe {
                 subscriber: subscriber.to_string(),
                 name: name.clone(),
                 pattern: pattern.as_str().to_owned(),
                 after: *after,
+                conditions: filter.conditions().iter().map(ToString::to_string).collect(),
             }),
+            Action::Fire { schedule, words, tick_ms, submission } => Self::Fire(pb::Fire {
+                schedule: schedule.clone(),
+                words: words.clone(),
+                tick_ms: *tick_ms,
+                submission: submission.as_deref().map(Into::into),
+            }),
+            Action::Unschedule(schedules) => Self::Unschedule(pb::Unschedule { schedules: schedules.clone() }),
             Action::Unsubscribe { subscriber, name } => {
                 Self::Unsubscribe(pb::Unsubscribe { subscriber: subscriber.to_string(), name: name.clone() })
             }
@@ -151,8 +159,16 @@ impl TryFrom<pb::command::Body> for Action {
                 subscriber: address(&it.subscriber, "subscriber")?,
                 name: it.name,
                 pattern: it.pattern.parse().map_err(|_| field("pattern"))?,
+                filter: Filter::of(&it.conditions).map_err(|_| field("conditions"))?,
                 after: it.after,
             },
+            pb::command::Body::Fire(it) => Action::Fire {
+                schedule: it.schedule,
+                words: it.words,
+                tick_ms: it.tick_ms,
+                submission: it.submission.map(|one| Submission::try_from(one).map(Box::new)).transpose()?,
+            },
+            pb::command::Body::Unschedule(it) => Action::Unschedule(it.schedules),
             pb::command::Body::Unsubscribe(it) => {
                 Action::Unsubscribe { subscriber: address(&it.subscriber, "subscriber")?, name: it.name }
             }

@@ -10,12 +10,15 @@ mod module;
 
 mod reader;
 
+mod schedule;
+
 use std::time::Duration;
 
 use semver::Version;
 use serde::Serialize;
 
 pub use module::{Module, ModuleKind};
+pub use schedule::{InvalidWhen, SCHEDULE_NAME_BYTES_MAX, SCHEDULES_MAX, Schedule, Ticks, When};
 
 pub use super::limits::{FALLBACK_MAX, FIRST_VERSION, LINE_BYTES_MAX, WORD_BYTES_MAX};
 use super::prompt::{Parameters, Prompt};
@@ -79,6 +82,9 @@ pub struct AgentManifest {
     pub approval: Approval,
     /// Its parameters with their default values.
     pub parameters: Parameters,
+    /// When it is sent a message without anybody sending one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<Schedule>,
 }
 
 /// Something that an agent can do.

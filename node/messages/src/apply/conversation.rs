@@ -211,8 +211,9 @@ impl Run<'_> {
         let Some((row, number)) = found else { return Ok(0) };
         let message = &submission.message;
         let sql =
-            "INSERT INTO agent_conversation_event (conversation, number, at_ms, sender, receivers, performative, id)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            "INSERT INTO agent_conversation_event (conversation, number, at_ms, sender, receivers, performative, id,
+            workspace, position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let position = count(self.db, &self.of_workspace("events"))?;
         let sender = message.sender.as_ref().map(Address::to_string).unwrap_or_default();
         let receivers: Vec<String> = message.receivers.iter().map(Address::to_string).collect();
         self.db.prepare_cached(sql)?.execute(params![
@@ -222,7 +223,9 @@ impl Run<'_> {
             sender,
             receivers.join("\n"),
             message.performative.number(),
-            submission.id.as_bytes()
+            submission.id.as_bytes(),
+            self.workspace(),
+            position
         ])?;
         let sql = "DELETE FROM agent_conversation_event WHERE conversation = ?1 AND number <= ?2";
         let gone = number.saturating_sub(self.limits.events_kept);

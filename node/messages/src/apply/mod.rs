@@ -3,6 +3,7 @@
 mod clear;
 mod conversation;
 mod deliver;
+mod schedule;
 mod send;
 mod settle;
 mod tick;
@@ -14,6 +15,7 @@ use caxton_proto::mailbox::{Action, Command, Outcome, Submission};
 use rusqlite::{Connection, Result};
 
 pub use self::clear::clear;
+use self::topics::Interest;
 use crate::Limits;
 
 /// Carries a command out. `term` is that of the leader that proposed it. What the command decides, it decides by the rows
@@ -32,7 +34,13 @@ pub fn apply(db: &Connection, command: &Command, term: u64, limits: &Limits) -> 
         Action::Tick { term } => run.tick(*term),
         Action::Redrive(all) => Ok(Outcome::Moved(run.redrive(all)?)),
         Action::Drop(all) => Ok(Outcome::Moved(run.drop(all)?)),
-        Action::Subscribe { subscriber, name, pattern, after } => run.subscribe(subscriber, name, pattern, *after),
+        Action::Subscribe { subscriber, name, pattern, filter, after } => {
+            run.subscribe(subscriber, name, Interest { pattern, filter, after: *after })
+        }
+        Action::Fire { schedule, words, tick_ms, submission } => {
+            run.fire(schedule, words, *tick_ms, submission.as_deref())
+        }
+        Action::Unschedule(all) => run.unschedule(all),
         Action::Unsubscribe { subscriber, name } => run.unsubscribe(subscriber, name),
     }
 }

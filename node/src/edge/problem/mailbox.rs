@@ -46,9 +46,13 @@ impl From<MailboxesError> for Problem {
             MailboxesError::Nobody { .. } => {
                 Problem::new(Code::NotFound, detail).help("`caxton agents` shows what the agents offer")
             }
-            MailboxesError::NoDelivery { .. } => {
-                Problem::new(Code::NotFound, detail).help("list the mailbox: what is under way cannot be changed")
-            }
+            MailboxesError::NoDelivery { .. } => Problem::new(Code::NotFound, detail)
+                .help("`caxton messages list` shows what there is; what is under way cannot be changed"),
+            MailboxesError::NoConversation { .. } => Problem::new(Code::NotFound, detail)
+                .help("`caxton messages tail --from 0` shows which there are; one that is over is kept for seven days"),
+            MailboxesError::NoSubscription { .. } => Problem::new(Code::NotFound, detail)
+                .help("`caxton messages topics --subscriptions` shows those there are"),
+            MailboxesError::Denied(denied) => denied.into(),
             MailboxesError::Stale => {
                 Problem::new(Code::Unavailable, detail).help("send it again in a moment").retry_after(1)
             }

@@ -191,7 +191,7 @@ struct Follow {
 }
 
 impl FollowSource for Follow {
-    fn take(&mut self) -> Result<Vec<Event>, Problem> {
+    async fn take(&mut self) -> Result<Vec<Event>, Problem> {
         while self.ready.is_empty() {
             let (lines, missed) = self.app.activity.lines_after(&self.permit, self.cursor);
             let Some(last) = lines.last() else { break };

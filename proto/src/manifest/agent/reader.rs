@@ -108,6 +108,7 @@ pub(super) fn agent(document: &Document<'_>) -> Option<AgentManifest> {
     let capabilities = read_capabilities(&mut root, capabilities_below, &identity);
     let (llm, memory) = (Llm::read(&mut root), Memory::read(&mut root));
     let (limits, budget) = (Limits::read(&mut root), Budget::read(&mut root));
+    let schedules = super::schedule::read(&mut root);
     let elsewhere: &[_] = if flat { &[] } else { &FLAT_KEYS };
     root.finish(&[elsewhere, &MISPLACED].concat());
     if capabilities.is_empty() && !document.has_errors() {
@@ -132,6 +133,7 @@ pub(super) fn agent(document: &Document<'_>) -> Option<AgentManifest> {
         budget,
         approval,
         parameters,
+        schedules,
     })
 }
 
