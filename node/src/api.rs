@@ -36,6 +36,8 @@ pub mod schedules;
 
 pub mod workspaces;
 
+pub mod usage;
+
 mod durable;
 
 use caxton_proto::plan::ItemChange;

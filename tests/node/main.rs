@@ -24,4 +24,5 @@ mod stop;
 mod talk;
 mod tls;
 mod topics;
+mod usage;
 mod wasm_agents;

@@ -460,7 +460,8 @@ impl Driver {
             Progress::Over => {}
         }
         let returned = self.answer_of(&below, run);
-        self.health.learn(&key, returned.0.failed);
+        let went = if returned.0.failed { Err(returned.0.text.as_str()) } else { Ok(()) };
+        self.health.learn(&key.0, &key.1, went);
         let (agent, depth, from) = (run.agent.clone(), run.turn.depth(), below.agent.clone());
         let (call, failed, duration_ms) = (call.id.clone(), returned.0.failed, elapsed_ms(began));
         self.events.emit(|| TurnEvent::DelegateReturned { agent, depth, call, from, failed, duration_ms });

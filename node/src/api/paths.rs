@@ -102,6 +102,10 @@ paths! {
     WORKSPACES [0] = "/api/v1/workspaces";
     /// What is live in one of them.
     WORKSPACE [1] = "/api/v1/workspaces/{workspace}";
+    /// What its agents used, by day.
+    USAGE [1] = "/api/v1/workspaces/{workspace}/usage";
+    /// How its agents did lately.
+    AGENTS_HEALTH [1] = "/api/v1/workspaces/{workspace}/health";
     /// What would go with it.
     CONTENTS [1] = "/api/v1/workspaces/{workspace}/contents";
     /// What lies in its agents' and people's mailboxes, and where messages are sent.

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 /// `GET .../contents`: what would go with a workspace.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WorkspaceContents {
-    /// The workspace.
+    /// The workspace that is looked at.
     #[schema(value_type = String)]
     pub workspace: WorkspaceId,
     /// The revision that is live; 0 when nothing is.

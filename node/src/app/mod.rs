@@ -23,6 +23,8 @@ pub mod deployments;
 
 pub mod workspaces;
 
+pub mod usage;
+
 pub mod keys;
 
 pub mod agents;
@@ -76,6 +78,8 @@ pub struct Parts {
     pub schedules: schedules::Schedules,
     /// What is live, its history, and the ways to change it.
     pub deployments: deployments::Deployments,
+    /// What agents used, and how they did lately.
+    pub usage: usage::Usage,
     /// Workspaces as a whole: what there is of them, and their deletion.
     pub workspaces: workspaces::Workspaces,
     /// The agents of what is live, and which of them a message would go to.

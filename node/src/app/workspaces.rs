@@ -46,15 +46,15 @@ pub enum WorkspacesError {
     /// There is no such workspace.
     #[error("there is no workspace `{workspace}`")]
     None {
-        /// The name.
+        /// The name that was given.
         workspace: WorkspaceId,
     },
     /// Another revision is live than the one that was to be deleted.
     #[error("revision {live} of workspace `{workspace}` is live, and another one was to be deleted")]
     Conflict {
-        /// The workspace.
+        /// The workspace that was to go.
         workspace: WorkspaceId,
-        /// What is live.
+        /// The revision that is live.
         live: Revision,
     },
     /// The log could not be read.

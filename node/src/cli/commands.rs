@@ -45,7 +45,7 @@ pub const JSON: &[(&str, &[&str])] = &[
         ],
     ),
     ("log", &["deployments", "next"]),
-    ("agents list", &["agents"]),
+    ("agents list", &["agents", "health"]),
     ("logs", &["lines"]),
     (
         "ask",
@@ -69,6 +69,7 @@ pub const JSON: &[(&str, &[&str])] = &[
     ("schedules list", &["schedules"]),
     ("conversations save", &["conversation", "saved"]),
     ("approvals list", &["approvals"]),
+    ("usage", &["workspace", "since", "usage", "total"]),
     ("workspaces list", &["workspaces"]),
     ("workspaces delete", &["workspace", "revision", "deployments", "secrets", "tokens", "cleared"]),
     ("server status", &["server", "ready", "waits_for", "info"]),

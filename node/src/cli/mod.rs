@@ -91,6 +91,8 @@ mod secrets;
 
 mod workspaces;
 
+mod usage;
+
 mod docs;
 
 mod errors;
@@ -181,6 +183,8 @@ enum Command {
     Memory(memory::Args),
     /// Show what happens: messages, steps, calls, deployments.
     Logs(logs::Args),
+    /// Show what agents used by day, in tokens and money.
+    Usage(usage::Args),
     /// Decide on calls that wait for a person.
     Approvals(approvals::Args),
     /// Stop a turn of an agent.
@@ -232,6 +236,7 @@ impl Command {
             Command::Schedules(args) => schedules::run(args, context),
             Command::Memory(args) => memory::run(args, context),
             Command::Logs(args) => logs::run(args, context),
+            Command::Usage(args) => usage::run(&args, context),
             Command::Approvals(args) => approvals::run(args, context),
             Command::Stop(args) => stop::run(args, context),
             Command::Health(args) => health::run(args, context),
@@ -311,6 +316,7 @@ mod tests {
             "token list",
             "conversations list",
             "workspaces list",
+            "usage",
             "messages list",
             "messages topics",
             "schedules list",

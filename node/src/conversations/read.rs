@@ -187,7 +187,23 @@ impl State {
         })
     }
 
-    /// What was used on a day (counted from 1970).
+    /// What each agent of a workspace used since a day (counted from 1970): the day, the agent and how much, the newest day first.
+    pub fn spent_since(&self, workspace: &WorkspaceId, day: u64) -> Result<Vec<(u64, AgentName, Spent)>, ReadError> {
+        self.database().scan(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT day, agent, tokens, cost FROM day WHERE workspace = ?1 AND day >= ?2 ORDER BY day DESC, agent",
+            )?;
+            let mut rows = statement.query(params![workspace.as_str(), day.cast_signed()])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let spent = Spent { tokens: number(row, 2)?, cost: number(row, 3)? };
+                found.push((number(row, 0)?, row.get::<_, String>(1)?.parse()?, spent));
+            }
+            Ok(found)
+        })
+    }
+
+    /// What each agent used on a day, in all workspaces of the shard.
     pub fn spent(&self, day: u64) -> Result<Vec<(WorkspaceId, AgentName, Spent)>, ReadError> {
         self.database().scan(|db| {
             let mut statement = db.prepare_cached("SELECT workspace, agent, tokens, cost FROM day WHERE day = ?1")?;

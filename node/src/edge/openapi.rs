@@ -77,6 +77,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         rest::route::Doc::openapi(),
         rest::deployments::Doc::openapi(),
         rest::workspaces::Doc::openapi(),
+        rest::usage::Doc::openapi(),
         rest::agents::Doc::openapi(),
         rest::messages::Doc::openapi(),
         rest::memory::Doc::openapi(),

@@ -15,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Services;
 use super::problem::{Code, Problem};
+use super::standing::EndsItself;
 use crate::authn::{Access, AuthError, now_ms};
 
 /// Writes the events of one stream.
@@ -90,7 +91,7 @@ pub fn follow_beside(
     followed: impl FollowSource,
     beside: impl Stream<Item = Event> + Send + 'static,
 ) -> Response {
-    response(services.config.event_heartbeat, |writer| async move {
+    let mut response = response(services.config.event_heartbeat, |writer| async move {
         let _place = place;
         let beside = async {
             let mut beside = std::pin::pin!(beside);
@@ -105,7 +106,9 @@ pub fn follow_beside(
         };
         let body = serde_json::to_string(&why.body(None)).unwrap_or_default();
         writer.send(Event::default().event("closed").data(body)).await
-    })
+    });
+    response.extensions_mut().insert(EndsItself);
+    response
 }
 
 /// Tells everything until the stream has to be closed; says why it has to be.

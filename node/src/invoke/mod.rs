@@ -69,7 +69,7 @@ use crate::agent::Agent;
 use crate::agent::attachments::{Shelf, Visible};
 use crate::agent::driver::Driver;
 use crate::agent::events::Events;
-use crate::agent::health::AgentHealth;
+use crate::agent::health::{AgentHealth, AgentState};
 use crate::agent::journal::Journal;
 use crate::agent::ledger::Ledger;
 use crate::agent::run::{Progress, Run};
@@ -484,6 +484,11 @@ impl Invoker {
     /// Whether there is room for anything new: what is kept free of the disk is for what runs already.
     pub fn has_space(&self) -> Result<(), crate::artifacts::DiskFull> {
         self.shared.parts.space.check(0)
+    }
+
+    /// How the agents of a workspace did lately on this node.
+    pub fn health(&self, workspace: &WorkspaceId) -> Vec<AgentState> {
+        self.shared.health.of(workspace)
     }
 
     /// What is remembered, for those who search and change it.

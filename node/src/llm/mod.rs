@@ -27,6 +27,7 @@ pub mod echo;
 mod http;
 mod openai;
 mod proxies;
+pub mod reach;
 pub mod scripted;
 pub mod sse;
 mod template;

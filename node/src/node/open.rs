@@ -40,6 +40,7 @@ use crate::invoke::{self, Invoker};
 use crate::llm::Tape;
 use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings as ProviderSettings};
+use crate::llm::reach::Reach;
 use crate::mailbox::{MailboxTenant, Mailboxes};
 use crate::memory::{Keepers, Memories, MemoryTenant};
 use crate::peers::door::Door;
@@ -58,6 +59,8 @@ use crate::trust::{Credentials, SharedSecret, key_files};
 const LOG_ENTRIES_KEPT: u64 = 500;
 /// How many bytes of them are kept at most.
 const LOG_BYTES_KEPT: u64 = 16 << 20;
+/// This machine as its own programs reach it.
+const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 /// The variables of the node's own environment that a tool's process gets.
 const PROCESS_VARIABLES: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ"];
 
@@ -189,7 +192,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
     let routing = Router::new(Vectors::at(&dir.join("cache"), sentences), RouterLimits::default());
     let providers =
         Providers::new(ProviderSettings::from_env(environment::variables()))?.with_secrets(Arc::new(secrets.clone()));
-    let mut models = Models::new(providers);
+    let mut models = Models::new(providers.within(reach(&config)));
     if !config.llm.record.as_os_str().is_empty() {
         models = models.recorded(tape(&config.llm.record)?);
     }
@@ -289,6 +292,7 @@ fn application(parts: &Parts, hands: Hands) -> App {
             uploads_max,
             keys,
         ),
+        usage: app::usage::Usage::new(parts.invoker.clone()),
         workspaces: app::workspaces::Workspaces::new(log.clone(), parts.invoker.conversations().shards().clone()),
         agents: app::agents::Agents::new(catalogs.clone(), parts.routing.clone()),
         tools: app::tools::Tools::new(catalogs.clone(), tools, parts.activity.clone()),
@@ -414,6 +418,13 @@ pub async fn sentence_model(dir: PathBuf) -> Result<Model, StartError> {
     };
     info!(dir = %dir.display(), dimensions = model.dimensions(), "the sentence model was read");
     Ok(model)
+}
+
+/// Where workspaces' providers may lead. A node that only this machine reaches has nobody to keep from it.
+fn reach(config: &Config) -> Reach {
+    let own = if config.http.bind.ip().is_loopback() { &LOOPBACK[..] } else { &[] };
+    let own = own.iter().filter_map(|network| network.parse().ok());
+    Reach::new(config.llm.networks.0.iter().cloned().chain(own))
 }
 
 /// Where models' answers are recorded.

@@ -4,6 +4,7 @@ use crate::app::agents::{AskError, NothingDeployed};
 use crate::app::conversations::ConversationsError;
 use crate::app::tools::DirectCallError;
 use crate::app::turns::TurnError;
+use crate::app::usage::UsageError;
 use crate::capability::RouteError;
 use crate::conversations::RecordError;
 use crate::edge::problem::{Code, Problem};
@@ -34,6 +35,15 @@ impl From<ConversationsError> for Problem {
             ConversationsError::Read(error) => Problem::internal(&error),
             ConversationsError::Record(error) => InvokeError::from(error).into(),
             ConversationsError::Memory(error) => error.into(),
+        }
+    }
+}
+
+impl From<UsageError> for Problem {
+    fn from(error: UsageError) -> Problem {
+        match error {
+            UsageError::Current(error) => error.into(),
+            error @ UsageError::Read(_) => Problem::internal(&error),
         }
     }
 }

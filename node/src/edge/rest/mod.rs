@@ -22,6 +22,8 @@ pub mod deployments;
 
 pub mod workspaces;
 
+pub mod usage;
+
 pub mod agents;
 
 pub mod messages;
@@ -57,6 +59,7 @@ pub fn routes() -> Routes {
         .merge(backup::routes())
         .merge(deployments::routes())
         .merge(workspaces::routes())
+        .merge(usage::routes())
         .merge(agents::routes())
         .merge(messages::routes())
         .merge(memory::routes())
