@@ -6,6 +6,7 @@ mod bench;
 mod caps;
 mod deploy;
 mod events;
+mod grpc;
 mod lifecycle;
 mod mailbox;
 mod mcp;

@@ -11,6 +11,8 @@ pub mod memory;
 
 pub mod mailboxes;
 
+pub mod feeds;
+
 pub mod dispatch;
 
 pub mod deployments;
@@ -62,6 +64,8 @@ pub struct Parts {
     pub memories: memory::Memories,
     /// What agents and people send each other.
     pub mailboxes: mailboxes::Mailboxes,
+    /// Conversations and mailboxes as they grow.
+    pub feeds: feeds::Feeds,
     /// What is live, its history, and the ways to change it.
     pub deployments: deployments::Deployments,
     /// The agents of what is live, and which of them a message would go to.
