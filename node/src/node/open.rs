@@ -239,6 +239,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
         deployment_bytes_max: parts.config.deploy.request_bytes_max.as_usize(),
         jobs: Jobs::default(),
         event_streams: Arc::new(Semaphore::new(parts.config.http.event_streams_max as usize)),
+        health_watches: Arc::new(Semaphore::new(edge::grpc::HEALTH_WATCHES_MAX)),
         stop,
     });
     Ok(OpenNode { parts, services, groups, pins, service, facts, hearsay, api })
@@ -284,6 +285,7 @@ fn application(parts: &Parts, hands: Hands) -> App {
         mailboxes: app::mailboxes::Mailboxes::new(parts.invoker.clone(), parts.mailboxes.clone()),
         schedules: app::schedules::Schedules::new(parts.invoker.clone(), parts.mailboxes.clone()),
         topics: app::topics::Topics::new(parts.invoker.clone(), parts.mailboxes.clone()),
+        feeds: app::feeds::Feeds::new(parts.invoker.clone(), parts.mailboxes.clone()),
         deployments: app::deployments::Deployments::new(
             log.clone(),
             catalogs.clone(),
