@@ -172,6 +172,11 @@ impl TurnLog {
         self.note(LogLine { agent, ..line("waiting", tools.join(", ")) });
     }
 
+    /// Notes that the turn waits for the answers of others.
+    pub fn awaits(&self, agent: &str) {
+        self.note(LogLine { agent: Some(agent.to_owned()), ..line("awaiting", "") });
+    }
+
     /// Notes that somebody stopped the turn.
     pub fn stopped(&self, by: &str) {
         self.note(line("stopped", format!("by {by}")));

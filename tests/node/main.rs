@@ -21,6 +21,7 @@ mod schedules;
 mod secrets;
 mod sentences;
 mod stop;
+mod talk;
 mod tls;
 mod topics;
 mod usage;

@@ -29,8 +29,10 @@ pub use apply::{apply, clear};
 pub use caxton_proto::{acl, mailbox};
 pub use depth::{DEAD_KINDS, Depth, depths};
 pub use limits::Limits;
-pub use queue::{Listed, Listing, Ready, Stage, due, list, next, numbers, waiting};
-pub use read::{Conversation, Event, arrows, conversation, events, newest_event};
+pub use queue::{Listed, Listing, Ready, Stage, due, list, next, numbers, parked, waiting};
+pub use read::{
+    Conversation, EndedWait, Event, arrows, conversation, ended_waits, events, newest_event, roster, state,
+};
 pub use schedules::{Reached, schedules};
 pub use tables::TABLES;
 pub use topics::{Publication, Replay, Subscription, TopicSummary, replay, subscriptions, topics};

@@ -1,8 +1,11 @@
-//! What was said, to be shown: in one conversation, or in all of a workspace as it comes.
+//! What was said, to be shown: in one conversation, or in all of a workspace as it comes. And what waits for answers, and what agents
+//! that are programs keep.
 
-use caxton_proto::WorkspaceId;
-use caxton_proto::acl::{Content, MessageId, Performative};
-use caxton_proto::mailbox::decode_message;
+use std::collections::{BTreeMap, BTreeSet};
+
+use caxton_proto::acl::{Address, Content, MessageId, Performative};
+use caxton_proto::mailbox::{Submission, decode_message};
+use caxton_proto::{AgentName, WorkspaceId};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use crate::picture::Arrow;
@@ -133,4 +136,71 @@ pub fn arrows(conversation: &Conversation) -> Vec<Arrow> {
         event.receivers.iter().map(arrow).collect::<Vec<_>>()
     };
     conversation.events.iter().flat_map(of).collect()
+}
+
+/// A turn that waits no longer: all have answered, or its time is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedWait {
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// Who waited.
+    pub owner: Address,
+    /// The turn.
+    pub turn: String,
+    /// The calls that lead to the one that waited, each on a line.
+    pub way: String,
+    /// The conversation in which the answers came.
+    pub conversation: String,
+    /// Who was to answer.
+    pub awaited: Vec<Address>,
+    /// Some have not.
+    pub timed_out: bool,
+    /// The answers, in the order in which they came.
+    pub answers: Vec<Submission>,
+}
+
+/// Waits that are over by now, the oldest first, `most` of them.
+pub fn ended_waits(db: &Connection, now_ms: i64, most: usize) -> Result<Vec<EndedWait>> {
+    let sql = "SELECT wait, workspace, owner, turn, way, conversation, awaited, missing FROM agent_wait
+        WHERE missing <= 0 OR until_ms <= ?1 ORDER BY wait LIMIT ?2";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(params![now_ms, most as i64])?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (workspace, owner, awaited): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(6)?);
+        let (Ok(workspace), Ok(owner)) = (workspace.parse(), owner.parse()) else { continue };
+        let sql = "SELECT m.body FROM mailbox_delivery d JOIN mailbox_message m ON m.message = d.message
+            WHERE d.wait = ?1 AND d.state = 5 ORDER BY d.delivery";
+        let mut statement = db.prepare_cached(sql)?;
+        let bodies = statement.query_map([row.get::<_, i64>(0)?], |row| row.get::<_, Vec<u8>>(0))?;
+        let bodies: Vec<Vec<u8>> = bodies.collect::<Result<_>>()?;
+        all.push(EndedWait {
+            workspace,
+            owner,
+            turn: row.get(3)?,
+            way: row.get(4)?,
+            conversation: row.get(5)?,
+            awaited: awaited.split('\n').filter_map(|text| text.parse().ok()).collect(),
+            timed_out: row.get::<_, i64>(7)? > 0,
+            answers: bodies.iter().filter_map(|body| decode_message(body).ok()).collect(),
+        });
+    }
+    Ok(all)
+}
+
+/// The state of an agent that is a program.
+pub fn state(db: &Connection, workspace: &WorkspaceId, agent: &str) -> Result<BTreeMap<String, String>> {
+    let sql = "SELECT key, value FROM agent_state WHERE workspace = ?1 AND agent = ?2";
+    let mut statement = db.prepare_cached(sql)?;
+    statement.query_map(params![workspace.as_str(), agent], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// The agents of a workspace that are known to be programs, and the revision of which that is known.
+pub fn roster(db: &Connection, workspace: &WorkspaceId) -> Result<(u64, BTreeSet<AgentName>)> {
+    let sql = "SELECT revision FROM agent_roster WHERE workspace = ?1";
+    let revision = db.prepare_cached(sql)?.query_row([workspace.as_str()], |row| row.get(0)).optional()?;
+    let mut statement = db.prepare_cached("SELECT agent FROM agent_program WHERE workspace = ?1")?;
+    let agents = statement.query_map([workspace.as_str()], |row| row.get::<_, String>(0))?;
+    let agents: Vec<String> = agents.collect::<Result<_>>()?;
+    Ok((given(revision.unwrap_or_default()), agents.iter().filter_map(|agent| agent.parse().ok()).collect()))
 }

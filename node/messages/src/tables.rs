@@ -28,12 +28,14 @@ pub const TABLES: &[(&str, &str)] = &[
             delivery INTEGER PRIMARY KEY, workspace TEXT NOT NULL, mailbox INTEGER NOT NULL, message INTEGER NOT NULL,
             sender TEXT NOT NULL, priority INTEGER NOT NULL, sent_ms INTEGER NOT NULL, bytes INTEGER NOT NULL,
             state INTEGER NOT NULL, attempts INTEGER NOT NULL, round INTEGER NOT NULL, due_ms INTEGER NOT NULL, expires_ms INTEGER,
-            term INTEGER NOT NULL, reason TEXT) STRICT;
+            term INTEGER NOT NULL, reason TEXT, wait INTEGER DEFAULT NULL) STRICT;
          CREATE INDEX mailbox_delivery_lane ON mailbox_delivery (mailbox, state, sender, priority, delivery);
          CREATE INDEX mailbox_delivery_due ON mailbox_delivery (mailbox, due_ms, delivery) WHERE state = 2;
          CREATE INDEX mailbox_delivery_term ON mailbox_delivery (workspace, term) WHERE state = 1;
          CREATE INDEX mailbox_delivery_expires ON mailbox_delivery (workspace, expires_ms)
             WHERE expires_ms IS NOT NULL AND state IN (0, 2);
+         CREATE INDEX mailbox_delivery_wait ON mailbox_delivery (wait, delivery) WHERE wait IS NOT NULL;
+         CREATE INDEX mailbox_delivery_parked ON mailbox_delivery (delivery) WHERE state = 4;
          CREATE INDEX mailbox_delivery_dead ON mailbox_delivery (workspace, delivery) WHERE state = 3;",
     ),
     (
@@ -81,6 +83,31 @@ pub const TABLES: &[(&str, &str)] = &[
             PRIMARY KEY (workspace, position)) STRICT;",
     ),
     (
+        "agent_state",
+        "CREATE TABLE agent_state (
+            workspace TEXT NOT NULL, agent TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
+            PRIMARY KEY (workspace, agent, key)) STRICT;",
+    ),
+    (
+        "agent_wait",
+        "CREATE TABLE agent_wait (
+            wait INTEGER PRIMARY KEY, workspace TEXT NOT NULL, owner TEXT NOT NULL, turn TEXT NOT NULL, way TEXT NOT NULL,
+            conversation TEXT NOT NULL, awaited TEXT NOT NULL, missing INTEGER NOT NULL, until_ms INTEGER NOT NULL,
+            UNIQUE (workspace, turn, way)) STRICT;
+         CREATE INDEX agent_wait_conversation ON agent_wait (workspace, owner, conversation);
+         CREATE INDEX agent_wait_until ON agent_wait (until_ms);
+         CREATE INDEX agent_wait_over ON agent_wait (wait) WHERE missing <= 0;",
+    ),
+    (
+        "agent_roster",
+        "CREATE TABLE agent_roster (workspace TEXT PRIMARY KEY, revision INTEGER NOT NULL) STRICT;",
+    ),
+    (
+        "agent_program",
+        "CREATE TABLE agent_program (
+            workspace TEXT NOT NULL, agent TEXT NOT NULL, PRIMARY KEY (workspace, agent)) STRICT;",
+    ),
+    (
         "message_schedule",
         "CREATE TABLE message_schedule (
             workspace TEXT NOT NULL, name TEXT NOT NULL, words TEXT NOT NULL, reached_ms INTEGER NOT NULL,
@@ -98,6 +125,10 @@ pub(crate) mod state {
     pub(crate) const RETRY: i64 = 2;
     /// It is a dead letter.
     pub(crate) const DEAD: i64 = 3;
+    /// The turn that it began was put down.
+    pub(crate) const PARKED: i64 = 4;
+    /// It is kept for a turn that waits for it.
+    pub(crate) const AWAITED: i64 = 5;
 }
 
 /// A number of a command as SQLite has it. One that is too large names nothing.

@@ -66,7 +66,7 @@ fn an_agent_that_says_what_it_may_not_is_told_and_its_message_is_a_dead_letter()
     let ready = store.take("bob").expect("it waits");
     let submissions = vec![store.submission(within("fipa-request", P::Propose, "bob", "ann"))];
     let (delivery, attempt, verdict) = (ready.delivery, ready.attempt, Verdict::Done("ok".to_owned()));
-    store.run(Action::Settle { delivery, attempt, verdict, submissions });
+    store.run(Action::Settle { delivery, attempt, verdict, submissions, state: Default::default() });
     assert_eq!(said_to(&mut store, "bob"), [P::NotUnderstood]);
     assert_eq!(store.dead().len(), 1);
     assert_eq!(states(&store), [("bob".to_owned(), "requested".to_owned())]);

@@ -180,7 +180,7 @@ fn what_a_receiver_sends_goes_out_with_its_outcome_and_what_is_refused_is_kept()
     let submissions =
         vec![store.submission(message(P::Inform, "bob", "dan")), store.submission(message(P::Inform, "bob", "carl"))];
     let (delivery, attempt, verdict) = (ready.delivery, 1, Verdict::Done("ok".to_owned()));
-    let settle = Action::Settle { delivery, attempt, verdict, submissions };
+    let settle = Action::Settle { delivery, attempt, verdict, submissions, state: Default::default() };
     let Outcome::Settled { settlement: Settlement::Done, receipts } = store.run(settle.clone()) else { panic!() };
     assert!(matches!(receipts[0].fate, Fate::Accepted { .. }) && matches!(receipts[1].fate, Fate::Refused(_)));
     let dead = store.dead();

@@ -5,8 +5,8 @@ mod support;
 use std::collections::BTreeSet;
 
 use caxton_messages::acl::{MessageId, Performative, Priority};
-use caxton_messages::mailbox::{Action, Fate, Filter, Outcome, Settlement, Submission, Verdict};
-use caxton_messages::{Limits, Listing, clear};
+use caxton_messages::mailbox::{Action, Await, Fate, Filter, Outcome, Settlement, Submission, Verdict};
+use caxton_messages::{Limits, Listing, clear, ended_waits};
 use proptest::prelude::*;
 use support::{Store, address, message};
 
@@ -22,6 +22,9 @@ enum Event {
     Drop { at: usize },
     Subscribe { of: usize, after: Option<u64> },
     Fire { tick: i64, begin: bool },
+    Park { at: usize },
+    Await { of: usize, to: usize },
+    Resume { taken: bool },
     Restore,
 }
 
@@ -41,6 +44,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..8_usize).prop_map(|at| Event::Drop { at }),
         1 => (name(), proptest::option::of(0..4_u64)).prop_map(|(of, after)| Event::Subscribe { of, after }),
         2 => (0..12_i64, any::<bool>()).prop_map(|(tick, begin)| Event::Fire { tick, begin }),
+        2 => (0..8_usize).prop_map(|at| Event::Park { at }),
+        2 => (name(), name()).prop_map(|(of, to)| Event::Await { of, to }),
+        1 => any::<bool>().prop_map(|taken| Event::Resume { taken }),
         1 => Just(Event::Restore),
     ]
 }
@@ -103,7 +109,7 @@ impl Trial {
         let reply = reply && matches!(verdict, Verdict::Done(_));
         let submissions: Vec<_> =
             reply.then(|| self.store.submission(message(Performative::Inform, "bob", "ann"))).into_iter().collect();
-        let action = Action::Settle { delivery, attempt, verdict, submissions };
+        let action = Action::Settle { delivery, attempt, verdict, submissions, state: Default::default() };
         match self.run(action.clone()) {
             Outcome::Settled { settlement, receipts } => {
                 self.note(receipts);
@@ -178,6 +184,41 @@ impl Trial {
                 if let Outcome::Sent(receipts) = self.run(Action::Fire { schedule, words, tick_ms, submission }) {
                     self.note(receipts);
                 }
+            }
+            Event::Park { at } => {
+                if let Some((delivery, attempt)) = self.started.get(*at).copied() {
+                    // Settled, or tried again under a newer term: then it is under way in this attempt no longer.
+                    self.run(Action::Park { delivery, attempt });
+                }
+            }
+            Event::Await { of, to } => {
+                let conversation = format!("c{}", of.min(to));
+                let mut said = message(Performative::Request, NAMES[*of], NAMES[*to]);
+                said.conversation_id = Some(conversation.clone());
+                let submissions = vec![self.store.submission(said)];
+                let wait = Await {
+                    owner: address(NAMES[*of]),
+                    turn: format!("t{of}{to}"),
+                    way: "call".to_owned(),
+                    conversation,
+                    awaited: vec![address(NAMES[*to])],
+                    until_ms: self.store.now_ms + 2_000,
+                    submissions,
+                };
+                match self.run(Action::Await(wait)) {
+                    Outcome::Sent(receipts) => self.note(receipts),
+                    Outcome::Refused(_) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            Event::Resume { taken } => {
+                let ended = ended_waits(&self.store.db, self.store.now_ms, 1).expect("SQLite");
+                let Some(wait) = ended.into_iter().next() else { return };
+                let (owner, turn, way, taken) = (wait.owner, wait.turn, wait.way, *taken);
+                if taken {
+                    self.ended.extend(wait.answers.iter().map(|answer| answer.id));
+                }
+                self.run(Action::Resume { owner, turn, way, taken });
             }
             Event::Restore => self.replica = self.store.restored(),
         }

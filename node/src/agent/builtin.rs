@@ -1,6 +1,7 @@
 //! The tools that the node itself has, for the agents whose files name them: ask whoever can do it, and list what can be
 //! asked for; those of the memory are below.
 
+pub mod mail;
 pub mod memory;
 
 use std::sync::Arc;
@@ -103,5 +104,6 @@ pub fn asking() -> [ToolDefinition; 2] {
 
 /// Whether a name belongs to a built-in tool.
 pub fn is_built_in(name: &str) -> bool {
-    name == ASK_CAPABILITY || name == LIST_CAPABILITIES || memory::MemoryTool::of(name).is_some()
+    let has_tool = memory::MemoryTool::of(name).is_some() || mail::MailTool::of(name).is_some();
+    name == ASK_CAPABILITY || name == LIST_CAPABILITIES || has_tool
 }

@@ -142,6 +142,18 @@ impl Run {
         Ok(Step::Returned { way, call, returned, files: Vec::new(), visible: Visible::new() })
     }
 
+    /// Takes what came of a call that was waited for; the way to it ends with its id.
+    pub fn take_answer(&mut self, way: &[String], returned: Returned) -> Result<Step, UnknownCall> {
+        let Some((call, above)) = way.split_last() else {
+            return Err(UnknownCall { what: "the result of no call".to_owned() });
+        };
+        let run = self.at(above)?;
+        let returned = run.turn.cut(returned);
+        run.turn.returned(call, returned.clone())?;
+        let (way, call) = (above.to_vec(), call.clone());
+        Ok(Step::Returned { way, call, returned, files: Vec::new(), visible: Visible::new() })
+    }
+
     fn at(&mut self, way: &[String]) -> Result<&mut Run, UnknownCall> {
         match way.split_first() {
             None => Ok(self),

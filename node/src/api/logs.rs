@@ -13,14 +13,17 @@ pub struct LogLine {
     pub node: Option<String>,
     /// When, RFC 3339 in UTC with milliseconds.
     pub time: String,
-    /// What happened: `message`, `model_asked`, `model_answered`, `tool_called`, `tool_returned`, `delegated`,
-    /// `delegate_returned`, `attached`, `waiting`, `answered`, `failed`, `serving`, `not_serving`, `secret_set`, `secret_removed`,
+    /// What happened: `delivered`, `message`, `model_asked`, `model_answered`, `tool_called`, `tool_returned`, `delegated`,
+    /// `delegate_returned`, `attached`, `waiting`, `awaiting`, `answered`, `failed`, `serving`, `not_serving`, `secret_set`, `secret_removed`,
     /// `missed`.
     pub event: String,
     /// It is what somebody should look at.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub failed: bool,
-    /// The agent whose turn it is.
+    /// Who sent the message that was delivered: an agent, or `subject:NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Whose turn; who received a message that was delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
     /// How deep: 0 for the agent that got the message, 1 for those that it asks.

@@ -56,7 +56,8 @@ pub struct Delivery {
     pub owner: String,
     /// The message's id.
     pub id: String,
-    /// `ready`, `started`, `retry` or `dead`.
+    /// `ready`, `started`, `retry`, `dead`, or `waiting`: for the turn that it began and that was put down, or kept for a turn that
+    /// waits for it.
     pub state: String,
     /// How often it was given to its receiver.
     pub attempts: u32,

@@ -10,6 +10,7 @@ use caxton_messages::{Conversation, Event, Listed, Listing, list, numbers};
 use tokio::sync::watch;
 
 use crate::authz::{Converse, Denied, ForgetConversations, Permit, ReadConversations};
+use crate::invoke::mail::resolve;
 use crate::invoke::{Freshness, InvokeError, Invoker};
 use crate::mailbox::MailboxError;
 
@@ -140,7 +141,9 @@ impl Mailboxes {
         let term = self.invoker.lead(workspace).await?;
         let sender = own(permit)?;
         let id = MessageId::from_bytes(uuid::Uuid::now_v7().into_bytes());
-        let message = resolve(&self.invoker, workspace, message.stamped(sender), id)?;
+        let catalog = self.invoker.catalogs().get(workspace);
+        let message = resolve(catalog.as_deref(), message.stamped(sender), id)
+            .map_err(|receiver| MailboxesError::Nobody { workspace: workspace.clone(), receiver })?;
         let submission = with(Submission::new(id, message));
         let outcome = self.mailboxes.of(workspace).write(workspace, term, Action::Send(vec![submission])).await?;
         let fate = match outcome {
@@ -352,49 +355,4 @@ impl Readable {
 /// The address of whoever asks.
 pub(super) fn own(permit: &Permit<Converse>) -> Result<Address, InvalidAddress> {
     permit.subject().parse().map(Address::Subject)
-}
-
-/// The message with agents in place of the capabilities and of everybody that it is for.
-pub(super) fn resolve(
-    invoker: &Invoker,
-    workspace: &caxton_proto::WorkspaceId,
-    message: Message,
-    id: MessageId,
-) -> Result<Message, MailboxesError> {
-    let named = |address: &Address| !matches!(address, Address::Capability(_) | Address::Broadcast);
-    if message.receivers.iter().all(named) {
-        return Ok(message);
-    }
-    let nobody =
-        |receiver: &Address| MailboxesError::Nobody { workspace: workspace.clone(), receiver: receiver.clone() };
-    let catalog = invoker.catalogs().get(workspace);
-    let mut receivers: Vec<Address> = Vec::new();
-    for receiver in &message.receivers {
-        let catalog = catalog.as_ref().ok_or_else(|| nobody(receiver));
-        let agents =
-            |offers: &dyn Fn(&caxton_proto::manifest::agent::AgentManifest) -> bool| -> Result<Vec<Address>, _> {
-                let all = catalog.as_ref().map_err(|_| nobody(receiver))?.agents().iter();
-                let offers = all.filter(|(_, entry)| entry.manifest().is_ok_and(|manifest| offers(&manifest)));
-                Ok::<_, MailboxesError>(offers.map(|(name, _)| Address::Agent(name.clone())).collect())
-            };
-        let found = match receiver {
-            Address::Capability(name) => {
-                let equals = agents(&|manifest| manifest.capabilities.iter().any(|it| it.name == *name))?;
-                // Equals take turns by the message's id, which is drawn.
-                let at = usize::from(id.as_bytes()[15]) % equals.len().max(1);
-                vec![equals.into_iter().nth(at).ok_or_else(|| nobody(receiver))?]
-            }
-            Address::Broadcast => {
-                let others = agents(&|_| true)?;
-                others.into_iter().filter(|agent| Some(agent) != message.sender.as_ref()).collect()
-            }
-            Address::Agent(_) | Address::Subject(_) | Address::Topic(_) | Address::Platform => vec![receiver.clone()],
-        };
-        for address in found {
-            if !receivers.contains(&address) {
-                receivers.push(address);
-            }
-        }
-    }
-    Ok(Message { receivers, ..message })
 }

@@ -17,6 +17,8 @@ pub mod schedules;
 
 pub mod dispatch;
 
+mod delivery;
+
 pub mod deployments;
 
 pub mod workspaces;

@@ -142,6 +142,13 @@ async fn messages(remote: &Remote<'_>, id: &str) -> Result<ConversationEvents, C
     Ok(found)
 }
 
+/// Who said what to whom in a conversation, as a diagram in text.
+pub(super) async fn sequence(remote: &Remote<'_>, id: &str) -> Result<String, CliError> {
+    let found = messages(remote, in_path(id)?).await?;
+    let arrows: Vec<Arrow> = found.events.iter().flat_map(arrows).collect();
+    Ok(picture::text(&arrows))
+}
+
 /// Draws who said what to whom.
 fn draw(context: &Context, found: &ConversationEvents, mermaid: bool) -> Result<(), CliError> {
     let out = &context.out;

@@ -27,7 +27,7 @@ pub struct Args {
     /// Go on with every line as it is written, until Ctrl-C.
     #[arg(long, short)]
     follow: bool,
-    /// Only the turns of these agents, with commas between.
+    /// Only the turns of these agents, and the messages that they send and receive; with commas between.
     #[arg(long, visible_alias = "agents", value_name = "NAME,...", value_delimiter = ',')]
     agent: Vec<AgentName>,
     /// Only what happened since: how long ago, as in 10m, or a time, as in 2026-11-21T08:00:00Z.
@@ -97,12 +97,15 @@ fn shown(line: &LogLine) -> String {
     let style = match line.event.as_str() {
         _ if line.failed => BAD,
         "answered" | "serving" => GOOD,
-        "waiting" => WARN,
+        "waiting" | "awaiting" => WARN,
         "message" => BOLD,
         _ => DIM,
     };
     let event = paint(style, format!("{indent}{}", what(&line.event, line.failed)));
     let mut out = format!("{} {:<16} {event}", paint(DIM, time), agent);
+    if let Some(from) = &line.from {
+        out.push_str(&format!(" {}:", text::one_line(from)));
+    }
     if !line.detail.is_empty() {
         out.push_str(&format!(" {}", text::one_line(&line.detail)));
     }
@@ -127,6 +130,7 @@ fn shown(line: &LogLine) -> String {
 fn what(event: &str, failed: bool) -> String {
     match (event, failed) {
         ("message", _) => "message",
+        ("delivered", _) => "has a message of",
         ("model_asked", _) => "asks the model",
         ("model_answered", _) => "has the answer of",
         ("tool_called", _) => "calls",
@@ -137,6 +141,7 @@ fn what(event: &str, failed: bool) -> String {
         ("delegate_returned", true) => "has no answer of",
         ("attached", _) => "has a file:",
         ("waiting", _) => "waits for a person:",
+        ("awaiting", _) => "waits for answers",
         ("answered", _) => "answered",
         ("failed", _) => "failed:",
         ("serving", _) => "serves",
@@ -166,6 +171,20 @@ mod tests {
         };
         let text = anstream::adapter::strip_str(&shown(&line)).to_string();
         assert_eq!(text, "08:00:01.250 analyst            has the result of stats[2J (12 ms)");
+    }
+
+    #[test]
+    fn a_message_that_was_delivered_says_whose_it_is() {
+        let line = LogLine {
+            time: "2026-11-21T08:00:01.250Z".into(),
+            event: "delivered".into(),
+            agent: Some("pong".into()),
+            from: Some("ping".into()),
+            detail: "request".into(),
+            ..LogLine::default()
+        };
+        let text = anstream::adapter::strip_str(&shown(&line)).to_string();
+        assert_eq!(text, "08:00:01.250 pong             has a message of ping: request");
     }
 
     #[test]

@@ -124,7 +124,10 @@ impl Invoker {
         };
         self.taken(underway, self.conversations().of(&underway.workspace).suspend(suspension).await).await?;
         let (conversation, turn) = (underway.conversation.clone(), underway.turn.clone());
-        underway.log.waits(&approvals);
+        match approvals.is_empty() {
+            true => underway.log.awaits(run.agent.as_str()),
+            false => underway.log.waits(&approvals),
+        }
         Ok(TurnEnd::Waiting { conversation, turn, approvals })
     }
 }

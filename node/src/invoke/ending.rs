@@ -5,6 +5,7 @@ use caxton_proto::{AgentName, Revision, WorkspaceId};
 use caxton_raft::ProposeError;
 use tracing::info;
 
+use super::mail::is_mailed;
 use super::{InvokeError, Invoker, SenderCalls, TurnEnd, Underway};
 use crate::agent::attachments::Attachment;
 use crate::agent::run::Run;
@@ -73,6 +74,10 @@ impl Invoker {
         self.learn(underway, &run.agent, failure.as_ref());
         metrics::histogram!("caxton_turn_duration_seconds", "outcome" => outcome_name).record(duration_ms as f64 / 1e3);
         let turn = underway.turn.as_str();
+        // Whoever begins a turn settles its delivery, unless it was put down.
+        if is_mailed(turn) && underway.request.is_none() {
+            self.shared.mailed_over.send_modify(|count| *count = count.wrapping_add(1));
+        }
         underway.log.ended(run.agent.as_str(), why, spent.usage.total(), duration_ms);
         info!(workspace = %underway.workspace, agent = %run.agent, turn, outcome = outcome_name, duration_ms, "turn over");
         answer

@@ -59,7 +59,7 @@ pub(super) async fn call(tools: &Tools, catalog: &Arc<Catalog>, call: Invocation
     let result = called.result.map_err(|error| error.to_string())?;
     let (text, structured) = readable(&result);
     let files = result.content.into_iter().filter_map(|content| file_of(content, call.function));
-    Ok(ToolOutput { text, attachments: files.collect(), structured, failed: result.is_error })
+    Ok(ToolOutput { text, attachments: files.collect(), structured, failed: result.is_error, awaited: false })
 }
 
 /// What a model reads of a result: its text, and its structured part with the text in it where that says something else.

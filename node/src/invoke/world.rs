@@ -10,8 +10,10 @@ use futures::future::BoxFuture;
 
 use super::Shared;
 use super::chat_tool::ChatTool;
+use super::mail::{self, AgentMail};
 use super::memory::{self, AgentMemory, Asker};
 use super::{routing, toolbox};
+use crate::agent::builtin::mail::MailTool;
 use crate::agent::builtin::memory::MemoryTool;
 use crate::agent::world::{AgentMatch, AgentProblem, Invocation, NotFound, ToolOutput, World};
 use crate::agent::{Agent, OfferedFunction, Parts};
@@ -102,6 +104,7 @@ impl CatalogWorld {
             }
         }
         offered.extend(memory::offered(&manifest, |tool| self.is_built_in(tool)));
+        offered.extend(mail::offered(&manifest, |tool| self.is_built_in(tool)));
         whole &= offered.iter().all(|tool| tool.fixed);
         let module = self.shared.parts.tools.agent(&self.catalog, &manifest).await.map_err(unusable)?;
         let (catalog, shared, agent) = (Arc::clone(&self.catalog), Arc::clone(&self.shared), name.clone());
@@ -237,6 +240,12 @@ impl World for CatalogWorld {
             return Box::pin(async move {
                 let manifest = self.manifest(call.agent).await.map_err(|problem| problem.to_string())?;
                 self.memory(&manifest).call(tool, &call).await
+            });
+        }
+        if let Some(tool) = MailTool::of(call.server.as_str()).filter(|_| self.is_built_in(call.server)) {
+            let (catalog, asker, agent) = (&self.catalog, &self.asker, call.agent);
+            return Box::pin(async move {
+                AgentMail { shared: &self.shared, catalog, asker, agent }.call(tool, &call).await
             });
         }
         Box::pin(toolbox::call(&self.shared.parts.tools, &self.catalog, call))

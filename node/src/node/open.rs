@@ -201,6 +201,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
     let invoker = Invoker::new(invoke::Parts {
         catalogs: catalogs.clone(),
         memories: Memories::new(shards.clone(), keepers),
+        mailboxes: mailboxes.clone(),
         conversations: Conversations::new(shards),
         models: Arc::new(models),
         router: routing.clone(),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 
@@ -40,9 +40,27 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         vec(submission(), 0..3).prop_map(Action::Send),
         numbers().prop_map(Action::Start),
-        (any::<u64>(), any::<u32>(), verdict, vec(submission(), 0..2)).prop_map(
-            |(delivery, attempt, verdict, submissions)| Action::Settle { delivery, attempt, verdict, submissions }
+        (any::<u64>(), any::<u32>(), verdict, vec(submission(), 0..2), btree_map(TEXT, of(TEXT), 0..3)).prop_map(
+            |(delivery, attempt, verdict, submissions, state)| {
+                Action::Settle { delivery, attempt, verdict, submissions, state }
+            }
         ),
+        (any::<u64>(), any::<u32>()).prop_map(|(delivery, attempt)| Action::Park { delivery, attempt }),
+        (address(), [TEXT; 3], vec(address(), 0..3), any::<i64>(), vec(submission(), 0..2)).prop_map(
+            |(owner, [turn, way, conversation], awaited, until_ms, submissions)| {
+                Action::Await(Await { owner, turn, way, conversation, awaited, until_ms, submissions })
+            }
+        ),
+        (address(), [TEXT; 2], any::<bool>()).prop_map(|(owner, [turn, way], taken)| Action::Resume {
+            owner,
+            turn,
+            way,
+            taken
+        }),
+        (any::<u64>(), vec("[a-z]{1,8}", 0..3)).prop_map(|(revision, names)| {
+            let programs = names.iter().map(|name| name.parse().expect("a name")).collect();
+            Action::Roster { revision, programs }
+        }),
         any::<u64>().prop_map(|term| Action::Tick { term }),
         numbers().prop_map(Action::Redrive),
         numbers().prop_map(Action::Drop),
@@ -71,6 +89,7 @@ fn reason() -> impl Strategy<Value = Reason> {
         TEXT.prop_map(|field| Reason::Field { field }),
         Just(Reason::NotFound),
         Just(Reason::Expired),
+        vec(TEXT, 0..3).prop_map(|agents| Reason::Circle { agents }),
     ]
 }
 
@@ -174,7 +193,31 @@ fn golden() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> Option<Vec<u8>>)> {
         attempt: 2,
         verdict: Verdict::Retry("the model did not answer".to_owned()),
         submissions: vec![example()],
+        state: BTreeMap::new(),
     };
+    let changed = Action::Settle {
+        delivery: 7,
+        attempt: 2,
+        verdict: Verdict::Done("ok".to_owned()),
+        submissions: Vec::new(),
+        state: [("sent".to_owned(), Some("3".to_owned())), ("gone".to_owned(), None)].into(),
+    };
+    let wait = Action::Await(Await {
+        owner: subscriber.clone(),
+        turn: "mail-1".to_owned(),
+        way: "call_2_0".to_owned(),
+        conversation: "c1".to_owned(),
+        awaited: vec!["ann".parse().expect("an agent")],
+        until_ms: 1_700_000_060_000,
+        submissions: vec![example()],
+    });
+    let resume = Action::Resume {
+        owner: subscriber.clone(),
+        turn: "mail-1".to_owned(),
+        way: "call_2_0".to_owned(),
+        taken: true,
+    };
+    let roster = Action::Roster { revision: 3, programs: vec!["ping".parse().expect("a name")] };
     let accepted = Fate::Accepted { conversation: "c1".to_owned(), event: 3, deliveries: 2, position: Some(9) };
     let full = Reason::Full { receiver: subscriber.clone(), retry_after_ms: 5_000, dead: 1 };
     let fates = [accepted, Fate::Duplicate(MessageId::from_bytes([2; 16])), Fate::Refused(full)];
@@ -207,6 +250,11 @@ fn golden() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> Option<Vec<u8>>)> {
         ("fire-begin", bytes(fire(None)), again),
         ("unschedule", bytes(Action::Unschedule(vec!["analyst/daily".to_owned()])), again),
         ("unsubscribe", bytes(Action::Unsubscribe { subscriber, name }), again),
+        ("settle-state", bytes(changed), again),
+        ("park", bytes(Action::Park { delivery: 7, attempt: 2 }), again),
+        ("await", bytes(wait), again),
+        ("resume", bytes(resume), again),
+        ("roster", bytes(roster), again),
         ("outcome-sent", Outcome::Sent(receipts.clone()).encode(), outcome),
         ("outcome-settled", Outcome::Settled { settlement, receipts }.encode(), outcome),
         ("outcome-ticked", Outcome::Ticked { changed: 3, more: true }.encode(), outcome),
@@ -248,4 +296,9 @@ fn what_breaks_a_limit_says_which() {
     let subscriber = Address::Broadcast;
     let nobody = command(1, Action::Unsubscribe { subscriber, name: "x".to_owned() });
     assert!(matches!(nobody.check(), Err(Reason::Field { .. })));
+    let mut late = example();
+    late.message.extensions.insert("X-Delay-Ms".to_owned(), "500".to_owned());
+    assert_eq!((late.check(), late.delay_ms(), example().delay_ms()), (Ok(()), 500, 0));
+    late.message.extensions.insert("X-delay-ms".to_owned(), "soon".to_owned());
+    assert!(late.check().expect_err("no number").to_string().contains("X-Delay-Ms"));
 }

@@ -6,6 +6,8 @@
 
 mod identity;
 
+mod messages;
+
 mod module;
 
 mod reader;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use semver::Version;
 use serde::Serialize;
 
+pub use messages::{CONCURRENCY_MAX, Messages};
 pub use module::{Module, ModuleKind};
 pub use schedule::{InvalidWhen, SCHEDULE_NAME_BYTES_MAX, SCHEDULES_MAX, Schedule, Ticks, When};
 
@@ -31,7 +34,20 @@ use crate::{AgentName, CapabilityName, ToolName};
 
 /// Tools that every node has: they reach other agents and what is remembered, and need no folder under `tools/`. A workspace
 /// that has a folder of such a name has that tool in its place.
-pub const BUILT_IN_TOOLS: [&str; 6] = ["ask_capability", "list_capabilities", "remember", "recall", "relate", "forget"];
+pub const BUILT_IN_TOOLS: [&str; 12] = [
+    "ask_capability",
+    "list_capabilities",
+    "remember",
+    "recall",
+    "relate",
+    "forget",
+    "send_message",
+    "reply",
+    "publish",
+    "subscribe",
+    "call_for_proposals",
+    "award",
+];
 
 /// The most capabilities of one agent.
 pub const CAPABILITIES_MAX: usize = 64;
@@ -74,6 +90,9 @@ pub struct AgentManifest {
     pub llm: Llm,
     /// What it remembers.
     pub memory: Memory,
+    /// Which messages of its mailbox it is given, and how.
+    #[serde(skip_serializing_if = "Messages::is_absent")]
+    pub messages: Messages,
     /// How far one turn may go.
     pub limits: Limits,
     /// What it may spend in a day.

@@ -11,7 +11,7 @@ const OF_MAILBOX: &str = "mailbox IN (SELECT mailbox FROM mailbox WHERE workspac
 const OF_CONVERSATION: &str = "conversation IN (SELECT conversation FROM agent_conversation WHERE workspace = ?1)";
 
 /// The tables whose rows go first, because others say whose they are.
-const FIRST: [Part; 8] = [
+const FIRST: [Part; 12] = [
     ("mailbox_lane", "mailbox, sender, priority", OF_MAILBOX),
     ("agent_conversation_party", "conversation, participant", OF_CONVERSATION),
     ("agent_conversation_event", "conversation, number", OF_CONVERSATION),
@@ -19,6 +19,10 @@ const FIRST: [Part; 8] = [
     ("topic_publication", "workspace, position", OWN),
     ("mailbox_message", "message", OWN),
     ("topic_subscription", "subscription", OWN),
+    ("agent_state", "workspace, agent, key", OWN),
+    ("agent_wait", "wait", OWN),
+    ("agent_roster", "workspace", OWN),
+    ("agent_program", "workspace, agent", OWN),
     ("message_schedule", "workspace, name", OWN),
 ];
 /// Those that go once none of the others has a row of the workspace. A counter has the workspace behind its name.

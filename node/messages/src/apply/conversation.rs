@@ -259,6 +259,19 @@ impl Run<'_> {
         Ok(due.len() as i64)
     }
 
+    /// A participant answers no more: its part of the conversation ends as if it had said so.
+    pub(super) fn end_part(&self, id: &str, participant: &Address, performative: Performative) -> Result<()> {
+        let Some(known) = self.conversation(id)? else { return Ok(()) };
+        let Some(protocol) = known.protocol.as_deref().and_then(Protocol::from_name) else { return Ok(()) };
+        let Some(party) = self.party(known.row, protocol, &participant.to_string())? else { return Ok(()) };
+        let act = Act { role: Role::Participant, performative, answers_cancel: false };
+        if let Ok(machine) = party.machine.after(act) {
+            self.keep_party(known.row, &Party { machine, ..party })?;
+            self.close_if_over(known.row)?;
+        }
+        Ok(())
+    }
+
     fn lapse_one(&self, known: &Known, id: &str, protocol: Protocol, parties: Vec<Party>) -> Result<()> {
         let (mut bids, mut silent, mut late) = (Vec::new(), Vec::new(), Vec::new());
         for party in parties {

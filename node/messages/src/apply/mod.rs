@@ -6,8 +6,10 @@ mod deliver;
 mod schedule;
 mod send;
 mod settle;
+mod state;
 mod tick;
 mod topics;
+mod wait;
 
 use caxton_proto::WorkspaceId;
 use caxton_proto::acl::{Address, Content, Message, MessageId, Performative};
@@ -28,9 +30,13 @@ pub fn apply(db: &Connection, command: &Command, term: u64, limits: &Limits) -> 
     match &command.action {
         Action::Send(all) => Ok(Outcome::Sent(all.iter().map(|one| run.send(one)).collect::<Result<_>>()?)),
         Action::Start(all) => Ok(Outcome::Started(run.start(all)?)),
-        Action::Settle { delivery, attempt, verdict, submissions } => {
-            run.settle(*delivery, *attempt, verdict, submissions)
+        Action::Settle { delivery, attempt, verdict, submissions, state } => {
+            run.settle(*delivery, *attempt, verdict, submissions, state)
         }
+        Action::Park { delivery, attempt } => run.park(*delivery, *attempt),
+        Action::Await(wait) => run.wait(wait),
+        Action::Resume { owner, turn, way, taken } => run.resume(owner, turn, way, *taken),
+        Action::Roster { revision, programs } => run.roster(*revision, programs),
         Action::Tick { term } => run.tick(*term),
         Action::Redrive(all) => Ok(Outcome::Moved(run.redrive(all)?)),
         Action::Drop(all) => Ok(Outcome::Moved(run.drop(all)?)),

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
+
 use caxton_messages::acl::{Address, Content, Message, MessageId, Performative};
 use caxton_messages::mailbox::{Action, Command, Fate, Outcome, Reason, Submission, Verdict};
 use caxton_messages::{Limits, Listing, Ready, TABLES, apply, list, next};
@@ -92,7 +94,7 @@ impl Store {
 
     pub fn settle(&mut self, ready: &Ready, verdict: Verdict) -> Outcome {
         let (delivery, attempt) = (ready.delivery, ready.attempt);
-        self.run(Action::Settle { delivery, attempt, verdict, submissions: Vec::new() })
+        self.run(Action::Settle { delivery, attempt, verdict, submissions: Vec::new(), state: BTreeMap::new() })
     }
 
     pub fn done(&mut self, owner: &str) -> Ready {

@@ -65,6 +65,9 @@ fn refused(reason: &Reason, detail: String) -> Problem {
         Reason::Full { retry_after_ms, .. } => Problem::new(Code::TooManyRequests, detail)
             .help("nothing was dropped: send it again later")
             .retry_after(u32::try_from(retry_after_ms.div_ceil(1_000)).unwrap_or(u32::MAX)),
+        Reason::Circle { .. } => {
+            Problem::new(Code::Conflict, detail).help("one of them has to go on without an answer")
+        }
         Reason::NotUnderstood { .. } => {
             Problem::new(Code::Conflict, detail).help("docs/messages.md shows what each protocol allows")
         }

@@ -137,6 +137,7 @@ impl From<InvokeError> for Problem {
                 tracing::error!(reason = %crate::llm::reasons(&source), "a turn could not be recorded");
                 Problem::new(Code::Unavailable, detail).help("try again in a moment").retry_with_key(1)
             }
+            InvokeError::Mailbox(error) => (*error).into(),
             error @ (InvokeError::PutDown(_)
             | InvokeError::Replay(_)
             | InvokeError::History(_)

@@ -324,6 +324,7 @@ fn delivery(listed: Listed) -> Result<Delivery, Problem> {
         Stage::Started => "started",
         Stage::Retry => "retry",
         Stage::Dead => "dead",
+        Stage::Waiting => "waiting",
     };
     let json = listed.submission.message.to_json().map_err(|error| Problem::internal(&error))?;
     let message = serde_json::from_str(&json).map_err(|error| Problem::internal(&error))?;
