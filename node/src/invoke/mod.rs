@@ -30,7 +30,9 @@ mod approvals;
 
 mod world;
 
+mod extract;
 mod memory;
+mod sharing;
 
 pub mod takeover;
 
@@ -82,6 +84,7 @@ use crate::llm::{ReplyOptions, ToolCall, reasons};
 use crate::memory::Memories;
 use crate::shard::{NotHere, Shard};
 use crate::tools::Tools;
+use extract::ExtractionQueue;
 use journal::{BEGIN_AFTER, TurnJournal};
 use kept::{Beginning, TurnStatus};
 use memory::{Asker, exchange};
@@ -103,6 +106,8 @@ pub struct Parts {
     pub conversations: Conversations,
     /// What is remembered.
     pub memories: Memories,
+    /// Whether workspaces may share it.
+    pub memory: crate::config::Memory,
     /// The models.
     pub models: Arc<Models>,
     /// Which agent can do what.
@@ -126,6 +131,7 @@ struct Shared {
     turns: Arc<Semaphore>,
     questions: Questions,
     kept_calls: KeptCalls,
+    extractions: ExtractionQueue,
     running: RunningTurns,
     /// One turn at a time in a conversation.
     conversations: Mutex<HashMap<(WorkspaceId, String), Weak<tokio::sync::Mutex<()>>>>,
@@ -209,6 +215,7 @@ impl Invoker {
             turns: Arc::new(Semaphore::new(turns_max)),
             questions: Questions::default(),
             kept_calls: KeptCalls::default(),
+            extractions: ExtractionQueue::default(),
             running: RunningTurns::default(),
             conversations: Mutex::default(),
         };
@@ -370,7 +377,7 @@ impl Invoker {
                 let exchange = exchange(&underway, &agent, &run);
                 let ended = self.record(&underway, agent.revision, run).await;
                 if let (Ok(TurnEnd::Answered(_)), Some(exchange)) = (&ended, exchange) {
-                    self.keep_exchange(exchange).await;
+                    self.keep_exchange(&agent, exchange).await;
                 }
                 ended
             }

@@ -197,6 +197,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
     let invoker = Invoker::new(invoke::Parts {
         catalogs: catalogs.clone(),
         memories: Memories::new(shards.clone(), keepers),
+        memory: config.memory.clone(),
         conversations: Conversations::new(shards),
         models: Arc::new(models),
         router: routing.clone(),
@@ -351,8 +352,9 @@ async fn open_logs(
 /// The format in which the shards are written is what the deploy log says, once it is open. Nothing is proposed before.
 fn written_format() -> (Arc<OnceLock<DeployLog>>, WrittenFormat) {
     let opened: Arc<OnceLock<DeployLog>> = Arc::default();
-    let log = Arc::clone(&opened);
-    (opened, WrittenFormat::new(move || log.get().map_or(Format::JSON, DeployLog::format)))
+    let [log, changes] = [Arc::clone(&opened), Arc::clone(&opened)];
+    let format = WrittenFormat::new(move || log.get().map_or(Format::JSON, DeployLog::format));
+    (opened, format.that_changes(move || changes.get().map(DeployLog::applied)))
 }
 
 /// What each shard holds.
