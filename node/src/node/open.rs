@@ -202,6 +202,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
         catalogs: catalogs.clone(),
         memories: Memories::new(shards.clone(), keepers),
         mailboxes: mailboxes.clone(),
+        memory: config.memory.clone(),
         conversations: Conversations::new(shards),
         models: Arc::new(models),
         router: routing.clone(),
@@ -363,8 +364,9 @@ async fn open_logs(
 /// Nothing is proposed before.
 fn what_the_log_says() -> (Arc<OnceLock<DeployLog>>, (WrittenFormat, Deletions)) {
     let opened: Arc<OnceLock<DeployLog>> = Arc::default();
-    let (log, same) = (Arc::clone(&opened), Arc::clone(&opened));
+    let [log, changes, same] = [(); 3].map(|()| Arc::clone(&opened));
     let format = WrittenFormat::new(move || log.get().map_or(Format::JSON, DeployLog::format));
+    let format = format.that_changes(move || changes.get().map(DeployLog::applied));
     let deletions = Deletions::new(move |workspace| {
         same.get()?.read(|state| {
             let live = state.workspace(workspace).is_some();
