@@ -30,6 +30,8 @@ pub mod memory;
 
 pub mod mailbox;
 
+pub mod socket;
+
 mod durable;
 
 use caxton_proto::plan::ItemChange;

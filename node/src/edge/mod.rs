@@ -13,6 +13,8 @@ pub mod anthropic;
 
 pub mod grpc;
 
+pub mod ws;
+
 pub mod senders;
 
 pub mod openapi;
@@ -114,6 +116,7 @@ pub fn all_routes() -> Routes {
         .merge(openai::routes())
         .merge(anthropic::routes())
         .merge(grpc::routes())
+        .merge(ws::routes())
         .merge(openapi::routes())
 }
 

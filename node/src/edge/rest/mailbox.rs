@@ -165,7 +165,7 @@ async fn retry(
     Ok(Json(DeliveryChange { delivery: number, change: "retried".to_owned() }))
 }
 
-fn delivery(listed: Listed) -> Result<Delivery, Problem> {
+pub(in crate::edge) fn delivery(listed: Listed) -> Result<Delivery, Problem> {
     let state = match listed.stage {
         Stage::Ready => "ready",
         Stage::Started => "started",
