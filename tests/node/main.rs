@@ -21,3 +21,4 @@ mod sentences;
 mod stop;
 mod tls;
 mod wasm_agents;
+mod websocket;

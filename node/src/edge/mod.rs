@@ -19,6 +19,8 @@ pub mod senders;
 
 pub mod openapi;
 
+pub mod asyncapi;
+
 pub mod hop;
 
 pub mod middleware;
