@@ -52,7 +52,7 @@ pub async fn next(seen: &mut mpsc::Receiver<Seen>) -> Seen {
 }
 
 /// Begins a turn of `talker` as a stream; gives its id, and the rest of the stream.
-async fn begun(bench: &Bench, token: &str) -> (String, reqwest::Response) {
+pub async fn begun(bench: &Bench, token: &str) -> (String, reqwest::Response) {
     let message = json!({ "text": "hi", "agent": "talker", "conversation": "c-1", "create": true, "stream": true });
     let request = bench.request_as(token, Method::POST, &at("/messages")).json(&message);
     let mut answer = request.send().await.expect("an answer");

@@ -34,6 +34,8 @@ mod origins;
 
 mod memory;
 
+mod messages;
+
 mod backup;
 
 mod written;

@@ -95,7 +95,7 @@ pub enum ServerFrame {
         number: u64,
         /// What it is: `turn`, `message`, `delivery`, or the name of a `TurnEvent`.
         event: String,
-        /// A `TurnRecord`, an `ExchangeEvent`, a `Delivery` or a `TurnEvent`.
+        /// A `TurnRecord`, a `MessageEvent`, a `Delivery` or a `TurnEvent`.
         #[schema(value_type = Object)]
         data: Value,
     },
@@ -121,21 +121,4 @@ pub enum ServerFrame {
         /// What happened, and what to do.
         problem: super::Problem,
     },
-}
-
-/// A message among the events of its conversation. What it says is in its receivers' mailboxes as long as it lies there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ExchangeEvent {
-    /// Its number in the conversation, from 1, which grows.
-    pub number: u64,
-    /// When it was taken in, RFC 3339.
-    pub time: String,
-    /// The message's id, 32 hexadecimal digits.
-    pub id: String,
-    /// Who sent it.
-    pub sender: String,
-    /// Who received it.
-    pub receivers: Vec<String>,
-    /// What it does: `request`, `inform`, `cfp` and so on.
-    pub performative: String,
 }

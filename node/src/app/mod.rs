@@ -13,9 +13,19 @@ pub mod mailboxes;
 
 pub mod feeds;
 
+pub mod topics;
+
+pub mod schedules;
+
 pub mod dispatch;
 
+mod delivery;
+
 pub mod deployments;
+
+pub mod workspaces;
+
+pub mod usage;
 
 pub mod keys;
 
@@ -66,8 +76,16 @@ pub struct Parts {
     pub mailboxes: mailboxes::Mailboxes,
     /// Conversations and mailboxes as they grow.
     pub feeds: feeds::Feeds,
+    /// What they publish, and who subscribed.
+    pub topics: topics::Topics,
+    /// When agents are sent messages next.
+    pub schedules: schedules::Schedules,
     /// What is live, its history, and the ways to change it.
     pub deployments: deployments::Deployments,
+    /// What agents used, and how they did lately.
+    pub usage: usage::Usage,
+    /// Workspaces as a whole: what there is of them, and their deletion.
+    pub workspaces: workspaces::Workspaces,
     /// The agents of what is live, and which of them a message would go to.
     pub agents: agents::Agents,
     /// The tools of what is live.

@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
-use crate::api::mailbox::{Delivery, SendRequest, SendResponse};
+use crate::api::mailbox::{Delivery, MessageEvent, SendRequest, SendResponse};
 use crate::api::messages::{MessageAnswer, MessageRequest, TurnEvent, TurnRecord};
 use crate::api::paths;
-use crate::api::socket::{ClientFrame, ExchangeEvent, ServerFrame};
+use crate::api::socket::{ClientFrame, ServerFrame};
 use crate::api::{Deployment, Problem, logs::LogLine};
 
 /// What the document's references lead to.
@@ -17,7 +17,7 @@ use crate::api::{Deployment, Problem, logs::LogLine};
 #[openapi(components(schemas(
     ClientFrame,
     ServerFrame,
-    ExchangeEvent,
+    MessageEvent,
     TurnRecord,
     TurnEvent,
     MessageRequest,
@@ -34,7 +34,7 @@ struct Schemas;
 /// A stream of server-sent events: its name here, its path, what it is, and its events with what each has as its data.
 type EventStream = (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
 
-const STREAMS: [EventStream; 4] = [
+const STREAMS: [EventStream; 6] = [
     (
         "deployments",
         paths::EVENTS.text(),
@@ -53,6 +53,19 @@ const STREAMS: [EventStream; 4] = [
         paths::LOGS.text(),
         "What happens in a workspace, with `?follow=true`. Nothing that is said is in it.",
         &[("line", "LogLine"), ("closed", "Problem")],
+    ),
+    (
+        "messages",
+        paths::MAILBOX_EVENTS.text(),
+        "What agents and people of a workspace send each other, with `?follow=true`. The id of an event is the message's position.",
+        &[("message", "MessageEvent"), ("closed", "Problem")],
+    ),
+    (
+        "conversation",
+        paths::CONVERSATION_EVENTS.text(),
+        "What is sent in one conversation, with `?follow=true`. The id of an event is the message's number, by which WebSocket and \
+         gRPC go on too.",
+        &[("message", "MessageEvent"), ("closed", "Problem")],
     ),
     (
         "turn-steps",
@@ -133,8 +146,14 @@ fn channel(path: &str, about: &str, messages: &[&String]) -> Value {
     let server = if path == paths::SOCKET.text() { "websocket" } else { "http" };
     let servers = json!([{ "$ref": format!("#/servers/{server}") }]);
     let mut channel = json!({ "address": path, "description": about, "servers": servers, "messages": messages });
-    if path.contains("{workspace}") {
-        channel["parameters"] = json!({ "workspace": { "description": "The workspace." } });
+    let mut parameters = Map::new();
+    for (name, about) in [("workspace", "The workspace."), ("id", "The conversation.")] {
+        if path.contains(&format!("{{{name}}}")) {
+            parameters.insert(name.to_owned(), json!({ "description": about }));
+        }
+    }
+    if !parameters.is_empty() {
+        channel["parameters"] = Value::Object(parameters);
     }
     channel
 }

@@ -106,6 +106,7 @@ fn delivery(listed: Listed) -> pb::Delivery {
         Stage::Started => State::Started,
         Stage::Retry => State::Retry,
         Stage::Dead => State::Dead,
+        Stage::Waiting => State::Waiting,
     };
     pb::Delivery {
         number: listed.delivery,

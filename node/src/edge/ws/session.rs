@@ -4,7 +4,6 @@
 //! queue that could overflow. A client that does not read what it asked for, or does not answer a ping, is cut off.
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
-use caxton_messages::Event;
 use caxton_messages::acl::InvalidAddress;
 use caxton_proto::WorkspaceId;
 use futures::stream::{BoxStream, SplitSink, SplitStream};
@@ -15,16 +14,15 @@ use tracing::debug;
 
 use super::authenticate;
 use super::calls::Caller;
-use crate::api::socket::{ClientFrame, ExchangeEvent, ID_BYTES_MAX, ServerFrame, Target};
+use crate::api::socket::{ClientFrame, ID_BYTES_MAX, ServerFrame, Target};
 use crate::app::feeds::{Feed, FeedEvent};
 use crate::authn::{Access, now_ms};
 use crate::authz::Converse;
 use crate::edge::feeds::{self, stopping};
 use crate::edge::problem::{Code, Problem};
-use crate::edge::rest::{mailbox, messages};
+use crate::edge::rest::{mailbox, messages, said};
 use crate::edge::{Services, sse};
 use crate::invoke::Freshness;
-use crate::time::rfc3339;
 
 /// How many things one connection follows and asks at once.
 const STREAMS_MAX: usize = 64;
@@ -301,20 +299,9 @@ fn shown(id: &str, event: FeedEvent) -> Result<ServerFrame, Problem> {
     let number = event.number();
     let (event, data) = match event {
         FeedEvent::Turn { record, .. } => ("turn", serde_json::to_value(messages::record_of(*record))),
-        FeedEvent::Message(event) => ("message", serde_json::to_value(exchange_event(event))),
+        FeedEvent::Message(event) => ("message", serde_json::to_value(said::event(&event))),
         FeedEvent::Delivery(listed) => ("delivery", serde_json::to_value(mailbox::delivery(*listed)?)),
     };
     let data = data.map_err(|error| Problem::internal(&error))?;
     Ok(ServerFrame::Event { id: id.to_owned(), number, event: event.to_owned(), data })
-}
-
-fn exchange_event(event: Event) -> ExchangeEvent {
-    ExchangeEvent {
-        number: event.number,
-        time: rfc3339(u64::try_from(event.at_ms).unwrap_or_default()),
-        id: event.id.to_string(),
-        sender: event.sender,
-        receivers: event.receivers,
-        performative: event.performative.name().to_owned(),
-    }
 }
