@@ -187,7 +187,10 @@ async fn a_message_is_sent_to_a_mailbox_and_its_answer_followed_there_and_droppe
     let answer = told.message().await.expect("told").expect("a delivery");
     let message = answer.message.expect("a message");
     assert_eq!((message.performative.as_str(), message.in_reply_to.as_str()), ("inform", "r1"));
-    assert_eq!((message.sender.as_str(), message.receivers.as_slice()), ("talker", ["subject:ada".to_owned()].as_slice()));
+    assert_eq!(
+        (message.sender.as_str(), message.receivers.as_slice()),
+        ("talker", ["subject:ada".to_owned()].as_slice())
+    );
     let said = message.content.and_then(|content| content.body);
     assert_eq!(said, Some(pb::content::Body::Text("It rains.".to_owned())));
     let mut seen = Vec::new();

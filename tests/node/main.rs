@@ -27,3 +27,4 @@ mod tls;
 mod topics;
 mod usage;
 mod wasm_agents;
+mod websocket;

@@ -80,6 +80,8 @@ paths! {
     SERVER [0] = "/api/v1/server";
     /// The deployments of all workspaces as they happen.
     EVENTS [0] = "/api/v1/events";
+    /// Where a connection becomes a WebSocket.
+    SOCKET [0] = "/api/v1/socket";
     /// Tokens of clients.
     TOKENS [0] = "/api/v1/tokens";
     /// One of them.

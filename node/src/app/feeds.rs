@@ -163,24 +163,6 @@ impl Feeds {
         };
         subscription.reached(freshness).await
     }
-
-    /// A conversation of messages with its newest events, 1,000 at most.
-    pub async fn exchange(
-        &self,
-        permit: &Permit<Converse>,
-        id: &str,
-        freshness: Freshness,
-    ) -> Result<Conversation, FeedError> {
-        let feed = Feed::Messages { conversation: id.to_owned() };
-        let subscription = self.open(permit, feed, None, freshness).await?;
-        let found = subscription.exchange(id, 0, EVENTS_READ).await?;
-        let mut found = found.filter(|it| subscription.reader.sees(it)).ok_or_else(|| subscription.none())?;
-        let reader = &subscription.reader;
-        if !reader.takes_part(&found) {
-            found.events.retain(|event| reader.is_in(event));
-        }
-        Ok(found)
-    }
 }
 
 /// Who reads.
@@ -358,8 +340,8 @@ impl Subscription {
             return Err(FeedError::Compacted { after, oldest });
         }
         let cursor = found.events.last().map_or(after, |event| event.number);
-        let whole = self.reader.takes_part(&found);
-        let events = found.events.into_iter().filter(|event| whole || self.reader.is_in(event));
+        // Who bids in a contract net does not hear of the other bids.
+        let events = found.events.into_iter().filter(|event| self.reader.is_in(event));
         Ok((events.map(FeedEvent::Message).collect(), cursor))
     }
 }

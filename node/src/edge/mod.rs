@@ -13,9 +13,13 @@ pub mod anthropic;
 
 pub mod grpc;
 
+pub mod ws;
+
 pub mod senders;
 
 pub mod openapi;
+
+pub mod asyncapi;
 
 pub mod hop;
 
@@ -116,6 +120,7 @@ pub fn all_routes() -> Routes {
         .merge(openai::routes())
         .merge(anthropic::routes())
         .merge(grpc::routes())
+        .merge(ws::routes())
         .merge(openapi::routes())
 }
 

@@ -18,6 +18,7 @@ use tonic_prost::ProstCodec;
 use super::{MEDIA_TYPE, is_grpc, status};
 use crate::edge::Services;
 use crate::edge::problem::{Code, Problem};
+use crate::edge::standing::EndsItself;
 
 /// By when the client wants the call to be over, counted from its beginning.
 const TIMEOUT: &str = "grpc-timeout";
@@ -39,7 +40,8 @@ where
     answered.await.unwrap_or_else(IntoResponse::into_response)
 }
 
-/// Answers a call with a stream. What `open` refuses is the answer of a call that never had one.
+/// Answers a call with a stream, which ends by itself when its token is good no more. What `open` refuses is the answer of a call
+/// that never had one.
 pub async fn streaming<Q, A, S, F>(services: &Services, request: Request, open: impl FnOnce(Q) -> F) -> Response
 where
     Q: Message + Default + 'static,
@@ -50,7 +52,9 @@ where
     let answered = async {
         let (question, deadline) = question(services, request).await?;
         let stream = within(deadline, open(question)).await?;
-        Ok::<_, Problem>(body(until(deadline, stream)))
+        let mut response = body(until(deadline, stream));
+        response.extensions_mut().insert(EndsItself);
+        Ok::<_, Problem>(response)
     };
     answered.await.unwrap_or_else(IntoResponse::into_response)
 }

@@ -9,6 +9,7 @@ use futures::StreamExt;
 
 use super::call;
 use super::convert::{freshness, page, permit, time, time_of, usage};
+use super::messages::content;
 use crate::api::paths;
 use crate::app::conversations::ConversationPage;
 use crate::app::feeds::{Feed, FeedEvent};
@@ -21,6 +22,8 @@ use crate::edge::{Services, feeds, sse};
 /// Conversations on a page unless told otherwise, and at most.
 const PAGE: usize = 50;
 const PAGE_MAX: usize = 500;
+/// Events of a conversation of messages that are shown; no more are kept.
+const EVENTS_MAX: usize = 1_000;
 
 /// This service's routes.
 pub fn routes() -> Routes {
@@ -71,7 +74,7 @@ async fn get(token: UnscopedToken<Converse>, State(services): State<Services>, r
                 Ok(pb::Conversation { events, about: Some(pb::conversation::About::Turns(summary(id, found))) })
             }
             Kind::Messages => {
-                let found = services.app.feeds.exchange(&permit, &id, freshness).await?;
+                let found = services.app.mailboxes.conversation(&permit, &id, 0, EVENTS_MAX, freshness).await?;
                 let party = |(participant, state)| pb::Party { participant, state };
                 let about = pb::Exchange {
                     id,
@@ -141,6 +144,7 @@ fn sent(it: Event) -> pb::ConversationEvent {
         sender: it.sender,
         receivers: it.receivers,
         performative: it.performative.name().to_owned(),
+        content: it.content.map(content),
     };
     let event = Some(pb::conversation_event::Event::Message(message));
     pb::ConversationEvent { number: it.number, time: Some(time(it.at_ms)), event }

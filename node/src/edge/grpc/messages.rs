@@ -20,6 +20,7 @@ use crate::authz::{Converse, UnscopedToken};
 use crate::edge::Services;
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{BodyLimit, Owner, Routes, post};
+use crate::edge::standing::EndsItself;
 use crate::invoke::{ClientTurn, StoppedTurn, TurnEnd};
 
 /// This service's routes.
@@ -41,10 +42,13 @@ async fn ask(token: UnscopedToken<Converse>, State(services): State<Services>, r
 }
 
 async fn ask_stream(token: UnscopedToken<Converse>, State(services): State<Services>, request: Request) -> Response {
-    call::streaming(&services, request, async |asked: pb::AskRequest| {
+    let mut response = call::streaming(&services, request, async |asked: pb::AskRequest| {
         Ok(steps(start(&token, &services, asked, Listener::Present).await?))
     })
-    .await
+    .await;
+    // A turn looks at no token.
+    response.extensions_mut().remove::<EndsItself>();
+    response
 }
 
 async fn get_turn(token: UnscopedToken<Converse>, State(services): State<Services>, request: Request) -> Response {
@@ -279,19 +283,22 @@ fn content_of(it: pb::Content) -> Result<acl::Content, Problem> {
     Ok(acl::Content { media_type, body })
 }
 
+/// What a message says, as it travels.
+pub fn content(it: acl::Content) -> pb::Content {
+    use pb::content::Body;
+    let body = match it.body {
+        acl::Body::Text(text) => Body::Text(text),
+        acl::Body::Json(text) => Body::Json(text),
+        acl::Body::Bytes(data) => Body::Data(data),
+        acl::Body::Artifact { digest, bytes } => Body::Artifact(pb::Artifact { digest: digest.to_string(), bytes }),
+    };
+    pb::Content { media_type: it.media_type, body: Some(body) }
+}
+
 /// A message as it travels.
 pub fn message(it: acl::Message) -> pb::Message {
-    use pb::content::Body;
     let names = |all: &[Address]| all.iter().map(Address::to_string).collect();
-    let content = it.content.map(|content| pb::Content {
-        media_type: content.media_type,
-        body: Some(match content.body {
-            acl::Body::Text(text) => Body::Text(text),
-            acl::Body::Json(text) => Body::Json(text),
-            acl::Body::Bytes(data) => Body::Data(data),
-            acl::Body::Artifact { digest, bytes } => Body::Artifact(pb::Artifact { digest: digest.to_string(), bytes }),
-        }),
-    });
+    let content = it.content.map(content);
     pb::Message {
         performative: it.performative.name().to_owned(),
         sender: it.sender.as_ref().map(Address::to_string).unwrap_or_default(),
