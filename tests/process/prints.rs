@@ -320,7 +320,10 @@ fn a_workspace_is_deleted_by_its_name_and_the_folder_can_be_deployed_again() {
         help: `caxton workspaces list` shows the ones there are
         [exit 1]
         ");
-        assert!(deleted.contains("demo goes for good: 1 deployment, ") && deleted.contains("deleted workspace demo"), "{deleted}");
+        assert!(
+            deleted.contains("demo goes for good: 1 deployment, ") && deleted.contains("deleted workspace demo"),
+            "{deleted}"
+        );
         assert_snapshot!(listed, @r"
         There is no workspace yet: `caxton init` makes one, and `caxton deploy` puts it live.
         [exit 0]
