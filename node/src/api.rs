@@ -30,6 +30,8 @@ pub mod memory;
 
 pub mod mailbox;
 
+pub mod socket;
+
 pub mod topics;
 
 pub mod schedules;

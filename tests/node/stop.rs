@@ -47,7 +47,7 @@ pub async fn silent() -> (SocketAddr, mpsc::Receiver<Seen>) {
     (address, seen)
 }
 
-async fn next(seen: &mut mpsc::Receiver<Seen>) -> Seen {
+pub async fn next(seen: &mut mpsc::Receiver<Seen>) -> Seen {
     tokio::time::timeout(DEADLINE, seen.recv()).await.expect("in time").expect("the server goes on")
 }
 

@@ -21,6 +21,8 @@ mod disk_full;
 
 mod clients;
 
+mod ways_in;
+
 mod openapi;
 
 mod terminal;

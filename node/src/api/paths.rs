@@ -80,6 +80,8 @@ paths! {
     SERVER [0] = "/api/v1/server";
     /// The deployments of all workspaces as they happen.
     EVENTS [0] = "/api/v1/events";
+    /// Where a connection becomes a WebSocket.
+    SOCKET [0] = "/api/v1/socket";
     /// Tokens of clients.
     TOKENS [0] = "/api/v1/tokens";
     /// One of them.
@@ -206,6 +208,52 @@ paths! {
     CHAT_COMPLETIONS [0] = "/v1/chat/completions";
     /// The Messages of Anthropic's protocol.
     ANTHROPIC_MESSAGES [0] = "/v1/messages";
+    /// gRPC: an agent is asked.
+    GRPC_ASK [0] = "/caxton.v1.Messages/Ask";
+    /// gRPC: an agent is asked, and every step is told.
+    GRPC_ASK_STREAM [0] = "/caxton.v1.Messages/AskStream";
+    /// gRPC: how a turn ended.
+    GRPC_GET_TURN [0] = "/caxton.v1.Messages/GetTurn";
+    /// gRPC: a turn is stopped.
+    GRPC_STOP_TURN [0] = "/caxton.v1.Messages/StopTurn";
+    /// gRPC: a message is sent to mailboxes.
+    GRPC_SEND [0] = "/caxton.v1.Messages/Send";
+    /// gRPC: deliveries in mailboxes.
+    GRPC_LIST_DELIVERIES [0] = "/caxton.v1.Mailbox/ListDeliveries";
+    /// gRPC: one delivery.
+    GRPC_GET_DELIVERY [0] = "/caxton.v1.Mailbox/GetDelivery";
+    /// gRPC: a delivery is dropped.
+    GRPC_DROP_DELIVERY [0] = "/caxton.v1.Mailbox/DropDelivery";
+    /// gRPC: a dead letter is tried again.
+    GRPC_RETRY_DELIVERY [0] = "/caxton.v1.Mailbox/RetryDelivery";
+    /// gRPC: a mailbox as it fills.
+    GRPC_FOLLOW_MAILBOX [0] = "/caxton.v1.Mailbox/FollowMailbox";
+    /// gRPC: conversations with agents.
+    GRPC_LIST_CONVERSATIONS [0] = "/caxton.v1.Conversations/ListConversations";
+    /// gRPC: one conversation.
+    GRPC_GET_CONVERSATION [0] = "/caxton.v1.Conversations/GetConversation";
+    /// gRPC: a conversation as it grows.
+    GRPC_FOLLOW_CONVERSATION [0] = "/caxton.v1.Conversations/FollowConversation";
+    /// gRPC: the workspaces.
+    GRPC_LIST_WORKSPACES [0] = "/caxton.v1.Deployments/ListWorkspaces";
+    /// gRPC: what is live in one of them.
+    GRPC_GET_CURRENT [0] = "/caxton.v1.Deployments/GetCurrent";
+    /// gRPC: the history of a workspace.
+    GRPC_LIST_DEPLOYMENTS [0] = "/caxton.v1.Deployments/ListDeployments";
+    /// gRPC: one deployment.
+    GRPC_GET_DEPLOYMENT [0] = "/caxton.v1.Deployments/GetDeployment";
+    /// gRPC: an older revision is made live again.
+    GRPC_ROLLBACK [0] = "/caxton.v1.Deployments/Rollback";
+    /// gRPC: deployments as they happen.
+    GRPC_FOLLOW_DEPLOYMENTS [0] = "/caxton.v1.Deployments/FollowDeployments";
+    /// gRPC: whether the node can serve.
+    GRPC_HEALTH_CHECK [0] = "/grpc.health.v1.Health/Check";
+    /// gRPC: the same, as it changes.
+    GRPC_HEALTH_WATCH [0] = "/grpc.health.v1.Health/Watch";
+    /// gRPC: what services there are.
+    GRPC_REFLECTION [0] = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    /// gRPC: the same, for older clients.
+    GRPC_REFLECTION_ALPHA [0] = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
     /// Agents as OpenAI's models.
     MODELS [0] = "/v1/models";
     /// One of them.

@@ -15,6 +15,8 @@ pub mod topics;
 
 pub mod schedules;
 
+pub mod feeds;
+
 pub mod dispatch;
 
 mod delivery;
@@ -76,6 +78,8 @@ pub struct Parts {
     pub topics: topics::Topics,
     /// When agents are sent messages next.
     pub schedules: schedules::Schedules,
+    /// Conversations and mailboxes as they grow.
+    pub feeds: feeds::Feeds,
     /// What is live, its history, and the ways to change it.
     pub deployments: deployments::Deployments,
     /// What agents used, and how they did lately.

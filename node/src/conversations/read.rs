@@ -75,6 +75,30 @@ impl State {
         })
     }
 
+    /// At most `most` turns of a conversation after a number, each with its number, counted from 1.
+    pub fn turns_after(
+        &self,
+        workspace: &WorkspaceId,
+        conversation: &str,
+        after: u64,
+        most: usize,
+    ) -> Result<Vec<(u64, TurnRecord)>, ReadError> {
+        self.database().scan(|db| {
+            // The first turn's row has the number 0.
+            let sql = "SELECT body, number + 1 FROM turn WHERE workspace = ?1 AND conversation = ?2 AND number >= ?3 \
+                ORDER BY number LIMIT ?4";
+            let mut statement = db.prepare_cached(sql)?;
+            let after = i64::try_from(after).unwrap_or(i64::MAX);
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            let mut rows = statement.query(params![workspace.as_str(), conversation, after, most])?;
+            let mut turns = Vec::new();
+            while let Some(row) = rows.next()? {
+                turns.push((number(row, 1)?, TurnRecord::decode_row(body(row)?)?));
+            }
+            Ok(turns)
+        })
+    }
+
     /// A turn that is over.
     pub fn turn(&self, workspace: &WorkspaceId, turn: &str) -> Result<Option<TurnRecord>, ReadError> {
         let sql = "SELECT body FROM turn WHERE workspace = ?1 AND turn = ?2";

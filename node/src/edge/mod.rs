@@ -11,9 +11,15 @@ pub mod openai;
 
 pub mod anthropic;
 
+pub mod grpc;
+
+pub mod ws;
+
 pub mod senders;
 
 pub mod openapi;
+
+pub mod asyncapi;
 
 pub mod hop;
 
@@ -22,6 +28,8 @@ pub mod middleware;
 pub mod extract;
 
 pub mod sse;
+
+pub mod feeds;
 
 pub mod problem;
 
@@ -38,7 +46,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
@@ -97,6 +105,8 @@ pub struct Parts {
     pub deployment_bytes_max: usize,
     /// Places for event streams.
     pub event_streams: Arc<Semaphore>,
+    /// Places for those who watch without a token whether the node can serve.
+    pub health_watches: Arc<Semaphore>,
     /// What is read from the disk while it is sent.
     pub jobs: Jobs,
     /// Cancelled when the node stops: streams end.
@@ -105,7 +115,13 @@ pub struct Parts {
 
 /// Every route of every edge.
 pub fn all_routes() -> Routes {
-    Routes::new().merge(rest::routes()).merge(openai::routes()).merge(anthropic::routes()).merge(openapi::routes())
+    Routes::new()
+        .merge(rest::routes())
+        .merge(openai::routes())
+        .merge(anthropic::routes())
+        .merge(grpc::routes())
+        .merge(ws::routes())
+        .merge(openapi::routes())
 }
 
 /// The whole API.
@@ -118,7 +134,8 @@ pub fn router(services: Services) -> Router {
     let timeout = services.config.timeout;
     let compress = SizeAbove::new(COMPRESS_BYTES_MIN)
         .and(NotForContentType::const_new("application/octet-stream"))
-        .and(NotForContentType::const_new("text/event-stream"));
+        .and(NotForContentType::const_new("text/event-stream"))
+        .and(NotForContentType::GRPC);
     let (router, table) = all_routes().into_parts();
     let table = Arc::new(table);
     let times = middleware::TimeLimits { usual: timeout, table: table.clone() };
@@ -138,9 +155,12 @@ pub fn router(services: Services) -> Router {
         .with_state(services)
 }
 
-/// How errors look to the clients of what is at a path: each protocol has a form of its own.
-fn errors_at(path: &str) -> fn(&Problem, &str) -> Response {
-    if is_anthropic(path) {
+/// How errors look to whoever sent a request: each protocol has a form of its own.
+fn errors_of(request: &Request) -> fn(&Problem, &str) -> Response {
+    let path = request.uri().path();
+    if grpc::is_grpc(request) {
+        grpc::error
+    } else if is_anthropic(path) {
         anthropic::error
     } else if path.starts_with("/v1/") {
         openai::error

@@ -16,7 +16,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::extract::Open;
 use super::routes::{Owner, Routes, get};
-use super::{anthropic, openai, rest};
+use super::{anthropic, openai, rest, ws};
 use crate::api::paths;
 
 /// This part of the API's description, and what holds for all of it.
@@ -82,6 +82,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
         rest::messages::Doc::openapi(),
         rest::memory::Doc::openapi(),
         rest::mailbox::Doc::openapi(),
+        ws::Doc::openapi(),
         rest::topics::Doc::openapi(),
         rest::schedules::Doc::openapi(),
     ];

@@ -6,13 +6,13 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use axum::body::{Body, BodyDataStream, HttpBody as _};
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use hyper::body::Frame;
 use tokio::time::Interval;
 
 use super::Services;
@@ -33,7 +33,7 @@ pub async fn held(State(services): State<Services>, request: Request, next: Next
     }
     // The first tick comes at once.
     let looks = tokio::time::interval(services.config.event_heartbeat);
-    response.map(|body| Body::from_stream(Held { body: body.into_data_stream(), services, access, looks }))
+    response.map(|body| Body::new(Held { body, services, access, looks }))
 }
 
 /// The token is not good any more. The answer breaks off, so that nobody takes it for whole.
@@ -42,16 +42,21 @@ pub async fn held(State(services): State<Services>, request: Request, next: Next
 struct TokenGone;
 
 struct Held {
-    body: BodyDataStream,
+    body: Body,
     services: Services,
     access: Access,
     looks: Interval,
 }
 
-impl Stream for Held {
-    type Item = Result<Bytes, axum::Error>;
+// Not a stream of data: calls of gRPC say how they ended in what comes behind it.
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let mut due = false;
         // Polled until it waits, so that the next tick wakes this.
         while self.looks.poll_tick(context).is_ready() {
@@ -60,6 +65,6 @@ impl Stream for Held {
         if due && self.services.auth.still(&self.access, now_ms()).is_err() {
             return Poll::Ready(Some(Err(axum::Error::new(TokenGone))));
         }
-        self.body.poll_next_unpin(context)
+        Pin::new(&mut self.body).poll_frame(context)
     }
 }

@@ -318,7 +318,7 @@ async fn conversation_events(
     Ok(Json(said::conversation(id, begin, most, found)).into_response())
 }
 
-fn delivery(listed: Listed) -> Result<Delivery, Problem> {
+pub(in crate::edge) fn delivery(listed: Listed) -> Result<Delivery, Problem> {
     let state = match listed.stage {
         Stage::Ready => "ready",
         Stage::Started => "started",

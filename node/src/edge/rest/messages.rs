@@ -265,7 +265,7 @@ fn summary_of(id: String, summary: Summary) -> ConversationSummary {
     ConversationSummary { id, title, agent, turns, usage, created: rfc3339(created_ms), updated: rfc3339(updated_ms) }
 }
 
-fn record_of(turn: caxton_proto::shard::TurnRecord) -> TurnRecord {
+pub(in crate::edge) fn record_of(turn: caxton_proto::shard::TurnRecord) -> TurnRecord {
     TurnRecord {
         turn: turn.turn,
         agent: turn.agent,

@@ -32,7 +32,7 @@ pub mod memory;
 
 pub mod mailbox;
 
-mod said;
+pub(in crate::edge) mod said;
 
 pub mod topics;
 

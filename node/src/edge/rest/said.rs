@@ -32,7 +32,7 @@ pub(super) enum Source {
 }
 
 /// A message as an event tells it.
-pub(super) fn event(of: &caxton_messages::Event) -> MessageEvent {
+pub(in crate::edge) fn event(of: &caxton_messages::Event) -> MessageEvent {
     MessageEvent {
         position: of.position,
         conversation: of.conversation.clone(),
