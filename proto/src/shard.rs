@@ -5,6 +5,7 @@
 //! years. Change the one only by adding fields to the .proto file, the other not at all, and keep the golden files.
 
 mod check;
+mod clear;
 mod command;
 mod envelope;
 mod error;
@@ -23,6 +24,7 @@ mod wire;
 
 pub use crate::Format;
 pub use check::{CheckError, RUN_DEPTH_MAX};
+pub use clear::ClearWorkspace;
 pub use command::{Abandon, Command, DocumentKind, Ending, Forget, Keep, Piece, Suspension, TurnRecord};
 pub use envelope::Envelope;
 pub use error::{DecodeError, EncodeError};

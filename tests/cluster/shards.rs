@@ -88,6 +88,17 @@ fn workspaces_are_led_by_all_nodes_and_any_node_answers_for_each() {
         }
     }
 
+    // Two pictures of six megabytes: passed on to the owner as a small message is.
+    let picture = format!("data:image/png;base64,{}", "iVBORw0K".repeat(750_000));
+    let part = json!({ "type": "image_url", "image_url": { "url": picture } });
+    let content = json!([{ "type": "text", "text": "look" }, part, part]);
+    for member in &members {
+        let large = json!({ "model": "w1/thinker", "messages": [{ "role": "user", "content": content }] });
+        let (status, completed) = post(member, "/v1/chat/completions", &large).expect("an answer");
+        let said = completed["choices"][0]["message"]["content"].as_str();
+        assert_eq!((status, said), (200, Some("this is w1")), "by {}: {completed}", member.name);
+    }
+
     // The owner of one dies: what was said is there at once for whoever does not insist, and soon for everybody.
     let (name, path) = ("w1", "/api/v1/workspaces/w1/conversations/c");
     let at = members.iter().position(|member| member.id() == leaders[group_of(name)]).expect("the owner");

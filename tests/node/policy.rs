@@ -71,7 +71,7 @@ fn is_let_in(needs: Needs, path: &str, caller: &Caller) -> bool {
     match needs {
         Needs::Nothing | Needs::Token => true,
         Needs::Workspace(permission) => in_demo(permission),
-        Needs::Named(permission) => !names_a_workspace || in_demo(permission),
+        Needs::Named(permission) => permission.is_of(caller.role) && (!names_a_workspace || in_demo(permission)),
         Needs::Cluster(permission) => permission.is_of(caller.role) && caller.reach == Reach::Everywhere,
     }
 }

@@ -32,6 +32,8 @@ mod origins;
 
 mod memory;
 
+mod messages;
+
 mod backup;
 
 mod written;

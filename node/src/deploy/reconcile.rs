@@ -80,6 +80,16 @@ impl Reconciler {
 
     /// Brings every workspace up to the log; says how many could not be.
     async fn pass(&self) -> usize {
+        let served = self.catalogs.all();
+        let gone: Vec<&WorkspaceId> = self.log.read(|state| {
+            let served = served.iter().map(|catalog| &catalog.workspace);
+            served.filter(|workspace| state.workspace(workspace).is_none()).collect()
+        });
+        for workspace in gone {
+            info!(%workspace, "a workspace was deleted and is served no more");
+            self.catalogs.remove(workspace);
+            self.activity.forget(workspace);
+        }
         let behind: Vec<Arc<Deployment>> = self.log.read(|state| {
             let live = state.workspaces().filter_map(|(_, workspace)| workspace.live_deployment());
             live.filter(|live| !self.is_served(live)).cloned().collect()

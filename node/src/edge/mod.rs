@@ -29,6 +29,8 @@ pub mod listen;
 
 pub mod caps;
 
+pub mod standing;
+
 pub mod progress;
 
 use std::num::NonZeroU32;
@@ -129,6 +131,7 @@ pub fn router(services: Services) -> Router {
         .layer(DefaultBodyLimit::max(services.config.body_bytes_max.as_usize()))
         .layer(from_fn_with_state(times, middleware::in_time))
         .layer(from_fn_with_state(places, middleware::with_place))
+        .layer(from_fn_with_state(services.clone(), standing::held))
         .layer(CatchPanicLayer::custom(middleware::panicked))
         .layer(from_fn(middleware::framed))
         .layer(CompressionLayer::new().quality(tower_http::CompressionLevel::Fastest).compress_when(compress))

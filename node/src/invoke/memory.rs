@@ -52,6 +52,11 @@ impl Asker {
         Asker { subject, conversation, turn }
     }
 
+    /// The turn.
+    pub(super) fn turn(&self) -> &str {
+        &self.turn
+    }
+
     /// Whose token sent the message.
     pub(super) fn subject(&self) -> &str {
         &self.subject

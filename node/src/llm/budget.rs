@@ -10,42 +10,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use caxton_proto::manifest::provider::{Budget, MicroUsd, Price};
 use caxton_proto::{AgentName, WorkspaceId};
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use super::{Error, Usage};
+use super::{Error, Spent, Usage};
 
 /// The least that a reply needs to be worth asking for.
 const REPLY_TOKENS_MIN: u64 = 16;
 /// What is set aside for the reply to a request that names no longest one.
 const REPLY_TOKENS_EXPECTED: u64 = 8_192;
-
-/// What was used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spent {
-    /// Tokens read and written.
-    pub tokens: u64,
-    /// Money, in millionths of a dollar.
-    pub cost: u64,
-}
-
-impl Spent {
-    /// This and more.
-    pub fn and(self, more: Spent) -> Spent {
-        let (tokens, cost) = (self.tokens.saturating_add(more.tokens), self.cost.saturating_add(more.cost));
-        Spent { tokens, cost }
-    }
-
-    /// This less what is given back.
-    fn without(self, less: Spent) -> Spent {
-        Spent { tokens: self.tokens.saturating_sub(less.tokens), cost: self.cost.saturating_sub(less.cost) }
-    }
-
-    /// The larger of two counts of the same.
-    fn or(self, other: Spent) -> Spent {
-        Spent { tokens: self.tokens.max(other.tokens), cost: self.cost.max(other.cost) }
-    }
-}
 
 /// What the requests of one call used, by and by.
 #[derive(Debug, Default)]
@@ -92,9 +64,7 @@ pub enum Payer {
 /// On whose account a request is made, and what each may use in a day.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// The workspace.
     pub workspace: WorkspaceId,
-    /// The agent.
     pub agent: AgentName,
     /// For what of the agent.
     pub payer: Payer,

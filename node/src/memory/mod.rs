@@ -61,6 +61,9 @@ pub enum MemoryError {
         /// How long it is.
         bytes: usize,
     },
+    /// The workspace was deleted; nothing was changed.
+    #[error("the workspace was deleted")]
+    Deleted,
     /// A member of the cluster runs a program that knows no memories.
     #[error("a node of the cluster runs an older program, which remembers nothing; upgrade all of them first")]
     OlderMembers,
@@ -72,6 +75,8 @@ impl From<WriteError> for MemoryError {
             WriteError::Propose(error) => MemoryError::Propose(error),
             WriteError::Refused(refusal) => MemoryError::Refused(refusal),
             WriteError::Unreadable(stop) => MemoryError::Unreadable(stop),
+            WriteError::Deleted => MemoryError::Deleted,
+            WriteError::Read(error) => MemoryError::Read(error),
         }
     }
 }
@@ -280,7 +285,7 @@ impl ShardMemories {
         }
         let version = Format::PROTOBUF.number();
         let entry = Envelope { version, tenant: Envelope::MEMORY, term: 0, body }.encode();
-        let answer = self.shard.propose(entry).await?;
+        let answer = self.shard.propose(&command.workspace, entry).await?;
         Ok(Outcome::decode(&answer.body)?)
     }
 }

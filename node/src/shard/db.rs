@@ -56,18 +56,14 @@ pub enum OpenError {
     /// SQLite says no.
     #[error("the database {} cannot be opened", file.display())]
     Database {
-        /// The file.
         file: PathBuf,
-        /// Why not.
         #[source]
         source: rusqlite::Error,
     },
     /// The folder, or a damaged file that was to be put aside.
     #[error("{} cannot be used", file.display())]
     File {
-        /// It.
         file: PathBuf,
-        /// Why not.
         #[source]
         source: io::Error,
     },
@@ -115,7 +111,6 @@ impl Database {
         Ok(Database { file: file.to_owned(), writer, readers: Mutex::default() })
     }
 
-    /// Who writes.
     pub(super) fn writer(&self) -> &Writer {
         &self.writer
     }

@@ -70,7 +70,7 @@ async fn cluster(
     Query(begin): Query<Begin>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    open(services, DeploymentScope::Every(unscoped), cursor(&begin, &headers)?).await
+    open(services, DeploymentScope::Every(unscoped), sse::cursor(begin.after, &headers)?).await
 }
 
 /// The deployments of one workspace, as server-sent events; see `/api/v1/events`. Needs the role viewer.
@@ -87,17 +87,7 @@ async fn workspace(
     Query(begin): Query<Begin>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    open(services, DeploymentScope::One(permit), cursor(&begin, &headers)?).await
-}
-
-/// The id after which the client wants to go on.
-fn cursor(begin: &Begin, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let Some(header) = headers.get("last-event-id") else { return Ok(begin.after) };
-    let number = header.to_str().ok().and_then(|text| text.trim().parse().ok());
-    number.map(Some).ok_or_else(|| {
-        Problem::new(Code::InvalidRequest, "the header Last-Event-ID is not the id of an event")
-            .help("send back the id of the last event as it came: a whole number")
-    })
+    open(services, DeploymentScope::One(permit), sse::cursor(begin.after, &headers)?).await
 }
 
 async fn open(services: Services, scope: DeploymentScope, after: Option<u64>) -> Result<Response, Problem> {
@@ -151,7 +141,7 @@ struct Follow {
 }
 
 impl FollowSource for Follow {
-    fn take(&mut self) -> Result<Vec<Event>, Problem> {
+    async fn take(&mut self) -> Result<Vec<Event>, Problem> {
         loop {
             match self.app.activity.deployments_after(&self.scope, self.cursor, BATCH) {
                 Deployments::Forgotten => return Err(compacted()),

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::{IntoParams, OpenApi};
 
-use super::freshness;
+use super::{Current, freshness};
 use crate::agent::turn::Decision;
 use crate::api::messages::{
     ApprovalDecision, Approvals, ConversationDetail, ConversationSummary, Conversations, MessageAnswer, MessageRequest,
@@ -164,15 +164,6 @@ struct Page {
     before: Option<String>,
     /// How many at most: 50 unless told, 500 at most.
     limit: Option<usize>,
-    /// Answer from what this node has, which may be behind.
-    #[serde(default)]
-    stale: bool,
-}
-
-/// How current an answer has to be.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct Current {
     /// Answer from what this node has, which may be behind.
     #[serde(default)]
     stale: bool,
