@@ -8,6 +8,7 @@ use caxton_memory::cache::{self, TextKey};
 use caxton_memory::proto::{Action, Command, Fate, MemoryId, NewMemory, Origin, Outcome, Scope, Source};
 use caxton_memory::{Index, Model, Permit, TABLES, apply};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 /// The most memories of one command.
 const BATCH: usize = 1_000;
@@ -59,6 +60,8 @@ impl Store {
             Some(folder) => Connection::open(folder.join("memory.sqlite"))?,
         };
         db.set_prepared_statement_cache_capacity(128);
+        // As a shard's connection has it: otherwise SQLite makes a statement anew whenever it is given other values.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")?;
         TABLES.iter().try_for_each(|table| db.execute_batch(table.sql))?;
         let vectors = Connection::open(vectors)?;

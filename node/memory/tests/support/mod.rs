@@ -10,6 +10,7 @@ use caxton_memory::proto::{
 };
 use caxton_memory::{Embedder, Index, Model, Permit, Query, TABLES, apply, cache};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 
 /// Vectors whose numbers are counts of letters: near where the letters are alike.
@@ -98,8 +99,9 @@ pub fn relation(number: u128, scope: Scope, from: &str, kind: &str, to: &str) ->
 impl Store {
     pub fn new() -> Store {
         let db = Connection::open_in_memory().expect("memory");
-        // As a shard's connection has it: with fewer, every statement is parsed again and again.
+        // As a shard's connection has it: otherwise every statement is parsed again and again.
         db.set_prepared_statement_cache_capacity(128);
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).expect("SQLite");
         TABLES.iter().for_each(|table| db.execute_batch(table.sql).expect(table.name));
         let vectors = Connection::open_in_memory().expect("memory");
         cache::create(&vectors).expect("a table");
