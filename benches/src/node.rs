@@ -93,6 +93,11 @@ impl Node {
         Ok(fs::read_to_string(self.data.join("admin-token"))?.trim().to_owned())
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident memory, in bytes.
     pub fn rss(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;

@@ -98,6 +98,11 @@ impl Activity {
         self.note(workspace, LogLine { subject: Some(subject.to_owned()), ..line(event, name) });
     }
 
+    /// Forgets the lines of a workspace, which is gone. Whoever follows them sees no more.
+    pub fn forget(&self, workspace: &WorkspaceId) {
+        self.lock().remove(workspace);
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<WorkspaceId, Journal>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -165,6 +170,11 @@ impl TurnLog {
         let tools: Vec<&str> = approvals.iter().map(|approval| approval.tool.as_str()).collect();
         let agent = approvals.first().map(|approval| approval.agent.to_string());
         self.note(LogLine { agent, ..line("waiting", tools.join(", ")) });
+    }
+
+    /// Notes that the turn waits for the answers of others.
+    pub fn awaits(&self, agent: &str) {
+        self.note(LogLine { agent: Some(agent.to_owned()), ..line("awaiting", "") });
     }
 
     /// Notes that somebody stopped the turn.

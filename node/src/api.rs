@@ -30,6 +30,16 @@ pub mod memory;
 
 pub mod mailbox;
 
+pub mod socket;
+
+pub mod topics;
+
+pub mod schedules;
+
+pub mod workspaces;
+
+pub mod usage;
+
 mod durable;
 
 use caxton_proto::plan::ItemChange;
@@ -41,13 +51,13 @@ use utoipa::ToSchema;
 /// `GET /api/v1/workspaces/{workspace}`: what is live.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WorkspaceStatus {
-    /// The workspace.
+    /// The workspace that it is in.
     #[schema(value_type = String)]
     pub workspace: WorkspaceId,
     /// The newest deployment that the log holds; 0 when nothing was ever deployed.
     #[schema(value_type = u64)]
     pub revision: Revision,
-    /// That deployment.
+    /// The deployment that is live.
     pub deployment: Option<Deployment>,
     /// What this node serves, which lags `revision` for the moment it takes to load, or stays behind when it cannot.
     pub serving: Serving,
@@ -68,7 +78,7 @@ pub enum Serving {
     Nothing,
     /// The newest revision.
     Live {
-        /// It.
+        /// The revision that is served.
         #[schema(value_type = u64)]
         revision: Revision,
     },
@@ -91,7 +101,7 @@ pub enum Serving {
 /// One entry of a workspace's history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Deployment {
-    /// Whose history.
+    /// The workspace whose history it is.
     #[schema(value_type = String)]
     pub workspace: WorkspaceId,
     /// Its place in it.
@@ -134,13 +144,13 @@ pub struct Deployment {
     pub kept: bool,
 }
 
-/// A person.
+/// A person, as git names people.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Author {
-    /// Their name.
+    /// The name that they go by.
     #[serde(default)]
     pub name: String,
-    /// Their address.
+    /// The address of their mail.
     #[serde(default)]
     pub email: String,
 }
@@ -193,10 +203,10 @@ pub struct StoredBlobs {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(from = "SentUpsert")]
 pub struct Upsert {
-    /// Where.
+    /// The path that it has in the workspace.
     #[schema(value_type = String)]
     pub path: TreePath,
-    /// What.
+    /// What the path holds.
     #[serde(flatten)]
     #[schema(value_type = schema::File)]
     pub file: File,
@@ -264,7 +274,7 @@ pub struct RollbackRequest {
     /// Who does it.
     #[serde(default)]
     pub author: Author,
-    /// Why.
+    /// Why it is done, in words.
     #[serde(default)]
     pub message: String,
     /// As in [`DeployRequest`].
@@ -310,7 +320,7 @@ pub struct Deployments {
 /// `GET .../agents`: a page of agents in the order of their names (`?after=NAME&limit=N`).
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Agents {
-    /// The page.
+    /// The agents of this page.
     pub agents: Vec<AgentSummary>,
     /// Pass as `after` to read on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -333,7 +343,7 @@ pub struct AgentSummary {
     pub capabilities: Vec<String>,
     /// The tools that its file names.
     pub tools: Vec<String>,
-    /// Its file.
+    /// The path of its file.
     #[schema(value_type = String)]
     pub path: TreePath,
     /// What is known to be odd about its tools, a line each: that one is away, or lacks a function.
@@ -341,7 +351,7 @@ pub struct AgentSummary {
     pub notes: Vec<String>,
 }
 
-/// `GET .../agents/{name}`.
+/// The answer to `GET .../agents/{name}`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct AgentDetail {
     /// As in the listing.
@@ -357,7 +367,7 @@ pub struct AgentDetail {
     pub source: String,
 }
 
-/// `GET /api/v1/server`.
+/// The answer to `GET /api/v1/server`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ServerInfo {
     /// The server's version.
@@ -372,7 +382,7 @@ pub struct ServerInfo {
     pub applied: u64,
 }
 
-/// `POST /api/v1/tokens`.
+/// The body of `POST /api/v1/tokens`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
@@ -392,7 +402,7 @@ pub struct TokenRequest {
 /// The answer of `POST /api/v1/tokens`: the only time that the token itself is shown.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TokenIssued {
-    /// The JWT.
+    /// The token itself, a JWT.
     pub token: String,
     /// What is known of it.
     #[serde(flatten)]
@@ -420,7 +430,7 @@ pub struct TokenInfo {
     pub revoked: Option<String>,
 }
 
-/// `GET /api/v1/tokens`.
+/// The answer to `GET /api/v1/tokens`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Tokens {
     /// All that have not expired, the newest first.

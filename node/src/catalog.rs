@@ -362,6 +362,16 @@ impl Catalogs {
         });
     }
 
+    /// Serves nothing of a workspace any more. Whoever reads from its last catalog keeps it to the end.
+    pub(crate) fn remove(&self, workspace: &WorkspaceId) {
+        self.change(workspace, |slot| {
+            let last = slot.live.take();
+            slot.failed = None;
+            slot.earlier.retain(|earlier| earlier.strong_count() > 0);
+            slot.earlier.extend(last.as_ref().map(Arc::downgrade));
+        });
+    }
+
     /// Notes that `revision` cannot be served; what was served goes on.
     pub(crate) fn fail(&self, workspace: &WorkspaceId, revision: Revision, error: String) {
         self.change(workspace, |slot| slot.failed = Some((revision, error)));

@@ -56,6 +56,8 @@ pub mod shard;
 
 pub mod invoke;
 
+pub mod chat;
+
 pub mod llm;
 
 pub mod artifacts;

@@ -91,7 +91,7 @@ impl Tasks {
         name: &'static str,
         work: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
-        let work = start(work.instrument(info_span!("task", name)));
+        let work = start(work.instrument(info_span!("task", task = name)));
         let entry = self.enter(name);
         let (stop, cut, failure) = (self.stop.clone(), self.cut.clone(), self.failure.clone());
         start(async move {

@@ -28,7 +28,6 @@ pub enum TelemetryError {
     /// The collector's address is of no use.
     #[error("traces cannot be sent to {endpoint}; check `telemetry.otlp_endpoint`")]
     Exporter {
-        /// The address.
         endpoint: String,
         /// What is wrong.
         #[source]
@@ -161,6 +160,17 @@ fn describe() {
         "caxton_shard_refused_entries_total",
         "Entries of a shard's log that no replica could apply, by tenant. Each is a defect."
     );
+    describe_gauge!("caxton_mailbox_messages", "Messages in mailboxes, dead letters apart, by workspace.");
+    describe_gauge!("caxton_mailbox_bytes", Unit::Bytes, "What lies in mailboxes, by workspace.");
+    describe_gauge!(
+        "caxton_mailbox_oldest_seconds",
+        Unit::Seconds,
+        "How long the oldest message has waited for its first attempt, by workspace."
+    );
+    describe_gauge!("caxton_mailbox_dead_letters", "Dead letters, by workspace and by the kind of their reason.");
+    describe_counter!("caxton_mailbox_redeliveries_total", "Deliveries that failed and are tried again.");
+    describe_counter!("caxton_mailbox_dead_letters_total", "Deliveries that became dead letters as they were settled.");
+    describe_counter!("caxton_schedule_ticks_total", "Ticks of schedules, by outcome: sent, or refused.");
     describe_gauge!("caxton_workspaces", "Workspaces in the deploy log.");
     describe_counter!("caxton_deployments_total", "Deployments that were accepted, over all workspaces.");
     describe_gauge!("caxton_agents", "Agents that this node serves.");

@@ -12,8 +12,10 @@ impl Format {
     pub const JSON: Format = Format(1);
     /// The second: they are protobuf, and the deploy log's command that raises the format exists.
     pub const PROTOBUF: Format = Format(2);
+    /// The third: workspaces can be deleted, and tokens can be for metrics alone.
+    pub const DELETION: Format = Format(3);
     /// The newest that this build reads and writes.
-    pub const NEWEST: Format = Format::PROTOBUF;
+    pub const NEWEST: Format = Format::DELETION;
 
     /// The form of this number; 0 stands for a node that says nothing, which reads the first.
     pub const fn of(number: u32) -> Format {
@@ -49,7 +51,7 @@ mod tests {
 
     #[test]
     fn formats_are_ordered_and_a_node_that_says_nothing_reads_the_first() {
-        assert!(Format::JSON < Format::PROTOBUF && Format::NEWEST.is_known());
+        assert!(Format::JSON < Format::PROTOBUF && Format::PROTOBUF < Format::DELETION && Format::NEWEST.is_known());
         assert_eq!(Format::of(0), Format::JSON);
         assert!(!Format::of(Format::NEWEST.number() + 1).is_known());
     }

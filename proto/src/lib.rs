@@ -35,6 +35,8 @@ pub mod peer;
 
 pub mod refusal;
 
+pub mod v1;
+
 pub mod errors;
 
 pub use digest::Digest;

@@ -6,6 +6,7 @@
 
 mod check;
 pub mod cluster;
+mod deletion;
 mod secret;
 #[cfg(any(test, feature = "strategies"))]
 pub mod strategies;
@@ -16,6 +17,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use check::{CheckError, KEY_BYTES_MAX, MESSAGE_BYTES_MAX, SEALED_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_WORKSPACES_MAX};
+pub use deletion::{DeleteWorkspace, DeletionTotals, WorkspaceDeletion};
 pub use secret::{RemoveSecret, Secret, SetSecret};
 use serde::{Deserialize, Serialize};
 pub use wire::{DecodeError, SnapshotReader, SnapshotRecord, SnapshotWriter};
@@ -39,6 +41,8 @@ pub enum Command {
     SetSecret(SetSecret),
     /// Forget a secret.
     RemoveSecret(RemoveSecret),
+    /// Take a workspace away with all that is its own.
+    DeleteWorkspace(DeleteWorkspace),
     /// Change what is known of the cluster's nodes.
     Cluster(cluster::Command),
 }
@@ -233,9 +237,13 @@ pub struct Revocation {
 }
 
 /// What a token's bearer may do. Each role may do what those before it may.
+///
+/// [`Role::Metrics`] came with [`Format::DELETION`](crate::Format::DELETION): no token has it before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
+    /// Read what nodes measure, and nothing else.
+    Metrics,
     /// Read what is deployed.
     Viewer,
     /// Send messages to agents.
@@ -248,11 +256,12 @@ pub enum Role {
 
 impl Role {
     /// Every role, the least first.
-    pub const ALL: [Role; 4] = [Role::Viewer, Role::Caller, Role::Deployer, Role::Admin];
+    pub const ALL: [Role; 5] = [Role::Metrics, Role::Viewer, Role::Caller, Role::Deployer, Role::Admin];
 
     /// The role's name.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Role::Metrics => "metrics",
             Role::Viewer => "viewer",
             Role::Caller => "caller",
             Role::Deployer => "deployer",
@@ -269,7 +278,7 @@ impl fmt::Display for Role {
 
 /// The text names no role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no role `{0}`; the roles are viewer, caller, deployer and admin")]
+#[error("there is no role `{0}`; the roles are metrics, viewer, caller, deployer and admin")]
 pub struct InvalidRole(pub String);
 
 impl FromStr for Role {
@@ -280,8 +289,8 @@ impl FromStr for Role {
     }
 }
 
-/// What became of a command. All but `Deployed`, `TokenIssued`, `TokenRevoked`, `SecretSet`, `SecretRemoved` and some of
-/// `Cluster` left the state as it was.
+/// What became of a command. All but `Deployed`, `TokenIssued`, `TokenRevoked`, `SecretSet`, `SecretRemoved`,
+/// `WorkspaceDeleted` and some of `Cluster` left the state as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It is live.
@@ -328,6 +337,13 @@ pub enum Outcome {
     NoSuchSecret,
     /// The workspace, or the log, holds as many secrets as it may.
     TooManySecrets,
+    /// The workspace is gone from the log. What shards keep of it goes next.
+    WorkspaceDeleted {
+        /// When, by whom, and at which revision.
+        deletion: WorkspaceDeletion,
+        /// What went with it.
+        totals: DeletionTotals,
+    },
     /// What became of a command about the cluster's nodes.
     Cluster(cluster::Outcome),
 }
@@ -338,7 +354,8 @@ mod tests {
 
     #[test]
     fn roles_are_ordered_and_read_back_as_they_are_written() {
-        assert!(Role::Viewer < Role::Caller && Role::Caller < Role::Deployer && Role::Deployer < Role::Admin);
+        assert!(Role::Metrics < Role::Viewer && Role::Viewer < Role::Caller);
+        assert!(Role::Caller < Role::Deployer && Role::Deployer < Role::Admin);
         for role in Role::ALL {
             assert_eq!(role.to_string().parse(), Ok(role));
         }

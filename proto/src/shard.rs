@@ -5,6 +5,7 @@
 //! years. Change the one only by adding fields to the .proto file, the other not at all, and keep the golden files.
 
 mod check;
+mod clear;
 mod command;
 mod envelope;
 mod error;
@@ -23,6 +24,7 @@ mod wire;
 
 pub use crate::Format;
 pub use check::{CheckError, RUN_DEPTH_MAX};
+pub use clear::ClearWorkspace;
 pub use command::{Abandon, Command, DocumentKind, Ending, Forget, Keep, Piece, Suspension, TurnRecord};
 pub use envelope::Envelope;
 pub use error::{DecodeError, EncodeError};
@@ -34,5 +36,5 @@ pub use message::{
     Approval, Attachment, AttachmentInfo, COUNT_MAX, Content, Failure, Message, Part, Route, Spent, TIME_MS_MAX,
     ToolCall, Usage,
 };
-pub use text::{JSON_BYTES_MAX, JSON_DEPTH_MAX, JSON_DEPTH_READ, JsonError, JsonText};
+pub use text::{JSON_BYTES_MAX, JSON_DEPTH_MAX, JSON_DEPTH_READ, JsonError, JsonText, json_depth};
 pub use wire::Written;

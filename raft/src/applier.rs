@@ -8,14 +8,13 @@ use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 
-use crate::group::snapshots::{Due, Lengths, Signals};
+use crate::due::{Due, Lengths, Signals};
 use crate::group_id::GroupId;
 use crate::machine::{Entry, FrozenState, Machine, MachineError};
 use crate::snapshot::format::Header;
 use crate::snapshot::{Newest, SavedSnapshot, SnapshotError, SnapshotFile, Snapshots};
-use crate::types::{
-    Batch, LogId, RaftEntry, Replies, SnapshotMeta, StorageError, StoredMembership, TypeConfig, storage_error,
-};
+use crate::type_config::{RaftEntry, TypeConfig};
+use crate::types::{Batch, LogId, Replies, SnapshotMeta, StorageError, StoredMembership, storage_error};
 
 /// Applies a group's log to its machine.
 pub struct Applier {

@@ -20,7 +20,8 @@ use crate::log::LogStore;
 use crate::snapshot::format::{Header, Reader};
 use crate::snapshot::{SnapshotError, Snapshots};
 use crate::store::{OpenError, Store, StoreError};
-use crate::types::{Batch, LogId, Membership, RaftEntry, Vote, chain};
+use crate::type_config::RaftEntry;
+use crate::types::{Batch, LogId, Membership, Vote, chain};
 
 /// How long a snapshot may take.
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(300);

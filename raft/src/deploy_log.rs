@@ -1,5 +1,6 @@
 //! The deploy log: group 0, whose commands are deployments and tokens. A handle is cheap to clone.
 
+mod deletions;
 mod secrets;
 pub mod state;
 

@@ -24,8 +24,8 @@ use tokio::time::Instant;
 
 pub use self::members::{ChangeError, Lag, Members};
 use self::proposer::Proposer;
-use self::snapshots::Lengths;
 use crate::applier::Applier;
+use crate::due::Lengths;
 use crate::group_id::GroupId;
 use crate::log::LogStore;
 use crate::machine::Machine;
@@ -33,7 +33,8 @@ use crate::network::receive::{AnswerError, Receiver};
 use crate::network::{Links, Peers, Transport, wire};
 use crate::snapshot::{SnapshotError, Snapshots};
 use crate::store::{Store, StoreError};
-use crate::types::{Raft, chain};
+use crate::type_config::Raft;
+use crate::types::chain;
 
 /// The most bytes of one command.
 pub const COMMAND_BYTES_MAX: usize = 1 << 20;

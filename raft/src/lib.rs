@@ -17,17 +17,25 @@ pub mod identity;
 
 pub mod archive;
 
+mod codec;
+
+mod entries;
+
 mod store;
 
 mod log;
 
 mod snapshot;
 
+mod due;
+
 mod applier;
 
 mod network;
 
 mod types;
+
+mod type_config;
 
 mod work;
 

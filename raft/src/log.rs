@@ -15,11 +15,13 @@ use openraft::{ErrorSubject, ErrorVerb, OptionalSend, RaftLogReader};
 use rocksdb::WriteBatch;
 
 use self::recent::Recent;
+use crate::codec::{self, Damage};
+use crate::entries;
 use crate::group_id::GroupId;
 use crate::network::Links;
-use crate::store::codec::{self, Damage};
 use crate::store::{Scan, Store, StoreError};
-use crate::types::{LogId, Membership, RaftEntry, StorageError, TypeConfig, Vote, storage_error};
+use crate::type_config::{RaftEntry, TypeConfig};
+use crate::types::{LogId, Membership, StorageError, Vote, storage_error};
 
 const AHEAD: u8 = b'a';
 const COMMITTED: u8 = b'c';
@@ -163,8 +165,9 @@ impl LogStore {
         to: u64,
         mut take: impl FnMut(RaftEntry, usize) -> Result<Scan, Damage>,
     ) -> Result<(), StoreError> {
-        self.store
-            .scan(&self.entry_key(from), &self.entry_key(to), |key, value| take(codec::entry(key, value)?, value.len()))
+        self.store.scan(&self.entry_key(from), &self.entry_key(to), |key, value| {
+            take(entries::entry(key, value)?, value.len())
+        })
     }
 
     fn log_id(&self, kind: u8) -> Result<Option<LogId>, StoreError> {
@@ -199,7 +202,7 @@ impl LogStore {
         let Some((key, value)) = self.store.last(&self.entry_key(0), &self.entry_key(u64::MAX))? else {
             return self.log_id(PURGED);
         };
-        let entry = codec::entry(&key, &value).map_err(|damage| self.store.damaged(&key, damage))?;
+        let entry = entries::entry(&key, &value).map_err(|damage| self.store.damaged(&key, damage))?;
         Ok(Some(entry.log_id))
     }
 
@@ -240,7 +243,7 @@ impl LogStore {
     /// Puts an entry in its place.
     pub fn put(&self, batch: &mut WriteBatch, entry: &RaftEntry) {
         let key = self.entry_key(entry.log_id.index);
-        batch.put(key, codec::seal(&key, |out| codec::put_entry(out, entry)));
+        batch.put(key, codec::seal(&key, |out| entries::put_entry(out, entry)));
     }
 
     /// Puts a vote in the place of the one before.

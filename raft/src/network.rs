@@ -30,7 +30,8 @@ use tokio::time::Instant;
 use self::follower::Follower;
 use self::wire::{MESSAGE_BYTES_MAX, WireError};
 use crate::group_id::GroupId;
-use crate::types::{LogId, RaftEntry, TypeConfig, Vote};
+use crate::type_config::{RaftEntry, TypeConfig};
+use crate::types::{LogId, Vote};
 
 /// How long a leader waits at first before it tries a node again that it could not reach; twice as long each time.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);

@@ -2,7 +2,6 @@
 //! [`Store::synced`] says so, and what was damaged on disk is refused, with the file's name, instead of half read.
 
 mod claim;
-pub mod codec;
 mod records;
 mod syncer;
 mod tail;
@@ -16,9 +15,9 @@ use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, DBRecoveryMode, L
 use tokio::sync::{oneshot, watch};
 
 pub use self::claim::ClaimError;
-use self::codec::Damage;
 use self::syncer::Syncer;
 use self::tail::Tail;
+use crate::codec::Damage;
 use crate::work::Work;
 
 /// The folder of the database within the store's folder.

@@ -10,13 +10,14 @@ use openraft::testing::{StoreBuilder, Suite, blank_ent};
 use tempfile::TempDir;
 
 use crate::applier::Applier;
-use crate::group::snapshots::Lengths;
+use crate::due::Lengths;
 use crate::group_id::GroupId;
 use crate::log::LogStore;
 use crate::machine::{Entry, FrozenState, Machine, MachineError};
 use crate::snapshot::Snapshots;
 use crate::store::Store;
-use crate::types::{TypeConfig, Vote};
+use crate::type_config::TypeConfig;
+use crate::types::Vote;
 
 /// Keeps the commands that it was given.
 #[derive(Default)]

@@ -1,20 +1,8 @@
-//! openraft's type parameters, and the conversions that keep them inside this crate.
+//! What an entry holds and what openraft's types are called here, and the conversions that keep them inside this crate.
 
 use bytes::Bytes;
 pub use caxton_proto::errors::chain;
 use openraft::{AnyError, BasicNode, ErrorSubject, ErrorVerb, StorageIOError};
-
-use crate::snapshot::SnapshotFile;
-
-openraft::declare_raft_types!(
-    /// What the groups of this crate replicate.
-    pub TypeConfig:
-        D = Batch,
-        R = Replies,
-        NodeId = u64,
-        Node = BasicNode,
-        SnapshotData = SnapshotFile,
-);
 
 /// The commands of one log entry. Commands that wait together share an entry, and so an fsync and a round trip.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +21,6 @@ pub type Membership = openraft::Membership<u64, BasicNode>;
 pub type StoredMembership = openraft::StoredMembership<u64, BasicNode>;
 pub type SnapshotMeta = openraft::SnapshotMeta<u64, BasicNode>;
 pub type StorageError = openraft::StorageError<u64>;
-pub type RaftEntry = openraft::Entry<TypeConfig>;
-pub type Raft = openraft::Raft<TypeConfig>;
 
 /// `error` with its whole chain, as openraft wants it: it stops the group.
 pub fn storage_error(

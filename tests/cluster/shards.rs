@@ -16,7 +16,7 @@ use crate::run::{Place, wait_for};
 use crate::support::{Member, post, read, spread, three};
 
 /// A workspace whose agent `thinker` asks a model at `url`.
-fn workspace(place: &Place, name: &str, provider: &str) -> std::path::PathBuf {
+pub fn workspace(place: &Place, name: &str, provider: &str) -> std::path::PathBuf {
     let root = place.dir.path().join(format!("workspace-{name}"));
     let write = |path: &str, text: &str| {
         std::fs::create_dir_all(root.join(path).parent().expect("a folder")).expect("made");
@@ -31,7 +31,7 @@ fn workspace(place: &Place, name: &str, provider: &str) -> std::path::PathBuf {
     root
 }
 
-fn deploy(member: &Member, folder: &Path) {
+pub fn deploy(member: &Member, folder: &Path) {
     wait_for("a deployment", || {
         let ran = member.run_in(folder, &["deploy", "--yes", "--json"]);
         assert!(matches!(ran.code, Some(0 | 6 | 7)), "{ran:#?}");
@@ -39,12 +39,12 @@ fn deploy(member: &Member, folder: &Path) {
     });
 }
 
-fn group_of(workspace: &str) -> usize {
+pub fn group_of(workspace: &str) -> usize {
     owner_of(&workspace.parse().expect("a name"), NonZeroU32::new(8).expect("not zero")).0 as usize
 }
 
 /// Asks until the node serves the workspace.
-fn ask(member: &Member, workspace: &str, body: &Value) -> Value {
+pub fn ask(member: &Member, workspace: &str, body: &Value) -> Value {
     wait_for(&format!("{} to answer for {workspace}", member.name), || {
         let (status, answer) = post(member, &format!("/api/v1/workspaces/{workspace}/messages"), body)?;
         assert!(matches!(status, 200 | 404 | 503), "{status} {answer}");
@@ -86,6 +86,17 @@ fn workspaces_are_led_by_all_nodes_and_any_node_answers_for_each() {
                 "{completed}"
             );
         }
+    }
+
+    // Two pictures of six megabytes: passed on to the owner as a small message is.
+    let picture = format!("data:image/png;base64,{}", "iVBORw0K".repeat(750_000));
+    let part = json!({ "type": "image_url", "image_url": { "url": picture } });
+    let content = json!([{ "type": "text", "text": "look" }, part, part]);
+    for member in &members {
+        let large = json!({ "model": "w1/thinker", "messages": [{ "role": "user", "content": content }] });
+        let (status, completed) = post(member, "/v1/chat/completions", &large).expect("an answer");
+        let said = completed["choices"][0]["message"]["content"].as_str();
+        assert_eq!((status, said), (200, Some("this is w1")), "by {}: {completed}", member.name);
     }
 
     // The owner of one dies: what was said is there at once for whoever does not insist, and soon for everybody.

@@ -4,6 +4,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::bench::{Bench, eventually, read, refused};
+use crate::deploy::Content;
+use crate::stop::{begun, silent};
 
 #[tokio::test]
 async fn without_a_good_token_only_probes_and_the_manual_answer() {
@@ -80,5 +82,44 @@ async fn tokens_that_cannot_be_made_are_refused() {
         let problem = refused(bench.request(Method::POST, "/api/v1/tokens").json(&body), 400, "invalid_request").await;
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(word)), "{body}: {problem}");
     }
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_for_metrics_reads_metrics_and_nothing_else() {
+    let bench = Bench::new(&[]).await;
+    let issued = bench.token("metrics", &[], 3600).await;
+    let token = issued["token"].as_str().expect("a token");
+    let get = |path: &str| bench.request_as(token, Method::GET, path);
+    let (status, text) = read(get("/metrics")).await;
+    assert!(status == 200 && text.as_str().is_some_and(|text| text.contains("caxton_")), "{status}");
+    for closed in ["/api/v1/server", "/api/v1/workspaces", "/api/v1/cluster", "/api/v1/events", "/v1/models"] {
+        assert_eq!(read(get(closed)).await.0, 403, "{closed}");
+    }
+    refused(get("/api/v1/workspaces/demo"), 403, "forbidden").await;
+    // It is for the whole node, and one for a workspace reads none of it.
+    let issued = bench.token("metrics", &["demo"], 3600).await;
+    let limited = issued["token"].as_str().expect("a token");
+    refused(bench.request_as(limited, Method::GET, "/metrics"), 403, "forbidden").await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn the_stream_of_a_turn_ends_when_its_token_is_revoked() {
+    let (address, mut seen) = silent().await;
+    let settings = format!(
+        "[workspace]\nname = \"demo\"\n[providers.lab]\nkind = \"openai\"\nbase_url = \"http://{address}/v1\"\nmodel = \"m\"\n"
+    );
+    let content = Content::of(&["talker"], "hello").file("caxton.toml", settings);
+    let bench = Bench::new(&["http.event_heartbeat=100ms"]).await;
+    bench.deploy(&content, 0, &Content::default(), "first").await;
+    let issued = bench.token("caller", &["demo"], 3600).await;
+    let (_turn, stream) = begun(&bench, issued["token"].as_str().expect("a token")).await;
+    assert!(seen.recv().await.is_some(), "its model is asked, and never answers");
+    let revoke = format!("/api/v1/tokens/{}", issued["id"].as_str().expect("an id"));
+    assert_eq!(read(bench.request(Method::DELETE, &revoke)).await.0, 200);
+    // It breaks off, so that nobody takes it for whole; a stream that went on would not end before its turn does.
+    let rest = tokio::time::timeout(crate::bench::DEADLINE, stream.text()).await.expect("it ends");
+    assert!(rest.is_err(), "{rest:?}");
     bench.stop().await;
 }

@@ -55,6 +55,11 @@ impl Bench {
         self.dir
     }
 
+    /// Stops the node; its data directory stays until the test's process ends, under this path.
+    pub async fn stop_keeping(self) -> std::path::PathBuf {
+        self.stop().await.keep()
+    }
+
     /// A request with the admin token.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.request_as(&self.admin, method, path)

@@ -12,20 +12,20 @@ use crate::bench::{Bench, DEADLINE, read, refused};
 
 /// One event as it came over the wire.
 #[derive(Debug)]
-struct Event {
-    name: String,
-    id: Option<u64>,
-    data: Value,
+pub struct Event {
+    pub name: String,
+    pub id: Option<u64>,
+    pub data: Value,
 }
 
 /// A stream that is being read.
-struct Reader {
+pub struct Reader {
     body: futures::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
     text: String,
 }
 
 impl Reader {
-    async fn open(request: reqwest::RequestBuilder) -> Reader {
+    pub async fn open(request: reqwest::RequestBuilder) -> Reader {
         let answer = request.send().await.expect("an answer");
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
@@ -33,7 +33,7 @@ impl Reader {
     }
 
     /// The next event that is not a comment; nothing at the end of the stream.
-    async fn next(&mut self) -> Option<Event> {
+    pub async fn next(&mut self) -> Option<Event> {
         loop {
             while let Some(end) = self.text.find("\n\n") {
                 let block: String = self.text.drain(..end + 2).collect();

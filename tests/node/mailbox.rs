@@ -10,13 +10,13 @@ use crate::policy::token;
 
 const AT: &str = "/api/v1/workspaces/demo/mailbox";
 
-async fn send(bench: &Bench, token: &str, body: Value) -> Value {
+pub async fn send(bench: &Bench, token: &str, body: Value) -> Value {
     let (status, sent) = read(bench.request_as(token, Method::POST, AT).json(&body)).await;
     assert_eq!(status, 200, "{sent}");
     sent
 }
 
-async fn lies_in(bench: &Bench, token: &str, owner: &str) -> Vec<Value> {
+pub async fn lies_in(bench: &Bench, token: &str, owner: &str) -> Vec<Value> {
     let (status, page) = read(bench.request_as(token, Method::GET, &format!("{AT}?owner={owner}"))).await;
     assert_eq!(status, 200, "{page}");
     page["deliveries"].as_array().expect("a list").clone()
@@ -101,5 +101,32 @@ async fn what_cannot_be_sent_is_refused_with_what_to_do() {
     let away = json!({ "performative": "inform", "receiver": ["broadcast:"], "content": "all" });
     let (status, sent) = read(ask(away)).await;
     assert_eq!((status, sent["deliveries"].as_u64()), (200, Some(1)), "{sent}");
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn below_the_disks_reserve_nothing_is_sent_or_subscribed_and_what_lies_there_can_be_read() {
+    let bench = with(&talker("[[rule]]\nsay = \"Hello.\"\n", "")).await;
+    let admin = bench.admin.clone();
+    let message = json!({ "message": { "performative": "inform", "receiver": "later", "content": "x" } });
+    send(&bench, &admin, message.clone()).await;
+    let space = bench.node.parts().artifacts.space().clone();
+    space.set_reserve_bytes(u64::MAX);
+    let at = |path: &str| format!("/api/v1/workspaces/demo/{path}");
+    for (path, body) in [
+        ("mailbox", message.clone()),
+        ("publications", json!({ "topic": "a", "content": 1 })),
+        ("subscriptions", json!({ "pattern": "a" })),
+    ] {
+        let problem = refused(bench.request(Method::POST, &at(path)).json(&body), 507, "disk_full").await;
+        assert!(problem["help"].as_str().is_some_and(|help| help.contains("free space")), "{problem}");
+    }
+    let kept = lies_in(&bench, &admin, "later").await;
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    // What makes room is taken.
+    let (status, _) = read(bench.request(Method::DELETE, &at(&format!("mailbox/{}", kept[0]["delivery"])))).await;
+    assert_eq!(status, 200);
+    space.set_reserve_bytes(0);
+    send(&bench, &admin, message).await;
     bench.stop().await;
 }

@@ -16,14 +16,14 @@ use caxton_proto::log::Role;
 
 /// What happens at a server that takes requests and never answers.
 #[derive(Debug, PartialEq)]
-enum Seen {
+pub enum Seen {
     Request,
     /// Nobody waits for the answer any more.
     Left,
 }
 
 /// A server that never answers, and what happens at it.
-async fn silent() -> (SocketAddr, mpsc::Receiver<Seen>) {
+pub async fn silent() -> (SocketAddr, mpsc::Receiver<Seen>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (sender, seen) = mpsc::channel(16);
@@ -47,12 +47,12 @@ async fn silent() -> (SocketAddr, mpsc::Receiver<Seen>) {
     (address, seen)
 }
 
-async fn next(seen: &mut mpsc::Receiver<Seen>) -> Seen {
+pub async fn next(seen: &mut mpsc::Receiver<Seen>) -> Seen {
     tokio::time::timeout(DEADLINE, seen.recv()).await.expect("in time").expect("the server goes on")
 }
 
 /// Begins a turn of `talker` as a stream; gives its id, and the rest of the stream.
-async fn begun(bench: &Bench, token: &str) -> (String, reqwest::Response) {
+pub async fn begun(bench: &Bench, token: &str) -> (String, reqwest::Response) {
     let message = json!({ "text": "hi", "agent": "talker", "conversation": "c-1", "create": true, "stream": true });
     let request = bench.request_as(token, Method::POST, &at("/messages")).json(&message);
     let mut answer = request.send().await.expect("an answer");

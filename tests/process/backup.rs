@@ -150,6 +150,47 @@ fn a_damaged_or_cut_archive_is_refused_and_nothing_is_written() {
     run(&place, &["restore", text(&file), "--key-file", text(&key), "--data-dir", text(&target)]).ok();
 }
 
+/// The archive with another time at its first artifact, and every check sum as it has to be: whole in itself.
+fn edited(archive: &[u8]) -> Vec<u8> {
+    const BLOCK: usize = 512;
+    let mut edited = archive.to_vec();
+    let find = |what: &[u8]| archive.windows(what.len()).position(|part| part == what).expect("it is there");
+    let head = find(b"artifacts/demo/");
+    edited[head + 146] ^= 1;
+    edited[head + 148..head + 156].fill(b' ');
+    let sum: u32 = edited[head..head + BLOCK].iter().map(|byte| u32::from(*byte)).sum();
+    edited[head + 148..head + 156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let sums = find(b"# authenticated under the recovery key: ");
+    let whole = find(b"# all bytes before this file: ") + b"# all bytes before this file: ".len();
+    let digest = caxton_proto::Digest::of(&edited[..sums - BLOCK]);
+    let digest: String = digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    edited[whole..whole + digest.len()].copy_from_slice(digest.as_bytes());
+    edited
+}
+
+#[test]
+fn an_edited_archive_that_is_whole_in_itself_is_not_restored() {
+    let place = Place::new();
+    let (node, ..) = backed_up(&place);
+    node.terminate();
+    let path = |name: &str| place.dir.path().join(name);
+    let (file, key, bad, target) = (path("b.tar"), path("b.tar.key"), path("bad.tar"), path("restored"));
+    let archive = fs::read(&file).expect("the archive");
+    fs::write(&bad, edited(&archive)).expect("written");
+    let said = run(&place, &["backup", "verify", text(&bad)]).ok();
+    assert!(said.contains("whole"), "who has no key sees nothing: {said}");
+    let ran = run(&place, &["backup", "verify", text(&bad), "--key-file", text(&key)]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("changed after it was written"), "{ran:?}");
+    for more in [&[] as &[&str], &["--unauthenticated"]] {
+        let args = ["restore", text(&bad), "--key-file", text(&key), "--data-dir", text(&target)];
+        let ran = run(&place, &[&args[..], more].concat());
+        assert!(ran.code == Some(1) && ran.stderr.contains("changed after it was written"), "{ran:?}");
+        assert!(!target.exists(), "nothing is written");
+    }
+    let said = run(&place, &["backup", "verify", text(&file), "--key-file", text(&key)]).ok();
+    assert!(said.contains("written under this recovery key"), "{said}");
+}
+
 #[test]
 fn a_node_whose_log_was_lost_does_not_start_as_a_new_cluster() {
     let place = Place::new();

@@ -47,7 +47,7 @@ pub fn python(name: &str, packages: &[&str]) -> Option<PathBuf> {
 }
 
 /// A folder with these packages of npm.
-fn node_modules(name: &str, packages: &[&str]) -> Option<PathBuf> {
+pub fn node_modules(name: &str, packages: &[&str]) -> Option<PathBuf> {
     kept(name, packages, |folder| {
         let install = ["install", "--no-audit", "--no-fund", "--silent", "--prefix"];
         runs(Command::new("npm").args(install).arg(folder).args(packages))
@@ -98,7 +98,7 @@ fn content(mut program: Command, script: &Path) {
 }
 
 /// A script beside this file.
-fn script(name: &str) -> PathBuf {
+pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/process/clients").join(name)
 }
 

@@ -395,3 +395,66 @@ fn documents_have_the_names_that_the_page_of_commands_has() {
         assert_eq!(found, names, "caxton {command} --json");
     }
 }
+
+/// The commands of an example's README, as a shell would take them apart.
+fn commands(readme: &str) -> Vec<Vec<String>> {
+    let lines = readme.lines().filter_map(|line| line.strip_prefix("caxton "));
+    let words = |line: &str| {
+        let quoted = line.split('"').enumerate().flat_map(|(part, text)| match part % 2 {
+            0 => text.split_whitespace().map(str::to_owned).collect::<Vec<_>>(),
+            _ => vec![text.to_owned()],
+        });
+        quoted.collect()
+    };
+    lines.map(words).collect()
+}
+
+#[test]
+fn the_examples_do_what_their_pages_say() {
+    let place = Place::new();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let node = Node::start(&place.data());
+    let mut seen = 0;
+    for folder in fs::read_dir(&examples).expect("the examples").map(|entry| entry.expect("an entry").path()) {
+        if !folder.join("caxton.toml").is_file() {
+            continue;
+        }
+        let name = folder.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+        let root = place.dir.path().join(&name);
+        copy(&folder, &root);
+        let workspace = Workspace { root, data: place.data() };
+        workspace.run(&["validate", "--strict"]).ok();
+        let typed = commands(&fs::read_to_string(folder.join("README.md")).expect("a README"));
+        assert!(!typed.is_empty(), "{name}: no command");
+        for mut words in typed {
+            // Nobody is there to say yes.
+            if words == ["deploy"] {
+                words.push("--yes".to_owned());
+            }
+            let ran = workspace.run(&words.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(ran.code, Some(0), "{name}: {words:?}: {ran:#?}");
+            assert!(!ran.stdout.contains("That did not work"), "{name}: {words:?}: {ran:#?}");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 2, "{seen} examples");
+    // What one person says, another conversation finds, with the id of the memory.
+    let notes = Workspace { root: place.dir.path().join("team-notes"), data: place.data() };
+    let found = notes.run(&["ask", "--agent", "notes", "What do we know about the door code?", "--quiet"]).ok();
+    let kept = notes.run(&["memory", "list", "--json"]).json();
+    let id = kept["memories"][0]["id"].as_str().expect("an id").to_owned();
+    assert!(found.contains("changes every first Monday") && found.contains(&format!("[memory:{id}]")), "{found}");
+    assert!(node.terminate().success());
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("made");
+    for entry in fs::read_dir(from).expect("a folder").map(|entry| entry.expect("an entry")) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("copied");
+        }
+    }
+}

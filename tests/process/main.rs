@@ -21,6 +21,8 @@ mod disk_full;
 
 mod clients;
 
+mod ways_in;
+
 mod openapi;
 
 mod terminal;
@@ -31,6 +33,8 @@ mod asking;
 mod origins;
 
 mod memory;
+
+mod messages;
 
 mod backup;
 

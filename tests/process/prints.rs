@@ -297,3 +297,37 @@ fn a_status_without_a_server_says_so() {
         ");
     });
 }
+
+#[test]
+fn a_workspace_is_deleted_by_its_name_and_the_folder_can_be_deployed_again() {
+    let place = Place::new();
+    let _node = Node::start(&place.data());
+    let workspace = place.workspace("work");
+    workspace.run(&["deploy", "--yes"]).ok();
+    let unasked = workspace.run(&["workspaces", "delete", "demo"]).shown();
+    let other = workspace.run(&["workspaces", "delete", "nobody", "--yes"]).shown();
+    let deleted = workspace.run(&["workspaces", "delete", "demo", "--yes"]).shown();
+    let listed = workspace.run(&["workspaces", "list"]).shown();
+    let again = workspace.run(&["deploy", "--yes"]).shown();
+    filtered(|| {
+        assert_snapshot!(unasked, @r"
+        error: `caxton workspaces delete demo` asks for the name, and nobody is there
+        help: agree beforehand: `caxton workspaces delete demo --yes`
+        [exit 2]
+        ");
+        assert_snapshot!(other, @r"
+        error: there is no workspace `nobody`
+        help: `caxton workspaces list` shows the ones there are
+        [exit 1]
+        ");
+        assert!(
+            deleted.contains("demo goes for good: 1 deployment, ") && deleted.contains("deleted workspace demo"),
+            "{deleted}"
+        );
+        assert_snapshot!(listed, @r"
+        There is no workspace yet: `caxton init` makes one, and `caxton deploy` puts it live.
+        [exit 0]
+        ");
+        assert!(again.contains("r2 of demo is live"), "{again}");
+    });
+}

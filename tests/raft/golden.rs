@@ -10,7 +10,8 @@ use caxton_proto::log::cluster::{
     NodeFacts, RaiseFormat, RemoveNode, RetireNode, RotateKey,
 };
 use caxton_proto::log::{
-    Author, Command, DecodeError, Deploy, Git, IssueToken, Kind, Outcome, RemoveSecret, RevokeToken, Role, SetSecret,
+    Author, Command, DecodeError, DeleteWorkspace, DeletionTotals, Deploy, Git, IssueToken, Kind, Outcome,
+    RemoveSecret, RevokeToken, Role, SetSecret,
 };
 use caxton_proto::plan::{Change, Item, ItemChange};
 use caxton_proto::{Digest, Format, NodeId, Revision};
@@ -407,6 +408,37 @@ fn the_command_that_raises_the_format_means_what_it_meant() {
     // Version 1 of this file's reader stops at what it does not know, and says that a newer build does.
     let raise = fs::read(file("raise-format.bin")).unwrap();
     assert_eq!(raise[..2], [0x08, 2], "the command's version is the format that it raises to");
+}
+
+#[test]
+fn the_command_that_deletes_a_workspace_means_what_it_meant() {
+    let delete = Command::DeleteWorkspace(DeleteWorkspace {
+        workspace: "demo".parse().unwrap(),
+        time_ms: 1_700_000_003_000,
+        actor: "admin".into(),
+        seen: Some(Revision(2)),
+    });
+    let read = Command::decode(&golden("delete-workspace.bin", || delete.encode())).unwrap();
+    assert_eq!(read, delete);
+    let raise = RaiseFormat { format: Format::DELETION, members: Vec::new(), time_ms: 1_700_000_000_123 };
+    let mut found = State::default();
+    found.apply(1, &Command::Cluster(cluster::Command::RaiseFormat(raise)));
+    for ((_, command), index) in commands().into_iter().zip(2..) {
+        found.apply(index, &command);
+    }
+    let outcome = found.apply(6, &read);
+    let Outcome::WorkspaceDeleted { deletion, totals } = &outcome else { panic!("it is there") };
+    assert_eq!((deletion.index, deletion.revision), (6, Revision(2)));
+    assert_eq!(*totals, DeletionTotals { deployments: 2, secrets: 0, tokens: 0 }, "the token was for another one, too");
+    assert_eq!(Outcome::decode(&outcome.encode()).unwrap(), outcome);
+    let snapshot = golden("snapshot-deletions.bin", || {
+        let mut bytes = Vec::new();
+        write_snapshot(&found, &mut bytes).unwrap();
+        bytes
+    });
+    assert_eq!(read_snapshot(&mut snapshot.as_slice()).unwrap(), found);
+    // A reader of format 2 stops, and says that a newer build knows it.
+    assert_eq!(fs::read(file("delete-workspace.bin")).unwrap()[..2], [0x08, 3]);
 }
 
 #[test]

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use caxton_proto::log::{Command, Deploy, IssueToken, Kind, Outcome, RemoveSecret, RevokeToken, Role, SetSecret};
+use caxton_proto::log::{
+    Command, DeleteWorkspace, DeletionTotals, Deploy, IssueToken, Kind, Outcome, RemoveSecret, RevokeToken, Role,
+    SetSecret,
+};
 use caxton_proto::{Digest, Revision};
 use caxton_raft::deploy_log::state::{
-    DEPLOYMENTS_MAX, EXPIRED_KEPT_MS, KEY_KEPT_MS, TOKENS_MAX, WORKSPACE_SECRETS_MAX,
+    DELETIONS_MAX, DEPLOYMENTS_MAX, EXPIRED_KEPT_MS, KEY_KEPT_MS, TOKENS_MAX, WORKSPACE_SECRETS_MAX,
 };
 use caxton_raft::deploy_log::{State, read_snapshot, write_snapshot};
 use proptest::prelude::*;
@@ -39,6 +42,9 @@ enum Step {
     Revoke {
         id: u8,
     },
+    Delete {
+        workspace: usize,
+    },
     Secret {
         workspace: usize,
         name: u8,
@@ -59,6 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..4u8, 0..2u8, 0..40u64, 0..14u64)
             .prop_map(|(id, hash, expires_hours, hours)| Step::Issue { id, hash, expires_hours, hours }),
         1 => (0..4u8).prop_map(|id| Step::Revoke { id }),
+        1 => (0..2usize).prop_map(|workspace| Step::Delete { workspace }),
         1 => (0..2usize, 0..3u8, any::<bool>()).prop_map(|(workspace, name, kept)| Step::Secret { workspace, name, kept }),
     ]
 }
@@ -93,6 +100,7 @@ fn command(step: &Step, state: &State, now_ms: &mut u64) -> Command {
         Step::Revoke { id } => {
             Command::RevokeToken(RevokeToken { id: id.to_string(), time_ms: *now_ms, actor: "ada".into() })
         }
+        Step::Delete { workspace } => delete(WORKSPACES[workspace], *now_ms),
         Step::Secret { workspace, name, kept: true } => secret(WORKSPACES[workspace], &format!("S{name}"), &[name]),
         Step::Secret { workspace, name, kept: false } => {
             let (workspace, name) = (WORKSPACES[workspace].parse().unwrap(), format!("S{name}").parse().unwrap());
@@ -123,12 +131,14 @@ fn through_a_snapshot(state: &State) -> State {
 /// What holds in every state.
 fn check(state: &State) {
     let mut indexes = BTreeSet::new();
-    for (_, workspace) in state.workspaces() {
+    for (name, workspace) in state.workspaces() {
         let all: Vec<_> = workspace.deployments().collect();
         assert_eq!(all.last().unwrap().revision, workspace.live());
-        for (deployment, number) in all.iter().zip(1..) {
+        let before = state.deletions().of(name).map_or(0, |it| it.revision.0);
+        for (deployment, number) in all.iter().zip(before + 1..) {
+            let parent = if number == before + 1 { 0 } else { number - 1 };
             assert_eq!(deployment.revision, Revision(number), "revisions have no gap");
-            assert_eq!(deployment.parent, Revision(number - 1), "one winner for each parent");
+            assert_eq!(deployment.parent, Revision(parent), "one winner for each parent");
             assert!(indexes.insert(deployment.index), "an index is one deployment's");
         }
         assert!(all.last().unwrap().kept, "what is live is kept");
@@ -161,11 +171,23 @@ proptest! {
             prop_assert_eq!(&replica.apply(index, &read), &outcome);
             prop_assert_eq!(&replica, &state);
 
+            if let Command::DeleteWorkspace(delete) = &command {
+                prop_assert!(state.workspace(&delete.workspace).is_none());
+                prop_assert_eq!(state.secrets().of(&delete.workspace).count(), 0);
+                let opens = |it: &caxton_proto::log::Token| {
+                    it.is_good(0) && (it.issued.workspaces.is_empty() || it.issued.workspaces.contains(&delete.workspace))
+                };
+                let open: Vec<_> = before.tokens().filter(|it| it.is_good(0) && it.issued.workspaces.is_empty()).collect();
+                if matches!(outcome, Outcome::WorkspaceDeleted { .. }) {
+                    prop_assert!(state.tokens().filter(|it| opens(it)).eq(open), "no token reaches it, and none more than before");
+                }
+            }
             let Command::Deploy(deploy) = &command else { continue };
             let live = before.workspace(&deploy.workspace).map_or(Revision::NONE, |it| it.live());
             match &outcome {
                 Outcome::Deployed(it) => {
-                    prop_assert_eq!((it.parent, it.revision, it.index), (live, live.next(), index));
+                    let gone = before.deletions().of(&deploy.workspace).map_or(Revision::NONE, |it| it.revision);
+                    prop_assert_eq!((it.parent, it.revision, it.index), (live, live.max(gone).next(), index));
                     // A retry, even much later in the log, is answered with the same deployment.
                     let again = state.clone().apply(index + 100, &command);
                     let expected = match deploy.idempotency_key.is_empty() {
@@ -334,4 +356,93 @@ fn a_workspace_has_so_many_secrets_and_can_still_replace_one() {
     assert_eq!(state.apply(1000, &secret("one", "MORE", b"x")), Outcome::TooManySecrets);
     assert_eq!(state.apply(1001, &secret("one", "S7", b"y")), Outcome::SecretSet);
     assert_eq!(state.apply(1002, &secret("two", "MORE", b"x")), Outcome::SecretSet);
+}
+
+fn delete(workspace: &str, time_ms: u64) -> Command {
+    Command::DeleteWorkspace(DeleteWorkspace {
+        workspace: workspace.parse().unwrap(),
+        time_ms,
+        actor: "ada".into(),
+        seen: None,
+    })
+}
+
+#[test]
+fn a_workspace_goes_with_what_is_its_own_and_one_of_its_name_counts_on() {
+    let mut state = State::default();
+    let (one, two) = ("one".parse().unwrap(), "two".parse().unwrap());
+    let with = |id: &str, workspaces: &[&str]| {
+        let workspaces = workspaces.iter().map(|name| name.parse().unwrap()).collect();
+        Command::IssueToken(IssueToken { workspaces, ..token(id, id.as_bytes(), 0, 7) })
+    };
+    let commands = [
+        Command::Deploy(deploy("one", 0, "a")),
+        Command::Deploy(deploy("two", 0, "a")),
+        Command::Deploy(deploy("one", 1, "b")),
+        secret("one", "A", b"x"),
+        secret("two", "A", b"x"),
+        with("all", &[]),
+        with("both", &["one", "two"]),
+        with("one", &["one"]),
+        // Nobody says that a name is there once.
+        with("twice", &["one", "one"]),
+    ];
+    for (command, index) in commands.iter().zip(1..) {
+        state.apply(index, command);
+    }
+    let Outcome::WorkspaceDeleted { deletion, totals } = state.apply(10, &delete("one", 8)) else {
+        panic!("it is there")
+    };
+    assert_eq!((deletion.index, deletion.revision), (10, Revision(2)));
+    assert_eq!(totals, DeletionTotals { deployments: 2, secrets: 1, tokens: 2 });
+    assert!(state.workspace(&one).is_none() && state.secrets().of(&one).count() == 0);
+    assert!(state.deployments_after(0).map(|it| it.index).eq([2]), "the others' history stays");
+    assert_eq!(state.secrets().of(&two).count(), 1);
+    let good: Vec<_> = state
+        .tokens()
+        .filter(|it| it.is_good(9))
+        .map(|it| (it.issued.id.as_str(), it.issued.workspaces.len()))
+        .collect();
+    assert_eq!(good, [("all", 0), ("both", 1)], "no list became empty, which would be everywhere");
+    assert_eq!(through_a_snapshot(&state), state);
+    let again = |seen| {
+        let workspace = "one".parse().unwrap();
+        Command::DeleteWorkspace(DeleteWorkspace {
+            workspace,
+            time_ms: 9,
+            actor: "ada".into(),
+            seen: Some(Revision(seen)),
+        })
+    };
+    let conflict = Outcome::Conflict { live_revision: Revision::NONE, live: None };
+    assert_eq!(state.apply(11, &again(2)), conflict, "what somebody saw is not what is there");
+    assert_eq!(state.deletions().of(&one).unwrap().index, 10);
+
+    let stale = state.apply(12, &Command::Deploy(deploy("one", 2, "c")));
+    assert_eq!(stale, Outcome::Conflict { live_revision: Revision::NONE, live: None }, "who saw the old one is told");
+    let Outcome::Deployed(anew) = state.apply(13, &Command::Deploy(deploy("one", 0, "a"))) else {
+        panic!("it is free")
+    };
+    assert_eq!((anew.revision, anew.parent), (Revision(3), Revision::NONE));
+    let Outcome::Deployed(next) = state.apply(14, &Command::Deploy(deploy("one", 3, "d"))) else {
+        panic!("it goes on")
+    };
+    assert_eq!(next.revision, Revision(4));
+    assert!(matches!(state.apply(15, &again(3)), Outcome::Conflict { live_revision: Revision(4), live: Some(_) }));
+    assert_eq!(through_a_snapshot(&state), state);
+    check(&state);
+}
+
+#[test]
+fn so_many_deletions_are_remembered_and_the_oldest_go_first() {
+    let mut state = State::default();
+    for number in 0..=DELETIONS_MAX as u64 {
+        let name = format!("w{number}");
+        state.apply(2 * number + 1, &secret(&name, "A", b"x"));
+        state.apply(2 * number + 2, &delete(&name, 8));
+    }
+    let deletions = state.deletions();
+    assert_eq!(deletions.all().len(), DELETIONS_MAX);
+    assert!(deletions.of(&"w0".parse().unwrap()).is_none() && deletions.of(&"w1".parse().unwrap()).is_some());
+    assert_eq!(through_a_snapshot(&state), state);
 }

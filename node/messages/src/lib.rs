@@ -1,7 +1,7 @@
 //! Messages between agents: FIPA's interaction protocols as machines, and mailboxes, conversations and topics as tables.
 //!
 //! The crate does no I/O but on the SQLite connection that it is given, reads no clock and draws no number. [`apply`] carries
-//! out a command of the shard's log on the tables, [`next`] says which deliveries come next, and all else reads.
+//! out a command of the shard's log on the tables, [`clear`] takes a workspace out of them, [`next`] says which deliveries come next, and all else reads.
 
 pub mod protocol;
 
@@ -19,9 +19,20 @@ mod queue;
 
 mod read;
 
-pub use apply::apply;
+mod topics;
+
+mod schedules;
+
+mod depth;
+
+pub use apply::{apply, clear};
 pub use caxton_proto::{acl, mailbox};
+pub use depth::{DEAD_KINDS, Depth, depths};
 pub use limits::Limits;
-pub use queue::{Listed, Listing, Ready, Stage, due, list, next, waiting};
-pub use read::{Conversation, Event, arrows, conversation};
+pub use queue::{Listed, Listing, Ready, Stage, due, list, next, numbers, parked, waiting};
+pub use read::{
+    Conversation, EndedWait, Event, arrows, conversation, ended_waits, events, newest_event, roster, state,
+};
+pub use schedules::{Reached, schedules};
 pub use tables::TABLES;
+pub use topics::{Publication, Replay, Subscription, TopicSummary, replay, subscriptions, topics};

@@ -29,6 +29,8 @@ pub struct Limits {
     pub key_ms: i64,
     /// The most subscriptions of a workspace.
     pub subscriptions_max: i64,
+    /// The most calls of a workspace's turns that wait for answers.
+    pub waits_max: i64,
     /// The most publications of a workspace that are kept to be replayed.
     pub publications_kept: i64,
     /// The most things that one tick does; the next goes on.
@@ -51,6 +53,7 @@ impl Default for Limits {
             award_ms: 600_000,
             key_ms: 600_000,
             subscriptions_max: 20_000,
+            waits_max: 10_000,
             publications_kept: 10_000,
             tick_max: 1_000,
         }

@@ -94,6 +94,24 @@ fn lanes(db: &Connection, mailbox: i64, now_ms: i64, limits: &Limits) -> Result<
     Ok(found)
 }
 
+/// The deliveries whose turns were put down, `most` of them after one's number, with whose they are.
+pub fn parked(db: &Connection, after: u64, most: usize) -> Result<Vec<(WorkspaceId, Address, Ready)>> {
+    let sql = "SELECT d.delivery, d.workspace, b.owner FROM mailbox_delivery d JOIN mailbox b ON b.mailbox = d.mailbox
+        WHERE d.state = 4 AND d.delivery > ?1 ORDER BY d.delivery LIMIT ?2";
+    let mut statement = db.prepare_cached(sql)?;
+    let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?));
+    let rows = statement.query_map(params![stored(after), most as i64], read)?;
+    let mut all = Vec::new();
+    for (delivery, workspace, owner) in rows.collect::<Result<Vec<_>>>()? {
+        let (Ok(workspace), Ok(owner), Some(it)) = (workspace.parse(), owner.parse(), ready(db, delivery)?) else {
+            continue;
+        };
+        // It is under way in the attempt that it is counted for.
+        all.push((workspace, owner, Ready { attempt: it.attempt.saturating_sub(1), ..it }));
+    }
+    Ok(all)
+}
+
 fn ready(db: &Connection, delivery: i64) -> Result<Option<Ready>> {
     let sql =
         "SELECT d.attempts, m.body, d.round FROM mailbox_delivery d JOIN mailbox_message m ON m.message = d.message
@@ -155,6 +173,8 @@ pub enum Stage {
     Retry,
     /// It is a dead letter.
     Dead,
+    /// A turn waits: the one that it began, or one for which it is kept.
+    Waiting,
 }
 
 /// A delivery as it is listed.
@@ -193,6 +213,18 @@ pub struct Listing {
     pub most: usize,
 }
 
+/// The numbers of the deliveries of a workspace, in their order.
+pub fn numbers(db: &Connection, workspace: &WorkspaceId, what: &Listing) -> Result<Vec<u64>> {
+    let sql = "SELECT d.delivery FROM mailbox_delivery d JOIN mailbox b ON b.mailbox = d.mailbox
+        WHERE d.workspace = ?1 AND d.delivery > ?2 AND (?3 IS NULL OR b.owner = ?3) AND (?4 IS NULL OR (d.state = 3) = ?4)
+        AND (?5 IS NULL OR d.delivery = ?5) ORDER BY d.delivery LIMIT ?6";
+    let owner = what.owner.as_ref().map(Address::to_string);
+    let mut statement = db.prepare_cached(sql)?;
+    let values =
+        params![workspace.as_str(), stored(what.after), owner, what.dead, what.delivery.map(stored), what.most as i64];
+    statement.query_map(values, |row| row.get(0).map(given))?.collect()
+}
+
 /// The deliveries of a workspace in the order of their numbers.
 pub fn list(db: &Connection, workspace: &WorkspaceId, what: &Listing) -> Result<Vec<Listed>> {
     let sql = "SELECT d.delivery, b.owner, d.state, d.attempts, d.due_ms, d.reason, m.body FROM mailbox_delivery d
@@ -208,6 +240,7 @@ pub fn list(db: &Connection, workspace: &WorkspaceId, what: &Listing) -> Result<
             state::READY => Stage::Ready,
             state::STARTED => Stage::Started,
             state::RETRY => Stage::Retry,
+            state::PARKED | state::AWAITED => Stage::Waiting,
             _ => Stage::Dead,
         };
         let (owner, body) = (row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(6)?);

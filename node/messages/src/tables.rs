@@ -28,12 +28,15 @@ pub const TABLES: &[(&str, &str)] = &[
             delivery INTEGER PRIMARY KEY, workspace TEXT NOT NULL, mailbox INTEGER NOT NULL, message INTEGER NOT NULL,
             sender TEXT NOT NULL, priority INTEGER NOT NULL, sent_ms INTEGER NOT NULL, bytes INTEGER NOT NULL,
             state INTEGER NOT NULL, attempts INTEGER NOT NULL, round INTEGER NOT NULL, due_ms INTEGER NOT NULL, expires_ms INTEGER,
-            term INTEGER NOT NULL, reason TEXT) STRICT;
+            term INTEGER NOT NULL, reason TEXT, wait INTEGER DEFAULT NULL) STRICT;
          CREATE INDEX mailbox_delivery_lane ON mailbox_delivery (mailbox, state, sender, priority, delivery);
          CREATE INDEX mailbox_delivery_due ON mailbox_delivery (mailbox, due_ms, delivery) WHERE state = 2;
          CREATE INDEX mailbox_delivery_term ON mailbox_delivery (workspace, term) WHERE state = 1;
          CREATE INDEX mailbox_delivery_expires ON mailbox_delivery (workspace, expires_ms)
-            WHERE expires_ms IS NOT NULL AND state IN (0, 2);",
+            WHERE expires_ms IS NOT NULL AND state IN (0, 2);
+         CREATE INDEX mailbox_delivery_wait ON mailbox_delivery (wait, delivery) WHERE wait IS NOT NULL;
+         CREATE INDEX mailbox_delivery_parked ON mailbox_delivery (delivery) WHERE state = 4;
+         CREATE INDEX mailbox_delivery_dead ON mailbox_delivery (workspace, delivery) WHERE state = 3;",
     ),
     (
         "mailbox_lane",
@@ -61,14 +64,15 @@ pub const TABLES: &[(&str, &str)] = &[
         "agent_conversation_event",
         "CREATE TABLE agent_conversation_event (
             conversation INTEGER NOT NULL, number INTEGER NOT NULL, at_ms INTEGER NOT NULL, sender TEXT NOT NULL,
-            receivers TEXT NOT NULL, performative INTEGER NOT NULL, id BLOB NOT NULL,
-            PRIMARY KEY (conversation, number)) STRICT;",
+            receivers TEXT NOT NULL, performative INTEGER NOT NULL, id BLOB NOT NULL, workspace TEXT NOT NULL DEFAULT '',
+            position INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (conversation, number)) STRICT;
+         CREATE INDEX agent_conversation_event_position ON agent_conversation_event (workspace, position);",
     ),
     (
         "topic_subscription",
         "CREATE TABLE topic_subscription (
             subscription INTEGER PRIMARY KEY, workspace TEXT NOT NULL, subscriber TEXT NOT NULL, name TEXT NOT NULL,
-            pattern TEXT NOT NULL, position INTEGER NOT NULL, missed INTEGER NOT NULL,
+            pattern TEXT NOT NULL, position INTEGER NOT NULL, missed INTEGER NOT NULL, filter TEXT NOT NULL DEFAULT '',
             UNIQUE (workspace, subscriber, name)) STRICT;
          CREATE INDEX topic_subscription_position ON topic_subscription (workspace, position);",
     ),
@@ -77,6 +81,37 @@ pub const TABLES: &[(&str, &str)] = &[
         "CREATE TABLE topic_publication (
             workspace TEXT NOT NULL, position INTEGER NOT NULL, topic TEXT NOT NULL, message INTEGER NOT NULL,
             PRIMARY KEY (workspace, position)) STRICT;",
+    ),
+    (
+        "agent_state",
+        "CREATE TABLE agent_state (
+            workspace TEXT NOT NULL, agent TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
+            PRIMARY KEY (workspace, agent, key)) STRICT;",
+    ),
+    (
+        "agent_wait",
+        "CREATE TABLE agent_wait (
+            wait INTEGER PRIMARY KEY, workspace TEXT NOT NULL, owner TEXT NOT NULL, turn TEXT NOT NULL, way TEXT NOT NULL,
+            conversation TEXT NOT NULL, awaited TEXT NOT NULL, missing INTEGER NOT NULL, until_ms INTEGER NOT NULL,
+            UNIQUE (workspace, turn, way)) STRICT;
+         CREATE INDEX agent_wait_conversation ON agent_wait (workspace, owner, conversation);
+         CREATE INDEX agent_wait_until ON agent_wait (until_ms);
+         CREATE INDEX agent_wait_over ON agent_wait (wait) WHERE missing <= 0;",
+    ),
+    (
+        "agent_roster",
+        "CREATE TABLE agent_roster (workspace TEXT PRIMARY KEY, revision INTEGER NOT NULL) STRICT;",
+    ),
+    (
+        "agent_program",
+        "CREATE TABLE agent_program (
+            workspace TEXT NOT NULL, agent TEXT NOT NULL, PRIMARY KEY (workspace, agent)) STRICT;",
+    ),
+    (
+        "message_schedule",
+        "CREATE TABLE message_schedule (
+            workspace TEXT NOT NULL, name TEXT NOT NULL, words TEXT NOT NULL, reached_ms INTEGER NOT NULL,
+            PRIMARY KEY (workspace, name)) STRICT;",
     ),
 ];
 
@@ -90,6 +125,10 @@ pub(crate) mod state {
     pub(crate) const RETRY: i64 = 2;
     /// It is a dead letter.
     pub(crate) const DEAD: i64 = 3;
+    /// The turn that it began was put down.
+    pub(crate) const PARKED: i64 = 4;
+    /// It is kept for a turn that waits for it.
+    pub(crate) const AWAITED: i64 = 5;
 }
 
 /// A number of a command as SQLite has it. One that is too large names nothing.

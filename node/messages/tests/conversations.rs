@@ -2,9 +2,9 @@
 
 mod support;
 
-use caxton_messages::acl::{Message, Performative as P};
-use caxton_messages::mailbox::{Action, Fate, Outcome, Reason, Verdict};
-use caxton_messages::{Limits, arrows, conversation, picture};
+use caxton_messages::acl::{Content, Message, Performative as P};
+use caxton_messages::mailbox::{Action, Fate, Filter, Outcome, Reason, Verdict};
+use caxton_messages::{Limits, arrows, conversation, events, newest_event, picture, replay, subscriptions, topics};
 use support::{Store, address, message};
 
 fn usual() -> Store {
@@ -66,7 +66,7 @@ fn an_agent_that_says_what_it_may_not_is_told_and_its_message_is_a_dead_letter()
     let ready = store.take("bob").expect("it waits");
     let submissions = vec![store.submission(within("fipa-request", P::Propose, "bob", "ann"))];
     let (delivery, attempt, verdict) = (ready.delivery, ready.attempt, Verdict::Done("ok".to_owned()));
-    store.run(Action::Settle { delivery, attempt, verdict, submissions });
+    store.run(Action::Settle { delivery, attempt, verdict, submissions, state: Default::default() });
     assert_eq!(said_to(&mut store, "bob"), [P::NotUnderstood]);
     assert_eq!(store.dead().len(), 1);
     assert_eq!(states(&store), [("bob".to_owned(), "requested".to_owned())]);
@@ -155,7 +155,8 @@ fn a_request_that_is_not_answered_in_time_fails_and_one_that_is_cancelled_ends()
 
 fn subscribe(store: &mut Store, who: &str, pattern: &str, after: Option<u64>) -> Outcome {
     let (subscriber, name) = (address(who), "s".to_owned());
-    store.run(Action::Subscribe { subscriber, name, pattern: pattern.parse().expect("a pattern"), after })
+    let (pattern, filter) = (pattern.parse().expect("a pattern"), Filter::default());
+    store.run(Action::Subscribe { subscriber, name, pattern, filter, after })
 }
 
 #[test]
@@ -185,6 +186,108 @@ fn what_is_published_reaches_those_who_subscribed_and_can_be_replayed() {
     assert_eq!(store.db.query_row(missed, [], |row| row.get::<_, i64>(0)), Ok(3), "what is no longer kept is counted");
     let (subscriber, name) = (address("dan"), "s".to_owned());
     assert!(matches!(store.run(Action::Unsubscribe { subscriber, name }), Outcome::Subscribed { .. }));
+}
+
+fn published(store: &mut Store, topic: &str, content: &str) {
+    let mut message = message(P::Inform, "ann", topic);
+    message.content = Some(Content::json(content));
+    store.accepted(message);
+}
+
+#[test]
+fn a_subscription_with_a_filter_has_what_the_filter_takes_and_goes_on_when_it_is_made_again() {
+    let mut store = Store::new(Limits { tick_max: 4, ..Limits::default() });
+    let large = |store: &mut Store, conditions: &[&str], after| {
+        let (subscriber, name, pattern) = (address("bob"), "s".to_owned(), "orders/#".parse().expect("a pattern"));
+        let filter = Filter::of(conditions).expect("a filter");
+        store.run(Action::Subscribe { subscriber, name, pattern, filter, after })
+    };
+    assert_eq!(large(&mut store, &["content.amount>=100"], None), Outcome::Subscribed { position: 0 });
+    for amount in [1, 100, 2, 200] {
+        published(&mut store, "topic:orders/new", &format!("{{\"amount\": {amount}}}"));
+    }
+    store.tick();
+    assert_eq!(said_to(&mut store, "bob").len(), 2);
+    published(&mut store, "topic:orders/new", "{\"amount\": 3}");
+    assert_eq!(
+        large(&mut store, &["content.amount<100"], None),
+        Outcome::Subscribed { position: 4 },
+        "from where it was"
+    );
+    store.tick();
+    assert_eq!(said_to(&mut store, "bob").len(), 1, "with the new filter");
+    assert_eq!(large(&mut store, &[], Some(u64::MAX)), Outcome::Subscribed { position: 5 }, "the newest there is");
+    // Looking into large content counts for more than one publication, so that a tick stays short.
+    for _ in 0..3 {
+        published(&mut store, "topic:orders/new", &format!("{{\"text\": \"{}\"}}", "x".repeat(10_000)));
+    }
+    assert_eq!(large(&mut store, &["content.text"], None), Outcome::Subscribed { position: 5 });
+    for (position, goes_on) in [(7, true), (8, false)] {
+        let ticked = store.tick();
+        assert!(matches!(ticked, Outcome::Ticked { more, .. } if more == goes_on), "{ticked:?}");
+        let all = subscriptions(&store.db, &"w".parse().expect("a name"), None, 0, 9).expect("SQLite");
+        assert_eq!(all[0].position, position);
+    }
+    assert_eq!(said_to(&mut store, "bob").len(), 3);
+}
+
+#[test]
+fn subscriptions_topics_and_what_was_published_are_listed() {
+    let mut store = Store::new(Limits { publications_kept: 3, ..Limits::default() });
+    let workspace = "w".parse().expect("a name");
+    subscribe(&mut store, "bob", "a/#", None);
+    subscribe(&mut store, "carl", "#", None);
+    for (topic, content) in [("a/x", "1"), ("b", "2"), ("a/x", "3"), ("a/y", "4")] {
+        published(&mut store, &format!("topic:{topic}"), content);
+    }
+    let all = subscriptions(&store.db, &workspace, None, 0, 9).expect("SQLite");
+    let names: Vec<_> = all.iter().map(|it| (it.subscriber.to_string(), it.pattern.as_str().to_owned())).collect();
+    assert_eq!(names, [("bob".to_owned(), "a/#".to_owned()), ("carl".to_owned(), "#".to_owned())]);
+    let carl = subscriptions(&store.db, &workspace, Some(&address("carl")), 0, 9).expect("SQLite");
+    assert_eq!(carl, all[1..]);
+    assert_eq!(subscriptions(&store.db, &workspace, None, all[0].number, 9).expect("SQLite"), all[1..]);
+    let kept = topics(&store.db, &workspace, "", 9).expect("SQLite");
+    let kept: Vec<_> = kept.iter().map(|it| (it.topic.as_str(), it.publications, it.first, it.last)).collect();
+    assert_eq!(kept, [("a/x", 1, 3, 3), ("a/y", 1, 4, 4), ("b", 1, 2, 2)]);
+    let from = |pattern: &str, conditions: &[&str], after, most| {
+        let (pattern, filter) = (pattern.parse().expect("a pattern"), Filter::of(conditions).expect("a filter"));
+        let replay = replay(&store.db, &workspace, (&pattern, &filter), after, most).expect("SQLite");
+        let positions: Vec<u64> = replay.publications.iter().map(|it| it.position).collect();
+        (positions, replay.reached, replay.more, replay.missed)
+    };
+    assert_eq!(from("#", &[], 0, 9), (vec![2, 3, 4], 4, false, 1));
+    assert_eq!(from("#", &[], 1, 1), (vec![2], 2, true, 0));
+    assert_eq!(from("a/+", &["content>3"], 2, 9), (vec![4], 4, false, 0));
+    assert_eq!(from("#", &[], 9, 9), (vec![], 4, false, 0));
+}
+
+#[test]
+fn what_was_said_can_be_followed_in_its_order_without_a_gap() {
+    let mut store = usual();
+    let workspace = "w".parse().expect("a name");
+    store.accepted(net(P::Cfp, "ann", "bob carl"));
+    store.accepted(message(P::Inform, "eve", "bob"));
+    store.accepted(net(P::Propose, "bob", "ann"));
+    let all = events(&store.db, &workspace, 0, 9).expect("SQLite");
+    let told: Vec<_> = all.iter().map(|it| (it.position, it.number, it.sender.as_str(), it.performative)).collect();
+    assert_eq!(told, [(1, 1, "ann", P::Cfp), (2, 1, "eve", P::Inform), (3, 2, "bob", P::Propose)]);
+    assert_eq!(
+        (all[0].receivers.as_slice(), all[0].conversation.as_str()),
+        (&["bob".to_owned(), "carl".to_owned()][..], "c")
+    );
+    assert!(all.iter().all(|it| it.content == Some(Content::text("x"))));
+    assert_eq!(events(&store.db, &workspace, 1, 1).expect("SQLite"), all[1..2]);
+    assert_eq!(newest_event(&store.db, &workspace), Ok(3));
+    assert_eq!(newest_event(&store.db, &"other".parse().expect("a name")), Ok(0));
+    let (ready, _) = (store.done("bob"), store.done("carl"));
+    assert_eq!(ready.submission.message.performative, P::Cfp);
+    let again = events(&store.db, &workspace, 0, 1).expect("SQLite");
+    assert_eq!(again[0].content, None, "what was dealt with is not kept");
+    let restored = store.restored();
+    assert_eq!(
+        events(&restored.db, &workspace, 0, 9).expect("SQLite"),
+        events(&store.db, &workspace, 0, 9).expect("SQLite")
+    );
 }
 
 #[test]

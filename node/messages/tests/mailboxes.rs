@@ -4,7 +4,7 @@ mod support;
 
 use caxton_messages::acl::{Performative as P, Priority};
 use caxton_messages::mailbox::{Action, Fate, Outcome, Reason, Settlement, Submission, Verdict};
-use caxton_messages::{Limits, Listing, Stage, due, waiting};
+use caxton_messages::{Depth, Limits, Listing, Stage, depths, due, numbers, schedules, waiting};
 use support::{Store, address, message};
 
 fn usual() -> Store {
@@ -180,7 +180,7 @@ fn what_a_receiver_sends_goes_out_with_its_outcome_and_what_is_refused_is_kept()
     let submissions =
         vec![store.submission(message(P::Inform, "bob", "dan")), store.submission(message(P::Inform, "bob", "carl"))];
     let (delivery, attempt, verdict) = (ready.delivery, 1, Verdict::Done("ok".to_owned()));
-    let settle = Action::Settle { delivery, attempt, verdict, submissions };
+    let settle = Action::Settle { delivery, attempt, verdict, submissions, state: Default::default() };
     let Outcome::Settled { settlement: Settlement::Done, receipts } = store.run(settle.clone()) else { panic!() };
     assert!(matches!(receipts[0].fate, Fate::Accepted { .. }) && matches!(receipts[1].fate, Fate::Refused(_)));
     let dead = store.dead();
@@ -189,4 +189,55 @@ fn what_a_receiver_sends_goes_out_with_its_outcome_and_what_is_refused_is_kept()
     assert_eq!(store.run(settle), Outcome::Stale, "nothing is sent twice");
     let at = waiting(&store.db, store.now_ms, 9).expect("SQLite");
     assert_eq!(at.iter().map(|(_, owner)| owner.to_string()).collect::<Vec<_>>(), ["carl", "dan"]);
+}
+
+#[test]
+fn a_schedule_sends_one_message_for_each_tick_however_often_it_is_proposed() {
+    let mut store = usual();
+    let fire = |store: &mut Store, words: &str, tick_ms: i64, send: bool| {
+        let submission = send.then(|| Box::new(store.submission(message(P::Request, "platform:", "bob"))));
+        let (schedule, words) = ("bob/daily".to_owned(), words.to_owned());
+        store.run(Action::Fire { schedule, words, tick_ms, submission })
+    };
+    assert_eq!(fire(&mut store, "every 1m", 60_000, true), Outcome::Stale, "it has not begun");
+    assert_eq!(fire(&mut store, "every 1m", 60_000, false), Outcome::Sent(Vec::new()));
+    assert_eq!(fire(&mut store, "every 1m", 90_000, false), Outcome::Stale, "it goes on from where it is");
+    assert!(matches!(fire(&mut store, "every 1m", 120_000, true), Outcome::Sent(sent) if sent.len() == 1));
+    assert_eq!(fire(&mut store, "every 1m", 120_000, true), Outcome::Stale, "another leader proposes the same tick");
+    assert_eq!(fire(&mut store, "every 1m", 60_000, true), Outcome::Stale, "a tick before it");
+    let mut store = store.restored();
+    assert_eq!(fire(&mut store, "every 1m", 120_000, true), Outcome::Stale, "after a restore");
+    assert_eq!(fire(&mut store, "every 2m", 120_000, true), Outcome::Stale, "other words have not begun");
+    assert_eq!(fire(&mut store, "every 2m", 130_000, false), Outcome::Sent(Vec::new()));
+    let reached = schedules(&store.db).expect("SQLite");
+    assert_eq!((reached.len(), reached[0].words.as_str(), reached[0].reached_ms), (1, "every 2m", 130_000));
+    assert_eq!(store.list(Listing::default()).len(), 1);
+    assert_eq!(store.run(Action::Unschedule(vec!["bob/daily".to_owned()])), Outcome::Sent(Vec::new()));
+    assert!(schedules(&store.db).expect("SQLite").is_empty());
+}
+
+#[test]
+fn what_lies_in_mailboxes_is_counted_by_workspace() {
+    let mut store = Store::new(Limits { attempts_max: 1, ..Limits::default() });
+    assert!(depths(&store.db, store.now_ms).expect("SQLite").is_empty());
+    let short = store.submission(message(P::Inform, "ann", "carl"));
+    store.send(Submission { expires_ms: Some(store.now_ms + 1), ..short });
+    (0..3).for_each(|_| store.accepted(message(P::Inform, "ann", "bob")));
+    for verdict in [Verdict::Retry("no".to_owned()), Verdict::Dead("never".to_owned())] {
+        let ready = store.take("bob").expect("it waits");
+        store.settle(&ready, verdict);
+    }
+    store.now_ms += 5_000;
+    store.tick();
+    store.accepted(message(P::Inform, "eve", "bob"));
+    let found = depths(&store.db, store.now_ms).expect("SQLite");
+    let Depth { workspace, waiting, bytes, oldest_ms, dead } = &found[0];
+    assert_eq!((found.len(), workspace.as_str(), *waiting, *oldest_ms, *dead), (1, "w", 2, 5_000, [1, 1, 1]));
+    let kept: i64 = store.db.query_row("SELECT sum(bytes) FROM mailbox", [], |row| row.get(0)).expect("SQLite");
+    assert_eq!(*bytes, kept as u64);
+    let dead = Listing { dead: Some(true), most: 9, ..Listing::default() };
+    let all = numbers(&store.db, &"w".parse().expect("a name"), &dead).expect("SQLite");
+    assert_eq!(all, store.dead().iter().map(|it| it.delivery).collect::<Vec<_>>());
+    let after = Listing { after: all[0], ..dead };
+    assert_eq!(numbers(&store.db, &"w".parse().expect("a name"), &after).expect("SQLite"), all[1..]);
 }

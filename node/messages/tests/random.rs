@@ -5,8 +5,8 @@ mod support;
 use std::collections::BTreeSet;
 
 use caxton_messages::acl::{MessageId, Performative, Priority};
-use caxton_messages::mailbox::{Action, Fate, Outcome, Settlement, Submission, Verdict};
-use caxton_messages::{Limits, Listing};
+use caxton_messages::mailbox::{Action, Await, Fate, Filter, Outcome, Settlement, Submission, Verdict};
+use caxton_messages::{Limits, Listing, clear, ended_waits};
 use proptest::prelude::*;
 use support::{Store, address, message};
 
@@ -21,6 +21,10 @@ enum Event {
     Redrive { at: usize },
     Drop { at: usize },
     Subscribe { of: usize, after: Option<u64> },
+    Fire { tick: i64, begin: bool },
+    Park { at: usize },
+    Await { of: usize, to: usize },
+    Resume { taken: bool },
     Restore,
 }
 
@@ -39,6 +43,10 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..8_usize).prop_map(|at| Event::Redrive { at }),
         1 => (0..8_usize).prop_map(|at| Event::Drop { at }),
         1 => (name(), proptest::option::of(0..4_u64)).prop_map(|(of, after)| Event::Subscribe { of, after }),
+        2 => (0..12_i64, any::<bool>()).prop_map(|(tick, begin)| Event::Fire { tick, begin }),
+        2 => (0..8_usize).prop_map(|at| Event::Park { at }),
+        2 => (name(), name()).prop_map(|(of, to)| Event::Await { of, to }),
+        1 => any::<bool>().prop_map(|taken| Event::Resume { taken }),
         1 => Just(Event::Restore),
     ]
 }
@@ -101,7 +109,7 @@ impl Trial {
         let reply = reply && matches!(verdict, Verdict::Done(_));
         let submissions: Vec<_> =
             reply.then(|| self.store.submission(message(Performative::Inform, "bob", "ann"))).into_iter().collect();
-        let action = Action::Settle { delivery, attempt, verdict, submissions };
+        let action = Action::Settle { delivery, attempt, verdict, submissions, state: Default::default() };
         match self.run(action.clone()) {
             Outcome::Settled { settlement, receipts } => {
                 self.note(receipts);
@@ -113,6 +121,15 @@ impl Trial {
             other => panic!("{other:?}"),
         }
         assert_eq!(self.run(action), Outcome::Stale, "a second outcome");
+    }
+
+    /// A step of one workspace of several, without a replica beside it.
+    fn step_alone(&mut self, event: &Event) {
+        self.replica = self.store.restored();
+        self.step(event);
+        self.started.retain(|(delivery, _)| {
+            !self.store.list(Listing { delivery: Some(*delivery), ..Listing::default() }).is_empty()
+        });
     }
 
     fn step(&mut self, event: &Event) {
@@ -156,7 +173,52 @@ impl Trial {
             Event::Subscribe { of, after } => {
                 let (subscriber, name) = (address(NAMES[*of]), "s".to_owned());
                 let pattern = "a/#".parse().expect("a pattern");
-                self.run(Action::Subscribe { subscriber, name, pattern, after: *after });
+                let texts: &[&str] = if *of % 2 == 0 { &[] } else { &["sender!=ann"] };
+                let filter = Filter::of(texts).expect("a filter");
+                self.run(Action::Subscribe { subscriber, name, pattern, filter, after: *after });
+            }
+            Event::Fire { tick, begin } => {
+                let submission = self.store.submission(message(Performative::Request, "platform:", "bob"));
+                let submission = (!begin).then(|| Box::new(submission));
+                let (schedule, words, tick_ms) = ("bob/s".to_owned(), "every 1s".to_owned(), tick * 1_000);
+                if let Outcome::Sent(receipts) = self.run(Action::Fire { schedule, words, tick_ms, submission }) {
+                    self.note(receipts);
+                }
+            }
+            Event::Park { at } => {
+                if let Some((delivery, attempt)) = self.started.get(*at).copied() {
+                    // Settled, or tried again under a newer term: then it is under way in this attempt no longer.
+                    self.run(Action::Park { delivery, attempt });
+                }
+            }
+            Event::Await { of, to } => {
+                let conversation = format!("c{}", of.min(to));
+                let mut said = message(Performative::Request, NAMES[*of], NAMES[*to]);
+                said.conversation_id = Some(conversation.clone());
+                let submissions = vec![self.store.submission(said)];
+                let wait = Await {
+                    owner: address(NAMES[*of]),
+                    turn: format!("t{of}{to}"),
+                    way: "call".to_owned(),
+                    conversation,
+                    awaited: vec![address(NAMES[*to])],
+                    until_ms: self.store.now_ms + 2_000,
+                    submissions,
+                };
+                match self.run(Action::Await(wait)) {
+                    Outcome::Sent(receipts) => self.note(receipts),
+                    Outcome::Refused(_) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            Event::Resume { taken } => {
+                let ended = ended_waits(&self.store.db, self.store.now_ms, 1).expect("SQLite");
+                let Some(wait) = ended.into_iter().next() else { return };
+                let (owner, turn, way, taken) = (wait.owner, wait.turn, wait.way, *taken);
+                if taken {
+                    self.ended.extend(wait.answers.iter().map(|answer| answer.id));
+                }
+                self.run(Action::Resume { owner, turn, way, taken });
             }
             Event::Restore => self.replica = self.store.restored(),
         }
@@ -192,5 +254,39 @@ proptest! {
             trial.check();
         }
         prop_assert_eq!(trial.store.rows(), trial.replica.rows());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
+
+    /// A workspace that is deleted leaves nothing, and its neighbour, whose name is the end of its own, loses nothing.
+    #[test]
+    fn a_workspace_that_is_cleared_leaves_nothing_and_takes_nothing_of_others(
+        own in proptest::collection::vec(event(), 1..40), others in proptest::collection::vec(event(), 1..40),
+        rows_max in 1..40_u32,
+    ) {
+        let no_restore = |event: &&Event| !matches!(event, Event::Restore);
+        // What the neighbour would have without the other.
+        let mut alone = Trial::new();
+        alone.store.workspace = "x";
+        let mut both = Trial::new();
+        both.store.workspace = "a-x";
+        own.iter().filter(no_restore).for_each(|event| both.step_alone(event));
+        both.store.workspace = "x";
+        others.iter().filter(no_restore).for_each(|event| both.step_alone(event));
+        others.iter().filter(no_restore).for_each(|event| alone.step_alone(event));
+        let cleared = "a-x".parse().expect("a name");
+        let mut rounds = 0;
+        while !clear(&both.store.db, &cleared, rows_max).expect("SQLite") {
+            rounds += 1;
+            prop_assert!(rounds < 10_000, "it ends");
+        }
+        for ((table, left), (_, expected)) in both.store.rows().iter().zip(alone.store.rows()) {
+            let is_shared = *table == "mailbox_counter";
+            prop_assert!(is_shared || left.len() == expected.len(), "{}: {:?} for {:?}", table, left, expected);
+            let named = format!("{left:?}");
+            prop_assert!(!named.contains("a-x"), "{}: {}", table, named);
+        }
     }
 }

@@ -14,6 +14,7 @@ use caxton_tools::SandboxedAgent;
 use serde_json::Value;
 
 use super::turn::{Gate, Limits};
+use crate::llm::budget::Payer;
 use crate::llm::models::{Target, Voice};
 use crate::llm::providers::{Backend, Providers, Speech};
 use crate::llm::{Account, Provider, ToolDefinition};
@@ -30,6 +31,8 @@ pub struct Agent {
     pub revision: Revision,
     /// What it may call.
     pub tools: Vec<AgentTool>,
+    /// The built-in tools that its file names by which it reaches other agents, and whether a person is asked first.
+    pub asking: Vec<(ToolDefinition, Gate)>,
     /// The program that it is, loaded, where it is one.
     pub module: Option<SandboxedAgent>,
     /// Whom it asks, in this order.
@@ -117,13 +120,20 @@ impl Agent {
         let account = Account {
             workspace: parts.workspace.clone(),
             agent: manifest.name.clone(),
+            payer: Payer::Turns,
             workspace_budget: parts.settings.budget,
             agent_budget: manifest.budget,
         };
-        let tools =
-            name_tools(parts.offered, |server| if approval.contains(server) { Gate::Approval } else { Gate::Open });
+        let gate = |waits: bool| if waits { Gate::Approval } else { Gate::Open };
+        let tools = name_tools(parts.offered, |server| gate(approval.contains(server)));
+        let is_named = |definition: &ToolDefinition| manifest.tools.all().any(|name| name.as_str() == definition.name);
+        let asking = super::builtin::asking().into_iter().filter(is_named).map(|definition| {
+            let waits = approval.iter().any(|name| name.as_str() == definition.name);
+            (definition, gate(waits))
+        });
+        let asking = asking.collect();
         let Parts { manifest, revision, away, module, .. } = parts;
-        Ok(Agent { manifest, revision, tools, module, targets, account, away, system, user })
+        Ok(Agent { manifest, revision, tools, asking, module, targets, account, away, system, user })
     }
 
     /// What a turn of this agent may use.

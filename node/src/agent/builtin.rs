@@ -1,5 +1,7 @@
-//! The tools that every model has without a file naming them: ask whoever can do it, and list what can be asked for.
+//! The tools that the node itself has, for the agents whose files name them: ask whoever can do it, and list what can be
+//! asked for; those of the memory are below.
 
+pub mod mail;
 pub mod memory;
 
 use std::sync::Arc;
@@ -64,11 +66,8 @@ impl ListCapabilities {
     }
 }
 
-/// The tools' definitions; an agent that may not ask others gets none.
-pub fn definitions(may_ask: bool) -> Vec<ToolDefinition> {
-    if !may_ask {
-        return Vec::new();
-    }
+/// The definitions of the tools by which an agent reaches others.
+pub fn asking() -> [ToolDefinition; 2] {
     let ask = json!({
         "type": "object",
         "properties": {
@@ -86,7 +85,7 @@ pub fn definitions(may_ask: bool) -> Vec<ToolDefinition> {
             "about": { "type": "string", "description": "List only what fits this; leave it out to list everything." }
         }
     });
-    vec![
+    [
         ToolDefinition {
             name: ASK_CAPABILITY.to_owned(),
             description:
@@ -105,5 +104,6 @@ pub fn definitions(may_ask: bool) -> Vec<ToolDefinition> {
 
 /// Whether a name belongs to a built-in tool.
 pub fn is_built_in(name: &str) -> bool {
-    name == ASK_CAPABILITY || name == LIST_CAPABILITIES || memory::MemoryTool::of(name).is_some()
+    let has_tool = memory::MemoryTool::of(name).is_some() || mail::MailTool::of(name).is_some();
+    name == ASK_CAPABILITY || name == LIST_CAPABILITIES || has_tool
 }

@@ -25,7 +25,8 @@ use super::world::{AgentMatch, Invocation, ToolOutput, World};
 use super::{Agent, AgentTool};
 use crate::api::messages::{PREVIEW_BYTES_MAX, TurnEvent};
 use crate::capability::Load;
-use crate::llm::budget::{Charges, Spent};
+use crate::chat::Spent;
+use crate::llm::budget::Charges;
 use crate::llm::models::{Answered, Ask, Models};
 use crate::llm::{ChatRequest, Delta, Deltas, Message, Reply, ReplyOptions, echo};
 use crate::telemetry::labels;
@@ -56,7 +57,10 @@ pub struct Driver {
 /// What came of one call.
 enum CallEnd {
     Returned(Returned, Visible),
+    /// An agent that was asked waits.
     Waits(Box<Run>),
+    /// What comes of it comes later.
+    Awaited,
     Lost,
 }
 
@@ -274,6 +278,7 @@ impl Driver {
                     run.waiting.insert(call.id, *below);
                     waits = true;
                 }
+                CallEnd::Awaited => waits = true,
                 CallEnd::Lost => lost = true,
             }
         }
@@ -291,8 +296,7 @@ impl Driver {
                 }
                 (Action::Tool { tool, arguments }, _) => {
                     let arguments = Value::Object(arguments.clone());
-                    let (returned, files) = self.call_tool(run, agent, call, tool, arguments).await;
-                    CallEnd::Returned(returned, files)
+                    self.call_tool(run, agent, call, tool, arguments).await
                 }
                 (Action::Refuse { problem, .. }, _) => {
                     CallEnd::Returned(Returned::failed(problem.clone()), Visible::new())
@@ -305,7 +309,7 @@ impl Driver {
         };
         match came {
             CallEnd::Returned(returned, files) => self.keep(run, agent, call, returned, files).await,
-            CallEnd::Waits(_) | CallEnd::Lost => came,
+            CallEnd::Waits(_) | CallEnd::Awaited | CallEnd::Lost => came,
         }
     }
 
@@ -332,14 +336,7 @@ impl Driver {
         CallEnd::Returned(returned, visible)
     }
 
-    async fn call_tool(
-        &self,
-        run: &Run,
-        agent: &Agent,
-        call: &Call,
-        tool: &str,
-        arguments: Value,
-    ) -> (Returned, Visible) {
+    async fn call_tool(&self, run: &Run, agent: &Agent, call: &Call, tool: &str, arguments: Value) -> CallEnd {
         let (name, depth) = (&run.agent, run.turn.depth());
         let shown = preview(&arguments.to_string());
         self.events.emit(|| TurnEvent::ToolCalled {
@@ -367,6 +364,7 @@ impl Driver {
             }
         };
         let (returned, files) = match result {
+            Ok(output) if output.awaited => return CallEnd::Awaited,
             Ok(output) => self.keep_files(output).await,
             Err(problem) => (Returned::failed(problem), Visible::new()),
         };
@@ -380,7 +378,7 @@ impl Driver {
         let (failed, result) = (returned.failed, preview(&returned.text));
         let (agent, call, tool) = (name.clone(), call.id.clone(), tool.to_owned());
         self.events.emit(|| TurnEvent::ToolReturned { agent, depth, call, tool, failed, result, duration_ms });
-        (returned, files)
+        CallEnd::Returned(returned, files)
     }
 
     fn invocation<'a>(
@@ -396,6 +394,7 @@ impl Driver {
             function: &tool.function,
             arguments,
             heard_others: run.has_heard_others(agent),
+            way: run.way.iter().chain([&call.id]).map(String::as_str).collect::<Vec<_>>().join("\n"),
             step_key: format!("{}/{}/{}/{}", self.turn_id, run.way.join("/"), run.turn.said().len(), call.id),
             deadline: Instant::now() + Duration::from_millis(run.turn.time_left_ms()),
         }
@@ -461,7 +460,8 @@ impl Driver {
             Progress::Over => {}
         }
         let returned = self.answer_of(&below, run);
-        self.health.learn(&key, returned.0.failed);
+        let went = if returned.0.failed { Err(returned.0.text.as_str()) } else { Ok(()) };
+        self.health.learn(&key.0, &key.1, went);
         let (agent, depth, from) = (run.agent.clone(), run.turn.depth(), below.agent.clone());
         let (call, failed, duration_ms) = (call.id.clone(), returned.0.failed, elapsed_ms(began));
         self.events.emit(|| TurnEvent::DelegateReturned { agent, depth, call, from, failed, duration_ms });

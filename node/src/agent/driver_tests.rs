@@ -109,9 +109,10 @@ fn world(agents: &[(&str, &str, &[&str], &str, &str)]) -> SmallWorld {
         let settings = "[workspace]\nname = \"team\"\n[providers.s]\nkind = \"scripted\"\nscript = \"s.toml\"\n";
         let path: TreePath = "caxton.toml".parse().expect("a path");
         let settings = WorkspaceManifest::parse(&path, settings).expect("a workspace");
+        let named = [tools, &["ask_capability", "list_capabilities"][..]].concat();
         let text = format!(
             "[agent]\nname = \"{name}\"\ndescription = \"{description}\"\n[capabilities]\npatterns = [\"{description}\"]\n\
-             [tools]\nrequired = {tools:?}\n{more}\n"
+             [tools]\nrequired = {named:?}\n{more}\n"
         );
         let path: TreePath = format!("agents/{name}.toml").parse().expect("a path");
         let manifest = AgentManifest::parse(&path, &text).expect("an agent");

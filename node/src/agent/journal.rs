@@ -14,8 +14,8 @@ use super::attachments::{Attachment, Shelf, Visible};
 use super::ledger::Ledger;
 use super::run::Run;
 use super::turn::{Action, Call, Decision, Next, Returned, UnknownCall};
+use crate::chat::Spent;
 use crate::llm::Reply;
-use crate::llm::budget::Spent;
 
 /// One step, with the way to the run that took it: the calls that asked for one another, from the outermost run on.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,6 +139,18 @@ impl Run {
     pub fn settle(&mut self, doubt: &Doubt, returned: Returned) -> Result<Step, UnknownCall> {
         self.at(&doubt.way)?.turn.returned(&doubt.call.id, returned.clone())?;
         let (way, call) = (doubt.way.clone(), doubt.call.id.clone());
+        Ok(Step::Returned { way, call, returned, files: Vec::new(), visible: Visible::new() })
+    }
+
+    /// Takes what came of a call that was waited for; the way to it ends with its id.
+    pub fn take_answer(&mut self, way: &[String], returned: Returned) -> Result<Step, UnknownCall> {
+        let Some((call, above)) = way.split_last() else {
+            return Err(UnknownCall { what: "the result of no call".to_owned() });
+        };
+        let run = self.at(above)?;
+        let returned = run.turn.cut(returned);
+        run.turn.returned(call, returned.clone())?;
+        let (way, call) = (above.to_vec(), call.clone());
         Ok(Step::Returned { way, call, returned, files: Vec::new(), visible: Visible::new() })
     }
 

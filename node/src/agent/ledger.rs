@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use caxton_proto::AgentName;
 
-use crate::llm::budget::Spent;
+use crate::chat::Spent;
 
 /// What each agent used of its models, in one message and all that it led to.
 #[derive(Debug, Clone, Default)]

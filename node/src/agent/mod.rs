@@ -20,7 +20,7 @@ pub mod world;
 
 pub mod attachments;
 
-mod module;
+pub mod module;
 
 mod assemble;
 

@@ -1,16 +1,20 @@
-//! An agent that is a program: a request becomes a message to its module, and the module's reply the turn's answer.
+//! An agent that is a program: a message of its mailbox is handed to its module as it is; a request that is asked directly
+//! becomes a message to it, and its reply the turn's answer.
 //!
 //! The module asks models, calls tools and remembers as the agent's file allows, and at the agent's expense. It is started
 //! anew where another node goes on with the turn; the keys of its calls are the same then.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use caxton_proto::AgentName;
 use caxton_proto::acl::{Address, Body, Message, Performative};
+use caxton_proto::manifest::prompt::Parameters;
 use caxton_tools::{
-    AgentHost, CallResult, Content, HandlingError, HostAnswer, HostRefusal, Incoming, Question, SandboxedAgent,
+    AgentHost, AgentOutcome, CallResult, Content, HandlingError, HostAnswer, HostRefusal, Incoming, Question,
+    SandboxedAgent,
 };
 use serde_json::{Value, json};
 
@@ -18,7 +22,8 @@ use super::builtin::memory::MemoryTool;
 use super::turn::Gate;
 use super::world::{Invocation, ToolOutput, World};
 use super::{Agent, AgentTool};
-use crate::llm::budget::{Charges, Spent};
+use crate::chat::Spent;
+use crate::llm::budget::Charges;
 use crate::llm::models::{Ask, Models, Target};
 use crate::llm::{self, Account, ChatRequest, Deltas, Finish, Reply, Usage};
 
@@ -55,6 +60,57 @@ pub(super) struct Handled {
     pub spent: Spent,
 }
 
+/// A message that lay in an agent's mailbox.
+pub struct MailedMessage {
+    /// The message, as its sender sent it.
+    pub message: Message,
+    /// The agent's state.
+    pub state: BTreeMap<String, String>,
+    /// Whether the agent may send a message; the error is for the module.
+    pub may_send: MaySend,
+    /// The same for every attempt at this delivery.
+    pub step_key: String,
+}
+
+/// Whether an agent may send a message; the error is for its module.
+pub type MaySend = Arc<dyn Fn(&Message) -> Result<(), String> + Send + Sync>;
+
+/// What came of a message that was given to a module.
+pub struct MailHandled {
+    /// What the module sends and keeps, or why it did not handle the message.
+    pub result: Result<AgentOutcome, HandlingError>,
+    /// What its models cost.
+    pub spent: Spent,
+    /// The tokens of its models.
+    pub usage: Usage,
+}
+
+/// Has a module handle a message of its mailbox.
+pub async fn handle_mail(
+    world: &Arc<dyn World>,
+    models: &Arc<Models>,
+    agent: &Agent,
+    module: &SandboxedAgent,
+    mail: MailedMessage,
+) -> MailHandled {
+    let MailedMessage { message, state, may_send, step_key } = mail;
+    let limits = agent.limits();
+    let deadline = Instant::now() + Duration::from_millis(limits.wall_ms_max);
+    let (system, _) = agent.prompts("", "", &Parameters::new());
+    let terms = Terms { sends: Sends::Anybody(may_send), system, step_key, tokens_max: limits.tokens_max, deadline };
+    let host = Arc::new(Host(Arc::new(Desk::new(world, models, agent, terms))));
+    let incoming = Incoming {
+        message,
+        state,
+        host: host.clone(),
+        workspace: world.workspace().to_string(),
+        deadline: Some(deadline),
+    };
+    let handling = module.handle(incoming).await;
+    let usage = *host.0.usage.lock().unwrap_or_else(PoisonError::into_inner);
+    MailHandled { result: handling.result, spent: host.0.charged.total(), usage }
+}
+
 /// Has a module handle a request.
 pub(super) async fn handle(world: &Arc<dyn World>, models: &Arc<Models>, request: Request<'_>) -> Handled {
     let Request { agent, module, text, system, asked_by, turn, step_key, tokens_max, left } = request;
@@ -70,25 +126,8 @@ pub(super) async fn handle(world: &Arc<dyn World>, models: &Arc<Models>, request
     }
     .stamped(sender.clone());
     let deadline = Instant::now() + left;
-    let host = Arc::new(Host(Arc::new(Desk {
-        world: Arc::clone(world),
-        models: Arc::clone(models),
-        agent: agent.manifest.name.clone(),
-        tools: agent.tools.clone(),
-        targets: agent.targets.clone(),
-        account: agent.account.clone(),
-        answer_tokens_max: agent.manifest.llm.max_tokens,
-        temperature: agent.manifest.llm.temperature.map(|temperature| temperature as f32),
-        system,
-        sender: sender.clone(),
-        step_key,
-        deadline,
-        tokens_left: AtomicU64::new(tokens_max),
-        charged: Charges::default(),
-        usage: Mutex::default(),
-        calls: AtomicU32::new(0),
-        heard_others: AtomicBool::new(false),
-    })));
+    let terms = Terms { sends: Sends::Reply(sender), system, step_key, tokens_max, deadline };
+    let host = Arc::new(Host(Arc::new(Desk::new(world, models, agent, terms))));
     let incoming = Incoming {
         message,
         state: Default::default(),
@@ -148,7 +187,7 @@ struct Desk {
     answer_tokens_max: Option<u32>,
     temperature: Option<f32>,
     system: Option<String>,
-    sender: Address,
+    sends: Sends,
     step_key: String,
     deadline: Instant,
     tokens_left: AtomicU64,
@@ -158,7 +197,47 @@ struct Desk {
     heard_others: AtomicBool,
 }
 
+/// To whom a module may send, and whether it keeps its state.
+enum Sends {
+    /// To whoever asked directly, and to nobody else.
+    Reply(Address),
+    /// To anybody to whom this lets it.
+    Anybody(MaySend),
+}
+
+/// What a module has while it handles one message.
+struct Terms {
+    sends: Sends,
+    system: Option<String>,
+    step_key: String,
+    tokens_max: u64,
+    deadline: Instant,
+}
+
 impl Desk {
+    fn new(world: &Arc<dyn World>, models: &Arc<Models>, agent: &Agent, terms: Terms) -> Desk {
+        let Terms { sends, system, step_key, tokens_max, deadline } = terms;
+        Desk {
+            world: Arc::clone(world),
+            models: Arc::clone(models),
+            agent: agent.manifest.name.clone(),
+            tools: agent.tools.clone(),
+            targets: agent.targets.clone(),
+            account: agent.account.clone(),
+            answer_tokens_max: agent.manifest.llm.max_tokens,
+            temperature: agent.manifest.llm.temperature.map(|temperature| temperature as f32),
+            system,
+            sends,
+            step_key,
+            deadline,
+            tokens_left: AtomicU64::new(tokens_max),
+            charged: Charges::default(),
+            usage: Mutex::default(),
+            calls: AtomicU32::new(0),
+            heard_others: AtomicBool::new(false),
+        }
+    }
+
     async fn call(&self, tool: &AgentTool, arguments: Value) -> Result<ToolOutput, HostRefusal> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         let heard_others = self.heard_others.load(Ordering::Relaxed);
@@ -168,6 +247,7 @@ impl Desk {
             function: &tool.function,
             arguments,
             heard_others,
+            way: String::new(),
             step_key: format!("{}/{number}", self.step_key),
             deadline: self.deadline,
         };
@@ -237,17 +317,20 @@ impl Desk {
 
 impl AgentHost for Host {
     fn check(&self, message: &Message) -> Result<(), HostRefusal> {
-        match message.receivers.as_slice() {
-            [only] if *only == self.0.sender => Ok(()),
-            _ => Err(HostRefusal::new(format!(
-                "a request is answered to its sender, {}, and to nobody else",
-                self.0.sender
-            ))),
+        match (&self.0.sends, message.receivers.as_slice()) {
+            (Sends::Anybody(may_send), _) => may_send(message).map_err(HostRefusal::new),
+            (Sends::Reply(sender), [only]) if only == sender => Ok(()),
+            (Sends::Reply(sender), _) => {
+                Err(HostRefusal::new(format!("a request is answered to its sender, {sender}, and to nobody else")))
+            }
         }
     }
 
     fn keeps_state(&self) -> bool {
-        false
+        match self.0.sends {
+            Sends::Reply(_) => false,
+            Sends::Anybody(_) => true,
+        }
     }
 
     fn call_tool(&self, tool: String, arguments: Value) -> HostAnswer<CallResult> {

@@ -115,7 +115,13 @@ impl Run {
             limits.tokens_max = limits.tokens_max.min(tokens_left);
         }
         path.push(agent.manifest.name.clone());
-        let turn = Turn::begin(Brief { limits, depth, tools: own.chain(theirs).collect(), messages });
+        let turn = Turn::begin(Brief {
+            limits,
+            depth,
+            asking: agent.asking.clone(),
+            tools: own.chain(theirs).collect(),
+            messages,
+        });
         Run {
             agent: agent.manifest.name.clone(),
             turn,

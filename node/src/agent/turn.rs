@@ -70,7 +70,10 @@ pub struct Brief {
     pub limits: Limits,
     /// How many agents have asked one another to get here; 0 for a person's message.
     pub depth: u32,
-    /// The tools of the agent's file and of the sender, with their gates.
+    /// The built-in tools that reach other agents, as far as the agent's file names them, with their gates. They go where nobody
+    /// may be asked any deeper.
+    pub asking: Vec<(ToolDefinition, Gate)>,
+    /// The other tools of the agent's file and those of the sender, with their gates.
     pub tools: Vec<(ToolDefinition, Gate)>,
     /// The system prompt, what the conversation held before, and the request last.
     pub messages: Vec<Message>,
@@ -135,13 +138,13 @@ enum SlotState {
 }
 
 impl Turn {
-    /// Begins a turn. The built-in tools join the agent's own; names that an earlier one took are left out.
+    /// Begins a turn. The built-in tools come first; names that an earlier one took are left out.
     pub fn begin(brief: Brief) -> Turn {
         let may_ask = brief.depth < brief.limits.depth_max;
-        let builtins = builtin::definitions(may_ask).into_iter().map(|tool| (tool, Gate::Open));
+        let asking = if may_ask { brief.asking } else { Vec::new() };
         let mut tools = Vec::new();
         let mut gates = BTreeMap::new();
-        for (tool, gate) in builtins.chain(brief.tools) {
+        for (tool, gate) in asking.into_iter().chain(brief.tools) {
             if !gates.contains_key(&tool.name) {
                 gates.insert(tool.name.clone(), gate);
                 tools.push(tool);

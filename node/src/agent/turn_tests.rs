@@ -12,9 +12,13 @@ fn tool(name: &str) -> ToolDefinition {
     ToolDefinition { name: name.into(), description: String::new(), parameters: Arc::new(json!({})) }
 }
 
+fn asking(gate: Gate) -> Vec<(ToolDefinition, Gate)> {
+    builtin::asking().into_iter().map(|tool| (tool, gate)).collect()
+}
+
 fn turn_with(limits: Limits) -> Turn {
     let tools = vec![(tool("sum"), Gate::Open), (tool("pay"), Gate::Approval), (tool("theirs"), Gate::Sender)];
-    Turn::begin(Brief { limits, depth: 0, tools, messages: vec![Message::user("hello")] })
+    Turn::begin(Brief { limits, depth: 0, asking: asking(Gate::Open), tools, messages: vec![Message::user("hello")] })
 }
 
 /// The turn as it comes back from what is kept of it, in either format.
@@ -221,8 +225,8 @@ fn a_spent_budget_ends_the_turn() {
 #[test]
 fn depth_takes_the_built_in_tools_away() {
     let begin = |depth| {
-        let brief = Brief { limits: Limits::default(), depth, tools: vec![], messages: vec![Message::user("x")] };
-        Turn::begin(brief)
+        let (asking, messages) = (asking(Gate::Open), vec![Message::user("x")]);
+        Turn::begin(Brief { limits: Limits::default(), depth, asking, tools: vec![], messages })
     };
     assert_eq!(begin(3).tools().len(), 2);
     let mut deepest = begin(4);
@@ -234,10 +238,29 @@ fn depth_takes_the_built_in_tools_away() {
 #[test]
 fn an_agents_tool_cannot_take_a_built_ins_name() {
     let tools = vec![(tool("ask_capability"), Gate::Open)];
-    let mut turn = Turn::begin(Brief { limits: Limits::default(), depth: 0, tools, messages: vec![] });
+    let asking = asking(Gate::Open);
+    let mut turn = Turn::begin(Brief { limits: Limits::default(), depth: 0, asking, tools, messages: vec![] });
     turn.answered(calls(&[("a", "ask_capability", r#"{"request":"x"}"#)])).unwrap();
     let Next::Call(calls) = turn.next() else { panic!() };
     assert!(matches!(calls[0].action, Action::AskCapability(_)));
+}
+
+#[test]
+fn built_in_tools_are_those_that_the_file_names_and_wait_where_it_says_so() {
+    let begin =
+        |asking| Turn::begin(Brief { limits: Limits::default(), depth: 0, asking, tools: vec![], messages: vec![] });
+    let ask = || calls(&[("a", "ask_capability", r#"{"request":"x"}"#)]);
+    let mut unnamed = begin(Vec::new());
+    assert!(unnamed.tools().is_empty());
+    unnamed.answered(ask()).unwrap();
+    assert!(results(&unnamed)[0].1, "what the file does not name is refused");
+    let mut gated = begin(asking(Gate::Approval));
+    gated.answered(ask()).unwrap();
+    let Next::AwaitApproval(waiting) = gated.next() else { panic!("it waits") };
+    assert!(matches!(waiting[0].action, Action::AskCapability(_)));
+    gated.decided("a", Decision::Approved).unwrap();
+    let Next::Call(ready) = gated.next() else { panic!("it is made") };
+    assert_eq!(ready.len(), 1);
 }
 
 #[test]

@@ -94,6 +94,8 @@ pub struct Invocation<'a> {
     pub arguments: Value,
     /// The model has read what tools or strangers said, so that what it keeps may come from there.
     pub heard_others: bool,
+    /// The calls that lead to this one, from the outermost run on, each on a line; empty where it is no call of a model's.
+    pub way: String,
     /// The same for every attempt at this step.
     pub step_key: String,
     /// When nobody waits any more.
@@ -109,6 +111,8 @@ pub struct ToolOutput {
     pub structured: Option<Value>,
     /// The tool ran and could not do what it was asked.
     pub failed: bool,
+    /// What comes of it is not there yet: the turn is put down, and gone on with once it is.
+    pub awaited: bool,
     /// Files that came of it.
     pub attachments: Vec<Attachment>,
 }

@@ -60,7 +60,7 @@ pub struct RotateRequest {
 /// A node of the cluster.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ClusterMember {
-    /// Its id.
+    /// The id of the node.
     pub node: String,
     /// Where its peers reach it.
     pub peer_address: String,
@@ -92,9 +92,9 @@ pub struct ClusterGroup {
     /// Who leads it, as far as the answering node knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
-    /// The term.
+    /// The term that the group is in.
     pub term: u64,
-    /// Who votes.
+    /// The nodes that vote.
     pub voters: Vec<String>,
     /// Who follows without a vote.
     pub learners: Vec<String>,
@@ -108,7 +108,7 @@ pub struct ClusterGroup {
 /// How far a node is behind its leader.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ClusterLag {
-    /// The node.
+    /// The node that lacks them.
     pub node: String,
     /// How many entries it lacks.
     pub entries: u64,
@@ -117,7 +117,7 @@ pub struct ClusterLag {
     pub silence_ms: Option<u64>,
 }
 
-/// `POST /api/v1/cluster/tokens`.
+/// The body of `POST /api/v1/cluster/tokens`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JoinTokenRequest {
@@ -132,9 +132,9 @@ pub struct JoinTokenRequest {
 /// The answer of `POST /api/v1/cluster/tokens`: the only time that the token itself is shown.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct JoinTokenIssued {
-    /// The token.
+    /// The token itself.
     pub token: String,
-    /// Its id.
+    /// The id of the token.
     pub id: String,
     /// When it expires, RFC 3339.
     pub expires: String,
@@ -163,7 +163,7 @@ pub struct ClusterChanged {
     pub done: String,
 }
 
-/// `POST /api/v1/cluster/backup`.
+/// The body of `POST /api/v1/cluster/backup`.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BackupRequest {

@@ -29,7 +29,7 @@ pub enum FrameError {
     /// A frame announces more than [`BLOB_BYTES_MAX`].
     #[error("the blob {digest} would have {bytes} bytes, and {BLOB_BYTES_MAX} is the most")]
     TooLarge {
-        /// The blob.
+        /// The digest of the blob.
         digest: Digest,
         /// Its announced size.
         bytes: u32,

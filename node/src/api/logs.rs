@@ -13,14 +13,17 @@ pub struct LogLine {
     pub node: Option<String>,
     /// When, RFC 3339 in UTC with milliseconds.
     pub time: String,
-    /// What happened: `message`, `model_asked`, `model_answered`, `tool_called`, `tool_returned`, `delegated`,
-    /// `delegate_returned`, `attached`, `waiting`, `answered`, `failed`, `serving`, `not_serving`, `secret_set`, `secret_removed`,
+    /// What happened: `delivered`, `message`, `model_asked`, `model_answered`, `tool_called`, `tool_returned`, `delegated`,
+    /// `delegate_returned`, `attached`, `waiting`, `awaiting`, `answered`, `failed`, `serving`, `not_serving`, `secret_set`, `secret_removed`,
     /// `missed`.
     pub event: String,
     /// It is what somebody should look at.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub failed: bool,
-    /// Whose turn.
+    /// Who sent the message that was delivered: an agent, or `subject:NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Whose turn; who received a message that was delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
     /// How deep: 0 for the agent that got the message, 1 for those that it asks.
@@ -29,10 +32,10 @@ pub struct LogLine {
     /// The turn, as traces and the server's log name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turn: Option<String>,
-    /// The conversation.
+    /// The conversation that it is part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<String>,
-    /// Whose token.
+    /// The subject of the token that was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// The rest in a few words: the tool, the model, the other agent, the reason.
@@ -49,7 +52,7 @@ pub struct LogLine {
 /// The answer of `GET .../logs` without `follow`: the newest lines, the oldest of them first.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct LogLines {
-    /// They.
+    /// What happened, line by line.
     pub lines: Vec<LogLine>,
     /// The nodes that did not answer in time: what happened on them is not among the lines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

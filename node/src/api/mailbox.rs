@@ -50,13 +50,14 @@ pub struct SendResponse {
 /// A message in somebody's mailbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Delivery {
-    /// Its number.
+    /// The number of the delivery.
     pub delivery: u64,
     /// Whose mailbox it is in.
     pub owner: String,
     /// The message's id.
     pub id: String,
-    /// `ready`, `started`, `retry` or `dead`.
+    /// `ready`, `started`, `retry`, `dead`, or `waiting`: for the turn that it began and that was put down, or kept for a turn that
+    /// waits for it.
     pub state: String,
     /// How often it was given to its receiver.
     pub attempts: u32,
@@ -85,8 +86,107 @@ pub struct DeliveryPage {
 /// What was done to a delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeliveryChange {
-    /// Its number.
+    /// The number of the delivery.
     pub delivery: u64,
     /// `dropped` or `retried`.
     pub change: String,
+}
+
+/// Which dead letters are to be tried again or dropped at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLettersRequest {
+    /// Only those in this mailbox: an agent's name, or `subject:NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Only those with a greater number: the `next` of the answer before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// Only say how many there are.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What was done to dead letters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeadLettersChange {
+    /// `dropped` or `retried`.
+    pub change: String,
+    /// How many of them.
+    pub deliveries: u64,
+    /// Nothing was changed: this is what would be.
+    pub dry_run: bool,
+    /// There are more than one request takes: ask again with this number as `after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}
+
+/// A message that was sent, as those see it who follow what is said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MessageEvent {
+    /// Its position among all that was said in the workspace, from 1.
+    pub position: u64,
+    /// The conversation that it belongs to.
+    pub conversation: String,
+    /// Its number in the conversation, from 1.
+    pub number: u64,
+    /// When it was taken in.
+    pub time: String,
+    /// What it does: `request`, `inform`, and so on.
+    pub performative: String,
+    /// Who sent it.
+    pub sender: String,
+    /// Who receives it.
+    pub receivers: Vec<String>,
+    /// The message's id.
+    pub id: String,
+    /// The first 500 bytes of what it says, as long as the message is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// What was said in a workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MessageEvents {
+    /// The messages, in their order.
+    pub events: Vec<MessageEvent>,
+    /// The position up to which everything was looked at: what comes later is after it.
+    pub reached: u64,
+    /// There are more after that.
+    pub more: bool,
+}
+
+/// How far a conversation is with one participant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConversationParticipant {
+    /// Who it is.
+    pub participant: String,
+    /// The state that the protocol is in with them.
+    pub state: String,
+}
+
+/// A conversation of messages, with what was said in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConversationEvents {
+    /// Its id.
+    pub conversation: String,
+    /// The protocol that it follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// Who began it.
+    pub initiator: String,
+    /// Somebody has something more to say.
+    pub open: bool,
+    /// By when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
+    /// How far it is with each participant.
+    pub participants: Vec<ConversationParticipant>,
+    /// The messages after the number that was asked for.
+    pub events: Vec<MessageEvent>,
+    /// How many after that number are no longer kept.
+    pub missed: u64,
+    /// The number to ask for the next page after, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
 }

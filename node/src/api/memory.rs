@@ -18,14 +18,14 @@ pub struct MemorySource {
     /// The turn of the conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turn: Option<String>,
-    /// When.
+    /// When it was said, as RFC 3339.
     pub at: String,
     /// It comes from a tool or a stranger.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untrusted: bool,
 }
 
-/// A memory.
+/// A memory with what is known of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MemoryInfo {
     /// Its id, 32 hexadecimal digits.
@@ -82,7 +82,7 @@ pub struct MemoryPage {
 /// A memory with what it was before.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct MemoryDetail {
-    /// The memory.
+    /// The memory as it is now.
     #[serde(flatten)]
     pub memory: MemoryInfo,
     /// What it was before each edit, the oldest first.
@@ -94,9 +94,9 @@ pub struct MemoryDetail {
 pub struct MemoryBefore {
     /// The edit's number, from 1.
     pub number: u64,
-    /// Who edited.
+    /// The subject of who edited it.
     pub actor: String,
-    /// When.
+    /// When it was edited, as RFC 3339.
     pub at: String,
     /// What the memory was before.
     pub before: MemoryInfo,
@@ -190,7 +190,7 @@ pub struct KeepRequest {
     /// Entities, which come first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entities: Vec<NewEntityInfo>,
-    /// Memories.
+    /// The memories to keep.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub memories: Vec<NewMemoryInfo>,
     /// Relations, which come last.
@@ -216,11 +216,11 @@ pub struct KeptInfo {
 /// What became of things to keep, in their order.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct KeepResponse {
-    /// The entities.
+    /// What became of each entity.
     pub entities: Vec<KeptInfo>,
-    /// The memories.
+    /// What became of each memory.
     pub memories: Vec<KeptInfo>,
-    /// The relations.
+    /// What became of each relation.
     pub relations: Vec<KeptInfo>,
 }
 
@@ -228,10 +228,10 @@ pub struct KeepResponse {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EditRequest {
-    /// Its text.
+    /// What it says from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Its kind.
+    /// The kind that it is from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Its name; an empty one takes it away.
@@ -314,10 +314,10 @@ pub enum SearchMode {
 pub struct SearchRequest {
     /// A question or a few words.
     pub text: String,
-    /// By what.
+    /// Whether words, meaning or both are compared.
     #[serde(default)]
     pub mode: SearchMode,
-    /// Which memories.
+    /// Which memories are looked through.
     #[serde(default)]
     pub filter: MemoryFilter,
     /// How many at most: 10 unless it says otherwise, 1,000 at most.
@@ -354,7 +354,7 @@ pub struct ScoreParts {
 /// A memory that was found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MemoryHit {
-    /// The memory.
+    /// The memory that was found.
     pub memory: MemoryInfo,
     /// Its score, by which hits are ordered.
     pub score: f32,
@@ -461,7 +461,7 @@ pub struct GraphRequest {
 /// An entity of the graph.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GraphEntity {
-    /// Its id.
+    /// The id of the entity.
     pub id: String,
     /// What it is called.
     pub name: String,
@@ -474,7 +474,7 @@ pub struct GraphEntity {
 /// A relation of the graph.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GraphRelation {
-    /// Its id.
+    /// The id of the relation.
     pub id: String,
     /// The id of the entity that it begins at.
     pub from: String,
@@ -498,15 +498,15 @@ pub struct GraphResponse {
 /// How much a scope holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ScopeStats {
-    /// The scope.
+    /// The scope that is counted.
     pub scope: String,
-    /// Memories.
+    /// How many memories it has.
     pub memories: u64,
     /// Bytes of their texts and metadata.
     pub bytes: u64,
-    /// Entities.
+    /// How many entities it has.
     pub entities: u64,
-    /// Relations.
+    /// How many relations it has.
     pub relations: u64,
 }
 
@@ -528,7 +528,7 @@ pub struct MemoryStats {
 pub struct ImportMistake {
     /// Its number, from 1, or that of the first line of those that were taken in together.
     pub line: u64,
-    /// Why.
+    /// Why it was refused, in words.
     pub problem: String,
 }
 

@@ -6,7 +6,7 @@ use caxton_proto::{AgentName, Revision, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::llm::{Message, Usage};
+use crate::chat::{Message, Usage};
 
 /// The longest text of a message, in bytes.
 pub const TEXT_BYTES_MAX: usize = 256 << 10;
@@ -19,7 +19,7 @@ pub const KEY_BYTES_MAX: usize = 128;
 /// How much of a call's arguments and result an event shows, in bytes.
 pub const PREVIEW_BYTES_MAX: usize = 600;
 
-/// `POST /api/v1/workspaces/{workspace}/messages`.
+/// The body of `POST /api/v1/workspaces/{workspace}/messages`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MessageRequest {
@@ -74,7 +74,7 @@ pub struct Attachment {
     /// Its media type, such as `text/csv`.
     #[serde(default = "plain_text")]
     pub media_type: String,
-    /// Its content.
+    /// What is in the file.
     #[serde(flatten)]
     pub content: Content,
 }
@@ -134,7 +134,7 @@ fn plain_text() -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
-    /// Text.
+    /// A file that is text.
     Text(String),
     /// Bytes in base64 (RFC 4648, with padding).
     Base64(String),
@@ -161,12 +161,12 @@ pub struct MessageAnswer {
     pub conversation: String,
     /// Names this turn in traces and logs.
     pub turn: String,
-    /// Who answered.
+    /// The agent that answered.
     #[schema(value_type = String)]
     pub agent: AgentName,
     /// Why that agent.
     pub route: Route,
-    /// The answer.
+    /// What the agent answered.
     pub text: String,
     /// The answer stops where the longest reply allowed ended.
     #[serde(default)]
@@ -202,7 +202,7 @@ pub enum Route {
     Conversation,
     /// It can do what was asked.
     Capability {
-        /// The capability.
+        /// The capability that was matched.
         capability: String,
         /// How well it fits, 0 to 1.
         score: f32,
@@ -215,11 +215,11 @@ pub enum Route {
 pub enum TurnEvent {
     /// The message found its agent.
     Routed {
-        /// The conversation.
+        /// The conversation that the message is part of.
         conversation: String,
-        /// The turn.
+        /// The turn that began.
         turn: String,
-        /// The agent.
+        /// The agent that answers.
         #[schema(value_type = String)]
         agent: AgentName,
         /// Why that one.
@@ -227,56 +227,56 @@ pub enum TurnEvent {
     },
     /// A model is being asked.
     ModelAsked {
-        /// Whose turn.
+        /// The agent whose turn it is.
         #[schema(value_type = String)]
         agent: AgentName,
-        /// How deep.
+        /// How many agents asked one another before it.
         depth: u32,
     },
     /// A piece of what a model says.
     Text {
-        /// Whose turn.
+        /// The agent whose turn it is.
         #[schema(value_type = String)]
         agent: AgentName,
-        /// How deep.
+        /// How many agents asked one another before it.
         depth: u32,
-        /// The piece.
+        /// What came since the piece before.
         text: String,
     },
     /// The model is asked again: what it said of this answer so far does not count.
     TextWithdrawn {
-        /// Whose turn.
+        /// The agent whose turn it is.
         #[schema(value_type = String)]
         agent: AgentName,
-        /// How deep.
+        /// How many agents asked one another before it.
         depth: u32,
     },
     /// A model answered.
     ModelAnswered {
-        /// Whose turn.
+        /// The agent whose turn it is.
         #[schema(value_type = String)]
         agent: AgentName,
-        /// How deep.
+        /// How many agents asked one another before it.
         depth: u32,
-        /// The provider.
+        /// The provider that was asked.
         provider: String,
-        /// The model.
+        /// The model that answered.
         model: String,
         /// What it read and wrote.
         usage: Usage,
         /// How many calls it asks for.
         calls: usize,
-        /// Milliseconds.
+        /// How long it took, in milliseconds.
         duration_ms: u64,
     },
     /// A tool is called.
     ToolCalled {
-        /// Whose turn.
+        /// The agent whose turn it is.
         #[schema(value_type = String)]
         agent: AgentName,
-        /// How deep.
+        /// How many agents asked one another before it.
         depth: u32,
-        /// The call.
+        /// The id of the call.
         call: String,
         /// The tool, as the model knows it.
         tool: String,
@@ -285,30 +285,30 @@ pub enum TurnEvent {
     },
     /// A tool returned.
     ToolReturned {
-        /// Whose turn.
+        /// The agent whose turn it is.
         #[schema(value_type = String)]
         agent: AgentName,
-        /// How deep.
+        /// How many agents asked one another before it.
         depth: u32,
-        /// The call.
+        /// The id of the call.
         call: String,
-        /// The tool.
+        /// The tool that was called.
         tool: String,
-        /// It failed.
+        /// Whether the call failed.
         failed: bool,
         /// The start of its result.
         result: String,
-        /// Milliseconds.
+        /// How long it took, in milliseconds.
         duration_ms: u64,
     },
     /// Another agent is asked.
     Delegated {
-        /// Who asks.
+        /// The agent that asks another.
         #[schema(value_type = String)]
         agent: AgentName,
         /// How deep the one who asks is.
         depth: u32,
-        /// The call.
+        /// The id of the call.
         call: String,
         /// Who is asked.
         #[schema(value_type = String)]
@@ -322,24 +322,24 @@ pub enum TurnEvent {
     },
     /// The other agent answered.
     DelegateReturned {
-        /// Who asked.
+        /// The agent that asked.
         #[schema(value_type = String)]
         agent: AgentName,
         /// How deep the one who asked is.
         depth: u32,
-        /// The call.
+        /// The id of the call.
         call: String,
         /// Who was asked.
         #[schema(value_type = String)]
         from: AgentName,
-        /// It failed.
+        /// Whether the call failed.
         failed: bool,
-        /// Milliseconds.
+        /// How long it took, in milliseconds.
         duration_ms: u64,
     },
     /// A file came of a call.
     Attached {
-        /// Its name.
+        /// What the file is called.
         name: String,
         /// Its media type.
         media_type: String,
@@ -348,9 +348,9 @@ pub enum TurnEvent {
     },
     /// The turn waits for a person. It is the last event of this stream; the conversation shows the answer.
     Waiting {
-        /// The conversation.
+        /// The conversation that waits.
         conversation: String,
-        /// The turn.
+        /// The turn that waits.
         turn: String,
         /// What there is to decide.
         approvals: Vec<ApprovalInfo>,
@@ -385,9 +385,9 @@ impl TurnEvent {
 /// A call that waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApprovalInfo {
-    /// Names it.
+    /// What a decision calls it by.
     pub id: String,
-    /// Where.
+    /// The workspace that it is in.
     #[schema(value_type = String)]
     pub workspace: WorkspaceId,
     /// In which conversation.
@@ -395,7 +395,7 @@ pub struct ApprovalInfo {
     /// Which agent wants to make the call.
     #[schema(value_type = String)]
     pub agent: AgentName,
-    /// The tool.
+    /// The tool that is to be called.
     pub tool: String,
     /// Its arguments, whole: what is approved is what is seen.
     pub arguments: serde_json::Value,
@@ -406,9 +406,9 @@ pub struct ApprovalInfo {
 /// `DELETE .../turns/{id}`: how a turn is over that was to be stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TurnOver {
-    /// The turn.
+    /// The turn that was to be decided.
     pub turn: String,
-    /// Its conversation.
+    /// The conversation of that turn.
     pub conversation: String,
     /// The agent whose turn it was.
     #[schema(value_type = String)]
@@ -417,14 +417,14 @@ pub struct TurnOver {
     pub outcome: String,
 }
 
-/// `GET .../approvals`.
+/// The answer to `GET .../approvals`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct Approvals {
     /// The oldest first.
     pub approvals: Vec<ApprovalInfo>,
 }
 
-/// `POST .../approvals/{id}`.
+/// The body of `POST .../approvals/{id}`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApprovalDecision {
@@ -438,7 +438,7 @@ pub struct ApprovalDecision {
 /// One row of `GET .../conversations`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConversationSummary {
-    /// Its id.
+    /// The id of the conversation.
     pub id: String,
     /// How it began.
     pub title: String,
@@ -458,14 +458,14 @@ pub struct ConversationSummary {
 /// `GET .../conversations?before=CURSOR&limit=N`, the newest first.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct Conversations {
-    /// The page.
+    /// The conversations of this page.
     pub conversations: Vec<ConversationSummary>,
     /// Pass as `before` to read on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
-/// `GET .../conversations/{id}`.
+/// The answer to `GET .../conversations/{id}`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ConversationDetail {
     /// As in the listing.
@@ -478,9 +478,9 @@ pub struct ConversationDetail {
 /// One answered turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TurnRecord {
-    /// Its id.
+    /// The id of the turn.
     pub turn: String,
-    /// Who answered.
+    /// The agent that answered.
     #[schema(value_type = String)]
     pub agent: AgentName,
     /// Who asked, as the token says.
@@ -507,7 +507,7 @@ pub struct TurnRecord {
 /// What is known of a file that travelled with a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AttachmentInfo {
-    /// Its name.
+    /// What the file is called.
     pub name: String,
     /// Its media type.
     pub media_type: String,

@@ -80,6 +80,8 @@ paths! {
     SERVER [0] = "/api/v1/server";
     /// The deployments of all workspaces as they happen.
     EVENTS [0] = "/api/v1/events";
+    /// Where a connection becomes a WebSocket.
+    SOCKET [0] = "/api/v1/socket";
     /// Tokens of clients.
     TOKENS [0] = "/api/v1/tokens";
     /// One of them.
@@ -98,19 +100,43 @@ paths! {
     KEYS_ROTATE [0] = "/api/v1/cluster/keys/rotate";
     /// The end of a rotation of keys.
     KEYS_FINISH [0] = "/api/v1/cluster/keys/finish";
-    /// The workspaces.
+    /// The list of workspaces.
     WORKSPACES [0] = "/api/v1/workspaces";
     /// What is live in one of them.
     WORKSPACE [1] = "/api/v1/workspaces/{workspace}";
+    /// What its agents used, by day.
+    USAGE [1] = "/api/v1/workspaces/{workspace}/usage";
+    /// How its agents did lately.
+    AGENTS_HEALTH [1] = "/api/v1/workspaces/{workspace}/health";
+    /// What would go with it.
+    CONTENTS [1] = "/api/v1/workspaces/{workspace}/contents";
     /// What lies in its agents' and people's mailboxes, and where messages are sent.
     MAILBOX [1] = "/api/v1/workspaces/{workspace}/mailbox";
-    /// One delivery.
+    /// One delivery of a mailbox.
     DELIVERY [2] = "/api/v1/workspaces/{workspace}/mailbox/{delivery}";
     /// Where a dead letter is tried again.
     DELIVERY_RETRY [2] = "/api/v1/workspaces/{workspace}/mailbox/{delivery}/retry";
+    /// Where all its dead letters are tried again.
+    DEAD_LETTERS_RETRY [1] = "/api/v1/workspaces/{workspace}/dead-letters/retry";
+    /// Where all its dead letters are dropped.
+    DEAD_LETTERS_DROP [1] = "/api/v1/workspaces/{workspace}/dead-letters/drop";
+    /// What its agents and people send each other, as it is sent.
+    MAILBOX_EVENTS [1] = "/api/v1/workspaces/{workspace}/mailbox/events";
+    /// The messages of one conversation.
+    CONVERSATION_EVENTS [2] = "/api/v1/workspaces/{workspace}/conversations/{id}/events";
+    /// When its agents are sent messages next.
+    SCHEDULES [1] = "/api/v1/workspaces/{workspace}/schedules";
+    /// The topics of which something is kept.
+    TOPICS [1] = "/api/v1/workspaces/{workspace}/topics";
+    /// Who subscribed to topics.
+    SUBSCRIPTIONS [1] = "/api/v1/workspaces/{workspace}/subscriptions";
+    /// One subscription.
+    SUBSCRIPTION [2] = "/api/v1/workspaces/{workspace}/subscriptions/{name}";
+    /// What was published, and where something is published.
+    PUBLICATIONS [1] = "/api/v1/workspaces/{workspace}/publications";
     /// What it remembers: a page of memories, and where things are kept.
     MEMORIES [1] = "/api/v1/workspaces/{workspace}/memories";
-    /// One memory.
+    /// One memory of a workspace.
     MEMORY [2] = "/api/v1/workspaces/{workspace}/memories/{id}";
     /// Where the last edit of a memory is taken back.
     MEMORY_UNDO [2] = "/api/v1/workspaces/{workspace}/memories/{id}/undo";
@@ -118,7 +144,7 @@ paths! {
     MEMORY_SEARCH [1] = "/api/v1/workspaces/{workspace}/memory/search";
     /// Where many things are forgotten at once.
     MEMORY_FORGET [1] = "/api/v1/workspaces/{workspace}/memory/forget";
-    /// One relation.
+    /// One relation of the graph.
     MEMORY_RELATION [2] = "/api/v1/workspaces/{workspace}/memory/relations/{id}";
     /// The graph of entities and relations.
     MEMORY_GRAPH [1] = "/api/v1/workspaces/{workspace}/memory/graph";
@@ -144,7 +170,7 @@ paths! {
     DEPLOY [1] = "/api/v1/workspaces/{workspace}/deploy";
     /// What is live in a workspace, under its other path.
     STATUS [1] = "/api/v1/workspaces/{workspace}/status";
-    /// One deployment.
+    /// One deployment of a workspace.
     DEPLOYMENT [2] = "/api/v1/workspaces/{workspace}/deployments/{revision}";
     /// Where an older revision is made live again.
     ROLLBACK [1] = "/api/v1/workspaces/{workspace}/rollback";
@@ -160,7 +186,7 @@ paths! {
     TOOL_CALLS [2] = "/api/v1/workspaces/{workspace}/tools/{tool}/calls";
     /// The names of its secrets.
     SECRETS [1] = "/api/v1/workspaces/{workspace}/secrets";
-    /// One secret.
+    /// One secret of a workspace.
     SECRET [2] = "/api/v1/workspaces/{workspace}/secrets/{name}";
     /// Which agent a message would go to.
     ROUTE [1] = "/api/v1/workspaces/{workspace}/route";
@@ -170,7 +196,7 @@ paths! {
     MESSAGES [1] = "/api/v1/workspaces/{workspace}/messages";
     /// One turn of an agent.
     TURN [2] = "/api/v1/workspaces/{workspace}/turns/{id}";
-    /// Its conversations.
+    /// The conversations of a workspace.
     CONVERSATIONS [1] = "/api/v1/workspaces/{workspace}/conversations";
     /// One of them.
     CONVERSATION [2] = "/api/v1/workspaces/{workspace}/conversations/{id}";
@@ -180,8 +206,54 @@ paths! {
     APPROVAL [2] = "/api/v1/workspaces/{workspace}/approvals/{id}";
     /// OpenAI's Chat Completions.
     CHAT_COMPLETIONS [0] = "/v1/chat/completions";
-    /// Anthropic's Messages.
+    /// The Messages of Anthropic's protocol.
     ANTHROPIC_MESSAGES [0] = "/v1/messages";
+    /// gRPC: an agent is asked.
+    GRPC_ASK [0] = "/caxton.v1.Messages/Ask";
+    /// gRPC: an agent is asked, and every step is told.
+    GRPC_ASK_STREAM [0] = "/caxton.v1.Messages/AskStream";
+    /// gRPC: how a turn ended.
+    GRPC_GET_TURN [0] = "/caxton.v1.Messages/GetTurn";
+    /// gRPC: a turn is stopped.
+    GRPC_STOP_TURN [0] = "/caxton.v1.Messages/StopTurn";
+    /// gRPC: a message is sent to mailboxes.
+    GRPC_SEND [0] = "/caxton.v1.Messages/Send";
+    /// gRPC: deliveries in mailboxes.
+    GRPC_LIST_DELIVERIES [0] = "/caxton.v1.Mailbox/ListDeliveries";
+    /// gRPC: one delivery.
+    GRPC_GET_DELIVERY [0] = "/caxton.v1.Mailbox/GetDelivery";
+    /// gRPC: a delivery is dropped.
+    GRPC_DROP_DELIVERY [0] = "/caxton.v1.Mailbox/DropDelivery";
+    /// gRPC: a dead letter is tried again.
+    GRPC_RETRY_DELIVERY [0] = "/caxton.v1.Mailbox/RetryDelivery";
+    /// gRPC: a mailbox as it fills.
+    GRPC_FOLLOW_MAILBOX [0] = "/caxton.v1.Mailbox/FollowMailbox";
+    /// gRPC: conversations with agents.
+    GRPC_LIST_CONVERSATIONS [0] = "/caxton.v1.Conversations/ListConversations";
+    /// gRPC: one conversation.
+    GRPC_GET_CONVERSATION [0] = "/caxton.v1.Conversations/GetConversation";
+    /// gRPC: a conversation as it grows.
+    GRPC_FOLLOW_CONVERSATION [0] = "/caxton.v1.Conversations/FollowConversation";
+    /// gRPC: the workspaces.
+    GRPC_LIST_WORKSPACES [0] = "/caxton.v1.Deployments/ListWorkspaces";
+    /// gRPC: what is live in one of them.
+    GRPC_GET_CURRENT [0] = "/caxton.v1.Deployments/GetCurrent";
+    /// gRPC: the history of a workspace.
+    GRPC_LIST_DEPLOYMENTS [0] = "/caxton.v1.Deployments/ListDeployments";
+    /// gRPC: one deployment.
+    GRPC_GET_DEPLOYMENT [0] = "/caxton.v1.Deployments/GetDeployment";
+    /// gRPC: an older revision is made live again.
+    GRPC_ROLLBACK [0] = "/caxton.v1.Deployments/Rollback";
+    /// gRPC: deployments as they happen.
+    GRPC_FOLLOW_DEPLOYMENTS [0] = "/caxton.v1.Deployments/FollowDeployments";
+    /// gRPC: whether the node can serve.
+    GRPC_HEALTH_CHECK [0] = "/grpc.health.v1.Health/Check";
+    /// gRPC: the same, as it changes.
+    GRPC_HEALTH_WATCH [0] = "/grpc.health.v1.Health/Watch";
+    /// gRPC: what services there are.
+    GRPC_REFLECTION [0] = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    /// gRPC: the same, for older clients.
+    GRPC_REFLECTION_ALPHA [0] = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
     /// Agents as OpenAI's models.
     MODELS [0] = "/v1/models";
     /// One of them.

@@ -5,7 +5,7 @@ use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// `POST /api/v1/workspaces/{workspace}/route`
+/// The body of `POST /api/v1/workspaces/{workspace}/route`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteRequest {
@@ -17,7 +17,7 @@ pub struct RouteRequest {
     pub version: Option<VersionReq>,
 }
 
-/// Its answer.
+/// Whom a message would go to, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RouteResponse {
     /// The revision whose agents were ranked.
@@ -37,7 +37,7 @@ pub struct RouteResponse {
 /// Whom a message goes to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RouteChoice {
-    /// The agent.
+    /// The agent that it goes to.
     #[schema(value_type = String)]
     pub agent: AgentName,
     /// What of it.
@@ -53,10 +53,10 @@ pub struct RouteChoice {
 /// A capability that the message may be for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RouteCandidate {
-    /// Whose.
+    /// The agent that has it.
     #[schema(value_type = String)]
     pub agent: AgentName,
-    /// Which.
+    /// The capability that was compared.
     #[schema(value_type = String)]
     pub capability: CapabilityName,
     /// In which version.

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 pub struct File {
     /// The SHA-256 of its content, 64 hexadecimal digits.
     digest: String,
-    /// Its size.
+    /// How many bytes it has.
     bytes: u64,
     /// For a file that is cut into chunks, the digest of the list of them.
     chunks: Option<String>,

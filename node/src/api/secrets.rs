@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// `PUT .../secrets/{name}`.
+/// The body of `PUT .../secrets/{name}`.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretRequest {
@@ -20,7 +20,7 @@ impl std::fmt::Debug for SecretRequest {
 /// One secret in a listing.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SecretInfo {
-    /// Its name.
+    /// The name that files call it by.
     pub name: String,
     /// When it was set, RFC 3339 in UTC.
     pub set: String,
@@ -33,7 +33,7 @@ pub struct SecretInfo {
 /// `GET .../secrets`: the workspace's secrets, in the order of their names.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SecretList {
-    /// They.
+    /// What is known of each, without its value.
     pub secrets: Vec<SecretInfo>,
 }
 

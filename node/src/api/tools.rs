@@ -11,7 +11,7 @@ use serde_json::Value;
 pub struct ToolList {
     /// The revision that serves them.
     pub revision: Revision,
-    /// They.
+    /// What is known of each.
     pub tools: Vec<ToolSummary>,
 }
 
@@ -20,7 +20,7 @@ pub struct ToolList {
 pub struct ToolSummary {
     /// Its name, which is its folder's.
     pub name: ToolName,
-    /// Its version.
+    /// The version that its file says.
     pub version: String,
     /// What it does.
     pub description: String,
@@ -30,7 +30,7 @@ pub struct ToolSummary {
     pub sandboxed: bool,
     /// What it may reach, in a few words each. Values of variables are never shown.
     pub grants: Vec<String>,
-    /// Its file.
+    /// The path of its file.
     pub path: TreePath,
     /// What is odd about it, a line each: functions that are left out, rules that are not checked, that it is away.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -52,7 +52,7 @@ pub struct ToolDetail {
     pub problem: Option<String>,
 }
 
-/// `POST .../tools/{name}/calls`.
+/// The body of `POST .../tools/{name}/calls`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolCallRequest {

@@ -1,27 +1,26 @@
-//! Gives what lies in agents' mailboxes to them, as turns, on the node that leads the shard.
+//! Gives what lies in agents' mailboxes to them, on the node that leads the shard, and goes on with what waited.
 //!
-//! A delivery is started in the log before its turn begins and settled when that is over; what the agent answers is in the same
-//! entry as the outcome. The turn's key is the delivery's round: an attempt that a node did not bring to an end is gone on with
-//! by the next leader, and one that failed is another turn.
+//! A delivery is started in the log before anything is done with it, and settled when that is over (`delivery.rs`). What an older
+//! leader had started is started again here; a turn that was put down is looked at when a turn ends, and whenever this node has
+//! come to lead.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use caxton_messages::acl::{Address, Body, CONTENT_BYTES_MAX, Content, Message, MessageId, Performative};
-use caxton_messages::mailbox::{Action, Outcome, Submission, Verdict};
-use caxton_messages::{Limits, Ready, due, next, waiting};
-use caxton_proto::{AgentName, Digest, WorkspaceId};
-use tokio::task::JoinSet;
+use caxton_messages::acl::Address;
+use caxton_messages::mailbox::{Action, Outcome};
+use caxton_messages::{EndedWait, Limits, Ready, due, ended_waits, next, parked, roster, waiting};
+use caxton_proto::manifest::AgentManifest;
+use caxton_proto::{AgentName, Revision, WorkspaceId};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::agent::events::Events;
-use crate::api::messages::MessageRequest;
-use crate::authn::Access;
-use crate::authz::Converse;
+use super::delivery::{Courier, Owner, now_ms};
+use crate::catalog::{Catalog, Entry};
 use crate::errors::chain;
-use crate::invoke::{ClientTurn, InvokeError, Invoker, TurnEnd};
+use crate::invoke::{InvokeError, Invoker};
 use crate::mailbox::{MailboxError, ShardMailboxes};
 
 /// The longest pause between two looks at what is due.
@@ -30,233 +29,267 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LEAD_WAIT: Duration = Duration::from_millis(500);
 /// The most mailboxes that are looked at in one round.
 const MAILBOXES_MAX: usize = 1_000;
-/// The most turns that one shard's mailboxes have under way.
+/// The most messages of one shard's mailboxes that are being handled.
 const TURNS_MAX: usize = 64;
-/// The most bytes of a reason that is kept.
-const REASON_BYTES_MAX: usize = 500;
+/// The most turns that waited and are gone on with at a time.
+const RESUMED_MAX: usize = 64;
+/// How many turns that were put down are looked at in one go.
+const PARKED_PAGE: usize = 100;
 
-/// Whose mailbox has a turn under way.
-type Owner = (WorkspaceId, AgentName);
+/// Which wait of which turn.
+type WaitKey = (WorkspaceId, String, String);
+
+/// Something that is being done beside the rounds, and is over.
+enum Job {
+    /// A message was handled.
+    Given(Owner),
+    /// A turn went on.
+    Resumed(WaitKey),
+    /// It was looked whether turns that were put down are over.
+    Looked,
+}
 
 /// Gives out the deliveries of one shard.
 pub struct Dispatcher {
     invoker: Invoker,
     mailboxes: ShardMailboxes,
+    courier: Arc<Courier>,
+    jobs: JoinSet<Job>,
+    /// How many messages each agent is handling.
+    busy: HashMap<Owner, usize>,
+    resumed: HashSet<WaitKey>,
+    /// The revision of each workspace whose programs are known, and the term in which that was looked up.
+    rosters: HashMap<WorkspaceId, (u64, Revision)>,
+    /// The term in which the turns that were put down were looked at.
+    looked: u64,
+    looking: bool,
+    /// Turns have ended since they were looked at.
+    look_again: bool,
 }
 
 impl Dispatcher {
     /// For the mailboxes of one shard.
     pub fn new(invoker: Invoker, mailboxes: ShardMailboxes) -> Dispatcher {
-        Dispatcher { invoker, mailboxes }
+        let courier = Arc::new(Courier::new(invoker.clone(), mailboxes.clone()));
+        Dispatcher {
+            invoker,
+            mailboxes,
+            courier,
+            jobs: JoinSet::new(),
+            busy: HashMap::new(),
+            resumed: HashSet::new(),
+            rosters: HashMap::new(),
+            looked: 0,
+            looking: false,
+            look_again: false,
+        }
     }
 
     /// Works until it is stopped.
-    pub async fn run(self, stop: CancellationToken) {
-        let this = Arc::new(self);
-        let mut turns: JoinSet<Owner> = JoinSet::new();
-        let mut busy: HashSet<Owner> = HashSet::new();
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut over = self.invoker.mailed_over();
         loop {
-            while let Some(ended) = turns.try_join_next() {
-                release(&mut busy, ended);
+            while let Some(ended) = self.jobs.try_join_next() {
+                self.release(ended);
             }
             let led = tokio::select! {
                 () = stop.cancelled() => return,
-                led = this.mailboxes.shard().lead(LEAD_WAIT) => led,
+                led = self.mailboxes.shard().lead(LEAD_WAIT) => led,
             };
             if let Ok(term) = led
-                && let Err(error) = this.round(term, &mut turns, &mut busy).await
+                && let Err(error) = self.round(term).await
             {
                 debug!(reason = %chain(&error), "mailboxes were not looked at");
             }
-            tokio::select! {
+            let ended = tokio::select! {
                 () = stop.cancelled() => return,
-                () = this.mailboxes.changed(), if led.is_ok() => {}
-                Some(ended) = turns.join_next(), if !turns.is_empty() => release(&mut busy, ended),
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = self.mailboxes.changed(), if led.is_ok() => None,
+                changed = over.changed(), if led.is_ok() => {
+                    self.look_again |= changed.is_ok();
+                    None
+                }
+                ended = self.jobs.join_next(), if !self.jobs.is_empty() => ended,
+                () = tokio::time::sleep(LOOK_EVERY) => None,
+            };
+            if let Some(ended) = ended {
+                self.release(ended);
             }
         }
     }
 
-    /// Does what is due, and starts what can be started.
-    async fn round(
-        self: &Arc<Self>,
-        term: u64,
-        turns: &mut JoinSet<Owner>,
-        busy: &mut HashSet<Owner>,
-    ) -> Result<(), MailboxError> {
+    fn release(&mut self, ended: Result<Job, JoinError>) {
+        match ended {
+            Ok(Job::Given(owner)) => {
+                if let Some(count) = self.busy.get_mut(&owner) {
+                    *count = count.saturating_sub(1);
+                    if *count == 0 {
+                        self.busy.remove(&owner);
+                    }
+                }
+            }
+            Ok(Job::Resumed(wait)) => _ = self.resumed.remove(&wait),
+            Ok(Job::Looked) => self.looking = false,
+            Err(error) => {
+                // Nobody knows whose it was: what is still under way is found in the tables.
+                warn!(reason = %chain(&error), "what was done for a mailbox broke");
+                self.busy.clear();
+                self.resumed.clear();
+                self.looking = false;
+            }
+        }
+    }
+
+    /// Does what is due, goes on with what waited, and starts what can be started.
+    async fn round(&mut self, term: u64) -> Result<(), MailboxError> {
         let now_ms = now_ms();
         let limits = Limits::default();
         let due = self.mailboxes.read(move |rows| due(rows, now_ms, term, &limits)).await?;
         for workspace in due {
             self.mailboxes.write(&workspace, term, Action::Tick { term }).await?;
         }
-        let waiting = self.mailboxes.read(move |rows| waiting(rows, now_ms, MAILBOXES_MAX)).await?;
-        for (workspace, owner) in waiting {
-            let Address::Agent(agent) = &owner else { continue };
-            let key = (workspace.clone(), agent.clone());
-            if turns.len() >= TURNS_MAX {
-                break;
-            }
-            // An agent that is not deployed keeps its messages.
-            let served = self.invoker.catalogs().get(&workspace).is_some_and(|it| it.agents().contains_key(agent));
-            if !served || busy.contains(&key) {
+        self.note_programs(term).await?;
+        let ended = self.mailboxes.read(move |rows| ended_waits(rows, now_ms, RESUMED_MAX)).await?;
+        ended.into_iter().for_each(|wait| self.resume(term, wait));
+        if (self.looked != term || self.look_again) && !self.looking {
+            (self.looked, self.look_again, self.looking) = (term, false, true);
+            self.look_at_parked(term);
+        }
+        self.start(term, now_ms).await
+    }
+
+    /// Tells programs that are new in their workspace that they are there.
+    async fn note_programs(&mut self, term: u64) -> Result<(), MailboxError> {
+        for catalog in self.invoker.catalogs().all() {
+            let (workspace, revision) = (&catalog.workspace, catalog.revision);
+            if self.rosters.get(workspace) == Some(&(term, revision)) {
                 continue;
             }
+            if self.invoker.conversations().shards().of(workspace).id() != self.mailboxes.shard().id() {
+                self.rosters.insert(workspace.clone(), (term, revision));
+                continue;
+            }
+            let Ok(programs) = crate::tasks::blocking({
+                let catalog = Arc::clone(&catalog);
+                move || programs(&catalog)
+            })
+            .await
+            else {
+                continue;
+            };
             let of = workspace.clone();
-            let ready = self.mailboxes.read(move |rows| next(rows, &of, &owner, now_ms, 1, &limits)).await?;
-            let Some(ready) = ready.into_iter().next() else { continue };
-            let started = self.mailboxes.write(&workspace, term, Action::Start(vec![ready.delivery])).await?;
-            if started != Outcome::Started(vec![ready.delivery]) {
-                continue;
+            let (known_at, known) = self.mailboxes.read(move |rows| roster(rows, &of)).await?;
+            let same = known.len() == programs.len() && programs.iter().all(|agent| known.contains(agent));
+            if known_at < revision.0 && !same {
+                let roster = Action::Roster { revision: revision.0, programs };
+                self.mailboxes.write(workspace, term, roster).await?;
             }
-            busy.insert(key.clone());
-            let this = Arc::clone(self);
-            turns.spawn(async move {
-                this.give(term, &key, ready).await;
-                key
-            });
+            self.rosters.insert(workspace.clone(), (term, revision));
         }
         Ok(())
     }
 
-    /// Has an agent answer a delivery, and settles it.
-    async fn give(&self, term: u64, (workspace, agent): &Owner, ready: Ready) {
-        let Some((verdict, submissions)) = self.answer(workspace, agent, &ready).await else { return };
-        let (delivery, attempt) = (ready.delivery, ready.attempt);
-        let settle = Action::Settle { delivery, attempt, verdict, submissions };
-        match self.mailboxes.write(workspace, term, settle).await {
-            Ok(outcome) => debug!(%workspace, %agent, delivery, ?outcome, "a delivery is settled"),
-            // Its next attempt, under whoever leads then, finds the turn by its key.
-            Err(error) => warn!(%workspace, %agent, delivery, reason = %chain(&error), "a delivery is not settled"),
+    /// Goes on with a turn that waited for answers.
+    fn resume(&mut self, term: u64, wait: EndedWait) {
+        let key = (wait.workspace.clone(), wait.turn.clone(), wait.way.clone());
+        if self.resumed.len() >= RESUMED_MAX || !self.resumed.insert(key.clone()) {
+            return;
         }
-    }
-
-    /// What became of a delivery, and what the agent answers; nothing where another node goes on with it.
-    async fn answer(
-        &self,
-        workspace: &WorkspaceId,
-        agent: &AgentName,
-        ready: &Ready,
-    ) -> Option<(Verdict, Vec<Submission>)> {
-        let message = &ready.submission.message;
-        let subject = match &message.sender {
-            Some(Address::Subject(subject)) => subject.as_str().to_owned(),
-            // Never the name of a person, whose memories and conversations it would reach.
-            sender => format!("agent:{}", sender.as_ref().map(Address::to_string).unwrap_or_default()),
-        };
-        let access = Access::of_message(&subject, workspace);
-        let permit = access.permit(Converse, workspace).ok()?;
-        let request = request(agent, &subject, ready);
-        match self.invoker.message(&permit, request, ClientTurn::default(), Events::none()).await {
-            Ok(TurnEnd::Answered(answer)) => {
-                let note = format!("answered in turn {}", answer.turn);
-                Some((Verdict::Done(note), replies(agent, ready, &answer.text)))
+        let invoker = self.invoker.clone();
+        self.jobs.spawn(async move {
+            match invoker.go_on_with(&wait, term).await {
+                Ok(()) => {}
+                Err(error @ (InvokeError::Adrift { .. } | InvokeError::Elsewhere { .. } | InvokeError::Busy { .. })) => {
+                    debug!(turn = wait.turn, reason = %chain(&error), "a turn that waited goes on later or elsewhere");
+                }
+                Err(error) => {
+                    warn!(workspace = %wait.workspace, turn = wait.turn, reason = %chain(&error), "a turn that waited cannot go on");
+                }
             }
-            Ok(TurnEnd::Waiting { turn, .. }) => {
-                let text = format!("turn {turn} waits for a person's decision");
-                Some((Verdict::Done(text), Vec::new()))
+            Job::Resumed(key)
+        });
+    }
+
+    /// Settles what is over of the deliveries whose turns were put down.
+    fn look_at_parked(&mut self, term: u64) {
+        let (mailboxes, courier) = (self.mailboxes.clone(), Arc::clone(&self.courier));
+        self.jobs.spawn(async move {
+            let mut after = 0;
+            loop {
+                let page = match mailboxes.read(move |rows| parked(rows, after, PARKED_PAGE)).await {
+                    Ok(page) => page,
+                    Err(error) => {
+                        warn!(reason = %chain(&error), "deliveries whose turns were put down cannot be read");
+                        break;
+                    }
+                };
+                let Some((_, _, last)) = page.last() else { break };
+                after = last.delivery;
+                for (workspace, owner, ready) in page {
+                    if let Address::Agent(agent) = owner {
+                        courier.look(term, &(workspace, agent), &ready).await;
+                    }
+                }
             }
-            Ok(TurnEnd::SenderCalls(_)) => {
-                Some((Verdict::Dead("its answer was a call for the sender to make".to_owned()), Vec::new()))
+            Job::Looked
+        });
+    }
+
+    /// Starts what comes next in each mailbox, one entry for all of a workspace's.
+    async fn start(&mut self, term: u64, now_ms: i64) -> Result<(), MailboxError> {
+        let limits = Limits::default();
+        let found = self.mailboxes.read(move |rows| waiting(rows, now_ms, MAILBOXES_MAX)).await?;
+        let mut owners: Vec<(Owner, u32, usize)> = Vec::new();
+        for (workspace, owner) in found {
+            let Address::Agent(agent) = owner else { continue };
+            // An agent that is not deployed keeps its messages.
+            let Some(catalog) = self.invoker.catalogs().get(&workspace) else { continue };
+            let Some(Ok(manifest)) = catalog.agents().get(&agent).map(|entry| entry.manifest()) else { continue };
+            let owner = (workspace, agent);
+            let busy = self.busy.get(&owner).copied().unwrap_or_default();
+            let free = (manifest.messages.concurrency as usize).saturating_sub(busy);
+            if free > 0 {
+                owners.push((owner, manifest.messages.priority, free));
             }
-            Err(error) => failed(&error).map(|verdict| (verdict, Vec::new())),
         }
+        // Where there is no room for all, those of the agents with the highest priority.
+        owners.sort_by_key(|(_, priority, _)| std::cmp::Reverse(*priority));
+        let mut room = TURNS_MAX.saturating_sub(self.busy.values().sum());
+        let mut ready: BTreeMap<WorkspaceId, Vec<(AgentName, Ready)>> = BTreeMap::new();
+        for ((workspace, agent), _, free) in owners {
+            if room == 0 {
+                break;
+            }
+            let (of, owner, most) = (workspace.clone(), Address::Agent(agent.clone()), free.min(room));
+            let next = self.mailboxes.read(move |rows| next(rows, &of, &owner, now_ms, most, &limits)).await?;
+            room -= next.len();
+            ready.entry(workspace).or_default().extend(next.into_iter().map(|one| (agent.clone(), one)));
+        }
+        for (workspace, all) in ready {
+            let numbers: Vec<u64> = all.iter().map(|(_, ready)| ready.delivery).collect();
+            if numbers.is_empty() {
+                continue;
+            }
+            let Outcome::Started(started) = self.mailboxes.write(&workspace, term, Action::Start(numbers)).await?
+            else {
+                continue;
+            };
+            for (agent, ready) in all.into_iter().filter(|(_, ready)| started.contains(&ready.delivery)) {
+                let owner = (workspace.clone(), agent);
+                *self.busy.entry(owner.clone()).or_default() += 1;
+                let courier = Arc::clone(&self.courier);
+                self.jobs.spawn(async move {
+                    courier.give(term, &owner, ready).await;
+                    Job::Given(owner)
+                });
+            }
+        }
+        Ok(())
     }
 }
 
-fn release(busy: &mut HashSet<Owner>, ended: Result<Owner, tokio::task::JoinError>) {
-    match ended {
-        Ok(owner) => _ = busy.remove(&owner),
-        Err(error) => {
-            // Nobody knows whose it was: what is still under way is found in the tables.
-            warn!(reason = %chain(&error), "a turn of a mailbox broke");
-            busy.clear();
-        }
-    }
-}
-
-fn now_ms() -> i64 {
-    i64::try_from(crate::time::now_ms()).unwrap_or(i64::MAX)
-}
-
-/// What an error means for a delivery; nothing where another node goes on with it.
-fn failed(error: &InvokeError) -> Option<Verdict> {
-    let mut reason = chain(error).to_string();
-    reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
-    match error {
-        InvokeError::Elsewhere { .. } | InvokeError::Adrift { .. } | InvokeError::Current(_) => None,
-        InvokeError::Invalid { .. } | InvokeError::KeyReused { .. } | InvokeError::OthersConversation { .. } => {
-            Some(Verdict::Dead(reason))
-        }
-        _ => Some(Verdict::Retry(reason)),
-    }
-}
-
-/// The message as a turn of the agent's: in a conversation of its own for each sender and conversation.
-fn request(agent: &AgentName, subject: &str, ready: &Ready) -> MessageRequest {
-    let message = &ready.submission.message;
-    let id = ready.submission.id.to_string();
-    let talk = message.conversation_id.as_deref().unwrap_or(&id);
-    let whose = Digest::of_parts([agent.as_str(), "\n", subject, "\n", talk].map(str::as_bytes));
-    MessageRequest {
-        text: told(message, talk),
-        agent: Some(agent.clone()),
-        conversation: Some(format!("mail-{}", hex::encode(&whose.as_bytes()[..16]))),
-        create: true,
-        detached: true,
-        idempotency_key: Some(format!("mailbox-{id}-{}-{}", ready.delivery, ready.round)),
-        ..MessageRequest::default()
-    }
-}
-
-/// A message as an agent reads it.
-fn told(message: &Message, conversation: &str) -> String {
-    let sender = message.sender.as_ref().map(Address::to_string).unwrap_or_default();
-    let content = match message.content.as_ref().map(|content| (&content.body, &content.media_type)) {
-        None => String::new(),
-        Some((Body::Text(text) | Body::Json(text), _)) => text.clone(),
-        Some((Body::Bytes(bytes), kind)) => format!("({} bytes of {kind})", bytes.len()),
-        Some((Body::Artifact { digest, bytes }, kind)) => format!("(artifact {digest}, {bytes} bytes of {kind})"),
-    };
-    let protocol = message.protocol.as_ref().map(|name| format!(", protocol {name}")).unwrap_or_default();
-    format!("[{} from {sender}, conversation {conversation}{protocol}]\n{content}", message.performative)
-}
-
-/// What an agent's answer is as messages. What asks for nothing gets none, so that two agents do not thank each other for ever.
-fn replies(agent: &AgentName, ready: &Ready, text: &str) -> Vec<Submission> {
-    let message = &ready.submission.message;
-    let performatives: &[Performative] = match message.performative {
-        Performative::Request | Performative::QueryIf | Performative::QueryRef | Performative::AcceptProposal => {
-            &[Performative::Inform]
-        }
-        Performative::RequestWhen | Performative::RequestWhenever | Performative::Subscribe | Performative::Proxy => {
-            &[Performative::Agree, Performative::Inform]
-        }
-        Performative::Cfp => &[Performative::Propose],
-        Performative::Agree
-        | Performative::Cancel
-        | Performative::Confirm
-        | Performative::Disconfirm
-        | Performative::Failure
-        | Performative::Inform
-        | Performative::NotUnderstood
-        | Performative::Propagate
-        | Performative::Propose
-        | Performative::Refuse
-        | Performative::RejectProposal => &[],
-    };
-    let reply = |performative: &Performative| {
-        let said = &text[..text.floor_char_boundary(CONTENT_BYTES_MAX)];
-        let content = (*performative != Performative::Agree).then(|| Content::text(said));
-        let mut reply = message.reply(*performative, content).stamped(Address::Agent(agent.clone()));
-        reply.receivers.retain(|to| matches!(to, Address::Agent(_) | Address::Subject(_) | Address::Topic(_)));
-        reply.conversation_id.get_or_insert_with(|| ready.submission.id.to_string());
-        let parts =
-            [ready.submission.id.as_bytes().as_slice(), agent.as_str().as_bytes(), performative.name().as_bytes()];
-        let id = MessageId::derived(&parts);
-        let priority = ready.submission.priority;
-        let trace = ready.submission.trace.clone();
-        Submission { priority, trace, ..Submission::new(id, reply) }
-    };
-    performatives.iter().map(reply).filter(|reply| !reply.message.receivers.is_empty()).collect()
+/// The agents of a workspace that are programs. Reads files.
+fn programs(catalog: &Catalog) -> Vec<AgentName> {
+    let is_program = |entry: &Entry<AgentManifest>| entry.manifest().is_ok_and(|manifest| manifest.module.is_some());
+    let programs = catalog.agents().iter().filter(|(_, entry)| is_program(entry));
+    programs.map(|(name, _)| name.clone()).collect()
 }

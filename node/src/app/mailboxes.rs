@@ -6,9 +6,11 @@
 
 use caxton_messages::acl::{Address, InvalidAddress, Message, MessageId};
 use caxton_messages::mailbox::{Action, Fate, Outcome, Reason, Submission};
-use caxton_messages::{Listed, Listing, list};
+use caxton_messages::{Conversation, Event, Listed, Listing, list, numbers};
+use tokio::sync::watch;
 
-use crate::authz::{Converse, ForgetConversations, Permit, ReadConversations};
+use crate::authz::{Converse, Denied, ForgetConversations, Permit, ReadConversations};
+use crate::invoke::mail::resolve;
 use crate::invoke::{Freshness, InvokeError, Invoker};
 use crate::mailbox::MailboxError;
 
@@ -46,9 +48,59 @@ pub enum MailboxesError {
         /// Its number.
         delivery: u64,
     },
+    /// There is no such conversation, or none that the asker is part of.
+    #[error("there is no conversation `{id}` of messages in workspace `{workspace}` for you to see")]
+    NoConversation {
+        /// The workspace.
+        workspace: caxton_proto::WorkspaceId,
+        /// The id that was asked for.
+        id: String,
+    },
+    /// There is no such subscription.
+    #[error("{subscriber} has no subscription `{name}` in workspace `{workspace}`")]
+    NoSubscription {
+        /// The workspace.
+        workspace: caxton_proto::WorkspaceId,
+        /// Whose it would be.
+        subscriber: Address,
+        /// The name that was asked for.
+        name: String,
+    },
+    /// Only somebody with more rights may do this to others.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// Another node has come to lead the shard meanwhile.
     #[error("another node leads the workspace's shard now; nothing was changed")]
     Stale,
+}
+
+/// What is done to dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposal {
+    /// They wait once more, as if they had just come.
+    Retry,
+    /// They are deleted.
+    Drop,
+}
+
+/// What was done to dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disposed {
+    /// How many of them.
+    pub deliveries: u64,
+    /// The number after which there are more.
+    pub next: Option<u64>,
+}
+
+/// What was said in a workspace, as somebody may see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// The messages.
+    pub events: Vec<Event>,
+    /// Everything up to this position was looked at.
+    pub reached: u64,
+    /// There are more after it.
+    pub more: bool,
 }
 
 /// A message that was taken in.
@@ -59,6 +111,11 @@ pub struct Acceptance {
     /// What became of it: accepted, or known from before.
     pub fate: Fate,
 }
+
+/// The dead letters that one command names at most.
+const DISPOSED_MAX: usize = 4_096;
+/// The commands that one request to dispose of dead letters makes at most.
+const DISPOSALS_MAX: usize = 16;
 
 /// The mailboxes of all workspaces.
 pub struct Mailboxes {
@@ -84,7 +141,9 @@ impl Mailboxes {
         let term = self.invoker.lead(workspace).await?;
         let sender = own(permit)?;
         let id = MessageId::from_bytes(uuid::Uuid::now_v7().into_bytes());
-        let message = resolve(&self.invoker, workspace, message.stamped(sender), id)?;
+        let catalog = self.invoker.catalogs().get(workspace);
+        let message = resolve(catalog.as_deref(), message.stamped(sender), id)
+            .map_err(|receiver| MailboxesError::Nobody { workspace: workspace.clone(), receiver })?;
         let submission = with(Submission::new(id, message));
         let outcome = self.mailboxes.of(workspace).write(workspace, term, Action::Send(vec![submission])).await?;
         let fate = match outcome {
@@ -150,6 +209,118 @@ impl Mailboxes {
         self.move_one(&permit, delivery, Action::Redrive(vec![delivery])).await
     }
 
+    /// Tries all dead letters of a workspace again or drops them: those of one mailbox, or of all. Whoever may not do so to
+    /// everybody's drops those in their own mailbox. One request takes 65,536 at most, and says after which there are more.
+    pub async fn dispose(
+        &self,
+        permit: &Permit<Converse>,
+        disposal: Disposal,
+        owner: Option<Address>,
+        after: u64,
+        dry_run: bool,
+    ) -> Result<Disposed, MailboxesError> {
+        let workspace = permit.workspace();
+        let owner = match (permit.also(ForgetConversations), disposal, owner) {
+            (Ok(_), _, owner) => owner,
+            (Err(denied), Disposal::Retry, _) => return Err(denied.into()),
+            (Err(denied), Disposal::Drop, Some(other)) if other != own(permit)? => return Err(denied.into()),
+            (Err(_), Disposal::Drop, _) => Some(own(permit)?),
+        };
+        let term = self.invoker.lead(workspace).await?;
+        let mailboxes = self.mailboxes.of(workspace);
+        let mut disposed = Disposed { deliveries: 0, next: None };
+        let mut what = Listing { owner, dead: Some(true), delivery: None, after, most: DISPOSED_MAX };
+        for _ in 0..DISPOSALS_MAX {
+            let (of, wanted) = (workspace.clone(), what.clone());
+            let found = mailboxes.read(move |rows| numbers(rows, &of, &wanted)).await?;
+            disposed.next = (found.len() == DISPOSED_MAX).then(|| found.last().copied()).flatten();
+            let action = match disposal {
+                _ if found.is_empty() => return Ok(disposed),
+                _ if dry_run => None,
+                Disposal::Retry => Some(Action::Redrive(found.clone())),
+                Disposal::Drop => Some(Action::Drop(found.clone())),
+            };
+            disposed.deliveries += match action {
+                None => found.len() as u64,
+                Some(action) => match mailboxes.write(workspace, term, action).await? {
+                    Outcome::Moved(moved) => moved.len() as u64,
+                    _ => return Err(MailboxesError::Stale),
+                },
+            };
+            let Some(next) = disposed.next else { break };
+            what.after = next;
+        }
+        Ok(disposed)
+    }
+
+    /// What was said in a workspace after a position, of `most` messages: those that somebody sent or received themselves, or
+    /// everybody's for whoever may read them.
+    pub async fn events(
+        &self,
+        permit: &Permit<Converse>,
+        after: u64,
+        most: usize,
+        freshness: Freshness,
+    ) -> Result<Said, MailboxesError> {
+        self.invoker.current(permit.workspace(), freshness).await?;
+        let workspace = permit.workspace().clone();
+        let readable = Readable::by(permit)?;
+        let read = move |rows: &rusqlite::Connection| caxton_messages::events(rows, &workspace, after, most);
+        let mut events = self.mailboxes.of(permit.workspace()).read(read).await?;
+        let (reached, more) = (events.last().map_or(after, |last| last.position), events.len() >= most);
+        events.retain(|event| readable.has(event));
+        Ok(Said { events, reached, more })
+    }
+
+    /// The position of the newest message of a workspace, from which somebody can follow what is said from now on.
+    pub async fn newest_event(&self, permit: &Permit<Converse>, freshness: Freshness) -> Result<u64, MailboxesError> {
+        self.invoker.current(permit.workspace(), freshness).await?;
+        let workspace = permit.workspace().clone();
+        let read = move |rows: &rusqlite::Connection| caxton_messages::newest_event(rows, &workspace);
+        Ok(self.mailboxes.of(permit.workspace()).read(read).await?)
+    }
+
+    /// A conversation with `most` of its messages after a number: those that the asker sent or received, or all of them for
+    /// whoever may read them.
+    pub async fn conversation(
+        &self,
+        permit: &Permit<Converse>,
+        id: &str,
+        after: u64,
+        most: usize,
+        freshness: Freshness,
+    ) -> Result<Conversation, MailboxesError> {
+        self.invoker.current(permit.workspace(), freshness).await?;
+        let readable = Readable::by(permit)?;
+        let (workspace, wanted) = (permit.workspace().clone(), id.to_owned());
+        let read = move |rows: &rusqlite::Connection| {
+            let found = caxton_messages::conversation(rows, &workspace, &wanted, after, most)?;
+            let Some(mut found) = found else { return Ok(None) };
+            let Some(own) = &readable.0 else { return Ok(Some(found)) };
+            let is_part = |it: &Conversation| {
+                it.initiator == *own
+                    || it.participants.iter().any(|(who, _)| who == own)
+                    || it.events.iter().any(|event| readable.has(event))
+            };
+            let all = |rows| caxton_messages::conversation(rows, &workspace, &wanted, 0, usize::MAX >> 1);
+            if !is_part(&found) && !all(rows)?.is_some_and(|all| is_part(&all)) {
+                return Ok(None);
+            }
+            found.events.retain(|event| readable.has(event));
+            let begun = found.initiator == *own;
+            found.participants.retain(|(who, _)| begun || who == own);
+            Ok(Some(found))
+        };
+        let found = self.mailboxes.of(permit.workspace()).read(read).await?;
+        let workspace = || permit.workspace().clone();
+        found.ok_or_else(|| MailboxesError::NoConversation { workspace: workspace(), id: id.to_owned() })
+    }
+
+    /// Changes with everything that this node learns of the workspace's shard.
+    pub fn applied(&self, permit: &Permit<Converse>) -> watch::Receiver<u64> {
+        self.mailboxes.of(permit.workspace()).shard().group().applied()
+    }
+
     async fn move_one(&self, permit: &Permit<Converse>, delivery: u64, action: Action) -> Result<(), MailboxesError> {
         let workspace = permit.workspace();
         let term = self.invoker.lead(workspace).await?;
@@ -165,52 +336,23 @@ fn none(permit: &Permit<Converse>, delivery: u64) -> MailboxesError {
     MailboxesError::NoDelivery { workspace: permit.workspace().clone(), delivery }
 }
 
-/// The address of whoever asks.
-fn own(permit: &Permit<Converse>) -> Result<Address, InvalidAddress> {
-    permit.subject().parse().map(Address::Subject)
+/// Whose messages somebody may read: everybody's, or those of one address.
+struct Readable(Option<String>);
+
+impl Readable {
+    fn by(permit: &Permit<Converse>) -> Result<Readable, InvalidAddress> {
+        Ok(Readable(match permit.also(ReadConversations) {
+            Ok(_) => None,
+            Err(_) => Some(own(permit)?.to_string()),
+        }))
+    }
+
+    fn has(&self, event: &Event) -> bool {
+        self.0.as_ref().is_none_or(|own| event.sender == *own || event.receivers.contains(own))
+    }
 }
 
-/// The message with agents in place of the capabilities and of everybody that it is for.
-pub(super) fn resolve(
-    invoker: &Invoker,
-    workspace: &caxton_proto::WorkspaceId,
-    message: Message,
-    id: MessageId,
-) -> Result<Message, MailboxesError> {
-    let named = |address: &Address| !matches!(address, Address::Capability(_) | Address::Broadcast);
-    if message.receivers.iter().all(named) {
-        return Ok(message);
-    }
-    let nobody =
-        |receiver: &Address| MailboxesError::Nobody { workspace: workspace.clone(), receiver: receiver.clone() };
-    let catalog = invoker.catalogs().get(workspace);
-    let mut receivers: Vec<Address> = Vec::new();
-    for receiver in &message.receivers {
-        let catalog = catalog.as_ref().ok_or_else(|| nobody(receiver));
-        let agents =
-            |offers: &dyn Fn(&caxton_proto::manifest::agent::AgentManifest) -> bool| -> Result<Vec<Address>, _> {
-                let all = catalog.as_ref().map_err(|_| nobody(receiver))?.agents().iter();
-                let offers = all.filter(|(_, entry)| entry.manifest().is_ok_and(|manifest| offers(&manifest)));
-                Ok::<_, MailboxesError>(offers.map(|(name, _)| Address::Agent(name.clone())).collect())
-            };
-        let found = match receiver {
-            Address::Capability(name) => {
-                let equals = agents(&|manifest| manifest.capabilities.iter().any(|it| it.name == *name))?;
-                // Equals take turns by the message's id, which is drawn.
-                let at = usize::from(id.as_bytes()[15]) % equals.len().max(1);
-                vec![equals.into_iter().nth(at).ok_or_else(|| nobody(receiver))?]
-            }
-            Address::Broadcast => {
-                let others = agents(&|_| true)?;
-                others.into_iter().filter(|agent| Some(agent) != message.sender.as_ref()).collect()
-            }
-            Address::Agent(_) | Address::Subject(_) | Address::Topic(_) | Address::Platform => vec![receiver.clone()],
-        };
-        for address in found {
-            if !receivers.contains(&address) {
-                receivers.push(address);
-            }
-        }
-    }
-    Ok(Message { receivers, ..message })
+/// The address of whoever asks.
+pub(super) fn own(permit: &Permit<Converse>) -> Result<Address, InvalidAddress> {
+    permit.subject().parse().map(Address::Subject)
 }

@@ -11,9 +11,21 @@ pub mod memory;
 
 pub mod mailboxes;
 
+pub mod topics;
+
+pub mod schedules;
+
+pub mod feeds;
+
 pub mod dispatch;
 
+mod delivery;
+
 pub mod deployments;
+
+pub mod workspaces;
+
+pub mod usage;
 
 pub mod keys;
 
@@ -62,8 +74,18 @@ pub struct Parts {
     pub memories: memory::Memories,
     /// What agents and people send each other.
     pub mailboxes: mailboxes::Mailboxes,
+    /// What they publish, and who subscribed.
+    pub topics: topics::Topics,
+    /// When agents are sent messages next.
+    pub schedules: schedules::Schedules,
+    /// Conversations and mailboxes as they grow.
+    pub feeds: feeds::Feeds,
     /// What is live, its history, and the ways to change it.
     pub deployments: deployments::Deployments,
+    /// What agents used, and how they did lately.
+    pub usage: usage::Usage,
+    /// Workspaces as a whole: what there is of them, and their deletion.
+    pub workspaces: workspaces::Workspaces,
     /// The agents of what is live, and which of them a message would go to.
     pub agents: agents::Agents,
     /// The tools of what is live.

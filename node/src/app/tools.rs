@@ -13,6 +13,7 @@ use super::agents::NothingDeployed;
 use crate::activity::Activity;
 use crate::authz::{CallTools, InWorkspace, Permit, ReadDeployed};
 use crate::catalog::{Catalog, Catalogs};
+use crate::telemetry::propagation;
 use crate::tools::Unusable;
 
 /// Why a tool was not called.
@@ -91,6 +92,7 @@ impl Tools {
             workspace: workspace.to_string(),
             caller: caller.to_owned(),
             idempotency_key: call.idempotency_key,
+            trace: propagation::here(),
             deadline: None,
         };
         let arguments = if call.arguments.is_null() { json!({}) } else { call.arguments };

@@ -179,9 +179,11 @@ impl Auth {
     pub fn vouches_for(&self, header: Option<&str>) -> bool {
         let Some((scheme, bearer)) = header.and_then(|header| header.split_once(' ')) else { return false };
         let bearer = bearer.trim();
-        scheme.eq_ignore_ascii_case("bearer")
-            && bearer.len() <= BEARER_BYTES_MAX
-            && (self.good().is_admin(&Digest::of(bearer.as_bytes())) || self.good().verify(bearer).is_some())
+        if !scheme.eq_ignore_ascii_case("bearer") || bearer.len() > BEARER_BYTES_MAX {
+            return false;
+        }
+        let (known, digest) = (self.good(), Digest::of(bearer.as_bytes()));
+        known.is_admin(&digest) || known.verify(&digest, bearer).is_some()
     }
 
     fn check(&self, bearer: &str, now_ms: u64) -> Result<Access, AuthError> {
@@ -195,7 +197,7 @@ impl Auth {
             let (subject, bearer) = (ADMIN_SUBJECT.into(), shown);
             return Ok(Access { subject, role: Role::Admin, workspaces: None, token: None, expires_ms: None, bearer });
         }
-        let id = known.verify(bearer).ok_or(AuthError::Invalid)?;
+        let id = known.verify(&digest, bearer).ok_or(AuthError::Invalid)?;
         let token = self.known.token(&id).ok_or(AuthError::Invalid)?;
         if !same(&digest, &token.issued.hash) {
             return Err(AuthError::Invalid);
@@ -207,7 +209,7 @@ impl Auth {
             subject: issued.subject.into(),
             role: issued.role,
             workspaces,
-            token: Some(id.into()),
+            token: Some(id),
             expires_ms: Some(issued.expires_ms).filter(|ms| *ms != 0),
             bearer: shown,
         })
@@ -220,7 +222,7 @@ impl Auth {
         let Some(id) = &access.token else {
             return if known.is_admin(&Digest::of(bearer.as_bytes())) { Ok(()) } else { Err(AuthError::Revoked) };
         };
-        if known.verify(bearer).is_none() {
+        if known.verify(&Digest::of(bearer.as_bytes()), bearer).is_none() {
             return Err(AuthError::Revoked);
         }
         good(&self.known.token(id).ok_or(AuthError::Revoked)?, now_ms)

@@ -8,9 +8,9 @@ mod permissions;
 mod permit;
 
 pub use permissions::{
-    BackUpCluster, CallTools, Converse, DecideApprovals, Deploy, ForgetConversations, InCluster, InWorkspace,
-    ManageCluster, ManageMemory, ManageSecrets, ManageTokens, Measure, Permission, ReadActivity, ReadCluster,
-    ReadConversations, ReadDeployed, Scope, StopTurns, UseMemory,
+    BackUpCluster, CallTools, Converse, DecideApprovals, DeleteWorkspaces, Deploy, ForgetConversations, InCluster,
+    InWorkspace, ManageCluster, ManageMemory, ManageSecrets, ManageTokens, Measure, Permission, ReadActivity,
+    ReadCluster, ReadConversations, ReadDeployed, Scope, StopTurns, UseMemory,
 };
 pub use permit::{ClusterPermit, Denied, Permit, UnscopedToken, Why};
 

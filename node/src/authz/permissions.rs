@@ -1,7 +1,7 @@
 //! The policy: every permission, where it is given, and the roles that have it. This table is the only place that says so;
 //! docs/SECURITY.md shows it.
 
-use caxton_proto::log::Role::{self, Admin, Caller, Deployer, Viewer};
+use caxton_proto::log::Role::{self, Admin, Caller, Deployer, Metrics, Viewer};
 
 /// Where a permission is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,10 +100,12 @@ policy! {
     CallTools in Workspace for Deployer Admin;
     /// Set, list and remove secrets.
     ManageSecrets in Workspace for Deployer Admin;
+    /// Delete the workspace with all that is its own.
+    DeleteWorkspaces in Workspace for Admin;
     /// Read who belongs to the cluster, and who leads what.
     ReadCluster in Cluster for Viewer Caller Deployer Admin;
     /// Read what a node measures.
-    Measure in Cluster for Viewer Caller Deployer Admin;
+    Measure in Cluster for Metrics Viewer Caller Deployer Admin;
     /// Make, list and revoke tokens.
     ManageTokens in Cluster for Admin;
     /// Let nodes in, take nodes out, let others lead, rotate keys.

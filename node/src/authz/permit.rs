@@ -63,6 +63,13 @@ impl<P: InWorkspace> UnscopedToken<P> {
         UnscopedToken { access, permission: PhantomData }
     }
 
+    /// Of this token, if its role has the permission at all.
+    pub fn of(access: Access) -> Result<UnscopedToken<P>, Denied> {
+        let wrong = |why| Denied { subject: access.subject().into(), workspace: None, why };
+        access.has(P::PERMISSION).map_err(wrong)?;
+        Ok(UnscopedToken::new(access))
+    }
+
     /// A permit for one workspace, if the token has it.
     pub fn permit(&self, workspace: &WorkspaceId) -> Result<Permit<P>, Denied> {
         self.access.permitted(P::PERMISSION, workspace)?;

@@ -44,8 +44,9 @@ fn a_permit_is_given_only_where_the_token_is_good_and_the_role_has_it() {
 
 /// The table as docs/SECURITY.md has it.
 fn table() -> String {
-    let mut table =
-        String::from("| permission | where | viewer | caller | deployer | admin |\n|---|---|---|---|---|---|\n");
+    let mut table = String::from(
+        "| permission | where | metrics | viewer | caller | deployer | admin |\n|---|---|---|---|---|---|---|\n",
+    );
     for permission in Permission::ALL {
         let place = match permission.scope() {
             Scope::Workspace => "workspace",

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use caxton_proto::Digest;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hmac;
 
 use crate::files::{FileError, random, read_or_create};
 
@@ -37,6 +38,11 @@ pub enum KeyError {
         /// The one that was given.
         given: String,
     },
+    /// The archive is not what was written under this key.
+    #[error(
+        "the archive was changed after it was written: its digests are not those that the recovery key authenticates"
+    )]
+    Forged,
     /// The cipher refuses.
     #[error("the cluster's keys do not open: {what}")]
     Damaged {
@@ -111,6 +117,23 @@ impl RecoveryKey {
         files.into_iter().map(decode).collect::<Option<_>>().ok_or(damaged("they make no sense"))
     }
 
+    /// Authenticates an archive by the digest of its digests, in hexadecimal digits.
+    pub fn authenticate(&self, sums: &Digest) -> String {
+        hex::encode(hmac::sign(&self.authenticator(), sums.as_bytes()))
+    }
+
+    /// Whether this key authenticated these digests, compared in constant time.
+    pub fn check(&self, sums: &Digest, proof: &str) -> Result<(), KeyError> {
+        let proof = hex::decode(proof).map_err(|_| KeyError::Forged)?;
+        hmac::verify(&self.authenticator(), sums.as_bytes(), &proof).map_err(|_| KeyError::Forged)
+    }
+
+    /// A key of its own, so that what seals and what authenticates have nothing to do with each other.
+    fn authenticator(&self) -> hmac::Key {
+        let base = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
+        hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&base, b"caxton backup sums 1").as_ref())
+    }
+
     fn cipher(&self) -> Result<LessSafeKey, KeyError> {
         let key = UnboundKey::new(&AES_256_GCM, &self.0);
         key.map(LessSafeKey::new).map_err(|_| KeyError::Damaged { what: "the cipher takes no such key" })
@@ -142,6 +165,16 @@ mod tests {
             let mut bad = sealed.clone();
             bad[at] ^= 1;
             assert!(key.open(b"header", &bad).is_err(), "byte {at}");
+        }
+        let (sums, proof) = (Digest::of(b"sums"), key.authenticate(&Digest::of(b"sums")));
+        assert!(key.check(&sums, &proof).is_ok());
+        for (by, of, what) in [
+            (&other, &sums, proof.as_str()),
+            (&key, &Digest::of(b"other"), &proof),
+            (&key, &sums, "00"),
+            (&key, &sums, "x"),
+        ] {
+            assert!(matches!(by.check(of, what), Err(KeyError::Forged)));
         }
         std::fs::write(&path, "something").expect("written");
         assert!(matches!(RecoveryKey::read(&path), Err(KeyError::NotAKey { .. })));

@@ -11,6 +11,9 @@
 //! keys.sealed                  the cluster's keys, sealed with the recovery key
 //! SHA256SUMS                   the digest of each file above, and of all bytes before this file; last
 //! ```
+//!
+//! SHA256SUMS is authenticated under the recovery key, and with it every byte of the archive: one that somebody edited is whole
+//! in itself and is not restored.
 
 pub mod key;
 
@@ -26,8 +29,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::environment;
 
-/// The version of the archive that this program writes.
-pub const FORMAT: u32 = 1;
+/// The version of the archive that this program writes: the second is authenticated.
+pub const FORMAT: u32 = 2;
+/// The version that is read as well and was not authenticated.
+pub const UNAUTHENTICATED_FORMAT: u32 = 1;
 /// What the archive is of.
 pub const HEADER_FILE: &str = "caxton-backup.json";
 /// The cluster's keys.
@@ -36,6 +41,8 @@ pub const KEYS_FILE: &str = "keys.sealed";
 pub const SUMS_FILE: &str = "SHA256SUMS";
 /// What the line with the digest of all bytes before the digests begins with. A comment to `sha256sum --check`.
 pub const WHOLE: &str = "# all bytes before this file: ";
+/// What the line begins with by which the digests are authenticated. It is no part of what it authenticates.
+pub const AUTHENTICATED: &str = "# authenticated under the recovery key: ";
 /// The media type of an archive.
 pub const MEDIA_TYPE: &str = "application/x-tar";
 

@@ -33,6 +33,14 @@ pub enum RestoreError {
     /// The recovery key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// It is not what was written under the recovery key.
+    #[error("{} is damaged, or was changed after it was written: its digests are not those that the recovery key authenticates", .path.display())]
+    Forged { path: PathBuf },
+    /// Nothing says whether somebody changed it.
+    #[error(
+        "the archive was written by an older caxton, which did not authenticate archives: nothing says whether it was changed since"
+    )]
+    Unauthenticated,
     /// There is something already.
     #[error("{} is not empty", .dir.display())]
     NotEmpty { dir: PathBuf },
@@ -75,6 +83,12 @@ impl RestoreError {
             RestoreError::Key(KeyError::Another { .. }) => {
                 "pass the key file that this backup was made with: --key-file FILE"
             }
+            RestoreError::Forged { .. } => {
+                "nothing was done with it: take another copy of it, or an older backup, and find out who could write to this one"
+            }
+            RestoreError::Unauthenticated => {
+                "if you know where it was kept, and trust that place, say so with --unauthenticated"
+            }
             RestoreError::Key(_) => "pass the key file that `caxton backup` made beside the archive: --key-file FILE",
             RestoreError::NotEmpty { .. } => {
                 "a restore never writes over anything: name a folder that is empty, or not there, with --data-dir DIR"
@@ -100,12 +114,30 @@ pub struct Restoration {
     pub identity: NodeIdentity,
 }
 
-/// Makes `dir` from the archive at `path`.
-pub async fn restore(path: &Path, key_file: &Path, dir: &Path) -> Result<Restoration, RestoreError> {
+/// What is done with an archive that nothing authenticates, because an older program wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unauthenticated {
+    /// It is not restored.
+    Refused,
+    /// It is: somebody says that they know where it was kept.
+    Accepted,
+}
+
+/// Makes `dir` from the archive at `path`, if it is what was written under the recovery key.
+pub async fn restore(
+    path: &Path,
+    key_file: &Path,
+    dir: &Path,
+    unauthenticated: Unauthenticated,
+) -> Result<Restoration, RestoreError> {
     let archive = verify(path)?;
     let key = RecoveryKey::read(key_file)?;
     if key.id() != archive.header.key {
         return Err(KeyError::Another { wanted: archive.header.key, given: key.id() }.into());
+    }
+    let is_authentic = archive.is_authentic(&key).map_err(|_| RestoreError::Forged { path: path.to_owned() })?;
+    if !is_authentic && unauthenticated == Unauthenticated::Refused {
+        return Err(RestoreError::Unauthenticated);
     }
     let keys = key.open(&archive.header_bytes, &archive.sealed)?;
     for file in key_files::FILES {

@@ -12,7 +12,11 @@ use caxton_proto::{Digest, WorkspaceId};
 use caxton_raft::{GroupId, deploy_log};
 use sha2::{Digest as _, Sha256};
 
-use super::{FORMAT, GroupHeader, HEADER_FILE, Header, KEYS_FILE, SUMS_FILE, WHOLE, group_file};
+use super::key::{KeyError, RecoveryKey};
+use super::{
+    AUTHENTICATED, FORMAT, GroupHeader, HEADER_FILE, Header, KEYS_FILE, SUMS_FILE, UNAUTHENTICATED_FORMAT, WHOLE,
+    group_file,
+};
 use crate::errors::chain;
 
 /// The longest header or file of keys that is believed, in bytes.
@@ -80,12 +84,33 @@ pub struct Verification {
     pub header_bytes: Vec<u8>,
     /// The cluster's keys, sealed.
     pub sealed: Vec<u8>,
+    /// What authenticates the archive; nothing where an older program wrote it.
+    pub proof: Option<Proof>,
     /// How many artifacts it has.
     pub artifacts: u64,
     /// How many workspaces have a deployment.
     pub workspaces: u64,
     /// How many bytes the archive has.
     pub bytes: u64,
+}
+
+/// What authenticates an archive under its recovery key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// The digest of the list of digests, which stands for every byte.
+    pub sums: Digest,
+    /// What the list says of it, in hexadecimal digits.
+    pub proof: String,
+}
+
+impl Verification {
+    /// Whether the archive is what was written under this key. One of an older program says nothing, which is `false`.
+    pub fn is_authentic(&self, key: &RecoveryKey) -> Result<bool, KeyError> {
+        match &self.proof {
+            Some(Proof { sums, proof }) => key.check(sums, proof).map(|()| true),
+            None => Ok(false),
+        }
+    }
 }
 
 /// What a file of an archive is, by its name.
@@ -133,9 +158,10 @@ pub fn verify(path: &Path) -> Result<Verification, VerifyError> {
             Some(_) => reading.cut("its list of digests is not there"),
         });
     };
-    let whole = reading.compare(&sums)?;
+    let (sums, proof) = reading.proof(&sums)?;
+    let whole = reading.compare(sums)?;
     reading.frame(&file, at, length, bytes, whole)?;
-    reading.finish(bytes)
+    reading.finish(bytes, proof)
 }
 
 #[derive(Default)]
@@ -234,7 +260,7 @@ impl Reading<'_> {
             Part::Header => {
                 let bytes = all(reader, size).map_err(|error| damaged(&error))?;
                 let header: Header = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
-                if header.format != FORMAT {
+                if header.format != FORMAT && header.format != UNAUTHENTICATED_FORMAT {
                     return Err(VerifyError::Version { path: self.path.to_owned(), found: header.format });
                 }
                 self.found.header = Some((header, bytes));
@@ -263,6 +289,19 @@ impl Reading<'_> {
             Part::Artifact(..) => self.found.artifacts += 1,
         }
         Ok(None)
+    }
+
+    /// Takes what authenticates the digests off their list. Only an older program wrote none.
+    fn proof<'s>(&self, sums: &'s str) -> Result<(&'s str, Option<Proof>), VerifyError> {
+        let is_old = self.found.header.as_ref().is_some_and(|(header, _)| header.format == UNAUTHENTICATED_FORMAT);
+        let found = sums.strip_prefix(AUTHENTICATED).and_then(|rest| rest.split_once('\n'));
+        match found {
+            Some((proof, sums)) if !is_old => {
+                Ok((sums, Some(Proof { sums: Digest::of(sums.as_bytes()), proof: proof.to_owned() })))
+            }
+            None if is_old => Ok((sums, None)),
+            Some(_) | None => Err(self.damaged(SUMS_FILE, "does not begin with what authenticates it")),
+        }
     }
 
     /// Compares the digests, and gives the one of all bytes before them.
@@ -309,7 +348,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn finish(self, bytes: u64) -> Result<Verification, VerifyError> {
+    fn finish(self, bytes: u64, proof: Option<Proof>) -> Result<Verification, VerifyError> {
         let missing =
             |name: &str| VerifyError::Cut { path: self.path.to_owned(), what: format!("{name} is not there") };
         let Contents { header, sealed, mut groups, artifacts, workspaces, .. } = self.found;
@@ -323,7 +362,7 @@ impl Reading<'_> {
                 what: "names other groups than there are".to_owned(),
             });
         }
-        Ok(Verification { header, header_bytes, sealed, artifacts, workspaces, bytes })
+        Ok(Verification { header, header_bytes, sealed, proof, artifacts, workspaces, bytes })
     }
 }
 

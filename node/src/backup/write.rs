@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
-use caxton_proto::WorkspaceId;
+use caxton_proto::{Digest, WorkspaceId};
 use caxton_raft::deploy_log::{self, DeployLog};
 use caxton_raft::{ArchiveError, ReadError, StateArchive};
 use sha2::{Digest as _, Sha256};
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::key::{KeyError, RecoveryKey};
-use super::{FORMAT, GroupHeader, HEADER_FILE, Header, KEYS_FILE, SUMS_FILE, WHOLE, group_file};
+use super::{AUTHENTICATED, FORMAT, GroupHeader, HEADER_FILE, Header, KEYS_FILE, SUMS_FILE, WHOLE, group_file};
 use crate::artifacts::{Artifacts, GetError, RemovalHold};
 use crate::cluster::Cluster;
 use crate::errors::chain;
@@ -115,7 +115,7 @@ impl Source {
         let header = serde_json::to_vec_pretty(&header).map_err(BackupError::Header)?;
         let sealed = key.seal(&header, &key_files::collect_for_backup(&self.dir).map_err(BackupError::Keys)?)?;
         let (pieces, read) = mpsc::channel(PIECES_MAX);
-        let whole = Whole { header, groups, sealed, artifacts: self.artifacts, held };
+        let whole = Whole { header, groups, sealed, artifacts: self.artifacts, held, key };
         Jobs::default().spawn_blocking("backup", move || {
             let failed = pieces.clone();
             match whole.write(Pieces { waiting: BytesMut::new(), pieces }) {
@@ -137,11 +137,12 @@ struct Whole {
     sealed: Vec<u8>,
     artifacts: Artifacts,
     held: RemovalHold,
+    key: RecoveryKey,
 }
 
 impl Whole {
     fn write(self, out: Pieces) -> Result<u64, WriteError> {
-        let Whole { header, groups, sealed, artifacts, held } = self;
+        let Whole { header, groups, sealed, artifacts, held, key } = self;
         let mut tar = Archive::new(out);
         tar.add(HEADER_FILE, header.len() as u64, header.as_slice())?;
         for StateArchive { group, bytes, file, .. } in groups {
@@ -158,7 +159,7 @@ impl Whole {
         }
         drop(held);
         tar.add(KEYS_FILE, sealed.len() as u64, sealed.as_slice())?;
-        Ok(tar.finish()?)
+        Ok(tar.finish(&key)?)
     }
 }
 
@@ -180,10 +181,12 @@ impl Archive {
         Ok(())
     }
 
-    /// Writes the digests and the end; says how many bytes there are.
-    fn finish(mut self) -> io::Result<u64> {
+    /// Writes the digests, authenticated, and the end; says how many bytes there are.
+    fn finish(mut self, key: &RecoveryKey) -> io::Result<u64> {
         let whole = hex::encode(self.tar.get_ref().sha.clone().finalize());
         let sums = format!("{WHOLE}{whole}\n{}", self.sums);
+        let proof = key.authenticate(&Digest::of(sums.as_bytes()));
+        let sums = format!("{AUTHENTICATED}{proof}\n{sums}");
         append(&mut self.tar, SUMS_FILE, sums.len() as u64, sums.as_bytes())?;
         let mut out = self.tar.into_inner()?;
         out.out.send()?;

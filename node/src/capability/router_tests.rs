@@ -95,8 +95,8 @@ async fn a_message_waits_for_one_phrase_of_a_deployment_at_most() {
     let mut preparing = std::pin::pin!(router.prepared(&second));
     assert!(futures::poll!(&mut preparing).is_pending());
     let messages: Vec<String> = (0..20).map(|turn| format!("translate letter {turn}")).collect();
-    let mut asked: Vec<_> =
-        messages.iter().map(|text| Box::pin(router.route(&first, text, &Requirements::default()))).collect();
+    let anything = Requirements::default();
+    let mut asked: Vec<_> = messages.iter().map(|text| Box::pin(router.route(&first, text, &anything))).collect();
     for message in &mut asked {
         assert!(futures::poll!(message).is_pending(), "there is no core");
     }

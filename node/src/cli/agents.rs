@@ -5,6 +5,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::api::paths;
+use crate::api::usage::{AgentHealthInfo, WorkspaceHealth};
 use crate::api::{AgentDetail, AgentSummary, Agents};
 use crate::cli::live::Remote;
 use crate::cli::output::{BOLD, DIM, Table, count, paint};
@@ -33,8 +34,9 @@ enum Command {
     #[command(
         visible_alias = "ls",
         after_help = "\
-Columns: AGENT the name to call it by, VERSION, CAPABILITIES what it can do, DESCRIPTION with its name for people in front. \
-JSON has them as name, version, capabilities, description and display_name.
+Columns: AGENT the name to call it by, STATE how it did lately (ok, failing, or resting: then other agents leave it alone; - \
+where it had nothing to do), VERSION, CAPABILITIES what it can do, DESCRIPTION with its name for people in front. JSON has them as \
+name, version, capabilities, description and display_name, and the states with last_error beside them as health.
 
 Example:
   caxton agents list --json | jq '.agents[].name'"
@@ -55,8 +57,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let remote = Remote { client: &client, id: &id };
     match args.command {
         Command::List => {
-            let agents = context.block_on(async { Ok(list(&remote).await?) })?;
-            print_list(context, &remote, &agents)
+            let (agents, health) = context.block_on(async { Ok((list(&remote).await?, health(&remote).await)) })?;
+            print_list(context, &remote, &agents, &health)
         }
         Command::Show { name } => {
             let path = remote.path_of(paths::AGENT, name.as_str());
@@ -79,15 +81,28 @@ pub(super) async fn list(remote: &Remote<'_>) -> Result<Vec<AgentSummary>, Clien
     }
 }
 
-fn print_list(context: &Context, remote: &Remote<'_>, agents: &[AgentSummary]) -> Result<(), CliError> {
+/// How they did lately, as far as somebody says: a list of agents is good without it.
+async fn health(remote: &Remote<'_>) -> Vec<AgentHealthInfo> {
+    let health: Result<WorkspaceHealth, ClientError> = remote.client.get(&remote.path(paths::AGENTS_HEALTH)).await;
+    health.map(|health| health.agents).unwrap_or_default()
+}
+
+fn print_list(
+    context: &Context,
+    remote: &Remote<'_>,
+    agents: &[AgentSummary],
+    health: &[AgentHealthInfo],
+) -> Result<(), CliError> {
     let out = &context.out;
     if agents.is_empty() {
         out.line(format_args!("No agent is live in {}.", paint(BOLD, remote.id)))?;
     } else {
-        let mut table = Table::new(["AGENT", "VERSION", "CAPABILITIES", "DESCRIPTION"]);
+        let mut table = Table::new(["AGENT", "STATE", "VERSION", "CAPABILITIES", "DESCRIPTION"]);
+        let state = |agent: &AgentSummary| health.iter().find(|it| it.agent.as_str() == agent.name);
         for agent in agents {
             table.row([
                 agent.name.clone(),
+                state(agent).map_or_else(|| "-".to_owned(), |it| text::one_line(&it.state)),
                 text::one_line(&agent.version),
                 shorten(&agent.capabilities.join(", "), DESCRIPTION_CHARS),
                 shorten(&described(agent), DESCRIPTION_CHARS),
@@ -95,8 +110,27 @@ fn print_list(context: &Context, remote: &Remote<'_>, agents: &[AgentSummary]) -
         }
         out.table(table)?;
         out.line(paint(DIM, count(agents.len() as u64, "agent")))?;
+        for failed in health.iter().filter(|it| it.state != "ok") {
+            let (why, when) = (failed.last_error.as_deref().unwrap_or_default(), failed.last_error_at.as_deref());
+            let when = when.map(text::age).unwrap_or_default();
+            out.line(format_args!(
+                "{} failed {}, {when}: {}",
+                failed.agent,
+                times(failed.failures),
+                text::one_line(why)
+            ))?;
+        }
     }
-    out.json(&json!({ "agents": agents }))
+    out.json(&json!({ "agents": agents, "health": health }))
+}
+
+/// `once`, `twice in a row`, `7 times in a row`.
+fn times(failures: u32) -> String {
+    match failures {
+        0 | 1 => "once".to_owned(),
+        2 => "twice in a row".to_owned(),
+        more => format!("{more} times in a row"),
+    }
 }
 
 /// What a person knows it by: its display name, where it has one, and what it is for.

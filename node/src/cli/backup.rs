@@ -48,7 +48,9 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Check every byte of an archive, without a server.
-    #[command(after_help = "Example:\n  caxton backup verify monday.tar")]
+    #[command(
+        after_help = "Examples:\n  caxton backup verify monday.tar\n  caxton backup verify monday.tar --key-file /safe/recovery.key"
+    )]
     Verify(Verify),
 }
 
@@ -57,12 +59,15 @@ struct Verify {
     /// The archive.
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// The recovery key that it was made with: says also whether somebody changed the archive since.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
 }
 
 /// Makes a backup, or checks one.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     match (args.command, args.file) {
-        (Some(Command::Verify(Verify { file })), _) => check(&file, context),
+        (Some(Command::Verify(Verify { file, key_file })), _) => check(&file, key_file.as_deref(), context),
         (None, Some(file)) => {
             let key = args.key_file.unwrap_or_else(|| key_beside(&file));
             backup(&file, &key, args.force, context)
@@ -78,9 +83,26 @@ pub fn key_beside(file: &Path) -> PathBuf {
     file.with_file_name(name)
 }
 
-fn check(file: &Path, context: &Context) -> Result<(), CliError> {
+fn check(file: &Path, key_file: Option<&Path>, context: &Context) -> Result<(), CliError> {
     let verified = verify(file).map_err(verify_failed)?;
-    context.out.line(format_args!("{} is {}", file.display(), paint(GOOD, "whole")))?;
+    let mut found = "whole";
+    if let Some(key_file) = key_file {
+        let key = RecoveryKey::read(key_file).map_err(key_failed)?;
+        if key.id() != verified.header.key {
+            let (wanted, given) = (verified.header.key, key.id());
+            return Err(key_failed(KeyError::Another { wanted, given }));
+        }
+        match verified.is_authentic(&key) {
+            Ok(true) => found = "whole, and what was written under this recovery key",
+            Ok(false) => context.out.warn("an older caxton wrote it, which did not authenticate archives"),
+            Err(error) => {
+                return Err(
+                    CliError::new("bad_backup", error.to_string()).help("take another copy, or an older backup")
+                );
+            }
+        }
+    }
+    context.out.line(format_args!("{} is {}", file.display(), paint(GOOD, found)))?;
     describe(&verified, context)?;
     context.out.json(&document(&verified))
 }

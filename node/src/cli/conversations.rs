@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use caxton_messages::picture::{self, Arrow};
 use clap::Subcommand;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 
+use crate::api::mailbox::{ConversationEvents, MessageEvent};
 use crate::api::messages::{
     Approvals, ConversationDetail, ConversationSummary, Conversations, MessageAnswer, TurnRecord,
 };
@@ -48,14 +50,24 @@ Example:
         #[arg(long, short = 'n', default_value_t = 20)]
         limit: u32,
     },
-    /// Show what was said in one.
-    #[command(after_help = "Example:\n  caxton conversations show 0199f2c4... --steps")]
+    /// Show what was said in one, or who said what to whom in one of agents' messages.
+    #[command(after_help = "\
+Examples:
+  caxton conversations show 0199f2c4... --steps
+  caxton conversations show c1 --sequence
+  caxton conversations show c1 --mermaid > net.mmd")]
     Show {
-        /// Its id.
+        /// Its id; of agents' messages, their `conversation_id`.
         id: String,
         /// Show calls and their results too.
         #[arg(long)]
         steps: bool,
+        /// Draw the messages of a conversation between agents as a sequence diagram in text.
+        #[arg(long, conflicts_with = "steps")]
+        sequence: bool,
+        /// The same diagram in Mermaid's language.
+        #[arg(long, conflicts_with_all = ["steps", "sequence"])]
+        mermaid: bool,
     },
     /// Save the files that came of one: charts, tables, pictures.
     #[command(after_help = "Example:\n  caxton conversations save 0199f2c4... --dir charts")]
@@ -89,7 +101,11 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
             let states = context.block_on(states(&remote, &page, &waiting))?;
             list(context, &page, &states)
         }
-        Command::Show { id, steps } => {
+        Command::Show { id, sequence, mermaid, .. } if sequence || mermaid => {
+            let found = context.block_on(messages(&remote, &id))?;
+            draw(context, &found, mermaid)
+        }
+        Command::Show { id, steps, .. } => {
             let path = remote.path_of(paths::CONVERSATION, in_path(&id)?);
             let found: ConversationDetail = context.block_on(async { Ok(client.get(&path).await?) })?;
             show(context, &found, steps)
@@ -112,6 +128,52 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
             context.out.json(&gone)
         }
     }
+}
+
+/// A conversation of agents' messages with all of them that are kept, page after page.
+async fn messages(remote: &Remote<'_>, id: &str) -> Result<ConversationEvents, CliError> {
+    let path = remote.path_of(paths::CONVERSATION_EVENTS, id);
+    let mut found: ConversationEvents = remote.client.get(&format!("{path}?limit=500")).await?;
+    while let Some(next) = found.next {
+        let page: ConversationEvents = remote.client.get(&format!("{path}?limit=500&after={next}")).await?;
+        found.events.extend(page.events);
+        found.next = page.next.filter(|further| *further > next);
+    }
+    Ok(found)
+}
+
+/// Who said what to whom in a conversation, as a diagram in text.
+pub(super) async fn sequence(remote: &Remote<'_>, id: &str) -> Result<String, CliError> {
+    let found = messages(remote, in_path(id)?).await?;
+    let arrows: Vec<Arrow> = found.events.iter().flat_map(arrows).collect();
+    Ok(picture::text(&arrows))
+}
+
+/// Draws who said what to whom.
+fn draw(context: &Context, found: &ConversationEvents, mermaid: bool) -> Result<(), CliError> {
+    let out = &context.out;
+    let arrows: Vec<Arrow> = found.events.iter().flat_map(arrows).collect();
+    let picture = if mermaid { picture::mermaid(&arrows) } else { picture::text(&arrows) };
+    out.text(&picture)?;
+    if found.missed > 0 {
+        out.warn(format_args!("{} earlier are no longer kept", count(found.missed, "message")));
+    }
+    if !mermaid {
+        let protocol = found.protocol.as_deref().map_or_else(|| "no protocol".to_owned(), text::one_line);
+        let stands = found.participants.iter().map(|it| format!("{} {}", text::one_line(&it.participant), it.state));
+        let stands: Vec<String> = std::iter::once(protocol).chain(stands).collect();
+        let state = if found.open { "open" } else { "over" };
+        out.line(paint(DIM, format!("{state}: {}", text::one_line(&stands.join(", ")))))?;
+    }
+    let mut document = json!(found);
+    document["picture"] = json!(picture);
+    out.json(&document)
+}
+
+/// The arrows of a message: one to each receiver.
+fn arrows(event: &MessageEvent) -> impl Iterator<Item = Arrow> + '_ {
+    let (from, label) = (text::one_line(&event.sender), text::one_line(&event.performative));
+    event.receivers.iter().map(move |to| Arrow { from: from.clone(), to: text::one_line(to), label: label.clone() })
 }
 
 fn in_path(id: &str) -> Result<&str, CliError> {

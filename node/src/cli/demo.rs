@@ -10,7 +10,7 @@ use crate::api::messages::MessageRequest;
 use crate::cli::live::{self, Remote};
 use crate::cli::output::{BOLD, DIM, GOOD, paint};
 use crate::cli::steps::{self, Show};
-use crate::cli::{CliError, Context, deploy};
+use crate::cli::{CliError, Context, conversations, deploy};
 use crate::config::{Draft, Home, environment};
 use crate::node::Node;
 
@@ -36,6 +36,20 @@ const FILES: [(&str, &[u8]); 13] = [
     ("tools/stats/stats.wasm", include_bytes!("../../examples/csv-to-chart/tools/stats/stats.wasm")),
     (".gitignore", b".caxton/\n"),
 ];
+/// The example workspace of the second part, in which three agents negotiate.
+const CONTRACT_NET: [(&str, &[u8]); 9] = [
+    ("README.md", include_bytes!("../../examples/contract-net/README.md")),
+    ("caxton.toml", include_bytes!("../../examples/contract-net/caxton.toml")),
+    ("agents/organizer.toml", include_bytes!("../../examples/contract-net/agents/organizer.toml")),
+    ("agents/bicycle.toml", include_bytes!("../../examples/contract-net/agents/bicycle.toml")),
+    ("agents/van.toml", include_bytes!("../../examples/contract-net/agents/van.toml")),
+    ("prompts/organizer.toml", include_bytes!("../../examples/contract-net/prompts/organizer.toml")),
+    ("prompts/bicycle.toml", include_bytes!("../../examples/contract-net/prompts/bicycle.toml")),
+    ("prompts/van.toml", include_bytes!("../../examples/contract-net/prompts/van.toml")),
+    (".gitignore", b".caxton/\n"),
+];
+/// What the agents of the second part are asked.
+const CONTRACT: &str = "Have this parcel carried across town";
 /// What is asked first.
 const QUESTION: &str = "Draw a chart of sales by quarter";
 /// What is asked afterwards in another conversation, without the file: the answer rests on what was kept of the first.
@@ -69,18 +83,24 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let began = Instant::now();
     let folder = folder(args.dir.as_deref())?;
     let workspace = folder.join("csv-to-chart");
-    write_workspace(&workspace, args.provider.as_deref().zip(args.model.as_deref()))?;
+    write_workspace(&workspace, &FILES, args.provider.as_deref().zip(args.model.as_deref()))?;
+    let contract = folder.join("contract-net");
+    write_workspace(&contract, &CONTRACT_NET, None)?;
     let data_dir = folder.join("data");
     let result = with_node(&data_dir, |url| {
         let there = context.within(&workspace, url, &data_dir);
-        show(&there, &folder, began)
+        let mut told = show(&there, &folder, began)?;
+        told["contract"] = negotiate(&context.within(&contract, url, &data_dir))?;
+        next(&there)?;
+        context.out.json(&told)
     });
     // The node is gone, and its token with it; the workspace and the chart stay.
     std::fs::remove_dir_all(&data_dir).ok();
     result
 }
 
-fn show(context: &Context, folder: &Path, began: Instant) -> Result<(), CliError> {
+/// The first part: agents that ask each other.
+fn show(context: &Context, folder: &Path, began: Instant) -> Result<serde_json::Value, CliError> {
     let out = &context.out;
     let title = |text: &str| out.note(format_args!("\n{}", paint(BOLD, text)));
     out.note(format_args!("{} a node in {}", paint(GOOD, "started"), folder.join("data").display()));
@@ -106,8 +126,39 @@ fn show(context: &Context, folder: &Path, began: Instant) -> Result<(), CliError
     let request = MessageRequest { text: ASKED_LATER.to_owned(), ..MessageRequest::default() };
     let later = context.block_on(steps::watch(context, &remote, request, Show::Steps))?;
     out.note(paint(DIM, "a conversation of its own: it rests on the memory that it names (`caxton memory show ID`)"));
+    Ok(serde_json::json!({ "answer": answer, "later": later, "saved": saved, "workspace": context.cwd }))
+}
 
-    title("Next");
+/// The second part: three agents, a call for proposals, and an award.
+fn negotiate(context: &Context) -> Result<serde_json::Value, CliError> {
+    let out = &context.out;
+    let title = |text: &str| out.note(format_args!("\n{}", paint(BOLD, text)));
+    out.note(format_args!(
+        "\n{}",
+        paint(DIM, "A second workspace, in which one agent calls for proposals and two others bid:")
+    ));
+    title("$ caxton deploy");
+    deploy::run(deploy::Args::agreed("the demo"), context)?;
+    title(&format!("$ caxton ask --agent organizer \"{CONTRACT}\""));
+    let client = context.client()?;
+    let id = context.workspace_id()?;
+    let remote = Remote { client: &client, id: &id };
+    let agent = "organizer".parse().ok();
+    let request = MessageRequest { text: CONTRACT.to_owned(), agent, ..MessageRequest::default() };
+    let answer = context.block_on(steps::watch(context, &remote, request, Show::Steps))?;
+    let answer = answer.ok_or_else(|| CliError::new("waiting", "the demo's agents wait for somebody"))?;
+    let named = answer.text.rsplit_once("(conversation ").map(|(_, rest)| rest.trim_end_matches(')'));
+    let conversation = named.ok_or_else(|| CliError::new("demo", "the demo's agents came to no award"))?;
+    title(&format!("$ caxton conversations show {conversation} --sequence"));
+    let picture = context.block_on(conversations::sequence(&remote, conversation))?;
+    out.text(&picture)?;
+    Ok(serde_json::json!({ "answer": answer, "conversation": conversation, "picture": picture }))
+}
+
+/// What to do afterwards.
+fn next(context: &Context) -> Result<(), CliError> {
+    let out = &context.out;
+    out.note(format_args!("\n{}", paint(BOLD, "Next")));
     let workspace = context.cwd.display();
     out.line("  caxton serve                                  in one terminal: a node that stays")?;
     out.line(format_args!("  cd {workspace} && caxton deploy"))?;
@@ -121,7 +172,7 @@ fn show(context: &Context, folder: &Path, began: Instant) -> Result<(), CliError
             ))?;
         }
     }
-    out.json(&serde_json::json!({ "answer": answer, "later": later, "saved": saved, "workspace": context.cwd }))
+    Ok(())
 }
 
 /// Runs a node beside `work`, and stops it whatever came of it.
@@ -153,7 +204,7 @@ fn folder(wanted: Option<&Path>) -> Result<PathBuf, CliError> {
         Some(folder) => {
             std::fs::create_dir_all(folder).map_err(cannot)?;
             let folder = folder.canonicalize().map_err(cannot)?;
-            let taken = ["csv-to-chart", "data"].iter().any(|name| folder.join(name).exists());
+            let taken = ["csv-to-chart", "contract-net", "data"].iter().any(|name| folder.join(name).exists());
             match taken {
                 true => Err(CliError::new("io", format!("{} is in use", folder.display())).help("choose a new folder")),
                 false => Ok(folder),
@@ -163,16 +214,16 @@ fn folder(wanted: Option<&Path>) -> Result<PathBuf, CliError> {
     }
 }
 
-fn write_workspace(folder: &Path, model: Option<(&str, &str)>) -> Result<(), CliError> {
+fn write_workspace(folder: &Path, files: &[(&str, &[u8])], model: Option<(&str, &str)>) -> Result<(), CliError> {
     let cannot = |error: std::io::Error| {
         CliError::new("io", format!("{} cannot be written", folder.display()))
             .help("choose another folder with --dir DIR")
             .source(error)
     };
-    for (name, content) in FILES {
+    for (name, content) in files {
         let path = folder.join(name);
         std::fs::create_dir_all(path.parent().unwrap_or(folder)).map_err(cannot)?;
-        let content = match (name, model) {
+        let content = match (*name, model) {
             ("caxton.toml", Some((provider, model))) => with_model(content, provider, model)?,
             _ => content.to_vec(),
         };
@@ -198,14 +249,19 @@ mod tests {
 
     #[test]
     fn every_file_of_the_example_is_in_the_program() {
-        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/csv-to-chart");
+        every_file_is_there("csv-to-chart", &FILES);
+        every_file_is_there("contract-net", &CONTRACT_NET);
+    }
+
+    fn every_file_is_there(name: &str, files: &[(&str, &[u8])]) {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
         let mut there: Vec<String> = ignore::WalkBuilder::new(&example)
             .build()
             .filter_map(Result::ok)
             .filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()))
             .filter_map(|entry| Some(entry.path().strip_prefix(&example).ok()?.to_string_lossy().into_owned()))
             .collect();
-        let mut embedded: Vec<String> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let mut embedded: Vec<String> = files.iter().map(|(name, _)| (*name).to_owned()).collect();
         embedded.retain(|name| name != ".gitignore");
         there.sort();
         embedded.sort();

@@ -18,7 +18,7 @@ pub struct Args {
 }
 
 /// The pages by their names, in the order in which a person reads them, each with what it answers.
-pub const PAGES: [(&str, &str, &str); 17] = [
+pub const PAGES: [(&str, &str, &str); 19] = [
     ("first-agent", "your first agent, in ten minutes", include_str!("../../../docs/first-agent.md")),
     (
         "call-agents",
@@ -31,6 +31,8 @@ pub const PAGES: [(&str, &str, &str); 17] = [
     ("memory", "what a workspace remembers, and who reads it", include_str!("../../../docs/memory.md")),
     ("clients", "clients of OpenAI and Anthropic, as they are", include_str!("../../../docs/clients.md")),
     ("messages", "messages between agents, mailboxes, topics", include_str!("../../../docs/messages.md")),
+    ("grpc", "gRPC: services, streams that go on, errors", include_str!("../../../docs/grpc.md")),
+    ("websocket", "WebSocket: follow, ask and send on one connection", include_str!("../../../docs/websocket.md")),
     ("wasm-agents", "agents that are programs of your own", include_str!("../../../docs/wasm-agents.md")),
     ("operators", "metrics, a systemd unit, sizing", include_str!("../../../docs/operators.md")),
     (

@@ -9,15 +9,8 @@ use crate::api::logs::{LogLine, LogLines};
 use crate::api::paths;
 use crate::cli::live::Remote;
 use crate::cli::output::{BAD, BOLD, DIM, GOOD, WARN, paint};
-use crate::cli::{CliError, Context, text};
-use crate::client::{ClientError, Retry};
+use crate::cli::{CliError, Context, stream, text};
 use crate::config::{Raw, Value};
-use crate::llm::sse::Reader;
-
-/// The longest event that is read.
-const EVENT_BYTES_MAX: usize = 1 << 20;
-/// A stream goes on until somebody ends it.
-const FOLLOW_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3_600);
 
 /// Arguments of `caxton logs`.
 #[derive(Debug, clap::Args)]
@@ -34,7 +27,7 @@ pub struct Args {
     /// Go on with every line as it is written, until Ctrl-C.
     #[arg(long, short)]
     follow: bool,
-    /// Only the turns of these agents, with commas between.
+    /// Only the turns of these agents, and the messages that they send and receive; with commas between.
     #[arg(long, visible_alias = "agents", value_name = "NAME,...", value_delimiter = ',')]
     agent: Vec<AgentName>,
     /// Only what happened since: how long ago, as in 10m, or a time, as in 2026-11-21T08:00:00Z.
@@ -84,35 +77,15 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
 }
 
 async fn follow(context: &Context, remote: &Remote<'_>, path: &str) -> Result<(), CliError> {
-    let request = remote.client.request(http::Method::GET, path).timeout(FOLLOW_TIMEOUT);
-    let request = request.header(http::header::ACCEPT, "text/event-stream");
-    let mut response = remote.client.send(request, Retry::Once).await?;
-    let mut reader = Reader::new(EVENT_BYTES_MAX);
-    while let Some(chunk) = response.chunk().await.map_err(|error| remote.client.failed(error))? {
-        reader.feed(&chunk);
-        loop {
-            let event = reader.next().map_err(|_| CliError::new("bad_answer", "an event of the server is too long"))?;
-            let Some(event) = event else { break };
-            if event.name == "closed" {
-                let problem = serde_json::from_str(&event.data);
-                return match problem {
-                    Ok(problem) => Err(ClientError::Problem(Box::new(problem)).into()),
-                    Err(_) => Err(broken_off()),
-                };
-            }
-            let Ok(line) = serde_json::from_str::<LogLine>(&event.data) else { continue }; // Of a newer server.
-            if context.out.is_json() {
-                context.out.raw(format_args!("{}\n", serde_json::to_string(&line).unwrap_or_default()))?;
-            } else {
-                context.out.line(shown(&line))?;
-            }
+    let why = stream::read(remote, path, |event| {
+        // Of a newer server, if it cannot be read.
+        let Ok(line) = serde_json::from_str::<LogLine>(&event.data) else { return Ok(()) };
+        if context.out.is_json() {
+            return context.out.raw(format_args!("{}\n", serde_json::to_string(&line).unwrap_or_default()));
         }
-    }
-    Err(broken_off())
-}
-
-fn broken_off() -> CliError {
-    CliError::new("broken_off", "the server's stream broke off").help("look whether it runs with `caxton health`")
+        context.out.line(shown(&line))
+    });
+    Err(stream::ended(why.await?))
 }
 
 /// A line as a person reads it: when, whose turn, what.
@@ -124,12 +97,15 @@ fn shown(line: &LogLine) -> String {
     let style = match line.event.as_str() {
         _ if line.failed => BAD,
         "answered" | "serving" => GOOD,
-        "waiting" => WARN,
+        "waiting" | "awaiting" => WARN,
         "message" => BOLD,
         _ => DIM,
     };
     let event = paint(style, format!("{indent}{}", what(&line.event, line.failed)));
     let mut out = format!("{} {:<16} {event}", paint(DIM, time), agent);
+    if let Some(from) = &line.from {
+        out.push_str(&format!(" {}:", text::one_line(from)));
+    }
     if !line.detail.is_empty() {
         out.push_str(&format!(" {}", text::one_line(&line.detail)));
     }
@@ -154,6 +130,7 @@ fn shown(line: &LogLine) -> String {
 fn what(event: &str, failed: bool) -> String {
     match (event, failed) {
         ("message", _) => "message",
+        ("delivered", _) => "has a message of",
         ("model_asked", _) => "asks the model",
         ("model_answered", _) => "has the answer of",
         ("tool_called", _) => "calls",
@@ -164,6 +141,7 @@ fn what(event: &str, failed: bool) -> String {
         ("delegate_returned", true) => "has no answer of",
         ("attached", _) => "has a file:",
         ("waiting", _) => "waits for a person:",
+        ("awaiting", _) => "waits for answers",
         ("answered", _) => "answered",
         ("failed", _) => "failed:",
         ("serving", _) => "serves",
@@ -193,6 +171,20 @@ mod tests {
         };
         let text = anstream::adapter::strip_str(&shown(&line)).to_string();
         assert_eq!(text, "08:00:01.250 analyst            has the result of stats[2J (12 ms)");
+    }
+
+    #[test]
+    fn a_message_that_was_delivered_says_whose_it_is() {
+        let line = LogLine {
+            time: "2026-11-21T08:00:01.250Z".into(),
+            event: "delivered".into(),
+            agent: Some("pong".into()),
+            from: Some("ping".into()),
+            detail: "request".into(),
+            ..LogLine::default()
+        };
+        let text = anstream::adapter::strip_str(&shown(&line)).to_string();
+        assert_eq!(text, "08:00:01.250 pong             has a message of ping: request");
     }
 
     #[test]

@@ -61,6 +61,12 @@ mod conversations;
 
 mod memory;
 
+mod messages;
+
+mod schedules;
+
+mod stream;
+
 mod approvals;
 
 mod stop;
@@ -84,6 +90,8 @@ mod recover;
 mod secrets;
 
 mod workspaces;
+
+mod usage;
 
 mod docs;
 
@@ -167,10 +175,16 @@ enum Command {
     Send(ask::SendArgs),
     /// List and show what was said.
     Conversations(conversations::Args),
+    /// See, send and look after what agents and people send each other, and topics.
+    Messages(messages::Args),
+    /// List when agents are sent messages next.
+    Schedules(schedules::Args),
     /// Find, keep and forget what is remembered.
     Memory(memory::Args),
     /// Show what happens: messages, steps, calls, deployments.
     Logs(logs::Args),
+    /// Show what agents used by day, in tokens and money.
+    Usage(usage::Args),
     /// Decide on calls that wait for a person.
     Approvals(approvals::Args),
     /// Stop a turn of an agent.
@@ -189,7 +203,7 @@ enum Command {
     Restore(restore::Args),
     /// Go on with one node when a majority is lost for good.
     Recover(recover::Args),
-    /// List the workspaces of a server.
+    /// List the workspaces of a server, or delete one.
     Workspaces(workspaces::Args),
     /// Read the manual that belongs to this binary.
     Docs(docs::Args),
@@ -218,8 +232,11 @@ impl Command {
             Command::Ask(args) => ask::run(args, context),
             Command::Send(args) => ask::run_send(args, context),
             Command::Conversations(args) => conversations::run(args, context),
+            Command::Messages(args) => messages::run(args, context),
+            Command::Schedules(args) => schedules::run(args, context),
             Command::Memory(args) => memory::run(args, context),
             Command::Logs(args) => logs::run(args, context),
+            Command::Usage(args) => usage::run(&args, context),
             Command::Approvals(args) => approvals::run(args, context),
             Command::Stop(args) => stop::run(args, context),
             Command::Health(args) => health::run(args, context),
@@ -299,6 +316,10 @@ mod tests {
             "token list",
             "conversations list",
             "workspaces list",
+            "usage",
+            "messages list",
+            "messages topics",
+            "schedules list",
             "cluster members",
             "cluster status",
             "log",

@@ -134,12 +134,18 @@ impl Output {
 
     /// Asks for a yes or a no; anything but `y` and `yes` is a no.
     pub fn confirm(&self, question: impl Display) -> Result<bool, CliError> {
+        let answer = self.ask(format_args!("{question} {}", paint(DIM, "[y/N]")))?;
+        Ok(matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+
+    /// Asks for a line of text, which comes without the spaces around it.
+    pub fn ask(&self, question: impl Display) -> Result<String, CliError> {
         let mut answer = String::new();
-        let read = write!(self.stderr(), "{question} {} ", paint(DIM, "[y/N]"))
+        let read = write!(self.stderr(), "{question} ")
             .and_then(|()| self.stderr().flush())
             .and_then(|()| io::stdin().read_line(&mut answer));
         read.map_err(|error| CliError::new("io", "the terminal cannot be read").source(error))?;
-        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+        Ok(answer.trim().to_owned())
     }
 
     /// Shows that something is under way, once it has taken a while and if a person watches.

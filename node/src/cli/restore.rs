@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::backup::restore::{self, Restoration};
+use crate::backup::restore::{self, Restoration, Unauthenticated};
 use crate::cli::backup::key_beside;
 use crate::cli::output::{BOLD, DIM, GOOD, count, paint};
 use crate::cli::{CliError, Context};
@@ -10,7 +10,8 @@ use crate::cli::{CliError, Context};
 /// Arguments of `caxton restore`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Everything is checked before anything is written, and nothing is ever written over. The cluster gets a new id, and keeps
+Everything is checked before anything is written, also that nobody changed the archive since it was made under its recovery
+key, and nothing is ever written over. The cluster gets a new id, and keeps
 its certificate authority, tokens and secrets; other nodes join it with empty data directories.
 
 Example:
@@ -22,14 +23,18 @@ pub struct Args {
     /// The recovery key that the archive was made with [default: FILE.key].
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Restore an archive of a caxton that did not authenticate archives yet, as it is.
+    #[arg(long)]
+    unauthenticated: bool,
 }
 
 /// Restores.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let dir = context.data_dir()?;
     let key = args.key_file.unwrap_or_else(|| key_beside(&args.file));
+    let unauthenticated = if args.unauthenticated { Unauthenticated::Accepted } else { Unauthenticated::Refused };
     let restored = context.block_on(async {
-        restore::restore(&args.file, &key, &dir).await.map_err(|error| {
+        restore::restore(&args.file, &key, &dir, unauthenticated).await.map_err(|error| {
             let cli = CliError::new("restore_failed", error.to_string());
             let cli = match error.help() {
                 Some(help) => cli.help(help),

@@ -16,6 +16,7 @@ use crate::config::{Raw, Value};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Roles, each with what the ones before it may do:
+  metrics   read what nodes measure, and nothing else
   viewer    read what is deployed
   caller    send messages to agents
   deployer  deploy and roll back
@@ -34,7 +35,8 @@ enum Command {
     #[command(after_help = "\
 Examples:
   caxton token create ci --role deployer --only demo
-  caxton token create ada --role viewer --ttl 8h > ada.token")]
+  caxton token create ada --role viewer --ttl 8h > ada.token
+  caxton token create prometheus --role metrics --ttl 365d > prometheus.token")]
     Create(Create),
     /// List the tokens that have not expired.
     #[command(after_help = "\
@@ -53,7 +55,7 @@ Example:
 struct Create {
     /// Who or what will use it; it is named in the history of what it deploys.
     subject: String,
-    /// What it may do: viewer, caller, deployer or admin.
+    /// What it may do: metrics, viewer, caller, deployer or admin.
     #[arg(long, default_value = "viewer", value_name = "ROLE")]
     role: Role,
     /// A workspace that it is for; may be repeated, and --workspace says the same [default: every workspace].

@@ -16,7 +16,6 @@ pub enum ClientError {
     /// Nobody listens there.
     #[error("no Caxton server answers at {url}")]
     Unreachable {
-        /// The address.
         url: String,
         /// What the system said.
         #[source]
@@ -25,7 +24,6 @@ pub enum ClientError {
     /// The answer did not come in time.
     #[error("the server at {url} did not answer in time")]
     TimedOut {
-        /// The address.
         url: String,
         /// What ran out.
         #[source]
@@ -34,34 +32,26 @@ pub enum ClientError {
     /// The certificate was not accepted.
     #[error("the certificate of {url} is not trusted")]
     Tls {
-        /// The address.
         url: String,
-        /// Why.
         #[source]
         source: reqwest::Error,
     },
     /// The connection ended in the middle of an exchange.
     #[error("the connection to {url} broke")]
     Broken {
-        /// The address.
         url: String,
-        /// How.
         #[source]
         source: reqwest::Error,
     },
     /// A token was about to be sent over plain HTTP to another machine.
     #[error("{url} is not this machine, and the token would be sent in clear text")]
-    ClearText {
-        /// The address.
-        url: String,
-    },
+    ClearText { url: String },
     /// The server refused, and said why.
     #[error("{}", .0.detail)]
     Problem(Box<Problem>),
     /// The answer is not one of a Caxton server.
     #[error("{url} answered with status {status} and something that is not Caxton's: {start:?}")]
     NotCaxton {
-        /// The address.
         url: String,
         /// The HTTP status.
         status: u16,
@@ -71,16 +61,13 @@ pub enum ClientError {
     /// A framed body was cut short, or a blob is not what its digest promises.
     #[error("the answer of {url} is damaged")]
     Damaged {
-        /// The address.
         url: String,
-        /// How.
         #[source]
         source: FrameError,
     },
     /// A blob that was asked for did not come.
     #[error("{url} did not send what was asked for by the digest {digest:?}")]
     Withheld {
-        /// The address.
         url: String,
         /// What was asked for.
         digest: Digest,

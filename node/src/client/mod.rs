@@ -32,7 +32,6 @@ const FAILOVER_WAIT: Duration = Duration::from_secs(10);
 pub enum Retry {
     /// Yes: it reads, or applying it twice is the same as once.
     Once,
-    /// No.
     Never,
 }
 
@@ -134,7 +133,6 @@ impl Client {
         &self.url
     }
 
-    /// `GET path`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.json(self.request(Method::GET, path), Retry::Once).await
     }
@@ -160,7 +158,6 @@ impl Client {
         self.json(self.with_json(self.request(Method::POST, path).timeout(timeout), body)?, retry).await
     }
 
-    /// `DELETE path`.
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.json(self.request(Method::DELETE, path), Retry::Once).await
     }

@@ -25,13 +25,10 @@ const LOAD_CHANGE_MIN: f64 = 0.05;
 /// Why a node could not gossip.
 #[derive(Debug, thiserror::Error)]
 pub enum HearsayError {
-    /// The key.
     #[error(transparent)]
     Key(#[from] FileError),
-    /// The generation.
     #[error(transparent)]
     Generation(#[from] GenerationError),
-    /// The address.
     #[error(transparent)]
     Join(#[from] JoinError),
 }

@@ -52,16 +52,13 @@ pub enum EnterError {
     /// The token's file.
     #[error("the join token in {} cannot be read", .path.display())]
     TokenFile {
-        /// The file.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: std::io::Error,
     },
     /// What the token's file holds.
     #[error("{}: {why}", .path.display())]
     Token {
-        /// The file.
         path: PathBuf,
         /// What is wrong.
         why: InvalidJoinToken,
@@ -74,10 +71,7 @@ pub enum EnterError {
     File(#[from] FileError),
     /// The data directory has an authority that the secret does not make.
     #[error("the authority in {} was not made from the cluster's secret", .dir.display())]
-    OtherAuthority {
-        /// Its folder.
-        dir: PathBuf,
-    },
+    OtherAuthority { dir: PathBuf },
     /// A join was not finished, and the node is not told to join any more.
     #[error("{} was on its way into a cluster and never arrived", .dir.display())]
     Unfinished {
@@ -89,7 +83,6 @@ pub enum EnterError {
     Refused {
         /// Who said so.
         address: String,
-        /// Why.
         why: String,
         /// What was wrong with the node.
         wants: Wants,
@@ -99,7 +92,6 @@ pub enum EnterError {
     Foreign {
         /// Who that is.
         address: String,
-        /// Why.
         #[source]
         source: DialError,
     },
@@ -114,9 +106,7 @@ pub enum EnterError {
     /// The answer of the cluster cannot be used.
     #[error("the answer of {address} cannot be used")]
     Answer {
-        /// Whose.
         address: String,
-        /// Why not.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -150,9 +140,7 @@ impl EnterError {
 /// What a cluster wants of a node that it refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wants {
-    /// Another token.
     Token,
-    /// Another secret.
     Secret,
     /// A version nearer to its own.
     Version,

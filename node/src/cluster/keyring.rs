@@ -46,22 +46,17 @@ pub enum RotateError {
     Make {
         /// Of which key.
         kind: KeyKind,
-        /// Why not.
         #[source]
         source: Unusable,
     },
     /// The one before is not finished.
     #[error("the {kind} has a successor already, and the rotation is not finished")]
-    UnderWay {
-        /// Which key.
-        kind: KeyKind,
-    },
+    UnderWay { kind: KeyKind },
     /// Some nodes do not have the successor.
     #[error("the rotation of the {kind} waits for {}", nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
     Waits {
         /// Of which key.
         kind: KeyKind,
-        /// The nodes.
         nodes: Vec<NodeId>,
     },
     /// No rotation of it is under way.
@@ -87,7 +82,6 @@ pub enum Unusable {
     /// The gossip key.
     #[error(transparent)]
     Gossip(#[from] FileError),
-    /// The authority.
     #[error(transparent)]
     Authority(#[from] TlsError),
     /// The signing key.
@@ -117,9 +111,7 @@ pub struct Parts {
     pub log: DeployLog,
     /// The way to the others, and what this node shows them.
     pub peers: Peers,
-    /// Signs tokens.
     pub auth: Arc<Auth>,
-    /// Seals.
     pub secrets: SecretStore,
     /// Gives gossip its keys; nothing where there is no gossip.
     pub gossip: Option<Rekeyer>,

@@ -134,10 +134,7 @@ pub enum ClusterError {
     TooManyTokens,
     /// There is no such node.
     #[error("no node {node} belongs to the cluster")]
-    NoSuchNode {
-        /// The node.
-        node: NodeId,
-    },
+    NoSuchNode { node: NodeId },
     /// It is the only node.
     #[error("it is the only node of the cluster")]
     LastNode,
@@ -152,16 +149,10 @@ pub enum ClusterError {
     },
     /// There is no such group.
     #[error("there is no group {}", group.0)]
-    NoSuchGroup {
-        /// The group.
-        group: GroupId,
-    },
+    NoSuchGroup { group: GroupId },
     /// Nobody could lead the group.
     #[error("no other voter of group {} is near enough to lead it", group.0)]
-    NoHeir {
-        /// The group.
-        group: GroupId,
-    },
+    NoHeir { group: GroupId },
     /// The log answered something that does not fit.
     #[error("the log's answer does not fit")]
     Unexpected,
@@ -186,7 +177,6 @@ impl Cluster {
         }))
     }
 
-    /// This node.
     pub fn own(&self) -> NodeId {
         self.0.identity.node
     }

@@ -14,7 +14,6 @@ use caxton_proto::NodeId;
 pub struct View {
     /// The leader itself; without one nothing changes.
     pub own: Option<NodeId>,
-    /// Who votes.
     pub voters: BTreeSet<NodeId>,
     /// Who follows without a vote.
     pub learners: BTreeSet<NodeId>,

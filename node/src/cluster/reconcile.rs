@@ -23,13 +23,10 @@ const READY_SILENCE_MAX: Duration = Duration::from_secs(3);
 
 /// Keeps one group's voters.
 pub struct Voters {
-    /// The group.
     pub group: Group,
-    /// Its number.
     pub id: GroupId,
     /// Says who belongs to the cluster.
     pub log: DeployLog,
-    /// This node.
     pub own: NodeId,
     /// How many may vote.
     pub voters_max: usize,

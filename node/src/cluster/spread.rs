@@ -66,7 +66,6 @@ pub fn next(own: NodeId, groups: &BTreeMap<GroupId, GroupView>) -> Option<(Group
 
 /// Carries it out.
 pub struct Spread {
-    /// The cluster.
     pub cluster: Cluster,
     /// Says who belongs to it.
     pub log: DeployLog,

@@ -53,7 +53,6 @@ pub const COPY_HELP: &str = "the other one goes on as the node: never start this
 
 /// Follows what the log says of the nodes.
 pub struct Watch {
-    /// The log.
     pub log: DeployLog,
     /// The way to the others.
     pub peers: Peers,

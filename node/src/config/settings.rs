@@ -210,11 +210,18 @@ settings! {
     llm: Llm {
         /// A directory into which real providers' answers are recorded, for `scripted` providers to play back; empty for none. The answers are in it as they came, keys never are.
         record: PathBuf = "";
+        /// Networks that workspaces' providers may lead to although they are private, as `10.1.0.0/16`; all public ones are open. Loopback is open too as long as `http.bind` is a loopback address, as on a laptop with Ollama. What the node's own environment names goes anywhere.
+        networks: Networks = "";
     }
     /// The sentence model, by which messages find their agents.
     embed: Embed {
         /// A directory with a BERT or DistilBERT to use in the place of the built-in all-MiniLM-L6-v2: `config.json`, `tokenizer.json` and `model.safetensors`, as `sentence-transformers` saves them; empty for the built-in one. It is read at the start. Give all nodes of a cluster the same.
         model: PathBuf = "";
+    }
+    /// What workspaces remember.
+    memory: Memory {
+        /// Whether workspaces may share what they keep in the scope `global`. Two do if each names the other as `share_with` under `[memory]` in its caxton.toml.
+        share: bool = "false";
     }
     /// The disk below the data directory.
     disk: Disk {

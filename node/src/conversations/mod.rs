@@ -10,17 +10,19 @@
 
 pub mod log;
 mod read;
+mod rows;
 mod tenant;
 mod write;
 
 use caxton_proto::{AgentName, WorkspaceId, shard};
 
 use self::log::TurnRecord;
-use crate::llm::Message;
+use crate::chat::Message;
 use crate::recalled::without_blocks;
 use crate::shard::{Shard, Shards};
 pub use crate::time::rfc3339;
-pub use read::{Documents, ReadError, State, Summary};
+pub use read::{Documents, ReadError, State};
+pub use rows::Summary;
 pub use tenant::ConversationsTenant;
 pub use write::{Keeping, RecordError};
 

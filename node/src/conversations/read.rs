@@ -3,34 +3,15 @@
 use std::sync::Arc;
 
 use caxton_proto::{AgentName, WorkspaceId};
-use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
+use rusqlite::{Connection, Row, params};
 
 use super::log::{DecodeError, DocumentKind, Suspension, TurnRecord};
-use super::tenant::number_of;
-use crate::llm::Usage;
-use crate::llm::budget::Spent;
+use super::rows::{Summary, conversation_of, number, number_of, summary};
+use crate::chat::Spent;
 use crate::shard::{self, Database};
 
 /// The conversations in the state of one shard.
 pub struct State(Arc<shard::State>);
-
-/// What is known of a conversation without its turns.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
-    /// How it began.
-    pub title: String,
-    /// Who answered last.
-    pub agent: AgentName,
-    /// How many turns it has.
-    pub turns: u64,
-    /// What they took.
-    pub usage: Usage,
-    /// When it began.
-    pub created_ms: u64,
-    /// When it was last answered.
-    pub updated_ms: u64,
-}
 
 /// The documents that a turn keeps, and where the next piece goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,6 +70,30 @@ impl State {
                 if stop {
                     break;
                 }
+            }
+            Ok(turns)
+        })
+    }
+
+    /// At most `most` turns of a conversation after a number, each with its number, counted from 1.
+    pub fn turns_after(
+        &self,
+        workspace: &WorkspaceId,
+        conversation: &str,
+        after: u64,
+        most: usize,
+    ) -> Result<Vec<(u64, TurnRecord)>, ReadError> {
+        self.database().scan(|db| {
+            // The first turn's row has the number 0.
+            let sql = "SELECT body, number + 1 FROM turn WHERE workspace = ?1 AND conversation = ?2 AND number >= ?3 \
+                ORDER BY number LIMIT ?4";
+            let mut statement = db.prepare_cached(sql)?;
+            let after = i64::try_from(after).unwrap_or(i64::MAX);
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            let mut rows = statement.query(params![workspace.as_str(), conversation, after, most])?;
+            let mut turns = Vec::new();
+            while let Some(row) = rows.next()? {
+                turns.push((number(row, 1)?, TurnRecord::decode_row(body(row)?)?));
             }
             Ok(turns)
         })
@@ -206,7 +211,23 @@ impl State {
         })
     }
 
-    /// What was used on a day (counted from 1970).
+    /// What each agent of a workspace used since a day (counted from 1970): the day, the agent and how much, the newest day first.
+    pub fn spent_since(&self, workspace: &WorkspaceId, day: u64) -> Result<Vec<(u64, AgentName, Spent)>, ReadError> {
+        self.database().scan(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT day, agent, tokens, cost FROM day WHERE workspace = ?1 AND day >= ?2 ORDER BY day DESC, agent",
+            )?;
+            let mut rows = statement.query(params![workspace.as_str(), day.cast_signed()])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let spent = Spent { tokens: number(row, 2)?, cost: number(row, 3)? };
+                found.push((number(row, 0)?, row.get::<_, String>(1)?.parse()?, spent));
+            }
+            Ok(found)
+        })
+    }
+
+    /// What each agent used on a day, in all workspaces of the shard.
     pub fn spent(&self, day: u64) -> Result<Vec<(WorkspaceId, AgentName, Spent)>, ReadError> {
         self.database().scan(|db| {
             let mut statement = db.prepare_cached("SELECT workspace, agent, tokens, cost FROM day WHERE day = ?1")?;
@@ -219,39 +240,6 @@ impl State {
             Ok(found)
         })
     }
-}
-
-/// A conversation's row.
-pub(super) fn conversation_of(
-    db: &Connection,
-    workspace: &str,
-    conversation: &str,
-) -> Result<Option<Summary>, rusqlite::Error> {
-    db.prepare_cached(
-        "SELECT title, agent, turns, input, output, created_ms, updated_ms FROM conversation \
-         WHERE workspace = ?1 AND id = ?2",
-    )?
-    .query_row([workspace, conversation], summary)
-    .optional()
-}
-
-fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
-    let agent: String = row.get(1)?;
-    let agent = agent.parse().map_err(|error: caxton_proto::InvalidId| {
-        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into())
-    })?;
-    Ok(Summary {
-        title: row.get(0)?,
-        agent,
-        turns: number(row, 2)?,
-        usage: Usage { input: number(row, 3)?, output: number(row, 4)? },
-        created_ms: number(row, 5)?,
-        updated_ms: number(row, 6)?,
-    })
-}
-
-fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    Ok(row.get::<_, i64>(column)?.cast_unsigned())
 }
 
 fn body<'a>(row: &'a Row<'_>) -> Result<&'a [u8], ReadError> {

@@ -1,14 +1,16 @@
 //! The conversations as a tenant of a shard: their tables, and what each command does to them.
 
-use caxton_proto::Format;
 use caxton_proto::shard::{self, Envelope};
+use caxton_proto::{Format, WorkspaceId};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params};
 
 use super::log::{Abandon, Command, DecodeError, DocumentKind, Forget, Keep, Suspension, TurnRecord, Written};
-use super::read::conversation_of;
-use crate::llm::Usage;
-use crate::shard::tenant::{self, Answer, ApplyError, Content, Effect, Legacy, Refusal, Stop, Table, Tenant};
+use super::rows::{conversation_of, number_of};
+use crate::chat::Usage;
+use crate::shard::tenant::{
+    self, Answer, ApplyError, Clearance, Content, Effect, Legacy, Refusal, Stop, Table, Tenant,
+};
 
 const TITLE_CHARS_MAX: usize = 80;
 const DAY_MS: u64 = 86_400_000;
@@ -58,6 +60,15 @@ const TABLES: &[Table] = &[
     },
 ];
 
+/// What tells the rows of a workspace apart in each table.
+const KEYS: [(&str, &str); 5] = [
+    ("piece", "turn, kind, number"),
+    ("waiting", "turn"),
+    ("turn", "conversation, number"),
+    ("conversation", "id"),
+    ("day", "day, agent"),
+];
+
 /// How the tables stood in snapshots before those named their columns. On disk for ever.
 const LEGACY: Legacy = Legacy {
     tables: &[
@@ -73,7 +84,6 @@ const LEGACY: Legacy = Legacy {
     ],
 };
 
-/// The tenant.
 pub struct ConversationsTenant;
 
 impl Tenant for ConversationsTenant {
@@ -103,6 +113,28 @@ impl Tenant for ConversationsTenant {
 
     fn apply(&self, command: &tenant::Command<'_>, rows: &Connection) -> Result<Answer, ApplyError> {
         apply(command, rows).map(Answer::from)
+    }
+
+    fn clear(&self, workspace: &WorkspaceId, rows_max: u32, rows: &Connection) -> Result<Clearance, ApplyError> {
+        let mut clearance = Clearance::Clear;
+        for (table, key) in KEYS {
+            let delete = format!(
+                "DELETE FROM {table} WHERE workspace = ?1 AND ({key}) IN \
+                 (SELECT {key} FROM {table} WHERE workspace = ?1 ORDER BY {key} LIMIT ?2)"
+            );
+            let gone = rows.prepare_cached(&delete)?.execute(params![workspace.as_str(), rows_max])?;
+            clearance = clearance.and(Clearance::of(gone, rows_max));
+        }
+        Ok(clearance)
+    }
+
+    fn count(&self, workspace: &WorkspaceId, rows: &Connection) -> rusqlite::Result<Vec<(&'static str, u64)>> {
+        let count = |table: &str| {
+            let count = format!("SELECT count(*) FROM {table} WHERE workspace = ?1");
+            rows.prepare_cached(&count)?.query_row([workspace.as_str()], |row| row.get::<_, i64>(0))
+        };
+        let counted = [("conversations", "conversation"), ("turns", "turn"), ("approvals", "waiting")];
+        counted.into_iter().map(|(name, table)| Ok((name, count(table)?.unsigned_abs()))).collect()
     }
 
     fn legacy(&self) -> Option<&'static Legacy> {
@@ -293,17 +325,9 @@ fn forget(rows: &Connection, workspace: &str, conversation: &str) -> rusqlite::R
     Ok(())
 }
 
-/// How the file tells pieces apart. On disk for ever.
-pub(super) fn number_of(of: DocumentKind) -> i64 {
-    match of {
-        DocumentKind::Journal => 0,
-        DocumentKind::Files => 1,
-    }
-}
-
 fn title_of(turn: &TurnRecord) -> String {
     let first = turn.messages.iter().find(|message| matches!(message, shard::Message::User { .. }));
-    let text = first.map(|message| crate::llm::Message::from(message.clone()).text()).unwrap_or_default();
+    let text = first.map(|message| crate::chat::Message::from(message.clone()).text()).unwrap_or_default();
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     line.trim().chars().take(TITLE_CHARS_MAX).collect()
 }

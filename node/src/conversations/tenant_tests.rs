@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use caxton_proto::shard::{Approval, COUNT_MAX, JSON_DEPTH_READ, JsonText, Message, Part, Spent, Usage as Tokens};
+use caxton_proto::shard::{
+    Approval, COUNT_MAX, ClearWorkspace, JSON_DEPTH_READ, JsonText, Message, Part, Spent, Usage as Tokens,
+};
 use caxton_proto::{Revision, WorkspaceId};
 use caxton_raft::{Entry, GroupId, Machine};
 use rusqlite::types::Value;
@@ -13,6 +15,7 @@ use rusqlite::types::Value;
 use super::super::State;
 use super::super::log::Piece;
 use super::*;
+use crate::shard::clearing::{self, WorkspacesTenant};
 use crate::shard::tenant::Tenants;
 use crate::shard::{State as ShardState, WrittenFormat};
 
@@ -374,4 +377,110 @@ fn golden(state: &Bench) {
         let entry = command.encode(Format::JSON).expect("written");
         assert_eq!(state.answer(index, 1, entry), Ok(Effect::Applied));
     }
+}
+
+/// A shard with the conversations that can be cleared of a workspace.
+fn clearable(file: &Path, format: Format) -> Arc<ShardState> {
+    let tenants = [Box::new(ConversationsTenant) as Box<dyn Tenant>, Box::new(WorkspacesTenant)];
+    let tenants = Tenants::new(tenants).expect("two numbers");
+    ShardState::open(file, GroupId(1), WrittenFormat::new(move || format), tenants).expect("open")
+}
+
+#[test]
+fn a_workspace_is_cleared_part_by_part_also_across_a_snapshot_and_once_for_each_deletion() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let state = clearable(&dir.path().join("one.db"), Format::NEWEST);
+    let answer = |state: &ShardState, index: u64, command: Bytes| {
+        state.apply(&[Entry { index, term: 1, command }]).expect("applied").remove(0)
+    };
+    let of = |workspace: &str, command: Command| {
+        let command = match command {
+            Command::Record(turn) => {
+                Command::Record(Box::new(TurnRecord { workspace: workspace.parse().expect("a name"), ..*turn }))
+            }
+            Command::Keep(keep) => Command::Keep(Keep { workspace: workspace.parse().expect("a name"), ..keep }),
+            Command::Suspend(waits) => {
+                Command::Suspend(Box::new(Suspension { workspace: workspace.parse().expect("a name"), ..*waits }))
+            }
+            other @ (Command::Abandon(_) | Command::Forget(_)) => other,
+        };
+        command.encode(Format::PROTOBUF).expect("written")
+    };
+    let mut index = 0;
+    let mut next = || {
+        index += 1;
+        index
+    };
+    for workspace in ["gone", "stays"] {
+        for id in ["t2", "t3", "t4"] {
+            answer(&state, next(), of(workspace, turn(&format!("c-{id}"), id, DAY_MS)));
+        }
+        let pieces = keep(1, DocumentKind::Journal, &[(0, true, "a"), (1, true, "b"), (2, true, "c")]);
+        answer(&state, next(), of(workspace, pieces));
+        answer(&state, next(), of(workspace, wait(1)));
+    }
+    let counts = |state: &ShardState, workspace: &str| {
+        let count = |rows: &Connection| -> rusqlite::Result<Vec<i64>> {
+            let all = TABLES.iter().map(|table| {
+                let count = format!("SELECT count(*) FROM {} WHERE workspace = ?1", table.name);
+                rows.query_row(&count, [workspace], |row| row.get(0))
+            });
+            all.collect()
+        };
+        state.database().scan(count).expect("read")
+    };
+    let full = [3, 3, 1, 3, 1];
+    assert_eq!((counts(&state, "gone").as_slice(), counts(&state, "stays").as_slice()), (&full[..], &full[..]));
+
+    let clear = |deletion: u64| {
+        let body = ClearWorkspace { workspace: "gone".parse().expect("a name"), deletion, rows_max: 2 }.encode();
+        let (version, tenant) = (Format::DELETION.number(), Envelope::WORKSPACES);
+        Envelope { version, tenant, term: 0, body: body.into() }.encode()
+    };
+    let more = answer(&state, next(), clear(70));
+    assert_eq!(more.as_ref(), b"amore", "three rows do not go at once");
+    assert_eq!(counts(&state, "gone"), [1, 1, 0, 1, 0]);
+    // Another replica comes from a snapshot in the middle, and goes on alike.
+    let mut bytes = Vec::new();
+    state.freeze().expect("frozen")(&mut bytes).expect("written");
+    let copy = clearable(&dir.path().join("two.db"), Format::NEWEST);
+    copy.restore(&mut bytes.as_slice()).expect("restored");
+    let at = next();
+    assert_eq!(answer(&state, at, clear(70)).as_ref(), b"");
+    assert_eq!(answer(&copy, at, clear(70)).as_ref(), b"");
+    let at = next();
+    for state in [&state, &copy] {
+        assert_eq!(counts(state, "gone"), [0; 5]);
+        assert_eq!(counts(state, "stays"), full, "others lose nothing");
+        let cleared = |rows: &Connection| clearing::cleared(rows, &"gone".parse().expect("a name"));
+        assert_eq!(state.database().read(cleared).expect("read"), 70);
+    }
+    // A workspace of the name is made again; the same deletion takes nothing of it, and a later one does.
+    for state in [&state, &copy] {
+        answer(state, at, of("gone", turn("c", "t9", DAY_MS)));
+        assert_eq!(answer(state, at + 1, clear(70)).as_ref(), b"r", "it was done");
+        assert_eq!(counts(state, "gone"), [1, 1, 0, 0, 1]);
+        assert_eq!(answer(state, at + 2, clear(90)).as_ref(), b"");
+        assert_eq!(counts(state, "gone"), [0; 5]);
+    }
+}
+
+#[test]
+fn snapshots_for_older_readers_know_nothing_of_cleared_workspaces() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let names = |state: &ShardState| {
+        let mut bytes = Vec::new();
+        state.freeze().expect("frozen")(&mut bytes).expect("written");
+        bytes.windows(b"workspace_cleared".len()).any(|at| at == b"workspace_cleared")
+    };
+    let record = |state: &ShardState| {
+        let command = turn("c", "t1", 1).encode(Format::PROTOBUF).expect("written");
+        state.apply(&[Entry { index: 1, term: 1, command }]).expect("applied");
+    };
+    let older = clearable(&dir.path().join("older.db"), Format::PROTOBUF);
+    record(&older);
+    assert!(!names(&older), "they would refuse a tenant that they do not know");
+    let newer = clearable(&dir.path().join("newer.db"), Format::DELETION);
+    record(&newer);
+    assert!(names(&newer));
 }

@@ -22,6 +22,9 @@ pub enum RecordError {
     /// The log did not take it.
     #[error("the turn could not be recorded")]
     Propose(#[from] ProposeError),
+    /// The workspace was deleted meanwhile; nothing was changed.
+    #[error("the workspace was deleted")]
+    Deleted,
     /// It cannot be written down.
     #[error("the turn cannot be written down")]
     Encode(#[from] EncodeError),
@@ -48,6 +51,8 @@ impl From<WriteError> for RecordError {
             WriteError::Propose(error) => RecordError::Propose(error),
             WriteError::Refused(refusal) => RecordError::Refused(refusal),
             WriteError::Unreadable(stop) => RecordError::Unreadable(stop),
+            WriteError::Deleted => RecordError::Deleted,
+            WriteError::Read(error) => RecordError::Read(error.into()),
         }
     }
 }
@@ -72,7 +77,7 @@ impl ShardConversations {
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(RecordError::TooLong { bytes: bytes.len() });
         }
-        Ok(self.shard().propose(bytes).await?.effect)
+        Ok(self.shard().propose(command.workspace(), bytes).await?.effect)
     }
 
     /// Keeps documents for a turn, after the pieces before `next`.
@@ -110,16 +115,14 @@ impl ShardConversations {
         if bytes.len() > ENTRY_BYTES_MAX {
             return Err(RecordError::TooLong { bytes: bytes.len() });
         }
-        Ok(self.shard().propose(bytes).await?.effect)
+        Ok(self.shard().propose(command.workspace(), bytes).await?.effect)
     }
 }
 
 /// What documents belong to.
 #[derive(Debug, Clone, Copy)]
 pub struct Keeping<'a> {
-    /// Where.
     pub workspace: &'a WorkspaceId,
-    /// The turn.
     pub turn: &'a str,
     /// The term under which it runs.
     pub term: u64,

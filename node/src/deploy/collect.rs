@@ -1,4 +1,4 @@
-//! Removes the blobs that no kept revision names.
+//! Removes the blobs that no kept revision names, and those of workspaces that were deleted.
 //!
 //! Marking happens beside running deployments; for the removal, which is short, the workspace is held still and what
 //! became live meanwhile is marked too. When anything cannot be read, nothing is removed: an unread node may name
@@ -71,6 +71,8 @@ impl Collector {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen: HashMap<WorkspaceId, Revision> = self.oldest_kept();
         let mut all_at = Instant::now() + INTERVAL;
+        // What was deleted while this node was down is looked at once.
+        let mut deleted = 0;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -80,6 +82,8 @@ impl Collector {
             let mut due: Vec<_> = oldest.iter().filter(|(workspace, kept)| seen.get(*workspace) < Some(kept)).collect();
             due.retain(|(workspace, kept)| seen.contains_key(*workspace) || kept.0 > 1);
             let due: HashSet<WorkspaceId> = due.into_iter().map(|(workspace, _)| workspace.clone()).collect();
+            let (due, deleted_since) = (self.with_deleted(due, deleted), self.last_deletion());
+            deleted = deleted_since;
             let due = if Instant::now() >= all_at {
                 all_at = Instant::now() + INTERVAL;
                 self.everywhere(due)
@@ -98,7 +102,9 @@ impl Collector {
 
     /// Removes what no kept revision of `workspace` names and is older than `grace`.
     pub async fn collect(&self, workspace: &WorkspaceId, grace: Duration) -> Result<CollectionTotals, CollectError> {
-        let older_than_ms = now_ms().saturating_sub(grace.as_millis() as u64);
+        // What is older than the workspace's deletion was sent for the one before.
+        let deleted_ms = self.log.read(|state| state.deletions().of(workspace).map(|it| it.delete.time_ms));
+        let older_than_ms = now_ms().saturating_sub(grace.as_millis() as u64).max(deleted_ms.unwrap_or_default());
         let marked = self.mark(workspace, LiveBlobs::default()).await?;
         let _alone = self.pins.alone(workspace).await;
         let LiveBlobs { live, followed: _ } = self.mark(workspace, marked).await?;
@@ -133,6 +139,24 @@ impl Collector {
             }
             Err(error) => warn!(%workspace, error = chain(&error), "nothing was collected"),
         }
+    }
+
+    /// The index of the newest deletion of a workspace.
+    fn last_deletion(&self) -> u64 {
+        self.log.read(|state| state.deletions().all().map(|deletion| deletion.index).max()).unwrap_or_default()
+    }
+
+    /// These, and the workspaces that were deleted after an index of the log and have blobs here.
+    fn with_deleted(&self, due: HashSet<WorkspaceId>, after: u64) -> HashSet<WorkspaceId> {
+        let deleted: HashSet<WorkspaceId> = self.log.read(|state| {
+            let newer = state.deletions().all().filter(|deletion| deletion.index > after);
+            newer.map(|deletion| deletion.delete.workspace.clone()).collect()
+        });
+        if deleted.is_empty() {
+            return due;
+        }
+        let here = self.everywhere(HashSet::new());
+        due.into_iter().chain(deleted.into_iter().filter(|workspace| here.contains(workspace))).collect()
     }
 
     fn oldest_kept(&self) -> HashMap<WorkspaceId, Revision> {

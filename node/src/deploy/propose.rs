@@ -55,6 +55,7 @@ impl Deployer {
             | Outcome::SecretRemoved
             | Outcome::NoSuchSecret
             | Outcome::TooManySecrets
+            | Outcome::WorkspaceDeleted { .. }
             | Outcome::Cluster(_) => Err(DeployError::Unexpected),
         }
     }

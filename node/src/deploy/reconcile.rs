@@ -80,6 +80,20 @@ impl Reconciler {
 
     /// Brings every workspace up to the log; says how many could not be.
     async fn pass(&self) -> usize {
+        let served = self.catalogs.all();
+        let gone: Vec<&WorkspaceId> = self.log.read(|state| {
+            // Also where the name was deployed again and that cannot be loaded: what was deleted is no last good one.
+            let is_gone = |catalog: &&Arc<Catalog>| {
+                let deletion = state.deletions().of(&catalog.workspace);
+                deletion.is_some_and(|deletion| catalog.revision <= deletion.revision)
+            };
+            served.iter().filter(is_gone).map(|catalog| &catalog.workspace).collect()
+        });
+        for workspace in gone {
+            info!(%workspace, "a workspace was deleted and is served no more");
+            self.catalogs.remove(workspace);
+            self.activity.forget(workspace);
+        }
         let behind: Vec<Arc<Deployment>> = self.log.read(|state| {
             let live = state.workspaces().filter_map(|(_, workspace)| workspace.live_deployment());
             live.filter(|live| !self.is_served(live)).cloned().collect()

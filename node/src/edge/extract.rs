@@ -121,7 +121,9 @@ impl<P: InWorkspace> FromRequestParts<Services> for Permit<P> {
 impl<P: InWorkspace> FromRequestParts<Services> for UnscopedToken<P> {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, services: &Services) -> Result<UnscopedToken<P>, Problem> {
-        Ok(UnscopedToken::new(Access::from_request_parts(parts, services).await?))
+        let access = Access::from_request_parts(parts, services).await?;
+        // What its role does nowhere is not asked for in each workspace.
+        Ok(UnscopedToken::of(access)?)
     }
 }
 

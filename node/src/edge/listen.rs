@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::header;
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -27,9 +28,10 @@ use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
 use crate::config::Http;
-use crate::edge::caps::{CameFrom, Caps, counted};
+use crate::edge::caps::{CameFrom, Caps, Place, counted};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::progress::Progress;
+use crate::edge::ws::Upgrade;
 use crate::tasks::Jobs;
 
 /// How long to wait when the operating system cannot accept: too many files are open, most often.
@@ -93,11 +95,8 @@ impl Edge {
                 metrics::counter!("caxton_http_connections_refused_total").increment(1);
                 continue;
             };
-            let connection = server.clone().connection(stream, address, graceful.watcher());
-            jobs.spawn("connection", async move {
-                let _places = (place, own);
-                connection.await;
-            });
+            let places = Arc::new((place, own));
+            jobs.spawn("connection", server.clone().connection(stream, address, graceful.watcher(), places));
         }
         drop(listener);
         if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
@@ -170,6 +169,9 @@ async fn plain(mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// A connection's places among all and among those of its address, which a WebSocket goes on holding.
+type Places = Arc<(OwnedSemaphorePermit, Place<IpAddr>)>;
+
 struct Server {
     builder: auto::Builder<TokioExecutor>,
     tls: Option<TlsAcceptor>,
@@ -179,13 +181,13 @@ struct Server {
 }
 
 impl Server {
-    async fn connection(self: Arc<Self>, stream: TcpStream, address: IpAddr, watcher: Watcher) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, address: IpAddr, watcher: Watcher, places: Places) {
         // Small answers must not wait for the acknowledgement of the ones before.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "a connection ended before it began");
             return;
         }
-        let Some(tls) = &self.tls else { return self.http(stream, address, watcher).await };
+        let Some(tls) = &self.tls else { return self.http(stream, address, watcher, places).await };
         let shaken = async {
             if is_plain(&stream).await? {
                 return plain(stream).await.map(|()| None);
@@ -193,7 +195,7 @@ impl Server {
             tls.accept(stream).await.map(Some)
         };
         match tokio::time::timeout(self.limits.header_timeout, shaken).await {
-            Ok(Ok(Some(stream))) => self.http(stream, address, watcher).await,
+            Ok(Ok(Some(stream))) => self.http(stream, address, watcher, places).await,
             Ok(Ok(None)) => debug!("a client spoke HTTP without TLS"),
             Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
             Err(_) => debug!("a TLS handshake took too long"),
@@ -205,18 +207,22 @@ impl Server {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         address: IpAddr,
         watcher: Watcher,
+        places: Places,
     ) {
         let progress = Progress::of_new();
         let asked = Arc::new(AtomicBool::new(false));
-        let (router, first, watched) = (self.router.clone(), asked.clone(), progress.clone());
+        let (router, first, watched, held) = (self.router.clone(), asked.clone(), progress.clone(), places.clone());
         let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
             first.store(true, Ordering::Relaxed);
             let open = watched.begin();
             request.extensions_mut().insert(CameFrom(address));
+            if request.headers().contains_key(header::UPGRADE) {
+                request.extensions_mut().insert(Upgrade { api: router.clone(), places: held.clone() });
+            }
             let answer = router.clone().oneshot(request);
             async move { answer.await.map(|answer| answer.map(|body| open.watch(body))) }
         });
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = self.builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let connection = pin!(watcher.watch(connection));
         let silent = async {
             tokio::time::sleep(self.limits.header_timeout).await;

@@ -62,10 +62,13 @@ pub async fn framed(mut request: Request, next: Next) -> Response {
     let route = matched.unwrap_or_else(|| "unmatched".to_owned());
     let span = info_span!("request", %method, route, request_id = text, subject = field::Empty, status = field::Empty);
     crate::telemetry::propagation::continues(&span, request.headers());
-    let (errors, has_key) = (super::errors_at(request.uri().path()), request.headers().contains_key(IDEMPOTENCY_KEY));
+    let (errors, has_key) = (super::errors_of(&request), request.headers().contains_key(IDEMPOTENCY_KEY));
     let mut response = next.run(request).instrument(span.clone()).await;
+    // gRPC says in its own way that a call failed, with a status of HTTP that says nothing.
+    let mut failed = None;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let code = problem.code();
+        failed = Some(code.status());
         let allow = response.headers_mut().remove(header::ALLOW);
         response = errors(&problem, &text);
         problem.put_headers(response.headers_mut(), has_key);
@@ -74,7 +77,7 @@ pub async fn framed(mut request: Request, next: Next) -> Response {
         }
         debug!(parent: &span, code = code.name(), "refused");
     }
-    let status = response.status();
+    let status = failed.unwrap_or(response.status());
     span.record("status", status.as_u16());
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);

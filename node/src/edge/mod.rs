@@ -11,9 +11,15 @@ pub mod openai;
 
 pub mod anthropic;
 
+pub mod grpc;
+
+pub mod ws;
+
 pub mod senders;
 
 pub mod openapi;
+
+pub mod asyncapi;
 
 pub mod hop;
 
@@ -23,11 +29,15 @@ pub mod extract;
 
 pub mod sse;
 
+pub mod feeds;
+
 pub mod problem;
 
 pub mod listen;
 
 pub mod caps;
+
+pub mod standing;
 
 pub mod progress;
 
@@ -36,7 +46,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
@@ -95,6 +105,8 @@ pub struct Parts {
     pub deployment_bytes_max: usize,
     /// Places for event streams.
     pub event_streams: Arc<Semaphore>,
+    /// Places for those who watch without a token whether the node can serve.
+    pub health_watches: Arc<Semaphore>,
     /// What is read from the disk while it is sent.
     pub jobs: Jobs,
     /// Cancelled when the node stops: streams end.
@@ -103,7 +115,13 @@ pub struct Parts {
 
 /// Every route of every edge.
 pub fn all_routes() -> Routes {
-    Routes::new().merge(rest::routes()).merge(openai::routes()).merge(anthropic::routes()).merge(openapi::routes())
+    Routes::new()
+        .merge(rest::routes())
+        .merge(openai::routes())
+        .merge(anthropic::routes())
+        .merge(grpc::routes())
+        .merge(ws::routes())
+        .merge(openapi::routes())
 }
 
 /// The whole API.
@@ -116,7 +134,8 @@ pub fn router(services: Services) -> Router {
     let timeout = services.config.timeout;
     let compress = SizeAbove::new(COMPRESS_BYTES_MIN)
         .and(NotForContentType::const_new("application/octet-stream"))
-        .and(NotForContentType::const_new("text/event-stream"));
+        .and(NotForContentType::const_new("text/event-stream"))
+        .and(NotForContentType::GRPC);
     let (router, table) = all_routes().into_parts();
     let table = Arc::new(table);
     let times = middleware::TimeLimits { usual: timeout, table: table.clone() };
@@ -129,15 +148,19 @@ pub fn router(services: Services) -> Router {
         .layer(DefaultBodyLimit::max(services.config.body_bytes_max.as_usize()))
         .layer(from_fn_with_state(times, middleware::in_time))
         .layer(from_fn_with_state(places, middleware::with_place))
+        .layer(from_fn_with_state(services.clone(), standing::held))
         .layer(CatchPanicLayer::custom(middleware::panicked))
         .layer(from_fn(middleware::framed))
         .layer(CompressionLayer::new().quality(tower_http::CompressionLevel::Fastest).compress_when(compress))
         .with_state(services)
 }
 
-/// How errors look to the clients of what is at a path: each protocol has a form of its own.
-fn errors_at(path: &str) -> fn(&Problem, &str) -> Response {
-    if is_anthropic(path) {
+/// How errors look to whoever sent a request: each protocol has a form of its own.
+fn errors_of(request: &Request) -> fn(&Problem, &str) -> Response {
+    let path = request.uri().path();
+    if grpc::is_grpc(request) {
+        grpc::error
+    } else if is_anthropic(path) {
         anthropic::error
     } else if path.starts_with("/v1/") {
         openai::error
@@ -150,8 +173,13 @@ fn is_anthropic(path: &str) -> bool {
     path.strip_prefix(paths::ANTHROPIC_MESSAGES.text()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-async fn not_found(uri: Uri) -> Problem {
-    Problem::new(Code::NotFound, format!("there is nothing at {}", uri.path()))
+async fn not_found(request: Request) -> Problem {
+    let path = request.uri().path();
+    if grpc::is_grpc(&request) {
+        return Problem::new(Code::MethodNotAllowed, format!("there is no method {path}"))
+            .help("reflection lists the services and their methods, and docs/grpc.md says what they do");
+    }
+    Problem::new(Code::NotFound, format!("there is nothing at {path}"))
         .help("GET /api/v1/openapi.json lists what there is, and /docs shows it")
 }
 

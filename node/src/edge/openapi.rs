@@ -5,6 +5,7 @@
 mod page;
 
 mod statuses;
+mod unions;
 
 use std::sync::LazyLock;
 
@@ -15,7 +16,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::extract::Open;
 use super::routes::{Owner, Routes, get};
-use super::{anthropic, openai, rest};
+use super::{anthropic, openai, rest, ws};
 use crate::api::paths;
 
 /// This part of the API's description, and what holds for all of it.
@@ -34,11 +35,13 @@ use crate::api::paths;
     tags(
         (name = "node", description = "The node itself."),
         (name = "deployments", description = "What is live, and how it becomes so."),
+        (name = "workspaces", description = "A workspace as a whole: what there is of it, and its deletion."),
         (name = "agents", description = "The agents of what is live."),
         (name = "tools", description = "The tools of what is live."),
         (name = "secrets", description = "What tools and providers are given by name."),
         (name = "messages", description = "Messages to agents, their conversations, and what waits for a person."),
         (name = "mailbox", description = "Messages between agents and people: mailboxes, deliveries and dead letters."),
+        (name = "topics", description = "Topics: who subscribed, what is published, and what was."),
         (name = "memory", description = "What workspaces remember: memories, entities and relations."),
         (name = "openai", description = "OpenAI's protocol: an agent is a model named `WORKSPACE/AGENT`."),
         (name = "anthropic", description = "Anthropic's protocol, with the same models."),
@@ -73,10 +76,15 @@ pub fn document() -> utoipa::openapi::OpenApi {
         rest::secrets::Doc::openapi(),
         rest::route::Doc::openapi(),
         rest::deployments::Doc::openapi(),
+        rest::workspaces::Doc::openapi(),
+        rest::usage::Doc::openapi(),
         rest::agents::Doc::openapi(),
         rest::messages::Doc::openapi(),
         rest::memory::Doc::openapi(),
         rest::mailbox::Doc::openapi(),
+        ws::Doc::openapi(),
+        rest::topics::Doc::openapi(),
+        rest::schedules::Doc::openapi(),
     ];
     let after = [
         openai::Doc::openapi(),
@@ -87,6 +95,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let parts = before.into_iter().chain(after);
     let mut document = parts.fold(Base::openapi(), |document, part| document.merge_from(part));
     statuses::complete(&mut document);
+    unions::name_forms(&mut document);
     document
 }
 

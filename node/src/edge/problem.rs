@@ -8,6 +8,8 @@ mod cluster;
 
 mod deployments;
 
+mod feeds;
+
 mod mailbox;
 mod memory;
 
@@ -185,6 +187,11 @@ impl Problem {
     pub fn retry_with_key(mut self, seconds: u32) -> Problem {
         (self.retry_after_s, self.repeat) = (Some(seconds), Repeat::WithKey);
         self
+    }
+
+    /// After how many seconds it makes sense to try again.
+    pub fn retry_after_s(&self) -> Option<u32> {
+        self.retry_after_s
     }
 
     /// A fact that [`with`](Self::with) added.

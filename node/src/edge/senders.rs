@@ -70,7 +70,7 @@ pub fn request_of(
             Part::Image { url } => request.images.push(url),
         }
     }
-    Ok((request, ClientTurn { keeps_history: true, history: messages, after, tools, options, left: None }))
+    Ok((request, ClientTurn { keeps_history: true, history: messages, after, tools, options, ..ClientTurn::default() }))
 }
 
 /// What is wrong with a part of a request.

@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive};
 use axum::response::{IntoResponse, Response, Sse};
 use futures::{Stream, StreamExt};
@@ -14,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Services;
 use super::problem::{Code, Problem};
+use super::standing::EndsItself;
 use crate::authn::{Access, AuthError, now_ms};
 
 /// Writes the events of one stream.
@@ -42,6 +44,16 @@ where
     Sse::new(events).keep_alive(KeepAlive::new().interval(comment_every).text("still here")).into_response()
 }
 
+/// The id after which a client wants to go on: what the header `Last-Event-ID` says, else `after`.
+pub fn cursor(after: Option<u64>, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(header) = headers.get("last-event-id") else { return Ok(after) };
+    let number = header.to_str().ok().and_then(|text| text.trim().parse().ok());
+    number.map(Some).ok_or_else(|| {
+        Problem::new(Code::InvalidRequest, "the header Last-Event-ID is not the id of an event")
+            .help("send back the id of the last event as it came: a whole number")
+    })
+}
+
 /// A place for a stream that stays open, as long as it is held.
 pub fn place(services: &Services) -> Result<OwnedSemaphorePermit, Problem> {
     services.event_streams.clone().try_acquire_owned().map_err(|_| {
@@ -54,7 +66,7 @@ pub fn place(services: &Services) -> Result<OwnedSemaphorePermit, Problem> {
 /// Something that grows, and is told from a cursor on.
 pub trait FollowSource: Send + 'static {
     /// What came after the cursor, which moves behind it; nothing when there is nothing new. An error closes the stream.
-    fn take(&mut self) -> Result<Vec<Event>, Problem>;
+    fn take(&mut self) -> impl Future<Output = Result<Vec<Event>, Problem>> + Send;
 
     /// Changes with everything that comes.
     fn changes(&mut self) -> &mut watch::Receiver<u64>;
@@ -79,7 +91,7 @@ pub fn follow_beside(
     followed: impl FollowSource,
     beside: impl Stream<Item = Event> + Send + 'static,
 ) -> Response {
-    response(services.config.event_heartbeat, |writer| async move {
+    let mut response = response(services.config.event_heartbeat, |writer| async move {
         let _place = place;
         let beside = async {
             let mut beside = std::pin::pin!(beside);
@@ -94,7 +106,9 @@ pub fn follow_beside(
         };
         let body = serde_json::to_string(&why.body(None)).unwrap_or_default();
         writer.send(Event::default().event("closed").data(body)).await
-    })
+    });
+    response.extensions_mut().insert(EndsItself);
+    response
 }
 
 /// Tells everything until the stream has to be closed; says why it has to be.
@@ -110,7 +124,7 @@ async fn told(
         }
         // Marked as seen before it is read, so that what comes in between wakes the wait.
         followed.changes().borrow_and_update();
-        let events = match followed.take() {
+        let events = match followed.take().await {
             Ok(events) => events,
             Err(problem) => return Ok(problem),
         };

@@ -1,13 +1,19 @@
 //! Calls that a person decides on: what waits, putting a turn down until then, and going on after the decision.
+//!
+//! A decision is about what was shown: the id of an approval is made of the call's place, its arguments and the tool's files.
+//! When the tool was deployed anew in between, an approval of the old one makes no call; it is asked for again.
 
 use std::sync::Arc;
 
 use caxton_proto::shard::{Approval, DocumentKind, JsonText, Suspension};
 use caxton_proto::{Digest, WorkspaceId};
+use serde_json::{Value, json};
+use tracing::info;
 
 use super::kept::subject;
 use super::memory::Asker;
 use super::replay::{ReplayedTurn, replay};
+use super::world::CatalogWorld;
 use super::{InvokeError, Invoker, TurnEnd, Underway};
 use crate::agent::events::Events;
 use crate::agent::journal::{Journal, Step};
@@ -69,16 +75,26 @@ impl Invoker {
         let _alone = self.alone_with(workspace, &turn).await;
         let name = workspace.clone();
         let kept = move |state: &State| match state.waits(&name, &turn)? {
-            Some(_) => state.kept(&name, &turn, DocumentKind::Journal).map(Some),
-            None => Ok(None),
+            Some(waits) => Ok(Some((waits, state.kept(&name, &turn, DocumentKind::Journal)?))),
+            None => Ok::<_, ReadError>(None),
         };
-        let documents = self.conversations().read(workspace, kept).await?.ok_or_else(none)?;
+        let (waits, documents) = self.conversations().read(workspace, kept).await?.ok_or_else(none)?;
         let ReplayedTurn { beginning, mut run, shelf, ledger, next, taken_up: _ } = replay(documents)?;
-        let way = run.pending().into_iter().map(|pending| pending.way);
-        let way = way.into_iter().find(|way| approval_id(&beginning.turn, way) == id).ok_or_else(none)?;
-        run.decided(&way, decision.clone()).map_err(|_| none())?;
         let asker = Asker::new(&beginning.subject, &beginning.conversation, &beginning.turn);
         let world = self.world(workspace, asker)?;
+        let pending = run.pending();
+        let ids = ids_of(&beginning.turn, &world, &pending).await;
+        // What was shown stands in the order of what is pending.
+        let shown = waits.approvals.iter().map(|shown| shown.id.as_str()).take(pending.len());
+        let is_same = ids.iter().any(|now| now == id);
+        let place = ids.iter().position(|now| now == id).or_else(|| shown.into_iter().position(|shown| shown == id));
+        let way = place.and_then(|place| pending.get(place)).map(|pending| pending.way.clone()).ok_or_else(none)?;
+        if !is_same && decision == Decision::Approved {
+            let underway = self.taken_up(beginning, shelf, ledger, term, next);
+            info!(%workspace, turn = underway.turn, "a call that was approved waits anew: its tool is not the one that was shown");
+            return self.put_down(&underway, &world, &run).await;
+        }
+        run.decided(&way, decision.clone()).map_err(|_| none())?;
         let agent = world.agent(&run.agent).await?;
         let underway = self.taken_up(beginning, shelf, ledger, term, next);
         if underway.journal.now(Step::Decided { way, decision }).await.is_err() {
@@ -89,11 +105,16 @@ impl Invoker {
     }
 
     /// Lets a run wait for a person.
-    pub(super) async fn put_down(&self, underway: &Underway, run: &Run) -> Result<TurnEnd, InvokeError> {
+    pub(super) async fn put_down(
+        &self,
+        underway: &Underway,
+        world: &CatalogWorld,
+        run: &Run,
+    ) -> Result<TurnEnd, InvokeError> {
         if underway.journal.all().await.is_err() {
             return Err(self.lost(underway).await);
         }
-        let approvals = approvals_of(underway, run);
+        let approvals = approvals_of(underway, world, run).await;
         let suspension = Suspension {
             workspace: underway.workspace.clone(),
             turn: underway.turn.clone(),
@@ -103,34 +124,57 @@ impl Invoker {
         };
         self.taken(underway, self.conversations().of(&underway.workspace).suspend(suspension).await).await?;
         let (conversation, turn) = (underway.conversation.clone(), underway.turn.clone());
-        underway.log.waits(&approvals);
+        match approvals.is_empty() {
+            true => underway.log.awaits(run.agent.as_str()),
+            false => underway.log.waits(&approvals),
+        }
         Ok(TurnEnd::Waiting { conversation, turn, approvals })
     }
 }
 
 /// What there is to decide.
-fn approvals_of(underway: &Underway, run: &Run) -> Vec<Approval> {
+async fn approvals_of(underway: &Underway, world: &CatalogWorld, run: &Run) -> Vec<Approval> {
     let since = crate::conversations::rfc3339(crate::authn::now_ms());
-    let info = |pending: Pending| {
-        let arguments = match &pending.call.action {
-            Action::Tool { arguments, .. } => serde_json::Value::Object(arguments.clone()),
-            Action::AskCapability(_) | Action::ListCapabilities(_) | Action::Refuse { .. } => serde_json::Value::Null,
-        };
-        Approval {
-            id: approval_id(&underway.turn, &pending.way),
-            workspace: underway.workspace.clone(),
-            conversation: underway.conversation.clone(),
-            agent: pending.agent,
-            tool: pending.call.action.tool().to_owned(),
-            arguments: JsonText::of(&arguments),
-            since: since.clone(),
-        }
+    let pending = run.pending();
+    let ids = ids_of(&underway.turn, world, &pending).await;
+    let info = |(pending, id): (Pending, String)| Approval {
+        id,
+        workspace: underway.workspace.clone(),
+        conversation: underway.conversation.clone(),
+        agent: pending.agent,
+        tool: pending.call.action.tool().to_owned(),
+        arguments: JsonText::of(&arguments_of(&pending.call.action)),
+        since: since.clone(),
     };
-    run.pending().into_iter().map(info).collect()
+    pending.into_iter().zip(ids).map(info).collect()
 }
 
-/// Calls have ids that models wrote; what a person types is a digest of them.
-fn approval_id(turn: &str, way: &[String]) -> String {
-    let parts = way.iter().flat_map(|call| [call.as_bytes(), b"\0"]);
-    format!("{turn}.{}", Digest::of_parts(parts).short())
+/// The arguments of a call, as a person is shown them.
+fn arguments_of(action: &Action) -> Value {
+    match action {
+        Action::Tool { arguments, .. } => Value::Object(arguments.clone()),
+        Action::AskCapability(ask) => json!({ "request": ask.request, "capability": ask.capability }),
+        Action::ListCapabilities(list) => json!({ "about": list.about }),
+        Action::Refuse { .. } => Value::Null,
+    }
+}
+
+/// The ids of what is pending, in its order, for the tools as they are deployed now.
+async fn ids_of(turn: &str, world: &CatalogWorld, pending: &[Pending]) -> Vec<String> {
+    let mut ids = Vec::with_capacity(pending.len());
+    for one in pending {
+        let agent = world.agent(&one.agent).await.ok();
+        let tool = one.call.action.tool();
+        let server = agent.as_deref().and_then(|agent| agent.tool(tool)).map(|tool| &tool.server);
+        ids.push(approval_id(turn, one, world.files_of(server)));
+    }
+    ids
+}
+
+/// Calls have ids that models wrote; what a person types is a digest of them, with what they are to decide on.
+fn approval_id(turn: &str, pending: &Pending, tool: Digest) -> String {
+    let arguments = arguments_of(&pending.call.action).to_string();
+    let way = pending.way.iter().flat_map(|call| [call.as_bytes(), b"\0"]);
+    let shown = [tool.as_bytes().as_slice(), arguments.as_bytes()];
+    format!("{turn}.{}", Digest::of_parts(way.chain(shown)).short())
 }

@@ -69,6 +69,7 @@ impl ChatTool {
     async fn ask(&self, request: &ChatRequest) -> Result<Reply, Error> {
         let arguments = serde_json::to_value(request.without_echo()).map_err(|error| self.failed(error.to_string()))?;
         let call = Invocation {
+            way: String::new(),
             heard_others: false,
             agent: &self.agent,
             server: &self.tool,

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::InvokeError;
+use super::mail::mailed;
 use crate::agent::attachments::{Attachment, Shelf, Visible, from_base64};
 use crate::agent::run::Opening;
 use crate::api::messages::{
@@ -67,13 +68,16 @@ impl MessageKey {
             asked = Digest::of_parts([asked.as_bytes().as_slice(), brought.as_bytes().as_slice()]);
         }
         let short = |digest: Digest| hex::encode(&digest.as_bytes()[..16]);
-        Some(MessageKey { turn: short(id), asked: short(asked) })
+        let turn = if client.mailed { mailed(&short(id)) } else { short(id) };
+        Some(MessageKey { turn, asked: short(asked) })
     }
 }
 
 /// What a sender that keeps the conversation by itself brings along; nothing, for one that does not.
 #[derive(Debug, Default)]
 pub struct ClientTurn {
+    /// A message of a mailbox begins the turn.
+    pub mailed: bool,
     /// The sender keeps the history: what this node knows of the conversation is left out.
     pub keeps_history: bool,
     /// Everything before the request.
@@ -231,7 +235,8 @@ impl CheckedMessage {
             let name = shelf.add(file).map_err(|full| InvokeError::Invalid { problems: vec![full.to_string()] })?;
             visible.insert(name);
         }
-        let ClientTurn { keeps_history, history: brought, after, tools: sender_tools, options, left: _ } = client;
+        let ClientTurn { keeps_history, history: brought, after, tools: sender_tools, options, left: _, mailed: _ } =
+            client;
         let history = if keeps_history { brought } else { history };
         let (request, parameters, images) = (self.text, self.parameters, self.images);
         Ok(Opening { request, parameters, recalled, images, history, after, visible, sender_tools, options })

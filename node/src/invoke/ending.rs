@@ -1,17 +1,19 @@
 //! How a turn ends: its record, and the same answer again for whoever asks for it later.
 
 use caxton_proto::shard::{Abandon, DocumentKind, Ending, Message, Route, TIME_MS_MAX, TurnRecord};
-use caxton_proto::{Revision, WorkspaceId};
+use caxton_proto::{AgentName, Revision, WorkspaceId};
 use caxton_raft::ProposeError;
 use tracing::info;
 
+use super::mail::is_mailed;
 use super::{InvokeError, Invoker, SenderCalls, TurnEnd, Underway};
 use crate::agent::attachments::Attachment;
 use crate::agent::run::Run;
-use crate::agent::turn::{Next, Outcome};
+use crate::agent::turn::{Failure, Next, Outcome};
 use crate::api::messages::MessageAnswer;
 use crate::conversations::{Documents, Keeping, RecordError};
 use crate::shard::tenant;
+use crate::telemetry::labels;
 
 /// Files of an answer that are kept in its record itself, in bytes together; larger ones get entries of their own.
 const FILES_INLINE_BYTES_MAX: usize = 64 << 10;
@@ -69,11 +71,35 @@ impl Invoker {
         let answer = answer_of(&record, made, 0);
         self.taken(underway, self.conversations().of(&underway.workspace).record(record).await).await?;
         let why = failure.as_ref().map(ToString::to_string);
+        self.learn(underway, &run.agent, failure.as_ref());
         metrics::histogram!("caxton_turn_duration_seconds", "outcome" => outcome_name).record(duration_ms as f64 / 1e3);
         let turn = underway.turn.as_str();
+        // Whoever begins a turn settles its delivery, unless it was put down.
+        if is_mailed(turn) && underway.request.is_none() {
+            self.shared.mailed_over.send_modify(|count| *count = count.wrapping_add(1));
+        }
         underway.log.ended(run.agent.as_str(), why, spent.usage.total(), duration_ms);
         info!(workspace = %underway.workspace, agent = %run.agent, turn, outcome = outcome_name, duration_ms, "turn over");
         answer
+    }
+
+    /// Notes how the agent did, and what each that took part used.
+    fn learn(&self, underway: &Underway, agent: &AgentName, failure: Option<&Failure>) {
+        let workspace = &underway.workspace;
+        match failure {
+            None => self.shared.health.learn(workspace, agent, Ok(())),
+            // Whoever stops a turn says nothing of the agent.
+            Some(Failure::Stopped) => {}
+            Some(failure) => self.shared.health.learn(workspace, agent, Err(&failure.to_string())),
+        }
+        for (agent, spent) in underway.ledger.all() {
+            let labels = [
+                ("workspace", labels::bounded("workspace", workspace.as_str())),
+                ("agent", labels::bounded("agent", agent.as_str())),
+            ];
+            metrics::counter!("caxton_agent_tokens_total", &labels).increment(spent.tokens);
+            metrics::counter!("caxton_agent_cost_microusd_total", &labels).increment(spent.cost);
+        }
     }
 
     /// What the log's word on an entry means for the turn.

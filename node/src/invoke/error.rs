@@ -7,6 +7,7 @@ use crate::agent::turn::{Failure, UnknownCall};
 use crate::agent::world::{AgentProblem, NotFound};
 use crate::artifacts::DiskFull;
 use crate::conversations::{ReadError, RecordError};
+use crate::mailbox::MailboxError;
 
 /// Why a message was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -128,6 +129,9 @@ pub enum InvokeError {
     /// What came of it could not be recorded, so it is not given.
     #[error("the answer was not given because it could not be recorded")]
     Record(#[from] RecordError),
+    /// What agents send each other could not be read or written.
+    #[error(transparent)]
+    Mailbox(Box<MailboxError>),
     /// What was said before could not be read.
     #[error(transparent)]
     History(#[from] ReadError),
@@ -144,6 +148,7 @@ impl InvokeError {
             | InvokeError::Replay(_)
             | InvokeError::Record(_)
             | InvokeError::History(_)
+            | InvokeError::Mailbox(_)
             | InvokeError::Unfinished => true,
             InvokeError::Current(_)
             | InvokeError::OthersConversation { .. }

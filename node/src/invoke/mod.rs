@@ -30,11 +30,17 @@ mod approvals;
 
 mod world;
 
+mod extract;
 mod memory;
+mod sharing;
+
+pub mod mail;
 
 pub mod takeover;
 
 pub mod retention;
+
+pub mod deletion;
 
 mod stop;
 
@@ -51,7 +57,7 @@ use std::time::Instant;
 use caxton_proto::shard::{Approval, Route};
 use caxton_proto::{AgentName, WorkspaceId};
 use caxton_raft::ReadError as GroupError;
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, watch};
 
 pub use check::ClientTurn;
 use check::MessageKey;
@@ -65,7 +71,7 @@ use crate::agent::Agent;
 use crate::agent::attachments::{Shelf, Visible};
 use crate::agent::driver::Driver;
 use crate::agent::events::Events;
-use crate::agent::health::AgentHealth;
+use crate::agent::health::{AgentHealth, AgentState};
 use crate::agent::journal::Journal;
 use crate::agent::ledger::Ledger;
 use crate::agent::run::{Progress, Run};
@@ -79,9 +85,11 @@ use crate::config::Limits;
 use crate::conversations::Conversations;
 use crate::llm::models::Models;
 use crate::llm::{ReplyOptions, ToolCall, reasons};
+use crate::mailbox::Mailboxes;
 use crate::memory::Memories;
 use crate::shard::{NotHere, Shard};
 use crate::tools::Tools;
+use extract::ExtractionQueue;
 use journal::{BEGIN_AFTER, TurnJournal};
 use kept::{Beginning, TurnStatus};
 use memory::{Asker, exchange};
@@ -103,6 +111,10 @@ pub struct Parts {
     pub conversations: Conversations,
     /// What is remembered.
     pub memories: Memories,
+    /// What agents and people send each other.
+    pub mailboxes: Mailboxes,
+    /// Whether workspaces may share it.
+    pub memory: crate::config::Memory,
     /// The models.
     pub models: Arc<Models>,
     /// Which agent can do what.
@@ -126,7 +138,10 @@ struct Shared {
     turns: Arc<Semaphore>,
     questions: Questions,
     kept_calls: KeptCalls,
+    extractions: ExtractionQueue,
     running: RunningTurns,
+    /// Counts the turns that ended here and that a message of a mailbox had begun.
+    mailed_over: watch::Sender<u64>,
     /// One turn at a time in a conversation.
     conversations: Mutex<HashMap<(WorkspaceId, String), Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -147,7 +162,7 @@ pub enum TurnEnd {
     Answered(Box<MessageAnswer>),
     /// With calls for the sender to make; nothing is recorded before the sender comes back with their results.
     SenderCalls(Box<SenderCalls>),
-    /// A person has to decide first.
+    /// A person has to decide first, or, where there is nothing to decide, others have to answer what the turn asked them.
     Waiting {
         /// The conversation.
         conversation: String,
@@ -209,7 +224,9 @@ impl Invoker {
             turns: Arc::new(Semaphore::new(turns_max)),
             questions: Questions::default(),
             kept_calls: KeptCalls::default(),
+            extractions: ExtractionQueue::default(),
             running: RunningTurns::default(),
+            mailed_over: watch::Sender::new(0),
             conversations: Mutex::default(),
         };
         Invoker { shared: Arc::new(shared) }
@@ -224,7 +241,8 @@ impl Invoker {
         events: Events,
     ) -> Result<TurnEnd, InvokeError> {
         let ended = self.message_here(permit, request, client, events).await;
-        self.or_follow(permit.workspace(), ended).await
+        let ended = self.or_follow(permit.workspace(), ended).await;
+        self.or_answers(permit.workspace(), ended).await
     }
 
     async fn message_here(
@@ -338,6 +356,7 @@ impl Invoker {
         mut run: Run,
         events: Events,
     ) -> Result<TurnEnd, InvokeError> {
+        let waiting_in = Arc::clone(&world);
         let driver = Driver {
             models: Arc::clone(&self.shared.parts.models),
             world,
@@ -365,12 +384,12 @@ impl Invoker {
             never = begins => match never {},
         };
         match progress {
-            Ok(Progress::Waiting) => self.put_down(&underway, &run).await,
+            Ok(Progress::Waiting) => self.put_down(&underway, &waiting_in, &run).await,
             Ok(Progress::Over) => {
                 let exchange = exchange(&underway, &agent, &run);
                 let ended = self.record(&underway, agent.revision, run).await;
                 if let (Ok(TurnEnd::Answered(_)), Some(exchange)) = (&ended, exchange) {
-                    self.keep_exchange(exchange).await;
+                    self.keep_exchange(&agent, exchange).await;
                 }
                 ended
             }
@@ -474,6 +493,11 @@ impl Invoker {
         self.shared.parts.space.check(0)
     }
 
+    /// How the agents of a workspace did lately on this node.
+    pub fn health(&self, workspace: &WorkspaceId) -> Vec<AgentState> {
+        self.shared.health.of(workspace)
+    }
+
     /// What is remembered, for those who search and change it.
     pub fn memories(&self) -> &Memories {
         &self.shared.parts.memories
@@ -491,6 +515,16 @@ impl Invoker {
 
     fn limits(&self) -> &Limits {
         &self.shared.parts.limits
+    }
+
+    /// Changes whenever a turn ended here that a message of a mailbox had begun.
+    pub fn mailed_over(&self) -> watch::Receiver<u64> {
+        self.shared.mailed_over.subscribe()
+    }
+
+    /// What happens, for people who look.
+    pub fn activity(&self) -> &Activity {
+        &self.shared.parts.activity
     }
 
     /// The models.

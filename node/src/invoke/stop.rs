@@ -40,8 +40,14 @@ impl RunningTurns {
         RunningTurn { all: self.clone(), key, stop, left: std::sync::OnceLock::new() }
     }
 
+    /// The turns of a workspace that run here.
+    pub(super) fn of(&self, workspace: &WorkspaceId) -> Vec<String> {
+        let running = self.lock();
+        running.keys().filter(|(of, _)| of == workspace).map(|(_, turn)| turn.clone()).collect()
+    }
+
     /// Stops a turn if it runs here and `may` says that whoever asks may do so to the turn of this subject.
-    fn stop(&self, workspace: &WorkspaceId, turn: &str, by: &str, may: impl Fn(&str) -> bool) {
+    pub(super) fn stop(&self, workspace: &WorkspaceId, turn: &str, by: &str, may: impl Fn(&str) -> bool) {
         if let Some(running) = self.lock().get_mut(&(workspace.clone(), turn.to_owned()))
             && may(&running.subject)
         {

@@ -11,6 +11,7 @@ use crate::agent::OfferedFunction;
 use crate::agent::attachments::{Attachment, Content as FileContent, to_base64};
 use crate::agent::world::{Invocation, ToolOutput};
 use crate::catalog::Catalog;
+use crate::telemetry::propagation;
 use crate::tools::Tools;
 
 /// Why a tool cannot be used.
@@ -51,13 +52,14 @@ pub(super) async fn call(tools: &Tools, catalog: &Arc<Catalog>, call: Invocation
         workspace: catalog.workspace.to_string(),
         caller: call.agent.to_string(),
         idempotency_key: Some(call.step_key),
+        trace: propagation::here(),
         deadline: Some(call.deadline),
     };
     let called = tool.call(call.function, call.arguments.clone(), context).await;
     let result = called.result.map_err(|error| error.to_string())?;
     let (text, structured) = readable(&result);
     let files = result.content.into_iter().filter_map(|content| file_of(content, call.function));
-    Ok(ToolOutput { text, attachments: files.collect(), structured, failed: result.is_error })
+    Ok(ToolOutput { text, attachments: files.collect(), structured, failed: result.is_error, awaited: false })
 }
 
 /// What a model reads of a result: its text, and its structured part with the text in it where that says something else.

@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use caxton_proto::manifest::agent::{AgentManifest, BUILT_IN_TOOLS};
 use caxton_proto::tree::TreePath;
-use caxton_proto::{AgentName, Revision, ToolName, WorkspaceId};
+use caxton_proto::{AgentName, Digest, Revision, ToolName, WorkspaceId};
 use futures::future::BoxFuture;
 
 use super::Shared;
 use super::chat_tool::ChatTool;
+use super::mail::{self, AgentMail};
 use super::memory::{self, AgentMemory, Asker};
 use super::{routing, toolbox};
+use crate::agent::builtin::mail::MailTool;
 use crate::agent::builtin::memory::MemoryTool;
 use crate::agent::world::{AgentMatch, AgentProblem, Invocation, NotFound, ToolOutput, World};
 use crate::agent::{Agent, OfferedFunction, Parts};
@@ -102,6 +104,7 @@ impl CatalogWorld {
             }
         }
         offered.extend(memory::offered(&manifest, |tool| self.is_built_in(tool)));
+        offered.extend(mail::offered(&manifest, |tool| self.is_built_in(tool)));
         whole &= offered.iter().all(|tool| tool.fixed);
         let module = self.shared.parts.tools.agent(&self.catalog, &manifest).await.map_err(unusable)?;
         let (catalog, shared, agent) = (Arc::clone(&self.catalog), Arc::clone(&self.shared), name.clone());
@@ -142,8 +145,25 @@ impl CatalogWorld {
 
     /// What an agent remembers in this turn.
     fn memory<'a>(&'a self, manifest: &'a AgentManifest) -> AgentMemory<'a> {
-        let (memories, workspace) = (&self.shared.parts.memories, &self.catalog.workspace);
-        AgentMemory { memories, workspace, asker: &self.asker, manifest }
+        let parts = &self.shared.parts;
+        let (memories, workspace) = (&parts.memories, &self.catalog.workspace);
+        let (catalogs, share) = (&parts.catalogs, parts.memory.share);
+        AgentMemory { memories, catalogs, share, workspace, asker: &self.asker, manifest }
+    }
+
+    /// A digest of a tool's folder as it is deployed, names and contents; of nothing for a built-in tool.
+    pub(super) fn files_of(&self, tool: Option<&ToolName>) -> Digest {
+        let folder = tool.map(|tool| format!("tools/{tool}/")).unwrap_or_default();
+        let files = self
+            .catalog
+            .tree
+            .files()
+            .iter()
+            .filter(|(path, _)| !folder.is_empty() && path.as_str().starts_with(&folder));
+        let parts: Vec<&[u8]> = files
+            .flat_map(|(path, file)| [path.as_str().as_bytes(), b"\0", file.digest.as_bytes().as_slice()])
+            .collect();
+        Digest::of_parts(parts)
     }
 
     /// Whether the node itself has this tool, and no folder of the workspace has its place.
@@ -222,6 +242,12 @@ impl World for CatalogWorld {
             return Box::pin(async move {
                 let manifest = self.manifest(call.agent).await.map_err(|problem| problem.to_string())?;
                 self.memory(&manifest).call(tool, &call).await
+            });
+        }
+        if let Some(tool) = MailTool::of(call.server.as_str()).filter(|_| self.is_built_in(call.server)) {
+            let (catalog, asker, agent) = (&self.catalog, &self.asker, call.agent);
+            return Box::pin(async move {
+                AgentMail { shared: &self.shared, catalog, asker, agent }.call(tool, &call).await
             });
         }
         Box::pin(toolbox::call(&self.shared.parts.tools, &self.catalog, call))

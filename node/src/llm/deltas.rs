@@ -38,7 +38,6 @@ struct Meter {
 }
 
 impl Deltas {
-    /// Nobody listens.
     pub fn none() -> Deltas {
         Deltas::default()
     }

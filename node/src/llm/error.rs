@@ -10,7 +10,6 @@ pub enum Error {
         "the provider `{provider}` at {url} cannot be reached; check its address, that it runs, and the proxy if there is one"
     )]
     Unreachable {
-        /// The provider.
         provider: String,
         /// Its address, without query.
         url: String,
@@ -21,7 +20,6 @@ pub enum Error {
     /// Nothing came for too long.
     #[error("the provider `{provider}` was silent for {} ms; raise `timeout` under [providers.{provider}], or name a `fallback`", silence.as_millis())]
     Timeout {
-        /// The provider.
         provider: String,
         /// How long it was waited for.
         silence: Duration,
@@ -29,7 +27,6 @@ pub enum Error {
     /// It is used too much, by us or by others (429, 503, 529).
     #[error("the provider `{provider}` is busy ({status}): {message}; try again later, or name a `fallback`")]
     Busy {
-        /// The provider.
         provider: String,
         /// The HTTP status.
         status: u16,
@@ -41,7 +38,6 @@ pub enum Error {
     /// It failed (other 5xx).
     #[error("the provider `{provider}` failed ({status}): {message}; try again later, or name a `fallback`")]
     Failed {
-        /// The provider.
         provider: String,
         /// The HTTP status.
         status: u16,
@@ -51,7 +47,6 @@ pub enum Error {
     /// It does not accept the key (401, 403).
     #[error("the provider `{provider}` refused the key ({status}): {message}; {key_help}")]
     Unauthorized {
-        /// The provider.
         provider: String,
         /// The HTTP status.
         status: u16,
@@ -65,7 +60,6 @@ pub enum Error {
         "the provider `{provider}` refused the request ({status}): {message}; check the model and what stands under [providers.{provider}]"
     )]
     Rejected {
-        /// The provider.
         provider: String,
         /// The HTTP status.
         status: u16,
@@ -77,7 +71,6 @@ pub enum Error {
         "the account at the provider `{provider}` is used up ({status}): {message}; add credit or raise its limit there, or name a `fallback`"
     )]
     QuotaSpent {
-        /// The provider.
         provider: String,
         /// The HTTP status.
         status: u16,
@@ -89,7 +82,6 @@ pub enum Error {
         "the provider `{provider}` is not at {url}, which answered with {problem}; put the address of its API, up to and with its version, into `base_url` under [providers.{provider}]"
     )]
     WrongAddress {
-        /// The provider.
         provider: String,
         /// The address that was asked.
         url: String,
@@ -101,7 +93,6 @@ pub enum Error {
         "the provider `{provider}` has nothing at {url} ({status}): {message}; check `model`, and that `base_url` under [providers.{provider}] ends where the API's version does (often in /v1)"
     )]
     NotThere {
-        /// The provider.
         provider: String,
         /// The address that was asked.
         url: String,
@@ -114,18 +105,12 @@ pub enum Error {
     #[error(
         "the model `{model}` of the provider `{provider}` takes no tools, and the agent has some; name a model that takes them, or take the tools out of the agent's file"
     )]
-    TakesNoTools {
-        /// The provider.
-        provider: String,
-        /// The model.
-        model: String,
-    },
+    TakesNoTools { provider: String, model: String },
     /// The reply stopped in the middle.
     #[error(
         "the reply of the provider `{provider}` broke off after {bytes} bytes; try again, and look at what stands between this node and it"
     )]
     BrokenOff {
-        /// The provider.
         provider: String,
         /// How much had come.
         bytes: usize,
@@ -135,9 +120,7 @@ pub enum Error {
         "the provider `{provider}` at {url} answered something that is not its protocol: {problem}; check `kind` and `base_url` under [providers.{provider}]"
     )]
     Nonsense {
-        /// The provider.
         provider: String,
-        /// Its address.
         url: String,
         /// The first thing that was wrong.
         problem: String,
@@ -146,12 +129,7 @@ pub enum Error {
     #[error(
         "the reply of the provider `{provider}` is longer than {bytes_max} bytes, and was stopped there; set `max_tokens` under [llm] in the agent's file"
     )]
-    TooLarge {
-        /// The provider.
-        provider: String,
-        /// The limit.
-        bytes_max: usize,
-    },
+    TooLarge { provider: String, bytes_max: usize },
     /// No rule of the script fits.
     #[error("the script `{script}` has no rule for this: {wanted}; add a [[rule]] that fits, or one without `when`")]
     NoRule {
@@ -187,23 +165,14 @@ pub enum Error {
     /// The provider failed so often that it is left alone for a while.
     #[error("the provider `{provider}` failed {failures} times in a row and is left alone for another {} ms", rest.as_millis())]
     CircuitOpen {
-        /// The provider.
         provider: String,
-        /// How often.
         failures: u32,
         /// How long still.
         rest: Duration,
     },
     /// The tool that stands in for a model gave no reply.
     #[error("the tool `{tool}`, which is the provider `{provider}`, gave no reply: {problem}")]
-    ToolFailed {
-        /// The provider.
-        provider: String,
-        /// The tool.
-        tool: String,
-        /// Why.
-        problem: String,
-    },
+    ToolFailed { provider: String, tool: String, problem: String },
     /// The day's budget is used up.
     #[error("the budget of {whose} for today is used up: {used} of {limit}; raise it, or wait until midnight UTC")]
     BudgetSpent {
@@ -226,7 +195,6 @@ pub enum Error {
     /// The client could not be built.
     #[error("the connection to the provider `{provider}` could not be prepared: {problem}")]
     Setup {
-        /// The provider.
         provider: String,
         /// What is wrong with its settings.
         problem: String,

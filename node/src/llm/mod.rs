@@ -4,12 +4,9 @@
 //! of all of them, in [`models`], so that no provider may do any of it by itself. What a provider does by itself is to
 //! put a request in other words when the one that is asked refused the first ([`dialect`]): that is the same request.
 
-use std::sync::Arc;
-
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
 
 mod error;
 pub mod limits;
@@ -26,15 +23,16 @@ mod anthropic;
 mod cassette;
 mod deltas;
 pub mod dialect;
-mod durable;
 pub mod echo;
 mod http;
 mod openai;
 mod proxies;
+pub mod reach;
 pub mod scripted;
 pub mod sse;
 mod template;
 
+pub use crate::chat::{Finish, Message, Part, Reply, Spent, ToolCall, ToolDefinition, Usage};
 pub use crate::errors::chain as reasons;
 pub use anthropic::Anthropic;
 pub use budget::{Account, Budgets};
@@ -95,186 +93,16 @@ impl ChatRequest {
     }
 }
 
-/// One message of a conversation with a model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "role", rename_all = "snake_case")]
-pub enum Message {
-    /// Who the model is to be.
-    System {
-        /// The instructions.
-        text: String,
-    },
-    /// What a person, or another agent, said.
-    User {
-        /// Text and images.
-        parts: Vec<Part>,
-    },
-    /// What the model said.
-    Assistant {
-        /// Its text, empty when it only called tools.
-        #[serde(default)]
-        text: String,
-        /// What it called.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        calls: Vec<ToolCall>,
-        /// What its provider wants to hear again (reasoning, signatures, ids), as JSON that nobody else reads.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        echo: Option<String>,
-    },
-    /// What a call of the model's gave.
-    Tool {
-        /// The call that is answered.
-        call: String,
-        /// The tool that was called.
-        tool: String,
-        /// The result as the model reads it.
-        text: String,
-        /// The call failed, and `text` says why.
-        #[serde(default)]
-        failed: bool,
-    },
-}
-
-impl Message {
-    /// A person's text.
-    pub fn user(text: impl Into<String>) -> Message {
-        Message::User { parts: vec![Part::Text { text: text.into() }] }
-    }
-
-    /// Instructions.
-    pub fn system(text: impl Into<String>) -> Message {
-        Message::System { text: text.into() }
-    }
-
-    /// The model's text without calls.
-    pub fn assistant(text: impl Into<String>) -> Message {
-        Message::Assistant { text: text.into(), calls: Vec::new(), echo: None }
-    }
-
-    /// All text in it, images left out.
-    pub fn text(&self) -> String {
-        match self {
-            Message::System { text } | Message::Assistant { text, .. } | Message::Tool { text, .. } => text.clone(),
-            Message::User { parts } => {
-                let texts = parts.iter().filter_map(|part| match part {
-                    Part::Text { text } => Some(text.as_str()),
-                    Part::Image { .. } => None,
-                });
-                texts.collect::<Vec<_>>().join("\n")
-            }
-        }
-    }
-}
-
-/// A piece of a person's message.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Part {
-    /// Text.
-    Text {
-        /// The text.
-        text: String,
-    },
-    /// An image, passed through to models that see.
-    Image {
-        /// An address of the scheme `https`, or `data:image/png;base64,...`.
-        url: String,
-    },
-}
-
-/// A call that a model asks for. Nothing in it has been checked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ToolCall {
-    /// Pairs the call with its result.
-    pub id: String,
-    /// The tool's name, as the model wrote it.
-    pub tool: String,
-    /// The arguments as the model wrote them: JSON if the model kept to it.
-    pub arguments: String,
-}
-
-/// A tool as a model sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ToolDefinition {
-    /// Its name.
-    pub name: String,
-    /// What it does and when to use it.
-    pub description: String,
-    /// The JSON Schema of its arguments.
-    pub parameters: Arc<Value>,
-}
-
-/// What a model answered.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Reply {
-    /// Its text, empty when it only called tools.
-    #[serde(default)]
-    pub text: String,
-    /// What it wants called.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub calls: Vec<ToolCall>,
-    /// What it cost.
-    #[serde(default)]
-    pub usage: Usage,
-    /// Why it stopped.
-    pub finish: Finish,
-    /// The model that answered, as it calls itself.
-    #[serde(default)]
-    pub model: String,
-    /// What its provider wants to hear again, as [`Message::Assistant`] carries it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub echo: Option<String>,
-}
-
-impl Reply {
-    /// The reply within [`limits`], for every kind of provider: numbers that nobody can have used, names that nobody
-    /// can have given.
-    fn bounded(mut self) -> Reply {
-        self.usage.input = self.usage.input.min(limits::USAGE_TOKENS_MAX);
-        self.usage.output = self.usage.output.min(limits::USAGE_TOKENS_MAX);
-        self.calls.truncate(limits::CALLS_MAX);
-        let cut = |text: &mut String| text.truncate(crate::text::head(text, limits::NAME_BYTES_MAX).len());
-        self.calls.iter_mut().for_each(|call| cut(&mut call.tool));
-        cut(&mut self.model);
-        self
-    }
-}
-
-/// Why a model stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Finish {
-    /// It had said everything.
-    Stop,
-    /// It waits for the calls it asked for.
-    Calls,
-    /// It reached the longest reply allowed.
-    Length,
-    /// Its provider withheld the answer.
-    Refused,
-}
-
-/// Tokens read and written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Usage {
-    /// Tokens of the request.
-    pub input: u64,
-    /// Tokens of the reply.
-    pub output: u64,
-}
-
-impl Usage {
-    /// Both together.
-    pub fn total(self) -> u64 {
-        self.input.saturating_add(self.output)
-    }
-}
-
-impl std::ops::AddAssign for Usage {
-    fn add_assign(&mut self, other: Usage) {
-        self.input = self.input.saturating_add(other.input);
-        self.output = self.output.saturating_add(other.output);
-    }
+/// The reply within [`limits`], for every kind of provider: numbers that nobody can have used, names that nobody can have
+/// given.
+fn bounded(mut reply: Reply) -> Reply {
+    reply.usage.input = reply.usage.input.min(limits::USAGE_TOKENS_MAX);
+    reply.usage.output = reply.usage.output.min(limits::USAGE_TOKENS_MAX);
+    reply.calls.truncate(limits::CALLS_MAX);
+    let cut = |text: &mut String| text.truncate(crate::text::head(text, limits::NAME_BYTES_MAX).len());
+    reply.calls.iter_mut().for_each(|call| cut(&mut call.tool));
+    cut(&mut reply.model);
+    reply
 }
 
 /// A guess at the tokens of a text, for providers that do not count: four bytes are about one token.

@@ -46,9 +46,7 @@ impl Target {
 /// Who is asked.
 #[derive(Debug, Clone)]
 pub enum Voice {
-    /// A provider.
     Backend(Arc<Backend>),
-    /// A file.
     Speech(Speech),
     /// Nobody, because of what is wrong with the provider's settings; the next of the chain may do.
     Unusable(Arc<str>),
@@ -58,11 +56,9 @@ pub enum Voice {
 pub struct Ask<'a> {
     /// The chain: the first that answers is heard.
     pub targets: &'a [Target],
-    /// Who pays.
     pub account: &'a Account,
     /// The request; its model is filled in from the chain.
     pub request: ChatRequest,
-    /// Who listens.
     pub deltas: &'a Deltas,
     /// Where what was used is added, also of requests that failed, and of one that is given up half-way.
     pub charged: &'a Charges,
@@ -71,7 +67,6 @@ pub struct Ask<'a> {
 /// A reply and where it came from.
 #[derive(Debug)]
 pub struct Answered {
-    /// It.
     pub reply: Reply,
     /// The provider that gave it.
     pub provider: String,
@@ -240,7 +235,7 @@ impl Models {
         *tries += 1;
         ask.deltas.clear();
         let settle = Settle { budgets: &self.budgets, reserved: Some(reserved), ask, input };
-        let reply = provider.chat(limited.as_ref().unwrap_or(request), ask.deltas).await?.bounded();
+        let reply = super::bounded(provider.chat(limited.as_ref().unwrap_or(request), ask.deltas).await?);
         settle.with(reply.usage);
         Ok(reply)
     }

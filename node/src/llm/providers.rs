@@ -15,6 +15,7 @@ use caxton_proto::{Digest, ProviderName, WorkspaceId};
 use super::breaker::Breaker;
 use super::dialect::{Dialects, Lessons};
 use super::proxies::{self, Proxies};
+use super::reach::Reach;
 use super::retry::Schedule;
 use super::scripted::Script;
 use super::{Anthropic, Endpoint, Error, Key, OpenAi, Player, Provider};
@@ -42,7 +43,6 @@ const KNOWN: [(&str, Protocol, &str, &str, &str); 3] = [
 /// What a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// Chat Completions.
     OpenAi,
     /// The Messages API.
     Anthropic,
@@ -127,7 +127,6 @@ impl Backend {
         Backend { name: name.to_owned(), provider, breaker: Mutex::default(), prices }
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -136,9 +135,7 @@ impl Backend {
 /// What a scripted model says.
 #[derive(Debug, Clone)]
 pub enum Speech {
-    /// Rules.
     Script(Arc<Script>),
-    /// A recording.
     Recording(Arc<Player>),
 }
 
@@ -161,6 +158,8 @@ pub struct Providers {
     /// Those that the environment names and that cannot be used, with the reason.
     unusable: BTreeMap<String, String>,
     proxies: Proxies,
+    /// Where the providers of workspaces may lead; nothing for anywhere.
+    reach: Option<Reach>,
     /// What was learnt of how they are spoken to; it outlives deployments.
     lessons: Lessons,
     /// Those of workspaces, shared by the agents that ask them, for as long as one does.
@@ -173,6 +172,7 @@ impl Providers {
         let mut providers = Providers {
             proxies: Proxies::read(|name| settings.variable(name)),
             settings,
+            reach: None,
             secrets: Arc::new(NoSecrets),
             node: BTreeMap::new(),
             unusable: BTreeMap::new(),
@@ -193,7 +193,7 @@ impl Providers {
     /// Adds a provider of the environment. One whose address or proxy is none is no reason not to start: whoever asks it
     /// is told.
     fn add(&mut self, name: &str, protocol: Protocol, base: &str, key: Key) {
-        match self.speak(name, protocol, base, key, SILENCE, DialectSettings::default()) {
+        match self.speak(name, protocol, base, key, (SILENCE, None), DialectSettings::default()) {
             Ok(provider) => self.register(Backend::new(name, provider, BTreeMap::new())),
             Err(error) => _ = self.unusable.insert(name.to_owned(), error.to_string()),
         }
@@ -202,6 +202,11 @@ impl Providers {
     /// The same, with the secrets that workspaces' files name.
     pub fn with_secrets(self, secrets: Arc<dyn Secrets>) -> Providers {
         Providers { secrets, ..self }
+    }
+
+    /// The same, whose workspaces' providers lead nowhere else.
+    pub fn within(self, reach: Reach) -> Providers {
+        Providers { reach: Some(reach), ..self }
     }
 
     /// Puts a provider under a name of the node's own.
@@ -258,12 +263,15 @@ impl Providers {
             (None, _) => standard,
         };
         let base = base.as_str();
+        // What the maker or the operator says is not the workspace's choice.
+        let reach = base_url.as_ref().and(self.reach.as_ref());
         let key = match api_key {
             Some(KeySource::Secret(name)) => Key::secret(self.secrets.clone(), workspace.clone(), name.clone()),
             Some(KeySource::Env(variable)) => self.key(variable.as_str(), base).map_err(setup)?,
             None => Key::none(),
         };
-        let provider = self.speak(name.as_str(), protocol, base, key, declared.timeout, declared.dialect.clone())?;
+        let provider =
+            self.speak(name.as_str(), protocol, base, key, (declared.timeout, reach), declared.dialect.clone())?;
         let backend = Arc::new(Backend::new(name.as_str(), provider, declared.prices.clone()));
         made.retain(|_, held| held.strong_count() > 0);
         made.insert(identity, Arc::downgrade(&backend));
@@ -277,10 +285,10 @@ impl Providers {
         protocol: Protocol,
         base: &str,
         key: Key,
-        silence: Duration,
+        (silence, reach): (Duration, Option<&Reach>),
         dialect: DialectSettings,
     ) -> Result<Arc<dyn Provider>, Error> {
-        let endpoint = Endpoint::through(name, base, key, silence, &self.proxies)?;
+        let endpoint = Endpoint::through(name, base, key, silence, (&self.proxies, reach))?;
         let dialects = Dialects::new(&endpoint.base, dialect, self.lessons.clone());
         Ok(match protocol {
             Protocol::OpenAi => Arc::new(OpenAi::new(endpoint).speaking(dialects)),
@@ -365,6 +373,32 @@ mod tests {
         assert!(providers.of_node("anthropic").is_ok() && providers.of_node("ollama").is_ok());
         let error = providers.of_node("openai").expect_err("no key").to_string();
         assert!(error.contains("OPENAI_API_KEY"), "{error}");
+    }
+
+    #[test]
+    fn a_workspace_s_address_keeps_to_public_ones_and_the_operator_s_goes_anywhere() {
+        let of = |providers: &Providers, base_url: &str| {
+            let file = format!(
+                "[workspace]\nname = \"demo\"\n[providers.lab]\nkind = \"openai\"\nmodel = \"m\"\n{base_url}\n"
+            );
+            let path = "caxton.toml".parse().expect("a path");
+            let file = caxton_proto::manifest::workspace::WorkspaceManifest::parse(&path, &file).expect("a workspace");
+            let (name, declared) = file.providers.iter().next().expect("one");
+            providers.of_workspace(&"demo".parse().expect("a name"), name, declared).map(drop)
+        };
+        let within = |networks: &[&str]| {
+            let networks = networks.iter().map(|network| network.parse().expect("a network"));
+            providers(&[("OPENAI_BASE_URL", "http://10.0.0.1/v1"), ("OPENAI_API_KEY", "k")])
+                .within(Reach::new(networks))
+        };
+        let closed = within(&[]);
+        let refused = of(&closed, "base_url = \"http://10.0.0.1/v1\"").expect_err("private").to_string();
+        assert!(refused.contains("10.0.0.1") && refused.contains("llm.networks"), "{refused}");
+        assert!(of(&closed, "base_url = \"http://10.0.0.1/v1?api-version=1\"").is_err());
+        assert!(of(&closed, "base_url = \"https://api.example.com/v1\"").is_ok());
+        assert!(of(&closed, "").is_ok(), "the maker's own address is no choice of the workspace");
+        assert!(closed.of_node("openai").is_ok(), "what the node's environment says is its operator's");
+        assert!(of(&within(&["10.0.0.0/8"]), "base_url = \"http://10.0.0.1/v1\"").is_ok());
     }
 
     #[test]

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt};
 use sse_stream::{ByteStreamBody, SseStream};
 
-/// One event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event {
     /// Its name; empty for the default one.

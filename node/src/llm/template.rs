@@ -14,7 +14,6 @@ pub enum TemplateError {
     /// Nothing has this name.
     #[error("`{{{{{placeholder}}}}}` leads nowhere: {problem}")]
     Nowhere {
-        /// The placeholder.
         placeholder: String,
         /// Where the path ended.
         problem: String,

@@ -3,12 +3,13 @@
 //! What is sent is on a majority's disk when it is acknowledged. The leader of a workspace's shard gives deliveries to their
 //! receivers (`app/dispatch.rs`); what a delivery's receiver sends is in one entry with the delivery's outcome.
 
+mod gauges;
 mod tenant;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use caxton_messages::mailbox::{Action, Command, DecodeError, Outcome};
+use caxton_messages::mailbox::{Action, Command, DecodeError, Outcome, Settlement};
 use caxton_proto::shard::Envelope;
 use caxton_proto::{Format, WorkspaceId};
 use caxton_raft::ProposeError;
@@ -46,6 +47,9 @@ pub enum MailboxError {
         /// How long it is.
         bytes: usize,
     },
+    /// The workspace was deleted; nothing was changed.
+    #[error("the workspace was deleted")]
+    Deleted,
     /// A member of the cluster runs a program that knows no mailboxes.
     #[error("a node of the cluster runs an older program, which has no mailboxes; upgrade all of them first")]
     OlderMembers,
@@ -57,6 +61,8 @@ impl From<WriteError> for MailboxError {
             WriteError::Propose(error) => MailboxError::Propose(error),
             WriteError::Refused(refusal) => MailboxError::Refused(refusal),
             WriteError::Unreadable(stop) => MailboxError::Unreadable(stop),
+            WriteError::Deleted => MailboxError::Deleted,
+            WriteError::Read(error) => MailboxError::Read(error),
         }
     }
 }
@@ -116,7 +122,7 @@ impl ShardMailboxes {
     /// when this returns. What it refuses is in the outcome.
     pub async fn write(&self, workspace: &WorkspaceId, term: u64, action: Action) -> Result<Outcome, MailboxError> {
         // Older members would neither apply it nor keep it in their snapshots.
-        if self.shard.format() < Format::PROTOBUF {
+        if self.shard.format() < Format::DELETION {
             return Err(MailboxError::OlderMembers);
         }
         let time_ms = i64::try_from(crate::time::now_ms()).unwrap_or(i64::MAX);
@@ -125,15 +131,24 @@ impl ShardMailboxes {
         if body.len() > ENTRY_BYTES_MAX {
             return Err(MailboxError::TooLong { bytes: body.len() });
         }
-        let version = Format::PROTOBUF.number();
+        let version = Format::DELETION.number();
         let entry = Envelope { version, tenant: Envelope::MAILBOX, term, body }.encode();
-        let answer = self.shard.propose(entry).await?;
+        let answer = self.shard.propose(workspace, entry).await?;
         let outcome = match answer.effect {
             crate::shard::tenant::Effect::Fenced => Outcome::Stale,
             crate::shard::tenant::Effect::Applied | crate::shard::tenant::Effect::Repeated => {
                 Outcome::decode(&answer.body)?
             }
         };
+        match &outcome {
+            Outcome::Settled { settlement: Settlement::Retry { .. }, .. } => {
+                metrics::counter!("caxton_mailbox_redeliveries_total").increment(1);
+            }
+            Outcome::Settled { settlement: Settlement::Dead { .. }, .. } => {
+                metrics::counter!("caxton_mailbox_dead_letters_total").increment(1);
+            }
+            _ => {}
+        }
         self.changed.notify_one();
         Ok(outcome)
     }

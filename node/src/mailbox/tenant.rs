@@ -3,11 +3,11 @@
 use std::sync::LazyLock;
 
 use caxton_messages::{Limits, mailbox};
-use caxton_proto::Format;
 use caxton_proto::shard::Envelope;
+use caxton_proto::{Format, WorkspaceId};
 use rusqlite::Connection;
 
-use crate::shard::tenant::{Answer, ApplyError, Command, Content, Effect, Refusal, Stop, Table, Tenant};
+use crate::shard::tenant::{Answer, ApplyError, Clearance, Command, Content, Effect, Refusal, Stop, Table, Tenant};
 
 static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
     let table = |(name, sql): &(&'static str, &'static str)| Table { name, sql, content: Content::Rows };
@@ -27,11 +27,15 @@ impl Tenant for MailboxTenant {
     }
 
     fn commands(&self) -> u32 {
-        Format::PROTOBUF.number()
+        Format::DELETION.number()
+    }
+
+    fn since(&self) -> Format {
+        Format::DELETION
     }
 
     fn layout(&self) -> u32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [Table] {
@@ -45,6 +49,20 @@ impl Tenant for MailboxTenant {
     fn apply(&self, command: &Command<'_>, rows: &Connection) -> Result<Answer, ApplyError> {
         let outcome = caxton_messages::apply(rows, &decode(command)?, command.term, &Limits::default())?;
         Ok(Answer { effect: Effect::Applied, body: outcome.encode().into() })
+    }
+
+    fn clear(&self, workspace: &WorkspaceId, rows_max: u32, rows: &Connection) -> Result<Clearance, ApplyError> {
+        let is_clear = caxton_messages::clear(rows, workspace, rows_max)?;
+        Ok(if is_clear { Clearance::Clear } else { Clearance::More })
+    }
+
+    fn count(&self, workspace: &WorkspaceId, rows: &Connection) -> rusqlite::Result<Vec<(&'static str, u64)>> {
+        let count = |table: &str| {
+            let count = format!("SELECT count(*) FROM {table} WHERE workspace = ?1");
+            rows.prepare_cached(&count)?.query_row([workspace.as_str()], |row| row.get::<_, i64>(0))
+        };
+        let counted = [("messages", "mailbox_message"), ("subscriptions", "topic_subscription")];
+        counted.into_iter().map(|(name, table)| Ok((name, count(table)?.unsigned_abs()))).collect()
     }
 }
 

@@ -4,12 +4,12 @@
 use std::sync::{Arc, LazyLock};
 
 use caxton_memory::proto::{self, DecodeError};
-use caxton_proto::Format;
 use caxton_proto::shard::Envelope;
+use caxton_proto::{Format, WorkspaceId};
 use rusqlite::Connection;
 
 use super::keeper::Keeper;
-use crate::shard::tenant::{Answer, ApplyError, Command, Content, Effect, Refusal, Stop, Table, Tenant};
+use crate::shard::tenant::{Answer, ApplyError, Clearance, Command, Content, Effect, Refusal, Stop, Table, Tenant};
 
 static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
     let content = |derived| if derived { Content::Derived } else { Content::Rows };
@@ -59,6 +59,29 @@ impl Tenant for MemoryTenant {
         // Taken back or not: whoever looks at it again sees what the tables have.
         self.keeper.touch(applied.touched);
         Ok(Answer { effect: Effect::Applied, body: applied.outcome.encode().into() })
+    }
+
+    fn clear(&self, workspace: &WorkspaceId, _: u32, rows: &Connection) -> Result<Clearance, ApplyError> {
+        // How many go at once is bounded by that command itself.
+        let action = proto::Action::Forget(proto::Forget::Everything);
+        let (workspace, actor) = (workspace.clone(), "deletion".to_owned());
+        let forget = proto::Command { workspace, time_ms: 0, actor, permit: None, action };
+        let applied = caxton_memory::apply(rows, &forget)?;
+        self.keeper.touch(applied.touched);
+        match applied.outcome {
+            proto::Outcome::Removed(removed) if removed.more => Ok(Clearance::More),
+            proto::Outcome::Removed(_) => Ok(Clearance::Clear),
+            other => Err(Refusal::new(format!("what is remembered was not forgotten: {other:?}")).into()),
+        }
+    }
+
+    fn count(&self, workspace: &WorkspaceId, rows: &Connection) -> rusqlite::Result<Vec<(&'static str, u64)>> {
+        let count = |table: &str| {
+            let count = format!("SELECT count(*) FROM {table} JOIN memory_place USING (place) WHERE workspace = ?1");
+            rows.prepare_cached(&count)?.query_row([workspace.as_str()], |row| row.get::<_, i64>(0))
+        };
+        let counted = [("memories", "memory"), ("entities", "memory_entity"), ("relations", "memory_relation")];
+        counted.into_iter().map(|(name, table)| Ok((name, count(table)?.unsigned_abs()))).collect()
     }
 
     fn derive(&self, rows: &Connection, _: u32) -> Result<(), ApplyError> {

@@ -40,12 +40,14 @@ use crate::invoke::{self, Invoker};
 use crate::llm::Tape;
 use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings as ProviderSettings};
+use crate::llm::reach::Reach;
 use crate::mailbox::{MailboxTenant, Mailboxes};
 use crate::memory::{Keepers, Memories, MemoryTenant};
 use crate::peers::door::Door;
 use crate::peers::{Book, Lives, Peers, VERSION};
 use crate::replicas::Replicas;
 use crate::secrets::{self, SecretStore};
+use crate::shard::clearing::{Deletion, Deletions, WorkspacesTenant};
 use crate::shard::tenant::{Misfit, Tenant, Tenants};
 use crate::shard::{Shards, WrittenFormat, placement};
 use crate::tasks::{self, Jobs, Tasks};
@@ -57,6 +59,8 @@ use crate::trust::{Credentials, SharedSecret, key_files};
 const LOG_ENTRIES_KEPT: u64 = 500;
 /// How many bytes of them are kept at most.
 const LOG_BYTES_KEPT: u64 = 16 << 20;
+/// This machine as its own programs reach it.
+const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
 /// The variables of the node's own environment that a tool's process gets.
 const PROCESS_VARIABLES: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ"];
 
@@ -188,7 +192,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
     let routing = Router::new(Vectors::at(&dir.join("cache"), sentences), RouterLimits::default());
     let providers =
         Providers::new(ProviderSettings::from_env(environment::variables()))?.with_secrets(Arc::new(secrets.clone()));
-    let mut models = Models::new(providers);
+    let mut models = Models::new(providers.within(reach(&config)));
     if !config.llm.record.as_os_str().is_empty() {
         models = models.recorded(tape(&config.llm.record)?);
     }
@@ -197,6 +201,8 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
     let invoker = Invoker::new(invoke::Parts {
         catalogs: catalogs.clone(),
         memories: Memories::new(shards.clone(), keepers),
+        mailboxes: mailboxes.clone(),
+        memory: config.memory.clone(),
         conversations: Conversations::new(shards),
         models: Arc::new(models),
         router: routing.clone(),
@@ -234,6 +240,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
         deployment_bytes_max: parts.config.deploy.request_bytes_max.as_usize(),
         jobs: Jobs::default(),
         event_streams: Arc::new(Semaphore::new(parts.config.http.event_streams_max as usize)),
+        health_watches: Arc::new(Semaphore::new(edge::grpc::HEALTH_WATCHES_MAX)),
         stop,
     });
     Ok(OpenNode { parts, services, groups, pins, service, facts, hearsay, api })
@@ -277,6 +284,9 @@ fn application(parts: &Parts, hands: Hands) -> App {
         conversations: app::conversations::Conversations::new(parts.invoker.clone()),
         memories: app::memory::Memories::new(parts.invoker.clone()),
         mailboxes: app::mailboxes::Mailboxes::new(parts.invoker.clone(), parts.mailboxes.clone()),
+        schedules: app::schedules::Schedules::new(parts.invoker.clone(), parts.mailboxes.clone()),
+        topics: app::topics::Topics::new(parts.invoker.clone(), parts.mailboxes.clone()),
+        feeds: app::feeds::Feeds::new(parts.invoker.clone(), parts.mailboxes.clone()),
         deployments: app::deployments::Deployments::new(
             log.clone(),
             catalogs.clone(),
@@ -285,6 +295,8 @@ fn application(parts: &Parts, hands: Hands) -> App {
             uploads_max,
             keys,
         ),
+        usage: app::usage::Usage::new(parts.invoker.clone()),
+        workspaces: app::workspaces::Workspaces::new(log.clone(), parts.invoker.conversations().shards().clone()),
         agents: app::agents::Agents::new(catalogs.clone(), parts.routing.clone()),
         tools: app::tools::Tools::new(catalogs.clone(), tools, parts.activity.clone()),
         activity: app::activity::Activity::new(parts.activity.clone(), log.clone()),
@@ -332,9 +344,9 @@ async fn open_logs(
         Origin::Joined => Birth::Joined,
     };
     let folder = dir.join("conversations");
-    let (opened, format) = written_format();
+    let (opened, says) = what_the_log_says();
     if let Some(copy) = shard_count::known(dir) {
-        let shards = Shards::open(&folder, groups, birth, copy, format, tenants);
+        let shards = Shards::open(&folder, groups, birth, copy, says, tenants);
         let (log, shards) = tokio::join!(DeployLog::open(groups, birth), shards);
         let log = log?;
         _ = opened.set(log.clone());
@@ -344,21 +356,31 @@ async fn open_logs(
     _ = opened.set(log.clone());
     let wanted = u32::try_from(config.cluster.shards).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
     let count = placement::shards(dir, &log, birth, wanted).await?;
-    let shards = Shards::open(&folder, groups, birth, count, format, tenants).await?;
+    let shards = Shards::open(&folder, groups, birth, count, says, tenants).await?;
     Ok((log, shards))
 }
 
-/// The format in which the shards are written is what the deploy log says, once it is open. Nothing is proposed before.
-fn written_format() -> (Arc<OnceLock<DeployLog>>, WrittenFormat) {
+/// The format in which the shards are written, and which workspaces were deleted, is what the deploy log says, once it is open.
+/// Nothing is proposed before.
+fn what_the_log_says() -> (Arc<OnceLock<DeployLog>>, (WrittenFormat, Deletions)) {
     let opened: Arc<OnceLock<DeployLog>> = Arc::default();
-    let log = Arc::clone(&opened);
-    (opened, WrittenFormat::new(move || log.get().map_or(Format::JSON, DeployLog::format)))
+    let [log, changes, same] = [(); 3].map(|()| Arc::clone(&opened));
+    let format = WrittenFormat::new(move || log.get().map_or(Format::JSON, DeployLog::format));
+    let format = format.that_changes(move || changes.get().map(DeployLog::applied));
+    let deletions = Deletions::new(move |workspace| {
+        same.get()?.read(|state| {
+            let live = state.workspace(workspace).is_some();
+            state.deletions().of(workspace).map(|deletion| Deletion { index: deletion.index, live })
+        })
+    });
+    (opened, (format, deletions))
 }
 
 /// What each shard holds.
 fn tenants(shard: GroupId, keepers: &Keepers) -> Result<Tenants, Misfit> {
     let memory = MemoryTenant::new(keepers.of(shard));
-    Tenants::new([Box::new(ConversationsTenant) as Box<dyn Tenant>, Box::new(memory), Box::new(MailboxTenant)])
+    let (mailbox, workspaces) = (Box::new(MailboxTenant), Box::new(WorkspacesTenant));
+    Tenants::new([Box::new(ConversationsTenant) as Box<dyn Tenant>, Box::new(memory), mailbox, workspaces])
 }
 
 fn tool_settings(dir: &Path, config: &Config) -> ToolSettings {
@@ -400,6 +422,13 @@ pub async fn sentence_model(dir: PathBuf) -> Result<Model, StartError> {
     };
     info!(dir = %dir.display(), dimensions = model.dimensions(), "the sentence model was read");
     Ok(model)
+}
+
+/// Where workspaces' providers may lead. A node that only this machine reaches has nobody to keep from it.
+fn reach(config: &Config) -> Reach {
+    let own = if config.http.bind.ip().is_loopback() { &LOOPBACK[..] } else { &[] };
+    let own = own.iter().filter_map(|network| network.parse().ok());
+    Reach::new(config.llm.networks.0.iter().cloned().chain(own))
 }
 
 /// Where models' answers are recorded.

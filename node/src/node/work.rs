@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::{Parts, StartError};
 use crate::app::dispatch::Dispatcher;
+use crate::app::schedules::Scheduler;
 use crate::cluster::hearsay::Hearsay;
 use crate::cluster::reconcile::Voters;
 use crate::cluster::retire::Retirements;
@@ -20,6 +21,7 @@ use crate::deploy::pins::Pins;
 use crate::deploy::reconcile::Reconciler;
 use crate::edge::listen::Edge;
 use crate::edge::{self, Services};
+use crate::invoke::deletion::Deletions;
 use crate::invoke::retention::Retention;
 use crate::invoke::takeover::Takeover;
 use crate::shard::placement;
@@ -76,11 +78,22 @@ pub fn start_workers(workers: &Tasks, parts: &Parts, pins: Pins) {
         let contradicted = placement::contradicted(deploy_log, count);
         shards_stop.run_until_cancelled(contradicted).await.map_or(Ok(()), Err)
     });
+    let (extracting, extract_stop) = (parts.invoker.clone(), stop.clone());
+    workers.spawn("extract", async move {
+        extracting.extract(extract_stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
     for shard in shards.all() {
         let retention = Retention::new(parts.invoker.clone(), shard);
         let retention_stop = stop.clone();
         workers.spawn("retention", async move {
             retention.run(retention_stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+        let deletions = Deletions::new(parts.invoker.clone(), log.clone(), shard);
+        let deletions_stop = stop.clone();
+        workers.spawn("deletions", async move {
+            deletions.run(deletions_stop).await;
             Ok::<_, std::convert::Infallible>(())
         });
         let takeover = Takeover::new(parts.invoker.clone(), shard);
@@ -98,6 +111,17 @@ pub fn start_workers(workers: &Tasks, parts: &Parts, pins: Pins) {
         });
     }
     for mailboxes in parts.mailboxes.all() {
+        let (measured, measured_stop) = (mailboxes.clone(), stop.clone());
+        workers.spawn("mailbox gauges", async move {
+            measured.measure(measured_stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
+        let scheduler = Scheduler::new(parts.invoker.clone(), mailboxes.clone());
+        let scheduler_stop = stop.clone();
+        workers.spawn("schedules", async move {
+            scheduler.run(scheduler_stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
         let dispatcher = Dispatcher::new(parts.invoker.clone(), mailboxes);
         let stop = stop.clone();
         workers.spawn("mailboxes", async move {

@@ -56,18 +56,14 @@ pub enum OpenError {
     /// SQLite says no.
     #[error("the database {} cannot be opened", file.display())]
     Database {
-        /// The file.
         file: PathBuf,
-        /// Why not.
         #[source]
         source: rusqlite::Error,
     },
     /// The folder, or a damaged file that was to be put aside.
     #[error("{} cannot be used", file.display())]
     File {
-        /// It.
         file: PathBuf,
-        /// Why not.
         #[source]
         source: io::Error,
     },
@@ -115,7 +111,6 @@ impl Database {
         Ok(Database { file: file.to_owned(), writer, readers: Mutex::default() })
     }
 
-    /// Who writes.
     pub(super) fn writer(&self) -> &Writer {
         &self.writer
     }
@@ -140,6 +135,16 @@ impl Database {
     pub fn scan<R, E: From<rusqlite::Error>>(&self, read: impl FnOnce(&Connection) -> Result<R, E>) -> Result<R, E> {
         self.writer.commit()?;
         self.read_beside(read)
+    }
+
+    /// Changes what is derived from other rows, in a transaction of its own: it is no entry of the log. Whoever writes waits.
+    pub fn mend<R>(&self, mend: impl FnOnce(&Connection) -> rusqlite::Result<R>) -> rusqlite::Result<R> {
+        self.writer.alone(|connection| {
+            let all = connection.transaction()?;
+            let mended = mend(&all)?;
+            all.commit()?;
+            Ok(mended)
+        })
     }
 
     /// Reads with a connection that is kept for the next reader.

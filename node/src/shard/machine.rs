@@ -11,10 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use caxton_proto::WorkspaceId;
+use caxton_proto::shard::Envelope;
 use caxton_raft::{Entry, FrozenState, GroupId, Machine, MachineError};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
+use super::clearing;
 use super::db::{Database, OpenError};
 use super::envelope::{self, Form};
 use super::refused::{self, Refused};
@@ -129,7 +132,18 @@ impl State {
         if under != 0 && under != entry.term {
             return Ok(Effect::Fenced.into());
         }
+        if tenant.number() == Envelope::WORKSPACES {
+            return clearing::apply(&self.tenants, &command, rows);
+        }
         tenant.apply(&command, rows)
+    }
+
+    /// How much of each kind there is of a workspace, by name, of every tenant.
+    pub fn contents(&self, workspace: &WorkspaceId) -> rusqlite::Result<Vec<(&'static str, u64)>> {
+        self.database.scan(|rows| {
+            let counts = self.tenants.iter().map(|tenant| tenant.count(workspace, rows));
+            Ok(counts.collect::<rusqlite::Result<Vec<_>>>()?.concat())
+        })
     }
 
     /// Finds whose command an entry is.

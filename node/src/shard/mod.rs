@@ -7,11 +7,13 @@
 //! - [`refused`]: what becomes of an entry that no replica can apply.
 //! - [`db`], [`writer`]: the file, and who commits what was written.
 //! - [`snapshot`]: the rows of all tenants as a stream.
+//! - [`clearing`]: what becomes of a workspace's rows when the deploy log has deleted it.
 //! - [`placement`]: which shard a workspace belongs to, and how many there are.
 //!
 //! The node that leads a shard's group owns its workspaces. One that was just elected has taken a shard over only when it has
 //! applied all that was acknowledged before, and knows what today used; no turn runs in the shard before that.
 
+pub mod clearing;
 mod db;
 pub mod envelope;
 mod machine;
@@ -33,8 +35,9 @@ use bytes::Bytes;
 use caxton_proto::{Format, NodeId, WorkspaceId};
 use caxton_raft::{Birth, Group, GroupId, Groups, Machine, OpenGroupError, ProposeError, Role};
 use futures::future::{join_all, try_join_all};
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 
+use self::clearing::Deletions;
 pub use self::db::{Database, OpenError as DatabaseError};
 pub use self::machine::State;
 pub use self::refused::Refused;
@@ -44,17 +47,43 @@ use crate::tasks;
 /// Says in which format this node writes what others have to read: entries, documents and snapshots. It is one that every
 /// member of the cluster reads, and never goes back.
 #[derive(Clone)]
-pub struct WrittenFormat(Arc<dyn Fn() -> Format + Send + Sync>);
+pub struct WrittenFormat {
+    says: Arc<dyn Fn() -> Format + Send + Sync>,
+    changes: Arc<dyn Fn() -> Option<watch::Receiver<u64>> + Send + Sync>,
+}
 
 impl WrittenFormat {
-    /// What this says.
+    /// What this says, which nobody waits for to change.
     pub fn new(says: impl Fn() -> Format + Send + Sync + 'static) -> WrittenFormat {
-        WrittenFormat(Arc::new(says))
+        WrittenFormat { says: Arc::new(says), changes: Arc::new(|| None) }
+    }
+
+    /// The same, and it may say something else whenever what `changes` gives is told of a change.
+    pub fn that_changes(
+        self,
+        changes: impl Fn() -> Option<watch::Receiver<u64>> + Send + Sync + 'static,
+    ) -> WrittenFormat {
+        WrittenFormat { changes: Arc::new(changes), ..self }
     }
 
     /// The format, as of now.
     pub fn now(&self) -> Format {
-        (self.0)()
+        (self.says)()
+    }
+
+    /// Waits for at most so long until the format is this one or a newer one; says whether it is.
+    pub async fn reaches(&self, format: Format, wait: Duration) -> bool {
+        let changes = (self.changes)();
+        let reached = async {
+            let Some(mut changes) = changes else { return self.now() >= format };
+            while self.now() < format {
+                if changes.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout(wait, reached).await.unwrap_or(false)
     }
 }
 
@@ -78,12 +107,18 @@ pub enum WriteError {
     /// The log did not take it, or nobody knows whether it did.
     #[error("the shard's log did not take it")]
     Propose(#[from] ProposeError),
+    /// The workspace was deleted, or what it had before is not gone yet. Nothing was changed.
+    #[error("the workspace was deleted")]
+    Deleted,
     /// It cannot be applied by any replica, and changed nothing.
     #[error("no replica can apply it")]
     Refused(#[from] Refusal),
     /// This program cannot read it itself.
     #[error("it cannot be read by this program")]
     Unreadable(#[source] Stop),
+    /// The tables could not be read.
+    #[error("the shard's tables cannot be read")]
+    Read(#[from] rusqlite::Error),
 }
 
 /// Another node leads the shard, or nobody does.
@@ -105,12 +140,12 @@ impl Shards {
         groups: &Groups,
         birth: Birth,
         count: NonZeroU32,
-        format: WrittenFormat,
+        (format, deletions): (WrittenFormat, Deletions),
         tenants: impl Fn(GroupId) -> Result<Tenants, Misfit>,
     ) -> Result<Shards, OpenError> {
         let open = placement::groups(count).map(|id| {
-            let (tenants, format) = (tenants(id), format.clone());
-            async move { Shard::open(dir, groups, id, birth, format, tenants?).await }
+            let (tenants, says) = (tenants(id), (format.clone(), deletions.clone()));
+            async move { Shard::open(dir, groups, id, birth, says, tenants?).await }
         });
         Ok(Shards(try_join_all(open).await?.into()))
     }
@@ -154,6 +189,9 @@ pub struct Shard {
     /// The term in which this node took it over last.
     taken: watch::Sender<u64>,
     format: WrittenFormat,
+    deletions: Deletions,
+    /// Held by whoever writes, from the look whether the workspace was deleted until it is known what became of the entry.
+    writing: Arc<RwLock<()>>,
 }
 
 impl Shard {
@@ -162,14 +200,14 @@ impl Shard {
         groups: &Groups,
         id: GroupId,
         birth: Birth,
-        format: WrittenFormat,
+        (format, deletions): (WrittenFormat, Deletions),
         tenants: Tenants,
     ) -> Result<Shard, OpenError> {
         let file = dir.join(format!("shard-{}.db", id.0));
         let written = format.clone();
         let state = away(move || State::open(&file, id, written, tenants)).await?;
         let group = groups.open(id, Arc::clone(&state) as Arc<dyn Machine>, birth).await?;
-        Ok(Shard { id, state, group, taken: watch::Sender::default(), format })
+        Ok(Shard { id, state, group, taken: watch::Sender::default(), format, deletions, writing: Arc::default() })
     }
 
     /// The number of its group.
@@ -180,6 +218,11 @@ impl Shard {
     /// The format in which entries and documents are written now.
     pub fn format(&self) -> Format {
         self.format.now()
+    }
+
+    /// Waits for at most so long until entries are written in this format or a newer one; says whether they are.
+    pub async fn writes(&self, format: Format, wait: Duration) -> bool {
+        self.format.reaches(format, wait).await
     }
 
     /// The group, for its status and its members.
@@ -231,9 +274,34 @@ impl Shard {
         if self.state.is_quick() { read(&self.state) } else { self.read(read).await }
     }
 
-    /// Proposes an entry of a tenant; it is on disk on a majority, and applied here, when this returns. What the tenant cannot
-    /// read is not proposed.
-    pub async fn propose(&self, entry: Bytes) -> Result<Answer, WriteError> {
+    /// Proposes an entry of a tenant about a workspace; it is on disk on a majority, and applied here, when this returns. What
+    /// the tenant cannot read is not proposed, and nothing is of a workspace that was deleted.
+    pub async fn propose(&self, workspace: &WorkspaceId, entry: Bytes) -> Result<Answer, WriteError> {
+        let _writing = self.writing.read().await;
+        if let Some(deletion) = self.deletions.of(workspace)
+            && (!deletion.live || self.cleared(workspace).await? < deletion.index)
+        {
+            return Err(WriteError::Deleted);
+        }
+        self.append(entry).await
+    }
+
+    /// Up to which deletion in the deploy log this node's copy is clear of a workspace; 0 where it never was cleared of it.
+    pub async fn cleared(&self, workspace: &WorkspaceId) -> Result<u64, WriteError> {
+        let workspace = workspace.clone();
+        Ok(self.read_few(move |state| state.database().read(|rows| clearing::cleared(rows, &workspace))).await?)
+    }
+
+    /// Clears the shard of a workspace that the deploy log deleted at this index; this node has to lead it. It takes as many
+    /// entries as there is to be cleared, and goes on where an earlier attempt ended.
+    pub async fn clear(&self, workspace: &WorkspaceId, deletion: u64) -> Result<(), WriteError> {
+        // Whoever looked before the deletion was known here has proposed by then, and its entry comes before these.
+        drop(self.writing.write().await);
+        while clearing::goes_on(&self.append(clearing::entry(workspace, deletion)).await?) {}
+        Ok(())
+    }
+
+    async fn append(&self, entry: Bytes) -> Result<Answer, WriteError> {
         let term = self.group.status().borrow().term;
         match self.state.check(&entry, term) {
             Ok(()) => {}

@@ -13,7 +13,6 @@ const REFUSED_MAX: i64 = 1_000;
 /// A row of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// The entry.
     pub index: u64,
     /// The number of the tenant whose command it was; 0 where that cannot be read.
     pub tenant: u32,

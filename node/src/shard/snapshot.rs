@@ -65,7 +65,15 @@ pub(super) fn freeze(database: &Database, tenants: &Tenants, format: Format) -> 
     {
         return Ok(Box::new(move |out| write_positional(&reader, legacy.tables, out)));
     }
-    let parts: Vec<Part> = parts(tenants).collect();
+    let mut parts: Vec<Part> = parts(tenants).collect();
+    for tenant in tenants.iter().filter(|tenant| format < tenant.since()) {
+        // Older readers refuse a tenant that they do not know.
+        let rows = tenant.tables().iter().filter(|table| table.content == Content::Rows);
+        let filled = rows.map(|table| reader.prepare(&format!("SELECT 1 FROM {}", table.name))?.exists([]));
+        if !filled.collect::<rusqlite::Result<Vec<bool>>>()?.contains(&true) {
+            parts.retain(|part| part.number != tenant.number());
+        }
+    }
     Ok(Box::new(move |out| write(&reader, &parts, out)))
 }
 

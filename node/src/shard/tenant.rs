@@ -6,6 +6,7 @@
 //! records alike before it goes on. What only this replica knows, or only a newer program can know, is a [`Stop`].
 
 use bytes::Bytes;
+use caxton_proto::{Format, WorkspaceId};
 use rusqlite::{Connection, ErrorCode};
 
 /// The longest reason for a refusal that is kept, in bytes.
@@ -45,6 +46,18 @@ pub trait Tenant: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Takes rows of a workspace away because it was deleted, at most `rows_max` of each table. It is called with one entry after
+    /// the other until nothing is left, and which rows go first is the same on every replica.
+    fn clear(&self, workspace: &WorkspaceId, rows_max: u32, rows: &Connection) -> Result<Clearance, ApplyError>;
+
+    /// How much it keeps of a workspace: a name in the plural for each kind of thing that people know of, and how many.
+    fn count(&self, workspace: &WorkspaceId, rows: &Connection) -> rusqlite::Result<Vec<(&'static str, u64)>>;
+
+    /// Since which format there is such a tenant. Snapshots for readers of an older one leave it out, where it has no rows.
+    fn since(&self) -> Format {
+        Format::JSON
+    }
+
     /// What it left behind before entries had envelopes and snapshots named their columns. At most one tenant says so.
     fn legacy(&self) -> Option<&'static Legacy> {
         None
@@ -54,7 +67,6 @@ pub trait Tenant: Send + Sync + 'static {
 /// A table of a tenant.
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
-    /// Its name.
     pub name: &'static str,
     /// The statements that make it and its indexes. It is `STRICT`, and a column that was added later has a `DEFAULT`, which
     /// is what rows of older snapshots get.
@@ -121,6 +133,27 @@ impl From<Effect> for Answer {
     }
 }
 
+/// How far a workspace's rows are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clearance {
+    /// None is left.
+    Clear,
+    /// Some may be left: the same again goes on.
+    More,
+}
+
+impl Clearance {
+    /// Both together: there is more where one of them has more.
+    pub fn and(self, other: Clearance) -> Clearance {
+        if self == Clearance::Clear { other } else { Clearance::More }
+    }
+
+    /// Of a table from which `gone` rows went, where `rows_max` were the most.
+    pub fn of(gone: usize, rows_max: u32) -> Clearance {
+        if gone < rows_max as usize { Clearance::Clear } else { Clearance::More }
+    }
+}
+
 /// Why an entry changes nothing on any replica. It must not depend on anything that two replicas could see differently, and
 /// holds nothing that was said by a person or a model, because it goes to the log of the node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -152,11 +185,9 @@ pub enum Stop {
          {known}; upgrade it"
     )]
     NewerCommand {
-        /// The entry.
         index: u64,
         /// Whose command it is.
         tenant: &'static str,
-        /// Its version.
         found: u32,
         /// The newest version that this program knows.
         known: u32,
@@ -164,7 +195,6 @@ pub enum Stop {
     /// A newer program wrote the entry for a tenant that this one does not have.
     #[error("entry {index} of the shard's log is for tenant {tenant}, which this program does not know; upgrade it")]
     NewerTenant {
-        /// The entry.
         index: u64,
         /// The tenant's number.
         tenant: u32,

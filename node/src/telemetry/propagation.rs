@@ -2,6 +2,7 @@
 //!
 //! Where no traces are exported there are no spans to name, and a request that is passed on keeps the headers that it came with.
 
+use caxton_tools::TraceContext;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -43,6 +44,14 @@ pub fn continues(span: &Span, headers: &HeaderMap) {
 /// Names the current span to whoever gets these headers.
 pub fn inject(headers: &mut HeaderMap) {
     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut Sent(headers));
+}
+
+/// The place of the current span in its trace; nothing where no traces are made.
+pub fn here() -> Option<TraceContext> {
+    let mut headers = HeaderMap::new();
+    inject(&mut headers);
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    Some(TraceContext { parent: text("traceparent")?, state: text("tracestate") })
 }
 
 #[cfg(test)]

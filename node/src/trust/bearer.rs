@@ -4,8 +4,10 @@
 //! A node signs with the successor, and writes the new admin token into its data directory, only once every node knows
 //! it: before that, a node that a token comes to might take it for a stranger's.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use caxton_proto::Digest;
 use serde::{Deserialize, Serialize};
@@ -19,6 +21,8 @@ use crate::files::{FileError, random, read_or_create, write_private};
 pub const ADMIN_TOKEN_FILE: &str = "admin-token";
 /// An admin token has at least so many bytes.
 const ADMIN_TOKEN_BYTES_MIN: usize = 32;
+/// Of so many tokens it is remembered that their signature is good. Beyond that all are forgotten and checked again.
+const VERIFIED_MAX: usize = 4_096;
 
 /// What bearers are checked against could not be read or made.
 #[derive(Debug, thiserror::Error)]
@@ -40,9 +44,16 @@ pub struct BearerKeys {
     admins: Vec<Digest>,
     /// The keys that tokens may be signed with; the first signs.
     signing: Vec<SigningKey>,
+    /// The ids of tokens whose signature was checked, by the digest of the whole token: a client sends the same one with every
+    /// request, and checking it costs more than the rest of a small request. Other keys are other `BearerKeys`, which know none.
+    verified: Mutex<HashMap<Digest, Arc<str>>>,
 }
 
 impl BearerKeys {
+    fn new(admins: Vec<Digest>, signing: Vec<SigningKey>) -> BearerKeys {
+        BearerKeys { admins, signing, verified: Mutex::default() }
+    }
+
     /// Reads the admin token and the signing key of a data directory, and makes them when there are none.
     pub fn open(data_dir: &Path, cluster: &str) -> Result<BearerKeys, OpenError> {
         let path = data_dir.join(ADMIN_TOKEN_FILE);
@@ -52,7 +63,7 @@ impl BearerKeys {
             return Err(OpenError::NotAToken { path });
         }
         let signing = SigningKey::open(&data_dir.join("keys"), cluster)?;
-        Ok(BearerKeys { admins: vec![Digest::of(token.as_bytes())], signing: vec![signing] })
+        Ok(BearerKeys::new(vec![Digest::of(token.as_bytes())], vec![signing]))
     }
 
     /// Whether this is the digest of an admin token.
@@ -61,9 +72,19 @@ impl BearerKeys {
         self.admins.iter().fold(false, |found, admin| found | bool::from(digest.as_bytes().ct_eq(admin.as_bytes())))
     }
 
-    /// The id of a token that this cluster signed.
-    pub fn verify(&self, bearer: &str) -> Option<String> {
-        self.signing.iter().find_map(|key| key.verify(bearer))
+    /// The id of a token that this cluster signed; `digest` is the token's.
+    pub fn verify(&self, digest: &Digest, bearer: &str) -> Option<Arc<str>> {
+        let known = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(id) = known().get(digest) {
+            return Some(Arc::clone(id));
+        }
+        let id: Arc<str> = self.signing.iter().find_map(|key| key.verify(bearer))?.into();
+        let mut known = known();
+        if known.len() >= VERIFIED_MAX {
+            known.clear();
+        }
+        known.insert(*digest, Arc::clone(&id));
+        Some(id)
     }
 
     /// Signs a token.
@@ -114,10 +135,53 @@ impl SigningSuccession {
             Stage::Everywhere => (vec![admin, self.admin_before], vec![new()?, SigningKey::open(&dir, cluster)?]),
             Stage::Finished => (vec![admin], vec![new()?]),
         };
-        Ok(BearerKeys { admins, signing })
+        Ok(BearerKeys::new(admins, signing))
     }
 }
 
 pub(super) fn mint_admin() -> Result<String, FileError> {
     Ok(format!("caxton_admin_{}\n", hex::encode(random::<32>()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use caxton_proto::log::Role;
+
+    use super::*;
+
+    fn signed(keys: &BearerKeys, id: &str) -> String {
+        let grant = Grant { id, subject: "ada", role: Role::Viewer, workspaces: &[], issued_s: 1, expires_s: 2 };
+        keys.sign(&grant).expect("signs")
+    }
+
+    #[test]
+    fn what_was_verified_once_is_known_by_all_of_its_bytes_and_to_these_keys_alone() {
+        let dirs = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        let [keys, others] = dirs.each_ref().map(|dir| BearerKeys::open(dir.path(), "c").expect("opens"));
+        let token = signed(&keys, "one");
+        let verify = |keys: &BearerKeys, token: &str| keys.verify(&Digest::of(token.as_bytes()), token);
+        for _ in 0..2 {
+            assert_eq!(verify(&keys, &token).as_deref(), Some("one"));
+            assert_eq!(verify(&others, &token), None);
+        }
+        for at in 0..token.len() {
+            let mut forged = token.clone().into_bytes();
+            forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
+            let forged = String::from_utf8(forged).expect("still text");
+            // The last character's unused bits may be other ones and the bytes the same.
+            let accepted = verify(&keys, &forged);
+            assert!(accepted.is_none() || at == token.len() - 1, "{at}: {accepted:?}");
+        }
+    }
+
+    #[test]
+    fn no_more_are_remembered_than_may_be() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let keys = BearerKeys::open(dir.path(), "c").expect("opens");
+        for number in 0..VERIFIED_MAX + 10 {
+            let token = signed(&keys, &number.to_string());
+            assert_eq!(keys.verify(&Digest::of(token.as_bytes()), &token).as_deref(), Some(&*number.to_string()));
+        }
+        assert_eq!(keys.verified.lock().expect("free").len(), 10);
+    }
 }

@@ -6,7 +6,7 @@
 use crate::definitions::{self, FunctionReading};
 use crate::guest::{CallUsage, Guest, Stopped, Terms, explain, until};
 use crate::scratch::Scratch;
-use crate::tool::{CallError, CallResult, Content};
+use crate::tool::{CallContext, CallError, CallResult, Content};
 use crate::{base64, wasi};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -57,8 +57,9 @@ impl LinkedCommand {
     ) -> (Result<CallResult, CallError>, CallUsage) {
         let limit = terms.limits.output_bytes;
         let mut parameters = json!({ "name": tool, "arguments": arguments });
-        if let Some(key) = &terms.idempotency_key {
-            parameters["_meta"] = json!({ "idempotencyKey": **key });
+        let meta = CallContext::meta(terms.idempotency_key.as_deref(), terms.trace.as_deref());
+        if !meta.is_empty() {
+            parameters["_meta"] = meta.into();
         }
         let mut store = self.store(terms);
         let directory = scratch.map(Scratch::path);

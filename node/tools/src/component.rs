@@ -1,8 +1,9 @@
 //! Components that export `caxton:tool/tools`: the typed border, and one call over it.
 
-use crate::definitions::{FunctionReading, Remark};
+use crate::definitions::FunctionReading;
 use crate::guest::{CallUsage, Guest, Stopped, Terms, explain};
 use crate::imports;
+use crate::remark::Remark;
 use crate::reuse::{Place, ReusableStore, Shelf};
 use crate::scratch::Scratch;
 use crate::tool::{CallError, CallResult, Content, ToolDefinition};

@@ -3,11 +3,10 @@
 //! A function that cannot be understood costs that function and no other: it is left out, and a [`Remark`] says so
 //! wherever functions are listed.
 
+use crate::remark::Remark;
 use crate::schema::Schema;
 use crate::tool::{CallError, Definitions, ToolDefinition};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::fmt;
 
 /// Functions of one server.
 const TOOLS_MAX: usize = 128;
@@ -19,25 +18,6 @@ const DESCRIPTION_CHARS_MAX: usize = 8 << 10;
 const TITLE_CHARS_MAX: usize = 200;
 /// Remarks about one server; what is more is counted.
 const REMARKS_MAX: usize = 64;
-
-/// Something odd about a server's functions, for everybody who lists them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remark {
-    /// The function, as far as it can be named; nothing where it is about the server.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub function: Option<String>,
-    /// What is odd, and what comes of it.
-    pub text: String,
-}
-
-impl fmt::Display for Remark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.function {
-            Some(function) => write!(f, "function `{function}`: {}", self.text),
-            None => f.write_str(&self.text),
-        }
-    }
-}
 
 /// One function as a server tells of it: its definition, or its name and why there is none.
 pub(crate) type FunctionReading = Result<ToolDefinition, Remark>;

@@ -7,7 +7,7 @@ use crate::grants::Grants;
 use crate::limits::{Limits, Quota};
 use crate::network::Fetcher;
 use crate::scratch::Watch;
-use crate::tool::{CallError, CallResult};
+use crate::tool::{CallError, CallResult, TraceContext};
 use crate::wasi;
 use rustix::time::{ClockId, clock_gettime};
 use std::path::Path;
@@ -42,6 +42,7 @@ pub(crate) struct Terms {
     pub budget: Arc<Budget>,
     pub fetcher: Fetcher,
     pub idempotency_key: Option<Arc<str>>,
+    pub trace: Option<Arc<TraceContext>>,
     /// The caller stops waiting then; the limit of the tool itself is in `limits`.
     pub deadline: Option<Instant>,
     pub cancelled: Arc<AtomicBool>,

@@ -27,6 +27,7 @@ pub mod mcp;
 pub mod network;
 mod places;
 mod pool;
+mod remark;
 pub mod resource;
 mod reuse;
 mod sandbox;
@@ -40,7 +41,6 @@ pub use agent::{
     AgentCode, AgentLoadError, AgentOutcome, Handling, HandlingError, Incoming, SandboxedAgent, agent_kind,
 };
 pub use compile::{COMPILE_COMMAND, CompileError, Compiler, compile_child_main};
-pub use definitions::Remark;
 pub use exchange::{
     AgentHost, HOST_CALLS_MAX, HostAnswer, HostRefusal, MESSAGES_MAX, Question, RECALL_MAX, STATE_BYTES_MAX,
     STATE_KEY_BYTES_MAX, STATE_KEYS_MAX,
@@ -48,11 +48,12 @@ pub use exchange::{
 pub use grants::Grants;
 pub use limits::{CompileLimits, Limits, Quota};
 pub use loaded::SandboxedTool;
+pub use remark::Remark;
 pub use sandbox::{LoadError, NoPlace, Sandbox, Settings};
 pub use schema::Schema;
 pub use scratch::clear as clear_scratch;
 pub use spec::Spec;
 pub use tool::{
     CallContext, CallError, CallReport, CallResult, Calling, Content, Definitions, Ended, FinishedCall, Kind, Tool,
-    ToolDefinition,
+    ToolDefinition, TraceContext,
 };

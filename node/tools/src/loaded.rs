@@ -1,13 +1,14 @@
 //! A tool server in the sandbox, and the way of a call: schema, a place, a thread, an instance, the record.
 
 use crate::audit::audit;
-use crate::definitions::{CheckedDefinitions, Remark};
+use crate::definitions::CheckedDefinitions;
 use crate::engine::Ticker;
 use crate::grants::Grants;
 use crate::guest::{CallUsage, Terms};
 use crate::limits::Limits;
 use crate::places::Places;
 use crate::pool::Pool;
+use crate::remark::Remark;
 use crate::scratch::Scratch;
 use crate::spec::Spec;
 use crate::tool::{
@@ -212,6 +213,7 @@ impl Loaded {
         let mut terms = self.terms.clone();
         terms.deadline = call.context.deadline;
         terms.idempotency_key = call.context.idempotency_key.as_deref().map(Arc::from);
+        terms.trace = call.context.trace.clone().map(Arc::new);
         terms.cancelled = call.cancelled.clone();
         self.ticker.wake();
         let called = match &self.code {

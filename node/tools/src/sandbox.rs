@@ -3,7 +3,7 @@
 use crate::agent::{self, AgentCode, AgentLoadError, SandboxedAgent};
 use crate::budget::Budget;
 use crate::compile::{Cache, CompileError, Compiler};
-use crate::definitions::{FunctionReading, Remark};
+use crate::definitions::FunctionReading;
 use crate::engine::{self, Space, Ticker};
 use crate::grants::Grants;
 use crate::guest::Terms;
@@ -12,6 +12,7 @@ use crate::loaded::{Code, Loaded, SandboxedTool};
 use crate::mcp::{self, ConnectError, McpTool, ServerSpec};
 use crate::network::{Fetcher, Network};
 use crate::pool::{Full, Pool};
+use crate::remark::Remark;
 use crate::reuse::Shelf;
 use crate::spec::Spec;
 use crate::tool::{CallError, Kind};
@@ -375,6 +376,7 @@ impl Sandbox {
             budget: self.inner.budget.clone(),
             fetcher: self.inner.fetcher.clone(),
             idempotency_key: None,
+            trace: None,
             deadline: None,
             cancelled: Arc::new(AtomicBool::new(false)),
         }

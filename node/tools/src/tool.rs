@@ -1,8 +1,8 @@
 //! What a tool is to its caller, whatever stands behind it: definitions, a call, a result, and a record of the call.
 
-use crate::definitions::Remark;
 use crate::grants::Grants;
 use crate::limits::Limits;
+use crate::remark::Remark;
 use crate::resource;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -179,8 +179,33 @@ pub struct CallContext {
     pub caller: String,
     /// The same for each attempt at the same step; a tool that asks for it learns it.
     pub idempotency_key: Option<String>,
+    /// The trace that the call is part of, for servers that go on with it.
+    pub trace: Option<TraceContext>,
     /// When the caller stops waiting. The tool's own limit holds too, whichever comes first.
     pub deadline: Option<Instant>,
+}
+
+impl CallContext {
+    /// What goes into the `_meta` of a request, by the names that MCP has for a trace (SEP-414); nothing where there is nothing
+    /// to say.
+    pub(crate) fn meta(idempotency_key: Option<&str>, trace: Option<&TraceContext>) -> serde_json::Map<String, Value> {
+        let state = trace.and_then(|trace| trace.state.as_deref());
+        let named = [
+            ("idempotencyKey", idempotency_key),
+            ("traceparent", trace.map(|trace| trace.parent.as_str())),
+            ("tracestate", state),
+        ];
+        named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?)))).collect()
+    }
+}
+
+/// A place in a trace, as W3C Trace Context writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceContext {
+    /// The header `traceparent`.
+    pub parent: String,
+    /// The header `tracestate`, where there is one.
+    pub state: Option<String>,
 }
 
 /// The record of a call.

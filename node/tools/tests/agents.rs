@@ -177,6 +177,16 @@ fn ping_and_pong_talk_and_the_state_goes_on() {
     let next = agents.handle(&ping, back.clone().stamped("pong".parse().unwrap()), &[("sent", "1")]).unwrap();
     assert_eq!(next.messages[0].content, Some(Content::text("ping 2")));
 
+    assert_eq!(next.messages[0].extensions.get("X-Delay-Ms").map(String::as_str), Some("500"), "it burns no machine");
+
+    let mut deployed =
+        Message::new(Performative::Inform, ["ping".parse().unwrap()]).stamped("platform:".parse().unwrap());
+    deployed.content = Some(Content::json("{\"event\":\"deployed\"}"));
+    let first = agents.handle(&ping, deployed.clone(), &[]).unwrap();
+    assert_eq!(first.messages[0].content, Some(Content::text("ping 1")), "it begins by itself");
+    let again = agents.handle(&ping, deployed, &[("sent", "7")]).unwrap();
+    assert_eq!((again.messages.len(), again.state.len()), (0, 0), "what goes on is not begun twice");
+
     let odd = Message::new(Performative::Cfp, ["pong".parse().unwrap()]).stamped("ping".parse().unwrap());
     let refused = agents.handle(&pong, odd, &[]).unwrap_err();
     assert_eq!(refused, HandlingError::NotUnderstood { why: "pong takes request, not cfp".into() });

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use caxton_tools::mcp::{ConnectError, McpTool, Place, ServerSpec};
-use caxton_tools::{CallContext, CallError, CallResult, Limits, Sandbox, Settings, Tool};
+use caxton_tools::{CallContext, CallError, CallResult, Limits, Sandbox, Settings, Tool, TraceContext};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
@@ -174,6 +174,7 @@ impl Served {
                 json!({ "content": [said] })
             }
             "empty" => json!({}),
+            "meta" => json!({ "content": [{ "type": "text", "text": params["_meta"].to_string() }] }),
             _ => json!({ "content": [said] }),
         };
         if self.quirk == "modern" {
@@ -247,6 +248,28 @@ fn functions(tool: &McpTool) -> Vec<String> {
 
 fn remarks(tool: &McpTool) -> Vec<String> {
     tool.remarks().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_server_hears_which_attempt_and_which_trace_a_call_belongs_to() {
+    let bench = Bench::new();
+    let server = bench.server("meta");
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
+    let trace = TraceContext { parent: parent.clone(), state: Some("vendor=1".to_owned()) };
+    let named = CallContext { idempotency_key: Some("k".to_owned()), trace: Some(trace), ..CallContext::default() };
+    for (context, expected) in [
+        (named, json!({ "idempotencyKey": "k", "traceparent": parent, "tracestate": "vendor=1" })),
+        (CallContext::default(), json!({})),
+    ] {
+        let result = bench.runtime.block_on(server.call("look", json!({}), context)).result.unwrap();
+        let mut heard: Value = serde_json::from_str(&result.text()).unwrap();
+        // The client's library adds what is its own.
+        if let Some(heard) = heard.as_object_mut() {
+            heard.retain(|name, _| name != "progressToken" && !name.contains('/'));
+        }
+        let heard = if heard.is_null() { json!({}) } else { heard };
+        assert_eq!(heard, expected);
+    }
 }
 
 #[test]

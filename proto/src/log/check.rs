@@ -4,7 +4,7 @@ use super::cluster::{
     self, AdmitNode, AnnounceNode, BeginAgain, FinishRotation, FixShards, HOLDS_MAX, IssueJoinToken, LISTED_NODES_MAX,
     NodeFacts, RaiseFormat, RemoveNode, RetireNode, RotateKey, SEALED_KEY_BYTES_MAX, SHARDS_MAX,
 };
-use super::{CHANGES_MAX, Command, Deploy, IssueToken, RemoveSecret, RevokeToken, SetSecret};
+use super::{CHANGES_MAX, Command, DeleteWorkspace, Deploy, IssueToken, RemoveSecret, RevokeToken, SetSecret};
 use crate::Format;
 use crate::plan::Item;
 
@@ -64,6 +64,9 @@ impl Command {
             }
             Command::SetSecret(set) => check_secret(set),
             Command::RemoveSecret(RemoveSecret { workspace: _, name: _, time_ms: _, actor }) => {
+                text("the actor", actor, TEXT_BYTES_MAX)
+            }
+            Command::DeleteWorkspace(DeleteWorkspace { workspace: _, time_ms: _, actor, seen: _ }) => {
                 text("the actor", actor, TEXT_BYTES_MAX)
             }
             Command::Cluster(command) => check_cluster(command),

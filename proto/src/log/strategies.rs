@@ -11,7 +11,9 @@ use super::cluster::{
     self, AdmitNode, AnnounceNode, BeginAgain, Credential, FinishRotation, FixShards, IssueJoinToken, KeyKind,
     NodeFacts, Origin, RaiseFormat, RemoveNode, RetireNode, RotateKey, SHARDS_MAX,
 };
-use super::{Author, Command, Deploy, Git, IssueToken, Kind, RemoveSecret, RevokeToken, Role, SetSecret};
+use super::{
+    Author, Command, DeleteWorkspace, Deploy, Git, IssueToken, Kind, RemoveSecret, RevokeToken, Role, SetSecret,
+};
 use crate::manifest::secret::SecretName;
 use crate::plan::{Change, Item, ItemChange};
 use crate::{Digest, Format, NodeId, Revision, WorkspaceId};
@@ -80,7 +82,7 @@ fn deploy() -> impl Strategy<Value = Deploy> {
 }
 
 fn issue_token() -> impl Strategy<Value = IssueToken> {
-    let role = prop_oneof![Just(Role::Viewer), Just(Role::Caller), Just(Role::Deployer), Just(Role::Admin)];
+    let role = proptest::sample::select(&Role::ALL[..]);
     (id(), digest(), id(), role, vec(workspace(), 0..3), number(), number(), text()).prop_map(
         |(id, hash, subject, role, workspaces, expires_ms, time_ms, actor)| IssueToken {
             id,
@@ -188,6 +190,9 @@ pub fn command() -> impl Strategy<Value = Command> {
         ),
         1 => (workspace(), secret_name(), number(), text()).prop_map(|(workspace, name, time_ms, actor)| {
             Command::RemoveSecret(RemoveSecret { workspace, name, time_ms, actor })
+        }),
+        1 => (workspace(), number(), text(), maybe(revision())).prop_map(|(workspace, time_ms, actor, seen)| {
+            Command::DeleteWorkspace(DeleteWorkspace { workspace, time_ms, actor, seen })
         }),
         4 => cluster_command().prop_map(Command::Cluster),
     ];

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod convert;
+mod deletion;
 mod secret;
 mod snapshot;
 
@@ -65,6 +66,8 @@ impl Command {
     pub fn format(&self) -> Format {
         match self {
             Command::Cluster(super::cluster::Command::RaiseFormat(raise)) => raise.format,
+            Command::DeleteWorkspace(_) => Format::DELETION,
+            Command::IssueToken(issue) if issue.role == super::Role::Metrics => Format::DELETION,
             Command::Deploy(_)
             | Command::IssueToken(_)
             | Command::RevokeToken(_)
@@ -92,6 +95,7 @@ impl Outcome {
     pub fn encode(&self) -> Vec<u8> {
         let format = match self {
             Outcome::Cluster(super::cluster::Outcome::FormatIs(format)) => *format,
+            Outcome::WorkspaceDeleted { .. } => Format::DELETION,
             _ => Format::JSON,
         };
         pb::Outcome { version: format.number(), body: Some(self.into()) }.encode_to_vec()

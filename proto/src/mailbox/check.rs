@@ -1,6 +1,6 @@
 //! What a command may hold. The proposer checks before it proposes, and whoever applies a command checks again.
 
-use super::{Action, Command, Reason, Submission, Verdict};
+use super::{Action, Await, Command, Reason, Submission, Verdict};
 use crate::acl::{Address, CheckError, TIME_MAX_MS};
 
 /// The most messages of one command.
@@ -13,10 +13,28 @@ pub const DELIVERIES_MAX: usize = 4_096;
 pub const KEY_BYTES_MAX: usize = 256;
 /// The most bytes of a subscription's name.
 pub const NAME_BYTES_MAX: usize = 128;
+/// The most bytes of an agent's name and its schedule's.
+pub const SCHEDULE_BYTES_MAX: usize = 256;
+/// The most bytes of the words that say when a schedule ticks.
+pub const SCHEDULE_WORDS_BYTES_MAX: usize = 1_024;
 /// The most bytes of a reason or of what became of a delivery.
 pub const NOTE_BYTES_MAX: usize = 1_024;
 /// The most bytes of a trace context.
 pub const TRACE_BYTES_MAX: usize = 512;
+/// The most keys of an agent's state.
+pub const STATE_KEYS_MAX: usize = 256;
+/// The longest key of an agent's state, in bytes.
+pub const STATE_KEY_BYTES_MAX: usize = 256;
+/// The most bytes of an agent's state, keys and values together.
+pub const STATE_BYTES_MAX: usize = 256 << 10;
+/// The extension that says for how many milliseconds a message lies in its mailbox before it is given to its receiver.
+pub const DELAY: &str = "X-Delay-Ms";
+/// The longest such delay, a week.
+pub const DELAY_MS_MAX: i64 = 7 * 86_400_000;
+/// The most agents that are programs in one workspace.
+const PROGRAMS_MAX: usize = 16_384;
+/// The most bytes of a turn's id, and of the calls that lead to one of its calls.
+const WAY_BYTES_MAX: usize = 4_096;
 
 type Result = std::result::Result<(), Reason>;
 
@@ -49,6 +67,12 @@ impl From<CheckError> for Reason {
 }
 
 impl Submission {
+    /// For how long the message lies in its mailbox before it is given to its receiver, in milliseconds: what [`DELAY`] says.
+    pub fn delay_ms(&self) -> i64 {
+        let named = self.message.extensions.iter().find(|(name, _)| name.eq_ignore_ascii_case(DELAY));
+        named.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or_default()
+    }
+
     /// Checks the message and what is around it.
     pub fn check(&self) -> Result {
         self.message.check()?;
@@ -60,6 +84,12 @@ impl Submission {
         }
         if let Some(trace) = &self.trace {
             most("bytes of its trace context", trace.len(), TRACE_BYTES_MAX)?;
+        }
+        let delays = |name: &str| name.eq_ignore_ascii_case(DELAY);
+        for (_, value) in self.message.extensions.iter().filter(|(name, _)| delays(name)) {
+            if !value.trim().parse::<i64>().is_ok_and(|ms| (0..=DELAY_MS_MAX).contains(&ms)) {
+                return wrong("X-Delay-Ms is no number of milliseconds from 0 to a week");
+            }
         }
         match self.expires_ms {
             Some(at_ms) if !(0..=TIME_MAX_MS).contains(&at_ms) => wrong("expiry is no time between 1970 and 9999"),
@@ -79,20 +109,57 @@ impl Command {
             Action::Start(all) | Action::Redrive(all) | Action::Drop(all) => {
                 most("deliveries", all.len(), DELIVERIES_MAX)
             }
-            Action::Settle { verdict, submissions, .. } => {
+            Action::Settle { verdict, submissions, state, .. } => {
                 let (Verdict::Done(note) | Verdict::Retry(note) | Verdict::Dead(note)) = verdict;
                 most("bytes of its outcome", note.len(), NOTE_BYTES_MAX)?;
-                most("messages", submissions.len(), SETTLED_SUBMISSIONS_MAX)
+                most("messages", submissions.len(), SETTLED_SUBMISSIONS_MAX)?;
+                // Twice as many: what goes away is named as well.
+                most("keys of its state", state.len(), 2 * STATE_KEYS_MAX)?;
+                let longest = state.keys().map(String::len).max().unwrap_or_default();
+                most("bytes of a key of its state", longest, STATE_KEY_BYTES_MAX)?;
+                most("bytes of its state", state.values().flatten().map(String::len).sum(), STATE_BYTES_MAX)
             }
-            Action::Tick { .. } => Ok(()),
+            Action::Await(wait) => wait.check(),
+            Action::Resume { owner, turn, way, .. } => {
+                receives(owner)?;
+                most("bytes of its turn", turn.len().max(way.len()), WAY_BYTES_MAX)
+            }
+            Action::Roster { programs, .. } => most("programs", programs.len(), PROGRAMS_MAX),
+            Action::Park { .. } | Action::Tick { .. } => Ok(()),
             Action::Subscribe { subscriber, name: of, .. } => {
                 receives(subscriber)?;
                 name("name", of, NAME_BYTES_MAX)
+            }
+            Action::Fire { schedule, words, tick_ms, .. } => {
+                name("schedule", schedule, SCHEDULE_BYTES_MAX)?;
+                name("words", words, SCHEDULE_WORDS_BYTES_MAX)?;
+                match (0..=TIME_MAX_MS).contains(tick_ms) {
+                    true => Ok(()),
+                    false => wrong("tick is none between 1970 and 9999"),
+                }
+            }
+            Action::Unschedule(all) => {
+                most("schedules", all.len(), DELIVERIES_MAX)?;
+                all.iter().try_for_each(|schedule| name("schedule", schedule, SCHEDULE_BYTES_MAX))
             }
             Action::Unsubscribe { subscriber, name: of } => {
                 receives(subscriber)?;
                 name("name", of, NAME_BYTES_MAX)
             }
+        }
+    }
+}
+
+impl Await {
+    fn check(&self) -> Result {
+        receives(&self.owner)?;
+        most("bytes of its turn", self.turn.len().max(self.way.len()), WAY_BYTES_MAX)?;
+        name("conversation", &self.conversation, crate::acl::TOKEN_BYTES_MAX)?;
+        most("agents that it waits for", self.awaited.len(), crate::acl::RECEIVERS_MAX)?;
+        most("messages", self.submissions.len(), SETTLED_SUBMISSIONS_MAX)?;
+        match (0..=TIME_MAX_MS).contains(&self.until_ms) {
+            true => Ok(()),
+            false => wrong("deadline is no time between 1970 and 9999"),
         }
     }
 }

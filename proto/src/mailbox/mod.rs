@@ -5,16 +5,21 @@
 //! and keep the golden files of every version that was ever written.
 
 mod check;
+mod filter;
 mod wire;
 
+use std::collections::BTreeMap;
+
 pub use check::{
-    KEY_BYTES_MAX, NAME_BYTES_MAX, NOTE_BYTES_MAX, SETTLED_SUBMISSIONS_MAX, SUBMISSIONS_MAX, TRACE_BYTES_MAX,
+    DELAY, DELAY_MS_MAX, KEY_BYTES_MAX, NAME_BYTES_MAX, NOTE_BYTES_MAX, SETTLED_SUBMISSIONS_MAX, STATE_BYTES_MAX,
+    STATE_KEY_BYTES_MAX, STATE_KEYS_MAX, SUBMISSIONS_MAX, TRACE_BYTES_MAX,
 };
+pub use filter::{CONDITION_BYTES_MAX, CONDITIONS_MAX, Condition, Filter, InvalidFilter};
 pub use wire::{decode_message, encode_message};
 
-use crate::WorkspaceId;
 pub use crate::acl::wire::DecodeError;
 use crate::acl::{Address, Message, MessageId, Pattern, Priority};
+use crate::{AgentName, WorkspaceId};
 
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +49,37 @@ pub enum Action {
         verdict: Verdict,
         /// What its receiver sends.
         submissions: Vec<Submission>,
+        /// The keys of its receiver's state that are changed; nothing for those that are deleted.
+        state: BTreeMap<String, Option<String>>,
+    },
+    /// Note that the turn of a delivery was put down: it is settled once that turn has ended, and holds nothing up.
+    Park {
+        /// The delivery's number.
+        delivery: u64,
+        /// The attempt that this is about; another one changes nothing.
+        attempt: u32,
+    },
+    /// Send messages of a turn that waits for their answers. What comes in their conversation is kept for the turn, and given to
+    /// nobody else. The same turn and way once more change nothing.
+    Await(Await),
+    /// End a turn's wait.
+    Resume {
+        /// The agent that waits.
+        owner: Address,
+        /// The turn that waits.
+        turn: String,
+        /// The calls that lead to the one that waits, each on a line.
+        way: String,
+        /// The turn has the answers; else they are delivered as any other message.
+        taken: bool,
+    },
+    /// Note which agents of the workspace are programs. Those that are new are told that they are deployed. An older revision
+    /// than the one that is known changes nothing.
+    Roster {
+        /// The revision of the workspace.
+        revision: u64,
+        /// The agents that are programs.
+        programs: Vec<AgentName>,
     },
     /// Do what is due by now: expiry, deadlines, what an older term had started, and what is published to whom.
     Tick {
@@ -62,9 +98,26 @@ pub enum Action {
         name: String,
         /// Which topics are meant.
         pattern: Pattern,
-        /// The position after which it begins; what is published from now on where it is absent.
+        /// Which of the messages there are meant.
+        filter: Filter,
+        /// The position after which it begins. Where it is absent, one that is there goes on from its own, and a new one has
+        /// what is published from now on.
         after: Option<u64>,
     },
+    /// Send what a schedule sends at a tick, unless that tick or a later one is done. Without a message it only begins: a
+    /// schedule of these words that is there is left as it is.
+    Fire {
+        /// The schedule: its agent's name and its own, with a slash between.
+        schedule: String,
+        /// When it ticks, in words: what is known of a schedule of other words does not count.
+        words: String,
+        /// The tick, or when it begins, in milliseconds since 1970.
+        tick_ms: i64,
+        /// The message.
+        submission: Option<Box<Submission>>,
+    },
+    /// Forget schedules.
+    Unschedule(Vec<String>),
     /// End a subscription.
     Unsubscribe {
         /// Whose subscription it is.
@@ -72,6 +125,25 @@ pub enum Action {
         /// The subscription's name.
         name: String,
     },
+}
+
+/// A turn that waits for answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Await {
+    /// The agent that waits.
+    pub owner: Address,
+    /// The turn that waits.
+    pub turn: String,
+    /// The calls that lead to the one that waits, each on a line.
+    pub way: String,
+    /// The conversation in which the answers come.
+    pub conversation: String,
+    /// Who is to answer: the wait ends when all have.
+    pub awaited: Vec<Address>,
+    /// When the wait ends at the latest, in milliseconds since 1970.
+    pub until_ms: i64,
+    /// What is sent; nothing where one of it is refused.
+    pub submissions: Vec<Submission>,
 }
 
 /// A message with what its transport needs to know.
@@ -230,6 +302,12 @@ pub enum Reason {
     /// There is no such thing.
     #[error("there is none")]
     NotFound,
+    /// Agents would wait for each other.
+    #[error("{} would wait for each other, each for the next and the last for the first", agents.join(", "))]
+    Circle {
+        /// Who would, in the order in which each waits for the next.
+        agents: Vec<String>,
+    },
     /// It had expired before it came.
     #[error("it expired before it was taken in; send it with a later time or none")]
     Expired,

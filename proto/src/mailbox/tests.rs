@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::option::of;
 use proptest::prelude::*;
 
@@ -28,6 +28,11 @@ fn numbers() -> impl Strategy<Value = Vec<u64>> {
     vec(any::<u64>(), 0..4)
 }
 
+fn filter() -> impl Strategy<Value = Filter> {
+    let condition = "(content(\\.[a-z0-9]{1,3}){0,2}|sender|X-[a-z]{1,3})(| ?(=|!=|<|<=|>|>=) ?[=!<> a-z0-9]{0,4})";
+    vec(condition, 0..3).prop_map(|texts| Filter::of(texts).expect("conditions"))
+}
+
 fn action() -> impl Strategy<Value = Action> {
     let verdict =
         prop_oneof![TEXT.prop_map(Verdict::Done), TEXT.prop_map(Verdict::Retry), TEXT.prop_map(Verdict::Dead)];
@@ -35,18 +40,39 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         vec(submission(), 0..3).prop_map(Action::Send),
         numbers().prop_map(Action::Start),
-        (any::<u64>(), any::<u32>(), verdict, vec(submission(), 0..2)).prop_map(
-            |(delivery, attempt, verdict, submissions)| Action::Settle { delivery, attempt, verdict, submissions }
+        (any::<u64>(), any::<u32>(), verdict, vec(submission(), 0..2), btree_map(TEXT, of(TEXT), 0..3)).prop_map(
+            |(delivery, attempt, verdict, submissions, state)| {
+                Action::Settle { delivery, attempt, verdict, submissions, state }
+            }
         ),
+        (any::<u64>(), any::<u32>()).prop_map(|(delivery, attempt)| Action::Park { delivery, attempt }),
+        (address(), [TEXT; 3], vec(address(), 0..3), any::<i64>(), vec(submission(), 0..2)).prop_map(
+            |(owner, [turn, way, conversation], awaited, until_ms, submissions)| {
+                Action::Await(Await { owner, turn, way, conversation, awaited, until_ms, submissions })
+            }
+        ),
+        (address(), [TEXT; 2], any::<bool>()).prop_map(|(owner, [turn, way], taken)| Action::Resume {
+            owner,
+            turn,
+            way,
+            taken
+        }),
+        (any::<u64>(), vec("[a-z]{1,8}", 0..3)).prop_map(|(revision, names)| {
+            let programs = names.iter().map(|name| name.parse().expect("a name")).collect();
+            Action::Roster { revision, programs }
+        }),
         any::<u64>().prop_map(|term| Action::Tick { term }),
         numbers().prop_map(Action::Redrive),
         numbers().prop_map(Action::Drop),
-        (address(), TEXT, pattern, of(any::<u64>())).prop_map(|(subscriber, name, pattern, after)| Action::Subscribe {
-            subscriber,
-            name,
-            pattern,
-            after
+        (address(), TEXT, pattern, filter(), of(any::<u64>())).prop_map(
+            |(subscriber, name, pattern, filter, after)| {
+                Action::Subscribe { subscriber, name, pattern, filter, after }
+            }
+        ),
+        (TEXT, TEXT, any::<i64>(), of(submission())).prop_map(|(schedule, words, tick_ms, submission)| {
+            Action::Fire { schedule, words, tick_ms, submission: submission.map(Box::new) }
         }),
+        vec(TEXT, 0..3).prop_map(Action::Unschedule),
         (address(), TEXT).prop_map(|(subscriber, name)| Action::Unsubscribe { subscriber, name }),
     ]
 }
@@ -63,6 +89,7 @@ fn reason() -> impl Strategy<Value = Reason> {
         TEXT.prop_map(|field| Reason::Field { field }),
         Just(Reason::NotFound),
         Just(Reason::Expired),
+        vec(TEXT, 0..3).prop_map(|agents| Reason::Circle { agents }),
     ]
 }
 
@@ -166,13 +193,50 @@ fn golden() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> Option<Vec<u8>>)> {
         attempt: 2,
         verdict: Verdict::Retry("the model did not answer".to_owned()),
         submissions: vec![example()],
+        state: BTreeMap::new(),
     };
+    let changed = Action::Settle {
+        delivery: 7,
+        attempt: 2,
+        verdict: Verdict::Done("ok".to_owned()),
+        submissions: Vec::new(),
+        state: [("sent".to_owned(), Some("3".to_owned())), ("gone".to_owned(), None)].into(),
+    };
+    let wait = Action::Await(Await {
+        owner: subscriber.clone(),
+        turn: "mail-1".to_owned(),
+        way: "call_2_0".to_owned(),
+        conversation: "c1".to_owned(),
+        awaited: vec!["ann".parse().expect("an agent")],
+        until_ms: 1_700_000_060_000,
+        submissions: vec![example()],
+    });
+    let resume = Action::Resume {
+        owner: subscriber.clone(),
+        turn: "mail-1".to_owned(),
+        way: "call_2_0".to_owned(),
+        taken: true,
+    };
+    let roster = Action::Roster { revision: 3, programs: vec!["ping".parse().expect("a name")] };
     let accepted = Fate::Accepted { conversation: "c1".to_owned(), event: 3, deliveries: 2, position: Some(9) };
     let full = Reason::Full { receiver: subscriber.clone(), retry_after_ms: 5_000, dead: 1 };
     let fates = [accepted, Fate::Duplicate(MessageId::from_bytes([2; 16])), Fate::Refused(full)];
     let receipts: Vec<_> = fates.map(|fate| Receipt { id: MessageId::from_bytes([1; 16]), fate }).into();
     let (name, settlement) = ("all".to_owned(), Settlement::Retry { at_ms: 1_700_000_001_000 });
-    let subscribe = Action::Subscribe { subscriber: subscriber.clone(), name: name.clone(), pattern, after: Some(4) };
+    let subscribe = |filter| Action::Subscribe {
+        subscriber: "bob".parse().expect("an agent"),
+        name: "all".to_owned(),
+        pattern: pattern.clone(),
+        filter,
+        after: Some(4),
+    };
+    let fire = |submission| Action::Fire {
+        schedule: "analyst/daily".to_owned(),
+        words: "cron 0 9 * * * UTC".to_owned(),
+        tick_ms: 1_700_000_040_000,
+        submission,
+    };
+    let filter = Filter::of(["content.amount >= 100", "X-region=eu"]).expect("a filter");
     vec![
         ("send", bytes(Action::Send(vec![example()])), again),
         ("start", bytes(Action::Start(vec![7, 8])), again),
@@ -180,8 +244,17 @@ fn golden() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> Option<Vec<u8>>)> {
         ("tick", bytes(Action::Tick { term: 5 }), again),
         ("redrive", bytes(Action::Redrive(vec![7])), again),
         ("drop", bytes(Action::Drop(vec![7])), again),
-        ("subscribe", bytes(subscribe), again),
+        ("subscribe", bytes(subscribe(Filter::default())), again),
+        ("subscribe-filtered", bytes(subscribe(filter)), again),
+        ("fire", bytes(fire(Some(Box::new(example())))), again),
+        ("fire-begin", bytes(fire(None)), again),
+        ("unschedule", bytes(Action::Unschedule(vec!["analyst/daily".to_owned()])), again),
         ("unsubscribe", bytes(Action::Unsubscribe { subscriber, name }), again),
+        ("settle-state", bytes(changed), again),
+        ("park", bytes(Action::Park { delivery: 7, attempt: 2 }), again),
+        ("await", bytes(wait), again),
+        ("resume", bytes(resume), again),
+        ("roster", bytes(roster), again),
         ("outcome-sent", Outcome::Sent(receipts.clone()).encode(), outcome),
         ("outcome-settled", Outcome::Settled { settlement, receipts }.encode(), outcome),
         ("outcome-ticked", Outcome::Ticked { changed: 3, more: true }.encode(), outcome),
@@ -223,4 +296,9 @@ fn what_breaks_a_limit_says_which() {
     let subscriber = Address::Broadcast;
     let nobody = command(1, Action::Unsubscribe { subscriber, name: "x".to_owned() });
     assert!(matches!(nobody.check(), Err(Reason::Field { .. })));
+    let mut late = example();
+    late.message.extensions.insert("X-Delay-Ms".to_owned(), "500".to_owned());
+    assert_eq!((late.check(), late.delay_ms(), example().delay_ms()), (Ok(()), 500, 0));
+    late.message.extensions.insert("X-delay-ms".to_owned(), "soon".to_owned());
+    assert!(late.check().expect_err("no number").to_string().contains("X-Delay-Ms"));
 }

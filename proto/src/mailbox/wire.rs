@@ -4,7 +4,7 @@ mod outcome;
 
 use prost::Message as _;
 
-use super::{Action, Command, Outcome, Submission, Verdict};
+use super::{Action, Await, Command, Filter, Outcome, Submission, Verdict};
 use crate::acl::wire::{DecodeError, FORMAT, address, field, pb};
 use crate::acl::{Message, MessageId, Priority};
 
@@ -102,7 +102,7 @@ impl From<&Action> for pb::command::Body {
         match action {
             Action::Send(all) => Self::Send(pb::Send { submissions: all.iter().map(Into::into).collect() }),
             Action::Start(all) => Self::Start(pb::Start { deliveries: all.clone() }),
-            Action::Settle { delivery, attempt, verdict, submissions } => {
+            Action::Settle { delivery, attempt, verdict, submissions, state } => {
                 let verdict = match verdict.clone() {
                     Verdict::Done(note) => pb::settle::Verdict::Done(note),
                     Verdict::Retry(note) => pb::settle::Verdict::Retry(note),
@@ -110,17 +110,50 @@ impl From<&Action> for pb::command::Body {
                 };
                 let submissions = submissions.iter().map(Into::into).collect();
                 let (delivery, attempt, verdict) = (*delivery, *attempt, Some(verdict));
-                Self::Settle(pb::Settle { delivery, attempt, verdict, submissions })
+                let change = |(key, value): (&String, &Option<String>)| pb::StateChange {
+                    key: key.clone(),
+                    value: value.clone(),
+                };
+                let state = state.iter().map(change).collect();
+                Self::Settle(pb::Settle { delivery, attempt, verdict, submissions, state })
             }
+            Action::Park { delivery, attempt } => Self::Park(pb::Park { delivery: *delivery, attempt: *attempt }),
+            Action::Await(wait) => Self::Await(pb::Await {
+                owner: wait.owner.to_string(),
+                turn: wait.turn.clone(),
+                way: wait.way.clone(),
+                conversation: wait.conversation.clone(),
+                awaited: wait.awaited.iter().map(ToString::to_string).collect(),
+                until_ms: wait.until_ms,
+                submissions: wait.submissions.iter().map(Into::into).collect(),
+            }),
+            Action::Resume { owner, turn, way, taken } => Self::Resume(pb::Resume {
+                owner: owner.to_string(),
+                turn: turn.clone(),
+                way: way.clone(),
+                taken: *taken,
+            }),
+            Action::Roster { revision, programs } => Self::Roster(pb::Roster {
+                revision: *revision,
+                programs: programs.iter().map(ToString::to_string).collect(),
+            }),
             Action::Tick { term } => Self::Tick(pb::Tick { term: *term }),
             Action::Redrive(all) => Self::Redrive(pb::Redrive { deliveries: all.clone() }),
             Action::Drop(all) => Self::Drop(pb::Drop { deliveries: all.clone() }),
-            Action::Subscribe { subscriber, name, pattern, after } => Self::Subscribe(pb::Subscribe {
+            Action::Subscribe { subscriber, name, pattern, filter, after } => Self::Subscribe(pb::Subscribe {
                 subscriber: subscriber.to_string(),
                 name: name.clone(),
                 pattern: pattern.as_str().to_owned(),
                 after: *after,
+                conditions: filter.conditions().iter().map(ToString::to_string).collect(),
             }),
+            Action::Fire { schedule, words, tick_ms, submission } => Self::Fire(pb::Fire {
+                schedule: schedule.clone(),
+                words: words.clone(),
+                tick_ms: *tick_ms,
+                submission: submission.as_deref().map(Into::into),
+            }),
+            Action::Unschedule(schedules) => Self::Unschedule(pb::Unschedule { schedules: schedules.clone() }),
             Action::Unsubscribe { subscriber, name } => {
                 Self::Unsubscribe(pb::Unsubscribe { subscriber: subscriber.to_string(), name: name.clone() })
             }
@@ -143,6 +176,28 @@ impl TryFrom<pb::command::Body> for Action {
                     pb::settle::Verdict::Dead(note) => Verdict::Dead(note),
                 },
                 submissions: submissions(settle.submissions)?,
+                state: settle.state.into_iter().map(|change| (change.key, change.value)).collect(),
+            },
+            pb::command::Body::Park(park) => Action::Park { delivery: park.delivery, attempt: park.attempt },
+            pb::command::Body::Await(it) => Action::Await(Await {
+                owner: address(&it.owner, "owner")?,
+                turn: it.turn,
+                way: it.way,
+                conversation: it.conversation,
+                awaited: it.awaited.iter().map(|text| address(text, "awaited")).collect::<Result<_>>()?,
+                until_ms: it.until_ms,
+                submissions: submissions(it.submissions)?,
+            }),
+            pb::command::Body::Resume(it) => {
+                Action::Resume { owner: address(&it.owner, "owner")?, turn: it.turn, way: it.way, taken: it.taken }
+            }
+            pb::command::Body::Roster(it) => Action::Roster {
+                revision: it.revision,
+                programs: it
+                    .programs
+                    .iter()
+                    .map(|name| name.parse().map_err(|_| field("programs")))
+                    .collect::<Result<_>>()?,
             },
             pb::command::Body::Tick(tick) => Action::Tick { term: tick.term },
             pb::command::Body::Redrive(all) => Action::Redrive(all.deliveries),
@@ -151,8 +206,16 @@ impl TryFrom<pb::command::Body> for Action {
                 subscriber: address(&it.subscriber, "subscriber")?,
                 name: it.name,
                 pattern: it.pattern.parse().map_err(|_| field("pattern"))?,
+                filter: Filter::of(&it.conditions).map_err(|_| field("conditions"))?,
                 after: it.after,
             },
+            pb::command::Body::Fire(it) => Action::Fire {
+                schedule: it.schedule,
+                words: it.words,
+                tick_ms: it.tick_ms,
+                submission: it.submission.map(|one| Submission::try_from(one).map(Box::new)).transpose()?,
+            },
+            pb::command::Body::Unschedule(it) => Action::Unschedule(it.schedules),
             pb::command::Body::Unsubscribe(it) => {
                 Action::Unsubscribe { subscriber: address(&it.subscriber, "subscriber")?, name: it.name }
             }

@@ -6,16 +6,22 @@
 
 mod identity;
 
+mod messages;
+
 mod module;
 
 mod reader;
+
+mod schedule;
 
 use std::time::Duration;
 
 use semver::Version;
 use serde::Serialize;
 
+pub use messages::{CONCURRENCY_MAX, Messages};
 pub use module::{Module, ModuleKind};
+pub use schedule::{InvalidWhen, SCHEDULE_NAME_BYTES_MAX, SCHEDULES_MAX, Schedule, Ticks, When};
 
 pub use super::limits::{FALLBACK_MAX, FIRST_VERSION, LINE_BYTES_MAX, WORD_BYTES_MAX};
 use super::prompt::{Parameters, Prompt};
@@ -28,7 +34,20 @@ use crate::{AgentName, CapabilityName, ToolName};
 
 /// Tools that every node has: they reach other agents and what is remembered, and need no folder under `tools/`. A workspace
 /// that has a folder of such a name has that tool in its place.
-pub const BUILT_IN_TOOLS: [&str; 6] = ["ask_capability", "list_capabilities", "remember", "recall", "relate", "forget"];
+pub const BUILT_IN_TOOLS: [&str; 12] = [
+    "ask_capability",
+    "list_capabilities",
+    "remember",
+    "recall",
+    "relate",
+    "forget",
+    "send_message",
+    "reply",
+    "publish",
+    "subscribe",
+    "call_for_proposals",
+    "award",
+];
 
 /// The most capabilities of one agent.
 pub const CAPABILITIES_MAX: usize = 64;
@@ -71,6 +90,9 @@ pub struct AgentManifest {
     pub llm: Llm,
     /// What it remembers.
     pub memory: Memory,
+    /// Which messages of its mailbox it is given, and how.
+    #[serde(skip_serializing_if = "Messages::is_absent")]
+    pub messages: Messages,
     /// How far one turn may go.
     pub limits: Limits,
     /// What it may spend in a day.
@@ -79,6 +101,9 @@ pub struct AgentManifest {
     pub approval: Approval,
     /// Its parameters with their default values.
     pub parameters: Parameters,
+    /// When it is sent a message without anybody sending one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<Schedule>,
 }
 
 /// Something that an agent can do.
@@ -145,6 +170,10 @@ pub struct Memory {
     pub scope: MemoryScope,
     /// Whether each exchange is remembered without being told.
     pub auto_store: bool,
+    /// Whether a model draws facts out of each exchange, after it was answered.
+    pub extract: bool,
+    /// How many tokens that may use in a day, which are none of the agent's own.
+    pub extract_tokens_per_day: u64,
     /// How many memories come into a prompt.
     pub search_limit: u32,
     /// How near to the message a memory has to be, 0 to 1.
@@ -165,12 +194,23 @@ pub enum MemoryScope {
     Subject,
     /// With every agent of the workspace.
     Workspace,
+    /// With every agent of the workspace, and with those of other workspaces where the node and both workspaces say so.
+    Global,
 }
 
 impl Default for Memory {
     fn default() -> Memory {
         let scope = MemoryScope::Agent;
-        Memory { enabled: false, scope, auto_store: false, search_limit: 5, min_similarity: 0.3, tokens_max: 1_500 }
+        Memory {
+            enabled: false,
+            scope,
+            auto_store: false,
+            extract: false,
+            extract_tokens_per_day: 100_000,
+            search_limit: 5,
+            min_similarity: 0.3,
+            tokens_max: 1_500,
+        }
     }
 }
 

@@ -316,8 +316,8 @@ impl<'d, 't> Value<'d, 't> {
         let DeValue::Array(array) = self.value else {
             let help = match self.value {
                 DeValue::String(_) => Some(format!("put it in brackets: {} = [\"...\"]", self.key)),
-                DeValue::Table(_) if self.key == "capability" => {
-                    Some("write it in two brackets, once for each: [[capability]]".to_owned())
+                DeValue::Table(_) if matches!(&*self.key, "capability" | "schedule") => {
+                    Some(format!("write it in two brackets, once for each: [[{}]]", self.key))
                 }
                 _ => None,
             };

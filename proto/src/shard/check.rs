@@ -17,7 +17,7 @@ pub enum CheckError {
     TooLarge {
         /// What the number counts.
         field: &'static str,
-        /// The number.
+        /// The number that was found.
         found: u64,
         /// The most that it may be.
         max: u64,

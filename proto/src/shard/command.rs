@@ -23,6 +23,17 @@ pub enum Command {
 }
 
 impl Command {
+    /// The workspace that it is about.
+    pub fn workspace(&self) -> &WorkspaceId {
+        match self {
+            Command::Record(record) => &record.workspace,
+            Command::Keep(keep) => &keep.workspace,
+            Command::Suspend(suspension) => &suspension.workspace,
+            Command::Abandon(abandon) => &abandon.workspace,
+            Command::Forget(forget) => &forget.workspace,
+        }
+    }
+
     /// The term without which it counts for nothing, if there is one.
     pub fn term(&self) -> Option<u64> {
         let term = match self {
@@ -39,13 +50,13 @@ impl Command {
 /// A turn that is over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TurnRecord {
-    /// The workspace.
+    /// The workspace that it belongs to.
     pub workspace: WorkspaceId,
-    /// The conversation.
+    /// The conversation that it belongs to.
     pub conversation: String,
     /// The turn's id, drawn by the proposer.
     pub turn: String,
-    /// Who answered.
+    /// The agent that answered.
     pub agent: AgentName,
     /// Who asked, as the token says.
     pub subject: String,
@@ -116,9 +127,9 @@ pub enum DocumentKind {
 /// Pieces of the documents that a turn keeps, without a gap.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Keep {
-    /// The workspace.
+    /// The workspace that it belongs to.
     pub workspace: WorkspaceId,
-    /// The turn.
+    /// The turn that it belongs to.
     pub turn: String,
     /// The term under which it runs.
     pub term: u64,
@@ -145,11 +156,11 @@ pub struct Piece {
 /// A turn that waits for a person.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Suspension {
-    /// The workspace.
+    /// The workspace that it belongs to.
     pub workspace: WorkspaceId,
-    /// The turn.
+    /// The turn that it belongs to.
     pub turn: String,
-    /// The conversation.
+    /// The conversation that it belongs to.
     pub conversation: String,
     /// The term under which it ran.
     pub term: u64,
@@ -160,9 +171,9 @@ pub struct Suspension {
 /// A turn that leaves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Abandon {
-    /// The workspace.
+    /// The workspace that it belongs to.
     pub workspace: WorkspaceId,
-    /// The turn.
+    /// The turn that it belongs to.
     pub turn: String,
     /// The term under which it ran.
     pub term: u64,
@@ -171,8 +182,8 @@ pub struct Abandon {
 /// A conversation that is to be forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forget {
-    /// The workspace.
+    /// The workspace that it belongs to.
     pub workspace: WorkspaceId,
-    /// The conversation.
+    /// The conversation that it belongs to.
     pub conversation: String,
 }

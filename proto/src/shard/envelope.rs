@@ -26,6 +26,8 @@ impl Envelope {
     pub const MEMORY: u32 = 2;
     /// The tenant that keeps agents' mailboxes, the conversations that messages belong to, and what is published.
     pub const MAILBOX: u32 = 3;
+    /// The shard itself, which clears what all tenants keep of a workspace.
+    pub const WORKSPACES: u32 = 4;
 
     /// The entry's bytes.
     pub fn encode(&self) -> Bytes {

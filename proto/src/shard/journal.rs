@@ -12,9 +12,9 @@ use crate::{AgentName, Digest, WorkspaceId};
 /// How a turn began: with the steps that came after it, all that is needed to go on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Beginning {
-    /// The workspace.
+    /// The workspace that it belongs to.
     pub workspace: WorkspaceId,
-    /// The conversation.
+    /// The conversation that it belongs to.
     pub conversation: String,
     /// The turn's id.
     pub turn: String,
@@ -24,7 +24,7 @@ pub struct Beginning {
     pub route: Route,
     /// The names of the files that came with the request.
     pub brought: BTreeSet<String>,
-    /// Those files.
+    /// What these files hold.
     pub files: Vec<Arc<Attachment>>,
     /// When it began, in milliseconds since 1970.
     #[serde(deserialize_with = "time_ms")]
@@ -159,7 +159,7 @@ pub enum Decision {
 /// One agent's part in a turn, and those of the agents that it waits for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// The agent.
+    /// The agent whose run it is.
     pub agent: AgentName,
     /// The state of its turn.
     pub turn: TurnState,
@@ -231,7 +231,7 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
-    /// At once.
+    /// By whoever asks, at once.
     Open,
     /// After a person has approved the call.
     Approval,
@@ -242,7 +242,7 @@ pub enum Gate {
 /// A tool as a model sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolDefinition {
-    /// Its name.
+    /// What it is called.
     pub name: String,
     /// What it does and when to use it.
     pub description: String,
@@ -255,7 +255,7 @@ pub struct ToolDefinition {
 pub struct TurnSpent {
     /// Model answers and calls.
     pub steps: u32,
-    /// Tokens.
+    /// The tokens that it took.
     pub usage: Usage,
     /// Time, in milliseconds.
     #[serde(deserialize_with = "time_ms")]
@@ -293,7 +293,7 @@ pub enum Phase {
 /// One call of a reply.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Slot {
-    /// The call.
+    /// The call that the slot is for.
     pub call: Call,
     /// The digest of the tool and its arguments.
     pub key: Digest,
@@ -374,7 +374,7 @@ pub struct ListCapabilities {
 pub enum Outcome {
     /// With an answer.
     Answered {
-        /// The answer.
+        /// What was answered, as text.
         text: String,
         /// Whether it stops where the longest reply allowed ended.
         #[serde(rename = "cut")]
@@ -384,7 +384,7 @@ pub enum Outcome {
     SenderCalls {
         /// What the model said with them.
         text: String,
-        /// The calls.
+        /// The calls that the model asks for.
         calls: Vec<ToolCall>,
     },
     /// Without an answer.

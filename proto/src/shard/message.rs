@@ -32,7 +32,7 @@ pub(super) fn is_zero(number: &u32) -> bool {
 pub enum Message {
     /// Who the model is to be.
     System {
-        /// The instructions.
+        /// The instructions that the model is to follow.
         text: String,
     },
     /// What a person, or another agent, said.
@@ -70,12 +70,12 @@ pub enum Message {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Part {
-    /// Text.
+    /// What is read as text.
     Text {
         /// The text itself.
         text: String,
     },
-    /// An image.
+    /// A picture for models that see.
     Image {
         /// Its address, of the scheme `https` or `data`.
         url: String,
@@ -136,7 +136,7 @@ fn plain_text() -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
-    /// Text.
+    /// What is read as text.
     Text(String),
     /// Bytes in base64 (RFC 4648, with padding).
     Base64(String),
@@ -159,7 +159,7 @@ impl Content {
 /// What is known of a file that travelled with a turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachmentInfo {
-    /// Its name.
+    /// What it is called.
     pub name: String,
     /// Its media type.
     pub media_type: String,
@@ -179,7 +179,7 @@ pub enum Route {
     Conversation,
     /// It can do what was asked.
     Capability {
-        /// The capability.
+        /// The capability that fits best.
         capability: String,
         /// How well it fits: a finite number, 0 to 1 as a rule.
         score: f32,
@@ -189,7 +189,7 @@ pub enum Route {
 /// A call that waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
-    /// Names it.
+    /// What a decision calls it by.
     pub id: String,
     /// The workspace of its turn.
     pub workspace: WorkspaceId,
@@ -197,7 +197,7 @@ pub struct Approval {
     pub conversation: String,
     /// Which agent wants to make the call.
     pub agent: AgentName,
-    /// The tool.
+    /// The tool that is to be called.
     pub tool: String,
     /// Its arguments, whole: what is approved is what is seen.
     pub arguments: JsonText,
@@ -211,7 +211,7 @@ pub struct Approval {
 pub enum Failure {
     /// It took too many steps.
     StepsSpent {
-        /// The limit.
+        /// The most that there may be.
         steps_max: u32,
     },
     /// It took too many tokens.
@@ -219,7 +219,7 @@ pub enum Failure {
         /// How many were used, at most [`COUNT_MAX`].
         #[serde(deserialize_with = "count")]
         used: u64,
-        /// The limit.
+        /// The most that there may be.
         #[serde(deserialize_with = "count")]
         tokens_max: u64,
     },

@@ -102,7 +102,7 @@ fn message() -> BoxedStrategy<Message> {
     .boxed()
 }
 
-/// A file.
+/// Any file, of text or of bytes.
 pub fn attachment() -> BoxedStrategy<Attachment> {
     let content = prop_oneof![text().prop_map(Content::Text), text().prop_map(Content::Base64)];
     (text(), text(), content).prop_map(|(name, media_type, content)| Attachment { name, media_type, content }).boxed()

@@ -59,6 +59,11 @@ impl Secrets {
         Outcome::SecretRemoved
     }
 
+    /// Forgets all secrets of a workspace; says how many there were.
+    pub(super) fn remove_all(&mut self, workspace: &WorkspaceId) -> u64 {
+        self.workspaces.remove(workspace).map_or(0, |secrets| secrets.len() as u64)
+    }
+
     /// Puts a secret in its place.
     pub(super) fn restore(&mut self, secret: Secret) {
         let secrets = self.workspaces.entry(secret.set.workspace.clone()).or_default();

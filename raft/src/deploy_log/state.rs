@@ -1,15 +1,18 @@
-//! The deploy log's state: what is deployed where, which tokens are known, and the sealed secrets. Everything is decided by the commands and
+//! The deploy log's state: what is deployed where, which tokens are known, the sealed secrets, and what was deleted. Everything is decided by the commands and
 //! their order: no clock, no randomness, no settings, no file. "Now" is the time that the proposer stamped.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use caxton_proto::log::{
-    Command, Deploy, Deployment, IssueToken, Kind, Outcome, Revocation, RevokeToken, SnapshotRecord, Token,
+    Command, DeleteWorkspace, DeletionTotals, Deploy, Deployment, IssueToken, Kind, Outcome, Revocation, RevokeToken,
+    SnapshotRecord, Token, WorkspaceDeletion,
 };
 use caxton_proto::{Revision, WorkspaceId};
 
 use super::cluster::Cluster;
+pub use super::deletions::DELETIONS_MAX;
+use super::deletions::Deletions;
 use super::secrets::Secrets;
 pub use super::secrets::{SECRETS_MAX, WORKSPACE_SECRETS_MAX};
 
@@ -41,6 +44,7 @@ pub struct State {
     log: BTreeMap<u64, (WorkspaceId, Revision)>,
     tokens: BTreeMap<String, Arc<Token>>,
     secrets: Secrets,
+    deletions: Deletions,
     cluster: Arc<Cluster>,
 }
 
@@ -65,6 +69,7 @@ impl State {
             Command::RevokeToken(revoke) => self.revoke_token(revoke),
             Command::SetSecret(set) => self.secrets.set(index, set),
             Command::RemoveSecret(remove) => self.secrets.remove(remove),
+            Command::DeleteWorkspace(delete) => self.delete_workspace(index, delete),
             Command::Cluster(command) => {
                 let cluster = Arc::make_mut(&mut self.cluster);
                 Outcome::Cluster(if index == 1 { cluster.apply_first(command) } else { cluster.apply(command) })
@@ -118,6 +123,11 @@ impl State {
         &self.secrets
     }
 
+    /// The workspaces that were deleted, each with its newest deletion.
+    pub fn deletions(&self) -> &Deletions {
+        &self.deletions
+    }
+
     fn deploy(&mut self, index: u64, deploy: &Deploy) -> Outcome {
         let workspace = self.workspaces.get(&deploy.workspace);
         if let Some(refusal) = workspace.map_or_else(|| refuse_first(deploy), |workspace| workspace.refuse(deploy)) {
@@ -126,7 +136,10 @@ impl State {
         if workspace.is_none() && self.workspaces.len() >= WORKSPACES_MAX {
             return Outcome::TooManyWorkspaces;
         }
-        let workspace = Arc::make_mut(self.workspaces.entry(deploy.workspace.clone()).or_default());
+        // One that is made again under a name counts on, so that nobody takes its revisions for those of the one before.
+        let before = self.deletions.revision(&deploy.workspace);
+        let workspace = self.workspaces.entry(deploy.workspace.clone());
+        let workspace = Arc::make_mut(workspace.or_insert_with(|| Arc::new(Workspace::after(before))));
         let deployment = workspace.accept(index, deploy);
         self.log.insert(index, (deploy.workspace.clone(), deployment.revision));
         for old in workspace.forget() {
@@ -134,6 +147,44 @@ impl State {
             self.log.remove(&old.index);
         }
         Outcome::Deployed(deployment)
+    }
+
+    /// Takes a workspace away with its deployments, its secrets and its tokens, and notes that shards have to follow.
+    fn delete_workspace(&mut self, index: u64, delete: &DeleteWorkspace) -> Outcome {
+        let known = self.workspaces.get(&delete.workspace);
+        let live_revision = known.map_or(Revision::NONE, |workspace| workspace.live);
+        if delete.seen.is_some_and(|seen| seen != live_revision) {
+            let live = known.and_then(|workspace| workspace.live_deployment().cloned());
+            return Outcome::Conflict { live_revision, live };
+        }
+        // One that never was deployed may have secrets all the same, and its shard may keep something of it.
+        let workspace = self.workspaces.remove(&delete.workspace);
+        let secrets = self.secrets.remove_all(&delete.workspace);
+        let gone = workspace.iter().flat_map(|workspace| workspace.deployments());
+        gone.for_each(|deployment| _ = self.log.remove(&deployment.index));
+        let deployments = workspace.as_ref().map_or(0, |workspace| workspace.deployments.len() as u64);
+        let before = self.deletions.revision(&delete.workspace);
+        let revision = workspace.map_or(before, |workspace| workspace.live);
+        let deletion = WorkspaceDeletion { delete: delete.clone(), index, revision };
+        self.deletions.put(deletion.clone());
+        let totals = DeletionTotals { deployments, secrets, tokens: self.take_from_tokens(delete) };
+        Outcome::WorkspaceDeleted { deletion, totals }
+    }
+
+    /// Revokes the tokens that are for a workspace alone, and takes it off the lists of the others; says how many were revoked.
+    fn take_from_tokens(&mut self, delete: &DeleteWorkspace) -> u64 {
+        let mut revoked = 0;
+        for token in self.tokens.values_mut().filter(|it| it.issued.workspaces.contains(&delete.workspace)) {
+            let token = Arc::make_mut(token);
+            // Never down to an empty list, which stands for everywhere.
+            if token.issued.workspaces.iter().any(|other| *other != delete.workspace) {
+                token.issued.workspaces.retain(|other| *other != delete.workspace);
+            } else if token.revoked.is_none() {
+                token.revoked = Some(Revocation { time_ms: delete.time_ms, actor: delete.actor.clone() });
+                revoked += 1;
+            }
+        }
+        revoked
     }
 
     fn issue_token(&mut self, issue: &IssueToken) -> Outcome {
@@ -173,7 +224,8 @@ impl State {
         });
         let tokens = self.tokens().cloned().map(SnapshotRecord::Token);
         let secrets = self.secrets.all().cloned().map(SnapshotRecord::Secret);
-        workspaces.chain(tokens).chain(secrets).chain(self.cluster.records())
+        let deletions = self.deletions.all().map(|deletion| SnapshotRecord::Deletion((**deletion).clone()));
+        workspaces.chain(tokens).chain(secrets).chain(deletions).chain(self.cluster.records())
     }
 
     /// An empty state which [`State::put`] fills from a snapshot.
@@ -204,6 +256,10 @@ impl State {
             }
             SnapshotRecord::Secret(secret) => {
                 self.secrets.restore(secret);
+                Ok(())
+            }
+            SnapshotRecord::Deletion(deletion) => {
+                self.deletions.put(deletion);
                 Ok(())
             }
             SnapshotRecord::JoinToken(token) => {
@@ -239,6 +295,15 @@ impl State {
 }
 
 impl Workspace {
+    /// One whose next revision follows `before`.
+    fn after(before: Revision) -> Workspace {
+        if before == Revision::NONE {
+            return Workspace::default();
+        }
+        let first = before.next();
+        Workspace { live: before, oldest_kept: first, oldest_key: first, ..Workspace::default() }
+    }
+
     /// The revision that is live; [`Revision::NONE`] before the first deployment.
     pub fn live(&self) -> Revision {
         self.live

@@ -18,7 +18,8 @@ use tokio::time::Instant;
 
 use super::Timers;
 use crate::network::{Links, TransportError, wire};
-use crate::types::{Raft, Vote};
+use crate::type_config::Raft;
+use crate::types::Vote;
 
 /// For so long after a leader was heard a voter votes for nobody else: openraft's lease.
 pub fn lease(timers: &Timers) -> Duration {

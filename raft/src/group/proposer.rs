@@ -15,7 +15,8 @@ use openraft::error::{ClientWriteError, RaftError};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 
 use super::{Applied, ProposeError};
-use crate::types::{Batch, Raft, Replies, chain};
+use crate::type_config::Raft;
+use crate::types::{Batch, Replies, chain};
 
 /// How many commands can wait; more wait for a place to wait.
 const WAITING_MAX: usize = 4096;

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, info};
 
 use crate::network::Links;
-use crate::types::Raft;
+use crate::type_config::Raft;
 
 /// How long the first candidate waits, so that the others have seen the same when it asks them.
 const FIRST_WAIT: Duration = Duration::from_millis(30);

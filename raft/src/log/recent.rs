@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use openraft::EntryPayload;
 
-use crate::types::{Batch, RaftEntry};
+use crate::type_config::RaftEntry;
+use crate::types::Batch;
 
 /// Entries that are kept at most.
 const ENTRIES_MAX: usize = 256;

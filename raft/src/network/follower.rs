@@ -22,7 +22,8 @@ use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use tokio::time::Instant;
 
 use super::{CallError, Links, TransportError, wire};
-use crate::types::{LogId, RaftEntry, TypeConfig, Vote};
+use crate::type_config::{RaftEntry, TypeConfig};
+use crate::types::{LogId, Vote};
 
 /// How long a commit waits for entries that carry it.
 const WAIT: Duration = Duration::from_millis(1);

@@ -16,7 +16,8 @@ use super::Links;
 use super::wire::{self, Chunk, ChunkAnswer, Request, TakeOverAnswer};
 use crate::group_id::GroupId;
 use crate::snapshot::{SnapshotError, SnapshotFile, Snapshots};
-use crate::types::{LogId, Membership, Raft, TypeConfig, Vote, chain};
+use crate::type_config::{Raft, TypeConfig};
+use crate::types::{LogId, Membership, Vote, chain};
 
 /// The most bytes of a snapshot that is received.
 pub const SNAPSHOT_BYTES_MAX: u64 = 1 << 40;

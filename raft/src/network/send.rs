@@ -17,7 +17,8 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use super::wire::{self, Chunk, ChunkAnswer};
 use super::{CallError, Peer, TransportError};
 use crate::snapshot::SnapshotFile;
-use crate::types::{TypeConfig, Vote, storage_error};
+use crate::type_config::TypeConfig;
+use crate::types::{Vote, storage_error};
 
 /// The most bytes of a snapshot in one message.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;

@@ -4,9 +4,11 @@
 use bytes::Bytes;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 
+use crate::codec::{self, Damage, Fields};
+use crate::entries;
 use crate::group_id::GroupId;
-use crate::store::codec::{self, Damage, Fields};
-use crate::types::{LogId, RaftEntry, SnapshotMeta, TypeConfig, Vote};
+use crate::type_config::{RaftEntry, TypeConfig};
+use crate::types::{LogId, SnapshotMeta, Vote};
 
 /// The most bytes of one message: the longest entry of a log with the entries before it that are sent along.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
@@ -142,7 +144,7 @@ pub fn append(group: GroupId, request: &AppendEntriesRequest<TypeConfig>) -> Byt
         for entry in &request.entries {
             let start = out.len();
             out.extend([0; 4]);
-            codec::put_entry(out, entry);
+            entries::put_entry(out, entry);
             let bytes = (out.len() - start - 4) as u32;
             out[start..start + 4].copy_from_slice(&bytes.to_le_bytes());
         }
@@ -220,7 +222,7 @@ fn take_append(fields: &mut Fields) -> Result<AppendEntriesRequest<TypeConfig>, 
     let vote = codec::next_vote(fields)?;
     let prev_log_id = codec::take_optional_log_id(fields)?;
     let leader_commit = codec::take_optional_log_id(fields)?;
-    let entries = (0..fields.u32()?).map(|_| codec::take_entry(Fields::of(fields.bytes()?)));
+    let entries = (0..fields.u32()?).map(|_| entries::take_entry(Fields::of(fields.bytes()?)));
     let entries: Vec<RaftEntry> = entries.collect::<Result<_, _>>()?;
     Ok(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit })
 }

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::store::codec::{self, Fields};
+use crate::codec::{self, Fields};
 use crate::types::{LogId, SnapshotMeta, StoredMembership};
 
 const MAGIC: &[u8; 8] = b"CXSNAP1\n";

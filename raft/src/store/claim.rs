@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use rocksdb::WriteBatch;
 use uuid::Uuid;
 
-use super::{Store, StoreError, codec};
+use super::{Store, StoreError};
+use crate::codec;
 
 /// No group has this number, so the mark's key is nobody else's.
 const KEY: [u8; 5] = [0xff, 0xff, 0xff, 0xff, b'm'];

@@ -211,8 +211,9 @@ impl Run<'_> {
         let Some((row, number)) = found else { return Ok(0) };
         let message = &submission.message;
         let sql =
-            "INSERT INTO agent_conversation_event (conversation, number, at_ms, sender, receivers, performative, id)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            "INSERT INTO agent_conversation_event (conversation, number, at_ms, sender, receivers, performative, id,
+            workspace, position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        let position = count(self.db, &self.of_workspace("events"))?;
         let sender = message.sender.as_ref().map(Address::to_string).unwrap_or_default();
         let receivers: Vec<String> = message.receivers.iter().map(Address::to_string).collect();
         self.db.prepare_cached(sql)?.execute(params![
@@ -222,7 +223,9 @@ impl Run<'_> {
             sender,
             receivers.join("\n"),
             message.performative.number(),
-            submission.id.as_bytes()
+            submission.id.as_bytes(),
+            self.workspace(),
+            position
         ])?;
         let sql = "DELETE FROM agent_conversation_event WHERE conversation = ?1 AND number <= ?2";
         let gone = number.saturating_sub(self.limits.events_kept);
@@ -254,6 +257,19 @@ impl Run<'_> {
             self.close_if_over(known.row)?;
         }
         Ok(due.len() as i64)
+    }
+
+    /// A participant answers no more: its part of the conversation ends as if it had said so.
+    pub(super) fn end_part(&self, id: &str, participant: &Address, performative: Performative) -> Result<()> {
+        let Some(known) = self.conversation(id)? else { return Ok(()) };
+        let Some(protocol) = known.protocol.as_deref().and_then(Protocol::from_name) else { return Ok(()) };
+        let Some(party) = self.party(known.row, protocol, &participant.to_string())? else { return Ok(()) };
+        let act = Act { role: Role::Participant, performative, answers_cancel: false };
+        if let Ok(machine) = party.machine.after(act) {
+            self.keep_party(known.row, &Party { machine, ..party })?;
+            self.close_if_over(known.row)?;
+        }
+        Ok(())
     }
 
     fn lapse_one(&self, known: &Known, id: &str, protocol: Protocol, parties: Vec<Party>) -> Result<()> {

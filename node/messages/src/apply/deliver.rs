@@ -1,7 +1,7 @@
 //! Mailboxes: what lies in them, and how much room there is.
 
 use caxton_proto::acl::Address;
-use caxton_proto::mailbox::{Reason, Submission, encode_message};
+use caxton_proto::mailbox::{Reason, Submission, decode_message, encode_message};
 use rusqlite::{OptionalExtension, Result, Row, params};
 
 use super::Run;
@@ -110,10 +110,17 @@ impl Run<'_> {
         let sender = of.message.sender.as_ref().map(Address::to_string).unwrap_or_default();
         let sql =
             "INSERT INTO mailbox_delivery (delivery, workspace, mailbox, message, sender, priority, sent_ms, bytes,
-            state, attempts, round, due_ms, expires_ms, term, reason)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0, ?7, ?10, 0, ?11)";
+            state, attempts, round, due_ms, expires_ms, term, reason, wait)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0, ?12, ?10, 0, ?11, ?13)";
         let (priority, bytes) = (of.priority.number(), size(of));
-        let at = if dead.is_some() { state::DEAD } else { state::READY };
+        let wait = if dead.is_some() { None } else { self.awaited_by(to, of)? };
+        let delay_ms = of.delay_ms();
+        let at = match (dead, wait) {
+            (Some(_), _) => state::DEAD,
+            (None, Some(_)) => state::AWAITED,
+            (None, None) if delay_ms > 0 => state::RETRY,
+            (None, None) => state::READY,
+        };
         self.db.prepare_cached(sql)?.execute(params![
             delivery,
             self.workspace(),
@@ -125,12 +132,14 @@ impl Run<'_> {
             bytes,
             at,
             of.expires_ms,
-            dead
+            dead,
+            self.now_ms.saturating_add(delay_ms),
+            wait
         ])?;
         let sql = "UPDATE mailbox SET held = held + 1, dead = dead + ?2, bytes = bytes + ?3 WHERE mailbox = ?1";
         self.db.prepare_cached(sql)?.execute(params![mailbox, i64::from(dead.is_some()), bytes])?;
         self.hold(message, 1)?;
-        if dead.is_none() { self.enter_lane(mailbox, &sender, priority) } else { Ok(()) }
+        if at == state::READY { self.enter_lane(mailbox, &sender, priority) } else { Ok(()) }
     }
 
     /// One more waits in a lane. A sender that was not there begins behind those that were served least.
@@ -198,10 +207,17 @@ impl Run<'_> {
         self.hold(of.message, -1)
     }
 
-    /// A delivery that is a dead letter from now on, for a reason.
+    /// A delivery that is a dead letter from now on, for a reason, which its sender is told where it waits for an answer.
     pub(super) fn bury(&self, of: &Delivery, reason: &str) -> Result<()> {
         let (attempts, due_ms, expires_ms) = (of.attempts, of.due_ms, of.expires_ms);
-        self.change(of, &Change { state: state::DEAD, attempts, due_ms, expires_ms, reason: Some(reason) })
+        self.change(of, &Change { state: state::DEAD, attempts, due_ms, expires_ms, reason: Some(reason) })?;
+        let sql = "SELECT m.body, b.owner FROM mailbox_message m, mailbox b WHERE m.message = ?1 AND b.mailbox = ?2";
+        let read = |row: &Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?));
+        let found = self.db.prepare_cached(sql)?.query_row([of.message, of.mailbox], read).optional()?;
+        match found.and_then(|(body, owner)| Some((decode_message(&body).ok()?, owner.parse::<Address>().ok()?))) {
+            Some((submission, owner)) => self.tell_of_failure(&submission, &owner, reason),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,17 +1,23 @@
 //! What each command does to the tables, within the transaction that the connection is in.
 
+mod clear;
 mod conversation;
 mod deliver;
+mod schedule;
 mod send;
 mod settle;
+mod state;
 mod tick;
 mod topics;
+mod wait;
 
 use caxton_proto::WorkspaceId;
 use caxton_proto::acl::{Address, Content, Message, MessageId, Performative};
 use caxton_proto::mailbox::{Action, Command, Outcome, Submission};
 use rusqlite::{Connection, Result};
 
+pub use self::clear::clear;
+use self::topics::Interest;
 use crate::Limits;
 
 /// Carries a command out. `term` is that of the leader that proposed it. What the command decides, it decides by the rows
@@ -24,13 +30,23 @@ pub fn apply(db: &Connection, command: &Command, term: u64, limits: &Limits) -> 
     match &command.action {
         Action::Send(all) => Ok(Outcome::Sent(all.iter().map(|one| run.send(one)).collect::<Result<_>>()?)),
         Action::Start(all) => Ok(Outcome::Started(run.start(all)?)),
-        Action::Settle { delivery, attempt, verdict, submissions } => {
-            run.settle(*delivery, *attempt, verdict, submissions)
+        Action::Settle { delivery, attempt, verdict, submissions, state } => {
+            run.settle(*delivery, *attempt, verdict, submissions, state)
         }
+        Action::Park { delivery, attempt } => run.park(*delivery, *attempt),
+        Action::Await(wait) => run.wait(wait),
+        Action::Resume { owner, turn, way, taken } => run.resume(owner, turn, way, *taken),
+        Action::Roster { revision, programs } => run.roster(*revision, programs),
         Action::Tick { term } => run.tick(*term),
         Action::Redrive(all) => Ok(Outcome::Moved(run.redrive(all)?)),
         Action::Drop(all) => Ok(Outcome::Moved(run.drop(all)?)),
-        Action::Subscribe { subscriber, name, pattern, after } => run.subscribe(subscriber, name, pattern, *after),
+        Action::Subscribe { subscriber, name, pattern, filter, after } => {
+            run.subscribe(subscriber, name, Interest { pattern, filter, after: *after })
+        }
+        Action::Fire { schedule, words, tick_ms, submission } => {
+            run.fire(schedule, words, *tick_ms, submission.as_deref())
+        }
+        Action::Unschedule(all) => run.unschedule(all),
         Action::Unsubscribe { subscriber, name } => run.unsubscribe(subscriber, name),
     }
 }

@@ -1,5 +1,7 @@
 //! What becomes of deliveries: they are started, settled, tried again and dropped.
 
+use std::collections::BTreeMap;
+
 use caxton_proto::mailbox::{Fate, Outcome, Reason, Receipt, Settlement, Submission, Verdict};
 use rusqlite::Result;
 
@@ -32,17 +34,21 @@ impl Run<'_> {
         attempt: u32,
         verdict: &Verdict,
         submissions: &[Submission],
+        changes: &BTreeMap<String, Option<String>>,
     ) -> Result<Outcome> {
         let Some(of) = self.delivery(stored(delivery))? else { return Ok(Outcome::Stale) };
-        if of.state != state::STARTED || of.attempts != attempt {
+        if !matches!(of.state, state::STARTED | state::PARKED) || of.attempts != attempt {
             return Ok(Outcome::Stale);
         }
         let settlement = match verdict {
-            Verdict::Retry(_) | Verdict::Dead(_) if !submissions.is_empty() => {
-                let field = "messages come only with a delivery that is done".to_owned();
+            Verdict::Retry(_) | Verdict::Dead(_) if !submissions.is_empty() || !changes.is_empty() => {
+                let field = "messages and state come only with a delivery that is done".to_owned();
                 return Ok(Outcome::Refused(Reason::Field { field }));
             }
             Verdict::Done(_) => {
+                if let Some(reason) = self.change_state(of.mailbox, changes)? {
+                    return Ok(Outcome::Refused(reason));
+                }
                 self.remove(&of)?;
                 Settlement::Done
             }
@@ -64,6 +70,17 @@ impl Run<'_> {
             receipts.push(Receipt { id: submission.id, fate });
         }
         Ok(Outcome::Settled { settlement, receipts })
+    }
+
+    /// The turn of a delivery that is under way was put down.
+    pub(super) fn park(&self, delivery: u64, attempt: u32) -> Result<Outcome> {
+        let Some(of) = self.delivery(stored(delivery))? else { return Ok(Outcome::Stale) };
+        if of.state != state::STARTED || of.attempts != attempt {
+            return Ok(Outcome::Stale);
+        }
+        let (attempts, due_ms, expires_ms) = (of.attempts, of.due_ms, of.expires_ms);
+        self.change(&of, &Change { state: state::PARKED, attempts, due_ms, expires_ms, reason: None })?;
+        Ok(Outcome::Started(vec![delivery]))
     }
 
     /// Another attempt after a pause, or none where that was the last.

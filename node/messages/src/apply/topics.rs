@@ -1,7 +1,7 @@
 //! Topics: what is published has a position, and each subscription the position that it has come to.
 
 use caxton_proto::acl::{Address, Pattern, Topic};
-use caxton_proto::mailbox::{Outcome, Reason, decode_message};
+use caxton_proto::mailbox::{Filter, Outcome, Reason, decode_message};
 use rusqlite::{OptionalExtension, Result, Row, params};
 
 use super::Run;
@@ -13,7 +13,19 @@ struct Subscription {
     subscriber: String,
     pattern: String,
     position: i64,
+    filter: String,
 }
+
+/// What somebody wants of what is published.
+pub(super) struct Interest<'a> {
+    pub(super) pattern: &'a Pattern,
+    pub(super) filter: &'a Filter,
+    /// The position after which it begins.
+    pub(super) after: Option<u64>,
+}
+
+/// Bytes of a message that a filter looks into for the price of one more publication.
+const FILTERED_BYTES: usize = 4 << 10;
 
 impl Run<'_> {
     /// Keeps a message to be delivered to subscribers; its position among all that the workspace publishes.
@@ -35,37 +47,46 @@ impl Run<'_> {
         gone.into_iter().try_for_each(|message| self.hold(message, -1))
     }
 
-    pub(super) fn subscribe(
-        &self,
-        subscriber: &Address,
-        name: &str,
-        pattern: &Pattern,
-        after: Option<u64>,
-    ) -> Result<Outcome> {
+    /// A subscription of the name goes on from where it is unless a position is named, so that whoever subscribes once more
+    /// after a pause misses nothing.
+    pub(super) fn subscribe(&self, subscriber: &Address, name: &str, to: Interest<'_>) -> Result<Outcome> {
         let newest = last(self.db, &self.of_workspace("publications"))?;
-        let position = after.map_or(newest, |after| stored(after).min(newest));
         let sql = "SELECT count(*) FROM topic_subscription WHERE workspace = ?1";
         let found: i64 = self.db.prepare_cached(sql)?.query_row([self.workspace()], |row| row.get(0))?;
         let most = self.limits.subscriptions_max;
-        let known =
-            "SELECT subscription FROM topic_subscription WHERE workspace = ?1 AND subscriber = ?2 AND name = ?3";
+        let known = "SELECT subscription, position, missed FROM topic_subscription WHERE workspace = ?1 AND subscriber = ?2 AND name = ?3";
         let values = params![self.workspace(), subscriber.to_string(), name];
-        let known: Option<i64> = self.db.prepare_cached(known)?.query_row(values, |row| row.get(0)).optional()?;
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+        let known = self.db.prepare_cached(known)?.query_row(values, read).optional()?;
         if known.is_none() && found >= most {
             let what = "subscriptions in the workspace".to_owned();
             let (found, most) = (given(found), given(most));
             return Ok(Outcome::Refused(Reason::Limit { what, found, most }));
         }
         let row = match known {
-            Some(row) => row,
+            Some((row, ..)) => row,
             None => count(self.db, "subscription")?,
         };
+        let (position, missed) = match (to.after, known) {
+            (Some(after), _) => (stored(after).min(newest), 0),
+            (None, Some((_, position, missed))) => (position, missed),
+            (None, None) => (newest, 0),
+        };
+        let filter: Vec<String> = to.filter.conditions().iter().map(ToString::to_string).collect();
         let sql =
-            "INSERT INTO topic_subscription (subscription, workspace, subscriber, name, pattern, position, missed)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0) ON CONFLICT (subscription) DO UPDATE
-            SET pattern = excluded.pattern, position = excluded.position, missed = 0";
-        let values = params![row, self.workspace(), subscriber.to_string(), name, pattern.as_str(), position];
-        self.db.prepare_cached(sql)?.execute(values)?;
+            "INSERT INTO topic_subscription (subscription, workspace, subscriber, name, pattern, position, missed, filter)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (subscription) DO UPDATE SET pattern = excluded.pattern,
+            position = excluded.position, missed = excluded.missed, filter = excluded.filter";
+        self.db.prepare_cached(sql)?.execute(params![
+            row,
+            self.workspace(),
+            subscriber.to_string(),
+            name,
+            to.pattern.as_str(),
+            position,
+            missed,
+            filter.join("\n")
+        ])?;
         Ok(Outcome::Subscribed { position: given(position) })
     }
 
@@ -82,10 +103,11 @@ impl Run<'_> {
     /// is full stays where it is, and loses nothing that is still kept.
     pub(super) fn pump(&self, most: i64) -> Result<i64> {
         let newest = last(self.db, &self.of_workspace("publications"))?;
-        let sql = "SELECT subscription, subscriber, pattern, position FROM topic_subscription
+        let sql = "SELECT subscription, subscriber, pattern, position, filter FROM topic_subscription
             WHERE workspace = ?1 AND position < ?2 ORDER BY position, subscription";
         let read = |row: &Row<'_>| {
-            Ok(Subscription { row: row.get(0)?, subscriber: row.get(1)?, pattern: row.get(2)?, position: row.get(3)? })
+            let (subscriber, pattern, position) = (row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok(Subscription { row: row.get(0)?, subscriber, pattern, position, filter: row.get(4)? })
         };
         let mut statement = self.db.prepare_cached(sql)?;
         let behind = statement.query_map(params![self.workspace(), newest], read)?;
@@ -104,15 +126,24 @@ impl Run<'_> {
         let (Ok(subscriber), Ok(pattern)) = (of.subscriber.parse::<Address>(), of.pattern.parse::<Pattern>()) else {
             return Ok(0);
         };
+        let Ok(filter) = Filter::of(of.filter.lines()) else { return Ok(0) };
         let sql = "SELECT p.position, p.topic, p.message, m.body FROM topic_publication p JOIN mailbox_message m
             ON m.message = p.message WHERE p.workspace = ?1 AND p.position > ?2 ORDER BY p.position LIMIT ?3";
         let mut statement = self.db.prepare_cached(sql)?;
         let mut rows = statement.query(params![self.workspace(), of.position, most])?;
         let (mut position, mut missed, mut looked) = (of.position, 0, 0);
-        while let Some(row) = rows.next()? {
+        while looked < most
+            && let Some(row) = rows.next()?
+        {
             let (at, topic, message): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            if topic.parse::<Topic>().is_ok_and(|topic| pattern.matches(&topic))
-                && let Ok(submission) = decode_message(&row.get::<_, Vec<u8>>(3)?)
+            let body: &[u8] = row.get_ref(3)?.as_blob()?;
+            let meant = topic.parse::<Topic>().is_ok_and(|topic| pattern.matches(&topic));
+            if meant && !filter.is_empty() {
+                looked += (body.len() / FILTERED_BYTES) as i64;
+            }
+            if meant
+                && let Ok(submission) = decode_message(body)
+                && filter.matches(&submission.message)
             {
                 if self.room(&subscriber, &submission)?.is_err() {
                     break;
@@ -126,6 +157,6 @@ impl Run<'_> {
         }
         let sql = "UPDATE topic_subscription SET position = ?2, missed = missed + ?3 WHERE subscription = ?1";
         self.db.prepare_cached(sql)?.execute(params![of.row, position, missed])?;
-        Ok(looked)
+        Ok(looked.min(most))
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
+
 use caxton_messages::acl::{Address, Content, Message, MessageId, Performative};
 use caxton_messages::mailbox::{Action, Command, Fate, Outcome, Reason, Submission, Verdict};
 use caxton_messages::{Limits, Listing, Ready, TABLES, apply, list, next};
@@ -13,6 +15,7 @@ pub struct Store {
     pub limits: Limits,
     pub now_ms: i64,
     pub term: u64,
+    pub workspace: &'static str,
     drawn: u128,
 }
 
@@ -35,7 +38,7 @@ fn open() -> Connection {
 
 impl Store {
     pub fn new(limits: Limits) -> Store {
-        Store { db: open(), limits, now_ms: 1_000_000, term: 1, drawn: 0 }
+        Store { db: open(), limits, now_ms: 1_000_000, term: 1, workspace: "w", drawn: 0 }
     }
 
     pub fn submission(&mut self, message: Message) -> Submission {
@@ -44,7 +47,7 @@ impl Store {
     }
 
     pub fn run(&mut self, action: Action) -> Outcome {
-        let command = Command { workspace: "w".parse().expect("a name"), time_ms: self.now_ms, action };
+        let command = Command { workspace: self.workspace.parse().expect("a name"), time_ms: self.now_ms, action };
         assert_eq!(Command::decode(&command.encode()).expect("what is written can be read"), command);
         let transaction = self.db.unchecked_transaction().expect("SQLite");
         let outcome = apply(&transaction, &command, self.term, &self.limits).expect("SQLite");
@@ -78,7 +81,7 @@ impl Store {
     }
 
     pub fn next(&self, owner: &str, most: usize) -> Vec<Ready> {
-        let workspace = "w".parse().expect("a name");
+        let workspace = self.workspace.parse().expect("a name");
         next(&self.db, &workspace, &address(owner), self.now_ms, most, &self.limits).expect("SQLite")
     }
 
@@ -91,7 +94,7 @@ impl Store {
 
     pub fn settle(&mut self, ready: &Ready, verdict: Verdict) -> Outcome {
         let (delivery, attempt) = (ready.delivery, ready.attempt);
-        self.run(Action::Settle { delivery, attempt, verdict, submissions: Vec::new() })
+        self.run(Action::Settle { delivery, attempt, verdict, submissions: Vec::new(), state: BTreeMap::new() })
     }
 
     pub fn done(&mut self, owner: &str) -> Ready {
@@ -105,7 +108,7 @@ impl Store {
     }
 
     pub fn list(&self, what: Listing) -> Vec<caxton_messages::Listed> {
-        list(&self.db, &"w".parse().expect("a name"), &Listing { most: 10_000, ..what }).expect("SQLite")
+        list(&self.db, &self.workspace.parse().expect("a name"), &Listing { most: 10_000, ..what }).expect("SQLite")
     }
 
     pub fn dead(&self) -> Vec<caxton_messages::Listed> {
@@ -134,6 +137,13 @@ impl Store {
                 db.execute(&sql, rusqlite::params_from_iter(row)).expect("SQLite");
             }
         }
-        Store { db, limits: self.limits, now_ms: self.now_ms, term: self.term, drawn: self.drawn }
+        Store {
+            db,
+            limits: self.limits,
+            now_ms: self.now_ms,
+            term: self.term,
+            workspace: self.workspace,
+            drawn: self.drawn,
+        }
     }
 }

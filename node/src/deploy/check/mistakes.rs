@@ -321,14 +321,6 @@ const ROWS: &[Row] = &[
         "provider = \"x\" under [llm]",
     ),
     (AGENT, "", "name = \"a\"\n", 0, "no_capabilities", "[[capability]]"),
-    (
-        AGENT,
-        A,
-        "[tools]\nrequired = [\"ask_capability\"]\n[approval]\ntools = [\"ask_capability\"]\n",
-        8,
-        "bad_value",
-        "take it out of [approval]",
-    ),
     (AGENT, A, "[memory]\n", 0, "", ""),
     // Keys that TOML put elsewhere.
     (

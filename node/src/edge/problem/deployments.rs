@@ -5,6 +5,7 @@ use caxton_proto::Digest;
 use crate::api;
 use crate::api::frame::{DIGESTS_MAX, FrameError};
 use crate::app::deployments::ContentError;
+use crate::app::workspaces::WorkspacesError;
 use crate::artifacts::{DiskFull, GetError, PutError};
 use crate::catalog::LoadError;
 use crate::deploy::DeployError;
@@ -15,6 +16,23 @@ use crate::edge::problem::{Code, Problem, chain};
 
 const RETRY_HELP: &str = "try again with the same idempotency key: what was applied already is not applied twice";
 const CORRUPT_HELP: &str = "put the same content back with `caxton deploy`, or restore the node's data directory from a backup; docs/OPERATIONS.md says how";
+
+impl From<WorkspacesError> for Problem {
+    fn from(error: WorkspacesError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            WorkspacesError::None { .. } => {
+                Problem::new(Code::NotFound, detail).help("`caxton workspaces list` shows the ones there are")
+            }
+            WorkspacesError::Conflict { .. } => {
+                Problem::new(Code::Conflict, detail).help("look at what is there now: `caxton workspaces list`")
+            }
+            WorkspacesError::Read(error) => error.into(),
+            WorkspacesError::Propose(error) => error.into(),
+            error @ (WorkspacesError::Shard(_) | WorkspacesError::Unexpected) => Problem::internal(&error),
+        }
+    }
+}
 
 impl From<DeployError> for Problem {
     fn from(error: DeployError) -> Problem {

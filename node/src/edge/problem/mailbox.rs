@@ -19,6 +19,8 @@ impl From<MailboxError> for Problem {
             MailboxError::TooLong { .. } => {
                 Problem::new(Code::BodyTooLarge, detail).help("upload large content as an artifact and send its digest")
             }
+            MailboxError::Deleted => Problem::new(Code::NotFound, detail)
+                .help("deploy it again; what it had before has to be gone by then, which takes a moment"),
             MailboxError::OlderMembers => {
                 Problem::new(Code::Unavailable, detail).help("`caxton cluster status` shows the version of each node")
             }
@@ -44,9 +46,13 @@ impl From<MailboxesError> for Problem {
             MailboxesError::Nobody { .. } => {
                 Problem::new(Code::NotFound, detail).help("`caxton agents` shows what the agents offer")
             }
-            MailboxesError::NoDelivery { .. } => {
-                Problem::new(Code::NotFound, detail).help("list the mailbox: what is under way cannot be changed")
-            }
+            MailboxesError::NoDelivery { .. } => Problem::new(Code::NotFound, detail)
+                .help("`caxton messages list` shows what there is; what is under way cannot be changed"),
+            MailboxesError::NoConversation { .. } => Problem::new(Code::NotFound, detail)
+                .help("`caxton messages tail --from 0` shows which there are; one that is over is kept for seven days"),
+            MailboxesError::NoSubscription { .. } => Problem::new(Code::NotFound, detail)
+                .help("`caxton messages topics --subscriptions` shows those there are"),
+            MailboxesError::Denied(denied) => denied.into(),
             MailboxesError::Stale => {
                 Problem::new(Code::Unavailable, detail).help("send it again in a moment").retry_after(1)
             }
@@ -59,6 +65,9 @@ fn refused(reason: &Reason, detail: String) -> Problem {
         Reason::Full { retry_after_ms, .. } => Problem::new(Code::TooManyRequests, detail)
             .help("nothing was dropped: send it again later")
             .retry_after(u32::try_from(retry_after_ms.div_ceil(1_000)).unwrap_or(u32::MAX)),
+        Reason::Circle { .. } => {
+            Problem::new(Code::Conflict, detail).help("one of them has to go on without an answer")
+        }
         Reason::NotUnderstood { .. } => {
             Problem::new(Code::Conflict, detail).help("docs/messages.md shows what each protocol allows")
         }

@@ -24,6 +24,8 @@ impl From<MemoryError> for Problem {
             MemoryError::TooLong { .. } => {
                 Problem::new(Code::BodyTooLarge, detail).help("send fewer or shorter memories at once")
             }
+            MemoryError::Deleted => Problem::new(Code::NotFound, detail)
+                .help("deploy it again; what it had before has to be gone by then, which takes a moment"),
             MemoryError::OlderMembers => {
                 Problem::new(Code::Unavailable, detail).help("`caxton cluster status` shows the version of each node")
             }
@@ -50,7 +52,8 @@ impl From<MemoriesError> for Problem {
             }
             MemoriesError::Refused(refusal) => refused(&refusal),
             MemoriesError::Invalid { help, .. } => Problem::new(Code::InvalidRequest, detail).help(help),
-            MemoriesError::Global => Problem::new(Code::Forbidden, detail).help("use the scope `workspace`"),
+            MemoriesError::Global => Problem::new(Code::Forbidden, detail)
+                .help("use the scope `workspace`, or have the operator set memory.share = true"),
         }
     }
 }

@@ -4,7 +4,9 @@ use crate::app::agents::{AskError, NothingDeployed};
 use crate::app::conversations::ConversationsError;
 use crate::app::tools::DirectCallError;
 use crate::app::turns::TurnError;
+use crate::app::usage::UsageError;
 use crate::capability::RouteError;
+use crate::conversations::RecordError;
 use crate::edge::problem::{Code, Problem};
 use crate::invoke::InvokeError;
 use crate::tasks::JobError;
@@ -33,6 +35,15 @@ impl From<ConversationsError> for Problem {
             ConversationsError::Read(error) => Problem::internal(&error),
             ConversationsError::Record(error) => InvokeError::from(error).into(),
             ConversationsError::Memory(error) => error.into(),
+        }
+    }
+}
+
+impl From<UsageError> for Problem {
+    fn from(error: UsageError) -> Problem {
+        match error {
+            UsageError::Current(error) => error.into(),
+            error @ UsageError::Read(_) => Problem::internal(&error),
         }
     }
 }
@@ -82,7 +93,7 @@ impl From<InvokeError> for Problem {
                     .help("send it again without them, or ask an agent whose provider takes them")
             }
             InvokeError::Invalid { problems } => {
-                Problem::new(Code::InvalidRequest, detail).with("problems", problems).help("send it again without them")
+                Problem::new(Code::InvalidRequest, detail).with("problems", problems).help("put right what is named, and send it again")
             }
             InvokeError::NoWorkspace { .. } => Problem::new(Code::NotFound, detail)
                 .help("deploy it with `caxton deploy`, or name another one with --workspace"),
@@ -120,10 +131,13 @@ impl From<InvokeError> for Problem {
             InvokeError::Underway { .. } | InvokeError::Adrift { .. } => Problem::new(Code::Unavailable, detail)
                 .help("ask for the turn in a moment, or send the message again with its idempotency key")
                 .retry_with_key(1),
+            InvokeError::Record(RecordError::Deleted) => Problem::new(Code::NotFound, "the workspace was deleted")
+                .help("deploy it again; what it had before has to be gone by then, which takes a moment"),
             InvokeError::Record(source) => {
                 tracing::error!(reason = %crate::llm::reasons(&source), "a turn could not be recorded");
                 Problem::new(Code::Unavailable, detail).help("try again in a moment").retry_with_key(1)
             }
+            InvokeError::Mailbox(error) => (*error).into(),
             error @ (InvokeError::PutDown(_)
             | InvokeError::Replay(_)
             | InvokeError::History(_)

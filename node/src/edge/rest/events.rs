@@ -3,6 +3,7 @@
 //! A stream reads the deploy log's state from its cursor on and then waits for the log, so it holds no queue that
 //! could overflow: a reader that is slow falls behind, and one that falls behind what the log remembers is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -21,6 +22,7 @@ use crate::app::activity::{DeploymentScope, Deployments};
 use crate::authz::{Permit, ReadActivity, UnscopedToken};
 use crate::edge::Services;
 use crate::edge::extract::Query;
+use crate::edge::feeds::{Source, stopping};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{Owner, Routes, get};
 use crate::edge::sse::{self, FollowSource};
@@ -70,7 +72,7 @@ async fn cluster(
     Query(begin): Query<Begin>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    open(services, DeploymentScope::Every(unscoped), cursor(&begin, &headers)?).await
+    open(services, DeploymentScope::Every(unscoped), sse::cursor(begin.after, &headers)?).await
 }
 
 /// The deployments of one workspace, as server-sent events; see `/api/v1/events`. Needs the role viewer.
@@ -87,25 +89,21 @@ async fn workspace(
     Query(begin): Query<Begin>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    open(services, DeploymentScope::One(permit), cursor(&begin, &headers)?).await
-}
-
-/// The id after which the client wants to go on.
-fn cursor(begin: &Begin, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let Some(header) = headers.get("last-event-id") else { return Ok(begin.after) };
-    let number = header.to_str().ok().and_then(|text| text.trim().parse().ok());
-    number.map(Some).ok_or_else(|| {
-        Problem::new(Code::InvalidRequest, "the header Last-Event-ID is not the id of an event")
-            .help("send back the id of the last event as it came: a whole number")
-    })
+    open(services, DeploymentScope::One(permit), sse::cursor(begin.after, &headers)?).await
 }
 
 async fn open(services: Services, scope: DeploymentScope, after: Option<u64>) -> Result<Response, Problem> {
-    let place = sse::place(&services)?;
-    let (applied, gap) = match services.app.activity.current(&scope, after).await {
+    let (place, access) = (sse::place(&services)?, scope.access().clone());
+    let feed = DeploymentFeed::open(&services, scope, after).await?;
+    Ok(sse::follow(services, access, place, feed))
+}
+
+/// Where a feed of these begins.
+async fn begin(services: &Services, scope: &DeploymentScope, after: Option<u64>) -> Result<u64, Problem> {
+    let (applied, gap) = match services.app.activity.current(scope, after).await {
         Ok(current) => current,
         // Any node streams what it has itself: that is in order and without a gap, only later.
-        Err(ReadError::NotLeader { .. } | ReadError::Unavailable) => behind(&services, &scope, after).await?,
+        Err(ReadError::NotLeader { .. } | ReadError::Unavailable) => behind(services, scope, after).await?,
         Err(error @ ReadError::Fatal { .. }) => return Err(error.into()),
     };
     if gap {
@@ -115,9 +113,7 @@ async fn open(services: Services, scope: DeploymentScope, after: Option<u64>) ->
         return Err(Problem::new(Code::InvalidRequest, format!("there is no event {after} yet: the log ends at {applied}"))
             .help("the id comes from another cluster, or from before its data was lost: read what is live, and begin without an id"));
     }
-    let (app, access) = (services.app.clone(), scope.access().clone());
-    let changes = app.activity.applied();
-    Ok(sse::follow(services, access, place, Follow { app, scope, changes, cursor: after.unwrap_or(applied) }))
+    Ok(after.unwrap_or(applied))
 }
 
 /// What a node that does not lead knows, once it has reached `after`. One that is behind must not take an id that it
@@ -142,7 +138,7 @@ fn compacted() -> Problem {
 }
 
 /// The deployments of a scope, from a cursor on.
-struct Follow {
+pub(in crate::edge) struct DeploymentFeed {
     app: App,
     scope: DeploymentScope,
     changes: watch::Receiver<u64>,
@@ -150,8 +146,20 @@ struct Follow {
     cursor: u64,
 }
 
-impl FollowSource for Follow {
-    fn take(&mut self) -> Result<Vec<Event>, Problem> {
+impl DeploymentFeed {
+    /// Those after the one with the number `after`, or those that come from now on.
+    pub(in crate::edge) async fn open(
+        services: &Services,
+        scope: DeploymentScope,
+        after: Option<u64>,
+    ) -> Result<DeploymentFeed, Problem> {
+        let cursor = begin(services, &scope, after).await?;
+        let app = services.app.clone();
+        let changes = app.activity.applied();
+        Ok(DeploymentFeed { app, scope, changes, cursor })
+    }
+
+    fn some(&mut self) -> Result<Vec<Arc<Deployment>>, Problem> {
         loop {
             match self.app.activity.deployments_after(&self.scope, self.cursor, BATCH) {
                 Deployments::Forgotten => return Err(compacted()),
@@ -159,15 +167,37 @@ impl FollowSource for Follow {
                 Deployments::Some { last, found } => {
                     self.cursor = last;
                     if !found.is_empty() {
-                        return Ok(found.iter().map(|deployment| event(deployment)).collect());
+                        return Ok(found);
                     }
                 }
             }
         }
     }
+}
+
+impl FollowSource for DeploymentFeed {
+    async fn take(&mut self) -> Result<Vec<Event>, Problem> {
+        Ok(self.some()?.iter().map(|deployment| event(deployment)).collect())
+    }
 
     fn changes(&mut self) -> &mut watch::Receiver<u64> {
         &mut self.changes
+    }
+}
+
+impl Source for DeploymentFeed {
+    type Item = Arc<Deployment>;
+
+    async fn next(&mut self) -> Result<Vec<Arc<Deployment>>, Problem> {
+        loop {
+            // Marked as seen before it is read, so that what comes in between wakes the wait.
+            self.changes.borrow_and_update();
+            let some = self.some()?;
+            if !some.is_empty() {
+                return Ok(some);
+            }
+            self.changes.changed().await.map_err(|_| stopping())?;
+        }
     }
 }
 

@@ -47,7 +47,7 @@ pub fn routes() -> Routes {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct LinesQuery {
-    /// Only those of this agent's turns, or of several agents' with commas between.
+    /// Only those of this agent's turns and of the messages that it sends or receives, or of several agents' with commas between.
     agent: Option<String>,
     /// Only those from this time on, RFC 3339.
     since: Option<String>,
@@ -172,7 +172,8 @@ struct Filter {
 impl Filter {
     fn has(&self, line: &LogLine) -> bool {
         let late = |since: &Timestamp| line.time.parse::<Timestamp>().is_ok_and(|time| time >= *since);
-        let one_of = |agents: &Vec<AgentName>| agents.iter().any(|agent| line.agent.as_deref() == Some(agent.as_str()));
+        let names = [line.agent.as_deref(), line.from.as_deref()];
+        let one_of = |agents: &Vec<AgentName>| agents.iter().any(|agent| names.contains(&Some(agent.as_str())));
         let theirs = self.agents.as_ref().is_none_or(one_of);
         theirs && self.since.as_ref().is_none_or(late)
     }
@@ -191,7 +192,7 @@ struct Follow {
 }
 
 impl FollowSource for Follow {
-    fn take(&mut self) -> Result<Vec<Event>, Problem> {
+    async fn take(&mut self) -> Result<Vec<Event>, Problem> {
         while self.ready.is_empty() {
             let (lines, missed) = self.app.activity.lines_after(&self.permit, self.cursor);
             let Some(last) = lines.last() else { break };

@@ -1,15 +1,22 @@
-//! Mailboxes over HTTP: messages are sent, listed, shown, tried again and dropped.
+//! Mailboxes over HTTP: messages are sent, listed, shown, tried again and dropped, and followed as they are sent.
 
 use axum::extract::State;
-use caxton_messages::acl::{Message, Priority};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use caxton_messages::acl::{Address, Message, Priority};
 use caxton_messages::mailbox::{Fate, Submission};
 use caxton_messages::{Listed, Listing, Stage};
 use serde::Deserialize;
 use utoipa::{IntoParams, OpenApi};
 
-use super::freshness;
-use crate::api::mailbox::{Delivery, DeliveryChange, DeliveryPage, SendRequest, SendResponse};
+use super::said::{self, Source};
+use super::{Current, freshness};
+use crate::api::mailbox::{
+    ConversationEvents, DeadLettersChange, DeadLettersRequest, Delivery, DeliveryChange, DeliveryPage, MessageEvents,
+    SendRequest, SendResponse,
+};
 use crate::api::{self, paths};
+use crate::app::mailboxes::{Acceptance, Disposal};
 use crate::authz::{Converse, ForgetConversations, Permit};
 use crate::edge::Services;
 use crate::edge::extract::{Json, Path, Query};
@@ -23,7 +30,7 @@ const PAGE_MAX: usize = 500;
 
 /// This part of the API's description.
 #[derive(OpenApi)]
-#[openapi(paths(list, send, show, remove, retry))]
+#[openapi(paths(list, send, show, remove, retry, retry_all, drop_all, events, conversation_events))]
 pub struct Doc;
 
 /// This part's routes.
@@ -34,6 +41,10 @@ pub fn routes() -> Routes {
         .on(get(paths::DELIVERY).or_stale(), Owner::Shard, show)
         .on(delete(paths::DELIVERY), Owner::Shard, remove)
         .on(post(paths::DELIVERY_RETRY), Owner::Shard, retry)
+        .on(post(paths::DEAD_LETTERS_RETRY), Owner::Shard, retry_all)
+        .on(post(paths::DEAD_LETTERS_DROP), Owner::Shard, drop_all)
+        .on(get(paths::MAILBOX_EVENTS).or_stale(), Owner::Shard, events)
+        .on(get(paths::CONVERSATION_EVENTS).or_stale(), Owner::Shard, conversation_events)
 }
 
 /// Which deliveries.
@@ -53,15 +64,6 @@ struct Page {
     stale: bool,
 }
 
-/// How current an answer has to be.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct Current {
-    /// Answer from what this node has, which may be behind.
-    #[serde(default)]
-    stale: bool,
-}
-
 /// Deliveries in the order of their numbers: those in one's own mailbox, or everybody's for deployers. Needs the role caller.
 #[utoipa::path(get, path = paths::MAILBOX.text(), tag = "mailbox",
     params(("workspace" = String, Path, description = "The workspace."), Page),
@@ -71,10 +73,7 @@ async fn list(
     State(services): State<Services>,
     Query(page): Query<Page>,
 ) -> Result<Json<DeliveryPage>, Problem> {
-    let owner = page.owner.as_deref().map(str::parse).transpose();
-    let owner = owner.map_err(|error: caxton_messages::acl::InvalidAddress| {
-        Problem::new(Code::InvalidRequest, error.to_string()).help("name an agent, or a person as subject:NAME")
-    })?;
+    let owner = owner(page.owner.as_deref())?;
     let most = page.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
     let what = Listing { owner, dead: page.dead, delivery: None, after: page.after.unwrap_or_default(), most };
     let found = services.app.mailboxes.list(&permit, what, freshness(page.stale)).await?;
@@ -99,14 +98,35 @@ async fn send(
     let invalid = |detail: String| Problem::new(Code::InvalidRequest, detail).help("docs/messages.md shows a message");
     let (message, notes) =
         Message::from_json(request.message.get().as_bytes()).map_err(|error| invalid(error.to_string()))?;
-    let priority = request.priority.map_or(Some(Priority::default()), Priority::new);
-    let priority = priority.ok_or_else(|| invalid("`priority` is a number from 0 to 7".to_owned()))?;
-    let expires = request.expires.as_deref().map(str::parse::<jiff::Timestamp>).transpose();
-    let expires = expires.map_err(|_| invalid("`expires` is a time such as 2026-03-01T12:00:00Z".to_owned()))?;
-    let expires_ms = expires.map(|at| at.as_millisecond());
-    let key = request.key;
-    let with = |submission: Submission| Submission { priority, key, expires_ms, ..submission };
-    let sent = services.app.mailboxes.send(&permit, message, with).await?;
+    let around = Around { priority: request.priority, key: request.key, expires: request.expires };
+    let sent = services.app.mailboxes.send(&permit, message, around.checked()?).await?;
+    let notes = notes.iter().map(ToString::to_string).collect();
+    Ok(Json(sent_response(sent, notes)))
+}
+
+/// What a sender says around a message.
+pub(super) struct Around {
+    pub(super) priority: Option<u64>,
+    pub(super) key: Option<String>,
+    pub(super) expires: Option<String>,
+}
+
+impl Around {
+    /// Puts it around a message, or says what is wrong with it.
+    pub(super) fn checked(self) -> Result<impl FnOnce(Submission) -> Submission, Problem> {
+        let invalid =
+            |detail: &str| Problem::new(Code::InvalidRequest, detail).help("docs/messages.md shows a message");
+        let priority = self.priority.map_or(Some(Priority::default()), Priority::new);
+        let priority = priority.ok_or_else(|| invalid("`priority` is a number from 0 to 7"))?;
+        let expires = self.expires.as_deref().map(str::parse::<jiff::Timestamp>).transpose();
+        let expires = expires.map_err(|_| invalid("`expires` is a time such as 2026-03-01T12:00:00Z"))?;
+        let (key, expires_ms) = (self.key, expires.map(|at| at.as_millisecond()));
+        Ok(move |submission: Submission| Submission { priority, key, expires_ms, ..submission })
+    }
+}
+
+/// What a sender is answered.
+pub(super) fn sent_response(sent: Acceptance, notes: Vec<String>) -> SendResponse {
     let mut response = SendResponse {
         id: sent.id.to_string(),
         duplicate: true,
@@ -114,13 +134,20 @@ async fn send(
         event: None,
         deliveries: 0,
         position: None,
-        notes: notes.iter().map(ToString::to_string).collect(),
+        notes,
     };
     if let Fate::Accepted { conversation, event, deliveries, position } = sent.fate {
         (response.duplicate, response.conversation, response.event) = (false, Some(conversation), Some(event));
         (response.deliveries, response.position) = (deliveries, position);
     }
-    Ok(Json(response))
+    response
+}
+
+/// Whose mailbox a request names.
+pub(super) fn owner(text: Option<&str>) -> Result<Option<Address>, Problem> {
+    text.map(str::parse).transpose().map_err(|error: caxton_messages::acl::InvalidAddress| {
+        Problem::new(Code::InvalidRequest, error.to_string()).help("name an agent, or a person as subject:NAME")
+    })
 }
 
 /// One delivery with its message. Needs the role caller, and deployer for the mailboxes of others.
@@ -165,12 +192,139 @@ async fn retry(
     Ok(Json(DeliveryChange { delivery: number, change: "retried".to_owned() }))
 }
 
-fn delivery(listed: Listed) -> Result<Delivery, Problem> {
+/// Gives all dead letters another try, of one mailbox or of all; one request takes 65,536 at most. Needs the role deployer.
+#[utoipa::path(post, path = paths::DEAD_LETTERS_RETRY.text(), tag = "mailbox",
+    params(("workspace" = String, Path, description = "The workspace.")), request_body = DeadLettersRequest,
+    responses((status = 200, description = "How many wait once more.", body = DeadLettersChange)))]
+async fn retry_all(
+    permit: Permit<ForgetConversations>,
+    State(services): State<Services>,
+    Json(request): Json<DeadLettersRequest>,
+) -> Result<Json<DeadLettersChange>, Problem> {
+    dispose(&permit.also(Converse)?, &services, Disposal::Retry, request).await
+}
+
+/// Drops all dead letters: those in one's own mailbox with the role caller, those of one mailbox or of all with deployer. One
+/// request takes 65,536 at most.
+#[utoipa::path(post, path = paths::DEAD_LETTERS_DROP.text(), tag = "mailbox",
+    params(("workspace" = String, Path, description = "The workspace.")), request_body = DeadLettersRequest,
+    responses((status = 200, description = "How many are gone.", body = DeadLettersChange)))]
+async fn drop_all(
+    permit: Permit<Converse>,
+    State(services): State<Services>,
+    Json(request): Json<DeadLettersRequest>,
+) -> Result<Json<DeadLettersChange>, Problem> {
+    dispose(&permit, &services, Disposal::Drop, request).await
+}
+
+async fn dispose(
+    permit: &Permit<Converse>,
+    services: &Services,
+    disposal: Disposal,
+    request: DeadLettersRequest,
+) -> Result<Json<DeadLettersChange>, Problem> {
+    let (owner, after) = (owner(request.owner.as_deref())?, request.after.unwrap_or_default());
+    let disposed = services.app.mailboxes.dispose(permit, disposal, owner, after, request.dry_run).await?;
+    let change = match disposal {
+        Disposal::Retry => "retried",
+        Disposal::Drop => "dropped",
+    };
+    let (deliveries, next) = (disposed.deliveries, disposed.next);
+    Ok(Json(DeadLettersChange { change: change.to_owned(), deliveries, dry_run: request.dry_run, next }))
+}
+
+/// Which messages of what was said.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Since {
+    /// Only those after this one: the `reached` of the page before, or the id of an event. The header `Last-Event-ID` says the
+    /// same for a stream, and wins.
+    after: Option<u64>,
+    /// How many at most: 50 unless told, 500 at most.
+    limit: Option<usize>,
+    /// Go on with every message as it is sent, as server-sent events; without `after`, with those that come from now on.
+    #[serde(default)]
+    follow: bool,
+    /// Answer from what this node has, which may be behind.
+    #[serde(default)]
+    stale: bool,
+}
+
+impl Since {
+    fn most(&self) -> usize {
+        self.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX)
+    }
+}
+
+/// What agents and people send each other, in the order in which it was taken in: what one sent or received oneself, or
+/// everything for deployers. Needs the role caller.
+///
+/// With `follow` the answer is an event stream: each event has the name `message`, the message's position as its id, and the
+/// message as its data; it ends with an event `closed` as `/api/v1/events` does. A message is shown as long as its conversation
+/// is kept, and its text as long as somebody has yet to deal with it.
+#[utoipa::path(get, path = paths::MAILBOX_EVENTS.text(), tag = "mailbox", params(Since,
+    ("workspace" = String, Path, description = "The workspace."),
+    ("Last-Event-ID" = Option<u64>, Header, description = "The id of the last event seen.")), responses(
+    (status = 200, description = "The messages; with `follow`, a `MessageEvent` for each event of the stream.", content((MessageEvents = "application/json"), (serde_json::Value = "text/event-stream"))),
+    (status = 503, description = "Too many streams are open.", body = api::Problem, content_type = "application/problem+json"),
+))]
+async fn events(
+    permit: Permit<Converse>,
+    State(services): State<Services>,
+    Query(since): Query<Since>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (most, freshness) = (since.most(), freshness(since.stale));
+    if since.follow {
+        let after = match crate::edge::sse::cursor(since.after, &headers)? {
+            Some(after) => after,
+            None => services.app.mailboxes.newest_event(&permit, freshness).await?,
+        };
+        return said::follow(services, permit, Source::Workspace, after);
+    }
+    let found = services.app.mailboxes.events(&permit, since.after.unwrap_or_default(), most, freshness).await?;
+    let events = found.events.iter().map(said::event).collect();
+    Ok(Json(MessageEvents { events, reached: found.reached, more: found.more }).into_response())
+}
+
+/// The messages of a conversation, in the order of their numbers: those that one sent or received oneself, or all of them for
+/// deployers. Needs the role caller.
+///
+/// With `follow` the answer is an event stream as that of the workspace's messages; the id of an event is the message's number
+/// in the conversation.
+#[utoipa::path(get, path = paths::CONVERSATION_EVENTS.text(), tag = "mailbox", params(Since,
+    ("workspace" = String, Path, description = "The workspace."),
+    ("id" = String, Path, description = "The conversation: `conversation_id` of its messages."),
+    ("Last-Event-ID" = Option<u64>, Header, description = "The id of the last event seen.")), responses(
+    (status = 200, description = "The conversation with its messages; with `follow`, a `MessageEvent` for each event of the stream.", content((ConversationEvents = "application/json"), (serde_json::Value = "text/event-stream"))),
+    (status = 404, description = "There is none of that name: `not_found`.", body = api::Problem, content_type = "application/problem+json"),
+    (status = 503, description = "Too many streams are open.", body = api::Problem, content_type = "application/problem+json"),
+))]
+async fn conversation_events(
+    permit: Permit<Converse>,
+    State(services): State<Services>,
+    Path((_workspace, id)): Path<(String, String)>,
+    Query(since): Query<Since>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (most, freshness) = (since.most(), freshness(since.stale));
+    let after = crate::edge::sse::cursor(since.after, &headers)?;
+    let begin = if since.follow && after.is_none() { u64::MAX } else { after.unwrap_or_default() };
+    let found = services.app.mailboxes.conversation(&permit, &id, begin, most, freshness).await?;
+    if since.follow {
+        let after = after.unwrap_or(found.newest);
+        return said::follow(services, permit, Source::Conversation(id), after);
+    }
+    Ok(Json(said::conversation(id, begin, most, found)).into_response())
+}
+
+pub(in crate::edge) fn delivery(listed: Listed) -> Result<Delivery, Problem> {
     let state = match listed.stage {
         Stage::Ready => "ready",
         Stage::Started => "started",
         Stage::Retry => "retry",
         Stage::Dead => "dead",
+        Stage::Waiting => "waiting",
     };
     let json = listed.submission.message.to_json().map_err(|error| Problem::internal(&error))?;
     let message = serde_json::from_str(&json).map_err(|error| Problem::internal(&error))?;

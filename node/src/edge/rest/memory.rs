@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio_stream::wrappers::ReceiverStream;
 use utoipa::{IntoParams, OpenApi};
 
-use super::freshness;
+use super::{Current, freshness};
 use crate::api::memory::{
     EditRequest, EditResponse, ForgetRequest, ForgetResponse, GraphRequest, GraphResponse, ImportMistake,
     ImportResponse, KeepRequest, KeepResponse, MemoryDetail, MemoryFilter, MemoryHit, MemoryPage, MemoryStats,
@@ -75,15 +75,6 @@ struct Page {
     entity: Option<String>,
     /// What was true then, as RFC 3339 or a day: what was ever true unless told.
     as_of: Option<String>,
-    /// Answer from what this node has, which may be behind.
-    #[serde(default)]
-    stale: bool,
-}
-
-/// How current an answer has to be.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct Current {
     /// Answer from what this node has, which may be behind.
     #[serde(default)]
     stale: bool,

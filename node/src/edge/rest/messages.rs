@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::{IntoParams, OpenApi};
 
-use super::freshness;
+use super::{Current, freshness};
 use crate::agent::turn::Decision;
 use crate::api::messages::{
     ApprovalDecision, Approvals, ConversationDetail, ConversationSummary, Conversations, MessageAnswer, MessageRequest,
@@ -169,15 +169,6 @@ struct Page {
     stale: bool,
 }
 
-/// How current an answer has to be.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct Current {
-    /// Answer from what this node has, which may be behind.
-    #[serde(default)]
-    stale: bool,
-}
-
 /// The conversations, the newest first: one's own, or everybody's for deployers. Needs the role caller.
 #[utoipa::path(get, path = paths::CONVERSATIONS.text(), tag = "messages",
     params(("workspace" = String, Path, description = "The workspace."), Page),
@@ -274,7 +265,7 @@ fn summary_of(id: String, summary: Summary) -> ConversationSummary {
     ConversationSummary { id, title, agent, turns, usage, created: rfc3339(created_ms), updated: rfc3339(updated_ms) }
 }
 
-fn record_of(turn: caxton_proto::shard::TurnRecord) -> TurnRecord {
+pub(in crate::edge) fn record_of(turn: caxton_proto::shard::TurnRecord) -> TurnRecord {
     TurnRecord {
         turn: turn.turn,
         agent: turn.agent,

@@ -20,6 +20,10 @@ pub mod backup;
 
 pub mod deployments;
 
+pub mod workspaces;
+
+pub mod usage;
+
 pub mod agents;
 
 pub mod messages;
@@ -27,6 +31,15 @@ pub mod messages;
 pub mod memory;
 
 pub mod mailbox;
+
+pub(in crate::edge) mod said;
+
+pub mod topics;
+
+pub mod schedules;
+
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::problem::Problem;
 use super::routes::Routes;
@@ -45,10 +58,14 @@ pub fn routes() -> Routes {
         .merge(cluster::routes())
         .merge(backup::routes())
         .merge(deployments::routes())
+        .merge(workspaces::routes())
+        .merge(usage::routes())
         .merge(agents::routes())
         .merge(messages::routes())
         .merge(memory::routes())
         .merge(mailbox::routes())
+        .merge(topics::routes())
+        .merge(schedules::routes())
 }
 
 /// Runs what blocks on the disk where that does no harm.
@@ -56,6 +73,15 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> +
     let span = tracing::Span::current();
     let done = crate::tasks::blocking(move || span.in_scope(work)).await;
     done.map_err(|error| Problem::internal(&error))?
+}
+
+/// How current an answer has to be.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Current {
+    /// Answer from what this node has, which may be behind.
+    #[serde(default)]
+    stale: bool,
 }
 
 /// What `?stale=true` asks for.

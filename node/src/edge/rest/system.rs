@@ -11,8 +11,7 @@ use utoipa::{OpenApi, ToSchema};
 use crate::api::ServerInfo;
 use crate::api::paths;
 use crate::app::node::{NodeInfo, NotReady};
-use crate::authn::Access;
-use crate::authz::{ClusterPermit, Measure};
+use crate::authz::{ClusterPermit, Measure, ReadDeployed, UnscopedToken};
 use crate::edge::Services;
 use crate::edge::extract::{Json, Open};
 use crate::edge::problem::Problem;
@@ -81,16 +80,16 @@ fn component(why: Option<NotReady>) -> String {
     why.map_or_else(|| HEALTHY.status.to_owned(), |why| why.to_string())
 }
 
-/// Who the node is.
+/// Who the node is. Needs the role viewer.
 #[utoipa::path(get, path = paths::SERVER.text(), tag = "node", responses(
     (status = 200, description = "The node.", body = ServerInfo),
 ))]
-async fn server(access: Access, State(services): State<Services>) -> Json<ServerInfo> {
-    let NodeInfo { node, cluster, uptime_s, applied } = services.app.node.info(&access);
+async fn server(unscoped: UnscopedToken<ReadDeployed>, State(services): State<Services>) -> Json<ServerInfo> {
+    let NodeInfo { node, cluster, uptime_s, applied } = services.app.node.info(unscoped.access());
     Json(ServerInfo { version: env!("CARGO_PKG_VERSION").to_owned(), node, cluster, uptime_s, applied })
 }
 
-/// What the node measures, for Prometheus. Needs a token for the whole cluster.
+/// What the node measures, for Prometheus. Needs the role metrics for the whole cluster.
 #[utoipa::path(get, path = paths::METRICS.text(), tag = "node", responses(
     (status = 200, description = "Metrics in Prometheus' text format.", body = String, content_type = "text/plain"),
 ))]

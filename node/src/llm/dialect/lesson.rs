@@ -28,7 +28,6 @@ pub enum Lesson {
     NoTemperature,
     /// Ids have nine letters and digits.
     ShortIds,
-    /// Roles alternate.
     AlternateRoles,
     /// It does not take its own reasoning back.
     NoReasoning,
@@ -70,11 +69,8 @@ pub struct RequestFeatures {
     pub tokens: Option<(TokensField, u32)>,
     /// It was to be streamed.
     pub stream: bool,
-    /// With `stream_options`.
     pub stream_usage: bool,
-    /// With tools.
     pub tools: bool,
-    /// With instructions.
     pub system: Option<SystemStyle>,
     /// With a temperature.
     pub temperature: bool,

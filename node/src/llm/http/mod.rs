@@ -19,6 +19,7 @@ pub(super) use refusal::Refusal;
 
 use super::Error;
 use super::proxies::Proxies;
+use super::reach::Reach;
 
 /// What people write behind the address of an API, because its documentation shows it so.
 const PATHS: [&str; 2] = ["/chat/completions", "/messages"];
@@ -30,7 +31,6 @@ pub struct Endpoint {
     pub provider: String,
     /// Its address up to the version: `https://api.openai.com/v1`.
     pub base: String,
-    /// Its key.
     pub key: Key,
     /// The longest silence: before the answer begins, and between two pieces of it.
     pub silence: Duration,
@@ -49,16 +49,17 @@ pub(super) struct Proof<'a> {
 impl Endpoint {
     /// An endpoint with connections of its own and no proxy.
     pub fn new(provider: &str, base: &str, key: Key, silence: Duration) -> Result<Endpoint, Error> {
-        Endpoint::through(provider, base, key, silence, &Proxies::default())
+        Endpoint::through(provider, base, key, silence, (&Proxies::default(), None))
     }
 
-    /// An endpoint with connections of its own. Redirects are not followed: a key must not travel to another host.
+    /// An endpoint with connections of its own, which lead where `reach` says, or anywhere. Redirects are not followed: a key must
+    /// not travel to another host.
     pub(super) fn through(
         provider: &str,
         base: &str,
         key: Key,
         silence: Duration,
-        proxies: &Proxies,
+        (proxies, reach): (&Proxies, Option<&Reach>),
     ) -> Result<Endpoint, Error> {
         let setup = |problem: String| Error::Setup { provider: provider.to_owned(), problem };
         if !(base.starts_with("http://") || base.starts_with("https://")) {
@@ -78,6 +79,11 @@ impl Endpoint {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("caxton/", env!("CARGO_PKG_VERSION")));
         let client = proxies.apply(client, address).map_err(setup)?;
+        let client = match reach {
+            // As it is asked in the end: with what stands behind the host.
+            Some(reach) => reach.apply(client, &format!("{address}{}{query}", PATHS[0])).map_err(setup)?,
+            None => client,
+        };
         let client = client.build().map_err(|error| setup(super::reasons(&error)))?;
         Ok(Endpoint {
             provider: provider.to_owned(),

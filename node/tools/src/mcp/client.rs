@@ -29,7 +29,7 @@ use super::{ConnectError, Place, ServerSpec, protected};
 use crate::command;
 use crate::definitions::FunctionReading;
 use crate::network::{Denied, FetchError, Fetcher, check_url, why};
-use crate::tool::{CallError, CallResult};
+use crate::tool::{CallContext, CallError, CallResult};
 
 /// Tools that a server is asked for, page by page; one with more is refused later.
 const PAGES_MAX: usize = 16;
@@ -201,12 +201,13 @@ impl Client {
         &self,
         tool: &str,
         arguments: JsonObject,
-        idempotency_key: Option<&str>,
+        context: &CallContext,
     ) -> Result<CallResult, CallFailure> {
         let mut params = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
-        if let Some(key) = idempotency_key {
+        let named = CallContext::meta(context.idempotency_key.as_deref(), context.trace.as_ref());
+        if !named.is_empty() {
             let mut meta = RequestMetaObject::default();
-            meta.insert("idempotencyKey".to_owned(), Value::from(key));
+            named.into_iter().for_each(|(name, value)| drop(meta.insert(name, value)));
             params.meta = Some(meta);
         }
         let bad = |what: String| CallFailure::Call(CallError::BadResult { what });

@@ -25,11 +25,12 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::audit::audit;
-use crate::definitions::{self, CheckedDefinitions, Remark};
+use crate::definitions::{self, CheckedDefinitions};
 use crate::grants::Grants;
 use crate::limits::Limits;
 use crate::network::{Denied, Fetcher};
 use crate::places::Places;
+use crate::remark::Remark;
 use crate::tool::{
     CallContext, CallError, CallReport, CallResult, Calling, Definitions, Ended, FinishedCall, Kind, Refreshing, Tool,
 };
@@ -356,7 +357,7 @@ impl Shared {
         let mut again = self.spec.idempotent;
         loop {
             let client = self.client().await?;
-            match client.call(tool, arguments.clone(), context.idempotency_key.as_deref()).await {
+            match client.call(tool, arguments.clone(), context).await {
                 Ok(result) => return Ok(result),
                 Err(CallFailure::Lost(_)) if again => again = false,
                 Err(CallFailure::Lost(what)) => return Err(CallError::Unavailable { what }),

@@ -20,6 +20,7 @@ impl From<&Command> for command::Body {
             }
             Command::SetSecret(set) => Self::SetSecret(set.into()),
             Command::RemoveSecret(remove) => Self::RemoveSecret(remove.into()),
+            Command::DeleteWorkspace(delete) => Self::DeleteWorkspace(delete.into()),
             Command::Cluster(command) => Self::Cluster(command.into()),
         }
     }
@@ -36,6 +37,7 @@ impl TryFrom<command::Body> for Command {
             }
             command::Body::SetSecret(set) => Command::SetSecret(set.try_into()?),
             command::Body::RemoveSecret(remove) => Command::RemoveSecret(remove.try_into()?),
+            command::Body::DeleteWorkspace(delete) => Command::DeleteWorkspace(delete.try_into()?),
             command::Body::Cluster(command) => Command::Cluster(command.try_into()?),
         })
     }
@@ -197,6 +199,7 @@ impl From<&Outcome> for outcome::Body {
             Outcome::SecretRemoved => Self::SecretRemoved(pb::Empty {}),
             Outcome::NoSuchSecret => Self::NoSuchSecret(pb::Empty {}),
             Outcome::TooManySecrets => Self::TooManySecrets(pb::Empty {}),
+            Outcome::WorkspaceDeleted { deletion, totals } => Self::WorkspaceDeleted((deletion, *totals).into()),
             Outcome::Cluster(outcome) => Self::Cluster((*outcome).into()),
         }
     }
@@ -230,6 +233,10 @@ impl TryFrom<outcome::Body> for Outcome {
             Body::SecretRemoved(pb::Empty {}) => Self::SecretRemoved,
             Body::NoSuchSecret(pb::Empty {}) => Self::NoSuchSecret,
             Body::TooManySecrets(pb::Empty {}) => Self::TooManySecrets,
+            Body::WorkspaceDeleted(deleted) => {
+                let (deletion, totals) = deleted.try_into()?;
+                Self::WorkspaceDeleted { deletion, totals }
+            }
             Body::Cluster(outcome) => Self::Cluster(outcome.try_into()?),
         })
     }
@@ -297,6 +304,7 @@ impl TryFrom<pb::ItemChange> for ItemChange {
 impl From<Role> for pb::Role {
     fn from(role: Role) -> Self {
         match role {
+            Role::Metrics => Self::Metrics,
             Role::Viewer => Self::Viewer,
             Role::Caller => Self::Caller,
             Role::Deployer => Self::Deployer,
@@ -308,6 +316,7 @@ impl From<Role> for pb::Role {
 fn role(role: pb::Role) -> Result<Role, DecodeError> {
     match role {
         pb::Role::Unspecified => Err(field("role")),
+        pb::Role::Metrics => Ok(Role::Metrics),
         pb::Role::Viewer => Ok(Role::Viewer),
         pb::Role::Caller => Ok(Role::Caller),
         pb::Role::Deployer => Ok(Role::Deployer),

@@ -11,7 +11,7 @@ use super::convert::workspace;
 use super::pb::{self, snapshot_record::Body};
 use super::{DecodeError, field, known};
 use crate::log::cluster::{JoinToken, Member, Retirement, RotatedKey};
-use crate::log::{Deployment, Secret, Token};
+use crate::log::{Deployment, Secret, Token, WorkspaceDeletion};
 use crate::{Format, NodeId, Revision, WorkspaceId};
 
 /// The most bytes of one record: far above what the limits of a command allow.
@@ -37,6 +37,8 @@ pub enum SnapshotRecord {
     Token(Token),
     /// A workspace's secret, sealed.
     Secret(Secret),
+    /// A workspace that was deleted.
+    Deletion(WorkspaceDeletion),
     /// A token by which nodes join.
     JoinToken(JoinToken),
     /// A node of the cluster.
@@ -86,6 +88,7 @@ impl<'a> SnapshotWriter<'a> {
             SnapshotRecord::Deployment(deployment) => Body::Deployment((&**deployment).into()),
             SnapshotRecord::Token(token) => Body::Token(token.into()),
             SnapshotRecord::Secret(secret) => Body::Secret(secret.into()),
+            SnapshotRecord::Deletion(deletion) => Body::Deletion(deletion.into()),
             SnapshotRecord::JoinToken(token) => Body::JoinToken(token.into()),
             SnapshotRecord::Member(member) => Body::Member(member.into()),
             SnapshotRecord::Departed { node, time_ms } => {
@@ -160,6 +163,7 @@ impl<'a> SnapshotReader<'a> {
             Body::Deployment(deployment) => SnapshotRecord::Deployment(Arc::new(deployment.try_into()?)),
             Body::Token(token) => SnapshotRecord::Token(token.try_into()?),
             Body::Secret(secret) => SnapshotRecord::Secret(secret.try_into()?),
+            Body::Deletion(deletion) => SnapshotRecord::Deletion(deletion.try_into()?),
             Body::JoinToken(token) => SnapshotRecord::JoinToken(token.try_into()?),
             Body::Member(member) => SnapshotRecord::Member(member.try_into()?),
             Body::RotatedKey(key) => SnapshotRecord::RotatedKey(key.try_into()?),

@@ -16,6 +16,7 @@ impl From<&Reason> for pb::Reason {
             Reason::Field { field } => Body::Field(field),
             Reason::NotFound => Body::NotFound(true),
             Reason::Expired => Body::Expired(true),
+            Reason::Circle { agents } => Body::Circle(pb::Circle { agents }),
         };
         Self { reason: Some(body) }
     }
@@ -34,6 +35,7 @@ impl TryFrom<pb::Reason> for Reason {
             Body::Field(field) => Reason::Field { field },
             Body::NotFound(_) => Reason::NotFound,
             Body::Expired(_) => Reason::Expired,
+            Body::Circle(pb::Circle { agents }) => Reason::Circle { agents },
         })
     }
 }

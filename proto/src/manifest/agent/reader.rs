@@ -8,8 +8,8 @@ use toml::de::DeValue;
 
 use super::identity::{Identity, Keys, NAME_HELP};
 use super::{
-    AgentManifest, Approval, BUILT_IN_TOOLS, CAPABILITIES_MAX, Capability, EXAMPLES_MAX, LINE_BYTES_MAX, Limits, Llm,
-    Memory, MemoryScope, Module, PARAMETERS_MAX, PROMPT_BYTES_MAX, Prompts, TOOLS_MAX, Tools, WORD_BYTES_MAX,
+    AgentManifest, Approval, CAPABILITIES_MAX, Capability, EXAMPLES_MAX, LINE_BYTES_MAX, Limits, Llm, Memory,
+    MemoryScope, Messages, Module, PARAMETERS_MAX, PROMPT_BYTES_MAX, Prompts, TOOLS_MAX, Tools, WORD_BYTES_MAX,
 };
 use crate::diagnostic::{Diagnostic, Source, closest, code};
 use crate::manifest::prompt::{self, LIST_MAX, Parameter, Parameters, Prompt, Template, is_parameter_name};
@@ -51,9 +51,10 @@ const MISPLACED: [(&str, &str); 16] = [
 ];
 
 /// Tables of a flat file that end up with keys of the top in them, where those were written last.
-const TABLES: [&str; 8] = ["memory", "parameters", "llm", "limits", "budget", "tools", "approval", "capability"];
+const TABLES: [&str; 9] =
+    ["memory", "messages", "parameters", "llm", "limits", "budget", "tools", "approval", "capability"];
 /// Those of them that have no such key of their own.
-const NARROW_TABLES: [&str; 4] = ["memory", "llm", "limits", "budget"];
+const NARROW_TABLES: [&str; 5] = ["memory", "messages", "llm", "limits", "budget"];
 
 /// A key of the flat form: at the top of the file, or where TOML has put it.
 fn flat_key<'d, 't>(
@@ -107,7 +108,9 @@ pub(super) fn agent(document: &Document<'_>) -> Option<AgentManifest> {
     let approval = read_approval(&mut root, &tools);
     let capabilities = read_capabilities(&mut root, capabilities_below, &identity);
     let (llm, memory) = (Llm::read(&mut root), Memory::read(&mut root));
+    let messages = Messages::read(&mut root);
     let (limits, budget) = (Limits::read(&mut root), Budget::read(&mut root));
+    let schedules = super::schedule::read(&mut root);
     let elsewhere: &[_] = if flat { &[] } else { &FLAT_KEYS };
     root.finish(&[elsewhere, &MISPLACED].concat());
     if capabilities.is_empty() && !document.has_errors() {
@@ -128,10 +131,12 @@ pub(super) fn agent(document: &Document<'_>) -> Option<AgentManifest> {
         module,
         llm,
         memory,
+        messages,
         limits,
         budget,
         approval,
         parameters,
+        schedules,
     })
 }
 
@@ -258,12 +263,6 @@ fn read_approval(root: &mut Section<'_, '_>, tools: &Tools) -> Approval {
             };
             item.problem(code::UNKNOWN_TOOL, format!("`{name}` is not one of this agent's tools"), label);
         }
-        if BUILT_IN_TOOLS.contains(&name.as_str()) {
-            let message = format!("calls of the built-in tool `{name}` never wait for a person");
-            let problem = Diagnostic::warning(code::BAD_VALUE, item.document().path(), message);
-            let help = "take it out of [approval]; what another agent may do, its own file says";
-            item.document().note(problem.at(item.document().place(item.span()), "this has no effect").help(help));
-        }
         approval.tools.push(name);
     }
     section.finish(&[]);
@@ -382,10 +381,11 @@ impl Memory {
             ("agent-only", MemoryScope::Agent),
             ("subject", MemoryScope::Subject),
             ("workspace", MemoryScope::Workspace),
-            ("global", MemoryScope::Workspace),
+            ("global", MemoryScope::Global),
         ];
         let mut flag = |key| section.get(key).and_then(|value| value.boolean());
-        let (enabled, auto_store) = (flag("enabled"), flag("auto_store"));
+        let (enabled, auto_store, extract) = (flag("enabled"), flag("auto_store"), flag("extract"));
+        let extract_tokens = section.get("extract_tokens_per_day").and_then(|value| value.integer(1..=1_000_000_000));
         let scope = section.get("scope").and_then(|value| value.choice(&scopes));
         let limit = section.get("search_limit").and_then(|value| value.small(1..=100));
         let similarity = section.get("min_similarity").and_then(|value| value.number(0.0..=1.0));
@@ -395,6 +395,8 @@ impl Memory {
             enabled: enabled.unwrap_or(true),
             scope: scope.unwrap_or(default.scope),
             auto_store: auto_store.unwrap_or(default.auto_store),
+            extract: extract.unwrap_or(default.extract),
+            extract_tokens_per_day: extract_tokens.unwrap_or(default.extract_tokens_per_day),
             search_limit: limit.unwrap_or(default.search_limit),
             min_similarity: similarity.unwrap_or(default.min_similarity),
             tokens_max: tokens_max.unwrap_or(default.tokens_max),

@@ -4,6 +4,7 @@
 use insta::assert_snapshot;
 
 use super::{path, short};
+use crate::acl::Performative;
 use crate::manifest::AgentManifest;
 use crate::manifest::agent::MemoryScope;
 use crate::manifest::prompt::{Parameter, Parameters, Prompt, Values};
@@ -154,4 +155,28 @@ fn a_name_that_leads_elsewhere_is_said() {
     refused
     1:8 bad_value: `name` is empty (write something here, or leave it out)
     ");
+}
+
+#[test]
+fn what_an_agent_takes_of_its_mailbox_is_read_and_a_wrong_word_is_said_where_it_stands() {
+    let file = |table: &str| {
+        AgentManifest::read(&path("agents/a.toml"), &format!("name = \"a\"\ncapabilities = [\"x\"]\n{table}"))
+    };
+    let (manifest, _) = file("[messages]\naccepts = [\"request\", \"cfp\", \"cfp\"]\nconcurrency = 8\npriority = 7\n");
+    let messages = manifest.expect("a manifest").messages;
+    assert_eq!(messages.accepts, Some(vec![Performative::Request, Performative::Cfp]));
+    assert_eq!((messages.enabled, messages.concurrency, messages.priority), (true, 8, 7));
+    assert!(messages.takes(Performative::Cfp) && !messages.takes(Performative::Inform));
+    let none = file("").0.expect("a manifest").messages;
+    assert!(!none.enabled && none.takes(Performative::Inform));
+    let (manifest, found) = file("[messages]\naccepts = [\"request\",\n  \"cpf\"]\nconcurrency = 0\npriority = 8\n");
+    assert_eq!(manifest, None);
+    let said = short(&found);
+    let expected = [
+        "5:3 bad_value: `accepts` has to be one of",
+        "(did you mean \"cfp\"?)",
+        "6:15 out_of_range: `concurrency` has to be between 1 and 64",
+        "7:12 out_of_range: `priority` has to be between 0 and 7",
+    ];
+    expected.iter().for_each(|part| assert!(said.contains(part), "{part}: {said}"));
 }

@@ -1,4 +1,5 @@
-//! An agent that begins with a request, sends `ping` to the agent `pong`, and sends the next one for each `pong`.
+//! An agent that sends `ping` to the agent `pong`, and the next one for each `pong`. It begins once it is deployed, or with a
+//! request.
 
 wit_bindgen::generate!({ world: "agent", path: "../../../wit/agent" });
 
@@ -9,29 +10,37 @@ use heap as _;
 
 /// The state's key for the number of the last ping.
 const SENT: &str = "sent";
+/// How long a ping lies in pong's mailbox before it is handled, in milliseconds: two agents that talk are to burn no machine.
+const DELAY_MS: &str = "500";
 
 struct Ping;
 
 impl Guest for Ping {
     fn handle(message: Message) -> Result<Vec<Message>, Error> {
+        let from_platform = message.sender.as_deref() == Some("platform:");
         match message.performative.as_str() {
             "request" => {
-                let ping = ping()?;
+                let ping = ping(None)?;
                 Ok(vec![answer(&message, "pinging pong"), ping])
             }
-            "inform" => Ok(vec![ping()?]),
+            // It was deployed. Where it had sent something before, that goes on by itself.
+            "inform" if from_platform && state::get(SENT).is_some() => Ok(Vec::new()),
+            "inform" if from_platform => Ok(vec![ping(None)?]),
+            "inform" => Ok(vec![ping(message.conversation_id)?]),
             other => Err(Error::NotUnderstood(format!("ping takes request and inform, not {other}"))),
         }
     }
 }
 
-/// The next ping, counted.
-fn ping() -> Result<Message, Error> {
+/// The next ping, counted, in the conversation of the one before.
+fn ping(conversation_id: Option<String>) -> Result<Message, Error> {
     let number = state::get(SENT).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0) + 1;
     state::set(SENT, &number.to_string()).map_err(Error::Failed)?;
     Ok(Message {
         receivers: vec!["pong".into()],
+        conversation_id,
         reply_with: Some(format!("ping-{number}")),
+        extensions: vec![("X-Delay-Ms".into(), DELAY_MS.into())],
         ..said("request", format!("ping {number}"))
     })
 }

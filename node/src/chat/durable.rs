@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use caxton_proto::shard::{self, COUNT_MAX, JsonText};
 
-use super::budget::Spent;
-use super::{Finish, Message, Part, Reply, ToolCall, ToolDefinition, Usage};
+use super::{Finish, Message, Part, Reply, Spent, ToolCall, ToolDefinition, Usage};
 
 impl From<Message> for shard::Message {
     fn from(message: Message) -> Self {

@@ -1,22 +1,17 @@
-//! The log's entries and votes as bytes. Each value starts with a CRC-32 of its key and the rest, so that a flipped bit
+//! Votes, log ids and members as bytes, and how a value is sealed. Each value starts with a CRC-32 of its key and the rest, so that a flipped bit
 //! or a value in another's place is noticed when it is read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-use openraft::{BasicNode, CommittedLeaderId, EntryPayload, LeaderId};
+use openraft::{BasicNode, CommittedLeaderId, LeaderId};
 
-use crate::types::{Batch, LogId, Membership, RaftEntry, StoredMembership, Vote};
+use crate::types::{LogId, Membership, StoredMembership, Vote};
 
 /// The version of every value.
 const FORMAT: u8 = 1;
 
 /// Stands where a node's id would: in a vote for nobody, and in the id of an entry, which its term tells apart. No node has it.
 const NOBODY: u64 = u64::MAX;
-
-const BLANK: u8 = 0;
-const COMMANDS: u8 = 1;
-const MEMBERSHIP: u8 = 2;
 
 /// Why a value is not what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -163,49 +158,7 @@ pub fn next_vote(fields: &mut Fields) -> Result<Vote, Damage> {
     Ok(Vote { leader_id: LeaderId { term, voted_for }, committed })
 }
 
-pub fn put_entry(out: &mut Vec<u8>, entry: &RaftEntry) {
-    put_log_id(out, &entry.log_id);
-    match &entry.payload {
-        EntryPayload::Blank => out.push(BLANK),
-        EntryPayload::Normal(Batch(commands)) => {
-            out.reserve(5 + commands.iter().map(|command| 4 + command.len()).sum::<usize>());
-            out.push(COMMANDS);
-            out.extend((commands.len() as u32).to_le_bytes());
-            commands.iter().for_each(|command| put_bytes(out, command));
-        }
-        EntryPayload::Membership(membership) => {
-            out.push(MEMBERSHIP);
-            put_membership(out, membership);
-        }
-    }
-}
-
-/// The entry under `key`. Its commands share one copy of the value.
-pub fn entry(key: &[u8], value: &[u8]) -> Result<RaftEntry, Damage> {
-    take_entry(unseal(key, value)?)
-}
-
-/// The entry that some fields are. Its commands share one copy of them.
-pub fn take_entry(mut fields: Fields) -> Result<RaftEntry, Damage> {
-    let log_id = take_log_id(&mut fields)?;
-    let payload = match fields.u8()? {
-        BLANK => EntryPayload::Blank,
-        COMMANDS => {
-            let whole = Bytes::copy_from_slice(fields.0);
-            let mut fields = Fields(&whole);
-            let commands = (0..fields.u32()?).map(|_| fields.bytes().map(|command| whole.slice_ref(command)));
-            let commands = commands.collect::<Result<_, _>>()?;
-            fields.end()?;
-            return Ok(RaftEntry { log_id, payload: EntryPayload::Normal(Batch(commands)) });
-        }
-        MEMBERSHIP => EntryPayload::Membership(take_membership(&mut fields)?),
-        _ => return Err(Damage::Shape),
-    };
-    fields.end()?;
-    Ok(RaftEntry { log_id, payload })
-}
-
-fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
+pub fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
     let configs = membership.get_joint_config();
     out.extend((configs.len() as u32).to_le_bytes());
     for config in configs {
@@ -220,7 +173,7 @@ fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
     }
 }
 
-fn take_membership(fields: &mut Fields) -> Result<Membership, Damage> {
+pub fn take_membership(fields: &mut Fields) -> Result<Membership, Damage> {
     let mut configs = Vec::new();
     for _ in 0..fields.u32()? {
         let config = (0..fields.u32()?).map(|_| fields.u64());
@@ -256,46 +209,6 @@ pub fn take_text(fields: &mut Fields) -> Result<String, Damage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn entries() -> Vec<RaftEntry> {
-        let log_id = |index| LogId::new(CommittedLeaderId::new(3, 0xfeed), index);
-        let nodes = BTreeMap::from([(1, BasicNode::new("a:1")), (2, BasicNode::default()), (9, BasicNode::new("l"))]);
-        let configs = vec![BTreeSet::from([1]), BTreeSet::from([1, 2])];
-        let commands = vec![Bytes::from_static(b"one"), Bytes::new(), Bytes::from(vec![7; 300])];
-        [
-            EntryPayload::Blank,
-            EntryPayload::Normal(Batch(commands)),
-            EntryPayload::Membership(Membership::new(configs, nodes)),
-        ]
-        .into_iter()
-        .zip(1..)
-        .map(|(payload, index)| RaftEntry { log_id: log_id(index), payload })
-        .collect()
-    }
-
-    #[test]
-    fn entries_read_back_as_they_were_written() {
-        for it in entries() {
-            let value = seal(b"key", |out| put_entry(out, &it));
-            assert_eq!(entry(b"key", &value), Ok(it));
-        }
-    }
-
-    #[test]
-    fn a_flipped_bit_and_another_key_and_a_missing_end_are_noticed() {
-        for it in entries() {
-            let value = seal(b"key", |out| put_entry(out, &it));
-            assert_eq!(entry(b"kez", &value), Err(Damage::Checksum));
-            for bit in 0..value.len() * 8 {
-                let mut bad = value.clone();
-                bad[bit / 8] ^= 1 << (bit % 8);
-                assert_eq!(entry(b"key", &bad), Err(Damage::Checksum), "bit {bit}");
-            }
-            for len in 0..value.len() {
-                assert_eq!(entry(b"key", &value[..len]), Err(Damage::Checksum), "{len} bytes");
-            }
-        }
-    }
 
     #[test]
     fn a_newer_format_is_named() {

@@ -1,0 +1,426 @@
+//! One delivery: its agent handles the message, and what comes of it is settled in one entry with what the agent sends.
+//!
+//! A program is handed the message itself. A model is given it as a turn, whose key is the delivery's round: an attempt that a node
+//! did not bring to an end is gone on with by the next leader, and one that failed is another turn.
+
+use std::collections::BTreeMap;
+
+use caxton_messages::Ready;
+use caxton_messages::acl::{Address, Body, CONTENT_BYTES_MAX, Content, Message, MessageId, Performative};
+use caxton_messages::mailbox::{Action, NOTE_BYTES_MAX, Outcome, Submission, Verdict};
+use caxton_proto::manifest::AgentManifest;
+use caxton_proto::{AgentName, Digest, WorkspaceId};
+use caxton_tools::{AgentOutcome, HandlingError};
+use tracing::{debug, warn};
+
+use crate::activity::line;
+use crate::agent::events::Events;
+use crate::agent::turn::Failure;
+use crate::api::logs::LogLine;
+use crate::api::messages::MessageRequest;
+use crate::authn::Access;
+use crate::authz::Converse;
+use crate::errors::chain;
+use crate::invoke::mail::{Mail, Outgoing};
+use crate::invoke::{ClientTurn, InvokeError, Invoker, TurnEnd};
+use crate::mailbox::{MailboxError, ShardMailboxes};
+use crate::recalled::UNTRUSTED_MARK;
+
+/// The most bytes of a reason that is kept.
+const REASON_BYTES_MAX: usize = 500;
+
+/// Whose mailbox it is.
+pub(super) type Owner = (WorkspaceId, AgentName);
+
+/// Does what deliveries ask for.
+pub(super) struct Courier {
+    invoker: Invoker,
+    mailboxes: ShardMailboxes,
+}
+
+/// What became of a delivery.
+enum Handled {
+    /// It has an outcome.
+    Over(Settling),
+    /// Its turn was put down.
+    Waiting,
+    /// Another node goes on with it.
+    Elsewhere,
+}
+
+/// An outcome, what its agent sends and what it keeps.
+struct Settling {
+    verdict: Verdict,
+    submissions: Vec<Submission>,
+    state: BTreeMap<String, Option<String>>,
+}
+
+impl Settling {
+    fn of(verdict: Verdict) -> Settling {
+        Settling { verdict, submissions: Vec::new(), state: BTreeMap::new() }
+    }
+
+    fn done(note: &str, submissions: Vec<Submission>) -> Settling {
+        Settling { submissions, ..Settling::of(Verdict::Done(note.to_owned())) }
+    }
+}
+
+impl Courier {
+    pub(super) fn new(invoker: Invoker, mailboxes: ShardMailboxes) -> Courier {
+        Courier { invoker, mailboxes }
+    }
+
+    /// Has an agent handle a delivery that was started, and settles it or puts it down.
+    pub(super) async fn give(&self, term: u64, owner: &Owner, ready: Ready) {
+        let (workspace, agent) = owner;
+        let Some(manifest) = self.manifest(owner) else {
+            let gone = Verdict::Retry("its agent was removed when it was to be given the message".to_owned());
+            return self.settle(term, owner, &ready, Settling::of(gone)).await;
+        };
+        self.note(owner, &ready, line("delivered", ready.submission.message.performative.name()));
+        let handled = match (manifest.messages.takes(ready.submission.message.performative), &manifest.module) {
+            (false, _) => Handled::Over(self.not_taken(owner, &ready)),
+            (true, Some(_)) => self.hand(owner, &ready).await,
+            (true, None) => self.ask(owner, &ready, manifest.messages.enabled).await,
+        };
+        match handled {
+            Handled::Over(settling) => self.settle(term, owner, &ready, settling).await,
+            Handled::Waiting => {
+                let (delivery, attempt) = (ready.delivery, ready.attempt);
+                if let Err(error) = self.mailboxes.write(workspace, term, Action::Park { delivery, attempt }).await {
+                    warn!(%workspace, %agent, delivery, reason = %chain(&error), "a delivery is not put down");
+                }
+                // It may have ended in between, when nobody knew that it had been put down.
+                self.look(term, owner, &ready).await;
+            }
+            Handled::Elsewhere => {}
+        }
+    }
+
+    /// Settles a delivery whose turn was put down, if that is over.
+    pub(super) async fn look(&self, term: u64, owner: &Owner, ready: &Ready) {
+        let with_tools = self.manifest(owner).is_some_and(|manifest| manifest.messages.enabled);
+        if let Handled::Over(settling) = self.ask(owner, ready, with_tools).await {
+            self.settle(term, owner, ready, settling).await;
+        }
+    }
+
+    fn manifest(&self, (workspace, agent): &Owner) -> Option<std::sync::Arc<AgentManifest>> {
+        let catalog = self.invoker.catalogs().get(workspace)?;
+        catalog.agents().get(agent)?.manifest().ok()
+    }
+
+    /// Notes what happened to a message, for people who look.
+    fn note(&self, (workspace, agent): &Owner, ready: &Ready, of: LogLine) {
+        let message = &ready.submission.message;
+        let conversation = message.conversation_id.clone().unwrap_or_else(|| ready.submission.id.to_string());
+        let line = LogLine {
+            agent: Some(agent.to_string()),
+            from: message.sender.as_ref().map(ToString::to_string),
+            conversation: Some(conversation),
+            ..of
+        };
+        self.invoker.activity().note(workspace, line);
+    }
+
+    async fn settle(&self, term: u64, owner: &Owner, ready: &Ready, settling: Settling) {
+        let (workspace, agent) = owner;
+        let Settling { verdict, submissions, state } = settling;
+        if let Verdict::Retry(reason) | Verdict::Dead(reason) = &verdict {
+            self.note(owner, ready, LogLine { failed: true, ..line("failed", reason) });
+        }
+        let (delivery, attempt) = (ready.delivery, ready.attempt);
+        let settle = |verdict, submissions, state| {
+            let settle = Action::Settle { delivery, attempt, verdict, submissions, state };
+            self.mailboxes.write(workspace, term, settle)
+        };
+        let written = settle(verdict, submissions, state).await;
+        // What no entry can hold, or what the tables refuse, would be refused again in each attempt.
+        let why = match &written {
+            Ok(Outcome::Refused(reason)) => Some(format!("what it sends or keeps was refused: {reason}")),
+            Err(error @ MailboxError::TooLong { .. }) => Some(format!("what it sends is too long: {error}")),
+            Ok(_) | Err(_) => None,
+        };
+        let written = match why {
+            Some(why) => {
+                self.note(owner, ready, LogLine { failed: true, ..line("failed", why.as_str()) });
+                settle(Verdict::Dead(cut(why, NOTE_BYTES_MAX)), Vec::new(), BTreeMap::new()).await
+            }
+            None => written,
+        };
+        match written {
+            Ok(outcome) => debug!(%workspace, %agent, delivery, ?outcome, "a delivery is settled"),
+            // Its next attempt, under whoever leads then, finds the turn by its key.
+            Err(error) => warn!(%workspace, %agent, delivery, reason = %chain(&error), "a delivery is not settled"),
+        }
+    }
+
+    /// Its agent does not take what does this, as its file says.
+    fn not_taken(&self, owner: &Owner, ready: &Ready) -> Settling {
+        let performative = ready.submission.message.performative;
+        let answers = !matches!(performative, Performative::NotUnderstood | Performative::Failure);
+        let why = format!("{} does not take {performative}", owner.1);
+        let reply = reply(owner, ready, Performative::NotUnderstood, Some(Content::text(why)));
+        Settling::done("its agent does not take it", reply.into_iter().filter(|_| answers).collect())
+    }
+
+    /// Hands a program the message.
+    async fn hand(&self, owner: &Owner, ready: &Ready) -> Handled {
+        let (workspace, agent) = owner;
+        let mut message = ready.submission.message.clone();
+        let own = ready.submission.id.to_string();
+        message.conversation_id.get_or_insert(own);
+        let mail = Mail {
+            agent: agent.clone(),
+            subject: subject(&message),
+            conversation: conversation(agent, ready),
+            key: turn_key(ready),
+            message,
+        };
+        let settling = match self.invoker.handle_mail(workspace, mail).await {
+            Ok(Ok(outcome)) => self.sent(owner, ready, outcome),
+            Ok(Err(HandlingError::NotUnderstood { why })) => {
+                let reply = reply(owner, ready, Performative::NotUnderstood, Some(said(&why)));
+                Settling::done("it does not understand it", reply.into_iter().collect())
+            }
+            Ok(Err(HandlingError::Refused { why })) => {
+                let reply = reply(owner, ready, Performative::Refuse, Some(said(&why)));
+                Settling::done("it refuses", reply.into_iter().collect())
+            }
+            Ok(Err(error @ HandlingError::Call(_))) => {
+                Settling::of(Verdict::Retry(cut(error.to_string(), REASON_BYTES_MAX)))
+            }
+            Err(error) => match failed(&error) {
+                Some(verdict) => Settling::of(verdict),
+                None => return Handled::Elsewhere,
+            },
+        };
+        Handled::Over(settling)
+    }
+
+    /// What a program sends and keeps.
+    fn sent(&self, owner: &Owner, ready: &Ready, outcome: AgentOutcome) -> Settling {
+        let mut submissions = Vec::new();
+        for (number, message) in outcome.messages.into_iter().enumerate() {
+            match self.submission(owner, ready, &number.to_le_bytes(), message, ready.submission.priority) {
+                Ok(submission) => submissions.push(submission),
+                Err(why) => return Settling::of(Verdict::Retry(cut(why, REASON_BYTES_MAX))),
+            }
+        }
+        Settling { state: outcome.state, ..Settling::done("handled", submissions) }
+    }
+
+    /// A message of the agent's own.
+    fn submission(
+        &self,
+        (workspace, agent): &Owner,
+        ready: &Ready,
+        number: &[u8],
+        message: Message,
+        priority: caxton_messages::acl::Priority,
+    ) -> Result<Submission, String> {
+        let parts = [ready.submission.id.as_bytes().as_slice(), agent.as_str().as_bytes(), b"sends", number];
+        let message = message.stamped(Address::Agent(agent.clone()));
+        let submission = self.invoker.outgoing_submission(workspace, message, MessageId::derived(&parts), priority)?;
+        Ok(Submission { trace: ready.submission.trace.clone(), ..submission })
+    }
+
+    /// Has a model answer the message in a turn.
+    async fn ask(&self, owner: &Owner, ready: &Ready, with_tools: bool) -> Handled {
+        let (workspace, agent) = owner;
+        let message = &ready.submission.message;
+        let subject = subject(message);
+        let access = Access::of_message(&subject, workspace);
+        let Ok(permit) = access.permit(Converse, workspace) else { return Handled::Elsewhere };
+        let request = request(agent, ready, with_tools);
+        let client = ClientTurn { mailed: true, ..ClientTurn::default() };
+        let settling = match self.invoker.message(&permit, request, client, Events::none()).await {
+            Ok(TurnEnd::Answered(answer)) => match self.invoker.outgoing(workspace, &answer.turn).await {
+                Ok(outgoing) => self.answered(owner, ready, &answer.turn, &answer.text, outgoing),
+                Err(error) => match failed(&error) {
+                    Some(verdict) => Settling::of(verdict),
+                    None => return Handled::Elsewhere,
+                },
+            },
+            Ok(TurnEnd::Waiting { .. }) => return Handled::Waiting,
+            Ok(TurnEnd::SenderCalls(_)) => {
+                Settling::of(Verdict::Dead("its answer was a call for the sender to make".to_owned()))
+            }
+            Err(error) => match failed(&error) {
+                Some(verdict) => Settling::of(verdict),
+                None => return Handled::Elsewhere,
+            },
+        };
+        Handled::Over(settling)
+    }
+
+    /// What a turn sends: what its calls say, and its text where none of them replied.
+    fn answered(&self, owner: &Owner, ready: &Ready, turn: &str, text: &str, outgoing: Vec<Outgoing>) -> Settling {
+        let replied = outgoing.iter().any(|one| matches!(one, Outgoing::Reply { .. }));
+        let mut submissions = Vec::new();
+        for one in outgoing {
+            let made = match one {
+                Outgoing::Message { call, message, priority } => {
+                    self.submission(owner, ready, call.as_bytes(), *message, priority).map(Some)
+                }
+                Outgoing::Reply { call, performative, content } => Ok(reply(owner, ready, performative, content)
+                    .map(|reply| Submission { id: reply_id(owner, ready, &call), ..reply })),
+            };
+            match made {
+                Ok(submission) => submissions.extend(submission),
+                Err(why) => return Settling::of(Verdict::Retry(cut(why, REASON_BYTES_MAX))),
+            }
+        }
+        if !replied {
+            let usual = usual_replies(ready.submission.message.performative);
+            submissions.extend(usual.iter().filter_map(|performative| {
+                let content = (*performative != Performative::Agree).then(|| said(text));
+                reply(owner, ready, *performative, content)
+            }));
+        }
+        Settling::done(&format!("answered in turn {turn}"), submissions)
+    }
+}
+
+pub(super) fn now_ms() -> i64 {
+    i64::try_from(crate::time::now_ms()).unwrap_or(i64::MAX)
+}
+
+fn cut(mut text: String, bytes_max: usize) -> String {
+    text.truncate(text.floor_char_boundary(bytes_max));
+    text
+}
+
+fn said(text: &str) -> Content {
+    Content::text(&text[..text.floor_char_boundary(CONTENT_BYTES_MAX)])
+}
+
+/// What an error means for a delivery; nothing where another node goes on with it.
+fn failed(error: &InvokeError) -> Option<Verdict> {
+    let reason = cut(chain(error).to_string(), REASON_BYTES_MAX);
+    match error {
+        InvokeError::Elsewhere { .. } | InvokeError::Adrift { .. } | InvokeError::Current(_) => None,
+        InvokeError::Invalid { .. }
+        | InvokeError::KeyReused { .. }
+        | InvokeError::OthersConversation { .. }
+        | InvokeError::Turn { failure: Failure::Stopped, .. } => Some(Verdict::Dead(reason)),
+        _ => Some(Verdict::Retry(reason)),
+    }
+}
+
+/// In whose name an agent handles a message.
+fn subject(message: &Message) -> String {
+    match &message.sender {
+        Some(Address::Subject(subject)) => subject.as_str().to_owned(),
+        // Never the name of a person, whose memories and conversations it would reach.
+        sender => format!("agent:{}", sender.as_ref().map(Address::to_string).unwrap_or_default()),
+    }
+}
+
+/// The same for every attempt in one round of a delivery.
+fn turn_key(ready: &Ready) -> String {
+    format!("mailbox-{}-{}-{}", ready.submission.id, ready.delivery, ready.round)
+}
+
+/// The conversation of the turns of a message: one of the agent's own for each sender and conversation.
+fn conversation(agent: &AgentName, ready: &Ready) -> String {
+    let message = &ready.submission.message;
+    let id = ready.submission.id.to_string();
+    let talk = message.conversation_id.as_deref().unwrap_or(&id);
+    let whose = Digest::of_parts([agent.as_str(), "\n", &subject(message), "\n", talk].map(str::as_bytes));
+    format!("mail-{}", hex::encode(&whose.as_bytes()[..16]))
+}
+
+/// The message as a turn of the agent's.
+fn request(agent: &AgentName, ready: &Ready, with_tools: bool) -> MessageRequest {
+    MessageRequest {
+        text: told(ready, with_tools),
+        agent: Some(agent.clone()),
+        conversation: Some(conversation(agent, ready)),
+        create: true,
+        detached: true,
+        idempotency_key: Some(turn_key(ready)),
+        ..MessageRequest::default()
+    }
+}
+
+/// A message as a model reads it.
+fn told(ready: &Ready, with_tools: bool) -> String {
+    let message = &ready.submission.message;
+    let id = ready.submission.id.to_string();
+    let sender = message.sender.as_ref().map(Address::to_string).unwrap_or_default();
+    let content = match message.content.as_ref().map(|content| (&content.body, &content.media_type)) {
+        None => String::new(),
+        Some((Body::Text(text) | Body::Json(text), _)) => text.clone(),
+        Some((Body::Bytes(bytes), kind)) => format!("({} bytes of {kind})", bytes.len()),
+        Some((Body::Artifact { digest, bytes }, kind)) => format!("(artifact {digest}, {bytes} bytes of {kind})"),
+    };
+    // What a person says is what it is; an agent may have read anything.
+    let mark = match message.sender {
+        Some(Address::Subject(_)) => String::new(),
+        Some(_) | None => format!(" ({UNTRUSTED_MARK})"),
+    };
+    let mut header = format!("[{} from {sender}{mark}", message.performative);
+    let conversation = message.conversation_id.as_deref().unwrap_or(&id);
+    header.push_str(&format!(", conversation {conversation}"));
+    let by = message.reply_by_ms.and_then(|ms| u64::try_from(ms).ok()).map(crate::time::rfc3339);
+    for (name, value) in [("protocol", message.protocol.clone()), ("to be answered by", by)] {
+        if let Some(value) = value {
+            header.push_str(&format!(", {name} {value}"));
+        }
+    }
+    let hint = match (message.performative, with_tools) {
+        (Performative::Cfp, true) => {
+            "\n\n[Bid with `reply`: `propose` with the fields cost (a number) and deadline (by when it is done) in its content, or \
+             `refuse`.]"
+        }
+        (Performative::Cfp, false) => {
+            "\n\n[Your answer is your bid: a JSON object with the fields cost (a number) and deadline (by when it is done).]"
+        }
+        _ => "",
+    };
+    format!("{header}]\n{content}{hint}")
+}
+
+/// What a turn's text replies. What asks for nothing gets none, so that two agents do not thank each other for ever.
+fn usual_replies(performative: Performative) -> &'static [Performative] {
+    match performative {
+        Performative::Request | Performative::QueryIf | Performative::QueryRef | Performative::AcceptProposal => {
+            &[Performative::Inform]
+        }
+        Performative::RequestWhen | Performative::RequestWhenever | Performative::Subscribe | Performative::Proxy => {
+            &[Performative::Agree, Performative::Inform]
+        }
+        Performative::Cfp => &[Performative::Propose],
+        Performative::Agree
+        | Performative::Cancel
+        | Performative::Confirm
+        | Performative::Disconfirm
+        | Performative::Failure
+        | Performative::Inform
+        | Performative::NotUnderstood
+        | Performative::Propagate
+        | Performative::Propose
+        | Performative::Refuse
+        | Performative::RejectProposal => &[],
+    }
+}
+
+fn reply_id((_, agent): &Owner, ready: &Ready, what: &str) -> MessageId {
+    let parts = [ready.submission.id.as_bytes().as_slice(), agent.as_str().as_bytes(), what.as_bytes()];
+    MessageId::derived(&parts)
+}
+
+/// A reply to the message, if somebody can receive one.
+fn reply(owner: &Owner, ready: &Ready, performative: Performative, content: Option<Content>) -> Option<Submission> {
+    let message = &ready.submission.message;
+    let mut reply = message.reply(performative, content).stamped(Address::Agent(owner.1.clone()));
+    reply.receivers.retain(|to| matches!(to, Address::Agent(_) | Address::Subject(_) | Address::Topic(_)));
+    reply.conversation_id.get_or_insert_with(|| ready.submission.id.to_string());
+    if reply.receivers.is_empty() {
+        return None;
+    }
+    let id = reply_id(owner, ready, performative.name());
+    let (priority, trace) = (ready.submission.priority, ready.submission.trace.clone());
+    Some(Submission { priority, trace, ..Submission::new(id, reply) })
+}
