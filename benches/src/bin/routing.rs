@@ -17,7 +17,7 @@ use caxton::capability::{
     Choice, Index, MESSAGE_TOKENS_MAX, Offer, Ranking, Requirements, Router, RouterLimits, Vectors,
 };
 use caxton::catalog::Catalog;
-use caxton_embed::{Embedder, Kernel, Vector};
+use caxton_embed::{Embedder, Kernel, Reading, Vector};
 use caxton_proto::tree::{File, Tree};
 use caxton_proto::{Digest, Revision, WorkspaceId};
 use clap::Parser;
@@ -116,7 +116,7 @@ fn ranking(index: &Index, messages: &[Message], rounds: usize) {
     let mut turn = texts.iter().cycle();
     let all = time(rounds, || turn.next().map(|text| rank(index, text)));
     say(format_args!("text of 12 words' tokens to ranking, {} capabilities, uncached: {all}", index.len()));
-    let meanings: Vec<(Vector, &str)> = texts.iter().map(|text| (meaning(text), *text)).collect();
+    let meanings: Vec<(Reading, &str)> = texts.iter().map(|text| (reading(text), *text)).collect();
     let mut turn = meanings.iter().cycle();
     let wanted = Requirements::default();
     let alone = time(rounds, || turn.next().map(|(meaning, text)| index.rank(meaning, text, &wanted)));
@@ -246,11 +246,15 @@ fn auroc(inside: &[f32], outside: &[f32]) -> f64 {
 }
 
 fn meaning(text: &str) -> Vector {
-    Embedder::shared().embed_start(text, MESSAGE_TOKENS_MAX)
+    reading(text).meaning
+}
+
+fn reading(text: &str) -> Reading {
+    Embedder::shared().read_start(text, MESSAGE_TOKENS_MAX)
 }
 
 fn rank(index: &Index, text: &str) -> Ranking {
-    index.rank(&meaning(text), text, &Requirements::default())
+    index.rank(&reading(text), text, &Requirements::default())
 }
 
 fn offers(data: &Path) -> Result<Vec<Offer>> {

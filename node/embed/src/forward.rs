@@ -7,6 +7,8 @@ use crate::kernel::{After, Kernel, Lanes, QuantisedMatrix, exp};
 use crate::layout::{GROUP, HEAD, HEADS, HIDDEN, INNER};
 use crate::weights::{Linear, Model, Norm};
 
+/// Layers after which rows still say how something is put, and not only what is meant: the wording is their mean there.
+const WORDING_LAYERS: usize = 4;
 /// Rows that attention works on together.
 const ROWS: usize = 4;
 /// Buffers are made for a multiple of this many tokens: two registers of any kernel.
@@ -15,10 +17,11 @@ const PAD: usize = 32;
 const NEVER: f32 = -1e30;
 
 /// A thread's buffers.
-#[derive(Default)]
 pub struct Scratch {
     /// A row of the residual stream for each token.
     pub x: Vec<f32>,
+    /// The sum of the rows after [`WORDING_LAYERS`] layers.
+    pub wording: [f32; HIDDEN],
     /// Queries, keys and values of each token, side by side.
     attention: Vec<f32>,
     /// What attention made of them.
@@ -46,6 +49,21 @@ struct Heads {
     scores: Vec<f32>,
 }
 
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            x: Vec::new(),
+            wording: [0.0; HIDDEN],
+            attention: Vec::new(),
+            attended: Vec::new(),
+            inner: Vec::new(),
+            change: Vec::new(),
+            quantised: QuantisedRows::default(),
+            heads: Heads::default(),
+        }
+    }
+}
+
 impl Scratch {
     fn reserve(&mut self, tokens: usize) {
         if self.x.len() >= tokens * HIDDEN {
@@ -65,7 +83,7 @@ impl Scratch {
     }
 }
 
-/// Runs the model; `scratch.x` then begins with a row for each id.
+/// Runs the model; `scratch.x` then begins with a row for each id, and `scratch.wording` is of this text.
 ///
 /// # Safety
 /// The processor has the kernel's instruction set, and the calling function switched it on.
@@ -73,7 +91,7 @@ impl Scratch {
 pub unsafe fn run<K: Kernel>(model: &Model<'_>, ids: &[u32], scratch: &mut Scratch) {
     let tokens = ids.len();
     scratch.reserve(tokens);
-    let Scratch { x, attention, attended, inner, change, quantised, heads } = scratch;
+    let Scratch { x, wording, attention, attended, inner, change, quantised, heads } = scratch;
     let x = &mut x[..tokens * HIDDEN];
     let attention = &mut attention[..tokens * 3 * HIDDEN];
     let attended = &mut attended[..tokens * HIDDEN];
@@ -82,7 +100,7 @@ pub unsafe fn run<K: Kernel>(model: &Model<'_>, ids: &[u32], scratch: &mut Scrat
     // SAFETY: the caller's promise.
     unsafe {
         embed::<K::Lanes>(model, ids, x);
-        for layer in &model.layers {
+        for (place, layer) in model.layers.iter().enumerate() {
             quantised.multiply::<K>(&layer.attention, x, attention, After::Keep);
             for head in 0..HEADS {
                 heads.attend::<K::Lanes>(attention, head, attended);
@@ -92,8 +110,21 @@ pub unsafe fn run<K: Kernel>(model: &Model<'_>, ids: &[u32], scratch: &mut Scrat
             quantised.multiply::<K>(&layer.widen, x, inner, After::Gelu);
             quantised.multiply::<K>(&layer.narrow, inner, change, After::Keep);
             add_and_normalise::<K::Lanes>(x, change, &layer.narrow_norm);
+            if place + 1 == WORDING_LAYERS {
+                *wording = sum_of_rows(x);
+            }
         }
     }
+}
+
+/// The sum of rows, of which the mean has the direction.
+#[inline(always)]
+pub fn sum_of_rows(x: &[f32]) -> [f32; HIDDEN] {
+    let mut sum = [0.0; HIDDEN];
+    for row in x.as_chunks::<HIDDEN>().0 {
+        sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+    }
+    sum
 }
 
 /// The rows of the pieces and of their places.

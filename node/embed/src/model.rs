@@ -11,7 +11,7 @@ use tokenizers::Tokenizer;
 
 use crate::folder::{self, OpenError, Shape, WEIGHTS_BYTES_MAX};
 use crate::transformer::Transformer;
-use crate::{DIMENSIONS, Embedder, TOKENS_MAX, Vector, weights};
+use crate::{DIMENSIONS, Embedder, Reading, TOKENS_MAX, Vector, weights};
 
 /// More of a text is not read by a model out of a folder.
 const TEXT_BYTES_MAX: usize = 64 << 10;
@@ -77,6 +77,14 @@ impl Model {
         }
     }
 
+    /// How many numbers its wordings have: none if it does not make any.
+    pub fn wording_dimensions(&self) -> usize {
+        match &self.0 {
+            None => DIMENSIONS,
+            Some(_) => 0,
+        }
+    }
+
     /// The most tokens of a text that it looks at.
     pub fn tokens_max(&self) -> usize {
         match &self.0 {
@@ -95,6 +103,14 @@ impl Model {
         match &self.0 {
             None => Embedder::shared().embed_start(text, tokens_max),
             Some(own) => own.embed(text, tokens_max.clamp(3, self.tokens_max().max(3))),
+        }
+    }
+
+    /// A text's meaning and wording, from its first `tokens_max` tokens (at least 3).
+    pub fn read_start(&self, text: &str, tokens_max: usize) -> Reading {
+        match &self.0 {
+            None => Embedder::shared().read_start(text, tokens_max),
+            Some(_) => Reading { meaning: self.embed_start(text, tokens_max), wording: Vector::ZERO },
         }
     }
 }

@@ -94,6 +94,19 @@ fn a_text_is_cut_at_the_limit() {
 }
 
 #[test]
+fn a_reading_has_the_meaning_and_tells_wordings_apart() {
+    let embedder = Embedder::shared();
+    let read = |text: &str| embedder.read_start(text, TOKENS_MAX);
+    let asked = read("how do i change the oil");
+    assert_eq!(asked.meaning, embedder.embed("how do i change the oil"));
+    let (alike, other) = (read("how do i change the tyre"), read("when was the oil changed"));
+    let nearer = |of: fn(&caxton_embed::Reading) -> &Vector| {
+        of(&asked).similarity(of(&alike)) - of(&asked).similarity(of(&other))
+    };
+    assert!(nearer(|reading| &reading.wording) > nearer(|reading| &reading.meaning), "the question is put alike");
+}
+
+#[test]
 fn threads_share_one_model() {
     let expected = Embedder::shared().embed("how is the weather in Lisbon");
     std::thread::scope(|scope| {

@@ -8,7 +8,7 @@ use caxton_proto::{AgentName, CapabilityName};
 use semver::Version;
 
 use super::keywords::Keywords;
-use super::vectors::{PackedVector, Rows, Vectors};
+use super::vectors::{PackedReading, PackedVector, Rows, Vectors};
 
 /// One capability of one agent, as its file describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,11 +61,29 @@ impl Offer {
 pub(super) struct PreparedOffer {
     pub offer: Offer,
     /// Of each phrase, in the offer's order; of the summary, if there is no phrase.
-    pub phrases: Vec<Arc<PackedVector>>,
+    pub phrases: Vec<Arc<PackedReading>>,
     /// Of the name and the description.
-    pub summary: Arc<PackedVector>,
+    pub summary: Arc<PackedReading>,
+    /// How long the mean of its phrases' wordings is: 1 if all are put alike.
+    pub wording_length: f32,
     /// How the middle of its phrases stands to the middle of all that the workspace's agents offer.
     pub from_middle: FromMiddle,
+}
+
+impl PreparedOffer {
+    /// How much a message is put like the phrases: the mean of its similarities to the middle of their wordings and to the
+    /// nearest.
+    pub fn put_alike(&self, wording: &PackedVector) -> f32 {
+        let (mut sum, mut nearest) = (0.0, 0.0_f32);
+        for phrase in &self.phrases {
+            let similarity = phrase.wording.similarity(wording);
+            sum += similarity;
+            nearest = nearest.max(similarity);
+        }
+        let lengths = self.phrases.len() as f32 * self.wording_length;
+        let centre = if lengths > 0.0 { sum / lengths } else { 0.0 };
+        (centre + nearest) / 2.0
+    }
 }
 
 /// What the agents of one revision offer.
@@ -113,7 +131,7 @@ impl Index {
     pub fn build(offers: impl IntoIterator<Item = Offer>, vectors: &Vectors) -> Self {
         let dimensions = vectors.model().dimensions();
         let mut index = Index { centres: Rows::new(dimensions), agents: Rows::new(dimensions), ..Index::default() };
-        let mut centres: Vec<Arc<PackedVector>> = Vec::new();
+        let mut centres: Vec<PackedVector> = Vec::new();
         for offer in offers {
             let summary = vectors.of(&offer.summary());
             let mut phrases: Vec<_> = offer.phrases.iter().map(|phrase| vectors.of(phrase)).collect();
@@ -123,10 +141,12 @@ impl Index {
             if index.offers.last().is_some_and(|last| last.offer.agent != offer.agent) {
                 index.end_agent(&mut centres);
             }
-            let centre = middle(&phrases);
+            let centre = middle(phrases.iter().map(|phrase| &phrase.meaning));
+            let wording_length = length_of_mean(phrases.iter().map(|phrase| &phrase.wording));
             index.centres.push(&centre);
             centres.push(centre);
-            index.offers.push(PreparedOffer { offer, phrases, summary, from_middle: FromMiddle::default() });
+            let from_middle = FromMiddle::default();
+            index.offers.push(PreparedOffer { offer, phrases, summary, wording_length, from_middle });
         }
         index.end_agent(&mut centres);
         index.offers.shrink_to_fit();
@@ -144,10 +164,10 @@ impl Index {
     }
 
     /// Notes the middle of an agent's capabilities, which are the last offers.
-    fn end_agent(&mut self, centres: &mut Vec<Arc<PackedVector>>) {
+    fn end_agent(&mut self, centres: &mut Vec<PackedVector>) {
         let agent = (centres.len() > 1).then_some(self.agents.len() as u32);
         if agent.is_some() {
-            self.agents.push(&middle(centres));
+            self.agents.push(&middle(centres.iter()));
         }
         self.agent_of.extend(centres.drain(..).map(|_| agent));
     }
@@ -199,14 +219,26 @@ fn texts(offer: &Offer) -> Vec<String> {
     texts
 }
 
-/// The direction in the middle of at least one; one that stands alone is shared.
-fn middle(vectors: &[Arc<PackedVector>]) -> Arc<PackedVector> {
-    if let [only] = vectors {
-        return only.clone();
+/// The direction in the middle of at least one.
+fn middle<'v>(vectors: impl Iterator<Item = &'v PackedVector> + Clone) -> PackedVector {
+    let mut first = vectors.clone();
+    match (first.next(), first.next()) {
+        (Some(only), None) => only.clone(),
+        _ => PackedVector::from(&Vector::new(sum(vectors).0)),
     }
+}
+
+/// The length of the mean of directions.
+fn length_of_mean<'v>(vectors: impl ExactSizeIterator<Item = &'v PackedVector>) -> f32 {
+    let count = vectors.len().max(1) as f32;
+    let sum = sum(vectors).0;
+    dot(&sum, &sum).sqrt() / count
+}
+
+fn sum<'v>(vectors: impl Iterator<Item = &'v PackedVector>) -> Sum {
     let mut sum = Sum::default();
-    vectors.iter().for_each(|vector| sum.add(&vector.unpacked()));
-    Arc::new(PackedVector::from(&Vector::new(sum.0)))
+    vectors.for_each(|vector| sum.add(&vector.unpacked()));
+    sum
 }
 
 /// Directions added up.

@@ -1,7 +1,7 @@
 //! Which agent a message is for: by what agents can do, not by their names.
 //!
 //! [`Index`] holds what a revision's agents say they can do, prepared; [`Index::rank`] is a pure function of it and of
-//! one message's vector. [`Router`] does the rest: it keeps an index for each workspace in step with its catalog,
+//! one message's reading. [`Router`] does the rest: it keeps an index for each workspace in step with its catalog,
 //! embeds messages, and remembers recent answers until the next deployment. Ranking suggests and never starts
 //! anything: what a message may reach is the invoker's to check.
 

@@ -6,20 +6,20 @@
 //!
 //! The odd lines are no clean test of the score: which parts it has, and how a word counts that no capability uses, were
 //! chosen among about a dozen variants while the odd lines' figures were in view. Two-fold cross-validation inside the
-//! even lines picks the same variant out of 24. What orders the candidates beside it ([`APART`], [`EXPLAINED`]) was chosen
-//! on even lines alone, from the middle of a plateau. Whoever changes a part, a weight or a threshold fits on even lines,
+//! even lines picks the same variant out of 24. What orders the candidates beside it ([`APART`], [`EXPLAINED`],
+//! [`WORDING`]) was chosen on even lines alone, from the middle of a plateau. Whoever changes a part, a weight or a threshold fits on even lines,
 //! chooses inside them too, and looks at the odd ones once.
 
 use std::cmp::Reverse;
 
-use caxton_embed::Vector;
+use caxton_embed::Reading;
 use caxton_proto::{AgentName, CapabilityName};
 use semver::{Version, VersionReq};
 
 use super::index::Index;
 use super::keywords::Hits;
 use super::neighbours::{self, Neighbour};
-use super::vectors::PackedVector;
+use super::vectors::PackedReading;
 
 /// Candidates whose summaries are compared; of the others the middle of their phrases says enough.
 const LONGLIST: usize = 256;
@@ -38,9 +38,11 @@ const THRESHOLD_PER_TENFOLD: f32 = 0.13;
 const WEIGHTS: Parts = Parts { centre: 0.306, nearest: 0.182, keywords: 0.225, summary: 0.182, agent: 0.105 };
 
 /// What is added to the score to order the candidates: how similar they are as seen from the middle of all capabilities,
-/// and how much of the message their phrases explain beside those of the others.
+/// how much of the message their phrases explain beside those of the others, and how much alike the two are put. Wordings
+/// are all similar, so that their differences need the larger factor.
 const APART: f32 = 0.4;
 const EXPLAINED: f32 = 0.3;
+const WORDING: f32 = 1.5;
 /// Orders are told apart to this part of 1.
 const ORDERS: f32 = 10_000.0;
 
@@ -138,12 +140,12 @@ impl Ranking {
 
 impl Index {
     /// Orders the offers by how well they fit a message.
-    pub fn rank(&self, meaning: &Vector, text: &str, requirements: &Requirements) -> Ranking {
+    pub fn rank(&self, reading: &Reading, text: &str, requirements: &Requirements) -> Ranking {
         let hits = self.keywords.find(text);
         // A capability's own name is an address, and leaves nothing to be guessed.
         let mut scored: Vec<ScoredOffer> = self.called(text.trim()).map(|at| ScoredOffer::new(at, ONE, 0.0)).collect();
         if scored.is_empty() {
-            scored = self.shortlist(meaning, &hits);
+            scored = self.shortlist(reading, &hits);
         }
         scored.sort_by(|a, b| b.order.total_cmp(&a.order).then(a.at.cmp(&b.at)));
         let choice = self.choose(&mut scored, requirements);
@@ -151,8 +153,8 @@ impl Index {
         Ranking { candidates: candidates.map(|scored| self.explain(scored, &hits, requirements)).collect(), choice }
     }
 
-    fn shortlist(&self, meaning: &Vector, hits: &Hits<'_>) -> Vec<ScoredOffer> {
-        let packed = PackedVector::from(meaning);
+    fn shortlist(&self, reading: &Reading, hits: &Hits<'_>) -> Vec<ScoredOffer> {
+        let PackedReading { meaning: packed, wording } = PackedReading::from(reading);
         let agents: Vec<f32> = self.agents.similarities(&packed).collect();
         // A first guess, for which nothing is read but what lies together in memory.
         let rough = |(at, centre): (usize, f32)| {
@@ -163,24 +165,25 @@ impl Index {
         let mut scored: Vec<ScoredOffer> = self.centres.similarities(&packed).enumerate().map(rough).collect();
         keep_best(&mut scored, LONGLIST);
         for scored in &mut scored {
-            scored.parts.summary = self.offers[scored.at].summary.similarity(&packed);
+            scored.parts.summary = self.offers[scored.at].summary.meaning.similarity(&packed);
         }
         keep_best(&mut scored, SHORTLIST);
         let mut neighbours = Vec::new();
         for (place, scored) in scored.iter_mut().enumerate() {
             let phrases = &self.offers[scored.at].phrases;
             scored.threshold = threshold(phrases.len());
-            let near = phrases.iter().map(|phrase| (phrase.similarity(&packed), &**phrase));
+            let near = phrases.iter().map(|phrase| (phrase.meaning.similarity(&packed), &phrase.meaning));
             let first = neighbours.len();
             neighbours.extend(near.map(|(similarity, phrase)| Neighbour { offer: place, phrase, similarity }));
             let similarities = neighbours[first..].iter().map(|near| near.similarity).enumerate();
             let nearest = similarities.max_by(|(_, a), (_, b)| a.total_cmp(b));
             (scored.nearest, scored.parts.nearest) = nearest.unwrap_or((0, scored.parts.centre));
         }
-        let from_middle = self.to_middle(meaning);
+        let from_middle = self.to_middle(&reading.meaning);
         for scored in &mut scored {
             let apart = self.apart(scored.parts.centre, self.offers[scored.at].from_middle, from_middle);
-            scored.order = scored.parts.score() + APART * apart;
+            let put = self.offers[scored.at].put_alike(&wording);
+            scored.order = scored.parts.score() + APART * apart + WORDING * put;
         }
         for (place, share) in neighbours::explain(neighbours) {
             scored[place].order += EXPLAINED * share;

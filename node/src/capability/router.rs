@@ -205,8 +205,8 @@ impl Router {
         let (used, text, wanted) = (ready.clone(), text.to_owned(), wanted.clone());
         let model = self.0.vectors.model().clone();
         let ranking = tasks::blocking(move || {
-            let meaning = model.embed_start(&text, MESSAGE_TOKENS_MAX);
-            Arc::new(used.index.rank(&meaning, &text, &wanted))
+            let reading = model.read_start(&text, MESSAGE_TOKENS_MAX);
+            Arc::new(used.index.rank(&reading, &text, &wanted))
         });
         let ranking = ranking.await.map_err(|_| RouteError::Stopped)?;
         lock(&ready.answers).put(key, ranking.clone(), self.0.limits.answers_max);

@@ -9,16 +9,16 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use caxton_embed::{Model, Vector, dot_bytes};
+use caxton_embed::{Model, Reading, Vector, dot_bytes};
 use caxton_proto::Digest;
 
 use super::MESSAGE_TOKENS_MAX;
 
 /// Opens the file, before the model's id; changes whenever the form does.
-const MAGIC: &[u8; 16] = b"caxton-vectors-2";
-/// What stands before a record's numbers: the phrase's digest and the scale.
-const RECORD_HEAD_BYTES: usize = 32 + 4;
-/// The most that are kept: 200 MB of memory.
+const MAGIC: &[u8; 16] = b"caxton-vectors-3";
+/// What stands before a record's numbers: the phrase's digest and the scales of its meaning and its wording.
+const RECORD_HEAD_BYTES: usize = 32 + 4 + 4;
+/// The most phrases that are kept: 400 MB of memory.
 const VECTORS_MAX: usize = 500_000;
 
 /// A vector in eight bits: an error of less than a hundredth in a similarity, for a quarter of the memory.
@@ -50,6 +50,19 @@ impl PackedVector {
 impl From<&Vector> for PackedVector {
     fn from(vector: &Vector) -> Self {
         Self::new(vector)
+    }
+}
+
+/// A phrase's meaning and wording in eight bits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PackedReading {
+    pub meaning: PackedVector,
+    pub wording: PackedVector,
+}
+
+impl From<&Reading> for PackedReading {
+    fn from(reading: &Reading) -> Self {
+        Self { meaning: PackedVector::new(&reading.meaning), wording: PackedVector::new(&reading.wording) }
     }
 }
 
@@ -111,7 +124,7 @@ struct Shared {
 
 #[derive(Default)]
 struct KnownVectors {
-    by_phrase: HashMap<Digest, Arc<PackedVector>>,
+    by_phrase: HashMap<Digest, Arc<PackedReading>>,
     file: Option<PathBuf>,
     /// Whether the file was looked for.
     read: bool,
@@ -132,19 +145,19 @@ impl Vectors {
         &self.0.model
     }
 
-    /// The vector of a phrase, if it is known.
-    pub fn get(&self, phrase: &str) -> Option<Arc<PackedVector>> {
+    /// The vectors of a phrase, if they are known.
+    pub fn get(&self, phrase: &str) -> Option<Arc<PackedReading>> {
         self.known().by_phrase.get(&Digest::of(phrase.as_bytes())).cloned()
     }
 
-    /// The vector of a phrase, computed if it is new. Takes one to three milliseconds then.
-    pub fn of(&self, phrase: &str) -> Arc<PackedVector> {
+    /// The vectors of a phrase, computed if it is new. Takes one to three milliseconds then.
+    pub fn of(&self, phrase: &str) -> Arc<PackedReading> {
         if let Some(known) = self.get(phrase) {
             return known;
         }
         let digest = Digest::of(phrase.as_bytes());
         // Not under the lock: others need not wait for the model.
-        let packed = Arc::new(PackedVector::new(&self.model().embed_start(phrase, MESSAGE_TOKENS_MAX)));
+        let packed = Arc::new(PackedReading::from(&self.model().read_start(phrase, MESSAGE_TOKENS_MAX)));
         let mut known = self.known();
         if known.by_phrase.len() >= VECTORS_MAX {
             // Those of live revisions are held by their indexes.
@@ -197,37 +210,46 @@ impl Vectors {
     }
 }
 
-fn encode(model: &Model, vectors: &HashMap<Digest, Arc<PackedVector>>) -> Vec<u8> {
-    let record_bytes = RECORD_HEAD_BYTES + model.dimensions();
+fn encode(model: &Model, vectors: &HashMap<Digest, Arc<PackedReading>>) -> Vec<u8> {
+    let record_bytes = RECORD_HEAD_BYTES + model.dimensions() + model.wording_dimensions();
     let mut bytes = Vec::with_capacity(MAGIC.len() + 32 + vectors.len() * record_bytes + 32);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&model.id());
     for (digest, vector) in vectors {
         bytes.extend_from_slice(digest.as_bytes());
-        bytes.extend_from_slice(&vector.scale.to_le_bytes());
-        // A phrase without a meaning has no numbers, and is written down as zeros.
-        let end = bytes.len() + model.dimensions();
-        bytes.extend(vector.values.iter().map(|value| value.cast_unsigned()));
-        bytes.resize(end, 0);
+        bytes.extend_from_slice(&vector.meaning.scale.to_le_bytes());
+        bytes.extend_from_slice(&vector.wording.scale.to_le_bytes());
+        let both = [(&vector.meaning, model.dimensions()), (&vector.wording, model.wording_dimensions())];
+        for (vector, dimensions) in both {
+            // A phrase without a meaning has no numbers, and is written down as zeros.
+            let end = bytes.len() + dimensions;
+            bytes.extend(vector.values.iter().map(|value| value.cast_unsigned()));
+            bytes.resize(end, 0);
+        }
     }
     let checksum = Digest::of(&bytes);
     bytes.extend_from_slice(checksum.as_bytes());
     bytes
 }
 
-fn decode(model: &Model, bytes: &[u8]) -> Option<HashMap<Digest, Arc<PackedVector>>> {
+fn decode(model: &Model, bytes: &[u8]) -> Option<HashMap<Digest, Arc<PackedReading>>> {
     let (content, checksum) = bytes.split_last_chunk::<32>()?;
     if Digest::of(content).as_bytes() != checksum {
         return None;
     }
     let records = content.strip_prefix(MAGIC)?.strip_prefix(&model.id())?;
-    let records = records.chunks_exact(RECORD_HEAD_BYTES + model.dimensions());
+    let records = records.chunks_exact(RECORD_HEAD_BYTES + model.dimensions() + model.wording_dimensions());
     let mut seen = HashSet::new();
     let vectors = records.map(|record| {
         let (digest, rest) = record.split_first_chunk::<32>()?;
-        let (scale, values) = rest.split_first_chunk::<4>()?;
-        let values = values.iter().map(|value| value.cast_signed()).collect();
-        let packed = PackedVector { scale: f32::from_le_bytes(*scale), values };
+        let (scale, rest) = rest.split_first_chunk::<4>()?;
+        let (wording_scale, values) = rest.split_first_chunk::<4>()?;
+        let (meaning, wording) = values.split_at_checked(model.dimensions())?;
+        let vector = |scale: &[u8; 4], values: &[u8]| PackedVector {
+            scale: f32::from_le_bytes(*scale),
+            values: values.iter().map(|value| value.cast_signed()).collect(),
+        };
+        let packed = PackedReading { meaning: vector(scale, meaning), wording: vector(wording_scale, wording) };
         seen.insert(*digest).then(|| (Digest::from_bytes(*digest), Arc::new(packed)))
     });
     vectors.collect()
@@ -268,12 +290,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let vectors = Vectors::at(dir.path(), Model::built_in());
         let chart = vectors.of("plot a chart");
-        let none = PackedVector::new(&Vector::ZERO);
+        let none = PackedReading::from(&Reading { meaning: Vector::ZERO, wording: Vector::ZERO });
         vectors.known().by_phrase.insert(Digest::of(b"nothing"), Arc::new(none));
         vectors.save().unwrap();
         let again = Vectors::at(dir.path(), Model::built_in());
-        assert_eq!((again.len(), again.of("nothing").similarity(&chart)), (2, 0.0));
-        assert_eq!(again.of("nothing").unpacked(), Vector::ZERO);
+        assert_eq!((again.len(), again.of("nothing").meaning.similarity(&chart.meaning)), (2, 0.0));
+        assert_eq!(again.of("nothing").wording.similarity(&chart.wording), 0.0);
+        assert_eq!(again.of("nothing").meaning.unpacked(), Vector::ZERO);
     }
 
     #[test]
