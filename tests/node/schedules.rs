@@ -63,7 +63,8 @@ async fn each_tick_comes_once_over_a_restart_and_ends_with_its_deployment() {
 
 #[tokio::test]
 async fn what_an_agent_answers_a_schedule_goes_where_its_file_says() {
-    let schedule = "[[schedule]]\nname = \"hourly\"\nevery = \"1s\"\nmessage = \"Look.\"\nreply_to = \"subject:ada\"\n";
+    let schedule = "[[schedule]]\nname = \"hourly\"\nevery = \"1s\"\nmessage = \"Look.\"\nreply_to = \"subject:ada\"\n\
+        [messages]\naccepts = [\"cfp\"]\n";
     let bench = with(&talker("[[rule]]\nsay = \"Nothing new.\"\n", schedule)).await;
     eventually("an answer", || async { !lies_in(&bench, &bench.admin, "subject:ada").await.is_empty() }).await;
     let answer = &lies_in(&bench, &bench.admin, "subject:ada").await[0]["message"];

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Result, Row};
 /// A schedule that has begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reached {
-    /// Its workspace.
+    /// The workspace whose agent has it.
     pub workspace: WorkspaceId,
     /// Its agent's name and its own, with a slash between.
     pub schedule: String,

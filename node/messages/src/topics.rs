@@ -61,7 +61,7 @@ pub fn subscriptions(
 /// A topic with what is kept of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSummary {
-    /// The topic.
+    /// The topic as it was published on.
     pub topic: Topic,
     /// How many publications of it are kept.
     pub publications: u64,
@@ -93,7 +93,7 @@ pub struct Publication {
     pub topic: Topic,
     /// When it was taken in, in milliseconds since 1970.
     pub at_ms: i64,
-    /// The message.
+    /// What was published, as its sender sent it.
     pub submission: Submission,
 }
 

@@ -168,7 +168,7 @@ pub struct ConversationParticipant {
 /// A conversation of messages, with what was said in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConversationEvents {
-    /// Its id.
+    /// The conversation that was asked for.
     pub conversation: String,
     /// The protocol that it follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,7 +177,7 @@ pub struct ConversationEvents {
     pub initiator: String,
     /// Somebody has something more to say.
     pub open: bool,
-    /// By when.
+    /// By when somebody has to answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<String>,
     /// How far it is with each participant.

@@ -130,7 +130,7 @@ paths! {
     TOPICS [1] = "/api/v1/workspaces/{workspace}/topics";
     /// Who subscribed to topics.
     SUBSCRIPTIONS [1] = "/api/v1/workspaces/{workspace}/subscriptions";
-    /// One subscription.
+    /// One subscription, by its name.
     SUBSCRIPTION [2] = "/api/v1/workspaces/{workspace}/subscriptions/{name}";
     /// What was published, and where something is published.
     PUBLICATIONS [1] = "/api/v1/workspaces/{workspace}/publications";

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 /// A schedule of a live agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ScheduleInfo {
-    /// Its agent.
+    /// The agent that it is for.
     pub agent: String,
     /// Its name in the agent's file.
     pub name: String,

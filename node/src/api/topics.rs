@@ -32,16 +32,16 @@ pub struct SubscriptionChange {
     pub change: String,
     /// Whose it is.
     pub subscriber: String,
-    /// Its name.
+    /// The name by which it is ended.
     pub name: String,
     /// The last position that it has seen.
     pub position: u64,
 }
 
-/// A subscription.
+/// A subscription, and how far it has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SubscriptionInfo {
-    /// Its name.
+    /// The name by which it is ended.
     pub name: String,
     /// Who receives what is published.
     pub subscriber: String,
@@ -69,7 +69,7 @@ pub struct SubscriptionPage {
 /// A topic with what is kept of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TopicInfo {
-    /// Its name.
+    /// The topic as it was published on.
     pub topic: String,
     /// How many publications of it are kept.
     pub publications: u64,

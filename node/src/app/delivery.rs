@@ -78,7 +78,10 @@ impl Courier {
             return self.settle(term, owner, &ready, Settling::of(gone)).await;
         };
         self.note(owner, &ready, line("delivered", ready.submission.message.performative.name()));
-        let handled = match (manifest.messages.takes(ready.submission.message.performative), &manifest.module) {
+        let message = &ready.submission.message;
+        // What the agent's own file schedules it takes, whatever it takes of others.
+        let scheduled = message.sender == Some(Address::Platform) && message.performative == Performative::Request;
+        let handled = match (scheduled || manifest.messages.takes(message.performative), &manifest.module) {
             (false, _) => Handled::Over(self.not_taken(owner, &ready)),
             (true, Some(_)) => self.hand(owner, &ready).await,
             (true, None) => self.ask(owner, &ready, manifest.messages.enabled).await,

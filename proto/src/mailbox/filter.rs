@@ -88,7 +88,7 @@ impl Filter {
         Filter::new(conditions.collect::<Result<_, _>>()?)
     }
 
-    /// The conditions.
+    /// The conditions, in the order in which they were written.
     pub fn conditions(&self) -> &[Condition] {
         &self.0
     }

@@ -113,10 +113,10 @@ pub enum Action {
         words: String,
         /// The tick, or when it begins, in milliseconds since 1970.
         tick_ms: i64,
-        /// The message.
+        /// The message; none where the schedule only begins.
         submission: Option<Box<Submission>>,
     },
-    /// Forget schedules.
+    /// Forget schedules, which begin anew if they come back.
     Unschedule(Vec<String>),
     /// End a subscription.
     Unsubscribe {

@@ -16,19 +16,19 @@ use crate::time::rfc3339;
 
 /// This part of the API's description.
 #[derive(OpenApi)]
-#[openapi(paths(list))]
+#[openapi(paths(schedules))]
 pub struct Doc;
 
 /// This part's routes.
 pub fn routes() -> Routes {
-    Routes::new().on(get(paths::SCHEDULES).or_stale(), Owner::Shard, list)
+    Routes::new().on(get(paths::SCHEDULES).or_stale(), Owner::Shard, schedules)
 }
 
 /// The schedules of the live agents, with the last tick and the next one. Needs the role viewer.
 #[utoipa::path(get, path = paths::SCHEDULES.text(), tag = "agents",
     params(("workspace" = String, Path, description = "The workspace."), Current),
     responses((status = 200, description = "All of them.", body = Schedules)))]
-async fn list(
+async fn schedules(
     permit: Permit<ReadDeployed>,
     State(services): State<Services>,
     Query(current): Query<Current>,
