@@ -15,6 +15,7 @@ mod shrink;
 mod strangers;
 mod support;
 mod versions;
+mod ways_in;
 
 #[path = "../node/bench.rs"]
 #[expect(dead_code, reason = "the bench of one node has more than these tests need")]

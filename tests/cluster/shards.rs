@@ -16,7 +16,7 @@ use crate::run::{Place, wait_for};
 use crate::support::{Member, post, read, spread, three};
 
 /// A workspace whose agent `thinker` asks a model at `url`.
-fn workspace(place: &Place, name: &str, provider: &str) -> std::path::PathBuf {
+pub fn workspace(place: &Place, name: &str, provider: &str) -> std::path::PathBuf {
     let root = place.dir.path().join(format!("workspace-{name}"));
     let write = |path: &str, text: &str| {
         std::fs::create_dir_all(root.join(path).parent().expect("a folder")).expect("made");
@@ -31,7 +31,7 @@ fn workspace(place: &Place, name: &str, provider: &str) -> std::path::PathBuf {
     root
 }
 
-fn deploy(member: &Member, folder: &Path) {
+pub fn deploy(member: &Member, folder: &Path) {
     wait_for("a deployment", || {
         let ran = member.run_in(folder, &["deploy", "--yes", "--json"]);
         assert!(matches!(ran.code, Some(0 | 6 | 7)), "{ran:#?}");
@@ -39,12 +39,12 @@ fn deploy(member: &Member, folder: &Path) {
     });
 }
 
-fn group_of(workspace: &str) -> usize {
+pub fn group_of(workspace: &str) -> usize {
     owner_of(&workspace.parse().expect("a name"), NonZeroU32::new(8).expect("not zero")).0 as usize
 }
 
 /// Asks until the node serves the workspace.
-fn ask(member: &Member, workspace: &str, body: &Value) -> Value {
+pub fn ask(member: &Member, workspace: &str, body: &Value) -> Value {
     wait_for(&format!("{} to answer for {workspace}", member.name), || {
         let (status, answer) = post(member, &format!("/api/v1/workspaces/{workspace}/messages"), body)?;
         assert!(matches!(status, 200 | 404 | 503), "{status} {answer}");

@@ -245,7 +245,7 @@ async fn deployments_are_listed_shown_followed_and_rolled_back() {
     let revisions: Vec<u64> = page.deployments.iter().map(|it| it.revision).collect();
     assert_eq!((revisions, page.next), (vec![3, 2], Some(2)));
     let one = deployments.get_deployment(pb::GetDeploymentRequest { workspace, revision: 1 }).await;
-    assert_eq!(one.expect("it").into_inner().event_id, came.event_id - 1);
+    assert!(one.expect("it").into_inner().event_id < came.event_id);
     let none = pb::GetDeploymentRequest { workspace: "demo".to_owned(), revision: 9 };
     refused(deployments.get_deployment(none).await, Code::NotFound, "not_found");
     let served = deployments.list_workspaces(pb::ListWorkspacesRequest {}).await.expect("them").into_inner();
@@ -296,7 +296,7 @@ async fn what_may_not_be_is_refused_with_its_code_and_what_to_do() {
     raw.ready().await.expect("ready");
     let path = http::uri::PathAndQuery::from_static("/caxton.v1.Messages/Shout");
     let codec = tonic_prost::ProstCodec::<pb::AskRequest, pb::AskResponse>::default();
-    refused(raw.unary(Request::new(ask("x")), path, codec).await, Code::NotFound, "not_found");
+    refused(raw.unary(Request::new(ask("x")), path, codec).await, Code::Unimplemented, "method_not_allowed");
     let json = bench.request(Method::POST, "/caxton.v1.Messages/Ask").json(&json!({}));
     crate::bench::refused(json, 415, "unsupported_media_type").await;
     bench.stop().await;
@@ -312,7 +312,7 @@ async fn a_deadline_is_kept_and_a_stream_ends_with_its_token() {
     let mut messages = MessagesClient::new(line(&bench, &bench.admin).await);
     // Long enough that the model is asked, and the model never answers.
     let mut asked = Request::new(ask("x"));
-    asked.set_timeout(Duration::from_secs(2));
+    asked.set_timeout(Duration::from_secs(5));
     let late = messages.ask(asked).await.expect_err("too late");
     assert!([Code::DeadlineExceeded, Code::Cancelled].contains(&late.code()), "{late:?}");
     assert_eq!(next(&mut seen).await, Seen::Request);
@@ -329,7 +329,7 @@ async fn a_deadline_is_kept_and_a_stream_ends_with_its_token() {
     let mut conversations = ConversationsClient::new(line(&bench, token).await);
     let awaited = pb::FollowConversationRequest { wait: true, ..follow("c", None) };
     let mut told = conversations.follow_conversation(awaited).await.expect("a stream").into_inner();
-    let short = bench.token("caller", &["demo"], 1).await;
+    let short = bench.token("caller", &["demo"], 3).await;
     let mut brief = ConversationsClient::new(line(&bench, short["token"].as_str().expect("a token")).await);
     let awaited = pb::FollowConversationRequest { wait: true, ..follow("c", None) };
     let mut ends = brief.follow_conversation(awaited).await.expect("a stream").into_inner();

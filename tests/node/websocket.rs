@@ -262,7 +262,7 @@ async fn a_connection_ends_with_its_token_its_silence_or_its_node_and_stops_what
     let settings = format!(
         "[workspace]\nname = \"demo\"\n[providers.lab]\nkind = \"openai\"\nbase_url = \"http://{address}/v1\"\nmodel = \"m\"\n"
     );
-    let bench = Bench::new(&["http.event_heartbeat=100ms", "http.header_timeout=1s"]).await;
+    let bench = Bench::new(&["http.event_heartbeat=100ms", "http.header_timeout=2s"]).await;
     bench
         .deploy(&Content::of(&["talker"], "hello").file("caxton.toml", settings), 0, &Content::default(), "first")
         .await;
@@ -281,7 +281,7 @@ async fn a_connection_ends_with_its_token_its_silence_or_its_node_and_stops_what
 
     let mut mute = Client::connect(&bench, None).await.expect("a connection");
     assert_eq!(mute.closed("unauthorized").await, Some(CloseCode::Policy), "no token came in time");
-    let issued = bench.token("caller", &["demo"], 1).await;
+    let issued = bench.token("caller", &["demo"], 3).await;
     let mut short = Client::open(&bench, issued["token"].as_str().expect("a token")).await;
     assert_eq!(short.closed("unauthorized").await, Some(CloseCode::Policy));
     // A client that answers no ping has gone. This one does not read, and so answers none.

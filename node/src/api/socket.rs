@@ -13,14 +13,14 @@ pub const ID_BYTES_MAX: usize = 64;
 pub enum ClientFrame {
     /// Says who it is, where the request for the connection had no header `Authorization`: the first frame then.
     Authenticate {
-        /// The token.
+        /// The token, as the header would have it behind `Bearer`.
         token: String,
     },
     /// Begins to follow something: `subscribed`, then an `event` for each thing that was there and for each that comes.
     Subscribe {
         /// Names the subscription until it ends.
         id: String,
-        /// The workspace.
+        /// The workspace that it is about.
         workspace: String,
         /// What is followed.
         to: Target,
@@ -30,14 +30,14 @@ pub enum ClientFrame {
     },
     /// Ends a subscription, or stops listening to an agent that is asked: `end`.
     Unsubscribe {
-        /// Which.
+        /// Names what is to end.
         id: String,
     },
     /// Sends a message to mailboxes: `reply` with the body that `POST .../mailbox` answers with.
     Send {
         /// Names what comes of it.
         id: String,
-        /// The workspace.
+        /// The workspace that it is about.
         workspace: String,
         /// The body of `POST .../mailbox`.
         #[schema(value_type = Object)]
@@ -47,7 +47,7 @@ pub enum ClientFrame {
     Ask {
         /// Names what comes of it.
         id: String,
-        /// The workspace.
+        /// The workspace that it is about.
         workspace: String,
         /// The body of `POST .../messages`.
         #[schema(value_type = Object)]
@@ -84,7 +84,7 @@ pub enum ServerFrame {
     },
     /// A subscription has begun.
     Subscribed {
-        /// Which.
+        /// Names the subscription, as the client said it.
         id: String,
     },
     /// Something that was followed came, or a step of an agent that was asked.
@@ -101,15 +101,15 @@ pub enum ServerFrame {
     },
     /// What came of a `send`.
     Reply {
-        /// Which.
+        /// Names the `send` that is answered.
         id: String,
-        /// A `SendResponse`.
+        /// A `SendResponse`, as `POST .../mailbox` answers it.
         #[schema(value_type = Object)]
         data: Value,
     },
     /// Nothing more comes under this id, which can be used again.
     End {
-        /// Which.
+        /// Names what has ended.
         id: String,
     },
     /// Something was refused or broke off: what the id names, which can be used again, or without one the connection, which

@@ -6,8 +6,8 @@ use futures::Stream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Services;
-use super::problem::{Code, Problem};
-use crate::app::feeds::{FeedEvent, Subscription};
+use super::problem::Problem;
+use crate::app::feeds::{FeedError, FeedEvent, Subscription};
 use crate::authn::{Access, AuthError, now_ms};
 
 /// Something that is told as it comes.
@@ -84,7 +84,5 @@ impl<S: Source> Telling<S> {
 
 /// The problem of a stream whose node stops.
 pub fn stopping() -> Problem {
-    Problem::new(Code::Unavailable, "the node is stopping")
-        .help("connect again, to any node, and go on after the number of the last one seen")
-        .retry_after(1)
+    FeedError::Stopped.into()
 }

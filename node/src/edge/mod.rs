@@ -173,8 +173,13 @@ fn is_anthropic(path: &str) -> bool {
     path.strip_prefix(paths::ANTHROPIC_MESSAGES.text()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-async fn not_found(uri: Uri) -> Problem {
-    Problem::new(Code::NotFound, format!("there is nothing at {}", uri.path()))
+async fn not_found(request: Request) -> Problem {
+    let path = request.uri().path();
+    if grpc::is_grpc(&request) {
+        return Problem::new(Code::MethodNotAllowed, format!("there is no method {path}"))
+            .help("reflection lists the services and their methods, and docs/grpc.md says what they do");
+    }
+    Problem::new(Code::NotFound, format!("there is nothing at {path}"))
         .help("GET /api/v1/openapi.json lists what there is, and /docs shows it")
 }
 

@@ -15,7 +15,9 @@ impl From<FeedError> for Problem {
             FeedError::Ahead { newest, .. } => Problem::new(Code::InvalidRequest, detail).with("newest", newest).help(
                 "the number comes from a conversation that was removed, or this node is behind: begin without one, or try again",
             ),
-            FeedError::Stopped => crate::edge::feeds::stopping(),
+            FeedError::Stopped => Problem::new(Code::Unavailable, detail)
+                .help("connect again, to any node, and go on after the number of the last one seen")
+                .retry_after(1),
             FeedError::Owner(_) => {
                 Problem::new(Code::InvalidRequest, detail).help("use a token whose subject has no control characters")
             }
