@@ -36,6 +36,8 @@ mod memory;
 
 mod messages;
 
+mod talk;
+
 mod backup;
 
 mod written;

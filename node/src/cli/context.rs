@@ -44,6 +44,9 @@ pub struct Global {
     pub color: ColorWhen,
 }
 
+/// The workspace of an agent that is deployed alone, unless another one is named.
+pub const DEFAULT_WORKSPACE: &str = "default";
+
 /// A command's surroundings.
 pub struct Context {
     /// The global flags.
@@ -171,6 +174,16 @@ impl Context {
         match &self.global.workspace {
             Some(name) => Ok(name.clone()),
             None => Ok(Workspace::find(&self.cwd)?.settings()?.name),
+        }
+    }
+
+    /// The same, and outside of any workspace the one to which agents are deployed alone.
+    pub fn workspace_id_or_default(&self) -> Result<WorkspaceId, CliError> {
+        match Workspace::find(&self.cwd) {
+            Err(_) if self.global.workspace.is_none() => {
+                DEFAULT_WORKSPACE.parse().map_err(|error| CliError::new("internal", format!("{error}")))
+            }
+            Ok(_) | Err(_) => self.workspace_id(),
         }
     }
 

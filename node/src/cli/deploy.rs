@@ -26,8 +26,6 @@ use crate::tasks;
 
 /// The longest message, in bytes.
 const MESSAGE_BYTES_MAX: usize = 4096;
-/// The workspace of an agent that is deployed alone, unless another one is named.
-const DEFAULT: &str = "default";
 /// How often blobs that the server lost between two questions are sent again.
 const RESENDS_MAX: usize = 2;
 
@@ -81,10 +79,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let program = args.file.as_ref().map(read).transpose()?;
     let (workspace, id, folder) = match (context.workspace(), program) {
         (Err(_), Some(program)) => {
-            let id = match &context.global.workspace {
-                Some(id) => id.clone(),
-                None => DEFAULT.parse().map_err(|error| CliError::new("internal", format!("{error}")))?,
-            };
+            let id = context.workspace_id_or_default()?;
             let (workspace, folder) = alone(&program, &id)?;
             (workspace, id, Some(folder))
         }

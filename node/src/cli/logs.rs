@@ -16,7 +16,7 @@ use crate::config::{Raw, Value};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The lines are those of all nodes, of each since it started. They say who did what, how long it took and how it ended;
-what was said is in `caxton conversations`.
+what was said is in `caxton conversations`. Outside of a workspace they are those of `default`.
 
 Examples:
   caxton logs --since 10m
@@ -49,7 +49,7 @@ fn since(text: &str) -> Result<Timestamp, String> {
 
 /// Prints the lines.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
-    let id = context.workspace_id()?;
+    let id = context.workspace_id_or_default()?;
     let client = context.client()?;
     let remote = Remote { client: &client, id: &id };
     let mut path = format!("{}?limit={}", remote.path(paths::LOGS), args.lines);

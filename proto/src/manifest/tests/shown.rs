@@ -29,7 +29,7 @@ fn a_terminal_is_safe_from_what_a_file_holds() {
     let long = format!("name = \"a\"\ncapabilities = [\"x\"]\n\"\\u001b[2Jbad\" = \"{}\"\n", "y".repeat(500));
     let shown = agent(&long);
     assert!(!shown.contains('\x1b'), "{shown:?}");
-    assert!(shown.lines().all(|line| line.chars().count() < 260), "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() < 320), "{shown}");
     let colored = AgentManifest::read(&path("agents/a.toml"), &long).1[0].render(Color::Always);
     assert!(colored.starts_with("\x1b[1;31merror[unknown_key]\x1b[0m"), "{colored:?}");
 }
