@@ -36,5 +36,5 @@ pub use message::{
     Approval, Attachment, AttachmentInfo, COUNT_MAX, Content, Failure, Message, Part, Route, Spent, TIME_MS_MAX,
     ToolCall, Usage,
 };
-pub use text::{JSON_BYTES_MAX, JSON_DEPTH_MAX, JSON_DEPTH_READ, JsonError, JsonText};
+pub use text::{JSON_BYTES_MAX, JSON_DEPTH_MAX, JSON_DEPTH_READ, JsonError, JsonText, json_depth};
 pub use wire::Written;

@@ -41,7 +41,7 @@ impl tonic::service::Interceptor for Bearer {
 
 async fn channel(bench: &Bench) -> Channel {
     let url = bench.node.url();
-    let mut endpoint = Endpoint::from_shared(url.clone()).expect("an address").timeout(DEADLINE);
+    let mut endpoint = Endpoint::from_shared(url.to_owned()).expect("an address").timeout(DEADLINE);
     if url.starts_with("https") {
         let pem = std::fs::read(bench.dir.path().join("tls/ca.pem")).expect("a certificate");
         endpoint = endpoint

@@ -1,11 +1,13 @@
 //! What is remembered through a real node: kept, found, changed, forgotten and carried elsewhere over HTTP; and what agents
 //! remember, with a scripted model.
 
+use caxton::api::frame;
 use caxton_proto::log::Role;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, eventually, read, refused};
+use crate::deploy::{Content, framed};
 use crate::messages::{talker, with};
 use crate::policy::token;
 
@@ -280,4 +282,129 @@ async fn exchanges_are_kept_once_and_go_with_their_conversation() {
     let (_, lines) = read(ask(&bench, &bench.admin, Method::GET, "/memory/export", &Value::Null)).await;
     assert!(!lines.to_string().contains("When is the launch?"), "{lines}");
     bench.stop().await;
+}
+
+#[tokio::test]
+async fn facts_are_drawn_out_after_the_answer_once_and_carry_the_turn_they_come_from() {
+    let script = r#"
+[[rule]]
+when.system = "draw facts worth remembering"
+say = '[{"text": "Ann moved to Graz", "kind": "preference", "about": "Ann", "name": "home"}, {"text": " "}, 7]'
+[[rule]]
+say = "Noted"
+"#;
+    let memory = "[memory]\nscope = \"subject\"\nextract = true\n";
+    let bench = with(&talker(script, memory)).await;
+    let message = json!({ "text": "I live in Graz now", "agent": "talker", "conversation": "c1", "create": true, "idempotency_key": "k" });
+    for _ in 0..2 {
+        let answer = done(ask(&bench, &bench.admin, Method::POST, "/messages", &message)).await;
+        assert_eq!(answer["text"], "Noted");
+    }
+    let all =
+        async || done(ask(&bench, &bench.admin, Method::GET, "/memories", &Value::Null)).await["memories"].clone();
+    eventually("the fact is kept", async || all().await.as_array().is_some_and(|all| !all.is_empty())).await;
+    // Another exchange that says the same finds it known; nothing of the exchange itself is kept.
+    said(&bench, &bench.admin, "I live in Graz now", "c2").await;
+    eventually("both exchanges were looked at", async || {
+        all().await[0]["sources"].as_array().is_some_and(|sources| sources.len() >= 3)
+    })
+    .await;
+    let all = all().await;
+    assert_eq!(all.as_array().map(Vec::len), Some(1), "{all}");
+    let (fact, from) = (&all[0], |number: usize| all[0]["sources"][number]["from"].clone());
+    assert_eq!((fact["text"].as_str(), fact["kind"].as_str()), (Some("Ann moved to Graz"), Some("preference")));
+    assert_eq!((fact["entity"].as_str(), fact["name"].as_str()), (Some("Ann"), Some("home")), "{fact}");
+    assert_eq!((from(0), from(1)), (json!("turn"), json!("agent")), "{fact}");
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_drawn_out_badly_costs_no_answer() {
+    let script = "[[rule]]\nwhen.system = \"draw facts worth remembering\"\nsay = \"I would rather not\"\n[[rule]]\nsay = \"Noted\"\n";
+    let bench = with(&talker(script, "[memory]\nscope = \"subject\"\nextract = true\nauto_store = true\n")).await;
+    assert_eq!(said(&bench, &bench.admin, "I live in Graz now", "c1").await, "Noted");
+    eventually("the failure is counted", async || {
+        let (_, metrics) = read(bench.request(Method::GET, "/metrics")).await;
+        let metrics = metrics.as_str().map(str::to_owned).unwrap_or_else(|| metrics.to_string());
+        metrics.lines().any(|line| line.starts_with("caxton_memory_extractions_total") && line.contains("failed"))
+    })
+    .await;
+    let page = done(ask(&bench, &bench.admin, Method::GET, "/memories", &Value::Null)).await;
+    assert_eq!(page["memories"].as_array().map(Vec::len), Some(1), "the exchange itself: {page}");
+    bench.stop().await;
+}
+
+/// An agent that says what came into its prompt.
+const SHARER: &str = r#"
+[[rule]]
+when.newest = "secret"
+say = "secret"
+[[rule]]
+when.newest = "tea with milk"
+say = "tea with milk"
+[[rule]]
+say = "nothing"
+"#;
+
+/// Deploys an agent that says what it remembers to a workspace that shares with others.
+async fn deploy_sharer(bench: &Bench, workspace: &str, with: &str, parent: u64, live: &Content, key: &str) -> Content {
+    let agent = "[agent]\nname = \"talker\"\ndescription = \"talks\"\n[capabilities]\npatterns = [\"talk\"]\n\
+                 [memory]\nscope = \"global\"\nmin_similarity = 0.2\n";
+    let settings = format!(
+        "[workspace]\nname = \"{workspace}\"\n[memory]\nshare_with = [{with}]\n\
+         [providers.s]\nkind = \"scripted\"\nscript = \"prompts/s.toml\"\n"
+    );
+    let content = Content::default()
+        .file("agents/talker.toml", agent)
+        .file("prompts/s.toml", SHARER)
+        .file("caxton.toml", settings);
+    let at = |rest: &str| format!("/api/v1/workspaces/{workspace}{rest}");
+    let (_, blobs) = content.cut();
+    let upload = bench.request(Method::PUT, &at("/artifacts")).header("content-type", frame::MEDIA_TYPE);
+    done(upload.body(framed(&blobs))).await;
+    done(bench.request(Method::POST, &at("/deployments")).json(&content.request(parent, live, key))).await;
+    content
+}
+
+/// What a global agent of a workspace remembers.
+async fn remembered(bench: &Bench, workspace: &str, conversation: &str) -> String {
+    let message =
+        json!({ "text": "What does Ann drink?", "agent": "talker", "conversation": conversation, "create": true });
+    let path = format!("/api/v1/workspaces/{workspace}/messages");
+    let answer = done(bench.request(Method::POST, &path).json(&message)).await;
+    answer["text"].as_str().expect("text").to_owned()
+}
+
+#[tokio::test]
+async fn memories_cross_workspaces_only_where_the_operator_and_both_workspaces_say_so() {
+    for (allowed, named) in [(true, true), (true, false), (false, true)] {
+        let bench = Bench::new(&[&format!("memory.share={allowed}")]).await;
+        let none = Content::default();
+        let of_other = deploy_sharer(&bench, "other", if named { "\"demo\"" } else { "" }, 0, &none, "other").await;
+        deploy_sharer(&bench, "demo", "\"other\", \"demo\", \"nowhere\"", 0, &none, "demo").await;
+        let path = "/api/v1/workspaces/other/memories";
+        let shared = json!({ "memories": [{ "text": "what Ann drinks is tea with milk", "scope": "global" }] });
+        let (status, kept) = read(bench.request(Method::POST, path).json(&shared)).await;
+        assert_eq!(status, if allowed { 200 } else { 403 }, "{kept}");
+        let own = json!({ "memories": [{ "text": "what Ann drinks at home is a secret", "scope": "workspace" }] });
+        done(bench.request(Method::POST, path).json(&own)).await;
+        let sees = remembered(&bench, "demo", "c1").await;
+        assert_eq!(sees.contains("tea with milk"), allowed && named, "{allowed} {named}: {sees}");
+        assert!(!sees.contains("secret"), "{sees}");
+        // Who asks over HTTP sees their own workspace only, and who is no deployer shares nothing.
+        let found = search(&bench, &bench.admin, json!({ "text": "what Ann drinks" })).await;
+        assert_eq!(texts(&found), [""; 0], "{found}");
+        let ann = token(&bench, "ann", Role::Caller, &["other"]).await;
+        let (_, by_caller) = read(bench.request_as(&ann, Method::POST, path).json(&shared)).await;
+        assert!(!by_caller.to_string().contains("\"stored\""), "{by_caller}");
+        if allowed && named {
+            // What was shared is shared no longer as soon as one of the two says so.
+            deploy_sharer(&bench, "other", "", 1, &of_other, "no longer").await;
+            eventually("nothing is shared any more", async || {
+                !remembered(&bench, "demo", "c2").await.contains("tea with milk")
+            })
+            .await;
+        }
+        bench.stop().await;
+    }
 }

@@ -298,7 +298,7 @@ async fn a_turn_that_waits_for_a_person_keeps_its_delivery_and_its_reply_is_sent
     let (_, listed) = read(approvals(&bench)).await;
     let id = listed["approvals"][0]["id"].as_str().expect("an id").to_owned();
     assert!(lies_in(&bench, &ada, "subject:ada").await.is_empty());
-    let (status, decided) = read(bench.post(&format!("/approvals/{id}"), &json!({ "decision": "approved" }))).await;
+    let (status, decided) = read(bench.post(&format!("/approvals/{id}"), &json!({ "approve": true }))).await;
     assert_eq!(status, 200, "{decided}");
     eventually("the reply", || async { !lies_in(&bench, &ada, "subject:ada").await.is_empty() }).await;
     let answers = lies_in(&bench, &ada, "subject:ada").await;

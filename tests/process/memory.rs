@@ -120,4 +120,8 @@ fn the_demo_remembers_in_another_conversation() {
     assert!(text.contains("510750 in all"), "it rests on the first answer: {text}");
     let id = text.split("[memory:").nth(1).and_then(|rest| rest.split(']').next()).expect("it names what it rests on");
     assert_eq!(id.len(), 32, "{text}");
+    let picture = told["contract"]["picture"].as_str().expect("the diagram of the second part");
+    for said in ["cfp", "propose", "accept-proposal", "reject-proposal", "inform"] {
+        assert!(picture.contains(said), "{said}: {picture}");
+    }
 }

@@ -6,7 +6,11 @@ use crate::kernel::Plain;
 #[cfg(target_arch = "aarch64")]
 use crate::kernel::arm::{Neon, NeonDot};
 #[cfg(target_arch = "x86_64")]
-use crate::kernel::x86::{Avx2, Avx512Vnni, AvxVnni};
+use crate::kernel::avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::packed::PackedWeights;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::x86::{Avx512Vnni, AvxVnni};
 use crate::weights::Model;
 
 /// The kernels there are, the fastest first.
@@ -72,10 +76,22 @@ impl Choice {
         self == Self::Plain
     }
 
+    /// Puts the weights into the order that the kernel reads them in, where that is not the file's.
+    pub fn prepare(self, model: &mut Model<'_>) {
+        #[cfg(target_arch = "x86_64")]
+        if self == Self::Avx2 {
+            for linear in model.layers.iter_mut().flat_map(|layer| layer.linears()) {
+                linear.packed = PackedWeights::new(linear);
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = model;
+    }
+
     /// Leaves the last layer's rows for `ids` in `scratch`.
     ///
     /// # Panics
-    /// With a choice that is not [available](Self::available).
+    /// With a choice that is not [available](Self::available), or a model that was not [prepared](Self::prepare) for it.
     pub fn run(self, model: &Model<'_>, ids: &[u32], scratch: &mut Scratch) {
         debug_assert!(self.is_here());
         match self {

@@ -9,7 +9,7 @@ use crate::weights::{Linear, Model, Norm};
 
 /// Rows that attention works on together.
 const ROWS: usize = 4;
-/// A head's keys are padded to a multiple of this many: two registers of any kernel.
+/// Buffers are made for a multiple of this many tokens: two registers of any kernel.
 const PAD: usize = 32;
 /// So small that its exponential is nothing.
 const NEVER: f32 = -1e30;
@@ -177,12 +177,15 @@ impl QuantisedRows {
                 }
                 let most = most.largest();
                 let factor = L::splat(if most > 0.0 { 127.0 / most } else { 0.0 });
-                let mut sum = 0;
+                let mut sum = L::splat(0.0);
                 for at in (0..GROUP).step_by(L::WIDTH) {
-                    sum += L::load(smoothed.as_ptr().add(at)).mul(factor).store_bytes(values.as_mut_ptr().add(at));
+                    let value = L::load(smoothed.as_ptr().add(at)).mul(factor).round();
+                    value.store_bytes(values.as_mut_ptr().add(at));
+                    sum = sum.add(value);
                 }
                 *scale = most / 127.0;
-                *correction = -128 * sum;
+                // Sums of so many whole numbers are exact in floats, in any order.
+                *correction = -128 * sum.total() as i32;
             }
         }
     }
@@ -193,7 +196,7 @@ impl Heads {
     #[inline(always)]
     unsafe fn attend<L: Lanes>(&mut self, attention: &[f32], head: usize, out: &mut [f32]) {
         let tokens = attention.len() / (3 * HIDDEN);
-        let padded = tokens.next_multiple_of(PAD);
+        let padded = tokens.next_multiple_of(2 * L::WIDTH);
         debug_assert!(self.keys.len() >= padded * HEAD && self.scores.len() >= padded * ROWS);
         for (token, row) in attention.chunks_exact(3 * HIDDEN).enumerate() {
             let key = &row[HIDDEN + head * HEAD..][..HEAD];

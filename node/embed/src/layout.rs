@@ -3,7 +3,8 @@
 //! Sections follow one another in the order of [`crate::weights::Model`]'s fields, each padded to begin at a multiple
 //! of [`ALIGN`], numbers little-endian. A matrix is stored as `(value + 128)` bytes in panels of [`PANEL`] columns;
 //! inside a panel four consecutive rows of a column lie together, so that one dot-product instruction reads them.
-//! Each [`GROUP`] of a column's rows has a scale of its own. The last 32 bytes are the SHA-256 of the others.
+//! Each [`GROUP`] of a column's rows has a scale of its own, chosen so that [`FOURS`] keep to [`FOUR_MAX`]. The last 32 bytes
+//! are the SHA-256 of the others.
 
 /// Pieces of the vocabulary.
 pub const PIECES: usize = 30_522;
@@ -21,6 +22,13 @@ pub const INNER: usize = 1_536;
 pub const TOKENS_MAX: usize = 256;
 /// Rows of a column that share a scale.
 pub const GROUP: usize = 128;
+/// Of eight consecutive rows of a column, counted from a multiple of eight, those whose products a kernel without a dot product
+/// of bytes sums in 16 bits.
+#[allow(dead_code, reason = "the build script keeps to it, and a test looks")]
+pub const FOURS: [[usize; 4]; 2] = [[0, 1, 4, 5], [2, 3, 6, 7]];
+/// The most that the absolute values of such four may sum to: with inputs of at most 128 the sum of their products fits.
+#[allow(dead_code, reason = "the build script keeps to it, and a test looks")]
+pub const FOUR_MAX: u32 = i16::MAX as u32 / 128;
 /// Columns stored together.
 pub const PANEL: usize = 32;
 /// Where sections begin: a cache line, and the widest vector register.

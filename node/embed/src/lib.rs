@@ -131,10 +131,10 @@ impl Embedder {
 
     /// With a given kernel, if it runs here.
     pub fn with(kernel: Kernel) -> Option<Self> {
-        Kernel::available().contains(&kernel).then(|| Self {
-            model: weights::Model::new(&weights::MODEL),
-            vocabulary: Vocabulary::new(weights::VOCABULARY),
-            kernel,
+        Kernel::available().contains(&kernel).then(|| {
+            let mut model = weights::Model::new(&weights::MODEL);
+            kernel.prepare(&mut model);
+            Self { model, vocabulary: Vocabulary::new(weights::VOCABULARY), kernel }
         })
     }
 

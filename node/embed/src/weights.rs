@@ -1,5 +1,8 @@
-//! The model, read in place: every field is a slice of the bytes inside the binary, and nothing is copied.
+//! The model, read in place: every field is a slice of the bytes inside the binary. Only for a kernel that needs its weights in
+//! another order are those copied, once.
 
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::packed::PackedWeights;
 use crate::layout::{ALIGN, CHECKSUM, GROUP, HIDDEN, INNER, LAYERS, LEN, PIECES, TOKENS_MAX};
 
 #[cfg(target_endian = "big")]
@@ -36,6 +39,9 @@ pub struct Linear<'a> {
     pub scales: &'a [f32],
     /// Added at the end.
     pub bias: &'a [f32],
+    /// The values once more as the kernel wants them that was chosen; empty if it reads them as they are.
+    #[cfg(target_arch = "x86_64")]
+    pub packed: PackedWeights,
 }
 
 /// What layer normalisation multiplies by and adds.
@@ -74,6 +80,14 @@ pub struct Model<'a> {
     pub norm: Norm<'a>,
     /// The transformer's layers, the first of them first.
     pub layers: [Layer<'a>; LAYERS],
+}
+
+impl<'a> Layer<'a> {
+    /// Its matrices.
+    #[cfg(target_arch = "x86_64")]
+    pub fn linears(&mut self) -> [&mut Linear<'a>; 4] {
+        [&mut self.attention, &mut self.mix, &mut self.widen, &mut self.narrow]
+    }
 }
 
 impl<'a> Model<'a> {
@@ -131,6 +145,8 @@ impl<'a> Sections<'a> {
             values: self.bytes(rows * columns),
             scales: self.floats(rows / GROUP * columns),
             bias: self.floats(columns),
+            #[cfg(target_arch = "x86_64")]
+            packed: PackedWeights::default(),
         }
     }
 

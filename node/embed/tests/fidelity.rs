@@ -39,7 +39,14 @@ fn vectors_point_where_the_published_model_points() -> Result<()> {
             .max_by(|a, b| vectors[of].similarity(&vectors[*a]).total_cmp(&vectors[of].similarity(&vectors[*b])))
     };
     for i in 0..texts.len() {
-        agreed += usize::from(nearest(&ours, i) == nearest(&theirs, i));
+        let (own, exact) = (nearest(&ours, i), nearest(&theirs, i));
+        agreed += usize::from(own == exact);
+        if let (Some(own), Some(exact)) = (own, exact) {
+            // A difference of roundings may only choose among neighbours that are as near.
+            let behind = theirs[i].similarity(&theirs[exact]) - theirs[i].similarity(&theirs[own]);
+            assert!(behind < 0.01, "the neighbour of {:?} is {behind} farther away than the nearest", texts[i]);
+            println!("{behind:.5} behind the nearest");
+        }
     }
     let mean = sum / texts.len() as f32;
     let share = agreed as f32 / texts.len() as f32;
@@ -58,7 +65,8 @@ fn every_kernel_gives_the_same_vectors() {
         let vectors: Vec<Vector> = kernels.iter().map(|embedder| embedder.embed(text)).collect();
         for ((kernel, vector), least) in kernels.iter().zip(&vectors).zip(&mut least) {
             let cosine = vector.similarity(&vectors[0]);
-            assert!(cosine > 0.9995, "{:?} against {:?}: {cosine} for {text:?}", kernel.kernel(), kernels[0].kernel());
+            // A float that is rounded otherwise may put an input on the other side of a step of its eight bits.
+            assert!(cosine > 0.999, "{:?} against {:?}: {cosine} for {text:?}", kernel.kernel(), kernels[0].kernel());
             *least = least.min(cosine);
         }
     }

@@ -1,7 +1,7 @@
 //! Vectors by text and model, on disk: whoever starts again, restores or imports does not embed the same text twice.
 
+use caxton_proto::Digest;
 use rusqlite::{Connection, OptionalExtension, Result, params};
-use sha2::{Digest, Sha256};
 
 use crate::model::Model;
 use crate::vectors;
@@ -14,7 +14,7 @@ impl TextKey {
     /// The key of a text.
     pub fn of(text: &str) -> TextKey {
         let mut key = [0; 16];
-        key.copy_from_slice(&Sha256::digest(text.as_bytes())[..16]);
+        key.copy_from_slice(&Digest::of(text.as_bytes()).as_bytes()[..16]);
         TextKey(key)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use caxton_proto::WorkspaceId;
-use caxton_proto::memory::{MemoryId, NewMemory, Scope};
+use caxton_proto::memory::{NewMemory, Scope};
 
 /// What somebody may read: scopes of one workspace. Nothing is read without one, and nothing outside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,8 +56,6 @@ pub struct Filter {
     pub metadata: Vec<Condition>,
     /// Only those, or without those, that have a source which is not trusted.
     pub untrusted: Option<bool>,
-    /// These are left out: what a prompt has already.
-    pub without: BTreeSet<MemoryId>,
 }
 
 /// A value that metadata have to have somewhere.
@@ -168,7 +166,6 @@ impl Filter {
             && self.created_from_ms.is_none_or(|from| memory.created_ms >= from)
             && self.created_to_ms.is_none_or(|to| memory.created_ms < to)
             && self.untrusted.is_none_or(|is| is == untrusted)
-            && !self.without.contains(&memory.id)
             && (self.metadata.is_empty() || {
                 let met = memory.metadata.as_deref().map(Condition::met_by).unwrap_or_default();
                 self.metadata.iter().all(|condition| fits(condition, &met))

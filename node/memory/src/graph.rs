@@ -7,6 +7,9 @@ use caxton_proto::memory::{EntityId, RelationId, Scope};
 use crate::filter::{Permit, is_true};
 use crate::{MemoryEntity, MemoryRelation};
 
+/// So much may be gone before the arrays are made smaller.
+const GONE_MIN: usize = 1_024;
+
 /// Which way relations are followed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Direction {
@@ -124,7 +127,8 @@ struct Edge {
 pub(crate) struct Graph {
     nodes: Vec<Node>,
     edges: Vec<Edge>,
-    free: Vec<u32>,
+    /// Nodes, edges and kinds that something else took the place of, or nothing.
+    gone: usize,
     by_id: HashMap<EntityId, u32>,
     by_relation: HashMap<RelationId, u32>,
     kinds: HashMap<Box<str>, u32>,
@@ -145,7 +149,8 @@ impl Graph {
     pub fn put_entity(&mut self, entity: &MemoryEntity) {
         let (id, kind) = (entity.what.id(), self.kind(&entity.what.kind));
         if let Some(node) = self.by_id.get(&id) {
-            self.nodes[*node as usize].kind = kind;
+            let before = std::mem::replace(&mut self.nodes[*node as usize].kind, kind);
+            self.lose(usize::from(before != kind));
             return;
         }
         self.by_id.insert(id, self.nodes.len() as u32);
@@ -156,10 +161,12 @@ impl Graph {
     pub fn drop_entity(&mut self, id: &EntityId) {
         let Some(node) = self.by_id.remove(id) else { return };
         self.nodes[node as usize].live = false;
-        for edge in std::mem::take(&mut self.nodes[node as usize].edges) {
-            let id = self.edges[edge as usize].id;
-            self.drop_relation(&id);
+        let edges = std::mem::take(&mut self.nodes[node as usize].edges);
+        let ids: Vec<RelationId> = edges.iter().map(|edge| self.edges[*edge as usize].id).collect();
+        for id in &ids {
+            self.unlink(id);
         }
+        self.lose(1 + ids.len());
     }
 
     pub fn put_relation(&mut self, relation: &MemoryRelation) {
@@ -179,20 +186,14 @@ impl Graph {
             let before = self.edges[known as usize];
             if (before.from, before.to) == (from, to) {
                 self.edges[known as usize] = edge;
+                self.lose(usize::from(before.kind != edge.kind));
                 return;
             }
-            self.drop_relation(&what.id);
+            self.unlink(&what.id);
+            self.gone += 1;
         }
-        let number = match self.free.pop() {
-            Some(free) => {
-                self.edges[free as usize] = edge;
-                free
-            }
-            None => {
-                self.edges.push(edge);
-                self.edges.len() as u32 - 1
-            }
-        };
+        self.edges.push(edge);
+        let number = self.edges.len() as u32 - 1;
         self.by_relation.insert(what.id, number);
         self.nodes[from as usize].edges.push(number);
         if to != from {
@@ -201,13 +202,74 @@ impl Graph {
     }
 
     pub fn drop_relation(&mut self, id: &RelationId) {
-        let Some(number) = self.by_relation.remove(id) else { return };
+        let found = self.unlink(id);
+        self.lose(usize::from(found));
+    }
+
+    /// Takes a relation out of the walks; its place in the arrays goes when these are made smaller.
+    fn unlink(&mut self, id: &RelationId) -> bool {
+        let Some(number) = self.by_relation.remove(id) else { return false };
         let Edge { from, to, .. } = self.edges[number as usize];
         self.edges[number as usize].live = false;
         for node in [from, to] {
             self.nodes[node as usize].edges.retain(|edge| *edge != number);
         }
-        self.free.push(number);
+        true
+    }
+
+    /// Notes that so much is gone, and makes the arrays smaller once that is most of what they hold.
+    fn lose(&mut self, gone: usize) {
+        self.gone += gone;
+        if self.gone > GONE_MIN && self.gone > self.by_id.len() + self.by_relation.len() {
+            self.shrink();
+        }
+    }
+
+    /// Makes the arrays smaller: what is gone takes no room any more, and no kind stays that nothing has.
+    fn shrink(&mut self) {
+        let names = std::mem::take(&mut self.kind_names);
+        self.kinds.clear();
+        let mut nodes = vec![u32::MAX; self.nodes.len()];
+        let mut kept: Vec<Node> = Vec::with_capacity(self.by_id.len());
+        for (at, mut node) in std::mem::take(&mut self.nodes).into_iter().enumerate().filter(|(_, node)| node.live) {
+            nodes[at] = kept.len() as u32;
+            node.kind = self.kind(&names[node.kind as usize]);
+            kept.push(node);
+        }
+        let mut edges = vec![u32::MAX; self.edges.len()];
+        let mut kept_edges = Vec::with_capacity(self.by_relation.len());
+        for (at, edge) in std::mem::take(&mut self.edges).into_iter().enumerate().filter(|(_, edge)| edge.live) {
+            edges[at] = kept_edges.len() as u32;
+            let (from, to) = (nodes[edge.from as usize], nodes[edge.to as usize]);
+            kept_edges.push(Edge { from, to, kind: self.kind(&names[edge.kind as usize]), ..edge });
+        }
+        for node in &mut kept {
+            node.edges.iter_mut().for_each(|edge| *edge = edges[*edge as usize]);
+            node.edges.shrink_to_fit();
+        }
+        self.by_id = kept.iter().enumerate().map(|(at, node)| (node.id, at as u32)).collect();
+        self.by_relation = kept_edges.iter().enumerate().map(|(at, edge)| (edge.id, at as u32)).collect();
+        (self.nodes, self.edges, self.gone) = (kept, kept_edges, 0);
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// The bytes that it takes, about.
+    pub fn bytes(&self) -> usize {
+        let names = |names: usize, count: usize| names + count * 48;
+        let kinds = names(self.kind_names.iter().map(|name| 2 * name.len()).sum(), self.kind_names.len());
+        let ends: usize = self.nodes.iter().map(|node| node.edges.capacity() * 4 + node.name.len()).sum();
+        let scopes: usize = self.nodes.iter().map(|node| node.scope.name().len()).sum();
+        let maps = self.by_id.capacity() * 21 + self.by_relation.capacity() * 21;
+        self.nodes.capacity() * size_of::<Node>()
+            + self.edges.capacity() * size_of::<Edge>()
+            + ends
+            + scopes
+            + kinds
+            + maps
     }
 
     fn node(&self, node: u32, depth: u32) -> GraphNode {
@@ -372,5 +434,84 @@ impl Walk<'_> {
         let any = GraphQuery { entity_kinds: BTreeSet::new(), ..self.query.clone() };
         let mut walk = Walk::new(self.graph, self.permit, &any);
         walk.follow(edge, from).filter(|other| *other == end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use caxton_proto::WorkspaceId;
+    use caxton_proto::memory::{NewEntity, NewRelation};
+
+    use super::*;
+
+    fn entity(number: u32, kind: &str) -> MemoryEntity {
+        let (scope, name, kind) = (Scope::Workspace, number.to_string(), kind.to_owned());
+        let what = NewEntity { scope, name, kind, metadata: None, sources: Vec::new(), created_ms: 0 };
+        MemoryEntity { what, changed_ms: 0, untrusted: false }
+    }
+
+    fn relation(number: u32, kind: &str, from: u32, to: u32) -> MemoryRelation {
+        let what = NewRelation {
+            id: RelationId::from_bytes(u128::from(number).to_be_bytes()),
+            scope: Scope::Workspace,
+            from: from.to_string(),
+            kind: kind.to_owned(),
+            to: to.to_string(),
+            metadata: None,
+            sources: Vec::new(),
+            created_ms: 0,
+            valid_from_ms: 0,
+            valid_to_ms: None,
+        };
+        MemoryRelation { what, changed_ms: 0, untrusted: false }
+    }
+
+    /// Entities, relations and kinds come and go by the thousand: the arrays follow, and the walks are those of a graph in
+    /// which nothing was ever lost.
+    #[test]
+    fn what_comes_and_goes_takes_no_room_and_changes_no_walk() {
+        let (mut graph, mut plain) = (Graph::default(), Graph::default());
+        for number in 0..100 {
+            graph.put_entity(&entity(number, "old"));
+            plain.put_entity(&entity(number, "person"));
+        }
+        for round in 0..200_u32 {
+            let first = 1_000 + round * 50;
+            for number in first..first + 50 {
+                graph.put_entity(&entity(number, &format!("kind {number}")));
+                graph.put_relation(&relation(number, &format!("relates {number}"), number, number % 100));
+            }
+            for number in first..first + 50 {
+                graph.drop_relation(&relation(number, "", 0, 0).what.id);
+                graph.drop_entity(&entity(number, "").what.id());
+            }
+        }
+        for (number, kind) in (0..100).map(|number| (number, format!("passing {number}"))) {
+            graph.put_entity(&entity(number, &kind));
+        }
+        for number in 0..100 {
+            graph.put_entity(&entity(number, "person"));
+            for it in [&mut graph, &mut plain] {
+                it.put_relation(&relation(number, "knows", number, (number * 7 + 1) % 100));
+            }
+        }
+        assert!(graph.nodes.len() + graph.edges.len() + graph.kind_names.len() < 3 * GONE_MIN);
+        assert_eq!(graph.kinds.len(), graph.kind_names.len());
+        let permit = Permit::everything("w".parse::<WorkspaceId>().unwrap());
+        for number in 0..100 {
+            let (from, query) = ([entity(number, "").what.id()], GraphQuery::default());
+            let (mut ours, mut theirs) =
+                (graph.subgraph(&permit, &from, &query), plain.subgraph(&permit, &from, &query));
+            for view in [&mut ours, &mut theirs] {
+                view.relations.sort_by_key(|edge| edge.id);
+                view.entities.sort_by_key(|node| node.id);
+            }
+            assert_eq!(ours, theirs);
+            assert!(ours.entities.len() > 1);
+        }
+        for number in 0..100 {
+            graph.drop_entity(&entity(number, "").what.id());
+        }
+        assert!(graph.is_empty() && graph.by_relation.is_empty());
     }
 }

@@ -117,15 +117,27 @@ impl Keywords {
         self.length = self.length.saturating_sub(u64::from(length));
     }
 
-    /// Gives memories new slots; what has none is gone.
-    pub fn renumber(&mut self, new: &[Slot]) {
-        for word in &mut self.words {
-            let kept = word.postings.iter().filter_map(|posting| match new[posting.slot() as usize] {
+    /// Gives memories new slots; what has none is gone, and so is a word that no memory has. Gives the new number of each word.
+    pub fn renumber(&mut self, new: &[Slot]) -> Vec<u32> {
+        let mut numbers = vec![NONE; self.words.len()];
+        let mut kept = Vec::new();
+        for (at, mut word) in std::mem::take(&mut self.words).into_iter().enumerate().filter(|(_, word)| word.live > 0)
+        {
+            let postings = word.postings.iter().filter_map(|posting| match new[posting.slot() as usize] {
                 NONE => None,
                 slot => Some(Posting::new(slot, posting.count() as u32)),
             });
-            word.postings = kept.collect();
+            word.postings = postings.collect();
+            numbers[at] = kept.len() as u32;
+            kept.push(word);
         }
+        self.words = kept;
+        self.numbers.retain(|_, number| {
+            *number = numbers[*number as usize];
+            *number != NONE
+        });
+        self.numbers.shrink_to_fit();
+        numbers
     }
 
     /// Scores the memories that `allowed` lets through, and the conversations of these.

@@ -17,7 +17,7 @@ pub enum PhraseError {
     #[error("this is no search for phrases: write \"two words\", begin*, AND, OR, NOT and brackets")]
     Syntax(#[source] rusqlite::Error),
     /// SQLite.
-    #[error("what is remembered cannot be searched; if it goes on, `repair` makes the full-text table anew")]
+    #[error("what is remembered cannot be searched")]
     Database(#[from] rusqlite::Error),
 }
 

@@ -66,12 +66,10 @@ pub fn history(db: &Connection, permit: &Permit, id: &MemoryId) -> Result<Vec<Ed
         .query_map([found.row], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
         .collect::<Result<_>>()?;
     // One that cannot be read is left out: it is only what can be taken back.
-    let edit = |(number, actor, at_ms, before): (i64, String, i64, Vec<u8>)| match Row::decode(&before) {
-        Ok(Row::Memory { memory: what, changed_ms, untrusted, .. }) => {
-            let before = Memory { what, changed_ms, untrusted };
-            Some(Edited { number: number.unsigned_abs(), actor, at_ms, before })
-        }
-        Ok(Row::Entity { .. } | Row::Relation { .. } | Row::Edit { .. }) | Err(_) => None,
+    let edit = |(number, actor, at_ms, before): (i64, String, i64, Vec<u8>)| {
+        let Row { memory: what, changed_ms, untrusted, workspace: _ } = Row::decode(&before).ok()?;
+        let before = Memory { what, changed_ms, untrusted };
+        Some(Edited { number: number.unsigned_abs(), actor, at_ms, before })
     };
     Ok(edits.into_iter().filter_map(edit).collect())
 }

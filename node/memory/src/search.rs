@@ -468,7 +468,6 @@ fn allowed(shelf: &Shelf, permit: &Permit, query: &Query<'_>) -> Allowed {
     places.sort_unstable_by_key(|(place, _)| *place);
     let kinds: Vec<u16> = filter.kinds.iter().filter_map(|kind| shelf.kind(kind)).collect();
     let entity = filter.entity.as_deref().map(|name| shelf.entity(name));
-    let without: Vec<Slot> = filter.without.iter().filter_map(|id| shelf.slot(id)).collect();
     let all_places = places.len() == shelf.places().count();
     let fits = |slot: Slot| {
         let hot: &Hot = &shelf.hot[slot as usize];
@@ -480,7 +479,6 @@ fn allowed(shelf: &Shelf, permit: &Permit, query: &Query<'_>) -> Allowed {
             && filter.created_to_ms.is_none_or(|to| hot.created_ms < to)
             && filter.untrusted.is_none_or(|is| hot.untrusted == is)
             && entity.is_none_or(|entity| Some(shelf.cold[slot as usize].entity) == entity)
-            && !without.contains(&slot)
     };
     let mut bits = vec![0_u64; count.div_ceil(64)];
     let mut passed = Vec::new();

@@ -85,15 +85,19 @@ pub const TABLES: &[Table] = &[
 const TEXT: &str = "CREATE VIRTUAL TABLE memory_text USING fts5(
     text, place, content='', contentless_delete=1, tokenize='porter unicode61 remove_diacritics 2');";
 
+/// Whether the full-text table can be read and has every memory. It only reads; with many memories that takes a while.
+pub fn is_whole(db: &Connection) -> Result<bool> {
+    let count = |table: &str| db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
+    if count("memory_text_docsize")? != count("memory")? {
+        return Ok(false);
+    }
+    let found: String = db.query_row("PRAGMA integrity_check(memory_text)", [], |row| row.get(0))?;
+    Ok(found == "ok")
+}
+
 /// Makes the full-text table anew where it is damaged or does not go with the tables. Says whether it had to be made.
 pub fn repair(db: &Connection) -> Result<bool> {
-    let checked = || -> Result<bool> {
-        db.execute("INSERT INTO memory_text (memory_text) VALUES ('integrity-check')", [])?;
-        let count =
-            |table: &str| db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
-        Ok(count("memory_text_docsize")? == count("memory")?)
-    };
-    if matches!(checked(), Ok(true)) {
+    if matches!(is_whole(db), Ok(true)) {
         return Ok(false);
     }
     drop_text(db)?;

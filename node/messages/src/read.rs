@@ -141,11 +141,11 @@ pub fn arrows(conversation: &Conversation) -> Vec<Arrow> {
 /// A turn that waits no longer: all have answered, or its time is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndedWait {
-    /// The workspace.
+    /// The workspace of the agent that waited.
     pub workspace: WorkspaceId,
-    /// Who waited.
+    /// The agent that waited.
     pub owner: Address,
-    /// The turn.
+    /// The turn that was put down.
     pub turn: String,
     /// The calls that lead to the one that waited, each on a line.
     pub way: String,

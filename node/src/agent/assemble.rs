@@ -14,6 +14,7 @@ use caxton_tools::SandboxedAgent;
 use serde_json::Value;
 
 use super::turn::{Gate, Limits};
+use crate::llm::budget::Payer;
 use crate::llm::models::{Target, Voice};
 use crate::llm::providers::{Backend, Providers, Speech};
 use crate::llm::{Account, Provider, ToolDefinition};
@@ -119,6 +120,7 @@ impl Agent {
         let account = Account {
             workspace: parts.workspace.clone(),
             agent: manifest.name.clone(),
+            payer: Payer::Turns,
             workspace_budget: parts.settings.budget,
             agent_budget: manifest.budget,
         };

@@ -67,7 +67,7 @@ pub enum MemoriesError {
     /// Too many exports are being read.
     #[error("{EXPORTS_MAX} exports are being read, which is the most")]
     Busy,
-    /// Nothing is shared between workspaces.
+    /// The node's operator does not let workspaces share memories.
     #[error("this node shares no memories between workspaces, so that nothing can be kept in the scope `global`")]
     Global,
 }
@@ -227,7 +227,11 @@ impl Memories {
             }
         };
         let help = "for instance \"two words\", begin*, tea AND NOT coffee";
-        memories.read(find).await?.map_err(|problem| MemoriesError::Invalid { problem, help })
+        let found = memories.read(find).await;
+        if let Err(MemoryError::Read(_)) = &found {
+            memories.doubt_text();
+        }
+        found?.map_err(|problem| MemoriesError::Invalid { problem, help })
     }
 
     /// A memory, and what it was before each edit.
@@ -252,7 +256,7 @@ impl Memories {
         let Keeping { entities, memories, relations } = keeping;
         let scopes = entities.iter().map(|it| &it.scope);
         let mut scopes = scopes.chain(memories.iter().map(|it| &it.scope)).chain(relations.iter().map(|it| &it.scope));
-        if scopes.any(|scope| *scope == Scope::Global) {
+        if scopes.any(|scope| *scope == Scope::Global) && !self.invoker.shares_memories() {
             return Err(MemoriesError::Global);
         }
         self.invoker.has_space()?;
@@ -491,7 +495,7 @@ impl Memories {
                 Err(error) => imported.mistake(number, error.to_string()),
                 Ok(found) => {
                     for it in found {
-                        if is_global(&it) {
+                        if is_global(&it) && !self.invoker.shares_memories() {
                             imported.mistake(number, MemoriesError::Global.to_string());
                             continue;
                         }

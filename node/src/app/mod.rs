@@ -11,11 +11,11 @@ pub mod memory;
 
 pub mod mailboxes;
 
-pub mod feeds;
-
 pub mod topics;
 
 pub mod schedules;
+
+pub mod feeds;
 
 pub mod dispatch;
 
@@ -74,12 +74,12 @@ pub struct Parts {
     pub memories: memory::Memories,
     /// What agents and people send each other.
     pub mailboxes: mailboxes::Mailboxes,
-    /// Conversations and mailboxes as they grow.
-    pub feeds: feeds::Feeds,
     /// What they publish, and who subscribed.
     pub topics: topics::Topics,
     /// When agents are sent messages next.
     pub schedules: schedules::Schedules,
+    /// Conversations and mailboxes as they grow.
+    pub feeds: feeds::Feeds,
     /// What is live, its history, and the ways to change it.
     pub deployments: deployments::Deployments,
     /// What agents used, and how they did lately.

@@ -43,6 +43,11 @@ impl Offer {
         self.capability.as_str().replace(['_', '-'], " ")
     }
 
+    /// All that its vectors are made of.
+    pub(super) fn texts(&self) -> impl Iterator<Item = String> + '_ {
+        std::iter::once(self.summary()).chain(self.phrases.iter().cloned())
+    }
+
     /// What it is called, in one phrase.
     fn summary(&self) -> String {
         match self.description.as_str() {

@@ -1,8 +1,9 @@
 //! Keeps an index for each workspace in step with its catalog, and answers for messages.
 //!
-//! Embedding and building happen off the threads that answer, at most as many at once as there are cores; an index is
-//! built by a thread that gives way to them all. While the index of a new revision is being built, messages are routed
-//! by the previous one, among the agents that are still there.
+//! Embedding and building happen off the threads that answer, at most as many at once as there are cores. An index is
+//! built by a thread that gives way to them all, and that queues for a core again before each phrase: every message that
+//! waits then goes first, and one phrase is all that it may have to wait for. While the index of a new revision is being
+//! built, messages are routed by the previous one, among the agents that are still there.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,9 @@ const MESSAGE_BYTES_MAX: usize = 4_096;
 
 /// The niceness of a thread that builds an index: beside one that answers it gets a tenth of a core, on an idle one all.
 const BUILD_NICENESS: i32 = 10;
+
+/// New vectors after which they are written down while there are more to make: a restart goes on from there.
+const UNSAVED_MAX: usize = 4_096;
 
 /// What a router may use.
 #[derive(Debug, Clone, Copy)]
@@ -97,8 +101,8 @@ struct Shared {
     limits: RouterLimits,
     load: Load,
     slots: Mutex<HashMap<WorkspaceId, Slot>>,
-    /// Threads that may compute at once.
-    cores: Semaphore,
+    /// Threads that may compute at once; whoever waits longest is next.
+    cores: Arc<Semaphore>,
     jobs: Jobs,
 }
 
@@ -149,7 +153,7 @@ impl Router {
             limits,
             load: Load::default(),
             slots: Mutex::default(),
-            cores: Semaphore::new(cores),
+            cores: Arc::new(Semaphore::new(cores)),
             jobs: Jobs::default(),
         }))
     }
@@ -177,12 +181,8 @@ impl Router {
                 }
             }
             let vectors = self.0.vectors.clone();
-            match tasks::blocking(move || vectors.save()).await {
-                Ok(Ok(())) | Err(_) => {}
-                Ok(Err(error)) => {
-                    warn!(%error, "the phrases' vectors were not written down; a restart embeds them anew")
-                }
-            }
+            // It ends without a word only when the runtime does.
+            _ = tasks::blocking(move || save(&vectors)).await;
         }
     }
 
@@ -239,9 +239,11 @@ impl Router {
         {
             return Ok(ready);
         }
-        let _core = self.0.cores.acquire().await.map_err(|_| RouteError::Stopped)?;
-        let (wanted, vectors) = (catalog.clone(), self.0.vectors.clone());
-        let index = in_background(move || build(&wanted, &vectors)).await.ok_or(RouteError::Stopped)?;
+        let (wanted, vectors, cores) = (catalog.clone(), self.0.vectors.clone(), self.0.cores.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let core = move || runtime.block_on(cores.clone().acquire_owned()).ok();
+        let index = in_background(move || build(&wanted, &vectors, core)).await;
+        let index = index.flatten().ok_or(RouteError::Stopped)?;
         let (workspace, revision) = (&catalog.workspace, catalog.revision);
         debug!(%workspace, %revision, capabilities = index.len(), "capabilities prepared");
         let ready = Arc::new(Ready { revision: catalog.revision, index, answers: Mutex::default() });
@@ -275,8 +277,9 @@ async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'sta
     wait.await.ok()
 }
 
-/// Reads what the catalog's agents offer. Blocks on the disk, and computes.
-fn build(catalog: &Catalog, vectors: &Vectors) -> Index {
+/// Reads what the catalog's agents offer. Blocks on the disk, and computes, each phrase while it holds a `core`. Nothing
+/// comes of it if there are no cores any more.
+fn build<C>(catalog: &Catalog, vectors: &Vectors, core: impl Fn() -> Option<C>) -> Option<Index> {
     let manifests = catalog.agents().iter().filter_map(|(name, entry)| match entry.manifest() {
         Ok(manifest) => Some(manifest),
         Err(error) => {
@@ -285,8 +288,29 @@ fn build(catalog: &Catalog, vectors: &Vectors) -> Index {
             None
         }
     });
-    let manifests: Vec<_> = manifests.collect();
-    Index::build(manifests.iter().flat_map(|manifest| Offer::of_agent(manifest)), vectors)
+    let offers: Vec<Offer> = manifests.flat_map(|manifest| Offer::of_agent(&manifest).collect::<Vec<_>>()).collect();
+    // Held, so that none is forgotten before the index has it.
+    let mut made = Vec::new();
+    for text in offers.iter().flat_map(Offer::texts) {
+        if vectors.get(&text).is_some() {
+            continue;
+        }
+        let turn = core()?;
+        made.push(vectors.of(&text));
+        drop(turn);
+        if made.len() % UNSAVED_MAX == 0 {
+            save(vectors);
+        }
+    }
+    let _turn = core()?;
+    Some(Index::build(offers, vectors))
+}
+
+/// Writes the vectors down. Blocks on the disk.
+fn save(vectors: &Vectors) {
+    if let Err(error) = vectors.save() {
+        warn!(%error, "the phrases' vectors were not written down; a restart embeds them anew");
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -73,6 +73,66 @@ async fn a_deployment_empties_what_is_remembered() {
     assert_eq!(agent(&routed).as_deref(), Some("painter"));
 }
 
+/// A core is handed on in the order in which it was waited for, and all that happens between two messages happens in
+/// this thread: so the count of vectors says what was embedded before each message, whatever the machine does.
+#[tokio::test]
+async fn a_message_waits_for_one_phrase_of_a_deployment_at_most() {
+    let (store, dir) = (Store::new(), tempfile::tempdir().unwrap());
+    let mut shared = Arc::into_inner(router(dir.path()).0).unwrap();
+    shared.cores = Arc::new(Semaphore::new(1));
+    let router = Router(Arc::new(shared));
+    let first = store.catalog(1, &[("linguist", &["translate-text"])], None);
+    route(&router, &first, "translate this letter").await;
+
+    let core = router.0.cores.clone().acquire_owned().await.unwrap();
+    let names: Vec<String> = (0..40).map(|turn| format!("agent-{turn}")).collect();
+    let patterns: Vec<[String; 1]> = (0..40).map(|turn| [format!("prepare-dish-{turn}")]).collect();
+    let patterns: Vec<Vec<&str>> = patterns.iter().map(|one| one.iter().map(String::as_str).collect()).collect();
+    let agents: Vec<(&str, &[&str])> =
+        names.iter().zip(&patterns).map(|(name, patterns)| (name.as_str(), patterns.as_slice())).collect();
+    let second = store.catalog(2, &agents, Some(&first));
+    let known = router.0.vectors.len();
+    let mut preparing = std::pin::pin!(router.prepared(&second));
+    assert!(futures::poll!(&mut preparing).is_pending());
+    let messages: Vec<String> = (0..20).map(|turn| format!("translate letter {turn}")).collect();
+    let anything = Requirements::default();
+    let mut asked: Vec<_> = messages.iter().map(|text| Box::pin(router.route(&first, text, &anything))).collect();
+    for message in &mut asked {
+        assert!(futures::poll!(message).is_pending(), "there is no core");
+    }
+    drop(core);
+    let last = asked.pop().unwrap();
+    for message in asked {
+        message.await.unwrap();
+        let made = router.0.vectors.len() - known;
+        assert!(made <= 1, "{made} phrases were embedded while messages waited");
+    }
+    last.await.unwrap();
+    preparing.await.unwrap();
+    assert!(router.0.vectors.len() - known >= 40, "each agent has a phrase of its own");
+    assert_eq!(router.slot(&store.workspace).0.unwrap().revision, Revision(2));
+}
+
+#[tokio::test]
+async fn what_was_prepared_before_is_not_embedded_again() {
+    let (store, dir) = (Store::new(), tempfile::tempdir().unwrap());
+    let first = store.catalog(1, &[("linguist", &["translate-text"]), ("painter", &["draw-chart"])], None);
+    let vectors = Vectors::at(dir.path(), Model::built_in());
+    let turns = std::cell::Cell::new(0);
+    let core = || Some(turns.set(turns.get() + 1));
+    assert_eq!(build(&first, &vectors, core).unwrap().len(), 2);
+    let phrases = turns.get() - 1;
+    assert_eq!(phrases, vectors.len(), "a turn for each phrase, and one for the index");
+    save(&vectors);
+    let second = store.catalog(2, &[("linguist", &["translate-text"]), ("cook", &["draw-chart"])], Some(&first));
+    for vectors in [vectors, Vectors::at(dir.path(), Model::built_in())] {
+        turns.set(0);
+        assert_eq!(build(&second, &vectors, core).unwrap().len(), 2);
+        assert_eq!(turns.get(), 1, "nothing but the index is new");
+    }
+    assert!(build(&second, &Vectors::default(), || None::<()>).is_none(), "a router that stopped");
+}
+
 #[tokio::test]
 async fn of_equals_the_one_with_the_fewest_turns_is_taken() {
     let (store, dir) = (Store::new(), tempfile::tempdir().unwrap());

@@ -132,12 +132,17 @@ impl Vectors {
         &self.0.model
     }
 
-    /// The vector of a phrase, computed if it is new. Takes about a millisecond then.
+    /// The vector of a phrase, if it is known.
+    pub fn get(&self, phrase: &str) -> Option<Arc<PackedVector>> {
+        self.known().by_phrase.get(&Digest::of(phrase.as_bytes())).cloned()
+    }
+
+    /// The vector of a phrase, computed if it is new. Takes one to three milliseconds then.
     pub fn of(&self, phrase: &str) -> Arc<PackedVector> {
-        let digest = Digest::of(phrase.as_bytes());
-        if let Some(known) = self.known().by_phrase.get(&digest) {
-            return known.clone();
+        if let Some(known) = self.get(phrase) {
+            return known;
         }
+        let digest = Digest::of(phrase.as_bytes());
         // Not under the lock: others need not wait for the model.
         let packed = Arc::new(PackedVector::new(&self.model().embed_start(phrase, MESSAGE_TOKENS_MAX)));
         let mut known = self.known();

@@ -38,9 +38,9 @@ enum Command {
     #[command(
         visible_alias = "ls",
         after_help = "\
-Columns: DELIVERY its number, MAILBOX whose it is in, FROM who sent it, DOES its performative, STATE ready, started, retry or \
-dead, TRIED how often it was given to its receiver, WHEN it was sent or is tried again, SAYS the beginning of it, or why it \
-failed. JSON has them as delivery, owner, message, state, attempts, due and reason.
+Columns: DELIVERY its number, MAILBOX whose it is in, FROM who sent it, DOES its performative, STATE ready, started, retry, dead \
+or waiting for a turn that was put down, TRIED how often it was given to its receiver, WHEN it was sent or is tried again, SAYS the \
+beginning of it, or why it failed. JSON has them as delivery, owner, message, state, attempts, due and reason.
 
 Examples:
   caxton messages list --owner analyst

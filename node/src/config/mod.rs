@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 pub use document::{markdown, print};
 pub use settings::{
-    Cluster, Config, Data, Deploy, Disk, Http, Limits, Raft, Runtime, SECTIONS, SETTINGS, Stop, Telemetry, Tls, Tokens,
+    Cluster, Config, Data, Deploy, Disk, Http, Limits, Memory, Raft, Runtime, SECTIONS, SETTINGS, Stop, Telemetry, Tls,
+    Tokens,
 };
 pub use value::{ByteSize, LogFormat, Raw, TlsMode, Value};
 

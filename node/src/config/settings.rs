@@ -218,6 +218,11 @@ settings! {
         /// A directory with a BERT or DistilBERT to use in the place of the built-in all-MiniLM-L6-v2: `config.json`, `tokenizer.json` and `model.safetensors`, as `sentence-transformers` saves them; empty for the built-in one. It is read at the start. Give all nodes of a cluster the same.
         model: PathBuf = "";
     }
+    /// What workspaces remember.
+    memory: Memory {
+        /// Whether workspaces may share what they keep in the scope `global`. Two do if each names the other as `share_with` under `[memory]` in its caxton.toml.
+        share: bool = "false";
+    }
     /// The disk below the data directory.
     disk: Disk {
         /// Writes that a person can repeat are refused while less than this is free, so that the log can go on.

@@ -82,8 +82,12 @@ impl Reconciler {
     async fn pass(&self) -> usize {
         let served = self.catalogs.all();
         let gone: Vec<&WorkspaceId> = self.log.read(|state| {
-            let served = served.iter().map(|catalog| &catalog.workspace);
-            served.filter(|workspace| state.workspace(workspace).is_none()).collect()
+            // Also where the name was deployed again and that cannot be loaded: what was deleted is no last good one.
+            let is_gone = |catalog: &&Arc<Catalog>| {
+                let deletion = state.deletions().of(&catalog.workspace);
+                deletion.is_some_and(|deletion| catalog.revision <= deletion.revision)
+            };
+            served.iter().filter(is_gone).map(|catalog| &catalog.workspace).collect()
         });
         for workspace in gone {
             info!(%workspace, "a workspace was deleted and is served no more");

@@ -4,6 +4,8 @@
 //! An agent reaches the scope that its file names and what is nearer: with `scope = "agent"` its own memories, those of the
 //! person who asks and those of the conversation. Whose turn it is says the token, never the model.
 
+use std::sync::Arc;
+
 use caxton_memory::proto::{
     Action, Command, Fate, Forget, MemoryId, NewMemory, NewRelation, Origin, Outcome, Reason, RelationId, Scope, Source,
 };
@@ -13,11 +15,13 @@ use caxton_proto::{AgentName, ToolName, WorkspaceId};
 use serde_json::json;
 use tracing::warn;
 
+use super::extract::Exchange;
 use super::{Invoker, Underway};
 use crate::agent::builtin::memory::{self as tools, MemoryTool, Recall, Relate, Remember};
 use crate::agent::run::Run;
 use crate::agent::world::{Invocation, ToolOutput};
 use crate::agent::{Agent, OfferedFunction};
+use crate::catalog::Catalogs;
 use crate::llm::{ToolDefinition, reasons};
 use crate::memory::recall::block;
 use crate::memory::{Memories, MemoryError, SearchOrder};
@@ -65,6 +69,7 @@ impl Asker {
             MemoryScope::Agent => Scope::Agent(agent.to_string()),
             MemoryScope::Subject => Scope::Subject(self.subject.clone()),
             MemoryScope::Workspace => Scope::Workspace,
+            MemoryScope::Global => Scope::Global,
         }
     }
 
@@ -78,6 +83,7 @@ impl Asker {
             MemoryScope::Subject => vec![conversation, subject],
             MemoryScope::Agent => vec![conversation, subject, own],
             MemoryScope::Workspace => vec![conversation, subject, own, Scope::Workspace],
+            MemoryScope::Global => vec![conversation, subject, own, Scope::Workspace, Scope::Global],
         }
     }
 
@@ -98,6 +104,9 @@ fn now_ms() -> i64 {
 /// What an agent remembers in one turn.
 pub(super) struct AgentMemory<'a> {
     pub memories: &'a Memories,
+    pub catalogs: &'a Catalogs,
+    /// Whether the node's operator lets workspaces share what they remember.
+    pub share: bool,
     pub workspace: &'a WorkspaceId,
     pub asker: &'a Asker,
     pub manifest: &'a AgentManifest,
@@ -137,7 +146,8 @@ impl AgentMemory<'_> {
     async fn search(&self, order: SearchOrder) -> Result<Vec<Memory>, MemoryError> {
         let scopes = self.asker.scopes(&self.manifest.memory, &self.manifest.name);
         let permit = Permit::of(self.workspace.clone(), scopes);
-        Ok(self.memories.of(self.workspace).search(permit, order).await?.memories)
+        let own = self.memories.of(self.workspace).search(permit, order.clone()).await?;
+        Ok(self.with_partners(own, &order).await?.memories)
     }
 
     /// Does what a model asks one of the tools for; the error is for the model.
@@ -258,8 +268,18 @@ impl AgentMemory<'_> {
 }
 
 impl Invoker {
-    /// Keeps an answered exchange. The answer is recorded: what cannot be remembered of it keeps nobody from reading it.
-    pub(super) async fn keep_exchange(&self, exchange: Command) {
+    /// Keeps an answered exchange, and has facts drawn out of it, as the agent's file says. The answer is recorded: what
+    /// cannot be remembered of it keeps nobody from reading it.
+    pub(super) async fn keep_exchange(&self, agent: &Arc<Agent>, exchange: Exchange) {
+        if agent.manifest.memory.auto_store {
+            self.store_exchange(exchange.keep(vec![exchange.memory.clone()])).await;
+        }
+        if agent.manifest.memory.extract {
+            self.extract_later(agent, exchange);
+        }
+    }
+
+    async fn store_exchange(&self, exchange: Command) {
         match self.shared.parts.memories.of(&exchange.workspace).write_now(&exchange).await {
             Ok(Outcome::Remembered(kept)) => {
                 for item in kept.memories {
@@ -274,11 +294,11 @@ impl Invoker {
     }
 }
 
-/// The exchange of a turn that is over, to be kept where the agent's file says so. Its id is the turn's, so that it is kept
-/// once.
-pub(super) fn exchange(underway: &Underway, agent: &Agent, run: &Run) -> Option<Command> {
+/// The exchange of a turn that is over, to be kept or looked at where the agent's file says so. Its id is the turn's, so that
+/// it is kept once.
+pub(super) fn exchange(underway: &Underway, agent: &Agent, run: &Run) -> Option<Exchange> {
     let settings = &agent.manifest.memory;
-    if !(settings.enabled && settings.auto_store) {
+    if !(settings.enabled && (settings.auto_store || settings.extract)) {
         return None;
     }
     let said = run.said();
@@ -304,13 +324,8 @@ pub(super) fn exchange(underway: &Underway, agent: &Agent, run: &Run) -> Option<
         replaces: None,
         entity: None,
     };
-    Some(Command {
-        workspace: underway.workspace.clone(),
-        time_ms: at_ms,
-        actor: format!("agent:{name}"),
-        permit: None,
-        action: Action::Remember { entities: Vec::new(), memories: vec![memory], relations: Vec::new() },
-    })
+    let (workspace, turn) = (underway.workspace.clone(), underway.turn.clone());
+    Some(Exchange { workspace, turn, actor: format!("agent:{name}"), memory })
 }
 
 /// The id of the memory that a turn's exchange becomes.
@@ -373,6 +388,7 @@ mod tests {
         assert_eq!(reach(MemoryScope::Subject), ["conversation:c1", "subject:ann"]);
         assert_eq!(reach(MemoryScope::Agent), ["conversation:c1", "subject:ann", "agent:helper"]);
         assert_eq!(reach(MemoryScope::Workspace).last().map(String::as_str), Some("workspace"));
+        assert_eq!(reach(MemoryScope::Global)[3..], ["workspace", "global"]);
     }
 
     #[test]

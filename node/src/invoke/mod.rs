@@ -30,7 +30,9 @@ mod approvals;
 
 mod world;
 
+mod extract;
 mod memory;
+mod sharing;
 
 pub mod mail;
 
@@ -87,6 +89,7 @@ use crate::mailbox::Mailboxes;
 use crate::memory::Memories;
 use crate::shard::{NotHere, Shard};
 use crate::tools::Tools;
+use extract::ExtractionQueue;
 use journal::{BEGIN_AFTER, TurnJournal};
 use kept::{Beginning, TurnStatus};
 use memory::{Asker, exchange};
@@ -110,6 +113,8 @@ pub struct Parts {
     pub memories: Memories,
     /// What agents and people send each other.
     pub mailboxes: Mailboxes,
+    /// Whether workspaces may share it.
+    pub memory: crate::config::Memory,
     /// The models.
     pub models: Arc<Models>,
     /// Which agent can do what.
@@ -133,6 +138,7 @@ struct Shared {
     turns: Arc<Semaphore>,
     questions: Questions,
     kept_calls: KeptCalls,
+    extractions: ExtractionQueue,
     running: RunningTurns,
     /// Counts the turns that ended here and that a message of a mailbox had begun.
     mailed_over: watch::Sender<u64>,
@@ -218,6 +224,7 @@ impl Invoker {
             turns: Arc::new(Semaphore::new(turns_max)),
             questions: Questions::default(),
             kept_calls: KeptCalls::default(),
+            extractions: ExtractionQueue::default(),
             running: RunningTurns::default(),
             mailed_over: watch::Sender::new(0),
             conversations: Mutex::default(),
@@ -382,7 +389,7 @@ impl Invoker {
                 let exchange = exchange(&underway, &agent, &run);
                 let ended = self.record(&underway, agent.revision, run).await;
                 if let (Ok(TurnEnd::Answered(_)), Some(exchange)) = (&ended, exchange) {
-                    self.keep_exchange(exchange).await;
+                    self.keep_exchange(&agent, exchange).await;
                 }
                 ended
             }

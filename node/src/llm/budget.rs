@@ -48,6 +48,17 @@ fn cost(price: Price, usage: Usage) -> u64 {
 enum Purse {
     Workspace(WorkspaceId),
     Agent(WorkspaceId, AgentName),
+    Memory(WorkspaceId, AgentName),
+}
+
+/// For what of an agent a request is made: each has a budget of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Payer {
+    /// Its turns.
+    #[default]
+    Turns,
+    /// Drawing facts out of what was said in them.
+    Memory,
 }
 
 /// On whose account a request is made, and what each may use in a day.
@@ -55,10 +66,23 @@ enum Purse {
 pub struct Account {
     pub workspace: WorkspaceId,
     pub agent: AgentName,
+    /// For what of the agent.
+    pub payer: Payer,
     /// What the workspace may use.
     pub workspace_budget: Budget,
-    /// What the agent may use.
+    /// What the agent may use for that.
     pub agent_budget: Budget,
+}
+
+impl Account {
+    fn purses(&self) -> [Purse; 2] {
+        let (workspace, agent) = (self.workspace.clone(), self.agent.clone());
+        let own = match self.payer {
+            Payer::Turns => Purse::Agent(workspace.clone(), agent),
+            Payer::Memory => Purse::Memory(workspace.clone(), agent),
+        };
+        [Purse::Workspace(workspace), own]
+    }
 }
 
 /// What was set aside for one request.
@@ -168,10 +192,7 @@ impl Budgets {
         input: u64,
         wanted: Option<u64>,
     ) -> Result<Reservation, NoReserve> {
-        let purses = [
-            Purse::Workspace(account.workspace.clone()),
-            Purse::Agent(account.workspace.clone(), account.agent.clone()),
-        ];
+        let purses = account.purses();
         let budgets = [account.workspace_budget, account.agent_budget];
         let expected = wanted.unwrap_or(REPLY_TOKENS_EXPECTED);
         let mut ledger = self.ledger(day);
@@ -228,6 +249,7 @@ fn room(purse: &Purse, used: Spent, budget: Budget, price: Price, input: u64) ->
         let whose = match purse {
             Purse::Workspace(workspace) => format!("workspace `{workspace}`"),
             Purse::Agent(_, agent) => format!("agent `{agent}`"),
+            Purse::Memory(_, agent) => format!("the memory of agent `{agent}`"),
         };
         Err(Error::BudgetSpent { whose, used, limit })
     };
@@ -261,6 +283,7 @@ mod tests {
         Account {
             workspace: "team".parse().expect("a name"),
             agent: "worker".parse().expect("a name"),
+            payer: Payer::Turns,
             workspace_budget: Budget { tokens_per_day: workspace_tokens, usd_per_day: None },
             agent_budget: Budget { tokens_per_day: agent_tokens, usd_per_day: None },
         }
@@ -276,6 +299,20 @@ mod tests {
         let refused = budgets.reserve(1, &account, FREE, 1, None).await.expect_err("spent");
         assert!(refused.to_string().contains("agent `worker`"), "{refused}");
         assert!(budgets.reserve(2, &account, FREE, 1, None).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_draws_facts_out_takes_nothing_of_what_the_turns_have() {
+        let budgets = Budgets::default();
+        let turns = account(None, Some(1_000));
+        let memory = Account { payer: Payer::Memory, ..turns.clone() };
+        let reserved = budgets.reserve(1, &memory, FREE, 100, Some(900)).await.expect("room");
+        budgets.settle(reserved, Usage { input: 100, output: 900 });
+        let refused = budgets.reserve(1, &memory, FREE, 1, None).await.expect_err("spent");
+        assert!(refused.to_string().contains("the memory of agent `"), "{refused}");
+        let reserved = budgets.reserve(1, &turns, FREE, 100, Some(800)).await.expect("room");
+        budgets.settle(reserved, Usage { input: 100, output: 800 });
+        assert_eq!(budgets.spent(1, &turns.workspace).tokens, 1_900, "the workspace pays for both");
     }
 
     #[tokio::test]

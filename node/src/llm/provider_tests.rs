@@ -111,6 +111,7 @@ fn account() -> Account {
     Account {
         workspace: "team".parse().expect("a name"),
         agent: "worker".parse().expect("a name"),
+        payer: Default::default(),
         workspace_budget: Budget::default(),
         agent_budget: Budget::default(),
     }

@@ -122,7 +122,7 @@ impl ShardMailboxes {
     /// when this returns. What it refuses is in the outcome.
     pub async fn write(&self, workspace: &WorkspaceId, term: u64, action: Action) -> Result<Outcome, MailboxError> {
         // Older members would neither apply it nor keep it in their snapshots.
-        if self.shard.format() < Format::PROTOBUF {
+        if self.shard.format() < Format::DELETION {
             return Err(MailboxError::OlderMembers);
         }
         let time_ms = i64::try_from(crate::time::now_ms()).unwrap_or(i64::MAX);
@@ -131,7 +131,7 @@ impl ShardMailboxes {
         if body.len() > ENTRY_BYTES_MAX {
             return Err(MailboxError::TooLong { bytes: body.len() });
         }
-        let version = Format::PROTOBUF.number();
+        let version = Format::DELETION.number();
         let entry = Envelope { version, tenant: Envelope::MAILBOX, term, body }.encode();
         let answer = self.shard.propose(workspace, entry).await?;
         let outcome = match answer.effect {

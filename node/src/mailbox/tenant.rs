@@ -27,7 +27,11 @@ impl Tenant for MailboxTenant {
     }
 
     fn commands(&self) -> u32 {
-        Format::PROTOBUF.number()
+        Format::DELETION.number()
+    }
+
+    fn since(&self) -> Format {
+        Format::DELETION
     }
 
     fn layout(&self) -> u32 {

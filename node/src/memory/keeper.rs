@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use caxton_embed::Model as SentenceModel;
-use caxton_memory::{Index, Memory, Model, Permit, Query, Touched, cache};
+use caxton_memory::{Changes, Index, Memory, Model, Permit, Query, Touched, cache};
 use caxton_raft::GroupId;
 use rusqlite::{Connection, Result};
 use tokio::sync::Notify;
@@ -24,6 +25,8 @@ use crate::shard::{Database, Shard};
 const TOUCHED_MAX: usize = 100_000;
 /// So few rows are looked at again on the connection that writes.
 const TOUCHED_FEW: usize = 64;
+/// So many changes the index takes at once: whoever searches waits for them, a few microseconds each.
+const TAKEN_AT_ONCE: usize = 256;
 /// So many texts that wait for their vectors a search embeds before it begins; where more do, it finds them by their words.
 const EMBEDDED_FIRST: usize = 16;
 /// Texts that the worker embeds before it lets others work.
@@ -92,6 +95,8 @@ pub struct Keeper {
     /// What was done when the cache was swept and the index measured last.
     kept_house: Mutex<House>,
     wake: Notify,
+    /// The full-text table was not looked at yet, or somebody has complained of it since.
+    text_is_in_doubt: AtomicBool,
 }
 
 /// What the keeper did behind the requests.
@@ -120,6 +125,7 @@ impl Keeper {
             connections: Mutex::default(),
             kept_house: Mutex::default(),
             wake: Notify::new(),
+            text_is_in_doubt: AtomicBool::new(true),
         }
     }
 
@@ -234,13 +240,45 @@ impl Keeper {
         let followed = match (all, touched.len()) {
             (true, _) => self.load(database),
             (false, 0) => Ok(()),
-            (false, ..=TOUCHED_FEW) => database.read(|rows| self.index_mut().refresh(rows, &touched)),
-            (false, _) => database.scan(|rows| self.index_mut().refresh(rows, &touched)),
+            // The rows are read first, and the index is taken for what they say: neither do those that search wait for the
+            // disk, nor does the log wait for those that search.
+            (false, ..=TOUCHED_FEW) => database.read(|rows| Changes::read(rows, &touched)).map(|changes| {
+                self.index_mut().take(changes);
+            }),
+            (false, _) => self.follow_many(database, touched),
         };
         if followed.is_err() {
             lock(&self.unseen).all = true;
         }
         followed
+    }
+
+    fn follow_many(&self, database: &Database, touched: HashSet<Touched>) -> Result<()> {
+        let mut touched: Vec<Touched> = touched.into_iter().collect();
+        // Entities come before the relations between them, in the whole as in each part.
+        touched.sort_unstable();
+        touched.chunks(TAKEN_AT_ONCE).try_for_each(|part| {
+            let changes = database.scan(|rows| Changes::read(rows, part))?;
+            self.index_mut().take(changes);
+            Ok(())
+        })
+    }
+
+    /// Somebody found the full-text table damaged.
+    pub(super) fn doubt_text(&self) {
+        self.text_is_in_doubt.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Makes the full-text table anew where it does not go with the memories, or cannot be read.
+    fn mend_text(&self, database: &Database) -> Result<()> {
+        if database.scan(caxton_memory::is_whole).unwrap_or(false) {
+            return Ok(());
+        }
+        if database.mend(caxton_memory::repair)? {
+            warn!(shard = self.shard.0, "the full-text table of what is remembered was damaged and is made anew");
+        }
+        Ok(())
     }
 
     fn load(&self, database: &Database) -> Result<()> {
@@ -351,6 +389,9 @@ impl Keeper {
             self.embed(EMBEDDED_AT_ONCE)?
         };
         let mut house = lock(&self.kept_house);
+        if !more && self.text_is_in_doubt.swap(false, Ordering::Relaxed) {
+            self.mend_text(database)?;
+        }
         let gone = self.index().gone();
         if !more && house.swept != Some(gone) {
             let swept = self.sweep()?;

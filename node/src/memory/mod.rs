@@ -36,8 +36,6 @@ pub const ENTRY_BYTES_MAX: usize = 900 << 10;
 
 /// How long it is waited for that the cluster says that all of its members read what is written.
 const RAISED_WAIT: Duration = Duration::from_secs(5);
-/// The pause between two looks whether it does.
-const RAISED_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why something could not be remembered, found or forgotten.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +168,11 @@ impl ShardMemories {
         self.keeper.progress()
     }
 
+    /// The full-text table said that it is damaged: it is looked at, and made anew if that is so.
+    pub fn doubt_text(&self) {
+        self.keeper.doubt_text();
+    }
+
     /// Reads from the tables, away from the threads that serve.
     pub async fn read<R: Send + 'static>(
         &self,
@@ -265,10 +268,8 @@ impl ShardMemories {
     /// Has a command applied: it is on a majority's disk, and applied here, when this returns. What it refuses is in the
     /// outcome. A cluster that has just begun says a moment later that all its members read it, which is waited for.
     pub async fn write(&self, command: &Command) -> Result<Outcome, MemoryError> {
-        let until = tokio::time::Instant::now() + RAISED_WAIT;
-        while self.shard.format() < Format::PROTOBUF && tokio::time::Instant::now() < until {
-            tokio::time::sleep(RAISED_PAUSE).await;
-        }
+        // Where it does not come to be, the write says so.
+        _ = self.shard.writes(Format::PROTOBUF, RAISED_WAIT).await;
         self.write_now(command).await
     }
 

@@ -202,6 +202,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
         catalogs: catalogs.clone(),
         memories: Memories::new(shards.clone(), keepers),
         mailboxes: mailboxes.clone(),
+        memory: config.memory.clone(),
         conversations: Conversations::new(shards),
         models: Arc::new(models),
         router: routing.clone(),
@@ -283,9 +284,9 @@ fn application(parts: &Parts, hands: Hands) -> App {
         conversations: app::conversations::Conversations::new(parts.invoker.clone()),
         memories: app::memory::Memories::new(parts.invoker.clone()),
         mailboxes: app::mailboxes::Mailboxes::new(parts.invoker.clone(), parts.mailboxes.clone()),
-        feeds: app::feeds::Feeds::new(parts.invoker.clone(), parts.mailboxes.clone()),
         schedules: app::schedules::Schedules::new(parts.invoker.clone(), parts.mailboxes.clone()),
         topics: app::topics::Topics::new(parts.invoker.clone(), parts.mailboxes.clone()),
+        feeds: app::feeds::Feeds::new(parts.invoker.clone(), parts.mailboxes.clone()),
         deployments: app::deployments::Deployments::new(
             log.clone(),
             catalogs.clone(),
@@ -363,8 +364,9 @@ async fn open_logs(
 /// Nothing is proposed before.
 fn what_the_log_says() -> (Arc<OnceLock<DeployLog>>, (WrittenFormat, Deletions)) {
     let opened: Arc<OnceLock<DeployLog>> = Arc::default();
-    let (log, same) = (Arc::clone(&opened), Arc::clone(&opened));
+    let [log, changes, same] = [(); 3].map(|()| Arc::clone(&opened));
     let format = WrittenFormat::new(move || log.get().map_or(Format::JSON, DeployLog::format));
+    let format = format.that_changes(move || changes.get().map(DeployLog::applied));
     let deletions = Deletions::new(move |workspace| {
         same.get()?.read(|state| {
             let live = state.workspace(workspace).is_some();

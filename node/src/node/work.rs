@@ -78,6 +78,11 @@ pub fn start_workers(workers: &Tasks, parts: &Parts, pins: Pins) {
         let contradicted = placement::contradicted(deploy_log, count);
         shards_stop.run_until_cancelled(contradicted).await.map_or(Ok(()), Err)
     });
+    let (extracting, extract_stop) = (parts.invoker.clone(), stop.clone());
+    workers.spawn("extract", async move {
+        extracting.extract(extract_stop).await;
+        Ok::<_, std::convert::Infallible>(())
+    });
     for shard in shards.all() {
         let retention = Retention::new(parts.invoker.clone(), shard);
         let retention_stop = stop.clone();

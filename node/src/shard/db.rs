@@ -137,6 +137,16 @@ impl Database {
         self.read_beside(read)
     }
 
+    /// Changes what is derived from other rows, in a transaction of its own: it is no entry of the log. Whoever writes waits.
+    pub fn mend<R>(&self, mend: impl FnOnce(&Connection) -> rusqlite::Result<R>) -> rusqlite::Result<R> {
+        self.writer.alone(|connection| {
+            let all = connection.transaction()?;
+            let mended = mend(&all)?;
+            all.commit()?;
+            Ok(mended)
+        })
+    }
+
     /// Reads with a connection that is kept for the next reader.
     fn read_beside<R, E: From<rusqlite::Error>>(&self, read: impl FnOnce(&Connection) -> Result<R, E>) -> Result<R, E> {
         let kept = self.readers().pop();

@@ -47,17 +47,43 @@ use crate::tasks;
 /// Says in which format this node writes what others have to read: entries, documents and snapshots. It is one that every
 /// member of the cluster reads, and never goes back.
 #[derive(Clone)]
-pub struct WrittenFormat(Arc<dyn Fn() -> Format + Send + Sync>);
+pub struct WrittenFormat {
+    says: Arc<dyn Fn() -> Format + Send + Sync>,
+    changes: Arc<dyn Fn() -> Option<watch::Receiver<u64>> + Send + Sync>,
+}
 
 impl WrittenFormat {
-    /// What this says.
+    /// What this says, which nobody waits for to change.
     pub fn new(says: impl Fn() -> Format + Send + Sync + 'static) -> WrittenFormat {
-        WrittenFormat(Arc::new(says))
+        WrittenFormat { says: Arc::new(says), changes: Arc::new(|| None) }
+    }
+
+    /// The same, and it may say something else whenever what `changes` gives is told of a change.
+    pub fn that_changes(
+        self,
+        changes: impl Fn() -> Option<watch::Receiver<u64>> + Send + Sync + 'static,
+    ) -> WrittenFormat {
+        WrittenFormat { changes: Arc::new(changes), ..self }
     }
 
     /// The format, as of now.
     pub fn now(&self) -> Format {
-        (self.0)()
+        (self.says)()
+    }
+
+    /// Waits for at most so long until the format is this one or a newer one; says whether it is.
+    pub async fn reaches(&self, format: Format, wait: Duration) -> bool {
+        let changes = (self.changes)();
+        let reached = async {
+            let Some(mut changes) = changes else { return self.now() >= format };
+            while self.now() < format {
+                if changes.changed().await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        tokio::time::timeout(wait, reached).await.unwrap_or(false)
     }
 }
 
@@ -192,6 +218,11 @@ impl Shard {
     /// The format in which entries and documents are written now.
     pub fn format(&self) -> Format {
         self.format.now()
+    }
+
+    /// Waits for at most so long until entries are written in this format or a newer one; says whether they are.
+    pub async fn writes(&self, format: Format, wait: Duration) -> bool {
+        self.format.reaches(format, wait).await
     }
 
     /// The group, for its status and its members.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Address, Body, Content, Message};
+use crate::shard::json_depth;
 
 /// The most bytes of a message's JSON form: that of the largest message fits, with every character escaped.
 pub const DOCUMENT_BYTES_MAX: usize = 4 << 20;
@@ -108,7 +109,7 @@ impl Content {
         }
         match &self.body {
             Body::Json(text) => {
-                most("levels of content", depth(text.as_bytes()), CONTENT_DEPTH_MAX)?;
+                most("levels of content", json_depth(text.as_bytes()), CONTENT_DEPTH_MAX)?;
                 // Its depth is known: parsing recurses.
                 match serde_json::from_str::<serde::de::IgnoredAny>(text) {
                     Ok(_) => Ok(()),
@@ -164,23 +165,4 @@ fn extension(name: &str) -> Result {
 pub(super) fn is_json(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || essence.ends_with("+json")
-}
-
-/// How deep brackets nest outside of strings.
-pub(super) fn depth(json: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut quoted, mut escaped) = (0_usize, 0, false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'{' | b'[' if !quoted => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }

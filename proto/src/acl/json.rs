@@ -13,11 +13,12 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::check::{depth, is_json};
+use super::check::is_json;
 use super::{
     Address, Body, CONTENT_DEPTH_MAX, CheckError, Content, DOCUMENT_BYTES_MAX, InvalidAddress, InvalidPerformative,
     Message, Performative,
 };
+use crate::shard::json_depth;
 
 /// Why JSON is no message.
 #[derive(Debug, thiserror::Error)]
@@ -199,7 +200,7 @@ impl Message {
         if bytes.len() > DOCUMENT_BYTES_MAX {
             return Err(JsonError::TooLong { bytes: bytes.len() });
         }
-        let levels = depth(bytes);
+        let levels = json_depth(bytes);
         // The object around the content is a level of its own.
         if levels > CONTENT_DEPTH_MAX + 1 {
             return Err(JsonError::TooDeep { levels });

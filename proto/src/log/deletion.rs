@@ -37,7 +37,7 @@ pub struct WorkspaceDeletion {
 pub struct DeletionTotals {
     /// Deployments that were remembered.
     pub deployments: u64,
-    /// Secrets.
+    /// Secrets that were set in it.
     pub secrets: u64,
     /// Tokens that were for this workspace alone, and are revoked now.
     pub tokens: u64,

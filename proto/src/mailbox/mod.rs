@@ -64,9 +64,9 @@ pub enum Action {
     Await(Await),
     /// End a turn's wait.
     Resume {
-        /// Who waits.
+        /// The agent that waits.
         owner: Address,
-        /// The turn.
+        /// The turn that waits.
         turn: String,
         /// The calls that lead to the one that waits, each on a line.
         way: String,
@@ -78,7 +78,7 @@ pub enum Action {
     Roster {
         /// The revision of the workspace.
         revision: u64,
-        /// The agents.
+        /// The agents that are programs.
         programs: Vec<AgentName>,
     },
     /// Do what is due by now: expiry, deadlines, what an older term had started, and what is published to whom.
@@ -130,9 +130,9 @@ pub enum Action {
 /// A turn that waits for answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Await {
-    /// Who waits.
+    /// The agent that waits.
     pub owner: Address,
-    /// The turn.
+    /// The turn that waits.
     pub turn: String,
     /// The calls that lead to the one that waits, each on a line.
     pub way: String,

@@ -170,6 +170,10 @@ pub struct Memory {
     pub scope: MemoryScope,
     /// Whether each exchange is remembered without being told.
     pub auto_store: bool,
+    /// Whether a model draws facts out of each exchange, after it was answered.
+    pub extract: bool,
+    /// How many tokens that may use in a day, which are none of the agent's own.
+    pub extract_tokens_per_day: u64,
     /// How many memories come into a prompt.
     pub search_limit: u32,
     /// How near to the message a memory has to be, 0 to 1.
@@ -190,12 +194,23 @@ pub enum MemoryScope {
     Subject,
     /// With every agent of the workspace.
     Workspace,
+    /// With every agent of the workspace, and with those of other workspaces where the node and both workspaces say so.
+    Global,
 }
 
 impl Default for Memory {
     fn default() -> Memory {
         let scope = MemoryScope::Agent;
-        Memory { enabled: false, scope, auto_store: false, search_limit: 5, min_similarity: 0.3, tokens_max: 1_500 }
+        Memory {
+            enabled: false,
+            scope,
+            auto_store: false,
+            extract: false,
+            extract_tokens_per_day: 100_000,
+            search_limit: 5,
+            min_similarity: 0.3,
+            tokens_max: 1_500,
+        }
     }
 }
 

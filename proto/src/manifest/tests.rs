@@ -163,6 +163,8 @@ fn a_manifest_is_json_that_people_can_read() {
         "enabled": true,
         "scope": "workspace",
         "auto_store": false,
+        "extract": false,
+        "extract_tokens_per_day": 100000,
         "search_limit": 5,
         "min_similarity": 0.3,
         "tokens_max": 1500

@@ -1,6 +1,6 @@
 //! A workspace's file, `caxton.toml`: its name, what its tools may be granted, its language models and budgets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use crate::{ProviderName, WorkspaceId};
 pub const WORKSPACE_FILE: &str = "caxton.toml";
 /// The most providers of a workspace.
 const PROVIDERS_MAX: usize = 64;
+/// The most workspaces with which one shares memories: each of them is searched.
+const SHARED_WITH_MAX: usize = 16;
 
 /// How long what was said or is remembered can be kept by its age: what is younger than a minute may still be under way.
 const RETENTION_AGES: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(36_500 * 86_400);
@@ -46,6 +48,10 @@ pub struct WorkspaceManifest {
     pub budget: Budget,
     /// How much of the past is kept.
     pub retention: Retention,
+    /// The workspaces with which memories of the scope `global` are shared, if these share theirs with this one and the
+    /// node's operator allows it.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub memory_shared_with: BTreeSet<WorkspaceId>,
 }
 
 /// The provider and model of agents that name none.
@@ -286,6 +292,11 @@ fn workspace(document: &Document<'_>) -> WorkspaceManifest {
     }
     manifest.budget = Budget::read(&mut root);
     manifest.retention = Retention::read(&mut root);
+    if let Some(mut section) = root.section("memory") {
+        let with = section.get("share_with").map(|value| value.list_of(SHARED_WITH_MAX)).unwrap_or_default();
+        manifest.memory_shared_with = with.iter().filter_map(|item| item.parse(LINE_BYTES_MAX)).collect();
+        section.finish(&[]);
+    }
     root.finish(&MISPLACED);
     manifest
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Action, Command, Edit, NewEntity, NewMemory, NewRelation, Origin, Reason, Scope, Source};
+use crate::shard::json_depth;
 
 /// The most bytes of a memory's text.
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
@@ -77,31 +78,12 @@ fn text(text: &str) -> Result {
 fn metadata(text: Option<&str>) -> Result {
     let Some(text) = text else { return Ok(()) };
     most("bytes of `metadata`", text.len(), METADATA_BYTES_MAX)?;
-    most("levels of `metadata`", depth(text), METADATA_DEPTH_MAX)?;
+    most("levels of `metadata`", json_depth(text.as_bytes()), METADATA_DEPTH_MAX)?;
     let Ok(value) = serde_json::from_str::<serde_json::Value>(text) else { return Err(wrong("metadata")) };
     if !value.is_object() {
         return Err(wrong("metadata"));
     }
     most("values of `metadata`", values(&value), METADATA_VALUES_MAX)
-}
-
-/// How deep brackets nest outside of strings.
-fn depth(json: &str) -> usize {
-    let (mut depth, mut deepest, mut quoted, mut escaped) = (0_usize, 0, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'{' | b'[' if !quoted => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 fn values(value: &serde_json::Value) -> usize {

@@ -271,57 +271,15 @@ impl Reason {
     }
 }
 
-/// One row of a snapshot. An entity comes before its observations and relations, a memory before its edits.
+/// A memory as it was before an edit: the bytes that are kept to take it back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Row {
-    /// A memory as it is kept.
-    Memory {
-        /// The workspace.
-        workspace: WorkspaceId,
-        /// The memory.
-        memory: NewMemory,
-        /// When it was last changed.
-        changed_ms: i64,
-        /// It once had a source that is not trusted.
-        untrusted: bool,
-    },
-    /// An entity as it is kept.
-    Entity {
-        /// The workspace.
-        workspace: WorkspaceId,
-        /// The entity.
-        entity: NewEntity,
-        /// When it was last changed.
-        changed_ms: i64,
-        /// It once had a source that is not trusted.
-        untrusted: bool,
-    },
-    /// A relation as it is kept.
-    Relation {
-        /// The workspace.
-        workspace: WorkspaceId,
-        /// The relation.
-        relation: NewRelation,
-        /// When it was last changed.
-        changed_ms: i64,
-        /// It once had a source that is not trusted.
-        untrusted: bool,
-    },
-    /// What a memory was before an edit.
-    Edit {
-        /// The workspace.
-        workspace: WorkspaceId,
-        /// The memory.
-        memory: MemoryId,
-        /// The edit's number in the memory's history, from 1.
-        number: u64,
-        /// Who edited.
-        actor: String,
-        /// When.
-        at_ms: i64,
-        /// The memory before that.
-        before: NewMemory,
-        /// When that had been changed.
-        changed_ms: i64,
-    },
+pub struct Row {
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// The memory, without its sources, which an edit does not change.
+    pub memory: NewMemory,
+    /// When it had been changed last, in milliseconds since 1970.
+    pub changed_ms: i64,
+    /// It once had a source that is not trusted.
+    pub untrusted: bool,
 }

@@ -78,13 +78,13 @@ impl Outcome {
 impl Row {
     /// The row as bytes.
     pub fn encode(&self) -> Vec<u8> {
-        pb::Row { version: FORMAT, body: Some(self.into()) }.encode_to_vec()
+        pb::Row { version: FORMAT, memory: Some(self.into()) }.encode_to_vec()
     }
 
     /// The row that the bytes stand for.
     pub fn decode(bytes: &[u8]) -> Result<Row, DecodeError> {
         let row = pb::Row::decode(bytes)?;
         known(row.version)?;
-        row.body.ok_or(field("body"))?.try_into()
+        row.memory.ok_or(field("memory"))?.try_into()
     }
 }

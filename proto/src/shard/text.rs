@@ -59,7 +59,7 @@ impl JsonText {
     }
 
     fn within(text: String, max: usize) -> Result<JsonText, JsonError> {
-        let depth = depth_of(&text);
+        let depth = json_depth(text.as_bytes());
         if depth > max {
             return Err(JsonError::TooDeep { depth, max });
         }
@@ -85,7 +85,7 @@ impl JsonText {
 
     /// How deep it is.
     pub fn depth(&self) -> usize {
-        depth_of(&self.0)
+        json_depth(self.0.as_bytes())
     }
 }
 
@@ -95,11 +95,11 @@ impl fmt::Debug for JsonText {
     }
 }
 
-/// How many arrays and objects lie in one another at the deepest place. Of a text that is not JSON it says something too,
-/// and the parser says the rest.
-fn depth_of(text: &str) -> usize {
+/// How many arrays and objects lie in one another at the deepest place: counted before a text is parsed, because parsing
+/// recurses. Of a text that is not JSON it says something too, and the parser says the rest.
+pub fn json_depth(text: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in text.bytes() {
+    for &byte in text {
         if in_string {
             (in_string, escaped) = (byte != b'"' || escaped, byte == b'\\' && !escaped);
             continue;
@@ -148,7 +148,7 @@ mod tests {
             ("]]][", 1),
         ];
         for (text, depth) in rows {
-            assert_eq!(depth_of(text), depth, "{text}");
+            assert_eq!(json_depth(text.as_bytes()), depth, "{text}");
         }
     }
 

@@ -23,6 +23,9 @@ struct Args {
     /// A folder for the vectors of texts.
     #[arg(long)]
     work: PathBuf,
+    /// A Python that has numpy, sqlite-vec and apsw, for the peers; without it they are left out.
+    #[arg(long)]
+    python: Option<PathBuf>,
     /// How many memories the speed is measured with; 0 leaves it out.
     #[arg(long, default_value_t = 100_000)]
     memories: usize,
@@ -35,7 +38,7 @@ fn main() -> Result<()> {
         quality::run(data, &args.work)?;
     }
     if args.memories > 0 {
-        speed::run(args.memories, &args.work)?;
+        speed::run(args.memories, &args.work, args.python.as_deref())?;
     }
     Ok(())
 }

@@ -1,10 +1,14 @@
-//! How fast it is, beside SQLite's FTS5 and a plain scan of all vectors in the same run.
+//! How fast it is, beside SQLite's FTS5 and a plain scan of all vectors in the same run, and beside sqlite-vec and numpy where
+//! a Python has them.
+//!
+//! A machine that others use too stretches the time on the clock; what the thread itself took says what the work is.
 
 use std::hint::black_box;
 use std::path::Path;
+use std::process::Command as Process;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use caxton_memory::proto::{Action, Command, EntityId, NewRelation, RelationId, Scope};
 use caxton_memory::{Condition, Filter, GraphLimits, GraphQuery, Index, Query, Value, apply, cache, phrases};
 
@@ -53,13 +57,54 @@ fn direction(drawn: &mut Drawn) -> Vec<f32> {
     (0..MODEL.dimensions).map(|_| middle.part() - 0.5 + (drawn.part() - 0.5) * 1.2).collect()
 }
 
-fn say(what: &str, times: &mut [Duration]) {
-    times.sort();
-    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e3;
-    println!("{what:44} p50 {:.3} ms, p99 {:.3} ms", at(0.5), at(0.99));
+/// The time that this thread took so far.
+fn thread_time() -> Duration {
+    let mut spent = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call fills the struct that it is given.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut spent) };
+    assert_eq!(failed, 0, "there is no clock of the thread");
+    Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap_or(0))
 }
 
-pub fn run(memories: usize, work: &Path) -> Result<()> {
+/// Times by the clock and of the thread.
+#[derive(Default)]
+struct Times(Vec<(Duration, Duration)>);
+
+impl Times {
+    fn of<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let (began, began_thread) = (Instant::now(), thread_time());
+        let done = black_box(work());
+        self.0.push((began.elapsed(), thread_time().saturating_sub(began_thread)));
+        done
+    }
+
+    fn say(&self, what: &str) {
+        let at = |mut times: Vec<Duration>, part: f64| {
+            times.sort();
+            times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e3
+        };
+        let clock: Vec<Duration> = self.0.iter().map(|(clock, _)| *clock).collect();
+        let thread: Vec<Duration> = self.0.iter().map(|(_, thread)| *thread).collect();
+        println!(
+            "{what:44} p50 {:.3} ms, p99 {:.3} ms; of the thread p50 {:.3} ms, p99 {:.3} ms",
+            at(clock.clone(), 0.5),
+            at(clock, 0.99),
+            at(thread.clone(), 0.5),
+            at(thread, 0.99)
+        );
+    }
+}
+
+/// Does something, and says how long it took by the clock and of the thread.
+fn once<R>(what: &str, work: impl FnOnce() -> R) -> (R, f64) {
+    let mut times = Times::default();
+    let done = times.of(work);
+    let (clock, thread) = times.0[0];
+    println!("{what:44} {:.2} s, of the thread {:.2} s", clock.as_secs_f64(), thread.as_secs_f64());
+    (done, thread.as_secs_f64())
+}
+
+pub fn run(memories: usize, work: &Path, python: Option<&Path>) -> Result<()> {
     let folder = tempfile::tempdir_in(work)?;
     let vectors = folder.path().join("vectors.sqlite");
     let mut store = Store::new(Some(folder.path()), &vectors)?;
@@ -71,22 +116,19 @@ pub fn run(memories: usize, work: &Path) -> Result<()> {
             caxton_memory::proto::NewMemory { metadata: Some(tags), ..memory(number, &text, None) }
         })
         .collect();
-    let start = Instant::now();
-    store.remember(&all)?;
-    let spent = start.elapsed().as_secs_f64();
-    println!(
-        "bulk: {memories} memories applied in {spent:.1} s, {:.0} a second, without embedding",
-        memories as f64 / spent
-    );
-    let start = Instant::now();
-    let transaction = store.vectors.unchecked_transaction()?;
-    for pending in store.index.pending(usize::MAX) {
-        let vector = direction(&mut drawn);
-        cache::write(&store.vectors, &MODEL, pending.key, &vector)?;
-        store.index.learn(pending.key, &vector);
-    }
-    transaction.commit()?;
-    println!("vectors: kept and learnt in {:.1} s", start.elapsed().as_secs_f64());
+    let (kept, spent) = once("bulk: applied and indexed, without embedding", || store.remember(&all));
+    kept?;
+    println!("  {:.0} a second of the thread's time", memories as f64 / spent);
+    let learnt = once("vectors: kept and learnt", || {
+        let transaction = store.vectors.unchecked_transaction()?;
+        for pending in store.index.pending(usize::MAX) {
+            let vector = direction(&mut drawn);
+            cache::write(&store.vectors, &MODEL, pending.key, &vector)?;
+            store.index.learn(pending.key, &vector);
+        }
+        transaction.commit()
+    });
+    learnt.0?;
     println!("memory: {} bytes a memory in the index", store.index.bytes() / memories);
     let on_disk = |db: &rusqlite::Connection, name: &str| -> Result<u64> {
         db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
@@ -94,74 +136,105 @@ pub fn run(memories: usize, work: &Path) -> Result<()> {
     };
     let (rows, cached) = (on_disk(&store.db, "memory.sqlite")?, on_disk(&store.vectors, "vectors.sqlite")?);
     println!("disk: {rows} bytes a memory, and {cached} of its vector in the cache");
-    let start = Instant::now();
-    store.index = Index::load(&store.db, &store.vectors, MODEL)?;
-    println!(
-        "start: index loaded in {:.2} s, {} vectors missing",
-        start.elapsed().as_secs_f64(),
-        store.index.pending_count()
-    );
+    let loaded = once("start: index loaded, with vectors", || Index::load(&store.db, &store.vectors, MODEL));
+    store.index = loaded.0?;
+    println!("  {} vectors missing", store.index.pending_count());
+    writes(&mut store, memories, &mut drawn)?;
     searches(&store, &mut drawn)?;
     control(&store, &mut drawn)?;
+    if let Some(python) = python {
+        peers(python, folder.path(), &all, &mut drawn)?;
+    }
     graph(folder.path())
+}
+
+/// One memory after the other: applied, committed, embedded and found. The log's own time is not in it.
+fn writes(store: &mut Store, memories: usize, drawn: &mut Drawn) -> Result<()> {
+    let (mut times, mut embedded) = (Times::default(), Times::default());
+    for number in 0..ROUNDS as u64 {
+        let one = memory(memories as u64 + number, &drawn.text(30), None);
+        let id = one.id;
+        times.of(|| store.remember(std::slice::from_ref(&one)))?;
+        embedded.of(|| store.embed())?;
+        let found = store.index.search(&store.vectors, &permit(), &Query::new(&one.text, None, 2))?;
+        if found.hits.first().is_none_or(|hit| hit.id != id) {
+            bail!("the next search does not find what was written");
+        }
+    }
+    times.say("write: applied, committed and indexed");
+    embedded.say("write: its vector");
+    Ok(())
+}
+
+/// Other people's ways to do it, with the same texts and vectors.
+fn peers(python: &Path, folder: &Path, all: &[caxton_memory::proto::NewMemory], drawn: &mut Drawn) -> Result<()> {
+    let lines = |texts: &mut dyn Iterator<Item = String>| texts.fold(String::new(), |all, text| all + &text + "\n");
+    let bytes = |count: usize, drawn: &mut Drawn| -> Vec<u8> {
+        (0..count).flat_map(|_| direction(drawn)).flat_map(f32::to_le_bytes).collect()
+    };
+    std::fs::write(folder.join("texts.txt"), lines(&mut all.iter().map(|it| it.text.clone())))?;
+    std::fs::write(folder.join("queries.txt"), lines(&mut (0..ROUNDS / 10).map(|_| drawn.text(8))))?;
+    std::fs::write(folder.join("vectors.f32"), bytes(all.len(), drawn))?;
+    std::fs::write(folder.join("needles.f32"), bytes(ROUNDS / 10, drawn))?;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/memory/peers.py");
+    let status = Process::new(python).arg(script).arg(folder).arg(MODEL.dimensions.to_string()).status()?;
+    if !status.success() {
+        bail!("the peers failed: {status}");
+    }
+    Ok(())
 }
 
 fn searches(store: &Store, drawn: &mut Drawn) -> Result<()> {
     let tag = |path: &str| Condition { path: path.to_owned(), value: Value::Number(7.0) };
     let filters = [("all", None), ("0.1 %", Some(tag("m"))), ("1 %", Some(tag("c"))), ("10 %", Some(tag("d")))];
     for (name, condition) in filters {
-        let (mut times, mut same) = (Vec::new(), 0);
+        let (mut times, mut same) = (Times::default(), 0);
         for _ in 0..ROUNDS {
             let (text, vector) = (drawn.text(8), direction(drawn));
             let filter = Filter { metadata: condition.clone().into_iter().collect(), ..Filter::default() };
             let query = Query { filter, ..Query::new(&text, Some(&vector), 2) };
-            let start = Instant::now();
-            let found = store.index.search(&store.vectors, &permit(), &query)?;
-            times.push(start.elapsed());
+            let found = times.of(|| store.index.search(&store.vectors, &permit(), &query))?;
             let exact = store.index.search(&store.vectors, &permit(), &Query { exhaustive: true, ..query })?;
             let ids = |hits: &[caxton_memory::Hit]| hits.iter().map(|hit| hit.id).collect::<Vec<_>>();
             same += usize::from(ids(&found.hits) == ids(&exact.hits));
         }
-        say(&format!("search of {name}, without embedding"), &mut times);
+        times.say(&format!("search of {name}, without embedding"));
         println!("  the first 10 are those of an exact search in {same} of {ROUNDS}");
     }
-    let mut times = Vec::new();
+    let mut times = Times::default();
     for _ in 0..ROUNDS {
         let text = drawn.text(8);
-        let start = Instant::now();
-        let vector = caxton_embed::Embedder::shared().embed(&text);
-        let query = Query::new(&text, Some(vector.as_slice()), 2);
-        black_box(store.index.search(&store.vectors, &permit(), &query)?);
-        times.push(start.elapsed());
+        times.of(|| {
+            let vector = caxton_embed::Embedder::shared().embed(&text);
+            store.index.search(&store.vectors, &permit(), &Query::new(&text, Some(vector.as_slice()), 2))
+        })?;
     }
-    say("search of all, with embedding", &mut times);
+    times.say("search of all, with embedding");
     Ok(())
 }
 
 /// SQLite's FTS5 with the same words, and a scan of as many vectors of four bytes a number.
 fn control(store: &Store, drawn: &mut Drawn) -> Result<()> {
-    let mut times = Vec::new();
+    let mut times = Times::default();
     for _ in 0..ROUNDS / 10 {
         let text = drawn.text(8).replace(' ', " OR ");
-        let start = Instant::now();
-        black_box(phrases(&store.db, &permit(), &Filter::default(), &text, None, 10)?);
-        times.push(start.elapsed());
+        times.of(|| phrases(&store.db, &permit(), &Filter::default(), &text, None, 10))?;
     }
-    say("control: FTS5, words only", &mut times);
+    times.say("control: FTS5, words only");
     let count = store.index.len(permit().workspace());
     let vectors: Vec<f32> = (0..count).flat_map(|_| direction(drawn)).collect();
-    let mut times = Vec::new();
+    let mut times = Times::default();
     for _ in 0..ROUNDS / 10 {
         let needle = direction(drawn);
-        let start = Instant::now();
         let near = |vector: &[f32]| vector.iter().zip(&needle).map(|(x, y)| x * y).sum::<f32>();
-        let mut all: Vec<(f32, usize)> =
-            vectors.chunks_exact(MODEL.dimensions).enumerate().map(|(at, vector)| (near(vector), at)).collect();
-        all.select_nth_unstable_by(10.min(count - 1), |a, b| b.0.total_cmp(&a.0));
-        black_box(&all);
-        times.push(start.elapsed());
+        times.of(|| {
+            let scored = vectors.chunks_exact(MODEL.dimensions).enumerate().map(|(at, vector)| (near(vector), at));
+            let mut all: Vec<(f32, usize)> = scored.collect();
+            all.select_nth_unstable_by(10.min(count - 1), |a, b| b.0.total_cmp(&a.0));
+            all
+        });
     }
-    say("control: scan of all vectors, meaning only", &mut times);
+    times.say("control: scan of all vectors, meaning only");
     Ok(())
 }
 
@@ -196,14 +269,12 @@ fn graph(folder: &Path) -> Result<()> {
     }
     let limits = GraphLimits { depth_max: 3, ..GraphLimits::default() };
     let query = GraphQuery { as_of_ms: Some(2), limits, ..GraphQuery::default() };
-    let (mut times, mut found) = (Vec::new(), 0);
+    let (mut times, mut found) = (Times::default(), 0);
     for _ in 0..ROUNDS {
         let from = EntityId::of(&Scope::Workspace, &format!("e{}", drawn.next() % ENTITIES));
-        let start = Instant::now();
-        found += black_box(store.index.subgraph(&permit(), &[from], &query)).entities.len();
-        times.push(start.elapsed());
+        found += times.of(|| store.index.subgraph(&permit(), &[from], &query)).entities.len();
     }
-    say(&format!("graph: 3 far of {RELATIONS} relations"), &mut times);
+    times.say(&format!("graph: 3 far of {RELATIONS} relations"));
     println!("  {} entities in the mean", found / ROUNDS);
     Ok(())
 }

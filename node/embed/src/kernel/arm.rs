@@ -78,11 +78,10 @@ impl Lanes for Eight {
     }
 
     #[inline(always)]
-    unsafe fn store_bytes(self, to: *mut i8) -> i32 {
+    unsafe fn store_bytes(self, to: *mut i8) {
         unsafe {
             let (low, high) = (vcvtnq_s32_f32(self.0), vcvtnq_s32_f32(self.1));
             vst1_s8(to, vmovn_s16(vcombine_s16(vmovn_s32(low), vmovn_s32(high))));
-            vaddvq_s32(vaddq_s32(low, high))
         }
     }
 

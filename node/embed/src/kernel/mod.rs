@@ -6,6 +6,10 @@
 
 #[cfg(target_arch = "aarch64")]
 pub mod arm;
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod packed;
 mod plain;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;
@@ -51,8 +55,8 @@ pub trait Lanes: Copy {
     unsafe fn load_bytes(from: *const i8) -> Self;
     /// Writes as many floats as it has lanes.
     unsafe fn store(self, to: *mut f32);
-    /// Writes the nearest signed bytes, and returns their sum. Lanes must be within -127 and 127.
-    unsafe fn store_bytes(self, to: *mut i8) -> i32;
+    /// Writes signed bytes. Lanes must be whole numbers within -127 and 127.
+    unsafe fn store_bytes(self, to: *mut i8);
     /// The sum, lane by lane.
     unsafe fn add(self, y: Self) -> Self;
     /// The difference `self - y`, lane by lane.
@@ -131,88 +135,4 @@ pub unsafe fn gelu<L: Lanes>(x: L) -> L {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::choice::Choice;
-    use crate::layout::{GROUP, HIDDEN, INNER};
-
-    /// One product by one kernel that runs here.
-    fn product(choice: Choice, linear: &Linear<'_>, x: &QuantisedMatrix<'_>) -> Vec<f32> {
-        let mut out = vec![0.0; x.rows * linear.columns];
-        // SAFETY: the kernel is among those that run here, and `out` is as long as it has to be.
-        unsafe {
-            match choice {
-                #[cfg(target_arch = "x86_64")]
-                Choice::Avx512Vnni => x86::Avx512Vnni::product(linear, x, &mut out, After::Keep),
-                #[cfg(target_arch = "x86_64")]
-                Choice::AvxVnni => x86::AvxVnni::product(linear, x, &mut out, After::Keep),
-                #[cfg(target_arch = "x86_64")]
-                Choice::Avx2 => x86::Avx2::product(linear, x, &mut out, After::Keep),
-                #[cfg(target_arch = "aarch64")]
-                Choice::NeonDot => arm::NeonDot::product(linear, x, &mut out, After::Keep),
-                #[cfg(target_arch = "aarch64")]
-                Choice::Neon => arm::Neon::product(linear, x, &mut out, After::Keep),
-                Choice::Plain => Plain::product(linear, x, &mut out, After::Keep),
-                other => panic!("{other:?} does not run here"),
-            }
-        }
-        out
-    }
-
-    /// With scales of 1 and sums below 2^24, floats are exact, so that every kernel must give the same bits.
-    #[test]
-    fn every_kernel_multiplies_exactly() {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut byte = |extreme: bool| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            let value = state as i64 % 128;
-            (if extreme { value.signum() * 127 } else { value }) as i8
-        };
-        for (rows, columns, extreme) in [(HIDDEN, 96, false), (GROUP, HIDDEN, true), (INNER, 32, false)] {
-            let weights: Vec<u8> = (0..rows * columns).map(|_| (i16::from(byte(extreme)) + 128) as u8).collect();
-            let (ones, bias) = (vec![1.0; rows * columns / GROUP], vec![0.0; columns]);
-            let linear = Linear { rows, columns, smooth: &ones[..0], values: &weights, scales: &ones, bias: &bias };
-            for tokens in (1..=40).chain([64, 100]) {
-                let values: Vec<i8> = (0..tokens * rows).map(|_| byte(extreme)).collect();
-                let sums = values.chunks(GROUP).map(|group| group.iter().map(|value| i32::from(*value)).sum::<i32>());
-                let corrections: Vec<i32> = sums.map(|sum| -128 * sum).collect();
-                let scales = vec![1.0; corrections.len()];
-                let x = QuantisedMatrix { values: &values, scales: &scales, corrections: &corrections, rows: tokens };
-                let expected = product(Choice::Plain, &linear, &x);
-                for choice in Choice::available() {
-                    let same = product(choice, &linear, &x) == expected;
-                    assert!(same, "{choice:?} multiplies {tokens} rows of {rows} otherwise");
-                }
-            }
-        }
-    }
-
-    /// The error function by its series, in double precision.
-    fn erf(x: f64) -> f64 {
-        let (mut sum, mut term) = (x, x);
-        for n in 1..200 {
-            term *= -x * x / f64::from(n);
-            sum += term / f64::from(2 * n + 1);
-        }
-        sum * 2.0 / std::f64::consts::PI.sqrt()
-    }
-
-    #[test]
-    fn functions_are_as_exact_as_floats_allow() {
-        for step in -500..=500 {
-            let x = step as f32 / 100.0;
-            let mut out = [0.0; 8];
-            // SAFETY: plain code runs anywhere, and `out` has a register's width.
-            unsafe {
-                gelu(<Plain as Kernel>::Lanes::splat(x)).store(out.as_mut_ptr());
-                let exact = f64::from(x) * 0.5 * (1.0 + erf(f64::from(x) / std::f64::consts::SQRT_2));
-                assert!((f64::from(out[0]) - exact).abs() < 2e-6, "gelu({x}) = {}, not {exact}", out[0]);
-                exp(<Plain as Kernel>::Lanes::splat(x)).store(out.as_mut_ptr());
-                let exact = f64::from(x).exp();
-                assert!((f64::from(out[0]) / exact - 1.0).abs() < 3e-7, "exp({x}) = {}, not {exact}", out[0]);
-            }
-        }
-    }
-}
+mod tests;

@@ -45,11 +45,9 @@ impl Lanes for Eight {
     }
 
     #[inline(always)]
-    unsafe fn store_bytes(self, to: *mut i8) -> i32 {
-        let bytes = self.0.map(|x| x.round_ties_even() as i8);
+    unsafe fn store_bytes(self, to: *mut i8) {
         // SAFETY: the caller's pointer is good for eight bytes.
-        unsafe { to.cast::<[i8; 8]>().write_unaligned(bytes) }
-        bytes.iter().map(|byte| i32::from(*byte)).sum()
+        unsafe { to.cast::<[i8; 8]>().write_unaligned(self.0.map(|x| x as i8)) }
     }
 
     #[inline(always)]

@@ -1,4 +1,4 @@
-//! x86-64: AVX-512 with the dot product of bytes, AVX2 with it, and AVX2 alone.
+//! x86-64 with the dot product of bytes: that of AVX-512, and that of AVX2.
 //!
 //! The microkernels keep a tile of rows by columns in registers and walk down a panel once, so that each weight is
 //! read once for up to fourteen rows: for a short message the time is that of reading the weights.
@@ -17,8 +17,6 @@ const STEP: usize = PANEL * 4;
 pub struct Avx512Vnni;
 /// AVX2 with VNNI.
 pub struct AvxVnni;
-/// AVX2 without the dot product of bytes.
-pub struct Avx2;
 
 /// Writes the functions of [`Lanes`] that are one instruction each.
 macro_rules! instructions {
@@ -72,12 +70,8 @@ impl Lanes for Sixteen {
     }
 
     #[inline(always)]
-    unsafe fn store_bytes(self, to: *mut i8) -> i32 {
-        unsafe {
-            let whole = _mm512_cvtps_epi32(self.0);
-            _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(whole));
-            _mm512_reduce_add_epi32(whole)
-        }
+    unsafe fn store_bytes(self, to: *mut i8) {
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0))) }
     }
 
     #[inline(always)]
@@ -98,7 +92,7 @@ impl Lanes for Sixteen {
 
 /// A register of eight floats.
 #[derive(Clone, Copy)]
-pub struct Eight(__m256);
+pub struct Eight(pub(super) __m256);
 
 // SAFETY (every block below): the caller promises the instruction set and good pointers; see `Lanes`.
 impl Lanes for Eight {
@@ -135,15 +129,11 @@ impl Lanes for Eight {
     }
 
     #[inline(always)]
-    unsafe fn store_bytes(self, to: *mut i8) -> i32 {
+    unsafe fn store_bytes(self, to: *mut i8) {
         unsafe {
             let whole = _mm256_cvtps_epi32(self.0);
-            let (low, high) = (_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
-            let words = _mm_packs_epi32(low, high);
+            let words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
             _mm_storel_epi64(to.cast(), _mm_packs_epi16(words, words));
-            let four = _mm_add_epi32(low, high);
-            let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
-            _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b00_00_00_01>(two)))
         }
     }
 
@@ -167,16 +157,20 @@ impl Lanes for Eight {
 
     #[inline(always)]
     unsafe fn total(self) -> f32 {
-        let mut lanes = [0.0; 8];
-        unsafe { self.store(lanes.as_mut_ptr()) };
-        lanes.iter().sum()
+        unsafe {
+            let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
     }
 
     #[inline(always)]
     unsafe fn largest(self) -> f32 {
-        let mut lanes = [0.0; 8];
-        unsafe { self.store(lanes.as_mut_ptr()) };
-        lanes.iter().copied().fold(f32::MIN, f32::max)
+        unsafe {
+            let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
     }
 }
 
@@ -292,26 +286,25 @@ impl Kernel for AvxVnni {
     #[inline(always)]
     unsafe fn product(linear: &Linear<'_>, x: &QuantisedMatrix<'_>, out: &mut [f32], after: After) {
         // SAFETY: as for `Avx512Vnni`.
-        unsafe { tiled!(linear, x, out, after, 16, tile_avx_vnni, [1 2 3 4 5], 5) }
-    }
-}
-
-impl Kernel for Avx2 {
-    type Lanes = Eight;
-
-    #[inline(always)]
-    unsafe fn product(linear: &Linear<'_>, x: &QuantisedMatrix<'_>, out: &mut [f32], after: After) {
-        // SAFETY: as for `Avx512Vnni`.
-        unsafe { tiled!(linear, x, out, after, 16, tile_avx2, [1 2 3 4], 4) }
+        unsafe { tiled!(linear, x, out, after, 16, tile_avx_vnni, [1 2 3 4 5 6], 6) }
     }
 }
 
 #[target_feature(enable = "avxvnni,avx2,fma")]
 unsafe fn tile_avx_vnni<const ROWS: usize>(tile: &Tile) {
     // SAFETY: see `product`.
+    unsafe { tile_256::<ROWS>(tile, |dots, weights, inputs| _mm256_dpbusd_avx_epi32(dots, weights, inputs)) }
+}
+
+/// Rows by sixteen columns: `dot` adds the products of four unsigned and four signed bytes to each of its sums.
+#[inline(always)]
+unsafe fn tile_256<const ROWS: usize>(tile: &Tile, dot: impl Fn(__m256i, __m256i, __m256i) -> __m256i) {
+    // SAFETY: see `product`.
     unsafe {
-        tile_256::<ROWS>(tile, |tile, group, weights| {
+        let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
+        for group in 0..tile.groups {
             let inputs = tile.inputs.add(group * GROUP);
+            let weights = tile.weights.add(group * GROUP * PANEL);
             let mut dots = [[_mm256_setzero_si256(); 2]; ROWS];
             for (row, dots) in dots.iter_mut().enumerate() {
                 *dots = [_mm256_set1_epi32(*tile.corrections.add(row * tile.groups + group)); 2];
@@ -319,60 +312,14 @@ unsafe fn tile_avx_vnni<const ROWS: usize>(tile: &Tile) {
             for four in 0..GROUP / 4 {
                 let at = weights.add(four * STEP);
                 let columns = [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast())];
+                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(PREFETCH).cast());
                 for (row, dots) in dots.iter_mut().enumerate() {
                     let four = inputs.add(row * tile.groups * GROUP + four * 4).cast::<i32>().read_unaligned();
                     let four = _mm256_set1_epi32(four);
-                    dots[0] = _mm256_dpbusd_avx_epi32(dots[0], columns[0], four);
-                    dots[1] = _mm256_dpbusd_avx_epi32(dots[1], columns[1], four);
+                    dots[0] = dot(dots[0], columns[0], four);
+                    dots[1] = dot(dots[1], columns[1], four);
                 }
             }
-            dots
-        });
-    }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn tile_avx2<const ROWS: usize>(tile: &Tile) {
-    // SAFETY: see `product`.
-    unsafe {
-        tile_256::<ROWS>(tile, |tile, group, weights| {
-            let inputs = tile.inputs.add(group * GROUP);
-            let (ones, middle) = (_mm256_set1_epi16(1), _mm256_set1_epi8(-128));
-            let mut dots = [[_mm256_setzero_si256(); 2]; ROWS];
-            for four in 0..GROUP / 4 {
-                let at = weights.add(four * STEP);
-                // The multiplication wants one side without sign, so the weights' signs move to the inputs: with
-                // values of at most 127, the sum of two products then fits its 16 bits.
-                let columns = [
-                    _mm256_xor_si256(_mm256_loadu_si256(at.cast()), middle),
-                    _mm256_xor_si256(_mm256_loadu_si256(at.add(32).cast()), middle),
-                ];
-                let sizes = [_mm256_abs_epi8(columns[0]), _mm256_abs_epi8(columns[1])];
-                for (row, dots) in dots.iter_mut().enumerate() {
-                    let four = inputs.add(row * tile.groups * GROUP + four * 4).cast::<i32>().read_unaligned();
-                    let four = _mm256_set1_epi32(four);
-                    for half in 0..2 {
-                        let pairs = _mm256_maddubs_epi16(sizes[half], _mm256_sign_epi8(four, columns[half]));
-                        dots[half] = _mm256_add_epi32(dots[half], _mm256_madd_epi16(pairs, ones));
-                    }
-                }
-            }
-            dots
-        });
-    }
-}
-
-/// What both 256-bit kernels do around the dot products of a group.
-#[inline(always)]
-unsafe fn tile_256<const ROWS: usize>(
-    tile: &Tile,
-    group_dots: impl Fn(&Tile, usize, *const u8) -> [[__m256i; 2]; ROWS],
-) {
-    // SAFETY: see `product`.
-    unsafe {
-        let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
-        for group in 0..tile.groups {
-            let dots = group_dots(tile, group, tile.weights.add(group * GROUP * PANEL));
             let scales = tile.weight_scales.add(group * PANEL);
             let scales = [_mm256_loadu_ps(scales), _mm256_loadu_ps(scales.add(8))];
             for row in 0..ROWS {
@@ -390,5 +337,35 @@ unsafe fn tile_256<const ROWS: usize>(
                 sum.store(tile.out.add(row * tile.stride + half * 8));
             }
         }
+    }
+}
+
+/// The kernel of AVX2's dot product of bytes, with AVX2's other instructions in the place of that one.
+#[cfg(test)]
+pub struct AvxVnniWithout;
+
+#[cfg(test)]
+impl Kernel for AvxVnniWithout {
+    type Lanes = Eight;
+
+    unsafe fn product(linear: &Linear<'_>, x: &QuantisedMatrix<'_>, out: &mut [f32], after: After) {
+        // SAFETY: as for `Avx512Vnni`.
+        unsafe { tiled!(linear, x, out, after, 16, tile_without, [1 2 3 4 5 6], 6) }
+    }
+}
+
+#[cfg(test)]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn tile_without<const ROWS: usize>(tile: &Tile) {
+    // SAFETY: see `product`.
+    unsafe {
+        tile_256::<ROWS>(tile, |dots, weights, inputs| {
+            let even = _mm256_madd_epi16(
+                _mm256_and_si256(weights, _mm256_set1_epi16(255)),
+                _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(inputs)),
+            );
+            let odd = _mm256_madd_epi16(_mm256_srli_epi16::<8>(weights), _mm256_srai_epi16::<8>(inputs));
+            _mm256_add_epi32(dots, _mm256_add_epi32(even, odd))
+        });
     }
 }

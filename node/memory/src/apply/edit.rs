@@ -32,11 +32,8 @@ impl Run<'_> {
             .prepare_cached("SELECT number, before FROM memory_edit WHERE memory = ?1 ORDER BY number DESC LIMIT 1")?
             .query_row([found.row], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?)))
             .optional()?;
-        let before = last.and_then(|(number, before)| match Row::decode(&before) {
-            Ok(Row::Memory { memory, changed_ms, .. }) => Some((number, memory, changed_ms)),
-            Ok(Row::Entity { .. } | Row::Relation { .. } | Row::Edit { .. }) | Err(_) => None,
-        });
-        let Some((number, before, changed_ms)) = before else {
+        let before = last.and_then(|(number, before)| Some((number, Row::decode(&before).ok()?)));
+        let Some((number, Row { memory: before, changed_ms, .. })) = before else {
             return Ok(Outcome::Refused(Reason::NoEdit.about(memory.as_bytes())));
         };
         // Its sources are those that it has now: an edit does not change them.
@@ -75,7 +72,7 @@ impl Run<'_> {
             .db
             .prepare_cached("SELECT coalesce(max(number), 0) + 1 FROM memory_edit WHERE memory = ?1")?
             .query_row([found.row], |row| row.get::<_, i64>(0))?;
-        let before = Row::Memory {
+        let before = Row {
             workspace: self.workspace().clone(),
             memory: NewMemory { sources: Vec::new(), ..found.value.what.clone() },
             changed_ms: found.value.changed_ms,

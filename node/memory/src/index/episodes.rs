@@ -81,10 +81,19 @@ impl EpisodeTable {
         }
     }
 
-    /// Gives memories new slots.
-    pub fn renumber(&mut self, new: &[Slot]) {
-        for (_, slot) in self.members.iter_mut().flatten() {
-            *slot = new[*slot as usize];
+    /// Gives memories new slots, and takes out the conversations that have none any more. Gives the new number of each.
+    pub fn renumber(&mut self, new: &[Slot]) -> Vec<u32> {
+        let mut numbers = vec![NONE; self.names.len()];
+        let old = std::mem::take(self);
+        let all = old.names.into_iter().zip(old.members).zip(old.lengths);
+        for (at, ((name, mut members), length)) in all.enumerate().filter(|(_, ((_, members), _))| !members.is_empty())
+        {
+            members.iter_mut().for_each(|(_, slot)| *slot = new[*slot as usize]);
+            numbers[at] = self.number(&name);
+            self.members[numbers[at] as usize] = members;
+            self.lengths[numbers[at] as usize] = length;
+            self.live += 1;
         }
+        numbers
     }
 }

@@ -9,7 +9,7 @@ mod shelf;
 use std::collections::{BTreeMap, HashMap};
 
 use caxton_proto::WorkspaceId;
-use caxton_proto::memory::{EntityId, MemoryId};
+use caxton_proto::memory::{EntityId, MemoryId, RelationId};
 use rusqlite::{Connection, Result};
 
 pub(crate) use shelf::{Hot, Shelf};
@@ -22,7 +22,7 @@ use crate::model::Model;
 use crate::tables::workspace_of;
 use crate::vectors;
 use crate::words::Words;
-use crate::{Memory, Touched};
+use crate::{Memory, MemoryEntity, MemoryRelation, Touched};
 
 /// A text that waits for its vector.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +37,62 @@ pub struct Pending {
 struct Waiting {
     text: Box<str>,
     places: Vec<(WorkspaceId, MemoryId)>,
+}
+
+/// A memory with all that can be told of it without an index: who puts it in needs the index for a few microseconds.
+pub(crate) struct PreparedMemory {
+    pub place: i64,
+    pub memory: Memory,
+    pub text: Box<str>,
+    pub key: TextKey,
+    pub counts: HashMap<Box<str>, u32>,
+    pub met: Box<[u64]>,
+}
+
+impl PreparedMemory {
+    fn new(words: &Words, found: rows::Rowed<Memory>) -> PreparedMemory {
+        let text = searchable(&found.value).into_boxed_str();
+        let met = shelf::met(found.value.what.metadata.as_deref());
+        let (key, counts) = (TextKey::of(&text), shelf::counts(words, &text));
+        PreparedMemory { place: found.place, memory: found.value, text, key, counts, met }
+    }
+}
+
+enum Change {
+    Entity(WorkspaceId, EntityId, Option<Box<MemoryEntity>>),
+    Memory(WorkspaceId, MemoryId, Option<Box<PreparedMemory>>),
+    Relation(WorkspaceId, RelationId, Option<Box<MemoryRelation>>),
+}
+
+/// What the tables have now of what commands touched. It is read without the index, which may be searched meanwhile.
+pub struct Changes(Vec<Change>);
+
+impl Changes {
+    /// Reads what was touched, once that is committed.
+    pub fn read<'a>(db: &Connection, touched: impl IntoIterator<Item = &'a Touched>) -> Result<Changes> {
+        let mut touched: Vec<&Touched> = touched.into_iter().collect();
+        // Entities come before the relations between them.
+        touched.sort_unstable();
+        touched.dedup();
+        let words = Words::default();
+        let read = |it: &Touched| {
+            Ok(match it {
+                Touched::Entity(workspace, id) => {
+                    let found = rows::entity_by_id(db, workspace, id)?;
+                    Change::Entity(workspace.clone(), *id, found.map(|found| Box::new(found.value)))
+                }
+                Touched::Memory(workspace, id) => {
+                    let found = rows::by_id(db, workspace, id)?;
+                    Change::Memory(workspace.clone(), *id, found.map(|found| Box::new(PreparedMemory::new(&words, found))))
+                }
+                Touched::Relation(workspace, id) => {
+                    let found = rows::relation_by_id(db, workspace, id)?;
+                    Change::Relation(workspace.clone(), *id, found.map(|found| Box::new(found.value)))
+                }
+            })
+        };
+        Ok(Changes(touched.into_iter().map(read).collect::<Result<_>>()?))
+    }
 }
 
 /// The index of a shard's workspaces.
@@ -64,7 +120,7 @@ impl Index {
     /// An index of all that the tables hold. Vectors are taken from the cache, which has a connection of its own; what is
     /// not there is pending.
     pub fn load(db: &Connection, vectors: &Connection, model: Model) -> Result<Index> {
-        let mut index = Index::new(model);
+        let (mut index, words) = (Index::new(model), Words::default());
         let mut workspaces = HashMap::new();
         let mut workspace = |place: i64| match workspaces.get(&place) {
             Some(known) => Ok::<WorkspaceId, rusqlite::Error>(WorkspaceId::clone(known)),
@@ -81,7 +137,7 @@ impl Index {
             let Some(end) = found.last() else { break };
             last = end.row;
             for it in found {
-                index.put(&workspace(it.place)?, it.place, &it.value);
+                index.put(&workspace(it.place)?, PreparedMemory::new(&words, it));
             }
         }
         last = 0;
@@ -109,38 +165,43 @@ impl Index {
     /// Looks again at what commands touched, once that is committed: what the tables have of it now is what counts, so that
     /// doing so twice, or late, does no harm.
     pub fn refresh<'a>(&mut self, db: &Connection, touched: impl IntoIterator<Item = &'a Touched>) -> Result<()> {
-        let mut touched: Vec<&Touched> = touched.into_iter().collect();
-        // Entities come before the relations between them.
-        touched.sort_unstable();
-        touched.dedup();
-        for it in touched {
-            match it {
-                Touched::Entity(workspace, id) => {
-                    let found = rows::entity_by_id(db, workspace, id)?;
-                    let graph = &mut self.shelf(workspace).graph;
+        self.take(Changes::read(db, touched)?);
+        Ok(())
+    }
+
+    /// Takes in what was read of the tables.
+    pub fn take(&mut self, changes: Changes) {
+        for change in changes.0 {
+            match change {
+                Change::Entity(workspace, id, found) => {
+                    let graph = &mut self.shelf(&workspace).graph;
                     match found {
-                        Some(found) => graph.put_entity(&found.value),
-                        None => graph.drop_entity(id),
+                        Some(found) => graph.put_entity(&found),
+                        None => graph.drop_entity(&id),
                     }
                 }
-                Touched::Memory(workspace, id) => match rows::by_id(db, workspace, id)? {
-                    Some(found) => self.put(workspace, found.place, &found.value),
-                    None => {
-                        self.gone += 1;
-                        self.shelf(workspace).remove(id);
-                    }
-                },
-                Touched::Relation(workspace, id) => {
-                    let found = rows::relation_by_id(db, workspace, id)?;
-                    let graph = &mut self.shelf(workspace).graph;
+                Change::Memory(workspace, _, Some(found)) => self.put(&workspace, *found),
+                Change::Memory(workspace, id, None) => {
+                    self.gone += 1;
+                    self.shelf(&workspace).remove(&id);
+                    self.drop_if_empty(&workspace);
+                }
+                Change::Relation(workspace, id, found) => {
+                    let graph = &mut self.shelf(&workspace).graph;
                     match found {
-                        Some(found) => graph.put_relation(&found.value),
-                        None => graph.drop_relation(id),
+                        Some(found) => graph.put_relation(&found),
+                        None => graph.drop_relation(&id),
                     }
                 }
             }
         }
-        Ok(())
+    }
+
+    /// A workspace of which nothing is left takes no room.
+    fn drop_if_empty(&mut self, workspace: &WorkspaceId) {
+        if self.shelves.get(workspace).is_some_and(Shelf::is_empty) {
+            self.shelves.remove(workspace);
+        }
     }
 
     fn shelf(&mut self, workspace: &WorkspaceId) -> &mut Shelf {
@@ -148,15 +209,13 @@ impl Index {
         self.shelves.entry(workspace.clone()).or_insert_with(|| Shelf::new(dimensions))
     }
 
-    fn put(&mut self, workspace: &WorkspaceId, place: i64, memory: &Memory) {
+    fn put(&mut self, workspace: &WorkspaceId, prepared: PreparedMemory) {
         let dimensions = self.model.dimensions;
         let shelf = self.shelves.entry(workspace.clone()).or_insert_with(|| Shelf::new(dimensions));
-        let text = searchable(memory);
-        let key = TextKey::of(&text);
-        if shelf.put(&self.words, place, memory, &text, key) {
-            let text = text.into_boxed_str();
+        let (key, id) = (prepared.key, prepared.memory.what.id);
+        if let Some(text) = shelf.put(prepared) {
             let waiting = self.waiting.entry(key).or_insert_with(|| Waiting { text, places: Vec::new() });
-            waiting.places.push((workspace.clone(), memory.what.id));
+            waiting.places.push((workspace.clone(), id));
         }
     }
 

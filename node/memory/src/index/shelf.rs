@@ -1,9 +1,11 @@
 //! What the index holds of one workspace: arrays by slot, so that a filter reads a few bytes of each memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 
 use caxton_proto::memory::{MemoryId, Scope};
 
+use super::PreparedMemory;
 use super::episodes::{EpisodeTable, origin};
 use crate::Memory;
 use crate::cache::TextKey;
@@ -65,14 +67,15 @@ pub(crate) struct Shelf {
 }
 
 /// The numbers of the conditions that metadata meet, sorted.
-fn met(metadata: Option<&str>) -> Box<[u64]> {
+pub(super) fn met(metadata: Option<&str>) -> Box<[u64]> {
     let mut met: Vec<u64> = metadata.map(Condition::met_by).unwrap_or_default().iter().map(Condition::number).collect();
     met.sort_unstable();
     met.dedup();
     met.into()
 }
 
-fn counts(words: &Words, text: &str) -> HashMap<Box<str>, u32> {
+/// How often each word is in a text.
+pub(super) fn counts(words: &Words, text: &str) -> HashMap<Box<str>, u32> {
     let mut counts: HashMap<Box<str>, u32> = HashMap::new();
     words.each(text, |word| match counts.get_mut(word) {
         Some(count) => *count += 1,
@@ -90,6 +93,24 @@ fn number<N: Copy + TryFrom<usize>>(names: &mut HashMap<Box<str>, N>, name: &str
     }
     let new = N::try_from(names.len()).unwrap_or(most);
     names.insert(name.into(), new);
+    new
+}
+
+/// Leaves only the names whose numbers are in use, and numbers them anew. Gives the new number of each old one.
+fn in_use<N>(names: &mut HashMap<Box<str>, N>, used: impl Iterator<Item = N>) -> HashMap<N, N>
+where
+    N: Copy + Eq + Hash + TryFrom<usize>,
+{
+    let used: HashSet<N> = used.collect();
+    names.retain(|_, number| used.contains(number));
+    // Numbers that stand for "too many" and "none" stay what they are.
+    let mut new: HashMap<N, N> = used.into_iter().map(|number| (number, number)).collect();
+    for (at, number) in names.values_mut().enumerate() {
+        if let Ok(at) = N::try_from(at) {
+            new.insert(*number, at);
+            *number = at;
+        }
+    }
     new
 }
 
@@ -115,24 +136,24 @@ impl Shelf {
         }
     }
 
-    /// Takes a memory in, or what changed of it. Says whether its text waits for a vector.
-    pub fn put(&mut self, words: &Words, place: i64, memory: &Memory, text: &str, key: TextKey) -> bool {
+    /// Takes a memory in, or what changed of it. Gives back its text if that waits for a vector.
+    pub fn put(&mut self, prepared: PreparedMemory) -> Option<Box<str>> {
+        let PreparedMemory { place, memory, text, key, counts, met } = prepared;
         let what = &memory.what;
         let known = self.slots.get(&what.id).copied();
         // A vector that is known already stays, whatever else changes.
         let old = known.map(|slot| (slot, self.cold[slot as usize].key));
         if let Some((slot, old_key)) = old {
-            if old_key == key && self.same_lists(slot, memory) {
-                self.update(slot, memory);
-                return !self.vectors.has(slot);
+            if old_key == key && self.same_lists(slot, &memory, &met) {
+                self.update(slot, &memory);
+                return (!self.vectors.has(slot)).then_some(text);
             }
             self.remove(&what.id);
         }
         if self.hot.len() >= SLOTS_MAX {
-            return false;
+            return None;
         }
         let slot = self.hot.len() as Slot;
-        let counts = counts(words, text);
         let length = counts.values().sum::<u32>().min(u16::MAX.into()) as u16;
         let place = place as u32;
         let (scope_slots, kind) = (
@@ -140,7 +161,6 @@ impl Shelf {
             number(&mut self.kinds, &what.kind, u16::MAX),
         );
         scope_slots.push(slot);
-        let met = met(what.metadata.as_deref());
         for number in &met {
             self.metadata.entry(*number).or_default().push(slot);
         }
@@ -172,16 +192,16 @@ impl Shelf {
         self.episode_of.push(episode);
         self.vectors.push();
         self.slots.insert(what.id, slot);
-        self.update(slot, memory);
-        true
+        self.update(slot, &memory);
+        Some(text)
     }
 
     /// Whether a memory is in the same lists as before: of its kind, conversation and metadata.
-    fn same_lists(&self, slot: Slot, memory: &Memory) -> bool {
+    fn same_lists(&self, slot: Slot, memory: &Memory, met: &[u64]) -> bool {
         let what = &memory.what;
         let episode = self.episode_of[slot as usize];
         let conversation = (episode != NONE).then(|| self.episodes.name(episode));
-        let meets = self.met[slot as usize] == met(what.metadata.as_deref());
+        let meets = *self.met[slot as usize] == *met;
         let kind = self.kinds.get(what.kind.as_str()) == Some(&self.hot[slot as usize].kind);
         kind && conversation == origin(what).map(|(name, _)| name) && meets
     }
@@ -228,8 +248,8 @@ impl Shelf {
             slots.retain(|slot| new[*slot as usize] != NONE);
             slots.iter_mut().for_each(|slot| *slot = new[*slot as usize]);
         };
-        self.keywords.renumber(&new);
-        self.episodes.renumber(&new);
+        let words = self.keywords.renumber(&new);
+        let episodes = self.episodes.renumber(&new);
         self.vectors.keep(&kept);
         self.places.values_mut().for_each(|(_, slots)| renumbered(slots));
         self.places.retain(|_, (_, slots)| !slots.is_empty());
@@ -238,7 +258,11 @@ impl Shelf {
         let keep = |slot: &Slot| *slot as usize;
         self.hot = kept.iter().map(|slot| self.hot[keep(slot)]).collect();
         self.lengths = kept.iter().map(|slot| self.lengths[keep(slot)]).collect();
-        self.episode_of = kept.iter().map(|slot| self.episode_of[keep(slot)]).collect();
+        let episode = |slot: &Slot| match self.episode_of[keep(slot)] {
+            NONE => NONE,
+            episode => episodes[episode as usize],
+        };
+        self.episode_of = kept.iter().map(episode).collect();
         self.met = kept.iter().map(|slot| std::mem::take(&mut self.met[keep(slot)])).collect();
         self.terms = kept.iter().map(|slot| std::mem::take(&mut self.terms[keep(slot)])).collect();
         let to = |slot: Slot| if slot == NONE { NONE } else { new[slot as usize] };
@@ -247,6 +271,11 @@ impl Shelf {
             Cold { previous: to(it.previous), next: to(it.next), ..it }
         };
         self.cold = kept.iter().map(cold).collect();
+        self.terms.iter_mut().flatten().for_each(|word| *word = words[*word as usize]);
+        let kinds = in_use(&mut self.kinds, self.hot.iter().map(|hot| hot.kind));
+        self.hot.iter_mut().for_each(|hot| hot.kind = kinds[&hot.kind]);
+        let entities = in_use(&mut self.entities, self.cold.iter().map(|cold| cold.entity));
+        self.cold.iter_mut().for_each(|cold| cold.entity = entities.get(&cold.entity).copied().unwrap_or(NONE));
         self.slots.values_mut().for_each(|slot| *slot = new[*slot as usize]);
         self.dead = 0;
     }
@@ -268,12 +297,13 @@ impl Shelf {
         self.slots.values().map(|slot| self.cold[*slot as usize].key)
     }
 
-    pub fn live(&self) -> usize {
-        self.slots.len()
+    /// Whether it holds nothing: no memory, no entity and so no relation.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.graph.is_empty()
     }
 
-    pub fn slot(&self, id: &MemoryId) -> Option<Slot> {
-        self.slots.get(id).copied()
+    pub fn live(&self) -> usize {
+        self.slots.len()
     }
 
     pub fn kind(&self, name: &str) -> Option<u16> {
@@ -310,6 +340,6 @@ impl Shelf {
         let arrays = slots * (size_of::<Hot>() + size_of::<Cold>() + 2 + 4) + self.slots.capacity() * 24;
         let members = self.places.values().map(|(_, slots)| slots.capacity() * 4).sum::<usize>()
             + self.metadata.values().map(|slots| slots.capacity() * 4 + 32).sum::<usize>();
-        arrays + lists + members + self.keywords.bytes() + self.vectors.bytes()
+        arrays + lists + members + self.keywords.bytes() + self.vectors.bytes() + self.graph.bytes()
     }
 }

@@ -98,6 +98,8 @@ pub fn relation(number: u128, scope: Scope, from: &str, kind: &str, to: &str) ->
 impl Store {
     pub fn new() -> Store {
         let db = Connection::open_in_memory().expect("memory");
+        // As a shard's connection has it: with fewer, every statement is parsed again and again.
+        db.set_prepared_statement_cache_capacity(128);
         TABLES.iter().for_each(|table| db.execute_batch(table.sql).expect(table.name));
         let vectors = Connection::open_in_memory().expect("memory");
         cache::create(&vectors).expect("a table");

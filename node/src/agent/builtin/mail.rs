@@ -132,9 +132,9 @@ pub struct Award {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum OneOrMany {
-    /// One.
+    /// One address alone.
     One(String),
-    /// A list.
+    /// A list of addresses.
     Many(Vec<String>),
 }
 
@@ -220,7 +220,7 @@ impl Publish {
 }
 
 impl Subscribe {
-    /// The pattern.
+    /// The pattern of topics that is meant.
     pub fn pattern(&self) -> Result<Pattern, String> {
         self.topics.trim().parse().map_err(|error| format!("`topics`: {error}"))
     }
@@ -241,7 +241,7 @@ impl MailTool {
         MailTool::Award,
     ];
 
-    /// Its name.
+    /// The name by which a model calls it.
     pub fn name(self) -> &'static str {
         match self {
             MailTool::SendMessage => "send_message",

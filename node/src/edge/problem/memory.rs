@@ -52,7 +52,8 @@ impl From<MemoriesError> for Problem {
             }
             MemoriesError::Refused(refusal) => refused(&refusal),
             MemoriesError::Invalid { help, .. } => Problem::new(Code::InvalidRequest, detail).help(help),
-            MemoriesError::Global => Problem::new(Code::Forbidden, detail).help("use the scope `workspace`"),
+            MemoriesError::Global => Problem::new(Code::Forbidden, detail)
+                .help("use the scope `workspace`, or have the operator set memory.share = true"),
         }
     }
 }

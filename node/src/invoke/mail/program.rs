@@ -20,7 +20,7 @@ use crate::llm::{self, Usage};
 /// A message for a program.
 #[derive(Debug, Clone)]
 pub struct Mail {
-    /// The program.
+    /// The agent that is a program.
     pub agent: AgentName,
     /// Whose name its tools and its memory see.
     pub subject: String,

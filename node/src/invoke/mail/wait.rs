@@ -35,7 +35,12 @@ impl Invoker {
             TurnStatus::Waits(_, documents) | TurnStatus::Begun(documents) => documents,
         };
         match self.tell_answers(wait, term, documents).await {
-            Ok(_) | Err(InvokeError::Turn { .. }) => Ok(()),
+            Ok(()) | Err(InvokeError::Turn { .. }) => Ok(()),
+            // It never goes on: who answered is heard as in any other message.
+            Err(error @ (InvokeError::Replay(_) | InvokeError::PutDown(_))) => {
+                self.end_wait(wait, term, false).await?;
+                Err(error)
+            }
             Err(error) => Err(error),
         }
     }

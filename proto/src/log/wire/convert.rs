@@ -199,9 +199,7 @@ impl From<&Outcome> for outcome::Body {
             Outcome::SecretRemoved => Self::SecretRemoved(pb::Empty {}),
             Outcome::NoSuchSecret => Self::NoSuchSecret(pb::Empty {}),
             Outcome::TooManySecrets => Self::TooManySecrets(pb::Empty {}),
-            Outcome::WorkspaceDeleted { deletion, totals } => {
-                Self::WorkspaceDeleted(super::deletion::deleted(deletion, *totals))
-            }
+            Outcome::WorkspaceDeleted { deletion, totals } => Self::WorkspaceDeleted((deletion, *totals).into()),
             Outcome::Cluster(outcome) => Self::Cluster((*outcome).into()),
         }
     }
@@ -236,7 +234,7 @@ impl TryFrom<outcome::Body> for Outcome {
             Body::NoSuchSecret(pb::Empty {}) => Self::NoSuchSecret,
             Body::TooManySecrets(pb::Empty {}) => Self::TooManySecrets,
             Body::WorkspaceDeleted(deleted) => {
-                let (deletion, totals) = super::deletion::read_deleted(deleted)?;
+                let (deletion, totals) = deleted.try_into()?;
                 Self::WorkspaceDeleted { deletion, totals }
             }
             Body::Cluster(outcome) => Self::Cluster(outcome.try_into()?),

@@ -39,13 +39,18 @@ impl TryFrom<pb::WorkspaceDeletion> for WorkspaceDeletion {
     }
 }
 
-pub(super) fn deleted(deletion: &WorkspaceDeletion, totals: DeletionTotals) -> pb::WorkspaceDeleted {
-    let DeletionTotals { deployments, secrets, tokens } = totals;
-    pb::WorkspaceDeleted { deletion: Some(deletion.into()), deployments, secrets, tokens }
+impl From<(&WorkspaceDeletion, DeletionTotals)> for pb::WorkspaceDeleted {
+    fn from((deletion, totals): (&WorkspaceDeletion, DeletionTotals)) -> Self {
+        let DeletionTotals { deployments, secrets, tokens } = totals;
+        Self { deletion: Some(deletion.into()), deployments, secrets, tokens }
+    }
 }
 
-pub(super) fn read_deleted(deleted: pb::WorkspaceDeleted) -> Result<(WorkspaceDeletion, DeletionTotals), DecodeError> {
-    let pb::WorkspaceDeleted { deletion, deployments, secrets, tokens } = deleted;
-    let deletion = deletion.ok_or(field("deletion"))?.try_into()?;
-    Ok((deletion, DeletionTotals { deployments, secrets, tokens }))
+impl TryFrom<pb::WorkspaceDeleted> for (WorkspaceDeletion, DeletionTotals) {
+    type Error = DecodeError;
+    fn try_from(deleted: pb::WorkspaceDeleted) -> Result<Self, DecodeError> {
+        let pb::WorkspaceDeleted { deletion, deployments, secrets, tokens } = deleted;
+        let deletion = deletion.ok_or(field("deletion"))?.try_into()?;
+        Ok((deletion, DeletionTotals { deployments, secrets, tokens }))
+    }
 }

@@ -381,10 +381,11 @@ impl Memory {
             ("agent-only", MemoryScope::Agent),
             ("subject", MemoryScope::Subject),
             ("workspace", MemoryScope::Workspace),
-            ("global", MemoryScope::Workspace),
+            ("global", MemoryScope::Global),
         ];
         let mut flag = |key| section.get(key).and_then(|value| value.boolean());
-        let (enabled, auto_store) = (flag("enabled"), flag("auto_store"));
+        let (enabled, auto_store, extract) = (flag("enabled"), flag("auto_store"), flag("extract"));
+        let extract_tokens = section.get("extract_tokens_per_day").and_then(|value| value.integer(1..=1_000_000_000));
         let scope = section.get("scope").and_then(|value| value.choice(&scopes));
         let limit = section.get("search_limit").and_then(|value| value.small(1..=100));
         let similarity = section.get("min_similarity").and_then(|value| value.number(0.0..=1.0));
@@ -394,6 +395,8 @@ impl Memory {
             enabled: enabled.unwrap_or(true),
             scope: scope.unwrap_or(default.scope),
             auto_store: auto_store.unwrap_or(default.auto_store),
+            extract: extract.unwrap_or(default.extract),
+            extract_tokens_per_day: extract_tokens.unwrap_or(default.extract_tokens_per_day),
             search_limit: limit.unwrap_or(default.search_limit),
             min_similarity: similarity.unwrap_or(default.min_similarity),
             tokens_max: tokens_max.unwrap_or(default.tokens_max),

@@ -1,11 +1,11 @@
 //! Between commands, rows and the messages of the .proto file, one pair of functions for each type.
 
-use super::pb::{self, command, forget, row, source};
+use super::pb::{self, command, forget, source};
 use super::{DecodeError, FORMAT, field};
 use crate::WorkspaceId;
 use crate::memory::{
-    Action, Command, Edit, Forget, MemoryId, NewEntity, NewMemory, NewRelation, Origin, Retain, Row, Rule, Scope,
-    ScopeKind, Source,
+    Action, Command, Edit, Forget, NewEntity, NewMemory, NewRelation, Origin, Retain, Row, Rule, Scope, ScopeKind,
+    Source,
 };
 
 type Result<T> = std::result::Result<T, DecodeError>;
@@ -330,71 +330,25 @@ impl TryFrom<pb::Command> for Command {
     }
 }
 
-impl From<&Row> for row::Body {
+impl From<&Row> for pb::MemoryRow {
     fn from(row: &Row) -> Self {
-        match row.clone() {
-            Row::Memory { workspace, memory, changed_ms, untrusted } => Self::Memory(pb::MemoryRow {
-                workspace: workspace.to_string(),
-                memory: Some((&memory).into()),
-                changed_ms,
-                untrusted,
-            }),
-            Row::Entity { workspace, entity, changed_ms, untrusted } => Self::Entity(pb::EntityRow {
-                workspace: workspace.to_string(),
-                entity: Some((&entity).into()),
-                changed_ms,
-                untrusted,
-            }),
-            Row::Relation { workspace, relation, changed_ms, untrusted } => Self::Relation(pb::RelationRow {
-                workspace: workspace.to_string(),
-                relation: Some((&relation).into()),
-                changed_ms,
-                untrusted,
-            }),
-            Row::Edit { workspace, memory, number, actor, at_ms, before, changed_ms } => Self::Edit(pb::EditRow {
-                workspace: workspace.to_string(),
-                memory: memory.as_bytes().to_vec(),
-                number,
-                actor,
-                at_ms,
-                before: Some((&before).into()),
-                changed_ms,
-            }),
+        Self {
+            workspace: row.workspace.to_string(),
+            memory: Some((&row.memory).into()),
+            changed_ms: row.changed_ms,
+            untrusted: row.untrusted,
         }
     }
 }
 
-impl TryFrom<row::Body> for Row {
+impl TryFrom<pb::MemoryRow> for Row {
     type Error = DecodeError;
-    fn try_from(body: row::Body) -> Result<Self> {
-        Ok(match body {
-            row::Body::Memory(row) => Row::Memory {
-                workspace: workspace(row.workspace)?,
-                memory: some(row.memory, "memory")?,
-                changed_ms: row.changed_ms,
-                untrusted: row.untrusted,
-            },
-            row::Body::Entity(row) => Row::Entity {
-                workspace: workspace(row.workspace)?,
-                entity: some(row.entity, "entity")?,
-                changed_ms: row.changed_ms,
-                untrusted: row.untrusted,
-            },
-            row::Body::Relation(row) => Row::Relation {
-                workspace: workspace(row.workspace)?,
-                relation: some(row.relation, "relation")?,
-                changed_ms: row.changed_ms,
-                untrusted: row.untrusted,
-            },
-            row::Body::Edit(row) => Row::Edit {
-                workspace: workspace(row.workspace)?,
-                memory: id::<MemoryId>(&row.memory, "memory")?,
-                number: row.number,
-                actor: row.actor,
-                at_ms: row.at_ms,
-                before: some(row.before, "before")?,
-                changed_ms: row.changed_ms,
-            },
+    fn try_from(row: pb::MemoryRow) -> Result<Self> {
+        Ok(Row {
+            workspace: workspace(row.workspace)?,
+            memory: some(row.memory, "memory")?,
+            changed_ms: row.changed_ms,
+            untrusted: row.untrusted,
         })
     }
 }

@@ -105,7 +105,6 @@ pub fn filter(wanted: &MemoryFilter) -> Result<Filter, Problem> {
         created_to_ms: at("created_to", &wanted.created_to)?,
         metadata: wanted.metadata.iter().map(condition).collect::<Result<_, _>>()?,
         untrusted: wanted.untrusted,
-        without: std::collections::BTreeSet::new(),
     })
 }
 
