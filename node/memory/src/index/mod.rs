@@ -83,7 +83,11 @@ impl Changes {
                 }
                 Touched::Memory(workspace, id) => {
                     let found = rows::by_id(db, workspace, id)?;
-                    Change::Memory(workspace.clone(), *id, found.map(|found| Box::new(PreparedMemory::new(&words, found))))
+                    Change::Memory(
+                        workspace.clone(),
+                        *id,
+                        found.map(|found| Box::new(PreparedMemory::new(&words, found))),
+                    )
                 }
                 Touched::Relation(workspace, id) => {
                     let found = rows::relation_by_id(db, workspace, id)?;
