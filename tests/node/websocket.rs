@@ -88,12 +88,11 @@ impl Client {
         let mut last = Value::Null;
         loop {
             let frame = self.frame().await;
-            if frame["id"] == "ask" {
-                match frame["type"].as_str() {
-                    Some("event") => last = frame,
-                    Some("end") => return last,
-                    _ => panic!("{frame}"),
-                }
+            assert_eq!(frame["id"], "ask", "something else came: {frame}");
+            match frame["type"].as_str() {
+                Some("event") => last = frame,
+                Some("end") => return last,
+                _ => panic!("{frame}"),
             }
         }
     }

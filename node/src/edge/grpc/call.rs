@@ -151,17 +151,14 @@ fn until<A: Send + 'static>(
     };
     let ended = futures::stream::once(passed);
     // The stream's own end ends it too, and the first error is the last that is said.
-    let both = futures::stream::select(stream.map(Some).chain(futures::stream::once(async { None })), ended.map(Some));
-    both.take_while(|item| std::future::ready(item.is_some())).filter_map(std::future::ready).scan(
-        false,
-        |ended, item| {
-            if *ended {
-                return std::future::ready(None);
-            }
-            *ended = item.is_err();
-            std::future::ready(Some(item.map_err(|problem| status::of(&problem, None))))
-        },
-    )
+    let whole = stream.map(Some).chain(futures::stream::once(async { None }));
+    let both = Box::pin(futures::stream::select(whole, ended.map(Some)));
+    futures::stream::unfold(Some(both), |both| async {
+        let mut both = both?;
+        let item = both.next().await??;
+        let rest = item.is_ok().then_some(both);
+        Some((item.map_err(|problem| status::of(&problem, None)), rest))
+    })
 }
 
 /// The answer of a call: messages, and the status behind them.

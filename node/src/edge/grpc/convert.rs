@@ -7,9 +7,9 @@ use prost_types::{ListValue, Struct, Timestamp, Value};
 use serde_json::Number;
 
 use crate::authz::{InWorkspace, Permit, UnscopedToken};
+use crate::chat::Usage;
 use crate::edge::problem::{Code, Problem};
 use crate::invoke::Freshness;
-use crate::llm::Usage;
 
 /// How deep values may be in each other.
 const DEPTH_MAX: usize = 32;
