@@ -19,10 +19,10 @@ use crate::conversations::{ReadError, State};
 use crate::invoke::{Freshness, Invoker};
 use crate::mailbox::{MailboxError, Mailboxes};
 
-/// Things that are read in one go, so that no table is held for long.
-const BATCH: usize = 256;
+/// Things that are read in one go, so that no table is held for long, and a reader that stalls holds few: each may have 256 KiB.
+const BATCH: usize = 16;
 /// Turns that are read in one go: each has all that was said in it.
-const TURNS_BATCH: usize = 32;
+const TURNS_BATCH: usize = 4;
 /// Events of a conversation of messages that are kept, and read to see whose it is.
 const EVENTS_READ: usize = 1_000;
 /// How long a node that is behind may take to reach the number after which a subscription goes on.

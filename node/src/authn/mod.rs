@@ -225,7 +225,12 @@ impl Auth {
         if known.verify(&Digest::of(bearer.as_bytes()), bearer).is_none() {
             return Err(AuthError::Revoked);
         }
-        good(&self.known.token(id).ok_or(AuthError::Revoked)?, now_ms)
+        let token = self.known.token(id).ok_or(AuthError::Revoked)?;
+        // A workspace that was deleted went off the list: one that is made again under its name is another one.
+        if token.issued.workspaces[..] != *access.workspaces().unwrap_or_default() {
+            return Err(AuthError::Revoked);
+        }
+        good(&token, now_ms)
     }
 
     /// How long an access stands if nobody revokes it; nothing for ever.

@@ -144,3 +144,17 @@ fn what_was_opened_with_a_key_that_is_out_of_use_does_not_stand() {
     assert_eq!(it.auth.still(&by_token, 1_000_000), Err(AuthError::Revoked));
     assert!(!format!("{by_admin:?}").contains(admin.trim()), "it is not printed");
 }
+
+#[test]
+fn an_access_does_not_stand_once_a_workspace_is_off_its_token() {
+    let it = fixture("c1");
+    let token = it.mint(Role::Caller, &["demo", "other"]);
+    let access = it.try_at(&token, 1_000_000).expect("is let in");
+    assert_eq!(it.auth.still(&access, 1_000_000), Ok(()));
+    for token in it.book.0.lock().expect("free").values_mut() {
+        token.issued.workspaces.retain(|name| name.as_str() != "demo");
+    }
+    assert_eq!(it.auth.still(&access, 1_000_000), Err(AuthError::Revoked));
+    let again = it.try_at(&token, 1_000_000).expect("is good for what is left");
+    assert_eq!(it.auth.still(&again, 1_000_000), Ok(()));
+}

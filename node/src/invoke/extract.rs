@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 
 use super::Invoker;
 use crate::agent::Agent;
+use crate::conversations::ReadError;
 use crate::llm::budget::{Charges, Payer};
 use crate::llm::models::Ask;
 use crate::llm::{self, Account, ChatRequest, Deltas, Message};
@@ -110,6 +111,12 @@ enum ExtractError {
     /// What is remembered cannot be read or written.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// The exchange is gone: somebody had its conversation or its workspace removed.
+    #[error("the exchange is not there any more")]
+    Gone,
+    /// Whether it is still there cannot be read.
+    #[error("the exchange cannot be read")]
+    Read(#[from] ReadError),
     /// It took longer than a minute.
     #[error("the model took longer than {} s", TIME_MAX.as_secs())]
     Slow,
@@ -168,6 +175,13 @@ impl Invoker {
         metrics::counter!("caxton_memory_extractions_total", "outcome" => outcome).increment(1);
     }
 
+    /// Whether the exchange is still on record: of what was removed nothing is sent to a model, and nothing is kept.
+    async fn is_there(&self, exchange: &Exchange) -> Result<(), ExtractError> {
+        let (workspace, turn) = (exchange.workspace.clone(), exchange.turn.clone());
+        let found = self.conversations().read(&exchange.workspace, move |state| state.turn(&workspace, &turn)).await?;
+        found.map(drop).ok_or(ExtractError::Gone)
+    }
+
     /// Asks the agent's models, and keeps what they say. Gives how many facts are new.
     async fn facts(&self, extraction: &Extraction) -> Result<usize, ExtractError> {
         let Extraction { agent, exchange } = extraction;
@@ -177,6 +191,7 @@ impl Invoker {
         if memories.read(move |rows| caxton_memory::get(rows, &permit, &first)).await?.is_some() {
             return Ok(0);
         }
+        self.is_there(exchange).await?;
         let tokens = agent.manifest.memory.extract_tokens_per_day;
         let account = Account {
             payer: Payer::Memory,
@@ -199,6 +214,8 @@ impl Invoker {
         if facts.is_empty() {
             return Ok(0);
         }
+        // It may have been removed while the model thought.
+        self.is_there(exchange).await?;
         let new = facts.into_iter().enumerate().map(|(number, fact)| memory_of(extraction, number, fact)).collect();
         let Outcome::Remembered(kept) = memories.write_now(&exchange.keep(new)).await? else { return Ok(0) };
         let mut stored = 0;

@@ -364,15 +364,16 @@ async fn open_logs(
 /// Nothing is proposed before.
 fn what_the_log_says() -> (Arc<OnceLock<DeployLog>>, (WrittenFormat, Deletions)) {
     let opened: Arc<OnceLock<DeployLog>> = Arc::default();
-    let [log, changes, same] = [(); 3].map(|()| Arc::clone(&opened));
+    let [log, changes, same, known] = [(); 4].map(|()| Arc::clone(&opened));
     let format = WrittenFormat::new(move || log.get().map_or(Format::JSON, DeployLog::format));
     let format = format.that_changes(move || changes.get().map(DeployLog::applied));
-    let deletions = Deletions::new(move |workspace| {
+    let says = move |workspace: &WorkspaceId| {
         same.get()?.read(|state| {
             let live = state.workspace(workspace).is_some();
             state.deletions().of(workspace).map(|deletion| Deletion { index: deletion.index, live })
         })
-    });
+    };
+    let deletions = Deletions::new(says, move || known.get().map_or(0, |log| *log.applied().borrow()));
     (opened, (format, deletions))
 }
 

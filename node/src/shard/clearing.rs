@@ -32,17 +32,28 @@ pub struct Deletion {
 
 /// Says which workspaces were deleted, as far as this node knows.
 #[derive(Clone)]
-pub struct Deletions(Arc<dyn Fn(&WorkspaceId) -> Option<Deletion> + Send + Sync>);
+pub struct Deletions {
+    says: Arc<dyn Fn(&WorkspaceId) -> Option<Deletion> + Send + Sync>,
+    known: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
 
 impl Deletions {
-    /// What this says.
-    pub fn new(says: impl Fn(&WorkspaceId) -> Option<Deletion> + Send + Sync + 'static) -> Deletions {
-        Deletions(Arc::new(says))
+    /// What this says of a workspace, and up to which index of the deploy log it knows.
+    pub fn new(
+        says: impl Fn(&WorkspaceId) -> Option<Deletion> + Send + Sync + 'static,
+        known: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Deletions {
+        Deletions { says: Arc::new(says), known: Arc::new(known) }
+    }
+
+    /// Up to which index of the deploy log this node knows of deletions.
+    pub fn known(&self) -> u64 {
+        (self.known)()
     }
 
     /// The newest deletion of a workspace; nothing where it never was deleted.
     pub fn of(&self, workspace: &WorkspaceId) -> Option<Deletion> {
-        (self.0)(workspace)
+        (self.says)(workspace)
     }
 }
 

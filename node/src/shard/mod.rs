@@ -278,9 +278,12 @@ impl Shard {
     /// the tenant cannot read is not proposed, and nothing is of a workspace that was deleted.
     pub async fn propose(&self, workspace: &WorkspaceId, entry: Bytes) -> Result<Answer, WriteError> {
         let _writing = self.writing.read().await;
-        if let Some(deletion) = self.deletions.of(workspace)
-            && (!deletion.live || self.cleared(workspace).await? < deletion.index)
-        {
+        let cleared = self.cleared(workspace).await?;
+        // The shard is clear of a deletion that this node has not heard of: what is written now would outlive it.
+        if cleared > self.deletions.known() {
+            return Err(ProposeError::NotLeader { leader: None }.into());
+        }
+        if self.deletions.of(workspace).is_some_and(|deletion| !deletion.live || cleared < deletion.index) {
             return Err(WriteError::Deleted);
         }
         self.append(entry).await

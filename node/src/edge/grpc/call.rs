@@ -2,8 +2,10 @@
 //!
 //! A call has one message in each direction, or a stream to the client. What a client sends beyond that is not read.
 
+use std::any::TypeId;
 use std::time::Duration;
 
+use axum::RequestExt;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -13,6 +15,7 @@ use prost::Message;
 use tokio::time::Instant;
 use tonic::codec::{Codec, EncodeBody, SingleMessageCompressionOverride, Streaming};
 use tonic::{Code as StatusCode, Status};
+use tonic_health::pb::HealthCheckRequest;
 use tonic_prost::ProstCodec;
 
 use super::{MEDIA_TYPE, is_grpc, status};
@@ -20,6 +23,8 @@ use crate::edge::Services;
 use crate::edge::problem::{Code, Problem};
 use crate::edge::standing::EndsItself;
 
+/// The longest question about health, which is the name of a service.
+const HEALTH_BYTES_MAX: usize = 4 << 10;
 /// By when the client wants the call to be over, counted from its beginning.
 const TIMEOUT: &str = "grpc-timeout";
 /// What compression a message has.
@@ -33,7 +38,7 @@ where
     F: Future<Output = Result<A, Problem>>,
 {
     let answered = async {
-        let (question, deadline) = question(services, request).await?;
+        let (question, deadline) = question(services, request, bytes_max::<Q>()).await?;
         let answer = within(deadline, act(question)).await?;
         Ok::<_, Problem>(body(futures::stream::once(std::future::ready(Ok(answer)))))
     };
@@ -50,7 +55,7 @@ where
     F: Future<Output = Result<S, Problem>>,
 {
     let answered = async {
-        let (question, deadline) = question(services, request).await?;
+        let (question, deadline) = question(services, request, bytes_max::<Q>()).await?;
         let stream = within(deadline, open(question)).await?;
         let mut response = body(until(deadline, stream));
         response.extensions_mut().insert(EndsItself);
@@ -59,10 +64,16 @@ where
     answered.await.unwrap_or_else(IntoResponse::into_response)
 }
 
+/// The longest message of a kind: what anybody may ask without a token is short.
+fn bytes_max<Q: 'static>() -> usize {
+    if TypeId::of::<Q>() == TypeId::of::<HealthCheckRequest>() { HEALTH_BYTES_MAX } else { usize::MAX }
+}
+
 /// The message of a call, and until when it may take.
 async fn question<Q: Message + Default + 'static>(
     services: &Services,
     request: Request,
+    bytes_max: usize,
 ) -> Result<(Q, Option<Instant>), Problem> {
     if !is_grpc(&request) {
         return Err(Problem::new(Code::UnsupportedMediaType, "this path takes calls of gRPC")
@@ -74,9 +85,9 @@ async fn question<Q: Message + Default + 'static>(
         return Err(Problem::new(Code::UnsupportedMediaType, "the message is compressed")
             .help("send messages without compression"));
     }
-    let bytes_max = services.config.message_bytes_max.as_usize();
+    let bytes_max = bytes_max.min(services.config.message_bytes_max.as_usize());
     let decoder = ProstCodec::<Q, Q>::default().decoder();
-    let mut messages = Streaming::new_request(decoder, request.into_body(), None, Some(bytes_max));
+    let mut messages = Streaming::new_request(decoder, request.into_limited_body(), None, Some(bytes_max));
     match within(deadline, async { messages.message().await.map_err(|status| unreadable(&status)) }).await? {
         Some(question) => Ok((question, deadline)),
         None => Err(Problem::new(Code::InvalidRequest, "the call has no message").help("send one")),

@@ -8,6 +8,8 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use caxton_proto::v1::DESCRIPTORS;
+use http_body_util::{BodyExt, Limited};
+use tokio::sync::Semaphore;
 use tonic_reflection::server::{Builder, Error};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
@@ -19,6 +21,13 @@ use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{Owner, Routes, post};
 
 type Service = BoxCloneSyncService<Request, http::Response<tonic::body::Body>, Infallible>;
+
+/// How many ask at once, of all who do so without a token.
+const PLACES_MAX: usize = 64;
+/// What one of them may send in all: the names of many services and messages.
+const BYTES_MAX: usize = 256 << 10;
+
+static PLACES: Semaphore = Semaphore::const_new(PLACES_MAX);
 
 /// Both versions of the service; the error is a defect of the published files.
 static SERVICES: LazyLock<Result<[Service; 2], Error>> = LazyLock::new(|| {
@@ -57,8 +66,19 @@ async fn answer(request: Request, which: impl FnOnce(&[Service; 2]) -> &Service)
         Ok(services) => which(services).clone(),
         Err(error) => return Problem::internal(error).into_response(),
     };
+    let Ok(place) = PLACES.try_acquire() else {
+        let problem = Problem::new(Code::Unavailable, format!("{PLACES_MAX} ask for descriptions, and no more may"));
+        return problem.help("try again in a moment").retry_after(1).into_response();
+    };
+    let request = request.map(|body| Body::new(Limited::new(body, BYTES_MAX)));
     match service.oneshot(request).await {
-        Ok(response) => response.map(Body::new),
+        // The place is held as long as the answers are written.
+        Ok(response) => response.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _place = &place;
+                frame
+            }))
+        }),
         Err(impossible) => match impossible {},
     }
 }

@@ -7,11 +7,14 @@ use tonic::{Code as StatusCode, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::edge::problem::{Code, Problem};
+use crate::text::head;
 
 /// Whose codes the reasons of the details are.
 const DOMAIN: &str = "caxton";
 /// The longest fact that goes into a status, in bytes: it travels in a header.
 const FACT_BYTES_MAX: usize = 1024;
+/// The longest detail that goes into a status, in bytes: what a client sent may be in it, and it travels in a header too.
+const DETAIL_BYTES_MAX: usize = 1024;
 /// The most facts that go into a status.
 const FACTS_MAX: usize = 8;
 
@@ -36,7 +39,7 @@ pub fn of(problem: &Problem, request_id: Option<&str>) -> Status {
     if let Some(id) = request_id {
         details.set_request_info(id, "");
     }
-    Status::with_error_details(code(problem.code()), body.detail, details)
+    Status::with_error_details(code(problem.code()), head(&body.detail, DETAIL_BYTES_MAX), details)
 }
 
 fn code(code: Code) -> StatusCode {

@@ -3,6 +3,8 @@
 //! What comes of the client's frames is a stream for each id, and a frame is written before the next is asked for: there is no
 //! queue that could overflow. A client that does not read what it asked for, or does not answer a ping, is cut off.
 
+use std::time::Duration;
+
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use caxton_messages::acl::InvalidAddress;
 use caxton_proto::WorkspaceId;
@@ -26,6 +28,8 @@ use crate::invoke::Freshness;
 
 /// How many things one connection follows and asks at once.
 const STREAMS_MAX: usize = 64;
+/// Pings that are answered before a token has come.
+const PINGS_BEFORE_TOKEN_MAX: u32 = 4;
 /// How many pings may stay unanswered.
 const SILENT_PINGS_MAX: u32 = 2;
 
@@ -70,10 +74,13 @@ pub async fn run(services: Services, caller: Caller, socket: WebSocket, access: 
 async fn first(services: &Services, reader: &mut SplitStream<WebSocket>) -> Result<(Access, String), End> {
     let within = services.config.header_timeout;
     let text = async {
+        let mut pings = 0;
         loop {
             match reader.next().await {
                 Some(Ok(Message::Text(text))) => return Ok(text),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(Message::Ping(_))) if pings < PINGS_BEFORE_TOKEN_MAX => pings += 1,
+                Some(Ok(Message::Ping(_))) => return Err(End::Gone),
+                Some(Ok(Message::Pong(_))) => {}
                 Some(Ok(Message::Binary(_))) => return Err(End::Closed(not_text())),
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(End::Gone),
             }
@@ -90,6 +97,14 @@ async fn first(services: &Services, reader: &mut SplitStream<WebSocket>) -> Resu
     }
 }
 
+/// What is written, unless the client does not read it in time.
+async fn in_time<E>(limit: Duration, written: impl Future<Output = Result<(), E>>) -> Result<(), End> {
+    match tokio::time::timeout(limit, written).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(End::Gone),
+    }
+}
+
 /// Writes frames, and gives a client up that does not read them.
 struct Writer {
     sink: SplitSink<WebSocket, Message>,
@@ -103,11 +118,14 @@ impl Writer {
     }
 
     async fn message(&mut self, message: Message) -> Result<(), End> {
-        let written = tokio::time::timeout(self.services.config.write_timeout, self.sink.send(message)).await;
-        match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(End::Gone),
-        }
+        let limit = self.services.config.write_timeout;
+        in_time(limit, self.sink.send(message)).await
+    }
+
+    /// Waits until all is written that is on its way.
+    async fn flush(&mut self) -> Result<(), End> {
+        let limit = self.services.config.write_timeout;
+        in_time(limit, self.sink.flush()).await
     }
 
     /// Says why, and closes the connection. Whoever has gone is not told.
@@ -150,8 +168,10 @@ impl Session {
                                 writer.frame(&frame).await?;
                             }
                         }
-                        // Pings are answered by the library.
-                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                        // The library answers it, and the answer is out before more is read: it would keep answers of a client
+                        // that reads none of them without bound.
+                        Some(Ok(Message::Ping(_))) => writer.flush().await?,
+                        Some(Ok(Message::Pong(_))) => {}
                         Some(Ok(Message::Binary(_))) => return Err(End::Closed(not_text())),
                         Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(()),
                     }
