@@ -8,6 +8,7 @@ pub mod cluster;
 
 use std::io::{self, Read, Write};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use caxton_proto::Format;
@@ -23,6 +24,8 @@ use crate::machine::{Entry, FrozenState, Machine, MachineError};
 
 /// The deploy log's group.
 pub const GROUP: GroupId = GroupId(0);
+/// How long a command waits for the format that it needs: a cluster that has just begun raises it within a second.
+const RAISED_WAIT: Duration = Duration::from_secs(5);
 
 /// The deploy log on this node.
 #[derive(Clone)]
@@ -87,8 +90,8 @@ impl DeployLog {
         command.check()?;
         let (needs, in_force) = (command.format(), self.format());
         // The command that raises it comes first, and looks by itself at who belongs to the cluster.
-        if needs > in_force && !matches!(command, Command::Cluster(caxton_proto::log::cluster::Command::RaiseFormat(_)))
-        {
+        let raises = matches!(command, Command::Cluster(caxton_proto::log::cluster::Command::RaiseFormat(_)));
+        if needs > in_force && !raises && !self.reaches(needs).await {
             return Err(ProposeError::TooNew { needs, in_force });
         }
         let bytes = command.encode();
@@ -96,6 +99,24 @@ impl DeployLog {
         let applied = self.group.propose(bytes.into()).await?;
         let outcome = Outcome::decode(&applied.response).map_err(ProposeError::Answer)?;
         Ok(Answer { index: applied.index, outcome })
+    }
+
+    /// Whether this format is written, now or in a moment: a cluster that has just begun raises it by itself once its nodes have
+    /// said what they read.
+    async fn reaches(&self, format: Format) -> bool {
+        let mut applied = self.applied();
+        let raised = async {
+            loop {
+                applied.borrow_and_update();
+                if self.format() >= format {
+                    return true;
+                }
+                if applied.changed().await.is_err() {
+                    return false;
+                }
+            }
+        };
+        tokio::time::timeout(RAISED_WAIT, raised).await.unwrap_or(false)
     }
 
     /// The format in which this node writes what others have to read, in this log and in the shards'. It may be behind, and

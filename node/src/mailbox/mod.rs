@@ -7,6 +7,7 @@ mod gauges;
 mod tenant;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use caxton_messages::mailbox::{Action, Command, DecodeError, Outcome, Settlement};
@@ -22,6 +23,8 @@ use crate::shard::{Shard, Shards, WriteError};
 
 /// An entry of the log is at most this long, in bytes; the log itself takes 1 MiB.
 const ENTRY_BYTES_MAX: usize = 900 << 10;
+/// How long a command waits for the format that mailboxes need.
+const RAISED_WAIT: Duration = Duration::from_secs(5);
 
 /// Why a message could not be sent, read or settled.
 #[derive(Debug, thiserror::Error)]
@@ -121,8 +124,9 @@ impl ShardMailboxes {
     /// Has a command applied under the term in which this node leads the shard: it is on a majority's disk, and applied here,
     /// when this returns. What it refuses is in the outcome.
     pub async fn write(&self, workspace: &WorkspaceId, term: u64, action: Action) -> Result<Outcome, MailboxError> {
-        // Older members would neither apply it nor keep it in their snapshots.
-        if self.shard.format() < Format::DELETION {
+        // Older members would neither apply it nor keep it in their snapshots. A cluster that has just begun says a moment later
+        // that it has none.
+        if !self.shard.writes(Format::DELETION, RAISED_WAIT).await {
             return Err(MailboxError::OlderMembers);
         }
         let time_ms = i64::try_from(crate::time::now_ms()).unwrap_or(i64::MAX);

@@ -367,7 +367,7 @@ fn what_the_log_says() -> (Arc<OnceLock<DeployLog>>, (WrittenFormat, Deletions))
     let [log, changes, same, known] = [(); 4].map(|()| Arc::clone(&opened));
     let format = WrittenFormat::new(move || log.get().map_or(Format::JSON, DeployLog::format));
     let format = format.that_changes(move || changes.get().map(DeployLog::applied));
-    let says = move |workspace: &WorkspaceId| {
+    let says = move |workspace: &caxton_proto::WorkspaceId| {
         same.get()?.read(|state| {
             let live = state.workspace(workspace).is_some();
             state.deletions().of(workspace).map(|deletion| Deletion { index: deletion.index, live })

@@ -138,9 +138,10 @@ impl Lab {
                 format!("base_url = \"{}/{quirk}/v1\"\n", self.url)
             };
             settings.push_str(&format!("[providers.{quirk}]\n{kind}{base}model = \"fake\"\n{provider}\n"));
+            let tools = if agent.contains("[tools]") { "" } else { BUILT_IN_TOOLS };
             let file = format!(
                 "[agent]\nname = \"m-{quirk}\"\ndescription = \"asks {quirk}\"\n[capabilities]\npatterns = [\"ask {quirk}\"]\n\
-                 [prompts]\nsystem = \"You test {quirk}.\"\n[llm]\nprovider = \"{quirk}\"\n{agent}\n"
+                 [prompts]\nsystem = \"You test {quirk}.\"\n[llm]\nprovider = \"{quirk}\"\n{agent}\n{tools}\n"
             );
             content = content.file(&format!("agents/m-{quirk}.toml"), file);
         }
@@ -148,6 +149,8 @@ impl Lab {
     }
 }
 
+/// Tools that every agent may name: what a model is offered where a quirk brings no tool of its own.
+const BUILT_IN_TOOLS: &str = "[tools]\nrequired = [\"ask_capability\", \"list_capabilities\"]";
 /// An agent's file with the example tool in it.
 const OWN_TOOL: &str = "[tools]\nrequired = [\"csv-reader\"]";
 /// The same where a person is asked before each call.
