@@ -350,3 +350,24 @@ fn the_platform_answers_for_who_cannot_and_says_who_was_silent() {
     assert_eq!((over[0].answers.len(), over[0].timed_out), (2, true), "{over:?}");
     assert_eq!(over[0].awaited, [address("carl")]);
 }
+
+#[test]
+fn what_a_turn_waits_with_is_not_dropped_and_the_sender_of_what_is_dropped_is_told() {
+    let mut store = usual();
+    let asked = wait(&mut store, "ann", "t1", "bob carl");
+    store.run(Action::Await(asked));
+    let bob = store.take("bob").expect("it was asked");
+    store.run(Action::Park { delivery: bob.delivery, attempt: bob.attempt });
+    answer(&mut store, P::Agree, "bob", "ann", "talk-t1");
+    let waiting = store.list(Listing::default()).into_iter().filter(|it| it.stage == Stage::Waiting);
+    let waiting: Vec<u64> = waiting.map(|it| it.delivery).collect();
+    assert_eq!(waiting.len(), 2, "bob's turn, and its agreement");
+    assert_eq!(store.run(Action::Drop(waiting)), Outcome::Moved(Vec::new()));
+    let carl = store.next("carl", 1)[0].delivery;
+    assert_eq!(store.run(Action::Drop(vec![carl])), Outcome::Moved(vec![carl]));
+    let told = content(&store, "ann");
+    assert!(told.iter().any(|(said, text)| *said == P::Failure && text.contains("it was dropped")), "{told:?}");
+    store.now_ms += 60_000;
+    store.tick();
+    assert_eq!(ended(&store)[0].awaited, [address("bob")], "the wait misses carl no longer");
+}

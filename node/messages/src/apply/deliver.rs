@@ -211,6 +211,11 @@ impl Run<'_> {
     pub(super) fn bury(&self, of: &Delivery, reason: &str) -> Result<()> {
         let (attempts, due_ms, expires_ms) = (of.attempts, of.due_ms, of.expires_ms);
         self.change(of, &Change { state: state::DEAD, attempts, due_ms, expires_ms, reason: Some(reason) })?;
+        self.tell_sender(of, reason)
+    }
+
+    /// Tells the sender of a delivery why no answer will come, where it waits for one.
+    pub(super) fn tell_sender(&self, of: &Delivery, reason: &str) -> Result<()> {
         let sql = "SELECT m.body, b.owner FROM mailbox_message m, mailbox b WHERE m.message = ?1 AND b.mailbox = ?2";
         let read = |row: &Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?));
         let found = self.db.prepare_cached(sql)?.query_row([of.message, of.mailbox], read).optional()?;
