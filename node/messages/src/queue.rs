@@ -150,9 +150,10 @@ pub fn due(db: &Connection, now_ms: i64, term: u64, limits: &Limits) -> Result<V
     let keys_ms = now_ms.saturating_sub(limits.key_ms);
     let rows = statement.query_map(params![now_ms, stored(term), old_ms, keys_ms], |row| row.get::<_, String>(0))?;
     let mut all: Vec<String> = rows.collect::<Result<_>>()?;
-    let mut statement =
-        db.prepare_cached("SELECT workspace, min(position) FROM topic_subscription GROUP BY workspace")?;
-    let behind = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+    // One that is held back is behind all the time, and is looked at again at its time.
+    let sql = "SELECT workspace, min(position) FROM topic_subscription WHERE held_until_ms <= ?1 GROUP BY workspace";
+    let mut statement = db.prepare_cached(sql)?;
+    let behind = statement.query_map([now_ms], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
     for (workspace, position) in behind.collect::<Result<Vec<_>>>()? {
         if position < last(db, &format!("publications/{workspace}"))? {
             all.push(workspace);

@@ -73,7 +73,7 @@ pub const TABLES: &[(&str, &str)] = &[
         "CREATE TABLE topic_subscription (
             subscription INTEGER PRIMARY KEY, workspace TEXT NOT NULL, subscriber TEXT NOT NULL, name TEXT NOT NULL,
             pattern TEXT NOT NULL, position INTEGER NOT NULL, missed INTEGER NOT NULL, filter TEXT NOT NULL DEFAULT '',
-            UNIQUE (workspace, subscriber, name)) STRICT;
+            held_until_ms INTEGER NOT NULL DEFAULT 0, UNIQUE (workspace, subscriber, name)) STRICT;
          CREATE INDEX topic_subscription_position ON topic_subscription (workspace, position);",
     ),
     (

@@ -35,7 +35,7 @@ impl Tenant for MailboxTenant {
     }
 
     fn layout(&self) -> u32 {
-        2
+        3
     }
 
     fn tables(&self) -> &'static [Table] {
