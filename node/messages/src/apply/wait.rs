@@ -172,7 +172,9 @@ impl Run<'_> {
                     names.remove(at);
                     missing - 1
                 }
-                Answer::Silence(silent) => missing - names.iter().filter(|name| silent.iter().any(|it| it == *name)).count() as i64,
+                Answer::Silence(silent) => {
+                    missing - names.iter().filter(|name| silent.iter().any(|it| it == *name)).count() as i64
+                }
             };
             let sql = "UPDATE agent_wait SET awaited = ?2, missing = ?3 WHERE wait = ?1";
             self.db.prepare_cached(sql)?.execute(params![wait, names.join("\n"), left])?;
