@@ -59,12 +59,13 @@ fn rank_ms(sent_ms: i64, priority: u8, limits: &Limits) -> i64 {
 /// What is to be tried again by now.
 fn again(db: &Connection, mailbox: i64, now_ms: i64, most: usize, limits: &Limits) -> Result<Vec<Candidate>> {
     let sql =
-        "SELECT delivery, sent_ms, priority FROM mailbox_delivery WHERE mailbox = ?1 AND state = 2 AND due_ms <= ?2
+        "SELECT delivery, sent_ms, priority, coalesce((SELECT max(served) FROM mailbox_lane l WHERE l.mailbox = ?1
+            AND l.sender = mailbox_delivery.sender), 0) FROM mailbox_delivery WHERE mailbox = ?1 AND state = 2 AND due_ms <= ?2
         AND (expires_ms IS NULL OR expires_ms > ?2) ORDER BY due_ms, delivery LIMIT ?3";
     let read = |row: &Row<'_>| {
         let rank_ms = rank_ms(row.get(1)?, row.get(2)?, limits);
         let urgency = rank_ms.div_euclid(limits.ageing_ms.max(1));
-        Ok(Candidate { urgency, served: 0, rank_ms, delivery: row.get(0)? })
+        Ok(Candidate { urgency, served: row.get(3)?, rank_ms, delivery: row.get(0)? })
     };
     db.prepare_cached(sql)?.query_map(params![mailbox, now_ms, most as i64], read)?.collect()
 }

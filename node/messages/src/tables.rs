@@ -45,6 +45,12 @@ pub const TABLES: &[(&str, &str)] = &[
             served INTEGER NOT NULL, PRIMARY KEY (mailbox, sender, priority)) STRICT;",
     ),
     (
+        "mailbox_sender",
+        "CREATE TABLE mailbox_sender (
+            mailbox INTEGER NOT NULL, sender TEXT NOT NULL, held INTEGER NOT NULL, bytes INTEGER NOT NULL,
+            PRIMARY KEY (mailbox, sender)) STRICT;",
+    ),
+    (
         "agent_conversation",
         "CREATE TABLE agent_conversation (
             conversation INTEGER PRIMARY KEY, workspace TEXT NOT NULL, id TEXT NOT NULL, protocol TEXT,

@@ -51,6 +51,14 @@ impl Tenant for MailboxTenant {
         Ok(Answer { effect: Effect::Applied, body: outcome.encode().into() })
     }
 
+    fn derive(&self, rows: &Connection, layout: u32) -> Result<(), ApplyError> {
+        // Those before had no counts of what each sender has in a mailbox.
+        if layout < 3 {
+            caxton_messages::count_senders(rows)?;
+        }
+        Ok(())
+    }
+
     fn clear(&self, workspace: &WorkspaceId, rows_max: u32, rows: &Connection) -> Result<Clearance, ApplyError> {
         let is_clear = caxton_messages::clear(rows, workspace, rows_max)?;
         Ok(if is_clear { Clearance::Clear } else { Clearance::More })
