@@ -29,6 +29,8 @@ pub struct Limits {
     pub key_ms: i64,
     /// The most subscriptions of a workspace.
     pub subscriptions_max: i64,
+    /// How long a subscription is passed over whose subscriber's mailbox is full, in milliseconds.
+    pub held_ms: i64,
     /// The most calls of a workspace's turns that wait for answers.
     pub waits_max: i64,
     /// The most publications of a workspace that are kept to be replayed.
@@ -53,6 +55,7 @@ impl Default for Limits {
             award_ms: 600_000,
             key_ms: 600_000,
             subscriptions_max: 20_000,
+            held_ms: 5_000,
             waits_max: 10_000,
             publications_kept: 10_000,
             tick_max: 1_000,

@@ -59,12 +59,13 @@ fn rank_ms(sent_ms: i64, priority: u8, limits: &Limits) -> i64 {
 /// What is to be tried again by now.
 fn again(db: &Connection, mailbox: i64, now_ms: i64, most: usize, limits: &Limits) -> Result<Vec<Candidate>> {
     let sql =
-        "SELECT delivery, sent_ms, priority FROM mailbox_delivery WHERE mailbox = ?1 AND state = 2 AND due_ms <= ?2
+        "SELECT delivery, sent_ms, priority, coalesce((SELECT max(served) FROM mailbox_lane l WHERE l.mailbox = ?1
+            AND l.sender = mailbox_delivery.sender), 0) FROM mailbox_delivery WHERE mailbox = ?1 AND state = 2 AND due_ms <= ?2
         AND (expires_ms IS NULL OR expires_ms > ?2) ORDER BY due_ms, delivery LIMIT ?3";
     let read = |row: &Row<'_>| {
         let rank_ms = rank_ms(row.get(1)?, row.get(2)?, limits);
         let urgency = rank_ms.div_euclid(limits.ageing_ms.max(1));
-        Ok(Candidate { urgency, served: 0, rank_ms, delivery: row.get(0)? })
+        Ok(Candidate { urgency, served: row.get(3)?, rank_ms, delivery: row.get(0)? })
     };
     db.prepare_cached(sql)?.query_map(params![mailbox, now_ms, most as i64], read)?.collect()
 }
@@ -143,15 +144,17 @@ pub fn due(db: &Connection, now_ms: i64, term: u64, limits: &Limits) -> Result<V
     let sql = "SELECT DISTINCT workspace FROM mailbox_delivery WHERE (state = 1 AND term < ?2)
             OR (expires_ms <= ?1 AND state IN (0, 2))
         UNION SELECT workspace FROM agent_conversation WHERE deadline_ms <= ?1 OR (open = 0 AND changed_ms < ?3)
+        UNION SELECT workspace FROM agent_wait WHERE missing > 0 AND until_ms <= ?1
         UNION SELECT workspace FROM mailbox_message WHERE gone_ms < ?4";
     let mut statement = db.prepare_cached(sql)?;
     let old_ms = now_ms.saturating_sub(limits.conversation_ms);
     let keys_ms = now_ms.saturating_sub(limits.key_ms);
     let rows = statement.query_map(params![now_ms, stored(term), old_ms, keys_ms], |row| row.get::<_, String>(0))?;
     let mut all: Vec<String> = rows.collect::<Result<_>>()?;
-    let mut statement =
-        db.prepare_cached("SELECT workspace, min(position) FROM topic_subscription GROUP BY workspace")?;
-    let behind = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+    // One that is held back is behind all the time, and is looked at again at its time.
+    let sql = "SELECT workspace, min(position) FROM topic_subscription WHERE held_until_ms <= ?1 GROUP BY workspace";
+    let mut statement = db.prepare_cached(sql)?;
+    let behind = statement.query_map([now_ms], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
     for (workspace, position) in behind.collect::<Result<Vec<_>>>()? {
         if position < last(db, &format!("publications/{workspace}"))? {
             all.push(workspace);

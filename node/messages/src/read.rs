@@ -151,7 +151,7 @@ pub struct EndedWait {
     pub way: String,
     /// The conversation in which the answers came.
     pub conversation: String,
-    /// Who was to answer.
+    /// Who has not answered.
     pub awaited: Vec<Address>,
     /// Some have not.
     pub timed_out: bool,
@@ -159,12 +159,13 @@ pub struct EndedWait {
     pub answers: Vec<Submission>,
 }
 
-/// Waits that are over by now, the oldest first, `most` of them.
-pub fn ended_waits(db: &Connection, now_ms: i64, most: usize) -> Result<Vec<EndedWait>> {
-    let sql = "SELECT wait, workspace, owner, turn, way, conversation, awaited, missing FROM agent_wait
-        WHERE missing <= 0 OR until_ms <= ?1 ORDER BY wait LIMIT ?2";
+/// Waits that are over, the oldest first, `most` of them. A tick ends those whose time is over, so that what is read here is
+/// all that the turn will ever be told: a clock that is read here would let answers come after that.
+pub fn ended_waits(db: &Connection, _now_ms: i64, most: usize) -> Result<Vec<EndedWait>> {
+    let sql = "SELECT wait, workspace, owner, turn, way, conversation, awaited FROM agent_wait
+        WHERE missing <= 0 ORDER BY wait LIMIT ?1";
     let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query(params![now_ms, most as i64])?;
+    let mut rows = statement.query([most as i64])?;
     let mut all = Vec::new();
     while let Some(row) = rows.next()? {
         let (workspace, owner, awaited): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(6)?);
@@ -180,8 +181,8 @@ pub fn ended_waits(db: &Connection, now_ms: i64, most: usize) -> Result<Vec<Ende
             turn: row.get(3)?,
             way: row.get(4)?,
             conversation: row.get(5)?,
-            awaited: awaited.split('\n').filter_map(|text| text.parse().ok()).collect(),
-            timed_out: row.get::<_, i64>(7)? > 0,
+            awaited: awaited.lines().filter_map(|text| text.parse().ok()).collect(),
+            timed_out: !awaited.is_empty(),
             answers: bodies.iter().filter_map(|body| decode_message(body).ok()).collect(),
         });
     }

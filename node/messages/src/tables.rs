@@ -45,6 +45,12 @@ pub const TABLES: &[(&str, &str)] = &[
             served INTEGER NOT NULL, PRIMARY KEY (mailbox, sender, priority)) STRICT;",
     ),
     (
+        "mailbox_sender",
+        "CREATE TABLE mailbox_sender (
+            mailbox INTEGER NOT NULL, sender TEXT NOT NULL, held INTEGER NOT NULL, bytes INTEGER NOT NULL,
+            PRIMARY KEY (mailbox, sender)) STRICT;",
+    ),
+    (
         "agent_conversation",
         "CREATE TABLE agent_conversation (
             conversation INTEGER PRIMARY KEY, workspace TEXT NOT NULL, id TEXT NOT NULL, protocol TEXT,
@@ -73,7 +79,7 @@ pub const TABLES: &[(&str, &str)] = &[
         "CREATE TABLE topic_subscription (
             subscription INTEGER PRIMARY KEY, workspace TEXT NOT NULL, subscriber TEXT NOT NULL, name TEXT NOT NULL,
             pattern TEXT NOT NULL, position INTEGER NOT NULL, missed INTEGER NOT NULL, filter TEXT NOT NULL DEFAULT '',
-            UNIQUE (workspace, subscriber, name)) STRICT;
+            held_until_ms INTEGER NOT NULL DEFAULT 0, UNIQUE (workspace, subscriber, name)) STRICT;
          CREATE INDEX topic_subscription_position ON topic_subscription (workspace, position);",
     ),
     (

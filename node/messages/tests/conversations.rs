@@ -171,9 +171,11 @@ fn what_is_published_reaches_those_who_subscribed_and_can_be_replayed() {
     assert_eq!(said_to(&mut store, "bob").len(), 1);
     assert_eq!(store.next("carl", 9).len(), 1, "a full mailbox holds what is published back");
     assert_eq!(said_to(&mut store, "carl").len(), 1);
+    store.now_ms += store.limits.held_ms;
     store.tick();
     store.tick();
     assert_eq!(said_to(&mut store, "carl").len(), 1);
+    store.now_ms += store.limits.held_ms;
     store.tick();
     assert_eq!(said_to(&mut store, "carl").len(), 1, "and nothing of it is lost");
     assert_eq!(subscribe(&mut store, "bob", "#", Some(0)), Outcome::Subscribed { position: 0 });
@@ -306,4 +308,26 @@ fn limits_are_kept_and_said() {
     store.now_ms += store.limits.conversation_ms + 1;
     store.tick();
     assert!(matches!(store.say(message(P::Inform, "ann", "bob")), Fate::Accepted { .. }));
+}
+
+#[test]
+fn a_subscription_that_a_full_mailbox_holds_back_is_passed_over_for_a_while() {
+    let mut store = Store::new(Limits { mailbox_messages_max: 2, ..Limits::default() });
+    subscribe(&mut store, "carl", "#", None);
+    (0..2).for_each(|_| store.accepted(message(P::Inform, "ann", "topic:weather")));
+    let due = |store: &Store| caxton_messages::due(&store.db, store.now_ms, store.term, &store.limits).expect("SQLite");
+    assert_eq!(due(&store).len(), 1);
+    store.tick();
+    assert!(due(&store).is_empty(), "no tick after a tick brings it further");
+    subscribe(&mut store, "bob", "#", Some(0));
+    assert_eq!(due(&store).len(), 1, "others are not held back with it");
+    store.tick();
+    let rows = store.rows();
+    store.tick();
+    assert_eq!(store.rows(), rows);
+    said_to(&mut store, "carl");
+    store.now_ms += store.limits.held_ms;
+    assert_eq!(due(&store).len(), 1, "its time has come");
+    store.tick();
+    assert_eq!(said_to(&mut store, "carl").len(), 1, "and nothing was lost");
 }

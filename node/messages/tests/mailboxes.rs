@@ -241,3 +241,32 @@ fn what_lies_in_mailboxes_is_counted_by_workspace() {
     let after = Listing { after: all[0], ..dead };
     assert_eq!(numbers(&store.db, &"w".parse().expect("a name"), &after).expect("SQLite"), all[1..]);
 }
+
+#[test]
+fn one_sender_fills_half_of_a_mailbox_whatever_its_messages_wait_for() {
+    let mut store = Store::new(Limits { mailbox_messages_max: 8, mailbox_bytes_max: 4_000, ..Limits::default() });
+    let mut later = message(P::Inform, "ann", "bob");
+    later.extensions.insert("X-Delay-Ms".to_owned(), "1000".to_owned());
+    (0..4).for_each(|_| store.accepted(later.clone()));
+    assert!(matches!(store.refused(later), Reason::Full { .. }), "what is delayed counts as well");
+    let mut long = message(P::Inform, "eve", "bob");
+    long.content = Some(caxton_messages::acl::Content::text("x".repeat(1_500)));
+    store.accepted(long.clone());
+    assert!(matches!(store.refused(long), Reason::Full { .. }), "and so do bytes");
+    store.accepted(message(P::Inform, "dan", "bob"));
+}
+
+#[test]
+fn a_full_mailbox_keeps_a_tenth_more_of_what_agents_send_to_it_in_vain() {
+    let mut store = Store::new(Limits { mailbox_messages_max: 10, ..Limits::default() });
+    (0..5).for_each(|_| store.accepted(message(P::Inform, "ann", "carl")));
+    (0..5).for_each(|_| store.accepted(message(P::Inform, "eve", "carl")));
+    store.accepted(message(P::Inform, "ann", "bob"));
+    let ready = store.take("bob").expect("it waits");
+    let submissions = (0..4).map(|_| store.submission(message(P::Inform, "bob", "carl"))).collect();
+    let (delivery, attempt, verdict) = (ready.delivery, 1, Verdict::Done("ok".to_owned()));
+    let settle = Action::Settle { delivery, attempt, verdict, submissions, state: Default::default() };
+    let Outcome::Settled { receipts, .. } = store.run(settle) else { panic!() };
+    assert!(receipts.iter().all(|it| matches!(it.fate, Fate::Refused(Reason::Full { .. }))), "all of them are told");
+    assert_eq!(store.dead().len(), 1);
+}

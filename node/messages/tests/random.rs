@@ -237,6 +237,13 @@ impl Trial {
             OR (SELECT count(*) FROM mailbox_delivery d WHERE d.mailbox = b.mailbox AND d.state = 0)
             <> (SELECT coalesce(sum(waiting), 0) FROM mailbox_lane l WHERE l.mailbox = b.mailbox)";
         assert_eq!(self.store.db.query_row(wrong, [], |row| row.get::<_, i64>(0)), Ok(0), "a count is wrong");
+        let senders = "SELECT count(*) FROM (SELECT mailbox, sender, count(*), sum(bytes) FROM mailbox_delivery
+            WHERE state <> 3 GROUP BY mailbox, sender EXCEPT SELECT mailbox, sender, held, bytes FROM mailbox_sender)";
+        assert_eq!(
+            self.store.db.query_row(senders, [], |row| row.get::<_, i64>(0)),
+            Ok(0),
+            "a sender's count is wrong"
+        );
         let held = "SELECT count(*) FROM mailbox_message m WHERE held <> (SELECT count(*) FROM mailbox_delivery d
             WHERE d.message = m.message) + (SELECT count(*) FROM topic_publication p WHERE p.message = m.message)";
         assert_eq!(self.store.db.query_row(held, [], |row| row.get::<_, i64>(0)), Ok(0), "a hold is wrong");
@@ -254,6 +261,14 @@ proptest! {
             trial.check();
         }
         prop_assert_eq!(trial.store.rows(), trial.replica.rows());
+        let sorted = |store: &Store| {
+            let (_, mut rows) = store.rows().into_iter().find(|(table, _)| *table == "mailbox_sender").expect("a table");
+            rows.sort_by_key(|row| format!("{row:?}"));
+            rows
+        };
+        let counted = sorted(&trial.store);
+        caxton_messages::count_senders(&trial.store.db).expect("SQLite");
+        prop_assert_eq!(sorted(&trial.store), counted, "counted anew");
     }
 }
 

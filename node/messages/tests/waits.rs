@@ -82,6 +82,10 @@ fn a_wait_ends_at_its_time_and_a_late_answer_is_an_ordinary_message() {
     let asked = wait(&mut store, "ann", "t1", "bob");
     store.run(Action::Await(asked));
     store.now_ms += 60_000;
+    let now_ms = store.now_ms;
+    let due = caxton_messages::due(&store.db, now_ms, 1, &store.limits).expect("SQLite");
+    assert_eq!(due.len(), 1, "a tick is to end it");
+    store.tick();
     let over = ended(&store);
     assert!(over.len() == 1 && over[0].timed_out && over[0].answers.is_empty());
     store.run(Action::Resume { owner: address("ann"), turn: "t1".into(), way: "call_1_0".into(), taken: true });
@@ -243,4 +247,127 @@ fn a_program_is_told_once_that_it_is_deployed_and_again_when_it_comes_back() {
     assert!(told[1].1.contains("deployed") && told[1].1.contains("\\\"revision\\\":5"), "{told:?}");
     let (revision, known) = roster(&store.db, &"w".parse().expect("a name")).expect("SQLite");
     assert_eq!((revision, known.len()), (5, 2));
+}
+
+fn resume(store: &mut Store, turn: &str) {
+    store.run(Action::Resume { owner: address("ann"), turn: turn.into(), way: "call_1_0".into(), taken: true });
+}
+
+#[test]
+fn what_comes_after_the_end_of_a_wait_is_delivered_and_not_deleted_with_it() {
+    let mut store = usual();
+    let asked = wait(&mut store, "ann", "t1", "bob carl");
+    store.run(Action::Await(asked));
+    answer(&mut store, P::Inform, "bob", "ann", "talk-t1");
+    store.now_ms += 60_000;
+    store.tick();
+    let told = ended(&store);
+    assert_eq!((told[0].answers.len(), &told[0].awaited), (1, &vec![address("carl")]));
+    // The clock of the next leader is behind, and the wait is over all the same.
+    store.now_ms -= 30_000;
+    answer(&mut store, P::Inform, "carl", "ann", "talk-t1");
+    assert_eq!(ended(&store), told, "the turn is told what it was told");
+    resume(&mut store, "t1");
+    let waiting = store.next("ann", 9);
+    assert_eq!(waiting.len(), 1, "carl's answer is there");
+    assert_eq!(waiting[0].submission.message.sender, Some(address("carl")));
+}
+
+#[test]
+fn the_second_answer_of_one_who_has_answered_is_an_ordinary_message() {
+    let mut store = usual();
+    let asked = wait(&mut store, "ann", "t1", "bob");
+    store.run(Action::Await(asked));
+    answer(&mut store, P::Inform, "bob", "ann", "talk-t1");
+    answer(&mut store, P::Inform, "bob", "ann", "talk-t1");
+    assert_eq!(ended(&store)[0].answers.len(), 1);
+    resume(&mut store, "t1");
+    assert_eq!(store.next("ann", 9).len(), 1);
+}
+
+#[test]
+fn only_who_was_asked_answers_a_wait_and_a_question_is_no_answer() {
+    let mut store = usual();
+    let asked = wait(&mut store, "ann", "t1", "bob carl");
+    store.run(Action::Await(asked));
+    answer(&mut store, P::Inform, "eve", "ann", "talk-t1");
+    answer(&mut store, P::Request, "bob", "ann", "talk-t1");
+    answer(&mut store, P::Agree, "bob", "ann", "talk-t1");
+    answer(&mut store, P::Agree, "bob", "ann", "talk-t1");
+    answer(&mut store, P::Inform, "bob", "ann", "talk-t1");
+    answer(&mut store, P::Inform, "bob", "ann", "talk-t1");
+    assert!(ended(&store).is_empty(), "carl has not answered");
+    let what = Listing { owner: Some(address("ann")), ..Listing::default() };
+    let kept = store.list(what).iter().filter(|it| it.stage == Stage::Waiting).count();
+    assert_eq!(kept, 2, "of each one agreement and one answer");
+    answer(&mut store, P::Failure, "carl", "ann", "talk-t1");
+    let said: Vec<P> = ended(&store)[0].answers.iter().map(|it| it.message.performative).collect();
+    assert_eq!(said, [P::Agree, P::Inform, P::Failure]);
+}
+
+#[test]
+fn two_waits_in_one_conversation_get_an_answer_each() {
+    let mut store = usual();
+    let first = wait(&mut store, "ann", "t1", "bob");
+    let mut second = wait(&mut store, "ann", "t2", "bob carl");
+    second.conversation = "talk-t1".to_owned();
+    store.run(Action::Await(first));
+    store.run(Action::Await(second));
+    answer(&mut store, P::Inform, "carl", "ann", "talk-t1");
+    answer(&mut store, P::Inform, "bob", "ann", "talk-t1");
+    let over: Vec<String> = ended(&store).into_iter().map(|it| it.turn).collect();
+    assert_eq!(over, ["t1"], "carl's answer is not the one that it misses");
+    answer(&mut store, P::Inform, "bob", "ann", "talk-t1");
+    let over: Vec<(String, usize)> = ended(&store).into_iter().map(|it| (it.turn, it.answers.len())).collect();
+    assert_eq!(over, [("t1".to_owned(), 1), ("t2".to_owned(), 2)]);
+}
+
+#[test]
+fn who_has_answered_is_in_no_circle() {
+    let mut store = usual();
+    let first = wait(&mut store, "ann", "t1", "carl dan");
+    store.run(Action::Await(first));
+    answer(&mut store, P::Inform, "carl", "ann", "talk-t1");
+    let second = wait(&mut store, "carl", "t2", "ann");
+    assert!(matches!(store.run(Action::Await(second)), Outcome::Sent(_)), "ann waits for dan alone");
+    let third = wait(&mut store, "dan", "t3", "ann");
+    assert!(matches!(store.run(Action::Await(third)), Outcome::Refused(Reason::Circle { .. })));
+}
+
+#[test]
+fn the_platform_answers_for_who_cannot_and_says_who_was_silent() {
+    let mut store = usual();
+    let mut asked = wait(&mut store, "ann", "t1", "bob carl");
+    let message = &mut asked.submissions[0].message;
+    (message.protocol, message.reply_by_ms) = (Some("fipa-request".to_owned()), Some(store.now_ms + 1_000));
+    store.run(Action::Await(asked));
+    let bob = store.take("bob").expect("it was asked");
+    store.settle(&bob, Verdict::Dead("it broke".to_owned()));
+    assert!(ended(&store).is_empty(), "carl has not answered");
+    store.now_ms += 1_000;
+    store.tick();
+    let over = ended(&store);
+    assert_eq!((over[0].answers.len(), over[0].timed_out), (2, true), "{over:?}");
+    assert_eq!(over[0].awaited, [address("carl")]);
+}
+
+#[test]
+fn what_a_turn_waits_with_is_not_dropped_and_the_sender_of_what_is_dropped_is_told() {
+    let mut store = usual();
+    let asked = wait(&mut store, "ann", "t1", "bob carl");
+    store.run(Action::Await(asked));
+    let bob = store.take("bob").expect("it was asked");
+    store.run(Action::Park { delivery: bob.delivery, attempt: bob.attempt });
+    answer(&mut store, P::Agree, "bob", "ann", "talk-t1");
+    let waiting = store.list(Listing::default()).into_iter().filter(|it| it.stage == Stage::Waiting);
+    let waiting: Vec<u64> = waiting.map(|it| it.delivery).collect();
+    assert_eq!(waiting.len(), 2, "bob's turn, and its agreement");
+    assert_eq!(store.run(Action::Drop(waiting)), Outcome::Moved(Vec::new()));
+    let carl = store.next("carl", 1)[0].delivery;
+    assert_eq!(store.run(Action::Drop(vec![carl])), Outcome::Moved(vec![carl]));
+    let told = content(&store, "ann");
+    assert!(told.iter().any(|(said, text)| *said == P::Failure && text.contains("it was dropped")), "{told:?}");
+    store.now_ms += 60_000;
+    store.tick();
+    assert_eq!(ended(&store)[0].awaited, [address("bob")], "the wait misses carl no longer");
 }

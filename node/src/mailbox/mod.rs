@@ -108,7 +108,7 @@ impl ShardMailboxes {
         &self.shard
     }
 
-    /// Ends once something was written here since the last time.
+    /// Ends once something was written here since the last time, but a tick that leaves nothing to do.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -153,7 +153,10 @@ impl ShardMailboxes {
             }
             _ => {}
         }
-        self.changed.notify_one();
+        // Whoever writes a tick looks at what came of it, and would be woken by its own ticks for ever.
+        if !matches!(outcome, Outcome::Ticked { more: false, .. }) {
+            self.changed.notify_one();
+        }
         Ok(outcome)
     }
 }

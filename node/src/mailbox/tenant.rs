@@ -35,7 +35,7 @@ impl Tenant for MailboxTenant {
     }
 
     fn layout(&self) -> u32 {
-        2
+        3
     }
 
     fn tables(&self) -> &'static [Table] {
@@ -49,6 +49,14 @@ impl Tenant for MailboxTenant {
     fn apply(&self, command: &Command<'_>, rows: &Connection) -> Result<Answer, ApplyError> {
         let outcome = caxton_messages::apply(rows, &decode(command)?, command.term, &Limits::default())?;
         Ok(Answer { effect: Effect::Applied, body: outcome.encode().into() })
+    }
+
+    fn derive(&self, rows: &Connection, layout: u32) -> Result<(), ApplyError> {
+        // Those before had no counts of what each sender has in a mailbox.
+        if layout < 3 {
+            caxton_messages::count_senders(rows)?;
+        }
+        Ok(())
     }
 
     fn clear(&self, workspace: &WorkspaceId, rows_max: u32, rows: &Connection) -> Result<Clearance, ApplyError> {

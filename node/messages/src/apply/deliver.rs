@@ -2,7 +2,7 @@
 
 use caxton_proto::acl::Address;
 use caxton_proto::mailbox::{Reason, Submission, decode_message, encode_message};
-use rusqlite::{OptionalExtension, Result, Row, params};
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::Run;
 use crate::tables::{count, given, state, stored};
@@ -51,6 +51,14 @@ fn size(submission: &Submission) -> i64 {
     stored(encode_message(submission).len() as u64)
 }
 
+/// Counts anew what each sender has in each mailbox, after a snapshot was restored that had no such counts.
+pub fn count_senders(db: &Connection) -> Result<()> {
+    let sql = "INSERT INTO mailbox_sender (mailbox, sender, held, bytes)
+        SELECT mailbox, sender, count(*), sum(bytes) FROM mailbox_delivery WHERE state <> ?1 GROUP BY mailbox, sender";
+    db.execute("DELETE FROM mailbox_sender", [])?;
+    db.execute(sql, [state::DEAD]).map(drop)
+}
+
 impl Run<'_> {
     pub(super) fn delivery(&self, number: i64) -> Result<Option<Delivery>> {
         let sql = format!("SELECT {COLUMNS} FROM mailbox_delivery WHERE delivery = ?1 AND workspace = ?2");
@@ -74,18 +82,45 @@ impl Run<'_> {
         let (mailbox, held, dead, bytes, interval_ms): (i64, i64, i64, i64, i64) =
             found.optional()?.unwrap_or_default();
         let sender = submission.message.sender.as_ref().map(Address::to_string).unwrap_or_default();
-        let sql = "SELECT coalesce(sum(waiting), 0) FROM mailbox_lane WHERE mailbox = ?1 AND sender = ?2";
-        let own: i64 = self.db.prepare_cached(sql)?.query_row(params![mailbox, sender], |row| row.get(0))?;
-        let limits = self.limits;
+        let (own, own_bytes) = self.of_sender(mailbox, &sender)?;
+        let (limits, bytes_of_it) = (self.limits, size(submission));
         let fits = held < limits.mailbox_messages_max
-            && bytes.saturating_add(size(submission)) <= limits.mailbox_bytes_max
-            && own < (limits.mailbox_messages_max / 2).max(1);
+            && bytes.saturating_add(bytes_of_it) <= limits.mailbox_bytes_max
+            && own < (limits.mailbox_messages_max / 2).max(1)
+            && own_bytes.saturating_add(bytes_of_it) <= limits.mailbox_bytes_max / 2;
         if fits {
             return Ok(Ok(()));
         }
         let wait_ms = if interval_ms == 0 { RETRY_AFTER_MS } else { interval_ms.min(RETRY_AFTER_MS_MAX) };
         let (retry_after_ms, dead) = (given(wait_ms), given(dead));
         Ok(Err(Reason::Full { receiver: receiver.clone(), retry_after_ms, dead }))
+    }
+
+    /// How many messages of a sender a mailbox holds, dead letters not among them, and their bytes.
+    fn of_sender(&self, mailbox: i64, sender: &str) -> Result<(i64, i64)> {
+        let sql = "SELECT held, bytes FROM mailbox_sender WHERE mailbox = ?1 AND sender = ?2";
+        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        Ok(self.db.prepare_cached(sql)?.query_row(params![mailbox, sender], read).optional()?.unwrap_or_default())
+    }
+
+    /// A sender has so many messages more in a mailbox, or fewer, with so many bytes.
+    fn count_of_sender(&self, mailbox: i64, sender: &str, by: i64, bytes: i64) -> Result<()> {
+        let sql = "INSERT INTO mailbox_sender (mailbox, sender, held, bytes) VALUES (?1, ?2, ?3, ?4)
+            ON CONFLICT (mailbox, sender) DO UPDATE SET held = held + ?3, bytes = bytes + ?4";
+        self.db.prepare_cached(sql)?.execute(params![mailbox, sender, by, by * bytes])?;
+        let sql = "DELETE FROM mailbox_sender WHERE mailbox = ?1 AND sender = ?2 AND held <= 0";
+        self.db.prepare_cached(sql)?.execute(params![mailbox, sender]).map(drop)
+    }
+
+    /// Whether a mailbox that is full keeps one more of what agents sent to it in vain: a tenth of what it holds at most.
+    pub(super) fn keeps_refused(&self, owner: &Address, submission: &Submission) -> Result<bool> {
+        let sql = "SELECT held, bytes FROM mailbox WHERE workspace = ?1 AND owner = ?2";
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+        let values = params![self.workspace(), owner.to_string()];
+        let (held, bytes) = self.db.prepare_cached(sql)?.query_row(values, read).optional()?.unwrap_or_default();
+        let (messages_max, bytes_max) = (self.limits.mailbox_messages_max, self.limits.mailbox_bytes_max);
+        Ok(held < messages_max.saturating_add((messages_max / 10).max(1))
+            && bytes.saturating_add(size(submission)) <= bytes_max.saturating_add(bytes_max / 10))
     }
 
     /// The number of a mailbox, which is made where there is none.
@@ -138,6 +173,9 @@ impl Run<'_> {
         ])?;
         let sql = "UPDATE mailbox SET held = held + 1, dead = dead + ?2, bytes = bytes + ?3 WHERE mailbox = ?1";
         self.db.prepare_cached(sql)?.execute(params![mailbox, i64::from(dead.is_some()), bytes])?;
+        if at != state::DEAD {
+            self.count_of_sender(mailbox, &sender, 1, bytes)?;
+        }
         self.hold(message, 1)?;
         if at == state::READY { self.enter_lane(mailbox, &sender, priority) } else { Ok(()) }
     }
@@ -181,8 +219,11 @@ impl Run<'_> {
             self.enter_lane(of.mailbox, &of.sender, of.priority)?;
         }
         let dead = i64::from(to.state == state::DEAD) - i64::from(of.state == state::DEAD);
-        let sql = "UPDATE mailbox SET dead = dead + ?2 WHERE mailbox = ?1";
-        self.db.prepare_cached(sql)?.execute(params![of.mailbox, dead])?;
+        if dead != 0 {
+            let sql = "UPDATE mailbox SET dead = dead + ?2 WHERE mailbox = ?1";
+            self.db.prepare_cached(sql)?.execute(params![of.mailbox, dead])?;
+            self.count_of_sender(of.mailbox, &of.sender, -dead, of.bytes)?;
+        }
         let sql = "UPDATE mailbox_delivery SET state = ?2, attempts = ?3, due_ms = ?4, expires_ms = ?5, term = ?6, reason = ?7
             WHERE delivery = ?1";
         let term = if to.state == state::STARTED { stored(self.term) } else { 0 };
@@ -196,6 +237,9 @@ impl Run<'_> {
     pub(super) fn remove(&self, of: &Delivery) -> Result<()> {
         if of.state == state::READY {
             self.leave_lane(of)?;
+        }
+        if of.state != state::DEAD {
+            self.count_of_sender(of.mailbox, &of.sender, -1, of.bytes)?;
         }
         self.db.prepare_cached("DELETE FROM mailbox_delivery WHERE delivery = ?1")?.execute([of.delivery])?;
         // How long it takes until something leaves, smoothed, is what a sender is told where there is no room.
@@ -211,6 +255,11 @@ impl Run<'_> {
     pub(super) fn bury(&self, of: &Delivery, reason: &str) -> Result<()> {
         let (attempts, due_ms, expires_ms) = (of.attempts, of.due_ms, of.expires_ms);
         self.change(of, &Change { state: state::DEAD, attempts, due_ms, expires_ms, reason: Some(reason) })?;
+        self.tell_sender(of, reason)
+    }
+
+    /// Tells the sender of a delivery why no answer will come, where it waits for one.
+    pub(super) fn tell_sender(&self, of: &Delivery, reason: &str) -> Result<()> {
         let sql = "SELECT m.body, b.owner FROM mailbox_message m, mailbox b WHERE m.message = ?1 AND b.mailbox = ?2";
         let read = |row: &Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?));
         let found = self.db.prepare_cached(sql)?.query_row([of.message, of.mailbox], read).optional()?;

@@ -17,6 +17,7 @@ use caxton_proto::mailbox::{Action, Command, Outcome, Submission};
 use rusqlite::{Connection, Result};
 
 pub use self::clear::clear;
+pub use self::deliver::count_senders;
 use self::topics::Interest;
 use crate::Limits;
 

@@ -130,7 +130,8 @@ impl Run<'_> {
         self.tell(sender, Performative::RejectProposal, &about, why)
     }
 
-    /// A receiver's own message was refused: it is kept where it would have gone, as a dead letter, and nothing is lost.
+    /// A receiver's own message was refused: it is kept where it would have gone, as a dead letter. A mailbox that is full keeps
+    /// a limited number of them; of the rest, the receipt alone says that they were refused.
     pub(super) fn keep_refused(&self, submission: &Submission, reason: &Reason) -> Result<()> {
         let message = &submission.message;
         let boxes = message.receivers.iter().filter(|to| matches!(to, Address::Agent(_) | Address::Subject(_)));
@@ -138,9 +139,17 @@ impl Run<'_> {
         if submission.check().is_err() || boxes.is_empty() || self.known(submission)?.is_some() {
             return Ok(());
         }
-        let row = self.keep(submission)?;
+        let mut keeping = Vec::with_capacity(boxes.len());
         for receiver in boxes {
-            self.deliver(row, submission, receiver, Some(&reason.to_string()))?;
+            if self.keeps_refused(receiver, submission)? {
+                keeping.push(receiver);
+            }
+        }
+        if !keeping.is_empty() {
+            let row = self.keep(submission)?;
+            for receiver in keeping {
+                self.deliver(row, submission, receiver, Some(&reason.to_string()))?;
+            }
         }
         let (Reason::NotUnderstood { why }, Some(sender)) = (reason, &message.sender) else { return Ok(()) };
         let own = submission.id.to_string();

@@ -109,11 +109,17 @@ impl Run<'_> {
         Ok(moved)
     }
 
-    /// Deletes what waits or is dead. What is under way is settled by whoever has it.
+    /// Deletes what waits for an attempt or is dead; the sender of what waits is told, as of any other failure. What is under way
+    /// is settled by whoever has it, and what is kept for a turn goes with that turn's wait.
     pub(super) fn drop(&self, deliveries: &[u64]) -> Result<Vec<u64>> {
         let mut moved = Vec::new();
         for number in deliveries {
-            let Some(of) = self.delivery(stored(*number))?.filter(|of| of.state != state::STARTED) else { continue };
+            let Some(of) = self.delivery(stored(*number))? else { continue };
+            match of.state {
+                state::READY | state::RETRY => self.tell_sender(&of, "it was dropped")?,
+                state::DEAD => {}
+                _ => continue,
+            }
             self.remove(&of)?;
             moved.push(*number);
         }

@@ -12,6 +12,8 @@ impl Run<'_> {
         let mut changed = self.release(stored(term), most)?;
         changed += self.expire(most.saturating_sub(changed))?;
         changed += self.lapse(most.saturating_sub(changed))?;
+        // After the deadlines: what those say in the conversation of a wait is for its turn.
+        changed += self.end_waits(most.saturating_sub(changed))?;
         changed += self.pump(most.saturating_sub(changed))?;
         changed += self.forget_conversations(most.saturating_sub(changed))?;
         changed += self.forget_keys(most.saturating_sub(changed))?;

@@ -76,7 +76,7 @@ impl Run<'_> {
         let sql =
             "INSERT INTO topic_subscription (subscription, workspace, subscriber, name, pattern, position, missed, filter)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (subscription) DO UPDATE SET pattern = excluded.pattern,
-            position = excluded.position, missed = excluded.missed, filter = excluded.filter";
+            position = excluded.position, missed = excluded.missed, filter = excluded.filter, held_until_ms = 0";
         self.db.prepare_cached(sql)?.execute(params![
             row,
             self.workspace(),
@@ -100,17 +100,17 @@ impl Run<'_> {
     }
 
     /// Brings subscriptions further, by so many publications at most; how many were looked at. One whose subscriber's mailbox
-    /// is full stays where it is, and loses nothing that is still kept.
+    /// is full stays where it is, loses nothing that is still kept, and is passed over for a while.
     pub(super) fn pump(&self, most: i64) -> Result<i64> {
         let newest = last(self.db, &self.of_workspace("publications"))?;
         let sql = "SELECT subscription, subscriber, pattern, position, filter FROM topic_subscription
-            WHERE workspace = ?1 AND position < ?2 ORDER BY position, subscription";
+            WHERE workspace = ?1 AND position < ?2 AND held_until_ms <= ?3 ORDER BY position, subscription";
         let read = |row: &Row<'_>| {
             let (subscriber, pattern, position) = (row.get(1)?, row.get(2)?, row.get(3)?);
             Ok(Subscription { row: row.get(0)?, subscriber, pattern, position, filter: row.get(4)? })
         };
         let mut statement = self.db.prepare_cached(sql)?;
-        let behind = statement.query_map(params![self.workspace(), newest], read)?;
+        let behind = statement.query_map(params![self.workspace(), newest, self.now_ms], read)?;
         let behind: Vec<Subscription> = behind.collect::<Result<_>>()?;
         let mut looked = 0;
         for subscription in behind {
@@ -131,7 +131,7 @@ impl Run<'_> {
             ON m.message = p.message WHERE p.workspace = ?1 AND p.position > ?2 ORDER BY p.position LIMIT ?3";
         let mut statement = self.db.prepare_cached(sql)?;
         let mut rows = statement.query(params![self.workspace(), of.position, most])?;
-        let (mut position, mut missed, mut looked) = (of.position, 0, 0);
+        let (mut position, mut missed, mut looked, mut held_until_ms) = (of.position, 0, 0, 0);
         while looked < most
             && let Some(row) = rows.next()?
         {
@@ -146,6 +146,7 @@ impl Run<'_> {
                 && filter.matches(&submission.message)
             {
                 if self.room(&subscriber, &submission)?.is_err() {
+                    held_until_ms = self.now_ms.saturating_add(self.limits.held_ms);
                     break;
                 }
                 self.deliver(message, &submission, &subscriber, None)?;
@@ -155,8 +156,9 @@ impl Run<'_> {
             position = at;
             looked += 1;
         }
-        let sql = "UPDATE topic_subscription SET position = ?2, missed = missed + ?3 WHERE subscription = ?1";
-        self.db.prepare_cached(sql)?.execute(params![of.row, position, missed])?;
+        let sql = "UPDATE topic_subscription SET position = ?2, missed = missed + ?3, held_until_ms = ?4
+            WHERE subscription = ?1";
+        self.db.prepare_cached(sql)?.execute(params![of.row, position, missed, held_until_ms])?;
         Ok(looked.min(most))
     }
 }

@@ -1,12 +1,73 @@
 //! Turns that wait for answers: what comes in the conversation of a wait is kept for its turn, and for nobody else.
 
-use caxton_proto::acl::{Address, Performative};
+use caxton_proto::acl::{Address, Body, Message, Performative};
 use caxton_proto::mailbox::{Await, Fate, Outcome, Reason, Receipt, Submission};
 use rusqlite::{OptionalExtension, Result, Row, params};
 
 use super::{About, Run, quoted};
 use crate::circle::{Wait, circle};
 use crate::tables::{count, given, state};
+
+/// What a message is to a wait in its conversation.
+enum Answer {
+    /// It answers nothing, as a question does.
+    Nothing,
+    /// The platform says that the conversation's deadline has passed; the wait has one of its own.
+    Notice,
+    /// Its sender will do what was asked, and will say more.
+    Agreement(String),
+    /// Its sender, or whoever the platform answers for, has answered.
+    Final(String),
+    /// The platform says who did not answer by the conversation's deadline.
+    Silence(Vec<String>),
+}
+
+impl Answer {
+    fn of(message: &Message) -> Answer {
+        let Some(sender) = &message.sender else { return Answer::Nothing };
+        match message.performative {
+            Performative::Agree => Answer::Agreement(sender.to_string()),
+            Performative::AcceptProposal
+            | Performative::Confirm
+            | Performative::Disconfirm
+            | Performative::Failure
+            | Performative::Inform
+            | Performative::NotUnderstood
+            | Performative::Propose
+            | Performative::Refuse
+            | Performative::RejectProposal => match sender {
+                Address::Platform => Answer::of_platform(message),
+                sender => Answer::Final(sender.to_string()),
+            },
+            Performative::Cancel
+            | Performative::Cfp
+            | Performative::Propagate
+            | Performative::Proxy
+            | Performative::QueryIf
+            | Performative::QueryRef
+            | Performative::Request
+            | Performative::RequestWhen
+            | Performative::RequestWhenever
+            | Performative::Subscribe => Answer::Nothing,
+        }
+    }
+
+    /// The platform names whom it answers for, or who was silent.
+    fn of_platform(message: &Message) -> Answer {
+        if message.performative == Performative::Inform {
+            return Answer::Notice;
+        }
+        let Some(Body::Json(text)) = message.content.as_ref().map(|content| &content.body) else {
+            return Answer::Nothing;
+        };
+        let said: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        if let Some(receiver) = said["receiver"].as_str() {
+            return Answer::Final(receiver.to_owned());
+        }
+        let silent = said["silent"].as_array().map(|all| all.iter().filter_map(|name| name.as_str()));
+        silent.map_or(Answer::Nothing, |names| Answer::Silence(names.map(str::to_owned).collect()))
+    }
+}
 
 impl Run<'_> {
     /// Sends what a turn asks, and begins to wait for the answers; a wait that is known changes nothing.
@@ -43,7 +104,12 @@ impl Run<'_> {
         }
         self.db.execute_batch("RELEASE wait")?;
         let row = count(self.db, "wait")?;
-        let awaited: Vec<String> = wait.awaited.iter().map(ToString::to_string).collect();
+        let mut awaited: Vec<String> = Vec::with_capacity(wait.awaited.len());
+        for name in wait.awaited.iter().map(ToString::to_string) {
+            if !awaited.contains(&name) {
+                awaited.push(name);
+            }
+        }
         let sql = "INSERT INTO agent_wait (wait, workspace, owner, turn, way, conversation, awaited, missing, until_ms)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
         self.db.prepare_cached(sql)?.execute(params![
@@ -69,33 +135,66 @@ impl Run<'_> {
         let mut waits: Vec<Wait<String>> = Vec::new();
         for row in rows {
             let (owner, awaited) = row?;
-            waits.extend(awaited.split('\n').map(|of| (owner.clone(), of.to_owned())));
+            waits.extend(awaited.lines().map(|of| (owner.clone(), of.to_owned())));
         }
         waits.extend(wait.awaited.iter().map(|of| (wait.owner.to_string(), of.to_string())));
         Ok(circle(&waits))
     }
 
-    /// The wait for which a message is kept that comes to somebody, and one answer less is missing there.
+    /// The wait for which a message is kept that comes to somebody: the oldest one that still misses an answer of its sender.
+    /// Everything else is delivered as any other message. A wait that is over takes nothing more, because its turn may have been
+    /// told the answers already.
     pub(super) fn awaited_by(&self, to: &Address, of: &Submission) -> Result<Option<i64>> {
         let Some(conversation) = of.message.conversation_id.as_deref() else { return Ok(None) };
-        let sql = "SELECT wait FROM agent_wait WHERE workspace = ?1 AND owner = ?2 AND conversation = ?3
-            ORDER BY wait LIMIT 1";
-        let values = params![self.workspace(), to.to_string(), conversation];
-        let found: Option<i64> = self.db.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?;
-        let Some(wait) = found else { return Ok(None) };
-        let from_platform = of.message.sender == Some(Address::Platform);
-        let answers = match of.message.performative {
-            // More is to come.
-            Performative::Agree => false,
-            // Of the deadline; the wait has one of its own.
-            Performative::Inform => !from_platform,
-            _ => true,
-        };
-        if answers {
-            let sql = "UPDATE agent_wait SET missing = missing - 1 WHERE wait = ?1";
-            self.db.prepare_cached(sql)?.execute([wait])?;
+        let said = Answer::of(&of.message);
+        if matches!(said, Answer::Nothing) {
+            return Ok(None);
         }
-        Ok(Some(wait))
+        let sql = "SELECT wait, awaited, missing FROM agent_wait WHERE workspace = ?1 AND owner = ?2
+            AND conversation = ?3 AND missing > 0 ORDER BY wait";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let values = params![self.workspace(), to.to_string(), conversation];
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?));
+        let open: Vec<(i64, String, i64)> = statement.query_map(values, read)?.collect::<Result<_>>()?;
+        for (wait, awaited, missing) in open {
+            let mut names: Vec<&str> = awaited.lines().collect();
+            let left = match &said {
+                Answer::Nothing => continue,
+                Answer::Notice => missing,
+                Answer::Agreement(sender) => {
+                    if !names.contains(&sender.as_str()) || self.agreed(wait, sender)? {
+                        continue;
+                    }
+                    missing
+                }
+                Answer::Final(sender) => {
+                    let Some(at) = names.iter().position(|name| name == sender) else { continue };
+                    names.remove(at);
+                    missing - 1
+                }
+                Answer::Silence(silent) => {
+                    missing - names.iter().filter(|name| silent.iter().any(|it| it == *name)).count() as i64
+                }
+            };
+            let sql = "UPDATE agent_wait SET awaited = ?2, missing = ?3 WHERE wait = ?1";
+            self.db.prepare_cached(sql)?.execute(params![wait, names.join("\n"), left])?;
+            return Ok(Some(wait));
+        }
+        Ok(None)
+    }
+
+    /// Whether somebody's agreement is kept for a wait; one of each is enough.
+    fn agreed(&self, wait: i64, sender: &str) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM mailbox_delivery WHERE wait = ?1 AND sender = ?2)";
+        self.db.prepare_cached(sql)?.query_row(params![wait, sender], |row| row.get(0))
+    }
+
+    /// Ends the waits whose time is over, whoever is still missing; how many.
+    pub(super) fn end_waits(&self, most: i64) -> Result<i64> {
+        let sql = "UPDATE agent_wait SET missing = 0 WHERE wait IN (SELECT wait FROM agent_wait
+            WHERE workspace = ?1 AND missing > 0 AND until_ms <= ?2 ORDER BY until_ms, wait LIMIT ?3)";
+        let ended = self.db.prepare_cached(sql)?.execute(params![self.workspace(), self.now_ms, most])?;
+        Ok(ended as i64)
     }
 
     /// Ends a wait. What was kept for it is gone where the turn has it, and is delivered otherwise.
