@@ -158,10 +158,9 @@ impl Courier {
     /// Its agent does not take what does this, as its file says.
     fn not_taken(&self, owner: &Owner, ready: &Ready) -> Settling {
         let performative = ready.submission.message.performative;
-        let answers = !matches!(performative, Performative::NotUnderstood | Performative::Failure);
         let why = format!("{} does not take {performative}", owner.1);
-        let reply = reply(owner, ready, Performative::NotUnderstood, Some(Content::text(why)));
-        Settling::done("its agent does not take it", reply.into_iter().filter(|_| answers).collect())
+        let reply = objection(owner, ready, Performative::NotUnderstood, Content::text(why));
+        Settling::done("its agent does not take it", reply.into_iter().collect())
     }
 
     /// Hands a program the message.
@@ -180,11 +179,11 @@ impl Courier {
         let settling = match self.invoker.handle_mail(workspace, mail).await {
             Ok(Ok(outcome)) => self.sent(owner, ready, outcome),
             Ok(Err(HandlingError::NotUnderstood { why })) => {
-                let reply = reply(owner, ready, Performative::NotUnderstood, Some(said(&why)));
+                let reply = objection(owner, ready, Performative::NotUnderstood, said(&why));
                 Settling::done("it does not understand it", reply.into_iter().collect())
             }
             Ok(Err(HandlingError::Refused { why })) => {
-                let reply = reply(owner, ready, Performative::Refuse, Some(said(&why)));
+                let reply = objection(owner, ready, Performative::Refuse, said(&why));
                 Settling::done("it refuses", reply.into_iter().collect())
             }
             Ok(Err(error @ HandlingError::Call(_))) => {
@@ -411,6 +410,16 @@ fn reply_id((_, agent): &Owner, ready: &Ready, what: &str) -> MessageId {
     MessageId::derived(&parts)
 }
 
+/// The reply of an agent that does not do what the message says. What objects itself gets none, so that two agents that do not
+/// understand each other do not go on for ever.
+fn objection(owner: &Owner, ready: &Ready, performative: Performative, why: Content) -> Option<Submission> {
+    let objects = matches!(
+        ready.submission.message.performative,
+        Performative::NotUnderstood | Performative::Failure | Performative::Refuse | Performative::RejectProposal
+    );
+    if objects { None } else { reply(owner, ready, performative, Some(why)) }
+}
+
 /// A reply to the message, if somebody can receive one.
 fn reply(owner: &Owner, ready: &Ready, performative: Performative, content: Option<Content>) -> Option<Submission> {
     let message = &ready.submission.message;
@@ -423,4 +432,33 @@ fn reply(owner: &Owner, ready: &Ready, performative: Performative, content: Opti
     let id = reply_id(owner, ready, performative.name());
     let (priority, trace) = (ready.submission.priority, ready.submission.trace.clone());
     Some(Submission { priority, trace, ..Submission::new(id, reply) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(performative: Performative) -> Ready {
+        let bob = "bob".parse().map(Address::Agent).expect("a name");
+        let message = Message::new(performative, [bob]).stamped("ann".parse().expect("an address"));
+        let submission = Submission::new(MessageId::from_bytes([7; 16]), message);
+        Ready { delivery: 1, attempt: 1, round: 0, submission }
+    }
+
+    #[test]
+    fn an_objection_is_not_objected_to() {
+        let owner = ("w".parse().expect("a name"), "bob".parse().expect("a name"));
+        for (performative, answered) in [
+            (Performative::Request, true),
+            (Performative::Inform, true),
+            (Performative::NotUnderstood, false),
+            (Performative::Failure, false),
+            (Performative::Refuse, false),
+            (Performative::RejectProposal, false),
+        ] {
+            let ready = ready(performative);
+            let reply = objection(&owner, &ready, Performative::NotUnderstood, Content::text("what?"));
+            assert_eq!(reply.is_some(), answered, "{performative}");
+        }
+    }
 }
