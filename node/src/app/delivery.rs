@@ -21,7 +21,7 @@ use crate::api::messages::MessageRequest;
 use crate::authn::Access;
 use crate::authz::Converse;
 use crate::errors::chain;
-use crate::invoke::mail::{Mail, Outgoing};
+use crate::invoke::mail::{Mail, MailedTurn, Outgoing};
 use crate::invoke::{ClientTurn, InvokeError, Invoker, TurnEnd};
 use crate::mailbox::{MailboxError, ShardMailboxes};
 use crate::recalled::UNTRUSTED_MARK;
@@ -97,12 +97,22 @@ impl Courier {
         }
     }
 
-    /// Settles a delivery whose turn was put down, if that is over.
+    /// Settles a delivery whose turn was put down, if that is over. It begins nothing, and what cannot be read now stays as it is.
     pub(super) async fn look(&self, term: u64, owner: &Owner, ready: &Ready) {
-        let with_tools = self.manifest(owner).is_some_and(|manifest| manifest.messages.enabled);
-        if let Handled::Over(settling) = self.ask(owner, ready, with_tools).await {
-            self.settle(term, owner, ready, settling).await;
-        }
+        let subject = subject(&ready.submission.message);
+        let settling = match self.invoker.mailed_turn(&owner.0, &subject, &turn_key(ready)).await {
+            Ok(MailedTurn::Over(ended)) => match self.ended(owner, ready, ended).await {
+                Handled::Over(settling) => settling,
+                Handled::Waiting | Handled::Elsewhere => return,
+            },
+            Ok(MailedTurn::Nothing) => Settling::of(Verdict::Dead("its turn was deleted while it waited".to_owned())),
+            Ok(MailedTurn::Underway) => return,
+            Err(error) => {
+                debug!(workspace = %owner.0, delivery = ready.delivery, reason = %chain(&error), "a turn that was put down is not looked at");
+                return;
+            }
+        };
+        self.settle(term, owner, ready, settling).await;
     }
 
     fn manifest(&self, (workspace, agent): &Owner) -> Option<std::sync::Arc<AgentManifest>> {
@@ -233,7 +243,14 @@ impl Courier {
         let Ok(permit) = access.permit(Converse, workspace) else { return Handled::Elsewhere };
         let request = request(agent, ready, with_tools);
         let client = ClientTurn { mailed: true, ..ClientTurn::default() };
-        let settling = match self.invoker.message(&permit, request, client, Events::none()).await {
+        let ended = self.invoker.message(&permit, request, client, Events::none()).await;
+        self.ended(owner, ready, ended).await
+    }
+
+    /// What the end of a turn means for its delivery.
+    async fn ended(&self, owner: &Owner, ready: &Ready, ended: Result<TurnEnd, InvokeError>) -> Handled {
+        let workspace = &owner.0;
+        let settling = match ended {
             Ok(TurnEnd::Answered(answer)) => match self.invoker.outgoing(workspace, &answer.turn).await {
                 Ok(outgoing) => self.answered(owner, ready, &answer.turn, &answer.text, outgoing),
                 Err(error) => match failed(&error) {

@@ -57,9 +57,7 @@ impl MessageKey {
         client: &ClientTurn,
     ) -> Option<MessageKey> {
         let key = request.idempotency_key.as_deref()?;
-        // Somebody else's key is another one.
-        let whose = [workspace.as_str(), subject, key].map(|part| Digest::of(part.as_bytes()));
-        let id = Digest::of_parts(whose.iter().map(|part| part.as_bytes().as_slice()));
+        let id = keyed(workspace, subject, key);
         let same = MessageRequest { idempotency_key: None, stream: false, detached: false, ..request.clone() };
         let mut asked = Digest::of(&serde_json::to_vec(&same).unwrap_or_default());
         if client.keeps_history {
@@ -67,10 +65,24 @@ impl MessageKey {
             let brought = Digest::of(&serde_json::to_vec(&brought).unwrap_or_default());
             asked = Digest::of_parts([asked.as_bytes().as_slice(), brought.as_bytes().as_slice()]);
         }
-        let short = |digest: Digest| hex::encode(&digest.as_bytes()[..16]);
-        let turn = if client.mailed { mailed(&short(id)) } else { short(id) };
+        let turn = if client.mailed { mailed(&id) } else { id };
         Some(MessageKey { turn, asked: short(asked) })
     }
+
+    /// The turn of a message of a mailbox.
+    pub(super) fn mailed(workspace: &WorkspaceId, subject: &str, key: &str) -> String {
+        mailed(&keyed(workspace, subject, key))
+    }
+}
+
+/// What a key of a subject stands for in a workspace: somebody else's key is another one.
+fn keyed(workspace: &WorkspaceId, subject: &str, key: &str) -> String {
+    let whose = [workspace.as_str(), subject, key].map(|part| Digest::of(part.as_bytes()));
+    short(Digest::of_parts(whose.iter().map(|part| part.as_bytes().as_slice())))
+}
+
+fn short(digest: Digest) -> String {
+    hex::encode(&digest.as_bytes()[..16])
 }
 
 /// What a sender that keeps the conversation by itself brings along; nothing, for one that does not.
@@ -265,6 +277,19 @@ mod tests {
         assert_ne!(first.0, of("other", "ada", "hi", false).0);
         let none = MessageRequest::default();
         assert!(MessageKey::of(&"team".parse().expect("a name"), "ada", &none, &ClientTurn::default()).is_none());
+    }
+
+    #[test]
+    fn the_turn_of_a_message_of_a_mailbox_is_found_by_its_key_alone() {
+        let workspace = "team".parse().expect("a name");
+        let of = |text: &str, mailed: bool| {
+            let idempotency_key = Some("k".to_owned());
+            let request = MessageRequest { text: text.into(), idempotency_key, ..MessageRequest::default() };
+            let client = ClientTurn { mailed, ..ClientTurn::default() };
+            MessageKey::of(&workspace, "ada", &request, &client).expect("a key").turn
+        };
+        assert_eq!(of("hi", true), MessageKey::mailed(&workspace, "ada", "k"));
+        assert_ne!(of("hi", true), of("hi", false));
     }
 
     #[test]

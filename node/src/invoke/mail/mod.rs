@@ -6,6 +6,7 @@
 
 mod outgoing;
 mod program;
+mod turn;
 mod wait;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 
 pub use self::outgoing::Outgoing;
 pub use self::program::{Mail, MailOutcome};
+pub use self::turn::MailedTurn;
 use super::Shared;
 use super::memory::Asker;
 use crate::agent::OfferedFunction;
