@@ -31,6 +31,8 @@ const LEAD_WAIT: Duration = Duration::from_millis(500);
 const MAILBOXES_MAX: usize = 1_000;
 /// The most messages of one shard's mailboxes that are being handled.
 const TURNS_MAX: usize = 64;
+/// The most messages beside these that pause because what they need is not there.
+const PAUSING_MAX: usize = 1_000;
 /// The most turns that waited and are gone on with at a time.
 const RESUMED_MAX: usize = 64;
 /// How many turns that were put down are looked at in one go.
@@ -154,6 +156,10 @@ impl Dispatcher {
             (self.looked, self.look_again, self.looking) = (term, false, true);
             self.look_at_parked(term);
         }
+        // On a full disk nothing new is begun: what lies there is given out when there is room.
+        if self.invoker.has_space().is_err() {
+            return Ok(());
+        }
         self.start(term, now_ms).await
     }
 
@@ -253,7 +259,8 @@ impl Dispatcher {
         }
         // Where there is no room for all, those of the agents with the highest priority.
         owners.sort_by_key(|(_, priority, _)| std::cmp::Reverse(*priority));
-        let mut room = TURNS_MAX.saturating_sub(self.busy.values().sum());
+        let started: usize = self.busy.values().sum();
+        let mut room = TURNS_MAX.saturating_sub(started.saturating_sub(self.courier.pausing().min(PAUSING_MAX)));
         let mut ready: BTreeMap<WorkspaceId, Vec<(AgentName, Ready)>> = BTreeMap::new();
         for ((workspace, agent), _, free) in owners {
             if room == 0 {
