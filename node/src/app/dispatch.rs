@@ -147,7 +147,7 @@ impl Dispatcher {
         let limits = Limits::default();
         let due = self.mailboxes.read(move |rows| due(rows, now_ms, term, &limits)).await?;
         for workspace in due {
-            self.mailboxes.write(&workspace, term, Action::Tick { term }).await?;
+            of_one(&workspace, self.mailboxes.write(&workspace, term, Action::Tick { term }).await)?;
         }
         self.note_programs(term).await?;
         let ended = self.mailboxes.read(move |rows| ended_waits(rows, now_ms, RESUMED_MAX)).await?;
@@ -187,7 +187,7 @@ impl Dispatcher {
             let same = known.len() == programs.len() && programs.iter().all(|agent| known.contains(agent));
             if known_at < revision.0 && !same {
                 let roster = Action::Roster { revision: revision.0, programs };
-                self.mailboxes.write(workspace, term, roster).await?;
+                of_one(workspace, self.mailboxes.write(workspace, term, roster).await)?;
             }
             self.rosters.insert(workspace.clone(), (term, revision));
         }
@@ -276,10 +276,8 @@ impl Dispatcher {
             if numbers.is_empty() {
                 continue;
             }
-            let Outcome::Started(started) = self.mailboxes.write(&workspace, term, Action::Start(numbers)).await?
-            else {
-                continue;
-            };
+            let outcome = self.mailboxes.write(&workspace, term, Action::Start(numbers)).await;
+            let Some(Outcome::Started(started)) = of_one(&workspace, outcome)? else { continue };
             for (agent, ready) in all.into_iter().filter(|(_, ready)| started.contains(&ready.delivery)) {
                 let owner = (workspace.clone(), agent);
                 *self.busy.entry(owner.clone()).or_default() += 1;
@@ -294,9 +292,36 @@ impl Dispatcher {
     }
 }
 
+/// What was written for a workspace; nothing where only that workspace is at fault, so that the others of its shard go on.
+fn of_one(workspace: &WorkspaceId, written: Result<Outcome, MailboxError>) -> Result<Option<Outcome>, MailboxError> {
+    match written {
+        Ok(outcome) => Ok(Some(outcome)),
+        Err(error) if error.is_of_one() => {
+            debug!(%workspace, reason = %chain(&error), "nothing is written for a workspace");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// The agents of a workspace that are programs. Reads files.
 fn programs(catalog: &Catalog) -> Vec<AgentName> {
     let is_program = |entry: &Entry<AgentManifest>| entry.manifest().is_ok_and(|manifest| manifest.module.is_some());
     let programs = catalog.agents().iter().filter(|(_, entry)| is_program(entry));
     programs.map(|(name, _)| name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workspace_that_is_deleted_holds_no_other_up_and_a_shard_that_cannot_be_written_does() {
+        let workspace = "w".parse().expect("a name");
+        assert!(matches!(of_one(&workspace, Err(MailboxError::Deleted)), Ok(None)));
+        assert!(matches!(of_one(&workspace, Err(MailboxError::TooLong { bytes: 1 << 20 })), Ok(None)));
+        let older = of_one(&workspace, Err(MailboxError::OlderMembers));
+        assert!(matches!(older, Err(MailboxError::OlderMembers)), "{older:?}");
+        assert!(matches!(of_one(&workspace, Ok(Outcome::Stale)), Ok(Some(Outcome::Stale))));
+    }
 }

@@ -11,7 +11,7 @@ use caxton_messages::mailbox::{Action, Fate, Outcome, Submission};
 use caxton_messages::{Reached, schedules};
 use caxton_proto::manifest::agent::{Schedule, Ticks};
 use caxton_proto::{AgentName, WorkspaceId};
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -220,11 +220,13 @@ impl Scheduler {
             }
             Ok::<_, MailboxError>(())
         };
-        futures::stream::iter(due.actions.into_iter().map(write))
-            .buffer_unordered(PROPOSED_AT_ONCE)
-            .try_collect::<()>()
-            .await?;
-        Ok(wait_until(due.next_ms))
+        let mut written = futures::stream::iter(due.actions.into_iter().map(write)).buffer_unordered(PROPOSED_AT_ONCE);
+        // What one workspace cannot have is no reason to leave out the others.
+        let mut failed = None;
+        while let Some(one) = written.next().await {
+            failed = failed.or(one.err().filter(|error| !matches!(error, MailboxError::Deleted)));
+        }
+        failed.map_or_else(|| Ok(wait_until(due.next_ms)), Err)
     }
 }
 
