@@ -60,6 +60,8 @@ pub struct Dispatcher {
     /// How many messages each agent is handling.
     busy: HashMap<Owner, usize>,
     resumed: HashSet<WaitKey>,
+    /// The number of the last mailbox that was looked at: the next round goes on after it.
+    last: u64,
     /// The revision of each workspace whose programs are known, and the term in which that was looked up.
     rosters: HashMap<WorkspaceId, (u64, Revision)>,
     /// The term in which the turns that were put down were looked at.
@@ -80,6 +82,7 @@ impl Dispatcher {
             jobs: JoinSet::new(),
             busy: HashMap::new(),
             resumed: HashSet::new(),
+            last: 0,
             rosters: HashMap::new(),
             looked: 0,
             looking: false,
@@ -243,9 +246,14 @@ impl Dispatcher {
     /// Starts what comes next in each mailbox, one entry for all of a workspace's.
     async fn start(&mut self, term: u64, now_ms: i64) -> Result<(), MailboxError> {
         let limits = Limits::default();
-        let found = self.mailboxes.read(move |rows| waiting(rows, now_ms, MAILBOXES_MAX)).await?;
+        let last = self.last;
+        let found = self.mailboxes.read(move |rows| waiting(rows, now_ms, last, MAILBOXES_MAX)).await?;
+        // Where not all were looked at, the rest comes next, so that no agent's mailbox waits behind those nobody empties.
+        if found.len() >= MAILBOXES_MAX {
+            self.last = found.last().map_or(0, |(number, ..)| *number);
+        }
         let mut owners: Vec<(Owner, u32, usize)> = Vec::new();
-        for (workspace, owner) in found {
+        for (_, workspace, owner) in found {
             let Address::Agent(agent) = owner else { continue };
             // An agent that is not deployed keeps its messages.
             let Some(catalog) = self.invoker.catalogs().get(&workspace) else { continue };
