@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::InvokeError;
-use super::mail::mailed;
+use super::mail::{MAIL_TURN, mailed};
 use crate::agent::attachments::{Attachment, Shelf, Visible, from_base64};
 use crate::agent::run::Opening;
 use crate::api::messages::{
@@ -119,7 +119,7 @@ impl ClientTurn {
     }
 }
 
-pub(super) fn check(request: MessageRequest) -> Result<CheckedMessage, InvokeError> {
+pub(super) fn check(request: MessageRequest, is_mailed: bool) -> Result<CheckedMessage, InvokeError> {
     let mut problems = Vec::new();
     // An image says something by itself, but not who is meant.
     let is_addressed = request.agent.is_some() || request.capability.is_some() || request.conversation.is_some();
@@ -139,6 +139,11 @@ pub(super) fn check(request: MessageRequest) -> Result<CheckedMessage, InvokeErr
     }
     if let Some(Err(problem)) = request.conversation.as_deref().map(check_id) {
         problems.push(format!("`conversation`: {problem}"));
+    }
+    if !is_mailed && request.conversation.as_deref().is_some_and(|id| id.starts_with(MAIL_TURN)) {
+        problems.push(format!(
+            "`conversation`: what begins with `{MAIL_TURN}` is for messages of mailboxes; send one, or name another"
+        ));
     }
     if request.idempotency_key.as_ref().is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
         problems.push(format!("`idempotency_key` has 1 to {KEY_BYTES_MAX} bytes"));
@@ -293,6 +298,19 @@ mod tests {
     }
 
     #[test]
+    fn the_conversations_of_mailboxes_are_for_their_messages() {
+        let request = MessageRequest {
+            text: "hi".into(),
+            conversation: Some("mail-0123".into()),
+            create: true,
+            ..MessageRequest::default()
+        };
+        assert!(check(request.clone(), true).is_ok());
+        let Err(InvokeError::Invalid { problems }) = check(request, false) else { panic!("it is not theirs") };
+        assert!(problems.len() == 1 && problems[0].contains("mail-"), "{problems:?}");
+    }
+
+    #[test]
     fn everything_that_is_wrong_is_said_at_once() {
         let request = MessageRequest {
             text: " ".into(),
@@ -309,7 +327,7 @@ mod tests {
             idempotency_key: Some(String::new()),
             ..MessageRequest::default()
         };
-        let Err(InvokeError::Invalid { problems }) = check(request) else { panic!("it is wrong") };
+        let Err(InvokeError::Invalid { problems }) = check(request, false) else { panic!("it is wrong") };
         assert_eq!(problems.len(), 7, "{problems:?}");
     }
 
@@ -321,7 +339,7 @@ mod tests {
             parameters: serde_json::from_value(given).expect("parameters"),
             ..MessageRequest::default()
         };
-        let checked = check(request).expect("fine");
+        let checked = check(request, false).expect("fine");
         let shown: Vec<String> = checked.parameters.values().map(ToString::to_string).collect();
         assert_eq!(shown, ["x", "-1", "1.5", "true", "y, 2", "18446744073709551615"]);
         let many = (0..=PARAMETERS_MAX).map(|n| (format!("p{n}"), Value::from(n))).collect();
@@ -329,7 +347,7 @@ mod tests {
         let long = [("l".to_owned(), Value::from("x".repeat(TEXT_BYTES_MAX + 1)))].into();
         for parameters in [many, nested, long] {
             let request = MessageRequest { text: "hi".into(), parameters, ..MessageRequest::default() };
-            let Err(InvokeError::Invalid { problems }) = check(request) else { panic!("it is wrong") };
+            let Err(InvokeError::Invalid { problems }) = check(request, false) else { panic!("it is wrong") };
             assert_eq!(problems.len(), 1, "{problems:?}");
         }
     }
@@ -337,7 +355,7 @@ mod tests {
     #[test]
     fn a_new_conversation_gets_an_id() {
         let request = MessageRequest { text: "hi".into(), ..MessageRequest::default() };
-        let checked = check(request).expect("fine");
+        let checked = check(request, false).expect("fine");
         assert!(!checked.continues && check_id(&checked.conversation).is_ok());
     }
 }

@@ -254,7 +254,7 @@ impl Invoker {
     ) -> Result<TurnEnd, InvokeError> {
         let (workspace, subject) = (permit.workspace(), permit.subject());
         let keyed = MessageKey::of(workspace, subject, &request, &client);
-        let checked = check::check(request)?;
+        let checked = check::check(request, client.mailed)?;
         let _place = self.admit()?;
         let term = self.lead(workspace).await?;
         let turn = keyed.as_ref().map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), |it| it.turn.clone());
