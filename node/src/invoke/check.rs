@@ -65,8 +65,11 @@ impl MessageKey {
             let brought = Digest::of(&serde_json::to_vec(&brought).unwrap_or_default());
             asked = Digest::of_parts([asked.as_bytes().as_slice(), brought.as_bytes().as_slice()]);
         }
-        let turn = if client.mailed { mailed(&id) } else { id };
-        Some(MessageKey { turn, asked: short(asked) })
+        // The key of a message says which one it is, whatever words a turn gets for it by this program and this agent's file.
+        if client.mailed {
+            return Some(MessageKey { turn: mailed(&id), asked: id });
+        }
+        Some(MessageKey { turn: id, asked: short(asked) })
     }
 
     /// The turn of a message of a mailbox.
@@ -291,10 +294,13 @@ mod tests {
             let idempotency_key = Some("k".to_owned());
             let request = MessageRequest { text: text.into(), idempotency_key, ..MessageRequest::default() };
             let client = ClientTurn { mailed, ..ClientTurn::default() };
-            MessageKey::of(&workspace, "ada", &request, &client).expect("a key").turn
+            let key = MessageKey::of(&workspace, "ada", &request, &client).expect("a key");
+            (key.turn, key.asked)
         };
-        assert_eq!(of("hi", true), MessageKey::mailed(&workspace, "ada", "k"));
-        assert_ne!(of("hi", true), of("hi", false));
+        assert_eq!(of("hi", true).0, MessageKey::mailed(&workspace, "ada", "k"));
+        assert_ne!(of("hi", true).0, of("hi", false).0);
+        assert_eq!(of("hi", true), of("the same in other words", true));
+        assert_ne!(of("hi", false), of("something else", false));
     }
 
     #[test]

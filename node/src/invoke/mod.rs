@@ -325,7 +325,9 @@ impl Invoker {
         if let Some(calls) = self.shared.kept_calls.of(keyed) {
             return Some(calls.map(|calls| TurnEnd::SenderCalls(Box::new(calls))));
         }
-        let same = |asked: Option<&str>| asked.is_none_or(|asked| asked == keyed.asked);
+        // Older programs kept a digest of the words for messages of mailboxes too.
+        let is_mailed = mail::is_mailed(&keyed.turn);
+        let same = |asked: Option<&str>| is_mailed || asked.is_none_or(|asked| asked == keyed.asked);
         let reused = || Some(Err(InvokeError::KeyReused { turn: keyed.turn.clone() }));
         match self.known(workspace, &keyed.turn).await {
             Err(error) => Some(Err(error)),
