@@ -11,14 +11,13 @@ use std::time::Duration;
 use caxton_messages::acl::Address;
 use caxton_messages::mailbox::{Action, Outcome};
 use caxton_messages::{EndedWait, Limits, Ready, due, ended_waits, next, parked, roster, waiting};
-use caxton_proto::manifest::AgentManifest;
 use caxton_proto::{AgentName, Revision, WorkspaceId};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::delivery::{Courier, Owner, now_ms};
-use crate::catalog::{Catalog, Entry};
+use crate::catalog::{Catalog, LoadError};
 use crate::errors::chain;
 use crate::invoke::{InvokeError, Invoker};
 use crate::mailbox::{MailboxError, ShardMailboxes};
@@ -35,6 +34,8 @@ const TURNS_MAX: usize = 64;
 const PAUSING_MAX: usize = 1_000;
 /// The most turns that waited and are gone on with at a time.
 const RESUMED_MAX: usize = 64;
+/// How long a workspace is left alone after files of its agents could not be read.
+const UNREAD_WAIT: Duration = Duration::from_secs(5);
 /// How many turns that were put down are looked at in one go.
 const PARKED_PAGE: usize = 100;
 
@@ -64,6 +65,8 @@ pub struct Dispatcher {
     last: u64,
     /// The revision of each workspace whose programs are known, and the term in which that was looked up.
     rosters: HashMap<WorkspaceId, (u64, Revision)>,
+    /// Until when the workspaces are left alone of which files could not be read.
+    unread: HashMap<WorkspaceId, tokio::time::Instant>,
     /// The term in which the turns that were put down were looked at.
     looked: u64,
     looking: bool,
@@ -84,6 +87,7 @@ impl Dispatcher {
             resumed: HashSet::new(),
             last: 0,
             rosters: HashMap::new(),
+            unread: HashMap::new(),
             looked: 0,
             looking: false,
             look_again: false,
@@ -177,14 +181,20 @@ impl Dispatcher {
                 self.rosters.insert(workspace.clone(), (term, revision));
                 continue;
             }
-            let Ok(programs) = crate::tasks::blocking({
+            if self.unread.get(workspace).is_some_and(|until| tokio::time::Instant::now() < *until) {
+                continue;
+            }
+            let Ok(Some(programs)) = crate::tasks::blocking({
                 let catalog = Arc::clone(&catalog);
                 move || programs(&catalog)
             })
             .await
             else {
+                // Who is new is not known before all of them can be read.
+                self.unread.insert(workspace.clone(), tokio::time::Instant::now() + UNREAD_WAIT);
                 continue;
             };
+            self.unread.remove(workspace);
             let of = workspace.clone();
             let (known_at, known) = self.mailboxes.read(move |rows| roster(rows, &of)).await?;
             let same = known.len() == programs.len() && programs.iter().all(|agent| known.contains(agent));
@@ -312,11 +322,21 @@ fn of_one(workspace: &WorkspaceId, written: Result<Outcome, MailboxError>) -> Re
     }
 }
 
-/// The agents of a workspace that are programs. Reads files.
-fn programs(catalog: &Catalog) -> Vec<AgentName> {
-    let is_program = |entry: &Entry<AgentManifest>| entry.manifest().is_ok_and(|manifest| manifest.module.is_some());
-    let programs = catalog.agents().iter().filter(|(_, entry)| is_program(entry));
-    programs.map(|(name, _)| name.clone()).collect()
+/// The agents of a workspace that are programs; nothing where the file of one cannot be read now. Reads files.
+fn programs(catalog: &Catalog) -> Option<Vec<AgentName>> {
+    let mut programs = Vec::new();
+    for (name, entry) in catalog.agents() {
+        match entry.manifest() {
+            Ok(manifest) if manifest.module.is_some() => programs.push(name.clone()),
+            // What this version does not take for an agent's file is no program of its.
+            Ok(_) | Err(LoadError::Invalid { .. } | LoadError::Absent { .. }) => {}
+            Err(error @ (LoadError::Unreadable { .. } | LoadError::Tree { .. })) => {
+                warn!(workspace = %catalog.workspace, agent = %name, reason = %chain(&error), "an agent's file cannot be read");
+                return None;
+            }
+        }
+    }
+    Some(programs)
 }
 
 #[cfg(test)]
