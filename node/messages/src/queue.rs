@@ -126,17 +126,25 @@ fn ready(db: &Connection, delivery: i64) -> Result<Option<Ready>> {
     }))
 }
 
-/// The mailboxes of agents in which something can be started, `most` of them, in the order of their numbers.
-pub fn waiting(db: &Connection, now_ms: i64, most: usize) -> Result<Vec<(WorkspaceId, Address)>> {
-    let sql = "SELECT workspace, owner FROM mailbox WHERE held > dead AND instr(owner, ':') = 0 AND (
+/// The mailboxes of agents in which something can be started, with their numbers: `most` of them, in the order of their numbers
+/// from the first after `after` on, and round to that.
+pub fn waiting(db: &Connection, now_ms: i64, after: u64, most: usize) -> Result<Vec<(u64, WorkspaceId, Address)>> {
+    let sql = "SELECT mailbox, workspace, owner FROM mailbox WHERE mailbox > ?2 AND mailbox <= ?3 AND held > dead
+        AND instr(owner, ':') = 0 AND (
         EXISTS (SELECT 1 FROM mailbox_lane l WHERE l.mailbox = mailbox.mailbox)
         OR EXISTS (SELECT 1 FROM mailbox_delivery d WHERE d.mailbox = mailbox.mailbox AND d.state = 2 AND d.due_ms <= ?1))
-        ORDER BY mailbox LIMIT ?2";
+        ORDER BY mailbox LIMIT ?4";
     let mut statement = db.prepare_cached(sql)?;
-    let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
-    let rows = statement.query_map(params![now_ms, most as i64], read)?;
-    let rows: Vec<(String, String)> = rows.collect::<Result<_>>()?;
-    Ok(rows.into_iter().filter_map(|(of, owner)| Some((of.parse().ok()?, owner.parse().ok()?))).collect())
+    let mut all = Vec::new();
+    for (above, last) in [(stored(after), i64::MAX), (i64::MIN, stored(after))] {
+        let most = most.saturating_sub(all.len()) as i64;
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?));
+        let rows = statement.query_map(params![now_ms, above, last, most], read)?;
+        all.extend(rows.collect::<Result<Vec<_>>>()?);
+    }
+    let read =
+        |(mailbox, of, owner): (i64, String, String)| Some((given(mailbox), of.parse().ok()?, owner.parse().ok()?));
+    Ok(all.into_iter().filter_map(read).collect())
 }
 
 /// The workspaces in which a tick of this term has something to do now.

@@ -187,8 +187,8 @@ fn what_a_receiver_sends_goes_out_with_its_outcome_and_what_is_refused_is_kept()
     assert!(dead.len() == 1 && dead[0].owner == address("carl"), "{dead:?}");
     assert!(dead[0].reason.as_deref().is_some_and(|reason| reason.contains("is full")), "{dead:?}");
     assert_eq!(store.run(settle), Outcome::Stale, "nothing is sent twice");
-    let at = waiting(&store.db, store.now_ms, 9).expect("SQLite");
-    assert_eq!(at.iter().map(|(_, owner)| owner.to_string()).collect::<Vec<_>>(), ["carl", "dan"]);
+    let at = waiting(&store.db, store.now_ms, 0, 9).expect("SQLite");
+    assert_eq!(at.iter().map(|(.., owner)| owner.to_string()).collect::<Vec<_>>(), ["carl", "dan"]);
 }
 
 #[test]
@@ -269,4 +269,23 @@ fn a_full_mailbox_keeps_a_tenth_more_of_what_agents_send_to_it_in_vain() {
     let Outcome::Settled { receipts, .. } = store.run(settle) else { panic!() };
     assert!(receipts.iter().all(|it| matches!(it.fate, Fate::Refused(Reason::Full { .. }))), "all of them are told");
     assert_eq!(store.dead().len(), 1);
+}
+
+#[test]
+fn every_mailbox_comes_up_however_many_of_others_nobody_empties() {
+    let mut store = usual();
+    for number in 0..7 {
+        store.accepted(message(P::Inform, "ann", &format!("nobody{number}")));
+    }
+    store.accepted(message(P::Inform, "ann", "bob"));
+    let (mut after, mut seen) = (0, Vec::new());
+    for _ in 0..4 {
+        let page = waiting(&store.db, store.now_ms, after, 3).expect("SQLite");
+        assert_eq!(page.len(), 3);
+        after = page[2].0;
+        seen.extend(page.into_iter().map(|(.., owner)| owner.to_string()));
+    }
+    let names: Vec<String> = (0..7).map(|number| format!("nobody{number}")).chain(["bob".to_owned()]).collect();
+    assert_eq!((&seen[..8], &seen[8..]), (&names[..], &names[..4]), "the next begins where the last one ended");
+    assert_eq!(waiting(&store.db, store.now_ms, after, 99).expect("SQLite").len(), 8, "each once");
 }

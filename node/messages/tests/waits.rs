@@ -182,9 +182,9 @@ fn a_message_with_a_delay_comes_later_and_holds_nothing_up() {
     store.accepted(late);
     store.accepted(message(P::Inform, "ann", "bob"));
     store.done("bob");
-    assert!(store.next("bob", 9).is_empty() && waiting(&store.db, store.now_ms, 9).expect("SQLite").is_empty());
+    assert!(store.next("bob", 9).is_empty() && waiting(&store.db, store.now_ms, 0, 9).expect("SQLite").is_empty());
     store.now_ms += 500;
-    assert_eq!(waiting(&store.db, store.now_ms, 9).expect("SQLite").len(), 1);
+    assert_eq!(waiting(&store.db, store.now_ms, 0, 9).expect("SQLite").len(), 1);
     assert_eq!(store.done("bob").attempt, 1);
 }
 

@@ -4,6 +4,9 @@
 //! did not bring to an end is gone on with by the next leader, and one that failed is another turn.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use caxton_messages::Ready;
 use caxton_messages::acl::{Address, Body, CONTENT_BYTES_MAX, Content, Message, MessageId, Performative};
@@ -21,13 +24,23 @@ use crate::api::messages::MessageRequest;
 use crate::authn::Access;
 use crate::authz::Converse;
 use crate::errors::chain;
-use crate::invoke::mail::{Mail, Outgoing};
+use crate::invoke::mail::{Mail, MailedTurn, Outgoing};
 use crate::invoke::{ClientTurn, InvokeError, Invoker, TurnEnd};
+use crate::llm::is_passing_reason;
 use crate::mailbox::{MailboxError, ShardMailboxes};
 use crate::recalled::UNTRUSTED_MARK;
 
 /// The most bytes of a reason that is kept.
 const REASON_BYTES_MAX: usize = 500;
+
+/// The first pause before a delivery is tried again that failed for something that passes; it doubles up to the longest.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest of these pauses.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// So many of these pauses are one attempt: they last about four and a half hours.
+const PAUSES_MAX: u32 = 64;
+/// How long it is waited for to know whether this node leads.
+const LEAD_WAIT: Duration = Duration::from_millis(500);
 
 /// Whose mailbox it is.
 pub(super) type Owner = (WorkspaceId, AgentName);
@@ -36,6 +49,24 @@ pub(super) type Owner = (WorkspaceId, AgentName);
 pub(super) struct Courier {
     invoker: Invoker,
     mailboxes: ShardMailboxes,
+    /// How many deliveries pause.
+    pausing: Arc<AtomicUsize>,
+}
+
+/// A delivery that pauses, until it is dropped.
+struct Pause(Arc<AtomicUsize>);
+
+impl Pause {
+    fn begin(count: &Arc<AtomicUsize>) -> Pause {
+        count.fetch_add(1, Ordering::Relaxed);
+        Pause(Arc::clone(count))
+    }
+}
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What became of a delivery.
@@ -46,6 +77,13 @@ enum Handled {
     Waiting,
     /// Another node goes on with it.
     Elsewhere,
+    /// It failed for something that passes, and is tried again in the same attempt.
+    Later {
+        /// Why.
+        reason: String,
+        /// Its turn is over, so that the next try is another turn.
+        over: bool,
+    },
 }
 
 /// An outcome, what its agent sends and what it keeps.
@@ -67,45 +105,112 @@ impl Settling {
 
 impl Courier {
     pub(super) fn new(invoker: Invoker, mailboxes: ShardMailboxes) -> Courier {
-        Courier { invoker, mailboxes }
+        Courier { invoker, mailboxes, pausing: Arc::default() }
+    }
+
+    /// How many deliveries that were started pause, because what they need is not there.
+    pub(super) fn pausing(&self) -> usize {
+        self.pausing.load(Ordering::Relaxed)
     }
 
     /// Has an agent handle a delivery that was started, and settles it or puts it down.
     pub(super) async fn give(&self, term: u64, owner: &Owner, ready: Ready) {
-        let (workspace, agent) = owner;
-        let Some(manifest) = self.manifest(owner) else {
-            let gone = Verdict::Retry("its agent was removed when it was to be given the message".to_owned());
-            return self.settle(term, owner, &ready, Settling::of(gone)).await;
-        };
         self.note(owner, &ready, line("delivered", ready.submission.message.performative.name()));
-        let message = &ready.submission.message;
-        // What the agent's own file schedules it takes, whatever it takes of others.
-        let scheduled = message.sender == Some(Address::Platform) && message.performative == Performative::Request;
-        let handled = match (scheduled || manifest.messages.takes(message.performative), &manifest.module) {
-            (false, _) => Handled::Over(self.not_taken(owner, &ready)),
-            (true, Some(_)) => self.hand(owner, &ready).await,
-            (true, None) => self.ask(owner, &ready, manifest.messages.enabled).await,
-        };
-        match handled {
-            Handled::Over(settling) => self.settle(term, owner, &ready, settling).await,
-            Handled::Waiting => {
-                let (delivery, attempt) = (ready.delivery, ready.attempt);
-                if let Err(error) = self.mailboxes.write(workspace, term, Action::Park { delivery, attempt }).await {
-                    warn!(%workspace, %agent, delivery, reason = %chain(&error), "a delivery is not put down");
-                }
-                // It may have ended in between, when nobody knew that it had been put down.
-                self.look(term, owner, &ready).await;
+        let (mut pauses, mut turn) = (0, 0);
+        loop {
+            let Some(manifest) = self.manifest(owner) else {
+                let gone = Verdict::Retry("its agent was removed when it was to be given the message".to_owned());
+                return self.settle(term, owner, &ready, Settling::of(gone)).await;
+            };
+            let message = &ready.submission.message;
+            // What the agent's own file schedules it takes, whatever it takes of others.
+            let scheduled = message.sender == Some(Address::Platform) && message.performative == Performative::Request;
+            let handled = match (scheduled || manifest.messages.takes(message.performative), &manifest.module) {
+                (false, _) => Handled::Over(self.not_taken(owner, &ready)),
+                (true, Some(_)) => self.hand(owner, &ready).await,
+                (true, None) => self.ask(owner, &ready, manifest.messages.enabled, turn).await,
+            };
+            let (reason, over) = match handled {
+                Handled::Over(settling) => return self.settle(term, owner, &ready, settling).await,
+                Handled::Waiting => return self.put_down(term, owner, &ready).await,
+                Handled::Elsewhere => return,
+                Handled::Later { reason, over } => (reason, over),
+            };
+            let expired = ready.submission.expires_ms.is_some_and(|at_ms| at_ms <= now_ms());
+            if pauses >= PAUSES_MAX || expired {
+                return self.settle(term, owner, &ready, Settling::of(Verdict::Retry(reason))).await;
             }
-            Handled::Elsewhere => {}
+            turn += u32::from(over);
+            // What an older leader has tried in this attempt is passed over.
+            if !over || !self.has_begun(owner, &ready, turn).await {
+                self.pause(owner, &ready, pauses, reason).await;
+                pauses += 1;
+            }
+            if !matches!(self.mailboxes.shard().lead(LEAD_WAIT).await, Ok(leads) if leads == term) {
+                return;
+            }
         }
     }
 
-    /// Settles a delivery whose turn was put down, if that is over.
-    pub(super) async fn look(&self, term: u64, owner: &Owner, ready: &Ready) {
-        let with_tools = self.manifest(owner).is_some_and(|manifest| manifest.messages.enabled);
-        if let Handled::Over(settling) = self.ask(owner, ready, with_tools).await {
-            self.settle(term, owner, ready, settling).await;
+    /// Waits before a delivery is tried again.
+    async fn pause(&self, owner: &Owner, ready: &Ready, pauses: u32, reason: String) {
+        let wait = PAUSE.saturating_mul(1 << pauses.min(16)).min(PAUSE_MAX);
+        self.note(owner, ready, LogLine { failed: true, ..line("pauses", reason.as_str()) });
+        let _pause = Pause::begin(&self.pausing);
+        tokio::time::sleep(wait).await;
+    }
+
+    async fn put_down(&self, term: u64, owner: &Owner, ready: &Ready) {
+        let (workspace, agent) = owner;
+        let (delivery, attempt) = (ready.delivery, ready.attempt);
+        if let Err(error) = self.mailboxes.write(workspace, term, Action::Park { delivery, attempt }).await {
+            warn!(%workspace, %agent, delivery, reason = %chain(&error), "a delivery is not put down");
         }
+        // It may have ended in between, when nobody knew that it had been put down.
+        self.look(term, owner, ready).await;
+    }
+
+    async fn has_begun(&self, owner: &Owner, ready: &Ready, turn: u32) -> bool {
+        let known = self.turn(owner, ready, turn).await;
+        matches!(known, Ok(MailedTurn::Underway | MailedTurn::Over(_)))
+    }
+
+    async fn turn(&self, owner: &Owner, ready: &Ready, turn: u32) -> Result<MailedTurn, InvokeError> {
+        let subject = subject(&ready.submission.message);
+        self.invoker.mailed_turn(&owner.0, &subject, &turn_key(ready, turn)).await
+    }
+
+    /// The last of the turns that an attempt of a delivery began.
+    async fn last_turn(&self, owner: &Owner, ready: &Ready) -> Result<MailedTurn, InvokeError> {
+        let mut last = self.turn(owner, ready, 0).await?;
+        for turn in 1..=PAUSES_MAX {
+            if !matches!(&last, MailedTurn::Over(Err(error)) if matches!(failed(error), Handled::Later { .. })) {
+                break;
+            }
+            match self.turn(owner, ready, turn).await? {
+                MailedTurn::Nothing => break,
+                next @ (MailedTurn::Underway | MailedTurn::Over(_)) => last = next,
+            }
+        }
+        Ok(last)
+    }
+
+    /// Settles a delivery whose turn was put down, if that is over. It begins nothing, and what cannot be read now stays as it is.
+    pub(super) async fn look(&self, term: u64, owner: &Owner, ready: &Ready) {
+        let settling = match self.last_turn(owner, ready).await {
+            Ok(MailedTurn::Over(ended)) => match self.ended(owner, ready, ended).await {
+                Handled::Over(settling) => settling,
+                Handled::Later { reason, over: true } => Settling::of(Verdict::Retry(reason)),
+                Handled::Later { .. } | Handled::Waiting | Handled::Elsewhere => return,
+            },
+            Ok(MailedTurn::Nothing) => Settling::of(Verdict::Dead("its turn was deleted while it waited".to_owned())),
+            Ok(MailedTurn::Underway) => return,
+            Err(error) => {
+                debug!(workspace = %owner.0, delivery = ready.delivery, reason = %chain(&error), "a turn that was put down is not looked at");
+                return;
+            }
+        };
+        self.settle(term, owner, ready, settling).await;
     }
 
     fn manifest(&self, (workspace, agent): &Owner) -> Option<std::sync::Arc<AgentManifest>> {
@@ -161,10 +266,9 @@ impl Courier {
     /// Its agent does not take what does this, as its file says.
     fn not_taken(&self, owner: &Owner, ready: &Ready) -> Settling {
         let performative = ready.submission.message.performative;
-        let answers = !matches!(performative, Performative::NotUnderstood | Performative::Failure);
         let why = format!("{} does not take {performative}", owner.1);
-        let reply = reply(owner, ready, Performative::NotUnderstood, Some(Content::text(why)));
-        Settling::done("its agent does not take it", reply.into_iter().filter(|_| answers).collect())
+        let reply = objection(owner, ready, Performative::NotUnderstood, Content::text(why));
+        Settling::done("its agent does not take it", reply.into_iter().collect())
     }
 
     /// Hands a program the message.
@@ -177,26 +281,23 @@ impl Courier {
             agent: agent.clone(),
             subject: subject(&message),
             conversation: conversation(agent, ready),
-            key: turn_key(ready),
+            key: turn_key(ready, 0),
             message,
         };
         let settling = match self.invoker.handle_mail(workspace, mail).await {
             Ok(Ok(outcome)) => self.sent(owner, ready, outcome),
             Ok(Err(HandlingError::NotUnderstood { why })) => {
-                let reply = reply(owner, ready, Performative::NotUnderstood, Some(said(&why)));
+                let reply = objection(owner, ready, Performative::NotUnderstood, said(&why));
                 Settling::done("it does not understand it", reply.into_iter().collect())
             }
             Ok(Err(HandlingError::Refused { why })) => {
-                let reply = reply(owner, ready, Performative::Refuse, Some(said(&why)));
+                let reply = objection(owner, ready, Performative::Refuse, said(&why));
                 Settling::done("it refuses", reply.into_iter().collect())
             }
             Ok(Err(error @ HandlingError::Call(_))) => {
                 Settling::of(Verdict::Retry(cut(error.to_string(), REASON_BYTES_MAX)))
             }
-            Err(error) => match failed(&error) {
-                Some(verdict) => Settling::of(verdict),
-                None => return Handled::Elsewhere,
-            },
+            Err(error) => return failed(&error),
         };
         Handled::Over(settling)
     }
@@ -229,30 +330,31 @@ impl Courier {
     }
 
     /// Has a model answer the message in a turn.
-    async fn ask(&self, owner: &Owner, ready: &Ready, with_tools: bool) -> Handled {
+    async fn ask(&self, owner: &Owner, ready: &Ready, with_tools: bool, turn: u32) -> Handled {
         let (workspace, agent) = owner;
         let message = &ready.submission.message;
         let subject = subject(message);
         let access = Access::of_message(&subject, workspace);
         let Ok(permit) = access.permit(Converse, workspace) else { return Handled::Elsewhere };
-        let request = request(agent, ready, with_tools);
+        let request = request(agent, ready, with_tools, turn);
         let client = ClientTurn { mailed: true, ..ClientTurn::default() };
-        let settling = match self.invoker.message(&permit, request, client, Events::none()).await {
+        let ended = self.invoker.message(&permit, request, client, Events::none()).await;
+        self.ended(owner, ready, ended).await
+    }
+
+    /// What the end of a turn means for its delivery.
+    async fn ended(&self, owner: &Owner, ready: &Ready, ended: Result<TurnEnd, InvokeError>) -> Handled {
+        let workspace = &owner.0;
+        let settling = match ended {
             Ok(TurnEnd::Answered(answer)) => match self.invoker.outgoing(workspace, &answer.turn).await {
                 Ok(outgoing) => self.answered(owner, ready, &answer.turn, &answer.text, outgoing),
-                Err(error) => match failed(&error) {
-                    Some(verdict) => Settling::of(verdict),
-                    None => return Handled::Elsewhere,
-                },
+                Err(error) => return failed(&error),
             },
             Ok(TurnEnd::Waiting { .. }) => return Handled::Waiting,
             Ok(TurnEnd::SenderCalls(_)) => {
                 Settling::of(Verdict::Dead("its answer was a call for the sender to make".to_owned()))
             }
-            Err(error) => match failed(&error) {
-                Some(verdict) => Settling::of(verdict),
-                None => return Handled::Elsewhere,
-            },
+            Err(error) => return failed(&error),
         };
         Handled::Over(settling)
     }
@@ -298,16 +400,22 @@ fn said(text: &str) -> Content {
     Content::text(&text[..text.floor_char_boundary(CONTENT_BYTES_MAX)])
 }
 
-/// What an error means for a delivery; nothing where another node goes on with it.
-fn failed(error: &InvokeError) -> Option<Verdict> {
+/// What an error means for a delivery.
+fn failed(error: &InvokeError) -> Handled {
     let reason = cut(chain(error).to_string(), REASON_BYTES_MAX);
     match error {
-        InvokeError::Elsewhere { .. } | InvokeError::Adrift { .. } | InvokeError::Current(_) => None,
+        InvokeError::Elsewhere { .. } | InvokeError::Adrift { .. } | InvokeError::Current(_) => Handled::Elsewhere,
         InvokeError::Invalid { .. }
         | InvokeError::KeyReused { .. }
         | InvokeError::OthersConversation { .. }
-        | InvokeError::Turn { failure: Failure::Stopped, .. } => Some(Verdict::Dead(reason)),
-        _ => Some(Verdict::Retry(reason)),
+        | InvokeError::Turn { failure: Failure::Stopped, .. } => Handled::Over(Settling::of(Verdict::Dead(reason))),
+        InvokeError::Busy { .. } | InvokeError::Full(_) | InvokeError::History(_) | InvokeError::Mailbox(_) => {
+            Handled::Later { reason, over: false }
+        }
+        InvokeError::Turn { failure: Failure::Model { reason: why }, .. } if is_passing_reason(why) => {
+            Handled::Later { reason, over: true }
+        }
+        _ => Handled::Over(Settling::of(Verdict::Retry(reason))),
     }
 }
 
@@ -320,9 +428,10 @@ fn subject(message: &Message) -> String {
     }
 }
 
-/// The same for every attempt in one round of a delivery.
-fn turn_key(ready: &Ready) -> String {
-    format!("mailbox-{}-{}-{}", ready.submission.id, ready.delivery, ready.round)
+/// The same for every attempt in one round of a delivery; `turn` counts the turns before that no provider answered.
+fn turn_key(ready: &Ready, turn: u32) -> String {
+    let key = format!("mailbox-{}-{}-{}", ready.submission.id, ready.delivery, ready.round);
+    if turn == 0 { key } else { format!("{key}-{turn}") }
 }
 
 /// The conversation of the turns of a message: one of the agent's own for each sender and conversation.
@@ -335,14 +444,14 @@ fn conversation(agent: &AgentName, ready: &Ready) -> String {
 }
 
 /// The message as a turn of the agent's.
-fn request(agent: &AgentName, ready: &Ready, with_tools: bool) -> MessageRequest {
+fn request(agent: &AgentName, ready: &Ready, with_tools: bool, turn: u32) -> MessageRequest {
     MessageRequest {
         text: told(ready, with_tools),
         agent: Some(agent.clone()),
         conversation: Some(conversation(agent, ready)),
         create: true,
         detached: true,
-        idempotency_key: Some(turn_key(ready)),
+        idempotency_key: Some(turn_key(ready, turn)),
         ..MessageRequest::default()
     }
 }
@@ -414,6 +523,16 @@ fn reply_id((_, agent): &Owner, ready: &Ready, what: &str) -> MessageId {
     MessageId::derived(&parts)
 }
 
+/// The reply of an agent that does not do what the message says. What objects itself gets none, so that two agents that do not
+/// understand each other do not go on for ever.
+fn objection(owner: &Owner, ready: &Ready, performative: Performative, why: Content) -> Option<Submission> {
+    let objects = matches!(
+        ready.submission.message.performative,
+        Performative::NotUnderstood | Performative::Failure | Performative::Refuse | Performative::RejectProposal
+    );
+    if objects { None } else { reply(owner, ready, performative, Some(why)) }
+}
+
 /// A reply to the message, if somebody can receive one.
 fn reply(owner: &Owner, ready: &Ready, performative: Performative, content: Option<Content>) -> Option<Submission> {
     let message = &ready.submission.message;
@@ -426,4 +545,49 @@ fn reply(owner: &Owner, ready: &Ready, performative: Performative, content: Opti
     let id = reply_id(owner, ready, performative.name());
     let (priority, trace) = (ready.submission.priority, ready.submission.trace.clone());
     Some(Submission { priority, trace, ..Submission::new(id, reply) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(performative: Performative) -> Ready {
+        let bob = "bob".parse().map(Address::Agent).expect("a name");
+        let message = Message::new(performative, [bob]).stamped("ann".parse().expect("an address"));
+        let submission = Submission::new(MessageId::from_bytes([7; 16]), message);
+        Ready { delivery: 1, attempt: 1, round: 0, submission }
+    }
+
+    #[test]
+    fn what_passes_is_tried_again_in_the_same_attempt_and_what_stays_is_not() {
+        let no_model = |reason: &str| InvokeError::Turn {
+            agent: "bob".parse().expect("a name"),
+            failure: Failure::Model { reason: reason.to_owned() },
+        };
+        assert!(matches!(failed(&InvokeError::Busy { turns_max: 1 }), Handled::Later { over: false, .. }));
+        let down = no_model("the provider `p` failed (502): bad gateway; try again later, or name a `fallback`");
+        assert!(matches!(failed(&down), Handled::Later { over: true, .. }));
+        let refused = no_model("the provider `p` refused the request (400): the prompt is too long");
+        assert!(matches!(failed(&refused), Handled::Over(Settling { verdict: Verdict::Retry(_), .. })));
+        let one = ready(Performative::Request);
+        let keys = [turn_key(&one, 0), turn_key(&one, 1), turn_key(&Ready { round: 1, ..one.clone() }, 0)];
+        assert!(keys[0] != keys[1] && keys[0] != keys[2] && keys[1] != keys[2], "{keys:?}");
+    }
+
+    #[test]
+    fn an_objection_is_not_objected_to() {
+        let owner = ("w".parse().expect("a name"), "bob".parse().expect("a name"));
+        for (performative, answered) in [
+            (Performative::Request, true),
+            (Performative::Inform, true),
+            (Performative::NotUnderstood, false),
+            (Performative::Failure, false),
+            (Performative::Refuse, false),
+            (Performative::RejectProposal, false),
+        ] {
+            let ready = ready(performative);
+            let reply = objection(&owner, &ready, Performative::NotUnderstood, Content::text("what?"));
+            assert_eq!(reply.is_some(), answered, "{performative}");
+        }
+    }
 }

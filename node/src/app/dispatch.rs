@@ -11,14 +11,13 @@ use std::time::Duration;
 use caxton_messages::acl::Address;
 use caxton_messages::mailbox::{Action, Outcome};
 use caxton_messages::{EndedWait, Limits, Ready, due, ended_waits, next, parked, roster, waiting};
-use caxton_proto::manifest::AgentManifest;
 use caxton_proto::{AgentName, Revision, WorkspaceId};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::delivery::{Courier, Owner, now_ms};
-use crate::catalog::{Catalog, Entry};
+use crate::catalog::{Catalog, LoadError};
 use crate::errors::chain;
 use crate::invoke::{InvokeError, Invoker};
 use crate::mailbox::{MailboxError, ShardMailboxes};
@@ -31,8 +30,12 @@ const LEAD_WAIT: Duration = Duration::from_millis(500);
 const MAILBOXES_MAX: usize = 1_000;
 /// The most messages of one shard's mailboxes that are being handled.
 const TURNS_MAX: usize = 64;
+/// The most messages beside these that pause because what they need is not there.
+const PAUSING_MAX: usize = 1_000;
 /// The most turns that waited and are gone on with at a time.
 const RESUMED_MAX: usize = 64;
+/// How long a workspace is left alone after files of its agents could not be read.
+const UNREAD_WAIT: Duration = Duration::from_secs(5);
 /// How many turns that were put down are looked at in one go.
 const PARKED_PAGE: usize = 100;
 
@@ -58,8 +61,12 @@ pub struct Dispatcher {
     /// How many messages each agent is handling.
     busy: HashMap<Owner, usize>,
     resumed: HashSet<WaitKey>,
+    /// The number of the last mailbox that was looked at: the next round goes on after it.
+    last: u64,
     /// The revision of each workspace whose programs are known, and the term in which that was looked up.
     rosters: HashMap<WorkspaceId, (u64, Revision)>,
+    /// Until when the workspaces are left alone of which files could not be read.
+    unread: HashMap<WorkspaceId, tokio::time::Instant>,
     /// The term in which the turns that were put down were looked at.
     looked: u64,
     looking: bool,
@@ -78,7 +85,9 @@ impl Dispatcher {
             jobs: JoinSet::new(),
             busy: HashMap::new(),
             resumed: HashSet::new(),
+            last: 0,
             rosters: HashMap::new(),
+            unread: HashMap::new(),
             looked: 0,
             looking: false,
             look_again: false,
@@ -145,7 +154,7 @@ impl Dispatcher {
         let limits = Limits::default();
         let due = self.mailboxes.read(move |rows| due(rows, now_ms, term, &limits)).await?;
         for workspace in due {
-            self.mailboxes.write(&workspace, term, Action::Tick { term }).await?;
+            of_one(&workspace, self.mailboxes.write(&workspace, term, Action::Tick { term }).await)?;
         }
         self.note_programs(term).await?;
         let ended = self.mailboxes.read(move |rows| ended_waits(rows, now_ms, RESUMED_MAX)).await?;
@@ -153,6 +162,10 @@ impl Dispatcher {
         if (self.looked != term || self.look_again) && !self.looking {
             (self.looked, self.look_again, self.looking) = (term, false, true);
             self.look_at_parked(term);
+        }
+        // On a full disk nothing new is begun: what lies there is given out when there is room.
+        if self.invoker.has_space().is_err() {
+            return Ok(());
         }
         self.start(term, now_ms).await
     }
@@ -168,20 +181,26 @@ impl Dispatcher {
                 self.rosters.insert(workspace.clone(), (term, revision));
                 continue;
             }
-            let Ok(programs) = crate::tasks::blocking({
+            if self.unread.get(workspace).is_some_and(|until| tokio::time::Instant::now() < *until) {
+                continue;
+            }
+            let Ok(Some(programs)) = crate::tasks::blocking({
                 let catalog = Arc::clone(&catalog);
                 move || programs(&catalog)
             })
             .await
             else {
+                // Who is new is not known before all of them can be read.
+                self.unread.insert(workspace.clone(), tokio::time::Instant::now() + UNREAD_WAIT);
                 continue;
             };
+            self.unread.remove(workspace);
             let of = workspace.clone();
             let (known_at, known) = self.mailboxes.read(move |rows| roster(rows, &of)).await?;
             let same = known.len() == programs.len() && programs.iter().all(|agent| known.contains(agent));
             if known_at < revision.0 && !same {
                 let roster = Action::Roster { revision: revision.0, programs };
-                self.mailboxes.write(workspace, term, roster).await?;
+                of_one(workspace, self.mailboxes.write(workspace, term, roster).await)?;
             }
             self.rosters.insert(workspace.clone(), (term, revision));
         }
@@ -237,9 +256,14 @@ impl Dispatcher {
     /// Starts what comes next in each mailbox, one entry for all of a workspace's.
     async fn start(&mut self, term: u64, now_ms: i64) -> Result<(), MailboxError> {
         let limits = Limits::default();
-        let found = self.mailboxes.read(move |rows| waiting(rows, now_ms, MAILBOXES_MAX)).await?;
+        let last = self.last;
+        let found = self.mailboxes.read(move |rows| waiting(rows, now_ms, last, MAILBOXES_MAX)).await?;
+        // Where not all were looked at, the rest comes next, so that no agent's mailbox waits behind those nobody empties.
+        if found.len() >= MAILBOXES_MAX {
+            self.last = found.last().map_or(0, |(number, ..)| *number);
+        }
         let mut owners: Vec<(Owner, u32, usize)> = Vec::new();
-        for (workspace, owner) in found {
+        for (_, workspace, owner) in found {
             let Address::Agent(agent) = owner else { continue };
             // An agent that is not deployed keeps its messages.
             let Some(catalog) = self.invoker.catalogs().get(&workspace) else { continue };
@@ -253,7 +277,8 @@ impl Dispatcher {
         }
         // Where there is no room for all, those of the agents with the highest priority.
         owners.sort_by_key(|(_, priority, _)| std::cmp::Reverse(*priority));
-        let mut room = TURNS_MAX.saturating_sub(self.busy.values().sum());
+        let started: usize = self.busy.values().sum();
+        let mut room = TURNS_MAX.saturating_sub(started.saturating_sub(self.courier.pausing().min(PAUSING_MAX)));
         let mut ready: BTreeMap<WorkspaceId, Vec<(AgentName, Ready)>> = BTreeMap::new();
         for ((workspace, agent), _, free) in owners {
             if room == 0 {
@@ -269,10 +294,8 @@ impl Dispatcher {
             if numbers.is_empty() {
                 continue;
             }
-            let Outcome::Started(started) = self.mailboxes.write(&workspace, term, Action::Start(numbers)).await?
-            else {
-                continue;
-            };
+            let outcome = self.mailboxes.write(&workspace, term, Action::Start(numbers)).await;
+            let Some(Outcome::Started(started)) = of_one(&workspace, outcome)? else { continue };
             for (agent, ready) in all.into_iter().filter(|(_, ready)| started.contains(&ready.delivery)) {
                 let owner = (workspace.clone(), agent);
                 *self.busy.entry(owner.clone()).or_default() += 1;
@@ -287,9 +310,46 @@ impl Dispatcher {
     }
 }
 
-/// The agents of a workspace that are programs. Reads files.
-fn programs(catalog: &Catalog) -> Vec<AgentName> {
-    let is_program = |entry: &Entry<AgentManifest>| entry.manifest().is_ok_and(|manifest| manifest.module.is_some());
-    let programs = catalog.agents().iter().filter(|(_, entry)| is_program(entry));
-    programs.map(|(name, _)| name.clone()).collect()
+/// What was written for a workspace; nothing where only that workspace is at fault, so that the others of its shard go on.
+fn of_one(workspace: &WorkspaceId, written: Result<Outcome, MailboxError>) -> Result<Option<Outcome>, MailboxError> {
+    match written {
+        Ok(outcome) => Ok(Some(outcome)),
+        Err(error) if error.is_of_one() => {
+            debug!(%workspace, reason = %chain(&error), "nothing is written for a workspace");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The agents of a workspace that are programs; nothing where the file of one cannot be read now. Reads files.
+fn programs(catalog: &Catalog) -> Option<Vec<AgentName>> {
+    let mut programs = Vec::new();
+    for (name, entry) in catalog.agents() {
+        match entry.manifest() {
+            Ok(manifest) if manifest.module.is_some() => programs.push(name.clone()),
+            // What this version does not take for an agent's file is no program of its.
+            Ok(_) | Err(LoadError::Invalid { .. } | LoadError::Absent { .. }) => {}
+            Err(error @ (LoadError::Unreadable { .. } | LoadError::Tree { .. })) => {
+                warn!(workspace = %catalog.workspace, agent = %name, reason = %chain(&error), "an agent's file cannot be read");
+                return None;
+            }
+        }
+    }
+    Some(programs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workspace_that_is_deleted_holds_no_other_up_and_a_shard_that_cannot_be_written_does() {
+        let workspace = "w".parse().expect("a name");
+        assert!(matches!(of_one(&workspace, Err(MailboxError::Deleted)), Ok(None)));
+        assert!(matches!(of_one(&workspace, Err(MailboxError::TooLong { bytes: 1 << 20 })), Ok(None)));
+        let older = of_one(&workspace, Err(MailboxError::OlderMembers));
+        assert!(matches!(older, Err(MailboxError::OlderMembers)), "{older:?}");
+        assert!(matches!(of_one(&workspace, Ok(Outcome::Stale)), Ok(Some(Outcome::Stale))));
+    }
 }

@@ -11,7 +11,7 @@ use caxton_messages::mailbox::{Action, Fate, Outcome, Submission};
 use caxton_messages::{Reached, schedules};
 use caxton_proto::manifest::agent::{Schedule, Ticks};
 use caxton_proto::{AgentName, WorkspaceId};
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -29,6 +29,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LEAD_WAIT: Duration = Duration::from_millis(500);
 /// How long it is waited after something could not be written.
 const FAILED_WAIT: Duration = Duration::from_secs(1);
+/// How long it is waited before files that could not be read are read again.
+const UNREAD_WAIT: Duration = Duration::from_secs(30);
 /// Ticks that are proposed at once: their entries are synced together.
 const PROPOSED_AT_ONCE: usize = 64;
 
@@ -139,6 +141,8 @@ pub struct Scheduler {
 struct Plan {
     planned: Vec<Planned>,
     known: BTreeSet<WorkspaceId>,
+    /// Something of it could not be read.
+    incomplete: bool,
 }
 
 impl Scheduler {
@@ -152,6 +156,7 @@ impl Scheduler {
         let mut deployed = self.invoker.catalogs().changed();
         deployed.mark_changed();
         let mut plan = Plan::default();
+        let mut planned_at = tokio::time::Instant::now();
         loop {
             let led = tokio::select! {
                 () = stop.cancelled() => return,
@@ -160,9 +165,11 @@ impl Scheduler {
             let wait = match led {
                 Err(_) => LEAD_WAIT,
                 Ok(term) => {
-                    if deployed.has_changed().unwrap_or(false) {
+                    let unread = plan.incomplete && planned_at.elapsed() >= UNREAD_WAIT;
+                    if unread || deployed.has_changed().unwrap_or(false) {
                         deployed.mark_unchanged();
                         plan = self.plan().await;
+                        planned_at = tokio::time::Instant::now();
                     }
                     self.tick(term, &plan).await.unwrap_or_else(|error| {
                         debug!(reason = %chain(&error), "schedules were not looked at");
@@ -193,13 +200,15 @@ impl Scheduler {
                 if let Some(planned) = planned(catalog, workspace) {
                     plan.planned.extend(planned);
                     plan.known.insert(workspace.clone());
+                } else {
+                    plan.incomplete = true;
                 }
             }
             plan
         };
         super::blocking(read).await.unwrap_or_else(|error| {
             warn!(reason = %chain(&error), "the schedules of this shard cannot be read");
-            Plan::default()
+            Plan { incomplete: true, ..Plan::default() }
         })
     }
 
@@ -220,11 +229,13 @@ impl Scheduler {
             }
             Ok::<_, MailboxError>(())
         };
-        futures::stream::iter(due.actions.into_iter().map(write))
-            .buffer_unordered(PROPOSED_AT_ONCE)
-            .try_collect::<()>()
-            .await?;
-        Ok(wait_until(due.next_ms))
+        let mut written = futures::stream::iter(due.actions.into_iter().map(write)).buffer_unordered(PROPOSED_AT_ONCE);
+        // What one workspace cannot have is no reason to leave out the others.
+        let mut failed = None;
+        while let Some(one) = written.next().await {
+            failed = failed.or(one.err().filter(|error| !matches!(error, MailboxError::Deleted)));
+        }
+        failed.map_or_else(|| Ok(wait_until(due.next_ms)), Err)
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::InvokeError;
-use super::mail::mailed;
+use super::mail::{MAIL_TURN, mailed};
 use crate::agent::attachments::{Attachment, Shelf, Visible, from_base64};
 use crate::agent::run::Opening;
 use crate::api::messages::{
@@ -57,9 +57,7 @@ impl MessageKey {
         client: &ClientTurn,
     ) -> Option<MessageKey> {
         let key = request.idempotency_key.as_deref()?;
-        // Somebody else's key is another one.
-        let whose = [workspace.as_str(), subject, key].map(|part| Digest::of(part.as_bytes()));
-        let id = Digest::of_parts(whose.iter().map(|part| part.as_bytes().as_slice()));
+        let id = keyed(workspace, subject, key);
         let same = MessageRequest { idempotency_key: None, stream: false, detached: false, ..request.clone() };
         let mut asked = Digest::of(&serde_json::to_vec(&same).unwrap_or_default());
         if client.keeps_history {
@@ -67,10 +65,27 @@ impl MessageKey {
             let brought = Digest::of(&serde_json::to_vec(&brought).unwrap_or_default());
             asked = Digest::of_parts([asked.as_bytes().as_slice(), brought.as_bytes().as_slice()]);
         }
-        let short = |digest: Digest| hex::encode(&digest.as_bytes()[..16]);
-        let turn = if client.mailed { mailed(&short(id)) } else { short(id) };
-        Some(MessageKey { turn, asked: short(asked) })
+        // The key of a message says which one it is, whatever words a turn gets for it by this program and this agent's file.
+        if client.mailed {
+            return Some(MessageKey { turn: mailed(&id), asked: id });
+        }
+        Some(MessageKey { turn: id, asked: short(asked) })
     }
+
+    /// The turn of a message of a mailbox.
+    pub(super) fn mailed(workspace: &WorkspaceId, subject: &str, key: &str) -> String {
+        mailed(&keyed(workspace, subject, key))
+    }
+}
+
+/// What a key of a subject stands for in a workspace: somebody else's key is another one.
+fn keyed(workspace: &WorkspaceId, subject: &str, key: &str) -> String {
+    let whose = [workspace.as_str(), subject, key].map(|part| Digest::of(part.as_bytes()));
+    short(Digest::of_parts(whose.iter().map(|part| part.as_bytes().as_slice())))
+}
+
+fn short(digest: Digest) -> String {
+    hex::encode(&digest.as_bytes()[..16])
 }
 
 /// What a sender that keeps the conversation by itself brings along; nothing, for one that does not.
@@ -107,7 +122,7 @@ impl ClientTurn {
     }
 }
 
-pub(super) fn check(request: MessageRequest) -> Result<CheckedMessage, InvokeError> {
+pub(super) fn check(request: MessageRequest, is_mailed: bool) -> Result<CheckedMessage, InvokeError> {
     let mut problems = Vec::new();
     // An image says something by itself, but not who is meant.
     let is_addressed = request.agent.is_some() || request.capability.is_some() || request.conversation.is_some();
@@ -127,6 +142,11 @@ pub(super) fn check(request: MessageRequest) -> Result<CheckedMessage, InvokeErr
     }
     if let Some(Err(problem)) = request.conversation.as_deref().map(check_id) {
         problems.push(format!("`conversation`: {problem}"));
+    }
+    if !is_mailed && request.conversation.as_deref().is_some_and(|id| id.starts_with(MAIL_TURN)) {
+        problems.push(format!(
+            "`conversation`: what begins with `{MAIL_TURN}` is for messages of mailboxes; send one, or name another"
+        ));
     }
     if request.idempotency_key.as_ref().is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
         problems.push(format!("`idempotency_key` has 1 to {KEY_BYTES_MAX} bytes"));
@@ -268,6 +288,35 @@ mod tests {
     }
 
     #[test]
+    fn the_turn_of_a_message_of_a_mailbox_is_found_by_its_key_alone() {
+        let workspace = "team".parse().expect("a name");
+        let of = |text: &str, mailed: bool| {
+            let idempotency_key = Some("k".to_owned());
+            let request = MessageRequest { text: text.into(), idempotency_key, ..MessageRequest::default() };
+            let client = ClientTurn { mailed, ..ClientTurn::default() };
+            let key = MessageKey::of(&workspace, "ada", &request, &client).expect("a key");
+            (key.turn, key.asked)
+        };
+        assert_eq!(of("hi", true).0, MessageKey::mailed(&workspace, "ada", "k"));
+        assert_ne!(of("hi", true).0, of("hi", false).0);
+        assert_eq!(of("hi", true), of("the same in other words", true));
+        assert_ne!(of("hi", false), of("something else", false));
+    }
+
+    #[test]
+    fn the_conversations_of_mailboxes_are_for_their_messages() {
+        let request = MessageRequest {
+            text: "hi".into(),
+            conversation: Some("mail-0123".into()),
+            create: true,
+            ..MessageRequest::default()
+        };
+        assert!(check(request.clone(), true).is_ok());
+        let Err(InvokeError::Invalid { problems }) = check(request, false) else { panic!("it is not theirs") };
+        assert!(problems.len() == 1 && problems[0].contains("mail-"), "{problems:?}");
+    }
+
+    #[test]
     fn everything_that_is_wrong_is_said_at_once() {
         let request = MessageRequest {
             text: " ".into(),
@@ -284,7 +333,7 @@ mod tests {
             idempotency_key: Some(String::new()),
             ..MessageRequest::default()
         };
-        let Err(InvokeError::Invalid { problems }) = check(request) else { panic!("it is wrong") };
+        let Err(InvokeError::Invalid { problems }) = check(request, false) else { panic!("it is wrong") };
         assert_eq!(problems.len(), 7, "{problems:?}");
     }
 
@@ -296,7 +345,7 @@ mod tests {
             parameters: serde_json::from_value(given).expect("parameters"),
             ..MessageRequest::default()
         };
-        let checked = check(request).expect("fine");
+        let checked = check(request, false).expect("fine");
         let shown: Vec<String> = checked.parameters.values().map(ToString::to_string).collect();
         assert_eq!(shown, ["x", "-1", "1.5", "true", "y, 2", "18446744073709551615"]);
         let many = (0..=PARAMETERS_MAX).map(|n| (format!("p{n}"), Value::from(n))).collect();
@@ -304,7 +353,7 @@ mod tests {
         let long = [("l".to_owned(), Value::from("x".repeat(TEXT_BYTES_MAX + 1)))].into();
         for parameters in [many, nested, long] {
             let request = MessageRequest { text: "hi".into(), parameters, ..MessageRequest::default() };
-            let Err(InvokeError::Invalid { problems }) = check(request) else { panic!("it is wrong") };
+            let Err(InvokeError::Invalid { problems }) = check(request, false) else { panic!("it is wrong") };
             assert_eq!(problems.len(), 1, "{problems:?}");
         }
     }
@@ -312,7 +361,7 @@ mod tests {
     #[test]
     fn a_new_conversation_gets_an_id() {
         let request = MessageRequest { text: "hi".into(), ..MessageRequest::default() };
-        let checked = check(request).expect("fine");
+        let checked = check(request, false).expect("fine");
         assert!(!checked.continues && check_id(&checked.conversation).is_ok());
     }
 }

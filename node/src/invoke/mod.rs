@@ -254,7 +254,7 @@ impl Invoker {
     ) -> Result<TurnEnd, InvokeError> {
         let (workspace, subject) = (permit.workspace(), permit.subject());
         let keyed = MessageKey::of(workspace, subject, &request, &client);
-        let checked = check::check(request)?;
+        let checked = check::check(request, client.mailed)?;
         let _place = self.admit()?;
         let term = self.lead(workspace).await?;
         let turn = keyed.as_ref().map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), |it| it.turn.clone());
@@ -325,7 +325,9 @@ impl Invoker {
         if let Some(calls) = self.shared.kept_calls.of(keyed) {
             return Some(calls.map(|calls| TurnEnd::SenderCalls(Box::new(calls))));
         }
-        let same = |asked: Option<&str>| asked.is_none_or(|asked| asked == keyed.asked);
+        // Older programs kept a digest of the words for messages of mailboxes too.
+        let is_mailed = mail::is_mailed(&keyed.turn);
+        let same = |asked: Option<&str>| is_mailed || asked.is_none_or(|asked| asked == keyed.asked);
         let reused = || Some(Err(InvokeError::KeyReused { turn: keyed.turn.clone() }));
         match self.known(workspace, &keyed.turn).await {
             Err(error) => Some(Err(error)),

@@ -201,6 +201,20 @@ pub enum Error {
     },
 }
 
+/// What only the errors of providers say that are down, or too busy, for a while.
+const PASSING: [&str; 5] = [
+    "cannot be reached;",
+    "was silent for",
+    "try again later, or name",
+    "broke off after",
+    "and is left alone for another",
+];
+
+/// Whether a kept reason why no model answered is of a kind that passes by itself. Of turns that are over only the words are kept.
+pub fn is_passing_reason(reason: &str) -> bool {
+    PASSING.iter().any(|words| reason.contains(words))
+}
+
 impl Error {
     /// Whether the same request may succeed when it is made again.
     pub fn is_passing(&self) -> bool {
@@ -278,6 +292,37 @@ impl Error {
             Error::BudgetSpent { .. } => "budget_spent",
             Error::AllFailed { .. } => "all_failed",
             Error::Setup { .. } => "setup",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reasons_of_what_passes_are_known_by_their_words() {
+        let (provider, message) = ("p".to_owned(), "no".to_owned());
+        let passing = [
+            Error::Timeout { provider: provider.clone(), silence: Duration::from_secs(1) },
+            Error::Busy { provider: provider.clone(), status: 529, message: message.clone(), retry_after: None },
+            Error::Failed { provider: provider.clone(), status: 502, message: message.clone() },
+            Error::BrokenOff { provider: provider.clone(), bytes: 7 },
+            Error::CircuitOpen { provider: provider.clone(), failures: 5, rest: Duration::from_secs(1) },
+        ];
+        for error in passing {
+            assert!(is_passing_reason(&error.to_string()), "{error}");
+            let all = Error::AllFailed { tried: 2, last: Box::new(error) };
+            assert!(is_passing_reason(&crate::llm::reasons(&all)), "{}", crate::llm::reasons(&all));
+        }
+        let staying = [
+            Error::Rejected { provider: provider.clone(), status: 400, message: message.clone() },
+            Error::QuotaSpent { provider: provider.clone(), status: 402, message: message.clone() },
+            Error::TooLarge { provider: provider.clone(), bytes_max: 7 },
+            Error::Unauthorized { provider, status: 401, message, key_help: "set it".to_owned() },
+        ];
+        for error in staying {
+            assert!(!is_passing_reason(&error.to_string()), "{error}");
         }
     }
 }

@@ -38,7 +38,7 @@ pub use anthropic::Anthropic;
 pub use budget::{Account, Budgets};
 pub use cassette::{Exchange, Player, Tape};
 pub use deltas::{Delta, Deltas};
-pub use error::Error;
+pub use error::{Error, is_passing_reason};
 pub use http::{Endpoint, Key};
 pub use limits::{ARGUMENTS_DEPTH_MAX, REPLY_BYTES_MAX};
 pub use openai::OpenAi;

@@ -58,6 +58,20 @@ pub enum MailboxError {
     OlderMembers,
 }
 
+impl MailboxError {
+    /// Whether only what was written, or its workspace, is at fault: what is written for other workspaces may go well.
+    pub fn is_of_one(&self) -> bool {
+        match self {
+            MailboxError::Refused(_)
+            | MailboxError::Unreadable(_)
+            | MailboxError::Outcome(_)
+            | MailboxError::TooLong { .. }
+            | MailboxError::Deleted => true,
+            MailboxError::Read(_) | MailboxError::Propose(_) | MailboxError::OlderMembers => false,
+        }
+    }
+}
+
 impl From<WriteError> for MailboxError {
     fn from(error: WriteError) -> MailboxError {
         match error {

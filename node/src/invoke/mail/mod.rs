@@ -6,6 +6,7 @@
 
 mod outgoing;
 mod program;
+mod turn;
 mod wait;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 
 pub use self::outgoing::Outgoing;
 pub use self::program::{Mail, MailOutcome};
+pub use self::turn::MailedTurn;
 use super::Shared;
 use super::memory::Asker;
 use crate::agent::OfferedFunction;
@@ -27,8 +29,8 @@ use crate::agent::world::{Invocation, ToolOutput};
 use crate::catalog::Catalog;
 use crate::llm::{ToolDefinition, reasons};
 
-/// With what the ids of turns begin that a message began. No client can name a turn.
-const MAIL_TURN: &str = "mail-";
+/// With what the ids of turns begin that a message began, and those of their conversations. No client can name either.
+pub(super) const MAIL_TURN: &str = "mail-";
 /// The protocol of a call for proposals.
 const CONTRACT_NET: &str = "fipa-contract-net";
 /// What a model is told of what goes out later.
