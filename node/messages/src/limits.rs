@@ -15,13 +15,13 @@ pub struct Limits {
     pub retry_ms_max: i64,
     /// After so many milliseconds, a message that waits is as urgent as one of the next priority that has just come.
     pub ageing_ms: i64,
-    /// The most conversations of a workspace that are kept.
+    /// The most conversations of a workspace that are kept. Where one more begins, the one that has been over for longest goes.
     pub conversations_max: i64,
     /// The most participants of one conversation.
     pub participants_max: i64,
     /// The most events of a conversation that are kept; their numbers go on.
     pub events_kept: i64,
-    /// How long a conversation is kept after its last event, once it is over, in milliseconds.
+    /// How long a conversation is kept after its last event, once it is over or where it has no deadline, in milliseconds.
     pub conversation_ms: i64,
     /// How long the initiator of a contract net has to award it after the deadline, in milliseconds.
     pub award_ms: i64,

@@ -152,6 +152,7 @@ pub fn due(db: &Connection, now_ms: i64, term: u64, limits: &Limits) -> Result<V
     let sql = "SELECT DISTINCT workspace FROM mailbox_delivery WHERE (state = 1 AND term < ?2)
             OR (expires_ms <= ?1 AND state IN (0, 2))
         UNION SELECT workspace FROM agent_conversation WHERE deadline_ms <= ?1 OR (open = 0 AND changed_ms < ?3)
+            OR (open = 1 AND deadline_ms IS NULL AND changed_ms < ?3)
         UNION SELECT workspace FROM agent_wait WHERE missing > 0 AND until_ms <= ?1
         UNION SELECT workspace FROM mailbox_message WHERE gone_ms < ?4";
     let mut statement = db.prepare_cached(sql)?;

@@ -58,7 +58,9 @@ pub const TABLES: &[(&str, &str)] = &[
             deadline_ms INTEGER, changed_ms INTEGER NOT NULL, UNIQUE (workspace, id)) STRICT;
          CREATE INDEX agent_conversation_deadline ON agent_conversation (workspace, deadline_ms)
             WHERE deadline_ms IS NOT NULL;
-         CREATE INDEX agent_conversation_changed ON agent_conversation (workspace, changed_ms) WHERE open = 0;",
+         CREATE INDEX agent_conversation_changed ON agent_conversation (workspace, changed_ms) WHERE open = 0;
+         CREATE INDEX agent_conversation_endless ON agent_conversation (workspace, changed_ms)
+            WHERE open = 1 AND deadline_ms IS NULL;",
     ),
     (
         "agent_conversation_party",

@@ -301,13 +301,55 @@ fn limits_are_kept_and_said() {
     let mut first = message(P::Inform, "ann", "bob");
     first.conversation_id = Some("c".to_owned());
     (0..3).for_each(|_| store.accepted(first.clone()));
-    store.accepted(message(P::Inform, "ann", "bob"));
-    assert!(matches!(store.refused(message(P::Inform, "ann", "bob")), Reason::Limit { most: 2, .. }));
     let found = conversation(&store.db, &"w".parse().expect("a name"), "c", 0, 100).expect("SQLite").expect("there");
     assert_eq!(found.events.iter().map(|event| event.number).collect::<Vec<_>>(), [2, 3], "numbers go on");
+}
+
+fn kept(store: &Store) -> Vec<String> {
+    let mut statement = store.db.prepare("SELECT id FROM agent_conversation ORDER BY conversation").expect("SQLite");
+    let ids = statement.query_map([], |row| row.get(0)).expect("SQLite");
+    ids.collect::<Result<_, _>>().expect("SQLite")
+}
+
+#[test]
+fn the_conversation_that_is_over_for_longest_makes_room_for_one_more() {
+    let mut store = Store::new(Limits { conversations_max: 2, ..Limits::default() });
+    let say = |store: &mut Store, id: &str, protocol: Option<&str>| {
+        let mut said = message(P::Request, "ann", "bob");
+        (said.conversation_id, said.protocol) = (Some(id.to_owned()), protocol.map(str::to_owned));
+        store.now_ms += 1;
+        store.say(said)
+    };
+    for id in ["a", "b", "a", "c", "d"] {
+        assert!(matches!(say(&mut store, id, None), Fate::Accepted { .. }), "{id}");
+    }
+    assert_eq!(kept(&store), ["c", "d"]);
+    for id in ["e", "f"] {
+        assert!(matches!(say(&mut store, id, Some("fipa-request")), Fate::Accepted { .. }), "{id}");
+    }
+    let full = say(&mut store, "g", None);
+    assert!(
+        matches!(full, Fate::Refused(Reason::Limit { most: 2, .. })),
+        "those that go on are not forgotten: {full:?}"
+    );
+    // Nobody ever answers them, and they have no deadline.
     store.now_ms += store.limits.conversation_ms + 1;
+    assert_eq!(caxton_messages::due(&store.db, store.now_ms, 1, &store.limits).expect("SQLite").len(), 1);
     store.tick();
-    assert!(matches!(store.say(message(P::Inform, "ann", "bob")), Fate::Accepted { .. }));
+    assert!(kept(&store).is_empty());
+    assert!(matches!(say(&mut store, "g", None), Fate::Accepted { .. }));
+}
+
+#[test]
+fn what_is_long_over_goes_however_much_is_published() {
+    let mut store = Store::new(Limits { tick_max: 4, ..Limits::default() });
+    store.accepted(message(P::Inform, "ann", "bob"));
+    let old = kept(&store);
+    subscribe(&mut store, "carl", "#", None);
+    store.now_ms += store.limits.conversation_ms + 1;
+    (0..9).for_each(|_| store.accepted(message(P::Inform, "ann", "topic:weather")));
+    assert!(matches!(store.tick(), Outcome::Ticked { more: true, .. }), "there is more to deliver");
+    assert!(!kept(&store).contains(&old[0]));
 }
 
 #[test]

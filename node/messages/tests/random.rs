@@ -212,8 +212,10 @@ impl Trial {
                 }
             }
             Event::Resume { taken } => {
-                let ended = ended_waits(&self.store.db, self.store.now_ms, 1).expect("SQLite");
-                let Some(wait) = ended.into_iter().next() else { return };
+                // Of all workspaces of the shard; this trial goes on with those of its own.
+                let ended = ended_waits(&self.store.db, self.store.now_ms, 100).expect("SQLite");
+                let own = |wait: &caxton_messages::EndedWait| wait.workspace.as_str() == self.store.workspace;
+                let Some(wait) = ended.into_iter().find(own) else { return };
                 let (owner, turn, way, taken) = (wait.owner, wait.turn, wait.way, *taken);
                 if taken {
                     self.ended.extend(wait.answers.iter().map(|answer| answer.id));

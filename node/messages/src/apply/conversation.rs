@@ -118,11 +118,31 @@ impl Run<'_> {
         }
     }
 
+    /// Whether no conversation can begin: as many as are kept are under way. One that is over makes room instead.
     fn conversations_full(&self) -> Result<Option<Reason>> {
         let kept = crate::tables::last(self.db, &self.of_workspace("conversations"))?;
         let most = self.limits.conversations_max;
-        let what = || "conversations in the workspace".to_owned();
-        Ok((kept >= most).then(|| Reason::Limit { what: what(), found: given(kept), most: given(most) }))
+        if kept < most {
+            return Ok(None);
+        }
+        let sql = "SELECT EXISTS (SELECT 1 FROM agent_conversation WHERE workspace = ?1 AND open = 0)";
+        let can_forget: bool = self.db.prepare_cached(sql)?.query_row([self.workspace()], |row| row.get(0))?;
+        let what = "conversations under way in the workspace".to_owned();
+        Ok((!can_forget).then(|| Reason::Limit { what, found: given(kept), most: given(most) }))
+    }
+
+    /// Forgets those that have been over for longest, until one more can be kept.
+    fn make_room(&self) -> Result<()> {
+        let kept = crate::tables::last(self.db, &self.of_workspace("conversations"))?;
+        let over = (kept - self.limits.conversations_max + 1).clamp(0, self.limits.tick_max);
+        if over > 0 {
+            let sql = "SELECT conversation FROM agent_conversation WHERE workspace = ?1 AND open = 0
+                ORDER BY changed_ms, conversation LIMIT ?2";
+            let mut statement = self.db.prepare_cached(sql)?;
+            let oldest = statement.query_map(params![self.workspace(), over], |row| row.get(0))?;
+            self.forget(&oldest.collect::<Result<Vec<i64>>>()?)?;
+        }
+        Ok(())
     }
 
     fn conversation(&self, id: &str) -> Result<Option<Known>> {
@@ -163,6 +183,7 @@ impl Run<'_> {
     }
 
     fn begin(&self, id: &str, protocol: Option<&str>, initiator: &str) -> Result<i64> {
+        self.make_room()?;
         let row = count(self.db, "conversation")?;
         count(self.db, &self.of_workspace("conversations"))?;
         let sql =
@@ -323,23 +344,36 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Deletes conversations that are over for long; how many.
+    /// Deletes conversations in which nothing was said for long, and that are over or have no deadline; how many.
     pub(super) fn forget_conversations(&self, most: i64) -> Result<i64> {
         let before_ms = self.now_ms.saturating_sub(self.limits.conversation_ms);
-        let sql = "SELECT conversation FROM agent_conversation WHERE workspace = ?1 AND open = 0 AND changed_ms < ?2
-            ORDER BY changed_ms, conversation LIMIT ?3";
-        let mut statement = self.db.prepare_cached(sql)?;
-        let old = statement.query_map(params![self.workspace(), before_ms, most], |row| row.get(0))?;
-        let old: Vec<i64> = old.collect::<Result<_>>()?;
-        for row in &old {
+        let mut forgotten = 0;
+        for these in ["open = 0", "open = 1 AND deadline_ms IS NULL"] {
+            let sql = format!(
+                "SELECT conversation FROM agent_conversation WHERE workspace = ?1 AND {these} AND changed_ms < ?2
+                ORDER BY changed_ms, conversation LIMIT ?3"
+            );
+            let mut statement = self.db.prepare_cached(&sql)?;
+            let old = statement.query_map(params![self.workspace(), before_ms, most - forgotten], |row| row.get(0))?;
+            let old: Vec<i64> = old.collect::<Result<_>>()?;
+            self.forget(&old)?;
+            forgotten += old.len() as i64;
+        }
+        Ok(forgotten)
+    }
+
+    fn forget(&self, conversations: &[i64]) -> Result<()> {
+        for row in conversations {
             for table in ["agent_conversation_event", "agent_conversation_party", "agent_conversation"] {
                 let sql = format!("DELETE FROM {table} WHERE conversation = ?1");
                 self.db.prepare_cached(&sql)?.execute([row])?;
             }
         }
         let sql = "UPDATE mailbox_counter SET last = last - ?2 WHERE name = ?1";
-        self.db.prepare_cached(sql)?.execute(params![self.of_workspace("conversations"), old.len() as i64])?;
-        Ok(old.len() as i64)
+        self.db
+            .prepare_cached(sql)?
+            .execute(params![self.of_workspace("conversations"), conversations.len() as i64])?;
+        Ok(())
     }
 }
 

@@ -15,8 +15,10 @@ impl Run<'_> {
         // After the deadlines: what those say in the conversation of a wait is for its turn.
         changed += self.end_waits(most.saturating_sub(changed))?;
         changed += self.pump(most.saturating_sub(changed))?;
-        changed += self.forget_conversations(most.saturating_sub(changed))?;
-        changed += self.forget_keys(most.saturating_sub(changed))?;
+        // However much is published, what is long over goes.
+        let share = (most / 4).max(1);
+        changed += self.forget_conversations(most.saturating_sub(changed).max(share))?;
+        changed += self.forget_keys(most.saturating_sub(changed).max(share))?;
         Ok(Outcome::Ticked { changed: given(changed), more: changed >= most })
     }
 
