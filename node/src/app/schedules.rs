@@ -371,11 +371,11 @@ mod tests {
         let message = &on_time[0].1.as_ref().expect("a message").message;
         assert_eq!((on_time.len(), on_time[0].0), (1, 120_000));
         assert!(message.check().is_ok() && !message.extensions.contains_key("X-missed-since"), "{message:?}");
-        assert_eq!(message.extensions["X-tick"], "1970-01-01T00:02:00Z");
+        assert_eq!(message.extensions["X-tick"], "1970-01-01T00:02:00.000Z");
         let late = fired(&at(Some(90_000), 400_000));
         let message = &late[0].1.as_ref().expect("a message").message;
         assert_eq!((late.len(), late[0].0), (1, 360_000), "the newest of them alone");
-        assert_eq!(message.extensions["X-missed-since"], "1970-01-01T00:02:00Z");
+        assert_eq!(message.extensions["X-missed-since"], "1970-01-01T00:02:00.000Z");
         assert!(at(Some(360_000), 400_000).actions.is_empty());
         let other = Reached { words: "every 2m".to_owned(), ..reached_of(&one, 0) };
         assert_eq!(fired(&round(&[one], &known, &[other], 400_000)), [(400_000, None)], "other words begin anew");

@@ -115,7 +115,7 @@ mod tests {
             used: Used { tokens, cost_microusd: tokens * 10_000 },
         };
         let usage = [one("2026-02-01", "a", 3), one("2026-02-01", "b", 4), one("2026-01-31", "a", 5)];
-        let shown = |by| table(&usage, by).to_string();
+        let shown = |by| anstream::adapter::strip_str(&table(&usage, by).to_string()).to_string();
         let lines = |text: String| {
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
         };
