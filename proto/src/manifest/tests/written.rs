@@ -104,7 +104,7 @@ fn keys_of_the_top_below_a_table_mean_what_was_meant() {
     assert_eq!(text(manifest.prompts.user.as_ref()).as_str(), "{{request}}");
     assert_eq!(manifest.documentation, "Ask it anything.");
     assert_eq!(manifest.parameters.keys().collect::<Vec<_>>(), ["depth"]);
-    assert_eq!(manifest.memory.scope, MemoryScope::Workspace);
+    assert_eq!(manifest.memory.scope, MemoryScope::Global);
     assert_eq!(manifest.display_name.as_deref(), Some("DataAnalyzer"));
 
     let below = "name = \"a\"\n[memory]\nscope = \"agent\"\nversion = \"2.0.0\"\ncapabilities = [\"x\"]\ntools = [\"t\"]\n\
