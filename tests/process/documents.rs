@@ -385,6 +385,10 @@ fn documents_have_the_names_that_the_page_of_commands_has() {
                 workspace.write("agents/more.toml", "name = \"more\"\ncapabilities = [\"x\"]\n");
                 workspace.deploy().json()
             }
+            "workspaces delete" => {
+                workspace.run(&["deploy", "--yes", "--workspace", "gone"]).ok();
+                workspace.run(&["workspaces", "delete", "gone", "--yes", "--json"]).json()
+            }
             "conversations save" => workspace.run(&["conversations", "save", &conversation, "--json"]).json(),
             command => {
                 let words: Vec<&str> = command.split(' ').chain(["--json"]).collect();

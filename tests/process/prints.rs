@@ -107,9 +107,9 @@ fn the_history_and_the_state_read_well() {
         [exit 0]
         ");
         assert_snapshot!(agents, @r"
-        AGENT    VERSION  CAPABILITIES  DESCRIPTION
-        greeter  1.1.0    greeter       Greets people
-        helper   0.1.0    helper        Greets people
+        AGENT    STATE  VERSION  CAPABILITIES  DESCRIPTION
+        greeter  -      1.1.0    greeter       Greets people
+        helper   -      0.1.0    helper        Greets people
         2 agents
         [exit 0]
         ");

@@ -6,6 +6,8 @@ use utoipa::ToSchema;
 
 /// `GET .../usage`: what the agents of a workspace used, by day (UTC).
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+// `Usage` is what one turn took.
+#[schema(as = UsageReport)]
 pub struct Usage {
     /// The workspace whose agents they are.
     #[schema(value_type = String)]

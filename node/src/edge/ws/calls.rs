@@ -85,7 +85,7 @@ impl Caller {
             let path = paths::MESSAGES.with([&workspace]);
             let response = match self.call(Method::POST, path, Some(&request)).await {
                 Ok(response) => response,
-                Err(problem) => return futures::stream::iter([broken(name, problem)]).boxed(),
+                Err(problem) => return futures::stream::iter([broken(name, *problem)]).boxed(),
             };
             let mut number = 0;
             let events = SseStream::from_bytes_stream(response.into_body().into_data_stream());
@@ -96,7 +96,7 @@ impl Caller {
                         number += 1;
                         step(name.clone(), number, &data)
                     }),
-                    Err(_) => Some(broken(name.clone(), refusal(&cut_off()))),
+                    Err(_) => Some(broken(name.clone(), *refusal(&cut_off()))),
                 };
                 std::future::ready(frame)
             });
@@ -145,12 +145,12 @@ fn step(id: String, number: u64, data: &str) -> ServerFrame {
             let (name, data) = (event.name().to_owned(), serde_json::from_str(data).unwrap_or_default());
             ServerFrame::Event { id, number, event: name, data }
         }
-        Err(error) => broken(id, refusal(&Problem::internal(&error))),
+        Err(error) => broken(id, *refusal(&Problem::internal(&error))),
     }
 }
 
-fn broken(id: String, problem: Refusal) -> ServerFrame {
-    ServerFrame::Error { id: Some(id), problem: *problem }
+fn broken(id: String, problem: api::Problem) -> ServerFrame {
+    ServerFrame::Error { id: Some(id), problem }
 }
 
 fn refusal(problem: &Problem) -> Refusal {
