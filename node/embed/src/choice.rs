@@ -8,9 +8,9 @@ use crate::kernel::arm::{Neon, NeonDot};
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-use crate::kernel::packed::PackedWeights;
-#[cfg(target_arch = "x86_64")]
 use crate::kernel::x86::{Avx512Vnni, AvxVnni};
+#[cfg(target_arch = "x86_64")]
+use crate::packed::PackedWeights;
 use crate::weights::Model;
 
 /// The kernels there are, the fastest first.
@@ -81,7 +81,7 @@ impl Choice {
         #[cfg(target_arch = "x86_64")]
         if self == Self::Avx2 {
             for linear in model.layers.iter_mut().flat_map(|layer| layer.linears()) {
-                linear.packed = PackedWeights::new(linear);
+                linear.packed = PackedWeights::new(linear.values, linear.rows, linear.columns);
             }
         }
         #[cfg(not(target_arch = "x86_64"))]

@@ -13,6 +13,8 @@ mod forward;
 mod kernel;
 mod layout;
 mod model;
+#[cfg(target_arch = "x86_64")]
+mod packed;
 mod tokens;
 mod transformer;
 mod weights;

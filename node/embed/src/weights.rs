@@ -1,9 +1,9 @@
 //! The model, read in place: every field is a slice of the bytes inside the binary. Only for a kernel that needs its weights in
 //! another order are those copied, once.
 
-#[cfg(target_arch = "x86_64")]
-use crate::kernel::packed::PackedWeights;
 use crate::layout::{ALIGN, CHECKSUM, GROUP, HIDDEN, INNER, LAYERS, LEN, PIECES, TOKENS_MAX};
+#[cfg(target_arch = "x86_64")]
+use crate::packed::PackedWeights;
 
 #[cfg(target_endian = "big")]
 compile_error!("the model file is little-endian and read in place; this target is not");
@@ -83,7 +83,7 @@ pub struct Model<'a> {
 }
 
 impl<'a> Layer<'a> {
-    /// Its matrices.
+    /// The matrices of a layer, in the order in which they are used.
     #[cfg(target_arch = "x86_64")]
     pub fn linears(&mut self) -> [&mut Linear<'a>; 4] {
         [&mut self.attention, &mut self.mix, &mut self.widen, &mut self.narrow]

@@ -119,7 +119,10 @@ async fn what_was_prepared_before_is_not_embedded_again() {
     let first = store.catalog(1, &[("linguist", &["translate-text"]), ("painter", &["draw-chart"])], None);
     let vectors = Vectors::at(dir.path(), Model::built_in());
     let turns = std::cell::Cell::new(0);
-    let core = || Some(turns.set(turns.get() + 1));
+    let core = || {
+        turns.set(turns.get() + 1);
+        Some(())
+    };
     assert_eq!(build(&first, &vectors, core).unwrap().len(), 2);
     let phrases = turns.get() - 1;
     assert_eq!(phrases, vectors.len(), "a turn for each phrase, and one for the index");

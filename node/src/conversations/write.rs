@@ -1,6 +1,6 @@
 //! What the node that leads a shard writes of its conversations. It is on disk on a majority when it returns.
 
-use caxton_proto::shard::Message;
+use caxton_proto::shard::{Message, Part};
 use caxton_proto::{Format, WorkspaceId};
 use caxton_raft::ProposeError;
 
@@ -13,6 +13,8 @@ use crate::shard::tenant::{Effect, Refusal, Stop};
 const ENTRY_BYTES_MAX: usize = 900 << 10;
 /// A stored result of a call is cut to this, when a turn's record would be too long otherwise.
 const RESULT_BYTES_KEPT: usize = 2 << 10;
+/// So much of what a person or a model said, where all of it together is too long for an entry.
+const TEXT_BYTES_KEPT: usize = 256 << 10;
 /// What the pieces of one entry hold together; JSON may double it.
 const PIECES_BYTES_MAX: usize = 256 << 10;
 
@@ -172,16 +174,26 @@ fn cut_of(rest: &[u8]) -> usize {
     (most.saturating_sub(3)..=most).rev().find(|at| !goes_on(at)).unwrap_or(most)
 }
 
-/// Cuts what a model was told by a tool, and says so.
+/// Cuts what one entry cannot hold, and says so: what a model was told by a tool, long texts, and images that came with a request.
 fn shorten(message: &mut Message) {
-    if let Message::Tool { text, .. } = message
-        && text.len() > RESULT_BYTES_KEPT
-    {
-        let bytes = text.len();
-        let mut end = RESULT_BYTES_KEPT;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
+    match message {
+        Message::Tool { text, .. } => cut(text, RESULT_BYTES_KEPT),
+        Message::System { text } | Message::Assistant { text, .. } => cut(text, TEXT_BYTES_KEPT),
+        Message::User { parts } => parts.iter_mut().for_each(|part| match part {
+            Part::Text { text } => cut(text, TEXT_BYTES_KEPT),
+            Part::Image { url } if url.len() > RESULT_BYTES_KEPT => {
+                *part =
+                    Part::Text { text: format!("[an image of {} bytes came with this, and is not kept]", url.len()) };
+            }
+            Part::Image { .. } => {}
+        }),
+    }
+}
+
+fn cut(text: &mut String, kept: usize) {
+    let bytes = text.len();
+    if bytes > kept {
+        let end = text.floor_char_boundary(kept);
         text.truncate(end);
         text.push_str(&format!("\n[{end} of {bytes} bytes kept]"));
     }
@@ -190,6 +202,20 @@ fn shorten(message: &mut Message) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_long_for_an_entry_is_cut_and_says_so() {
+        let (long, picture) = ("é".repeat(TEXT_BYTES_KEPT), format!("data:image/png;base64,{}", "A".repeat(6 << 20)));
+        let small = Part::Image { url: "https://example.com/a.png".to_owned() };
+        let parts = vec![Part::Text { text: long.clone() }, Part::Image { url: picture.clone() }, small.clone()];
+        let mut message = Message::User { parts };
+        shorten(&mut message);
+        let Message::User { parts } = message else { panic!("it is still a person's") };
+        let note = format!("[an image of {} bytes came with this, and is not kept]", picture.len());
+        assert_eq!(parts[1..], [Part::Text { text: note }, small]);
+        let Part::Text { text } = &parts[0] else { panic!("it is still text") };
+        assert!(text.ends_with(&format!("\n[{TEXT_BYTES_KEPT} of {} bytes kept]", long.len())), "{}", text.len());
+    }
 
     #[test]
     fn pieces_put_together_are_the_documents_and_entries_are_not_too_long() {

@@ -290,7 +290,8 @@ mod tests {
         let expected = "\"$ref\": \"#/b\"\na:\n  - \"x: y\"\n  - \"no\"\n  - \"- z\\n\"\n  - {}\nd:\n  e:\n    -\n      - 1\nn: []\n";
         let mut lines: Vec<&str> = expected.lines().collect();
         let mut found: Vec<&str> = text.lines().collect();
-        (lines.sort_unstable(), found.sort_unstable());
+        lines.sort_unstable();
+        found.sort_unstable();
         assert_eq!(found, lines, "{text}");
     }
 

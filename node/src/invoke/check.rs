@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::InvokeError;
-use super::mail::{MAIL_TURN, mailed};
+use super::mail_turns::{MAIL_TURN, mailed};
 use crate::agent::attachments::{Attachment, Shelf, Visible, from_base64};
 use crate::agent::run::Opening;
 use crate::api::messages::{

@@ -5,7 +5,7 @@ use caxton_proto::{AgentName, Revision, WorkspaceId};
 use caxton_raft::ProposeError;
 use tracing::info;
 
-use super::mail::is_mailed;
+use super::mail_turns::is_mailed;
 use super::{InvokeError, Invoker, SenderCalls, TurnEnd, Underway};
 use crate::agent::attachments::Attachment;
 use crate::agent::run::Run;

@@ -36,6 +36,8 @@ mod sharing;
 
 pub mod mail;
 
+mod mail_turns;
+
 pub mod takeover;
 
 pub mod retention;
@@ -326,7 +328,7 @@ impl Invoker {
             return Some(calls.map(|calls| TurnEnd::SenderCalls(Box::new(calls))));
         }
         // Older programs kept a digest of the words for messages of mailboxes too.
-        let is_mailed = mail::is_mailed(&keyed.turn);
+        let is_mailed = mail_turns::is_mailed(&keyed.turn);
         let same = |asked: Option<&str>| is_mailed || asked.is_none_or(|asked| asked == keyed.asked);
         let reused = || Some(Err(InvokeError::KeyReused { turn: keyed.turn.clone() }));
         match self.known(workspace, &keyed.turn).await {

@@ -54,7 +54,7 @@ enum Purse {
 /// For what of an agent a request is made: each has a budget of its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Payer {
-    /// Its turns.
+    /// The turns of the agent.
     #[default]
     Turns,
     /// Drawing facts out of what was said in them.

@@ -6,10 +6,10 @@
 
 use std::arch::x86_64::*;
 
-use super::packed::{CHUNKS, COLUMNS, Chunk};
 use super::x86::Eight;
 use super::{After, Kernel, Lanes, QuantisedMatrix, gelu};
 use crate::layout::{GROUP, PANEL};
+use crate::packed::{CHUNKS, COLUMNS, Chunk};
 use crate::weights::Linear;
 
 /// Rows of a tile at most: with a sum for each, all sixteen registers are used.

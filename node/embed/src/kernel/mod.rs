@@ -8,8 +8,6 @@
 pub mod arm;
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
-#[cfg(target_arch = "x86_64")]
-pub mod packed;
 mod plain;
 #[cfg(target_arch = "x86_64")]
 pub mod x86;

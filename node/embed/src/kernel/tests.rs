@@ -118,11 +118,11 @@ impl Case {
             scales: &self.weight_scales,
             bias: &self.bias,
             #[cfg(target_arch = "x86_64")]
-            packed: packed::PackedWeights::default(),
+            packed: crate::packed::PackedWeights::default(),
         };
         #[cfg(target_arch = "x86_64")]
         if tried == Tried::Chosen(Choice::Avx2) {
-            linear.packed = packed::PackedWeights::new(&linear);
+            linear.packed = crate::packed::PackedWeights::new(linear.values, linear.rows, linear.columns);
         }
         let (values, scales) = (&self.inputs, &self.input_scales);
         let x = QuantisedMatrix { values, scales, corrections: &corrections, rows: self.tokens };

@@ -22,6 +22,7 @@ pub use self::outgoing::Outgoing;
 pub use self::program::{Mail, MailOutcome};
 pub use self::turn::MailedTurn;
 use super::Shared;
+use super::mail_turns::is_mailed;
 use super::memory::Asker;
 use crate::agent::OfferedFunction;
 use crate::agent::builtin::mail::{self as tools, Award, CallForProposals, MailTool, Publish, SendMessage, Subscribe};
@@ -29,22 +30,10 @@ use crate::agent::world::{Invocation, ToolOutput};
 use crate::catalog::Catalog;
 use crate::llm::{ToolDefinition, reasons};
 
-/// With what the ids of turns begin that a message began, and those of their conversations. No client can name either.
-pub(super) const MAIL_TURN: &str = "mail-";
 /// The protocol of a call for proposals.
 const CONTRACT_NET: &str = "fipa-contract-net";
 /// What a model is told of what goes out later.
 const LATER: &str = "with the end of this turn";
-
-/// Whether a message of a mailbox began the turn.
-pub fn is_mailed(turn: &str) -> bool {
-    turn.starts_with(MAIL_TURN)
-}
-
-/// The id of a turn that a message began.
-pub(super) fn mailed(turn: &str) -> String {
-    format!("{MAIL_TURN}{turn}")
-}
 
 /// The message with agents in place of the capabilities and of everybody that it is for; the error is the receiver whom nobody
 /// stands for. Equals take turns by the message's id, which is drawn.

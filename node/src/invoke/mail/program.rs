@@ -41,7 +41,7 @@ impl Invoker {
         let _place = self.admit()?;
         let term = self.lead(workspace).await?;
         let Mail { agent: name, subject, conversation, key, message } = mail;
-        let turn = super::mailed(&uuid::Uuid::now_v7().simple().to_string());
+        let turn = super::super::mail_turns::mailed(&uuid::Uuid::now_v7().simple().to_string());
         let world = self.world(workspace, Asker::new(&subject, &conversation, &turn))?;
         let agent = world.agent(&name).await?;
         let Some(module) = agent.module.clone() else { return Err(InvokeError::Unfinished) };

@@ -97,7 +97,7 @@ impl Invoker {
         ended: Result<TurnEnd, InvokeError>,
     ) -> Result<TurnEnd, InvokeError> {
         let Ok(TurnEnd::Waiting { turn, approvals, .. }) = &ended else { return ended };
-        if !approvals.is_empty() || super::is_mailed(turn) {
+        if !approvals.is_empty() || super::super::mail_turns::is_mailed(turn) {
             return ended;
         }
         let turn = turn.clone();

@@ -5,7 +5,6 @@
 //! are added up here. Eight columns lie together, from the first row to the last: the cache lines of a tile follow one another.
 
 use crate::layout::{GROUP, PANEL};
-use crate::weights::Linear;
 
 /// Columns of a tile: what a register of 32-bit sums holds.
 pub const COLUMNS: usize = 8;
@@ -24,10 +23,10 @@ pub struct Chunk([u8; 32]);
 pub struct PackedWeights(Vec<Chunk>);
 
 impl PackedWeights {
-    /// Reads a matrix once; as large as that, and a thirty-second.
-    pub fn new(linear: &Linear<'_>) -> Self {
-        let mut chunks = Vec::with_capacity(len(linear.rows, linear.columns));
-        for panel in linear.values.chunks_exact(PANEL * linear.rows) {
+    /// Reads the values of a matrix once; as large as that, and a thirty-second.
+    pub fn new(values: &[u8], rows: usize, columns: usize) -> Self {
+        let mut chunks = Vec::with_capacity(len(rows, columns));
+        for panel in values.chunks_exact(PANEL * rows) {
             for tile in 0..PANEL / COLUMNS {
                 for group in panel.chunks_exact(PANEL * GROUP) {
                     let first = chunks.len();
