@@ -25,7 +25,7 @@ const SCHEMAS: [&str; 1] = ["@asyncapi/specs@6.11.1"];
 fn node(place: &Place) -> (Node, String) {
     let workspace = place.empty_workspace("work");
     let settings = "[workspace]\nname = \"demo\"\n[providers.s]\nkind = \"scripted\"\nscript = \"prompts/s.toml\"\n";
-    workspace.write("caxton.toml", settings.to_owned());
+    workspace.write("caxton.toml", settings);
     workspace.write("prompts/s.toml", "[[rule]]\nsay = \"All is well.\"\n");
     let agent = "[agent]\nname = \"caller\"\ndescription = \"calls the hours\"\n[capabilities]\npatterns = [\"call the hours\"]\n";
     workspace.write("agents/caller.toml", agent);

@@ -74,14 +74,14 @@ impl Case {
                 for column in 0..PANEL {
                     for four in FOURS {
                         // Sizes of all kinds: spread evenly, or all in one or two of the four.
-                        let mut left = if draw() % 4 == 0 { FOUR_MAX } else { draw() as u32 % (FOUR_MAX + 1) };
+                        let mut left = if draw().is_multiple_of(4) { FOUR_MAX } else { draw() as u32 % (FOUR_MAX + 1) };
                         let first = draw() as usize % 4;
                         for turn in 0..4 {
                             let row = four[(first + turn) % 4];
                             let most = left.min(127);
-                            let size = if draw() % 2 == 0 { most } else { draw() as u32 % (most + 1) };
+                            let size = if draw().is_multiple_of(2) { most } else { draw() as u32 % (most + 1) };
                             left -= size;
-                            let value = if draw() % 2 == 0 { size as i32 } else { -(size as i32) };
+                            let value = if draw().is_multiple_of(2) { size as i32 } else { -(size as i32) };
                             eight[row / 4 * PANEL * 4 + column * 4 + row % 4] = (value + 128) as u8;
                         }
                     }
