@@ -1,5 +1,6 @@
 //! What the node that leads a shard writes of its conversations. It is on disk on a majority when it returns.
 
+use bytes::Bytes;
 use caxton_proto::shard::{Message, Part};
 use caxton_proto::{Format, WorkspaceId};
 use caxton_raft::ProposeError;
@@ -13,8 +14,8 @@ use crate::shard::tenant::{Effect, Refusal, Stop};
 const ENTRY_BYTES_MAX: usize = 900 << 10;
 /// A stored result of a call is cut to this, when a turn's record would be too long otherwise.
 const RESULT_BYTES_KEPT: usize = 2 << 10;
-/// So much of what a person or a model said, where all of it together is too long for an entry.
-const TEXT_BYTES_KEPT: usize = 256 << 10;
+/// So much of each text is kept where all of it together is too long for an entry: the first of these with which it fits.
+const TEXT_BYTES_KEPT: [usize; 3] = [256 << 10, 32 << 10, 2 << 10];
 /// What the pieces of one entry hold together; JSON may double it.
 const PIECES_BYTES_MAX: usize = 256 << 10;
 
@@ -30,7 +31,7 @@ pub enum RecordError {
     /// It cannot be written down.
     #[error("the turn cannot be written down")]
     Encode(#[from] EncodeError),
-    /// Even without its calls' results it is too long.
+    /// Even with its texts cut it is too long: the arguments of its calls are.
     #[error("the turn's record has {bytes} bytes, and {ENTRY_BYTES_MAX} is the most; ask for less at once")]
     TooLong {
         /// How long it is.
@@ -67,19 +68,9 @@ impl ShardConversations {
 
     /// Records a turn that is over.
     pub async fn record(&self, turn: TurnRecord) -> Result<Effect, RecordError> {
-        let mut command = Command::Record(Box::new(turn));
-        let format = self.format();
-        let mut bytes = command.encode(format)?;
-        if bytes.len() > ENTRY_BYTES_MAX {
-            if let Command::Record(turn) = &mut command {
-                turn.messages.iter_mut().for_each(shorten);
-            }
-            bytes = command.encode(format)?;
-        }
-        if bytes.len() > ENTRY_BYTES_MAX {
-            return Err(RecordError::TooLong { bytes: bytes.len() });
-        }
-        Ok(self.shard().propose(command.workspace(), bytes).await?.effect)
+        let workspace = turn.workspace.clone();
+        let bytes = entry_of(turn, self.format())?;
+        Ok(self.shard().propose(&workspace, bytes).await?.effect)
     }
 
     /// Keeps documents for a turn, after the pieces before `next`.
@@ -174,16 +165,42 @@ fn cut_of(rest: &[u8]) -> usize {
     (most.saturating_sub(3)..=most).rev().find(|at| !goes_on(at)).unwrap_or(most)
 }
 
-/// Cuts what one entry cannot hold, and says so: what a model was told by a tool, long texts, and images that came with a request.
-fn shorten(message: &mut Message) {
+/// The entry that records a turn. What it cannot hold is cut, and says so: a turn that was answered has to be found again.
+fn entry_of(turn: TurnRecord, format: Format) -> Result<Bytes, RecordError> {
+    let mut command = Command::Record(Box::new(turn));
+    let mut bytes = command.encode(format)?;
+    for kept in TEXT_BYTES_KEPT {
+        if bytes.len() <= ENTRY_BYTES_MAX {
+            return Ok(bytes);
+        }
+        if let Command::Record(turn) = &mut command {
+            turn.messages.iter_mut().for_each(|message| shorten(message, kept));
+        }
+        bytes = command.encode(format)?;
+    }
+    if bytes.len() > ENTRY_BYTES_MAX {
+        return Err(RecordError::TooLong { bytes: bytes.len() });
+    }
+    Ok(bytes)
+}
+
+/// Cuts what a model was told by a tool, and each text to `kept` bytes, and takes out images and what only a provider reads. Calls
+/// stay whole: what a turn sends when its message is settled is read from them.
+fn shorten(message: &mut Message, kept: usize) {
     match message {
         Message::Tool { text, .. } => cut(text, RESULT_BYTES_KEPT),
-        Message::System { text } | Message::Assistant { text, .. } => cut(text, TEXT_BYTES_KEPT),
+        Message::System { text } => cut(text, kept),
+        Message::Assistant { text, echo, .. } => {
+            cut(text, kept);
+            if echo.as_ref().is_some_and(|echo| echo.len() > RESULT_BYTES_KEPT) {
+                *echo = None;
+            }
+        }
         Message::User { parts } => parts.iter_mut().for_each(|part| match part {
-            Part::Text { text } => cut(text, TEXT_BYTES_KEPT),
+            Part::Text { text } => cut(text, kept),
             Part::Image { url } if url.len() > RESULT_BYTES_KEPT => {
-                *part =
-                    Part::Text { text: format!("[an image of {} bytes came with this, and is not kept]", url.len()) };
+                let bytes = url.len();
+                *part = Part::Text { text: format!("[an image of {bytes} bytes came with this, and is not kept]") };
             }
             Part::Image { .. } => {}
         }),
@@ -201,20 +218,97 @@ fn cut(text: &mut String, kept: usize) {
 
 #[cfg(test)]
 mod tests {
+    use caxton_proto::shard::ToolCall;
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// A turn in which this was said.
+    fn turn(messages: Vec<Message>) -> TurnRecord {
+        TurnRecord {
+            workspace: "team".parse().expect("a name"),
+            conversation: "c".to_owned(),
+            turn: "t".to_owned(),
+            agent: "bob".parse().expect("a name"),
+            subject: "ann".to_owned(),
+            time_ms: 1,
+            messages,
+            attachments: Vec::new(),
+            usage: Default::default(),
+            spent: Vec::new(),
+            duration_ms: 1,
+            revision: caxton_proto::Revision(1),
+            failure: None,
+            ending: None,
+            term: 1,
+        }
+    }
+
+    /// What was said, as it is recorded.
+    fn recorded(messages: Vec<Message>, format: Format) -> Vec<Message> {
+        let bytes = entry_of(turn(messages), format).expect("it fits");
+        assert!(bytes.len() <= ENTRY_BYTES_MAX);
+        match Command::decode(&bytes).expect("it is read back") {
+            Command::Record(turn) => turn.messages,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn said(text: String) -> Message {
+        Message::Assistant { text, calls: Vec::new(), echo: None }
+    }
 
     #[test]
     fn what_is_too_long_for_an_entry_is_cut_and_says_so() {
-        let (long, picture) = ("é".repeat(TEXT_BYTES_KEPT), format!("data:image/png;base64,{}", "A".repeat(6 << 20)));
+        let (long, picture) =
+            ("é".repeat(TEXT_BYTES_KEPT[0]), format!("data:image/png;base64,{}", "A".repeat(6 << 20)));
         let small = Part::Image { url: "https://example.com/a.png".to_owned() };
         let parts = vec![Part::Text { text: long.clone() }, Part::Image { url: picture.clone() }, small.clone()];
-        let mut message = Message::User { parts };
-        shorten(&mut message);
-        let Message::User { parts } = message else { panic!("it is still a person's") };
-        let note = format!("[an image of {} bytes came with this, and is not kept]", picture.len());
-        assert_eq!(parts[1..], [Part::Text { text: note }, small]);
-        let Part::Text { text } = &parts[0] else { panic!("it is still text") };
-        assert!(text.ends_with(&format!("\n[{TEXT_BYTES_KEPT} of {} bytes kept]", long.len())), "{}", text.len());
+        let answer = said("It is red.".to_owned());
+        for format in [Format::JSON, Format::PROTOBUF] {
+            let found = recorded(vec![Message::User { parts: parts.clone() }, answer.clone()], format);
+            let [Message::User { parts }, last] = &found[..] else { panic!("{}", found.len()) };
+            let note = format!("[an image of {} bytes came with this, and is not kept]", picture.len());
+            assert_eq!((&parts[1..], last), (&[Part::Text { text: note }, small.clone()][..], &answer));
+            let Part::Text { text } = &parts[0] else { panic!("it is still text") };
+            assert!(
+                text.ends_with(&format!("\n[{} of {} bytes kept]", TEXT_BYTES_KEPT[0], long.len())),
+                "{}",
+                text.len()
+            );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+        /// Whatever people, models and tools said, the record fits and is read back, with all calls as they were.
+        #[test]
+        fn every_turn_that_was_answered_is_recorded(
+            sizes in proptest::collection::vec((0..600_000_usize, 0..8_usize), 0..12),
+            answer in 0..2_000_000_usize,
+            format in prop_oneof![Just(Format::JSON), Just(Format::PROTOBUF)],
+        ) {
+            let text = |bytes: usize| "x\"".repeat(bytes / 2);
+            let mut messages = vec![Message::User { parts: vec![Part::Text { text: text(answer) }] }];
+            for (number, (size, calls)) in sizes.into_iter().enumerate() {
+                let call = |at| ToolCall { id: format!("{number}-{at}"), tool: "t".to_owned(), arguments: text(2_000) };
+                let echo = Some(text(size));
+                messages.push(Message::Assistant { text: text(size), calls: (0..calls).map(call).collect(), echo });
+                let (call, tool, failed) = (format!("{number}-0"), "t".to_owned(), false);
+                messages.push(Message::Tool { call, tool, text: text(size), failed });
+            }
+            messages.push(said(text(answer)));
+            let found = recorded(messages.clone(), format);
+            let calls = |all: &[Message]| -> Vec<ToolCall> {
+                let of = |message: &Message| match message {
+                    Message::Assistant { calls, .. } => calls.clone(),
+                    _ => Vec::new(),
+                };
+                all.iter().flat_map(of).collect()
+            };
+            prop_assert_eq!(found.len(), messages.len());
+            prop_assert_eq!(calls(&found), calls(&messages), "what a turn sends is read from its calls");
+        }
     }
 
     #[test]
