@@ -65,9 +65,9 @@ impl Modify for Bearer {
     }
 }
 
-/// The whole description.
-pub fn document() -> utoipa::openapi::OpenApi {
-    let before = [
+/// The parts of the description, in the order in which it shows them.
+fn parts() -> Vec<utoipa::openapi::OpenApi> {
+    vec![
         rest::system::Doc::openapi(),
         rest::tokens::Doc::openapi(),
         rest::events::Doc::openapi(),
@@ -85,15 +85,16 @@ pub fn document() -> utoipa::openapi::OpenApi {
         ws::Doc::openapi(),
         rest::topics::Doc::openapi(),
         rest::schedules::Doc::openapi(),
-    ];
-    let after = [
         openai::Doc::openapi(),
         anthropic::Doc::openapi(),
         rest::cluster::Doc::openapi(),
         rest::backup::Doc::openapi(),
-    ];
-    let parts = before.into_iter().chain(after);
-    let mut document = parts.fold(Base::openapi(), |document, part| document.merge_from(part));
+    ]
+}
+
+/// The whole description.
+pub fn document() -> utoipa::openapi::OpenApi {
+    let mut document = parts().into_iter().fold(Base::openapi(), |document, part| document.merge_from(part));
     statuses::complete(&mut document);
     unions::name_forms(&mut document);
     document

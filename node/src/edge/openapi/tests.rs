@@ -51,6 +51,20 @@ fn every_reference_of_the_description_leads_somewhere() {
     }
 }
 
+/// Of two types with one name the description would have only one, and clients that are made from it would read the other wrong.
+#[test]
+fn no_two_types_have_one_name() {
+    let mut known = std::collections::BTreeMap::new();
+    for part in parts() {
+        for (name, schema) in part.components.map(|components| components.schemas).unwrap_or_default() {
+            let schema = serde_json::to_value(&schema).expect("JSON");
+            let before = known.entry(name.clone()).or_insert_with(|| schema.clone());
+            assert_eq!(*before, schema, "two types are called {name}");
+        }
+    }
+    assert!(known.contains_key("Problem"), "{:?}", known.keys());
+}
+
 #[test]
 fn the_page_shows_every_route_and_fetches_nothing() {
     let page = PAGE.as_str();
