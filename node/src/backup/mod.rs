@@ -17,6 +17,8 @@
 
 pub mod key;
 
+mod digesting;
+
 pub mod write;
 
 pub mod verify;

@@ -2,6 +2,7 @@
 //!
 //! Everything is checked before anything is written, and the directory gets its name last: it is whole or not there.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -14,8 +15,9 @@ use caxton_raft::{ArchiveError, ClaimError, IdentityError, NodeIdentity, mint_no
 use uuid::Uuid;
 
 use super::actor;
+use super::digesting::Digesting;
 use super::key::{KeyError, RecoveryKey};
-use super::verify::{Part, Verification, VerifyError, verify};
+use super::verify::{BLOB_BYTES_MAX, Part, Verification, VerifyError, verify};
 use crate::artifacts::{Artifacts, PutError, Space};
 use crate::files::audit::{self, Entry};
 use crate::files::{FileError, private_dir, write_private};
@@ -51,6 +53,9 @@ pub enum RestoreError {
         #[source]
         source: io::Error,
     },
+    /// What is copied is not what was verified a moment before.
+    #[error("{} was changed while it was being restored", .path.display())]
+    Changed { path: PathBuf },
     /// The archive could not be read a second time.
     #[error("the archive cannot be read any more")]
     Read(#[source] io::Error),
@@ -83,7 +88,7 @@ impl RestoreError {
             RestoreError::Key(KeyError::Another { .. }) => {
                 "pass the key file that this backup was made with: --key-file FILE"
             }
-            RestoreError::Forged { .. } => {
+            RestoreError::Forged { .. } | RestoreError::Changed { .. } => {
                 "nothing was done with it: take another copy of it, or an older backup, and find out who could write to this one"
             }
             RestoreError::Unauthenticated => {
@@ -204,7 +209,7 @@ impl Drop for Staging {
 async fn fill(path: &Path, dir: &Path, archive: &Verification) -> Result<NodeIdentity, RestoreError> {
     let mut beginning = Beginning::empty(&dir.join("raft"))?;
     let artifacts = Artifacts::open(&dir.join("artifacts"), Space::new(dir, 0))?;
-    copy(path, &mut beginning, &artifacts)?;
+    copy(path, &archive.digests, &mut beginning, &artifacts)?;
     artifacts.flush();
     let closed = artifacts.closed();
     drop(artifacts);
@@ -237,21 +242,47 @@ async fn fill(path: &Path, dir: &Path, archive: &Verification) -> Result<NodeIde
     Ok(caxton_raft::begin_again(dir, node, cluster)?)
 }
 
-fn copy(path: &Path, beginning: &mut Beginning, artifacts: &Artifacts) -> Result<(), RestoreError> {
+/// Copies what the archive holds, byte for byte what was verified: whoever can write to it may have put another in its place.
+fn copy(
+    path: &Path,
+    verified: &BTreeMap<String, [u8; 32]>,
+    beginning: &mut Beginning,
+    artifacts: &Artifacts,
+) -> Result<(), RestoreError> {
+    let changed = || RestoreError::Changed { path: path.to_owned() };
+    let mut left = verified.clone();
     let file = File::open(path).map_err(RestoreError::Read)?;
     let mut tar = tar::Archive::new(BufReader::new(file));
     let mut blobs = Blobs { artifacts, workspace: None, waiting: Vec::new(), bytes: 0 };
     for entry in tar.entries().map_err(RestoreError::Read)? {
         let mut entry = entry.map_err(RestoreError::Read)?;
-        match Part::of(&String::from_utf8_lossy(&entry.path_bytes())) {
-            Some(Part::Group(group)) => beginning.take(group, &mut entry)?,
-            Some(Part::Artifact(workspace, digest)) => {
-                let mut content = Vec::new();
-                entry.read_to_end(&mut content).map_err(RestoreError::Read)?;
-                blobs.push(workspace, digest, content.into())?;
-            }
-            Some(Part::Header | Part::Keys | Part::Sums) | None => {}
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let part = Part::of(&name).ok_or_else(changed)?;
+        if matches!(part, Part::Sums) {
+            continue;
         }
+        let digest_verified = left.remove(&name).ok_or_else(changed)?;
+        let most = entry.size();
+        let mut reader = Digesting::new(&mut entry);
+        let taken = match part {
+            Part::Group(group) => beginning.take(group, &mut reader).map_err(RestoreError::from),
+            Part::Artifact(workspace, digest) if most <= BLOB_BYTES_MAX => {
+                let mut content = Vec::new();
+                let read = reader.read_to_end(&mut content).map_err(RestoreError::Read);
+                read.and_then(|_| blobs.push(workspace, digest, content.into()))
+            }
+            Part::Artifact(..) => return Err(changed()),
+            Part::Header | Part::Keys | Part::Sums => Ok(()),
+        };
+        io::copy(&mut reader, &mut io::sink()).map_err(RestoreError::Read)?;
+        // What does not read back because it is another archive is told as that.
+        if reader.finish().1 != digest_verified {
+            return Err(changed());
+        }
+        taken?;
+    }
+    if !left.is_empty() {
+        return Err(changed());
     }
     blobs.write()
 }
@@ -281,6 +312,46 @@ impl Blobs<'_> {
         match &self.workspace {
             Some(workspace) => Ok(self.artifacts.put(workspace, waiting)?),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::HEADER_FILE;
+    use super::*;
+
+    /// An archive of these files.
+    fn archive(path: &Path, files: &[(&str, &str)]) {
+        let mut tar = tar::Builder::new(File::create(path).expect("a file"));
+        for (name, text) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            tar.append_data(&mut header, name, text.as_bytes()).expect("written");
+        }
+        tar.finish().expect("written");
+    }
+
+    #[test]
+    fn an_archive_that_is_changed_after_it_was_verified_is_not_copied() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("archive.tar");
+        let artifacts = Artifacts::open(&dir.path().join("artifacts"), Space::new(dir.path(), 0)).expect("a store");
+        let verified = BTreeMap::from([(HEADER_FILE.to_owned(), *Digest::of(b"one").as_bytes())]);
+        for (number, (files, is_same)) in [
+            (&[(HEADER_FILE, "one")][..], true),
+            (&[(HEADER_FILE, "two")], false),
+            (&[(HEADER_FILE, "one"), ("more", "")], false),
+            (&[], false),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            archive(&path, files);
+            let mut beginning = Beginning::empty(&dir.path().join(number.to_string())).expect("a log");
+            let copied = copy(&path, &verified, &mut beginning, &artifacts);
+            assert_eq!(copied.is_ok(), is_same, "{files:?}");
+            assert!(is_same || matches!(copied, Err(RestoreError::Changed { .. })), "{copied:?}");
         }
     }
 }

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use caxton_proto::{Digest, WorkspaceId};
 use caxton_raft::{GroupId, deploy_log};
-use sha2::{Digest as _, Sha256};
 
+use super::digesting::Digesting;
 use super::key::{KeyError, RecoveryKey};
 use super::{
     AUTHENTICATED, FORMAT, GroupHeader, HEADER_FILE, Header, KEYS_FILE, SUMS_FILE, UNAUTHENTICATED_FORMAT, WHOLE,
@@ -24,7 +24,7 @@ const SMALL_BYTES_MAX: u64 = 1 << 20;
 /// The longest list of digests that is believed, in bytes.
 const SUMS_BYTES_MAX: u64 = 1 << 30;
 /// The largest artifact that is believed, in bytes.
-const BLOB_BYTES_MAX: u64 = 64 << 20;
+pub(super) const BLOB_BYTES_MAX: u64 = 64 << 20;
 /// What tar counts in.
 const BLOCK: u64 = 512;
 
@@ -92,6 +92,8 @@ pub struct Verification {
     pub workspaces: u64,
     /// How many bytes the archive has.
     pub bytes: u64,
+    /// The digest of each of its files but of the list of them, by name.
+    pub(super) digests: BTreeMap<String, [u8; 32]>,
 }
 
 /// What authenticates an archive under its recovery key.
@@ -227,11 +229,11 @@ impl Reading<'_> {
             return Err(self.damaged(&name, format!("has {size} bytes, and {most} is the most")));
         }
         let at = entry.raw_header_position();
-        let mut reader = Digesting { from: &mut entry, sha: Sha256::new(), bytes: 0 };
+        let mut reader = Digesting::new(&mut entry);
         let read = self.read(&part, &name, size, &mut reader);
         // What is left, so that the digest is of all of it.
         let rest = io::copy(&mut reader, &mut io::sink());
-        let (bytes, digest) = (reader.bytes, <[u8; 32]>::from(reader.sha.finalize()));
+        let (bytes, digest) = reader.finish();
         if rest.is_err() || bytes != size {
             return Err(self.cut(&format!("{name} ends too early")));
         }
@@ -329,9 +331,9 @@ impl Reading<'_> {
     fn frame(&self, mut file: &File, at: u64, length: u64, bytes: u64, whole: String) -> Result<(), VerifyError> {
         let read = |source| VerifyError::Read { path: self.path.to_owned(), source };
         file.seek(SeekFrom::Start(0)).map_err(read)?;
-        let mut before = Digesting { from: BufReader::new(file).take(at), sha: Sha256::new(), bytes: 0 };
+        let mut before = Digesting::new(BufReader::new(file).take(at));
         io::copy(&mut before, &mut io::sink()).map_err(read)?;
-        if hex::encode(before.sha.finalize()) != whole {
+        if hex::encode(before.finish().1) != whole {
             return Err(self.damaged("what stands between its files", "is not what was written"));
         }
         let end = at + BLOCK + length;
@@ -351,7 +353,7 @@ impl Reading<'_> {
     fn finish(self, bytes: u64, proof: Option<Proof>) -> Result<Verification, VerifyError> {
         let missing =
             |name: &str| VerifyError::Cut { path: self.path.to_owned(), what: format!("{name} is not there") };
-        let Contents { header, sealed, mut groups, artifacts, workspaces, .. } = self.found;
+        let Contents { header, sealed, mut groups, artifacts, workspaces, digests } = self.found;
         let (header, header_bytes) = header.ok_or_else(|| missing(HEADER_FILE))?;
         let sealed = sealed.ok_or_else(|| missing(KEYS_FILE))?;
         groups.sort_by_key(|group| group.group);
@@ -362,7 +364,7 @@ impl Reading<'_> {
                 what: "names other groups than there are".to_owned(),
             });
         }
-        Ok(Verification { header, header_bytes, sealed, proof, artifacts, workspaces, bytes })
+        Ok(Verification { header, header_bytes, sealed, proof, artifacts, workspaces, bytes, digests })
     }
 }
 
@@ -370,19 +372,4 @@ fn all(reader: &mut dyn Read, size: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(size as usize);
     reader.read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-struct Digesting<R> {
-    from: R,
-    sha: Sha256,
-    bytes: u64,
-}
-
-impl<R: Read> Read for Digesting<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.from.read(out)?;
-        self.sha.update(&out[..bytes]);
-        self.bytes += bytes as u64;
-        Ok(bytes)
-    }
 }

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use super::digesting::Digesting;
 use super::key::{KeyError, RecoveryKey};
 use super::{AUTHENTICATED, FORMAT, GroupHeader, HEADER_FILE, Header, KEYS_FILE, SUMS_FILE, WHOLE, group_file};
 use crate::artifacts::{Artifacts, GetError, RemovalHold};
@@ -175,9 +176,9 @@ impl Archive {
     }
 
     fn add(&mut self, name: &str, bytes: u64, from: impl Read) -> io::Result<()> {
-        let mut digest = Digesting { from: from.take(bytes), sha: Sha256::new() };
+        let mut digest = Digesting::new(from.take(bytes));
         append(&mut self.tar, name, bytes, &mut digest)?;
-        self.sums.push_str(&format!("{}  {name}\n", hex::encode(digest.sha.finalize())));
+        self.sums.push_str(&format!("{}  {name}\n", hex::encode(digest.finish().1)));
         Ok(())
     }
 
@@ -201,19 +202,6 @@ fn append(tar: &mut tar::Builder<CountingWriter>, name: &str, bytes: u64, from: 
     header.set_mode(0o600);
     header.set_mtime(now_ms() / 1000);
     tar.append_data(&mut header, name, from)
-}
-
-struct Digesting<R> {
-    from: R,
-    sha: Sha256,
-}
-
-impl<R: Read> Read for Digesting<R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.from.read(out)?;
-        self.sha.update(&out[..bytes]);
-        Ok(bytes)
-    }
 }
 
 struct CountingWriter {
