@@ -15,8 +15,6 @@ use crate::time::now_ms;
 
 /// How long a deletion waits for the workspace's shard to be clear.
 const CLEARED_WAIT: Duration = Duration::from_secs(10);
-/// The pause between two looks whether it is.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// What there is of a workspace.
 #[derive(Debug, Clone)]
@@ -145,15 +143,17 @@ impl Workspaces {
 
     /// Waits until this node's copy of the shard is clear of a workspace, for a while; says whether it is.
     async fn is_cleared(&self, deletion: &WorkspaceDeletion) -> Result<bool, WriteError> {
-        let (workspace, until) = (&deletion.delete.workspace, tokio::time::Instant::now() + CLEARED_WAIT);
+        let workspace = &deletion.delete.workspace;
+        let (shard, until) = (self.shards.of(workspace), tokio::time::Instant::now() + CLEARED_WAIT);
+        let mut applied = shard.group().applied();
         loop {
-            if self.shards.of(workspace).cleared(workspace).await? >= deletion.index {
+            applied.borrow_and_update();
+            if shard.cleared(workspace).await? >= deletion.index {
                 return Ok(true);
             }
-            if tokio::time::Instant::now() >= until {
+            if !matches!(tokio::time::timeout_at(until, applied.changed()).await, Ok(Ok(()))) {
                 return Ok(false);
             }
-            tokio::time::sleep(PAUSE).await;
         }
     }
 }

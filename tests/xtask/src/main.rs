@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 
 /// Builds the binary (with the features that the tests build it with, so that nothing is built twice), runs the demo, and then the server: on a terminal until Ctrl-C.
 fn demo(args: &[String]) -> Result<(), String> {
-    say("building caxton (the first build compiles RocksDB and the sentence model: 10 to 30 minutes)");
+    say("building caxton (the first build compiles RocksDB and the sentence model: plan an hour on two cores)");
     run(cargo().args(["build", "--workspace", "--bin", "caxton"]))?;
     let caxton = target_folder()?.join("debug/caxton");
     say("caxton demo");
@@ -77,7 +77,9 @@ fn demo(args: &[String]) -> Result<(), String> {
 
 /// Builds everything the tests run, and runs them. What is chosen by arguments is only among cargo's tests.
 fn test(args: &[String]) -> Result<(), String> {
-    say("building and running the tests (the first build compiles RocksDB and the sentence model: 10 to 30 minutes)");
+    say(
+        "building and running the tests (the first build compiles RocksDB and the sentence model: plan an hour on two cores)",
+    );
     let tests = run(cargo().args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]).args(args));
     if !args.is_empty() {
         return tests;
