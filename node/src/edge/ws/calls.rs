@@ -19,6 +19,8 @@ use crate::edge::problem::{Code, Problem};
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// How long is waited before a turn is asked for again that is under way.
 const AGAIN: std::time::Duration = std::time::Duration::from_millis(250);
+/// The longest of these pauses: each is twice as long as the one before.
+const AGAIN_MAX: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Calls the node's routes for one connection.
 #[derive(Clone)]
@@ -116,6 +118,7 @@ impl Caller {
 
     /// The end of a turn, once it is over or waits for a person.
     pub async fn turn(&self, id: String, workspace: &str, turn: &str) -> ServerFrame {
+        let mut pause = AGAIN;
         loop {
             let answered = async {
                 let response = self.call(Method::GET, paths::TURN.with([workspace, turn]), None).await?;
@@ -129,7 +132,8 @@ impl Caller {
                 }
                 // It is under way, or the node that has to answer is being elected.
                 Err(problem) if problem.status == StatusCode::SERVICE_UNAVAILABLE.as_u16() => {
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(AGAIN_MAX);
                 }
                 Err(problem) => return ServerFrame::Error { id: Some(id), problem: *problem },
             }

@@ -279,8 +279,12 @@ impl Session {
                 })?),
             },
             Target::Turn(turn) => {
+                let place = sse::place(&self.services)?;
                 let (caller, name) = (self.caller.clone(), id.clone());
-                let ended = async move { caller.turn(name, &workspace, &turn).await };
+                let ended = async move {
+                    let _place = place;
+                    caller.turn(name, &workspace, &turn).await
+                };
                 return Ok(begun.chain(ending_with(futures::stream::once(ended), id)).boxed());
             }
         };
