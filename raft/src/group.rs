@@ -309,8 +309,7 @@ impl Groups {
         let (peers, log) = (Peers(Arc::clone(&links)), log.sending_ahead(Arc::clone(&links)));
         let raft = Raft::new(self.node.0, config, peers, log, applier).await.map_err(|error| start(&error))?;
         let lease = prevote::lease(&self.timers);
-        let receiver =
-            Arc::new(Receiver::new(raft.clone(), Arc::clone(&links), snapshots, lease, self.timers.heartbeat));
+        let receiver = Arc::new(Receiver::new(raft.clone(), Arc::clone(&links), snapshots, lease));
         self.receivers.write().unwrap_or_else(PoisonError::into_inner).insert(group, receiver);
         if matches!(birth, Birth::Founded) && !raft.is_initialized().await.map_err(|error| start(&error))? {
             let alone = BTreeMap::from([(self.node.0, BasicNode::default())]);

@@ -203,6 +203,12 @@ impl Links {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(&node).copied();
         heard.map(|at| at.elapsed())
     }
+
+    /// Whether a majority of this node and the `others` that vote, itself included, has answered it within `patience`.
+    pub fn is_followed(&self, others: &[NodeId], patience: Duration) -> bool {
+        let answers = |node: &&NodeId| self.silence(node.0).is_some_and(|silence| silence <= patience);
+        others.iter().filter(answers).count() >= others.len().div_ceil(2)
+    }
 }
 
 /// Makes the connections of a group.

@@ -70,7 +70,9 @@ impl Gate {
                 self.raft.runtime_config().elect(alone);
                 leads_since = seen.leads.then(|| leads_since.unwrap_or_else(Instant::now));
                 let absent = match leads_since {
-                    Some(since) => since.elapsed() > self.patience() && !self.is_followed(&seen.others),
+                    Some(since) => {
+                        since.elapsed() > self.patience() && !self.links.is_followed(&seen.others, self.patience())
+                    }
                     None => self.links.unled().is_some_and(|silence| silence > self.patience()),
                 };
                 self.links.set_absent(absent.then_some(seen.vote));
@@ -115,12 +117,6 @@ impl Gate {
     /// How long nothing is heard of a leader, or of a majority, before it is taken for lost.
     fn patience(&self) -> Duration {
         self.longest * 2
-    }
-
-    /// Whether a majority, this node included, has answered this node a moment ago.
-    fn is_followed(&self, others: &[NodeId]) -> bool {
-        let answers = |node: &&NodeId| self.links.silence(node.0).is_some_and(|silence| silence <= self.patience());
-        others.iter().filter(answers).count() >= others.len().div_ceil(2)
     }
 
     /// How long a leader is still hoped for, if one is.
@@ -168,6 +164,7 @@ fn drawn(most: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicU8, Ordering};
 
     use async_trait::async_trait;
@@ -259,5 +256,72 @@ mod tests {
         wait.metrics(|now| now.current_term > before, "it stands").await.expect("nobody leads, so it stands");
         gate.abort();
         raft.shutdown().await.expect("it ends");
+    }
+
+    /// The other node's end, in this process: what it answers arrives after a pause.
+    #[derive(Default)]
+    struct Near {
+        ends: Mutex<BTreeMap<NodeId, Groups>>,
+        pause: Mutex<Duration>,
+    }
+
+    impl Near {
+        fn end(&self, node: NodeId) -> Option<Groups> {
+            self.ends.lock().expect("no panic").get(&node).cloned()
+        }
+    }
+
+    /// A node's way to the others.
+    struct Way(NodeId, Arc<Near>);
+
+    #[async_trait]
+    impl Transport for Way {
+        async fn call(&self, to: NodeId, message: Bytes, within: Duration) -> Result<Bytes, TransportError> {
+            let unreachable = |source| TransportError::Unreachable { node: to, source };
+            let end = self.1.end(to).ok_or_else(|| unreachable("it is not open".into()))?;
+            let pause = *self.1.pause.lock().expect("no panic");
+            let answered = async {
+                let answer = end.answer(self.0, message).await;
+                tokio::time::sleep(pause).await;
+                answer
+            };
+            match tokio::time::timeout(within, answered).await {
+                Ok(answer) => answer.map_err(|error| unreachable(error.into())),
+                Err(late) => Err(unreachable(late.into())),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_leader_whose_followers_answer_late_is_there_nevertheless() {
+        let near = Arc::new(Near::default());
+        let [heartbeat, election_min, election_max] = [100, 3000, 4000].map(Duration::from_millis);
+        let timers = Timers { heartbeat, election_min, election_max, ..Timers::default() };
+        let (mut places, mut groups) = (Vec::new(), Vec::new());
+        for node in [1, 2].map(NodeId) {
+            let dir = tempfile::tempdir().expect("a folder");
+            let store = Store::open(dir.path()).expect("a store");
+            let end = Groups::new(store, node, timers.clone(), Arc::new(Way(node, Arc::clone(&near))));
+            near.ends.lock().expect("no panic").insert(node, end.clone());
+            let birth = if node == NodeId(1) { Birth::Founded } else { Birth::Joined };
+            let machine = Arc::new(Journal::default());
+            groups.push(end.open(GroupId(7), machine, birth).await.expect("a group"));
+            places.push(dir);
+        }
+        let leader = &groups[0];
+        leader.add_learner(NodeId(2)).await.expect("it follows");
+        leader.set_voters([1, 2].map(NodeId).into()).await.expect("both vote");
+        let before = leader.status().borrow().term;
+
+        // Later than a beat and sooner than an election, as on a machine that has other work.
+        *near.pause.lock().expect("no panic") = heartbeat * 3 / 2;
+        let end = near.end(NodeId(1)).expect("it is open");
+        let answer = end.answer(NodeId(2), wire::canvass(GroupId(7))).await.expect("it answers");
+        assert!(wire::take_canvass_answer(&answer).expect("an answer"), "it has a majority");
+        assert_eq!(leader.status().borrow().term, before);
+        for group in groups {
+            group.shutdown().await;
+        }
+        near.ends.lock().expect("no panic").clear();
     }
 }

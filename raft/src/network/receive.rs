@@ -81,8 +81,6 @@ pub struct Receiver {
     snapshots: Snapshots,
     /// A leader that was heard within this is there.
     lease: Duration,
-    /// How long a leader may take to find that it has a majority, when somebody asks whether it leads.
-    confirm: Duration,
     /// Held across awaits, and by nothing else: the chunks of a snapshot are written one after the other.
     incoming: Mutex<Option<Incoming>>,
 }
@@ -96,9 +94,9 @@ struct Incoming {
 }
 
 impl Receiver {
-    /// A leader that was heard within `lease` is there; one may take `confirm` to find that it has a majority.
-    pub fn new(raft: Raft, links: Arc<Links>, snapshots: Snapshots, lease: Duration, confirm: Duration) -> Receiver {
-        Receiver { raft, links, snapshots, lease, confirm, incoming: Mutex::default() }
+    /// A leader that was heard within `lease` is there, and so is one that finds within it that it has a majority.
+    pub fn new(raft: Raft, links: Arc<Links>, snapshots: Snapshots, lease: Duration) -> Receiver {
+        Receiver { raft, links, snapshots, lease, incoming: Mutex::default() }
     }
 
     pub async fn answer(&self, from: NodeId, request: Request) -> Result<Bytes, AnswerError> {
@@ -137,11 +135,17 @@ impl Receiver {
         }
     }
 
-    /// Whether this node leads with a majority behind it, or follows somebody whom it heard a moment ago.
+    /// Whether this node leads with a majority behind it, or follows somebody whom it heard a moment ago. A round that is
+    /// late on a busy machine is no lost majority: openraft gives it up after one beat.
     async fn hears_a_leader(&self) -> bool {
         let metrics = self.raft.metrics().borrow().clone();
         if metrics.state == ServerState::Leader {
-            let confirmed = tokio::time::timeout(self.confirm, self.raft.ensure_linearizable()).await;
+            let voters = metrics.membership_config.membership().voter_ids();
+            let others: Vec<NodeId> = voters.filter(|id| *id != self.links.node.0).map(NodeId).collect();
+            if self.links.is_followed(&others, self.lease) {
+                return true;
+            }
+            let confirmed = tokio::time::timeout(self.lease, self.raft.ensure_linearizable()).await;
             return confirmed.is_ok_and(|confirmed| confirmed.is_ok());
         }
         !self.links.is_given_up(&metrics.vote) && self.links.unled().is_some_and(|silence| silence < self.lease)
