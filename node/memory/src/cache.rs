@@ -4,7 +4,7 @@ use caxton_proto::Digest;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use crate::model::Model;
-use crate::vectors;
+use crate::vectors::{self, Grains};
 
 /// A text by the first half of its SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,13 +53,13 @@ pub fn read(db: &Connection, model: &Model, key: TextKey) -> Result<Option<Vec<f
     Ok(found.flatten())
 }
 
-/// Hands out every vector of the model.
-pub(crate) fn each(db: &Connection, model: &Model, mut vector: impl FnMut(TextKey, Vec<f32>)) -> Result<()> {
+/// Hands out every vector of the model, as it is kept in memory.
+pub(crate) fn each(db: &Connection, model: &Model, mut vector: impl FnMut(TextKey, Grains)) -> Result<()> {
     let mut statement = db.prepare_cached("SELECT text, vector FROM memory_vector WHERE model = ?1")?;
     let mut rows = statement.query([&model.hash[..8]])?;
     while let Some(row) = rows.next()? {
         let bytes = row.get_ref(1)?.as_blob().unwrap_or_default();
-        if let (Ok(key), Some(found)) = (row.get(0), vectors::from_bytes(bytes, model.dimensions)) {
+        if let (Ok(key), Some(found)) = (row.get(0), Grains::from_bytes(bytes, model.dimensions)) {
             vector(TextKey(key), found);
         }
     }

@@ -1,11 +1,11 @@
 //! The graph of entities and relations, in memory: neighbours, paths and subgraphs, inside a permit and within limits.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use caxton_proto::memory::{EntityId, RelationId, Scope};
 
 use crate::filter::{Permit, is_true};
-use crate::{MemoryEntity, MemoryRelation};
+use crate::{Map, MemoryEntity, MemoryRelation};
 
 /// So much may be gone before the arrays are made smaller.
 const GONE_MIN: usize = 1_024;
@@ -108,7 +108,15 @@ struct Node {
     kind: u32,
     scope: Scope,
     live: bool,
-    edges: Vec<u32>,
+    edges: Vec<End>,
+}
+
+/// A relation as one of its entities sees it. Most walks need no more of it: where it leads, they were already or do not go.
+#[derive(Clone, Copy)]
+struct End {
+    edge: u32,
+    /// The entity at its other end.
+    other: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -129,9 +137,9 @@ pub(crate) struct Graph {
     edges: Vec<Edge>,
     /// Nodes, edges and kinds that something else took the place of, or nothing.
     gone: usize,
-    by_id: HashMap<EntityId, u32>,
-    by_relation: HashMap<RelationId, u32>,
-    kinds: HashMap<Box<str>, u32>,
+    by_id: Map<EntityId, u32>,
+    by_relation: Map<RelationId, u32>,
+    kinds: Map<Box<str>, u32>,
     kind_names: Vec<Box<str>>,
 }
 
@@ -162,7 +170,7 @@ impl Graph {
         let Some(node) = self.by_id.remove(id) else { return };
         self.nodes[node as usize].live = false;
         let edges = std::mem::take(&mut self.nodes[node as usize].edges);
-        let ids: Vec<RelationId> = edges.iter().map(|edge| self.edges[*edge as usize].id).collect();
+        let ids: Vec<RelationId> = edges.iter().map(|end| self.edges[end.edge as usize].id).collect();
         for id in &ids {
             self.unlink(id);
         }
@@ -195,9 +203,9 @@ impl Graph {
         self.edges.push(edge);
         let number = self.edges.len() as u32 - 1;
         self.by_relation.insert(what.id, number);
-        self.nodes[from as usize].edges.push(number);
+        self.nodes[from as usize].edges.push(End { edge: number, other: to });
         if to != from {
-            self.nodes[to as usize].edges.push(number);
+            self.nodes[to as usize].edges.push(End { edge: number, other: from });
         }
     }
 
@@ -212,7 +220,7 @@ impl Graph {
         let Edge { from, to, .. } = self.edges[number as usize];
         self.edges[number as usize].live = false;
         for node in [from, to] {
-            self.nodes[node as usize].edges.retain(|edge| *edge != number);
+            self.nodes[node as usize].edges.retain(|end| end.edge != number);
         }
         true
     }
@@ -244,7 +252,9 @@ impl Graph {
             kept_edges.push(Edge { from, to, kind: self.kind(&names[edge.kind as usize]), ..edge });
         }
         for node in &mut kept {
-            node.edges.iter_mut().for_each(|edge| *edge = edges[*edge as usize]);
+            for End { edge, other } in &mut node.edges {
+                (*edge, *other) = (edges[*edge as usize], nodes[*other as usize]);
+            }
             node.edges.shrink_to_fit();
         }
         self.by_id = kept.iter().enumerate().map(|(at, node)| (node.id, at as u32)).collect();
@@ -261,7 +271,8 @@ impl Graph {
     pub fn bytes(&self) -> usize {
         let names = |names: usize, count: usize| names + count * 48;
         let kinds = names(self.kind_names.iter().map(|name| 2 * name.len()).sum(), self.kind_names.len());
-        let ends: usize = self.nodes.iter().map(|node| node.edges.capacity() * 4 + node.name.len()).sum();
+        let ends: usize =
+            self.nodes.iter().map(|node| node.edges.capacity() * size_of::<End>() + node.name.len()).sum();
         let scopes: usize = self.nodes.iter().map(|node| node.scope.name().len()).sum();
         let maps = self.by_id.capacity() * 21 + self.by_relation.capacity() * 21;
         self.nodes.capacity() * size_of::<Node>()
@@ -317,8 +328,8 @@ impl<'a> Walk<'a> {
             && (self.query.entity_kinds.is_empty() || self.entity_kinds.contains(&node.kind))
     }
 
-    /// Where an edge leads from an entity, if it may be followed. False once too many were looked at.
-    fn follow(&mut self, edge: u32, from: u32) -> Option<u32> {
+    /// Whether an edge may be followed from an entity.
+    fn follow(&mut self, edge: u32, from: u32) -> bool {
         self.visits += 1;
         let it = &self.graph.edges[edge as usize];
         let (out, other) = if it.from == from { (true, it.to) } else { (false, it.from) };
@@ -330,7 +341,7 @@ impl<'a> Walk<'a> {
         let valid_to_ms = (it.valid_to_ms != i64::MAX).then_some(it.valid_to_ms);
         let now = self.query.as_of_ms.is_none_or(|at| is_true(it.valid_from_ms, valid_to_ms, at));
         let kind = self.query.relation_kinds.is_empty() || self.relation_kinds.contains(&it.kind);
-        (it.live && direction && now && kind && self.may(other)).then_some(other)
+        it.live && direction && now && kind && self.may(other)
     }
 
     fn exhausted(&self) -> bool {
@@ -345,40 +356,42 @@ impl Graph {
         let (graph, limits) = (self, query.limits);
         let mut walk = Walk::new(graph, permit, query);
         let mut view = GraphView::default();
-        let mut depths: HashMap<u32, u32> = HashMap::new();
+        let mut reached: Map<u32, ()> = Map::default();
         let mut queue = VecDeque::new();
         for node in from.iter().filter_map(|id| walk.start(id)) {
-            if depths.len() < limits.entities_max && depths.insert(node, 0).is_none() {
+            if reached.len() < limits.entities_max && reached.insert(node, ()).is_none() {
                 view.entities.push(graph.node(node, 0));
                 queue.push_back((node, 0));
             }
         }
-        let mut seen = std::collections::HashSet::new();
+        let mut seen: Map<u32, ()> = Map::default();
         while let Some((node, depth)) = queue.pop_front() {
-            for &edge in &graph.nodes[node as usize].edges {
+            for &End { edge, other } in &graph.nodes[node as usize].edges {
                 if walk.exhausted() {
                     view.more = true;
                     return view;
                 }
-                let Some(other) = walk.follow(edge, node) else { continue };
-                let known = depths.contains_key(&other);
-                if !known && depth >= limits.depth_max {
+                let known = reached.contains_key(&other);
+                if (!known && depth >= limits.depth_max) || seen.contains_key(&edge) {
+                    walk.visits += 1;
                     continue;
                 }
-                if !known && depths.len() >= limits.entities_max {
+                if !walk.follow(edge, node) {
+                    continue;
+                }
+                if !known && reached.len() >= limits.entities_max {
                     view.more = true;
                     continue;
                 }
                 if !known {
-                    depths.insert(other, depth + 1);
+                    reached.insert(other, ());
                     view.entities.push(graph.node(other, depth + 1));
                     queue.push_back((other, depth + 1));
                 }
-                if seen.insert(edge) {
-                    match view.relations.len() < limits.relations_max {
-                        true => view.relations.push(graph.edge(edge)),
-                        false => view.more = true,
-                    }
+                seen.insert(edge, ());
+                match view.relations.len() < limits.relations_max {
+                    true => view.relations.push(graph.edge(edge)),
+                    false => view.more = true,
                 }
             }
         }
@@ -390,7 +403,7 @@ impl Graph {
         let graph = self;
         let mut walk = Walk::new(graph, permit, query);
         let (start, end) = (walk.start(from)?, walk.start(to)?);
-        let mut came: HashMap<u32, (u32, u32)> = HashMap::new();
+        let mut came: Map<u32, (u32, u32)> = Map::default();
         let mut queue = VecDeque::from([(start, 0)]);
         while let Some((node, depth)) = queue.pop_front() {
             if node == end {
@@ -399,13 +412,16 @@ impl Graph {
             if depth >= query.limits.depth_max {
                 continue;
             }
-            for &edge in &graph.nodes[node as usize].edges {
+            for &End { edge, other } in &graph.nodes[node as usize].edges {
                 if walk.exhausted() {
                     return None;
                 }
+                if other == start || came.contains_key(&other) {
+                    walk.visits += 1;
+                    continue;
+                }
                 // The end is where it was asked to come to, whatever its kind.
-                let Some(other) = walk.follow(edge, node).or_else(|| walk.last(edge, node, end)) else { continue };
-                if other != start && !came.contains_key(&other) {
+                if walk.follow(edge, node) || (other == end && walk.last(edge, node)) {
                     came.insert(other, (node, edge));
                     queue.push_back((other, depth + 1));
                 }
@@ -426,14 +442,13 @@ impl Graph {
 }
 
 impl Walk<'_> {
-    /// The end of a path, which needs no kind that was asked for.
-    fn last(&self, edge: u32, from: u32, end: u32) -> Option<u32> {
+    /// Whether an edge may be followed to the end of a path, which needs no kind that was asked for.
+    fn last(&self, edge: u32, from: u32) -> bool {
         if self.query.entity_kinds.is_empty() {
-            return None;
+            return false;
         }
         let any = GraphQuery { entity_kinds: BTreeSet::new(), ..self.query.clone() };
-        let mut walk = Walk::new(self.graph, self.permit, &any);
-        walk.follow(edge, from).filter(|other| *other == end)
+        Walk::new(self.graph, self.permit, &any).follow(edge, from)
     }
 }
 

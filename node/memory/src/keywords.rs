@@ -3,7 +3,8 @@
 //! Numbers of memories that are gone stay in the lists until the index is made smaller; how many memories have a word is
 //! exact at any time, so that two indexes of the same memories rank alike, whatever was deleted in between.
 
-use std::collections::HashMap;
+use crate::slots::Slots;
+use crate::{Map, grow};
 
 /// How soon a word's repetitions stop counting.
 const SATURATION: f32 = 1.2;
@@ -37,6 +38,7 @@ impl Posting {
     }
 }
 
+/// A word, with the memories that have it in the order of their slots.
 #[derive(Default)]
 struct Word {
     live: u32,
@@ -46,10 +48,54 @@ struct Word {
 /// The words of all memories.
 #[derive(Default)]
 pub struct Keywords {
-    numbers: HashMap<Box<str>, u32>,
+    numbers: Map<Box<str>, u32>,
     words: Vec<Word>,
     live: u32,
     length: u64,
+}
+
+/// The numbers of a memory's words, each a byte or a few after the one before.
+#[derive(Debug, Default)]
+pub struct Terms(Box<[u8]>);
+
+impl Terms {
+    fn new(mut numbers: Vec<u32>) -> Terms {
+        numbers.sort_unstable();
+        let (mut bytes, mut last) = (Vec::with_capacity(numbers.len() * 2), 0);
+        for number in numbers {
+            let mut rest = number - last;
+            last = number;
+            while rest >= 0x80 {
+                bytes.push(rest as u8 | 0x80);
+                rest >>= 7;
+            }
+            bytes.push(rest as u8);
+        }
+        Terms(bytes.into())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        let (mut last, mut rest, mut shift) = (0, 0, 0);
+        self.0.iter().filter_map(move |byte| {
+            rest |= u32::from(byte & 0x7f) << shift;
+            shift += 7;
+            (byte & 0x80 == 0).then(|| {
+                last += std::mem::take(&mut rest);
+                shift = 0;
+                last
+            })
+        })
+    }
+
+    /// The same words under new numbers.
+    pub fn renumbered(&self, new: &[u32]) -> Terms {
+        Terms::new(self.iter().map(|number| new[number as usize]).collect())
+    }
+
+    /// The bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.0.len() + size_of::<Terms>()
+    }
 }
 
 /// What the index knows of each memory and each conversation that scoring by words needs.
@@ -72,8 +118,6 @@ pub const NONE: u32 = u32::MAX;
 pub struct Matches {
     /// The score of each memory; of most it is 0.
     pub scores: Vec<f32>,
-    /// The memories whose score is not 0.
-    pub touched: Vec<Slot>,
     /// The score of each conversation.
     pub episodes: Vec<f32>,
     /// The most that a memory could have got.
@@ -82,14 +126,37 @@ pub struct Matches {
     pub episode_most: f32,
     /// How many words of the search any memory has.
     pub known: usize,
+    /// The memories whose score may not be 0, or nothing where it may be any.
+    touched: Option<Vec<Slot>>,
+    counts: Vec<f32>,
+    counted: Vec<u32>,
+}
+
+impl Matches {
+    /// Begins a search of so many memories, of which only `few` are scored.
+    fn begin(&mut self, memories: usize, episodes: usize, few: Option<&[Slot]>) {
+        // The last search may have been of another index.
+        match self.touched.take() {
+            Some(slots) => slots.iter().for_each(|slot| self.scores[*slot as usize] = 0.0),
+            None => self.scores.fill(0.0),
+        }
+        self.scores.resize(memories, 0.0);
+        self.touched = few.map(<[Slot]>::to_vec);
+        self.episodes.clear();
+        self.episodes.resize(episodes, 0.0);
+        self.counts.clear();
+        self.counts.resize(episodes, 0.0);
+        self.counted.clear();
+        (self.most, self.episode_most, self.known) = (0.0, 0.0, 0);
+    }
 }
 
 impl Keywords {
     /// Notes a memory's words, with how often each is in it. Gives their numbers, by which they are taken out again.
-    pub fn add(&mut self, slot: Slot, counts: &HashMap<Box<str>, u32>, length: u16) -> Box<[u32]> {
+    pub fn add<'a>(&mut self, slot: Slot, counts: impl Iterator<Item = (&'a str, u32)>, length: u16) -> Terms {
         self.live += 1;
         self.length += u64::from(length);
-        let mut note = |word: &str, count: u32| {
+        let note = |(word, count): (&str, u32)| {
             let number = match self.numbers.get(word) {
                 Some(number) => *number,
                 None => {
@@ -101,16 +168,16 @@ impl Keywords {
             };
             let word = &mut self.words[number as usize];
             word.live += 1;
-            word.postings.push(Posting::new(slot, count));
+            grow(&mut word.postings, Posting::new(slot, count));
             number
         };
-        counts.iter().map(|(word, count)| note(word, *count)).collect()
+        Terms::new(counts.map(note).collect())
     }
 
     /// Forgets a memory's words; its postings go when the index is made smaller.
-    pub fn remove(&mut self, numbers: &[u32], length: u16) {
-        for number in numbers {
-            let live = &mut self.words[*number as usize].live;
+    pub fn remove(&mut self, terms: &Terms, length: u16) {
+        for number in terms.iter() {
+            let live = &mut self.words[number as usize].live;
             *live = live.saturating_sub(1);
         }
         self.live = self.live.saturating_sub(1);
@@ -140,28 +207,20 @@ impl Keywords {
         numbers
     }
 
-    /// Scores the memories that `allowed` lets through, and the conversations of these.
+    /// Scores the memories that are allowed, and the conversations of these. Where these are few, `few` names them.
     pub fn find(
         &self,
         query: &[String],
         lengths: &Lengths<'_>,
-        allowed: impl Fn(Slot) -> bool,
+        (allowed, few): (&Slots, Option<&[Slot]>),
         with_episodes: bool,
         found: &mut Matches,
     ) {
-        // The last search may have been of another index.
-        for slot in found.touched.drain(..) {
-            found.scores[slot as usize] = 0.0;
-        }
-        found.scores.resize(lengths.memories.len(), 0.0);
-        found.episodes.clear();
-        found.episodes.resize(if with_episodes { lengths.episode_lengths.len() } else { 0 }, 0.0);
-        (found.most, found.episode_most, found.known) = (0.0, 0.0, 0);
+        found.begin(lengths.memories.len(), if with_episodes { lengths.episode_lengths.len() } else { 0 }, few);
         let average = self.length.max(1) as f32 / self.live.max(1) as f32;
         let total: u64 = lengths.episode_lengths.iter().map(|length| u64::from(*length)).sum();
         let episode_average = total.max(1) as f32 / lengths.episodes_live.max(1) as f32;
-        let mut counts = vec![0.0_f32; found.episodes.len()];
-        let mut counted = Vec::new();
+        let penalty = Penalty::new(average);
         for word in query {
             let word = self.numbers.get(word.as_str()).map(|number| &self.words[*number as usize]);
             let Some(word) = word.filter(|word| word.live > 0) else {
@@ -172,17 +231,10 @@ impl Keywords {
             let rare = rarity(self.live, word.live);
             found.most += rare;
             found.known += 1;
-            for posting in &word.postings {
-                let slot = posting.slot() as usize;
-                if !allowed(posting.slot()) {
-                    continue;
-                }
-                let count = posting.count();
-                let length = 1.0 - LENGTH_SHARE + LENGTH_SHARE * f32::from(lengths.memories[slot]) / average;
-                if found.scores[slot] == 0.0 {
-                    found.touched.push(posting.slot());
-                }
-                found.scores[slot] += rare * count / (count + SATURATION * length);
+            let Matches { scores, counts, counted, .. } = found;
+            let mut score = |posting: Posting| {
+                let (slot, count) = (posting.slot() as usize, posting.count());
+                scores[slot] += rare * count / (count + penalty.of(lengths.memories[slot]));
                 let episode = lengths.episodes[slot];
                 if with_episodes && episode != NONE {
                     if counts[episode as usize] == 0.0 {
@@ -190,11 +242,26 @@ impl Keywords {
                     }
                     counts[episode as usize] += count;
                 }
+            };
+            match few {
+                Some(few) if few.len() * LOOKUP_COST < word.postings.len() => {
+                    let find = |slot: &Slot| {
+                        let at = word.postings.binary_search_by_key(slot, |posting| posting.slot());
+                        at.ok().map(|at| word.postings[at])
+                    };
+                    few.iter().filter_map(find).for_each(score);
+                }
+                Some(_) | None => {
+                    word.postings.iter().filter(|posting| allowed.has(posting.slot())).for_each(|it| score(*it));
+                }
             }
-            let rare = rarity(lengths.episodes_live, counted.len() as u32);
+            if !with_episodes {
+                continue;
+            }
+            let rare = rarity(lengths.episodes_live, found.counted.len() as u32);
             found.episode_most += rare;
-            for episode in counted.drain(..) {
-                let count = std::mem::take(&mut counts[episode as usize]);
+            for episode in found.counted.drain(..) {
+                let count = std::mem::take(&mut found.counts[episode as usize]);
                 let share = lengths.episode_lengths[episode as usize] as f32 / episode_average;
                 let length = 1.0 - EPISODE_LENGTH_SHARE + EPISODE_LENGTH_SHARE * share;
                 found.episodes[episode as usize] += rare * count / (count + SATURATION * length);
@@ -204,8 +271,38 @@ impl Keywords {
 
     /// The bytes that it takes, about.
     pub fn bytes(&self) -> usize {
-        let postings: usize = self.words.iter().map(|word| word.postings.capacity() * size_of::<Posting>() + 32).sum();
-        postings + self.numbers.keys().map(|word| word.len() + 32).sum::<usize>()
+        let postings: usize = self.words.iter().map(|word| word.postings.capacity() * size_of::<Posting>()).sum();
+        let names: usize = self.numbers.keys().map(|word| word.len()).sum();
+        let names = names + self.numbers.capacity() * (size_of::<(Box<str>, u32)>() + 1);
+        postings + names + self.words.capacity() * size_of::<Word>()
+    }
+}
+
+/// What looking a memory up among those that have a word costs, as so many of them that are looked through.
+const LOOKUP_COST: usize = 12;
+
+/// What a memory's length counts against it. Of the usual lengths it is known beforehand.
+struct Penalty {
+    average: f32,
+    usual: [f32; 128],
+}
+
+impl Penalty {
+    fn new(average: f32) -> Penalty {
+        let mut usual = [0.0; 128];
+        usual.iter_mut().enumerate().for_each(|(length, it)| *it = Penalty::exact(length as f32, average));
+        Penalty { average, usual }
+    }
+
+    fn exact(length: f32, average: f32) -> f32 {
+        SATURATION * (1.0 - LENGTH_SHARE + LENGTH_SHARE * length / average)
+    }
+
+    fn of(&self, length: u16) -> f32 {
+        match self.usual.get(usize::from(length)) {
+            Some(known) => *known,
+            None => Penalty::exact(f32::from(length), self.average),
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 
 mod tables;
 
+mod slots;
+
 mod apply;
 
 mod words;
@@ -25,6 +27,10 @@ pub mod index;
 
 mod rank;
 
+mod allowed;
+
+mod query;
+
 mod search;
 
 mod graph;
@@ -42,7 +48,18 @@ pub use graph::{Direction, GraphEdge, GraphLimits, GraphNode, GraphQuery, GraphV
 pub use index::{Changes, Index, Pending};
 pub use model::{Embedder, Model};
 pub use phrase::{PhraseError, phrases};
+pub use query::{Episode, Episodes, Found, Half, Hit, Mode, Query};
 pub use rank::{Parts, Weights};
 pub use read::{Edited, Page, Stats, entities, entity, get, history, list, relations, stats};
-pub use search::{Episode, Episodes, Found, Half, Hit, Mode, Query};
 pub use tables::{TABLES, Table, is_whole, repair};
+
+/// A map that is fast with short keys, and seeded so that nobody can choose keys that meet.
+pub(crate) type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
+/// Appends to an array of which there are many, or which is large: it grows by an eighth, and not to twice its size.
+pub(crate) fn grow<T>(all: &mut Vec<T>, value: T) {
+    if all.len() == all.capacity() {
+        all.reserve_exact((all.len() / 8).max(2));
+    }
+    all.push(value);
+}

@@ -1,170 +1,48 @@
 //! Searching: by words and by meaning in one ranking, inside a permit.
 //!
 //! A memory outside the permit is not looked at: it is neither found nor does it lend anything to a neighbour's score. Of
-//! the rest, those are scored that have the best words and those whose vectors' signs are nearest; the best of them are
-//! scored once more with exact vectors.
+//! the rest, those are scored of which words and the signs of vectors promise the most; what the vectors in memory cannot
+//! tell from the best is scored once more with exact ones.
 
 use std::cell::RefCell;
-use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BinaryHeap, HashMap};
 
-use caxton_proto::memory::MemoryId;
 use rusqlite::{Connection, Result};
 
+use crate::allowed::Allowed;
 use crate::cache;
-use crate::filter::{Filter, Permit};
-use crate::index::{Hot, Index, Shelf};
+use crate::filter::Permit;
+use crate::index::{Index, Shelf};
 use crate::keywords::{Matches, NONE, QUERY_WORDS_MAX, Slot};
-use crate::rank::{Parts, Weights};
+use crate::query::{Episode, Episodes, Found, HITS_MAX, Half, Hit, Mode, Query};
+use crate::rank::Parts;
 use crate::vectors::{self, Needle};
 
-/// How many memories with the best words are scored, and how many with the nearest signs.
-const CANDIDATES: usize = 1_500;
-/// How many of the best are scored again with exact vectors, beyond what is asked for.
+/// How many memories are scored: those of which words and the vectors' signs promise the most.
+const CANDIDATES: usize = 1_000;
+/// Where the permit and the filter let no more through, all of them are.
+const FEW: usize = 2_000;
+/// A promise is off by up to so much, as a part of what meaning counts, times the root of how many numbers a vector has:
+/// four times what is to be expected where each sign is drawn.
+const PROMISE_DOUBT: f32 = 6.0;
+/// How many of the best are scored again with exact vectors at most, beyond what is asked for.
 const EXACT_MORE: usize = 30;
-/// The most hits of one search.
-pub const HITS_MAX: usize = 1_000;
 /// How many of a conversation's memories say how near its meaning is.
 const EPISODE_NEAREST: usize = 3;
 
 thread_local! {
     /// Scores by slot, kept between searches.
     static MATCHES: RefCell<Matches> = RefCell::default();
+    /// What is promised of each slot, kept between searches.
+    static PROMISES: RefCell<Promises> = RefCell::default();
 }
 
-/// By what to search.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// By words and by meaning.
-    #[default]
-    Both,
-    /// By words only.
-    Words,
-    /// By meaning only.
-    Meaning,
-}
-
-/// What to search for.
-#[derive(Debug, Clone)]
-pub struct Query<'a> {
-    /// The text.
-    pub text: &'a str,
-    /// Its vector, by the index's model; without it only words are searched by.
-    pub vector: Option<&'a [f32]>,
-    /// By what.
-    pub mode: Mode,
-    /// Which memories.
-    pub filter: Filter,
-    /// What was true at this time; nothing finds what was ever true.
-    pub as_of_ms: Option<i64>,
-    /// The time by which recency is counted.
-    pub now_ms: i64,
-    /// How many hits; at most [`HITS_MAX`].
-    pub limit: usize,
-    /// How well a memory itself has to fit, from 0 to 1.
-    pub min_similarity: f32,
-    /// How much each part counts.
-    pub weights: Weights,
-    /// Score every memory instead of the most promising: slower, for measuring.
-    pub exhaustive: bool,
-}
-
-impl<'a> Query<'a> {
-    /// A search for ten memories that are true now, with the default weights.
-    pub fn new(text: &'a str, vector: Option<&'a [f32]>, now_ms: i64) -> Query<'a> {
-        Query {
-            text,
-            vector,
-            mode: Mode::Both,
-            filter: Filter::default(),
-            as_of_ms: Some(now_ms),
-            now_ms,
-            limit: 10,
-            min_similarity: 0.0,
-            weights: Weights::default(),
-            exhaustive: false,
-        }
-    }
-}
-
-/// A memory that was found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Hit {
-    /// Its id.
-    pub id: MemoryId,
-    /// Its score, by which hits are ordered: the sum of its parts.
-    pub score: f32,
-    /// How well the memory itself fits, from 0 to 1.
-    pub similarity: f32,
-    /// What the score is made of.
-    pub parts: Parts,
-    /// The conversation that it comes from.
-    pub conversation: Option<String>,
-}
-
-/// Whether one half of a search was used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Half {
-    /// It was.
-    Used,
-    /// The search did not ask for it.
-    Unasked,
-    /// It could not be used: the text has no word to search by, or no vector that fits the index's model.
-    Unusable,
-    /// It was used, but so many of the memories have no vector yet.
-    Partial {
-        /// How many.
-        missing: u64,
-    },
-}
-
-/// What a search found, and by what.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Found {
-    /// The hits, best first.
-    pub hits: Vec<Hit>,
-    /// Whether words were used.
-    pub words: Half,
-    /// Whether meaning was used.
-    pub meaning: Half,
-    /// How many memories the permit and the filter let through.
-    pub searched: u64,
-}
-
-/// Conversations that were found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Episodes {
-    /// The conversations, best first.
-    pub episodes: Vec<Episode>,
-    /// Whether words were used.
-    pub words: Half,
-    /// Whether meaning was used.
-    pub meaning: Half,
-}
-
-/// A conversation that was found, by the memories that come from it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Episode {
-    /// Its id.
-    pub conversation: String,
-    /// Its score, by which they are ordered.
-    pub score: f32,
-    /// The best of its memories.
-    pub best: Hit,
-}
-
-/// The memories that may be looked at, one bit each.
-struct Allowed {
-    bits: Vec<u64>,
-    /// The slots, where there are few.
-    few: Option<Vec<Slot>>,
-    count: usize,
-}
-
-impl Allowed {
-    fn has(&self, slot: Slot) -> bool {
-        slot != NONE && self.bits[slot as usize / 64] >> (slot % 64) & 1 == 1
-    }
+/// What words and signs promise of each memory.
+#[derive(Default)]
+struct Promises {
+    differ: Vec<u16>,
+    scores: Vec<f32>,
 }
 
 /// One search on its way through a shelf.
@@ -252,11 +130,7 @@ impl Index {
         matches: &Matches,
         mut scored: Vec<(Slot, Parts)>,
     ) -> Result<Vec<(Slot, Parts)>> {
-        let most = (search.query.limit.min(HITS_MAX) + EXACT_MORE).min(scored.len());
-        if most < scored.len() {
-            scored.select_nth_unstable_by(most, |a, b| search.order(a, b));
-            scored.truncate(most);
-        }
+        search.keep_promising(&mut scored);
         if let Some(needle) = &search.needle {
             let mut known: HashMap<Slot, Option<f32>> = HashMap::new();
             let mut failed = Ok(());
@@ -284,9 +158,40 @@ impl Index {
     }
 }
 
+/// Memories that are worth a closer look.
+enum Candidates {
+    /// Each of them.
+    All(Vec<Slot>),
+    /// The first ones, until what is promised of the next cannot reach these.
+    Promised(Vec<(f32, Slot)>),
+}
+
+/// A score, in the order of numbers.
+#[derive(PartialEq)]
+struct Score(f32);
+
+impl Eq for Score {}
+
+impl PartialOrd for Score {
+    fn partial_cmp(&self, other: &Score) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Score {
+    fn cmp(&self, other: &Score) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// How much an importance counts, from -1 to 1.
+fn importance(importance: u8) -> f32 {
+    (f32::from(importance) - 50.0) / 50.0
+}
+
 impl<'a> Search<'a> {
     fn new(shelf: &'a Shelf, permit: &Permit, query: &'a Query<'a>, needle: Option<Needle>) -> Search<'a> {
-        let allowed = allowed(shelf, permit, query);
+        let allowed = Allowed::new(shelf, permit, query, FEW);
         let weights = match (query.mode, &needle) {
             (Mode::Words, _) | (Mode::Both, None) => (query.weights.words + query.weights.meaning, 0.0),
             (Mode::Meaning, _) => (0.0, query.weights.words + query.weights.meaning),
@@ -299,7 +204,7 @@ impl<'a> Search<'a> {
         if meaning != Half::Used {
             return meaning;
         }
-        let missing = (self.shelf.live() - self.shelf.vectors.present()) as u64;
+        let missing = (self.shelf.len() - self.shelf.vectors.present()) as u64;
         match missing {
             0 => Half::Used,
             _ => Half::Partial { missing },
@@ -308,7 +213,8 @@ impl<'a> Search<'a> {
 
     fn words(&self, words: &[String], matches: &mut Matches) {
         let with_episodes = self.query.weights.episode > 0.0 && self.shelf.episodes.len() > 0;
-        self.shelf.keywords.find(words, &self.shelf.lengths(), |slot| self.allowed.has(slot), with_episodes, matches);
+        let (slots, few) = (&self.allowed.slots, self.allowed.few.as_deref());
+        self.shelf.keywords.find(words, &self.shelf.lengths(), (slots, few), with_episodes, matches);
     }
 
     /// How near a memory is, to about two places.
@@ -316,50 +222,127 @@ impl<'a> Search<'a> {
         self.needle.as_ref().and_then(|needle| self.shelf.vectors.near(needle, slot))
     }
 
-    /// The memories that are worth a closer look.
-    fn candidates(&self, matches: &Matches) -> Vec<Slot> {
+    /// The memories that are worth a closer look, with what is promised of each where not all are looked at.
+    fn candidates(&self, matches: &Matches) -> Candidates {
         if let Some(few) = &self.allowed.few {
-            return few.clone();
+            return Candidates::All(few.clone());
         }
-        let all = self.shelf.hot.len() as Slot;
-        if self.query.exhaustive || self.allowed.count <= 2 * CANDIDATES {
-            return (0..all).filter(|slot| self.allowed.has(*slot)).collect();
+        if self.query.exhaustive {
+            return Candidates::All(self.allowed.slots.iter().collect());
         }
-        let mut slots: Vec<Slot> = matches.touched.clone();
-        if slots.len() > CANDIDATES {
-            let score = |slot: &Slot| self.by_words(*slot, matches);
-            let mut scored: Vec<(f32, Slot)> = slots.iter().map(|slot| (score(slot), *slot)).collect();
-            scored.select_nth_unstable_by(CANDIDATES, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-            slots = scored[..CANDIDATES].iter().map(|(_, slot)| *slot).collect();
+        let mut best = PROMISES.with_borrow_mut(|promises| {
+            self.promise(matches, promises);
+            self.best(&promises.scores)
+        });
+        if self.shelf.episodes.len() == 0 {
+            best.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            return Candidates::Promised(best);
         }
         // Who stands between two that fit is often the answer to what they ask.
-        let around: Vec<Slot> = slots
-            .iter()
-            .flat_map(|slot| [self.shelf.cold[*slot as usize].previous, self.shelf.cold[*slot as usize].next])
-            .filter(|slot| self.allowed.has(*slot))
-            .collect();
-        slots.extend(around);
-        if let Some(needle) = &self.needle {
-            slots.extend(self.shelf.vectors.nearest(needle, CANDIDATES, |slot| self.allowed.has(slot)));
-        }
+        let around = |slot: Slot| [self.shelf.cold[slot as usize].previous, slot, self.shelf.cold[slot as usize].next];
+        let slots = best.iter().flat_map(|(_, slot)| around(*slot));
+        let mut slots: Vec<Slot> = slots.filter(|slot| self.allowed.has(*slot)).collect();
         slots.sort_unstable();
         slots.dedup();
-        slots
+        Candidates::All(slots)
     }
 
-    /// A score by words alone, neighbours and conversation included.
-    fn by_words(&self, slot: Slot, matches: &Matches) -> f32 {
-        self.parts(slot, matches, &mut |_| None).sum()
+    /// About what each memory's score is, without its neighbours and its age: a few operations for each.
+    fn promise(&self, matches: &Matches, promises: &mut Promises) {
+        let query = &self.query.weights;
+        let share = self.weights.0 / matches.most.max(f32::MIN_POSITIVE);
+        promises.scores.clear();
+        promises.scores.extend(matches.scores.iter().map(|score| share * score));
+        if let Some(needle) = self.needle.as_ref().filter(|_| self.weights.1 > 0.0) {
+            self.shelf.vectors.differences(needle, &mut promises.differ);
+            let dimensions = needle.exact().len();
+            vectors::add_estimates(&promises.differ, dimensions, self.weights.1, &mut promises.scores);
+        }
+        let (least, greatest) = self.shelf.importance;
+        if least < greatest && query.importance != 0.0 {
+            for (score, hot) in promises.scores.iter_mut().zip(&self.shelf.hot) {
+                *score += query.importance * importance(hot.importance);
+            }
+        }
+        if self.weights.0 > 0.0 && !matches.episodes.is_empty() {
+            let share = query.episode / matches.episode_most.max(f32::MIN_POSITIVE);
+            for (score, episode) in promises.scores.iter_mut().zip(&self.shelf.episode_of) {
+                *score += share * matches.episodes.get(*episode as usize).unwrap_or(&0.0);
+            }
+        }
+    }
+
+    /// The allowed memories with the best promises.
+    fn best(&self, promises: &[f32]) -> Vec<(f32, Slot)> {
+        // A sample says about where the limit is, so that few are compared. Where it says too little, all are.
+        const SAMPLE: usize = 16;
+        let slots = (0..promises.len() as Slot).step_by(SAMPLE).filter(|slot| self.allowed.has(*slot));
+        let mut sample: Vec<f32> = slots.map(|slot| promises[slot as usize]).collect();
+        let most = CANDIDATES.max(2 * self.query.limit.min(HITS_MAX));
+        let wanted = most / SAMPLE * 5 / 4 + 8;
+        let least = match wanted < sample.len() {
+            true => *sample.select_nth_unstable_by(wanted, |a, b| b.total_cmp(a)).1,
+            false => f32::MIN,
+        };
+        let mut best = self.above(promises, least);
+        if best.len() < most && least > f32::MIN {
+            best = self.above(promises, f32::MIN);
+        }
+        if best.len() > most {
+            best.select_nth_unstable_by(most, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            best.truncate(most);
+        }
+        best
+    }
+
+    /// The allowed memories whose promise reaches a score.
+    fn above(&self, promises: &[f32], least: f32) -> Vec<(f32, Slot)> {
+        let mut found = Vec::new();
+        for (at, (part, mut bits)) in promises.chunks(64).zip(self.allowed.slots.words()).enumerate() {
+            if bits == 0 || !part.iter().fold(false, |any, score| any | (*score >= least)) {
+                continue;
+            }
+            while bits != 0 {
+                let bit = bits.trailing_zeros();
+                bits &= bits - 1;
+                if part[bit as usize] >= least {
+                    found.push((part[bit as usize], at as Slot * 64 + bit));
+                }
+            }
+        }
+        found
     }
 
     fn scored(&self, matches: &Matches) -> Vec<(Slot, Parts)> {
-        let candidates = self.candidates(matches);
-        candidates.into_iter().map(|slot| (slot, self.parts(slot, matches, &mut |slot| self.near(slot)))).collect()
+        let score = |slot: Slot| (slot, self.parts(slot, matches, &mut |slot| self.near(slot)));
+        let promised = match self.candidates(matches) {
+            Candidates::All(slots) => return slots.into_iter().map(score).collect(),
+            Candidates::Promised(promised) => promised,
+        };
+        // The best come first: once what is promised cannot reach those that were scored, the rest need not be.
+        let limit = self.query.limit.min(HITS_MAX);
+        let dimensions = self.needle.as_ref().map_or(1, |needle| needle.exact().len());
+        let doubt = PROMISE_DOUBT / (dimensions as f32).sqrt() * self.weights.1 + self.query.weights.recency.max(0.0);
+        let (mut scored, mut best) = (Vec::with_capacity(promised.len()), BinaryHeap::new());
+        for (promise, slot) in promised {
+            if best.len() == limit && best.peek().is_some_and(|Reverse(Score(least))| promise + doubt < *least) {
+                break;
+            }
+            let (slot, parts) = score(slot);
+            scored.push((slot, parts));
+            if parts.similarity() >= self.query.min_similarity {
+                best.push(Reverse(Score(parts.sum())));
+            }
+            if best.len() > limit {
+                best.pop();
+            }
+        }
+        scored
     }
 
     /// What a memory's score is made of.
     fn parts(&self, slot: Slot, matches: &Matches, near: &mut impl FnMut(Slot) -> Option<f32>) -> Parts {
-        let (query, cold) = (&self.query.weights, &self.shelf.cold[slot as usize]);
+        let (query, hot) = (&self.query.weights, &self.shelf.hot[slot as usize]);
         let most = matches.most.max(f32::MIN_POSITIVE);
         let own = |slot: Slot, near: &mut dyn FnMut(Slot) -> Option<f32>| {
             let words = self.weights.0 * matches.scores[slot as usize] / most;
@@ -388,14 +371,14 @@ impl<'a> Search<'a> {
             Some(score) if self.weights.0 > 0.0 => query.episode * score / matches.episode_most.max(f32::MIN_POSITIVE),
             Some(_) | None => 0.0,
         };
-        let age = (self.query.now_ms - cold.changed_ms).max(0) as f32;
+        let age = (self.query.now_ms - hot.changed_ms).max(0) as f32;
         Parts {
             words,
             meaning,
             neighbours,
             episode,
             recency: query.recency * (-age / query.recency_half_life_ms.max(1.0)).exp2(),
-            importance: query.importance * (f32::from(cold.importance) - 50.0) / 50.0,
+            importance: query.importance * importance(hot.importance),
         }
     }
 
@@ -413,6 +396,32 @@ impl<'a> Search<'a> {
             similarity: parts.similarity(),
             parts,
             conversation: (episode != NONE).then(|| self.shelf.episodes.name(episode).to_owned()),
+        }
+    }
+
+    /// Leaves the memories that may be among the best once their vectors are exact: what is asked for, and all that the
+    /// vectors in memory cannot tell from these.
+    fn keep_promising(&self, scored: &mut Vec<(Slot, Parts)>) {
+        let limit = self.query.limit.min(HITS_MAX);
+        let around = 1.0 + self.query.weights.neighbours + self.query.weights.second_neighbours;
+        let share = self.weights.1 * if self.shelf.episodes.len() > 0 { around } else { 1.0 };
+        let doubt = |slot: Slot| match &self.needle {
+            Some(needle) => share * self.shelf.vectors.doubt(needle, slot),
+            None => 0.0,
+        };
+        scored.retain(|(slot, parts)| {
+            let doubt = doubt(*slot);
+            parts.similarity() + doubt >= self.query.min_similarity && parts.relevance() + doubt > 0.0
+        });
+        if limit < scored.len() {
+            let mut least: Vec<f32> = scored.iter().map(|(slot, parts)| parts.sum() - doubt(*slot)).collect();
+            let least = *least.select_nth_unstable_by(limit - 1, |a, b| b.total_cmp(a)).1;
+            scored.retain(|(slot, parts)| parts.sum() + doubt(*slot) >= least);
+        }
+        let most = limit + EXACT_MORE;
+        if most < scored.len() {
+            scored.select_nth_unstable_by(most, |a, b| self.order(a, b));
+            scored.truncate(most);
         }
     }
 
@@ -451,50 +460,4 @@ impl<'a> Search<'a> {
         all.truncate(self.query.limit.min(HITS_MAX));
         all
     }
-}
-
-/// What the permit and the filter let through.
-fn allowed(shelf: &Shelf, permit: &Permit, query: &Query<'_>) -> Allowed {
-    let filter = &query.filter;
-    let count = shelf.hot.len();
-    let mut places = Vec::new();
-    let mut in_places = 0;
-    for (place, scope, slots) in shelf.places() {
-        if permit.allows(scope) && filter.scopes.as_ref().is_none_or(|scopes| scopes.contains(scope)) {
-            places.push((place, slots));
-            in_places += slots.len();
-        }
-    }
-    places.sort_unstable_by_key(|(place, _)| *place);
-    let kinds: Vec<u16> = filter.kinds.iter().filter_map(|kind| shelf.kind(kind)).collect();
-    let entity = filter.entity.as_deref().map(|name| shelf.entity(name));
-    let all_places = places.len() == shelf.places().count();
-    let fits = |slot: Slot| {
-        let hot: &Hot = &shelf.hot[slot as usize];
-        hot.live
-            && (all_places || places.binary_search_by_key(&hot.place, |(place, _)| *place).is_ok())
-            && query.as_of_ms.is_none_or(|at| hot.valid_from_ms <= at && at < hot.valid_to_ms)
-            && (filter.kinds.is_empty() || kinds.contains(&hot.kind))
-            && filter.created_from_ms.is_none_or(|from| hot.created_ms >= from)
-            && filter.created_to_ms.is_none_or(|to| hot.created_ms < to)
-            && filter.untrusted.is_none_or(|is| hot.untrusted == is)
-            && entity.is_none_or(|entity| Some(shelf.cold[slot as usize].entity) == entity)
-    };
-    let mut bits = vec![0_u64; count.div_ceil(64)];
-    let mut passed = Vec::new();
-    // Conditions on metadata are met by few: the shortest list is walked, and the others looked up.
-    let mut lists: Vec<&[Slot]> = filter.metadata.iter().map(|condition| shelf.meeting(condition)).collect();
-    lists.sort_by_key(|list| list.len());
-    if let Some((shortest, others)) = lists.split_first() {
-        let also = |slot: &Slot| others.iter().all(|list| list.binary_search(slot).is_ok());
-        passed.extend(shortest.iter().filter(|slot| also(slot) && fits(**slot)));
-    } else if in_places * 8 < count {
-        passed.extend(places.iter().flat_map(|(_, slots)| slots.iter()).filter(|slot| fits(**slot)));
-        passed.sort_unstable();
-    } else {
-        passed.extend((0..count as Slot).filter(|slot| fits(*slot)));
-    }
-    passed.iter().for_each(|slot| bits[*slot as usize / 64] |= 1 << (slot % 64));
-    let count = passed.len();
-    Allowed { bits, few: (count <= 2 * CANDIDATES).then_some(passed), count }
 }

@@ -128,12 +128,12 @@ fn fill_text(db: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// The workspace of a place.
-pub(crate) fn workspace_of(db: &Connection, place: i64) -> Result<WorkspaceId> {
-    let name: String = db
-        .prepare_cached("SELECT workspace FROM memory_place WHERE place = ?1")?
-        .query_row([place], |row| row.get(0))?;
-    name.parse().map_err(|_| rusqlite::Error::InvalidColumnName(name))
+/// The workspace and the scope of a place.
+pub(crate) fn of_place(db: &Connection, place: i64) -> Result<(WorkspaceId, Scope)> {
+    let (name, scope): (String, Scope) = db
+        .prepare_cached("SELECT workspace, scope, name FROM memory_place WHERE place = ?1")?
+        .query_row([place], |row| Ok((row.get(0)?, scope(row.get(1)?, row.get(2)?)?)))?;
+    Ok((name.parse().map_err(|_| rusqlite::Error::InvalidColumnName(name))?, scope))
 }
 
 /// The number of a scope of a workspace, if anything was ever kept there.

@@ -3,8 +3,12 @@
 //! A memory and a search go through the same function. Writing without spaces (Chinese, Japanese, Korean) is cut into
 //! characters, and an emoji is a word of its own.
 
+use std::borrow::Cow;
+
 use rust_stemmers::{Algorithm, Stemmer};
 use unicode_normalization_alignments::UnicodeNormalization;
+
+use crate::Map;
 
 /// Longer words are cut: nobody types them, and a text of one endless word shall not fill the memory.
 const WORD_BYTES_MAX: usize = 64;
@@ -36,61 +40,149 @@ impl Default for Words {
 impl Words {
     /// Hands out each word of a text.
     pub fn each(&self, text: &str, mut word: impl FnMut(&str)) {
-        let mut current = String::new();
-        if text.is_ascii() {
-            let mut characters = text.bytes().peekable();
-            while let Some(byte) = characters.next() {
-                if byte.is_ascii_alphanumeric() {
-                    current.push(char::from(byte.to_ascii_lowercase()));
-                } else if byte == b'\'' && !current.is_empty() && characters.peek().is_some_and(u8::is_ascii_alphabetic)
-                {
-                    self.end(&mut current, &mut word);
-                    // What follows an apostrophe (`'s`, `'ll`, `'t`) is an ending and no word.
-                    while characters.next_if(u8::is_ascii_alphanumeric).is_some() {}
-                } else {
-                    self.end(&mut current, &mut word);
+        cut(text, |raw, alone| match alone {
+            true => word(raw),
+            false => {
+                if let Some(stem) = self.stem(raw) {
+                    word(&stem);
                 }
+            }
+        });
+    }
+
+    /// What is searched by of a word as it stands in a text; nothing of a stop word.
+    fn stem<'a>(&self, raw: &'a str) -> Option<Cow<'a, str>> {
+        STOP_WORDS.binary_search(&raw).is_err().then(|| self.stemmer.stem(raw))
+    }
+}
+
+/// Cuts a text into words as they stand in it, in small letters; says of each whether it is one that stands alone.
+fn cut(text: &str, mut word: impl FnMut(&str, bool)) {
+    let mut current = String::new();
+    if text.is_ascii() {
+        let mut characters = text.bytes().peekable();
+        while let Some(byte) = characters.next() {
+            if byte.is_ascii_alphanumeric() {
+                current.push(char::from(byte.to_ascii_lowercase()));
+            } else if byte == b'\'' && !current.is_empty() && characters.peek().is_some_and(u8::is_ascii_alphabetic) {
+                end(&mut current, &mut word);
+                // What follows an apostrophe (`'s`, `'ll`, `'t`) is an ending and no word.
+                while characters.next_if(u8::is_ascii_alphanumeric).is_some() {}
+            } else {
+                end(&mut current, &mut word);
+            }
+        }
+    } else {
+        cut_unicode(text, &mut current, &mut word);
+    }
+    end(&mut current, &mut word);
+}
+
+fn cut_unicode(text: &str, current: &mut String, word: &mut impl FnMut(&str, bool)) {
+    let mut after_apostrophe = false;
+    for (character, _) in text.nfkd() {
+        if is_mark(character) {
+            continue;
+        }
+        if stands_alone(character) {
+            end(current, word);
+            after_apostrophe = false;
+            word(character.encode_utf8(&mut [0; 4]), true);
+        } else if character.is_alphanumeric() {
+            if !after_apostrophe {
+                current.extend(character.to_lowercase());
             }
         } else {
-            self.each_unicode(text, &mut current, &mut word);
+            after_apostrophe = matches!(character, '\'' | '\u{2019}') && !current.is_empty();
+            end(current, word);
         }
-        self.end(&mut current, &mut word);
+    }
+}
+
+fn end(current: &mut String, word: &mut impl FnMut(&str, bool)) {
+    if current.is_empty() {
+        return;
+    }
+    if current.len() > WORD_BYTES_MAX {
+        let end = (0..=WORD_BYTES_MAX).rev().find(|&at| current.is_char_boundary(at)).unwrap_or(0);
+        current.truncate(end);
+    }
+    word(current, false);
+    current.clear();
+}
+
+/// The words of many texts, each under a number: one that comes again is not brought to its stem once more.
+#[derive(Default)]
+pub struct Vocabulary {
+    words: Words,
+    /// The number of the stem of a word as it stands in a text.
+    raw: Map<Box<str>, u32>,
+    numbers: Map<Box<str>, u32>,
+    stems: Vec<Box<str>>,
+}
+
+/// A stop word's number.
+const STOP: u32 = u32::MAX;
+
+impl Vocabulary {
+    /// The words of a text by their numbers, with how often each is in it.
+    pub fn count(&mut self, text: &str) -> Counts {
+        let mut numbers = Vec::new();
+        cut(text, |raw, alone| {
+            let known = self.raw.get(raw).filter(|_| !alone).copied();
+            let number = known.unwrap_or_else(|| self.learn(raw, alone));
+            if number != STOP {
+                numbers.push(number);
+            }
+        });
+        numbers.sort_unstable();
+        let length = numbers.len().min(u16::MAX.into()) as u16;
+        let mut counts: Vec<(u32, u32)> = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            match counts.last_mut().filter(|(last, _)| *last == number) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((number, 1)),
+            }
+        }
+        Counts { counts: counts.into(), length }
     }
 
-    fn each_unicode(&self, text: &str, current: &mut String, word: &mut impl FnMut(&str)) {
-        let mut after_apostrophe = false;
-        for (character, _) in text.nfkd() {
-            if is_mark(character) {
-                continue;
-            }
-            if stands_alone(character) {
-                self.end(current, word);
-                after_apostrophe = false;
-                word(character.encode_utf8(&mut [0; 4]));
-            } else if character.is_alphanumeric() {
-                if !after_apostrophe {
-                    current.extend(character.to_lowercase());
+    fn learn(&mut self, raw: &str, alone: bool) -> u32 {
+        let stem = if alone { Some(Cow::Borrowed(raw)) } else { self.words.stem(raw) };
+        let number = match &stem {
+            None => STOP,
+            Some(stem) => match self.numbers.get(&**stem) {
+                Some(number) => *number,
+                None => {
+                    let number = self.stems.len() as u32;
+                    self.stems.push((&**stem).into());
+                    self.numbers.insert((&**stem).into(), number);
+                    number
                 }
-            } else {
-                after_apostrophe = matches!(character, '\'' | '\u{2019}') && !current.is_empty();
-                self.end(current, word);
-            }
+            },
+        };
+        if !alone {
+            self.raw.insert(raw.into(), number);
         }
+        number
     }
 
-    fn end(&self, current: &mut String, word: &mut impl FnMut(&str)) {
-        if current.is_empty() {
-            return;
-        }
-        if STOP_WORDS.binary_search(&current.as_str()).is_err() {
-            if current.len() > WORD_BYTES_MAX {
-                let end = (0..=WORD_BYTES_MAX).rev().find(|&at| current.is_char_boundary(at)).unwrap_or(0);
-                current.truncate(end);
-            }
-            word(&self.stemmer.stem(current));
-        }
-        current.clear();
+    /// The words that were counted.
+    pub fn counted<'a>(&'a self, counts: &'a Counts) -> impl Iterator<Item = (&'a str, u32)> + 'a {
+        counts.counts.iter().map(|(number, count)| (&*self.stems[*number as usize], *count))
     }
+
+    /// How many words it knows.
+    pub fn len(&self) -> usize {
+        self.raw.len() + self.stems.len()
+    }
+}
+
+/// How often each word is in a text, by the numbers of the [`Vocabulary`] that counted.
+pub struct Counts {
+    counts: Box<[(u32, u32)]>,
+    /// Words in all, those that come again too; at most 65,535.
+    pub length: u16,
 }
 
 /// Accents, vowel signs and variation selectors, which are not what tells words apart.

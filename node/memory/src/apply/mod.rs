@@ -12,6 +12,8 @@ use caxton_proto::WorkspaceId;
 use caxton_proto::memory::{Action, Command, EntityId, MemoryId, Outcome, RelationId, Scope};
 use rusqlite::{Connection, Result};
 
+use crate::tables;
+
 pub use remember::OBSERVATIONS_MAX;
 pub use rows::{Memory, MemoryEntity, MemoryRelation};
 
@@ -37,7 +39,7 @@ pub enum Touched {
 
 /// Carries a command out, within the transaction that the connection is in.
 pub fn apply(db: &Connection, command: &Command) -> Result<Applied> {
-    let mut run = Run { db, command, touched: Vec::new() };
+    let mut run = Run { db, command, place: None, touched: Vec::new() };
     let outcome = match command.check() {
         Err(reason) => Outcome::Refused(reason.alone()),
         Ok(()) => match &command.action {
@@ -56,6 +58,8 @@ pub fn apply(db: &Connection, command: &Command) -> Result<Applied> {
 struct Run<'a> {
     db: &'a Connection,
     command: &'a Command,
+    /// The scope that was written to last, with its number: most commands write to one.
+    place: Option<(Scope, i64)>,
     touched: Vec<Touched>,
 }
 
@@ -66,6 +70,16 @@ impl Run<'_> {
 
     fn may(&self, scope: &Scope) -> bool {
         self.command.permit.as_ref().is_none_or(|permit| permit.contains(scope))
+    }
+
+    /// The number of a scope; a new one where nothing was kept there before.
+    fn place_or_new(&mut self, scope: &Scope) -> Result<i64> {
+        if let Some((_, place)) = self.place.as_ref().filter(|(known, _)| known == scope) {
+            return Ok(*place);
+        }
+        let place = tables::place_or_new(self.db, self.workspace(), scope)?;
+        self.place = Some((scope.clone(), place));
+        Ok(place)
     }
 
     fn touch_memory(&mut self, id: MemoryId) {

@@ -8,7 +8,6 @@ use rusqlite::{OptionalExtension, Result, params};
 
 use super::Run;
 use super::rows::{self, Memory, MemoryEntity, MemoryRelation, Owner, Rowed, overlap};
-use crate::tables;
 
 /// The most observations of one entity.
 pub const OBSERVATIONS_MAX: u64 = 10_000;
@@ -46,7 +45,7 @@ impl Run<'_> {
         if !self.may(&new.scope) {
             return refused(Reason::NotPermitted);
         }
-        let place = tables::place_or_new(self.db, self.workspace(), &new.scope)?;
+        let place = self.place_or_new(&new.scope)?;
         let known = rows::entities(self.db, "WHERE e.place = ?1 AND e.name = ?2", params![place, new.name])?;
         let Some(mut known) = known.into_iter().next() else {
             self.new_entity(place, new.clone())?;
@@ -116,7 +115,7 @@ impl Run<'_> {
         };
         let mut closed = Vec::new();
         let mut valid_to_ms = new.valid_to_ms;
-        let place = tables::place_or_new(self.db, self.workspace(), &new.scope)?;
+        let place = self.place_or_new(&new.scope)?;
         if let Some(known) = self.same(place, new)? {
             if let Some(old) = replaced.filter(|old| old.row != known.row) {
                 self.end(old, new.valid_from_ms, &mut closed)?;
@@ -243,7 +242,7 @@ impl Run<'_> {
         if !self.may(&new.scope) {
             return refused(Reason::NotPermitted);
         }
-        let place = tables::place_or_new(self.db, self.workspace(), &new.scope)?;
+        let place = self.place_or_new(&new.scope)?;
         if let Some(known) = rows::relation_by_id(self.db, self.workspace(), &new.id)? {
             let it = &known.value.what;
             let same = (&it.scope, &it.from, &it.kind, &it.to) == (&new.scope, &new.from, &new.kind, &new.to);

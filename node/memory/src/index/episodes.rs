@@ -1,9 +1,8 @@
 //! Conversations that memories come from, in the order in which things were said there.
 
-use std::collections::HashMap;
+use caxton_proto::memory::MemoryId;
 
-use caxton_proto::memory::{MemoryId, NewMemory, Origin};
-
+use crate::Map;
 use crate::keywords::{NONE, Slot};
 
 /// A memory's place in its conversation: what was said earlier comes first.
@@ -12,23 +11,13 @@ pub type Order = (u32, i64, MemoryId);
 /// The conversations of a workspace.
 #[derive(Default)]
 pub struct EpisodeTable {
-    numbers: HashMap<Box<str>, u32>,
+    numbers: Map<Box<str>, u32>,
     names: Vec<Box<str>>,
     members: Vec<Vec<(Order, Slot)>>,
     /// Words of each conversation.
     pub lengths: Vec<u32>,
     /// How many conversations have any memory.
     pub live: u32,
-}
-
-/// The conversation that a memory comes from first, and its place there.
-pub fn origin(memory: &NewMemory) -> Option<(&str, Order)> {
-    memory.sources.iter().find_map(|source| match &source.origin {
-        Origin::Turn { conversation, position, .. } => {
-            Some((conversation.as_str(), (*position, memory.created_ms, memory.id)))
-        }
-        Origin::Agent { .. } | Origin::Subject { .. } | Origin::Tool { .. } | Origin::Import { .. } => None,
-    })
 }
 
 impl EpisodeTable {

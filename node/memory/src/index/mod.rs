@@ -4,6 +4,7 @@
 //! The caller embeds what is [`Index::pending`] away from the threads that serve.
 
 mod episodes;
+mod prepared;
 mod shelf;
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,17 +13,18 @@ use caxton_proto::WorkspaceId;
 use caxton_proto::memory::{EntityId, MemoryId, RelationId};
 use rusqlite::{Connection, Result};
 
+pub(crate) use prepared::PreparedMemory;
 pub(crate) use shelf::{Hot, Shelf};
 
+use self::prepared::Preparing;
 use crate::apply::rows;
 use crate::cache::{self, TextKey};
 use crate::filter::Permit;
 use crate::graph::{GraphQuery, GraphView, Path};
 use crate::model::Model;
-use crate::tables::workspace_of;
-use crate::vectors;
-use crate::words::Words;
-use crate::{Memory, MemoryEntity, MemoryRelation, Touched};
+use crate::vectors::{self, Grains};
+use crate::words::{Vocabulary, Words};
+use crate::{MemoryEntity, MemoryRelation, Touched};
 
 /// A text that waits for its vector.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,25 +41,6 @@ struct Waiting {
     places: Vec<(WorkspaceId, MemoryId)>,
 }
 
-/// A memory with all that can be told of it without an index: who puts it in needs the index for a few microseconds.
-pub(crate) struct PreparedMemory {
-    pub place: i64,
-    pub memory: Memory,
-    pub text: Box<str>,
-    pub key: TextKey,
-    pub counts: HashMap<Box<str>, u32>,
-    pub met: Box<[u64]>,
-}
-
-impl PreparedMemory {
-    fn new(words: &Words, found: rows::Rowed<Memory>) -> PreparedMemory {
-        let text = searchable(&found.value).into_boxed_str();
-        let met = shelf::met(found.value.what.metadata.as_deref());
-        let (key, counts) = (TextKey::of(&text), shelf::counts(words, &text));
-        PreparedMemory { place: found.place, memory: found.value, text, key, counts, met }
-    }
-}
-
 enum Change {
     Entity(WorkspaceId, EntityId, Option<Box<MemoryEntity>>),
     Memory(WorkspaceId, MemoryId, Option<Box<PreparedMemory>>),
@@ -65,7 +48,10 @@ enum Change {
 }
 
 /// What the tables have now of what commands touched. It is read without the index, which may be searched meanwhile.
-pub struct Changes(Vec<Change>);
+pub struct Changes {
+    all: Vec<Change>,
+    vocabulary: Vocabulary,
+}
 
 impl Changes {
     /// Reads what was touched, once that is committed.
@@ -74,20 +60,16 @@ impl Changes {
         // Entities come before the relations between them.
         touched.sort_unstable();
         touched.dedup();
-        let words = Words::default();
-        let read = |it: &Touched| {
+        let mut preparing = Preparing::default();
+        let mut read = |it: &Touched| {
             Ok(match it {
                 Touched::Entity(workspace, id) => {
                     let found = rows::entity_by_id(db, workspace, id)?;
                     Change::Entity(workspace.clone(), *id, found.map(|found| Box::new(found.value)))
                 }
                 Touched::Memory(workspace, id) => {
-                    let found = rows::by_id(db, workspace, id)?;
-                    Change::Memory(
-                        workspace.clone(),
-                        *id,
-                        found.map(|found| Box::new(PreparedMemory::new(&words, found))),
-                    )
+                    let found = preparing.by_id(db, workspace, id)?;
+                    Change::Memory(workspace.clone(), *id, found.map(Box::new))
                 }
                 Touched::Relation(workspace, id) => {
                     let found = rows::relation_by_id(db, workspace, id)?;
@@ -95,7 +77,8 @@ impl Changes {
                 }
             })
         };
-        Ok(Changes(touched.into_iter().map(read).collect::<Result<_>>()?))
+        let all = touched.into_iter().map(&mut read).collect::<Result<_>>()?;
+        Ok(Changes { all, vocabulary: preparing.vocabulary })
     }
 }
 
@@ -108,13 +91,6 @@ pub struct Index {
     gone: u64,
 }
 
-/// What a memory is embedded and found by: its text, with what it is about before it.
-pub(crate) fn searchable(memory: &Memory) -> String {
-    let what = &memory.what;
-    let about = [what.entity.as_deref(), what.name.as_deref()];
-    about.into_iter().flatten().fold(String::new(), |all, name| all + name + ": ") + &what.text
-}
-
 impl Index {
     /// An empty index.
     pub fn new(model: Model) -> Index {
@@ -124,45 +100,19 @@ impl Index {
     /// An index of all that the tables hold. Vectors are taken from the cache, which has a connection of its own; what is
     /// not there is pending.
     pub fn load(db: &Connection, vectors: &Connection, model: Model) -> Result<Index> {
-        let (mut index, words) = (Index::new(model), Words::default());
-        let mut workspaces = HashMap::new();
-        let mut workspace = |place: i64| match workspaces.get(&place) {
-            Some(known) => Ok::<WorkspaceId, rusqlite::Error>(WorkspaceId::clone(known)),
-            None => {
-                let found = workspace_of(db, place)?;
-                workspaces.insert(place, found.clone());
-                Ok(found)
-            }
-        };
-        const ROWS: i64 = 1_000;
-        let mut last = 0;
-        loop {
-            let found = rows::memories(db, "WHERE m.row > ?1 ORDER BY m.row LIMIT ?2", [last, ROWS])?;
-            let Some(end) = found.last() else { break };
-            last = end.row;
-            for it in found {
-                index.put(&workspace(it.place)?, PreparedMemory::new(&words, it));
-            }
-        }
-        last = 0;
-        loop {
-            let found = rows::entities(db, "WHERE e.row > ?1 ORDER BY e.row LIMIT ?2", [last, ROWS])?;
-            let Some(end) = found.last() else { break };
-            last = end.row;
-            for it in found {
-                index.shelf(&workspace(it.place)?).graph.put_entity(&it.value);
-            }
-        }
-        last = 0;
-        loop {
-            let found = rows::relations(db, "WHERE r.row > ?1 ORDER BY r.row LIMIT ?2", [last, ROWS])?;
-            let Some(end) = found.last() else { break };
-            last = end.row;
-            for it in found {
-                index.shelf(&workspace(it.place)?).graph.put_relation(&it.value);
-            }
-        }
-        cache::each(vectors, &model, |key, vector| index.learn(key, &vector))?;
+        let (mut index, mut preparing) = (Index::new(model), Preparing::default());
+        preparing.each(db, |vocabulary, workspace, prepared| index.put(vocabulary, workspace, prepared))?;
+        let mut put = Ok(());
+        rows::each_entity(db, |found| match preparing.place(db, found.place) {
+            Ok((workspace, _)) => index.shelf(&workspace).graph.put_entity(&found.value),
+            Err(error) => put = Err(error),
+        })?;
+        rows::each_relation(db, |found| match preparing.place(db, found.place) {
+            Ok((workspace, _)) => index.shelf(&workspace).graph.put_relation(&found.value),
+            Err(error) => put = Err(error),
+        })?;
+        put?;
+        cache::each(vectors, &model, |key, grains| index.place(key, Some(&grains)))?;
         Ok(index)
     }
 
@@ -175,7 +125,8 @@ impl Index {
 
     /// Takes in what was read of the tables.
     pub fn take(&mut self, changes: Changes) {
-        for change in changes.0 {
+        let vocabulary = changes.vocabulary;
+        for change in changes.all {
             match change {
                 Change::Entity(workspace, id, found) => {
                     let graph = &mut self.shelf(&workspace).graph;
@@ -184,7 +135,7 @@ impl Index {
                         None => graph.drop_entity(&id),
                     }
                 }
-                Change::Memory(workspace, _, Some(found)) => self.put(&workspace, *found),
+                Change::Memory(workspace, _, Some(found)) => self.put(&vocabulary, &workspace, *found),
                 Change::Memory(workspace, id, None) => {
                     self.gone += 1;
                     self.shelf(&workspace).remove(&id);
@@ -213,11 +164,11 @@ impl Index {
         self.shelves.entry(workspace.clone()).or_insert_with(|| Shelf::new(dimensions))
     }
 
-    fn put(&mut self, workspace: &WorkspaceId, prepared: PreparedMemory) {
+    fn put(&mut self, vocabulary: &Vocabulary, workspace: &WorkspaceId, prepared: PreparedMemory) {
         let dimensions = self.model.dimensions;
         let shelf = self.shelves.entry(workspace.clone()).or_insert_with(|| Shelf::new(dimensions));
-        let (key, id) = (prepared.key, prepared.memory.what.id);
-        if let Some(text) = shelf.put(prepared) {
+        let (key, id) = (prepared.key, prepared.id);
+        if let Some(text) = shelf.put(vocabulary, prepared) {
             let waiting = self.waiting.entry(key).or_insert_with(|| Waiting { text, places: Vec::new() });
             waiting.places.push((workspace.clone(), id));
         }
@@ -250,11 +201,15 @@ impl Index {
 
     /// Gives the memories of a text its vector. One of another length, or without a direction, is noted as none.
     pub fn learn(&mut self, key: TextKey, vector: &[f32]) {
-        let Some(waiting) = self.waiting.remove(&key) else { return };
         let unit = vectors::unit(vector).filter(|unit| unit.len() == self.model.dimensions);
+        self.place(key, unit.as_deref().map(Grains::of).as_ref());
+    }
+
+    fn place(&mut self, key: TextKey, grains: Option<&Grains>) {
+        let Some(waiting) = self.waiting.remove(&key) else { return };
         for (workspace, id) in waiting.places {
-            if let (Some(shelf), Some(unit)) = (self.shelves.get_mut(&workspace), &unit) {
-                shelf.learn(&id, key, unit);
+            if let (Some(shelf), Some(grains)) = (self.shelves.get_mut(&workspace), grains) {
+                shelf.learn(&id, key, grains);
             }
         }
     }
@@ -287,7 +242,7 @@ impl Index {
 
     /// How many memories of a workspace it holds.
     pub fn len(&self, workspace: &WorkspaceId) -> usize {
-        self.shelves.get(workspace).map_or(0, Shelf::live)
+        self.shelves.get(workspace).map_or(0, Shelf::len)
     }
 
     /// The bytes that it takes, about.

@@ -6,31 +6,49 @@ use std::hash::Hash;
 use caxton_proto::memory::{MemoryId, Scope};
 
 use super::PreparedMemory;
-use super::episodes::{EpisodeTable, origin};
-use crate::Memory;
+use super::episodes::EpisodeTable;
 use crate::cache::TextKey;
 use crate::filter::Condition;
 use crate::graph::Graph;
-use crate::keywords::{Keywords, Lengths, NONE, Slot};
-use crate::vectors::Vectors;
-use crate::words::Words;
+use crate::keywords::{Keywords, Lengths, NONE, Slot, Terms};
+use crate::slots::Slots;
+use crate::vectors::{Grains, Vectors};
+use crate::words::Vocabulary;
+use crate::{Map, grow};
 
 /// So many memories may be gone before the arrays are made smaller.
 const GONE_MIN: usize = 1_024;
 /// The most memories of a workspace: postings have 27 bits for a slot.
 const SLOTS_MAX: usize = 1 << 27;
 
-/// What a filter reads of each memory.
+/// What a filter and a score read of each memory.
 #[derive(Clone, Copy)]
 pub(crate) struct Hot {
     pub valid_from_ms: i64,
     /// The latest time there is where it has no end.
     pub valid_to_ms: i64,
     pub created_ms: i64,
+    pub changed_ms: i64,
     pub place: u32,
     pub kind: u16,
-    pub live: bool,
+    pub importance: u8,
     pub untrusted: bool,
+}
+
+/// Between when and when each of 64 memories is true: the latest beginning and the earliest end.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    pub from_ms: i64,
+    pub to_ms: i64,
+}
+
+impl Span {
+    const ALWAYS: Span = Span { from_ms: i64::MIN, to_ms: i64::MAX };
+
+    /// Whether every one of them is true at a time.
+    pub fn covers(self, at_ms: i64) -> bool {
+        self.from_ms <= at_ms && at_ms < self.to_ms
+    }
 }
 
 /// What is read of the few memories that are looked at closely.
@@ -38,15 +56,19 @@ pub(crate) struct Hot {
 pub(crate) struct Cold {
     pub id: MemoryId,
     pub key: TextKey,
-    pub changed_ms: i64,
     pub previous: Slot,
     pub next: Slot,
     pub entity: u32,
-    pub importance: u8,
 }
 
 /// One workspace.
 pub(crate) struct Shelf {
+    /// The memories that are there: the others' slots wait until the arrays are made smaller.
+    pub live: Slots,
+    /// Of each word of `live`.
+    pub spans: Vec<Span>,
+    /// The least and the greatest importance that a memory ever had since the arrays were made smaller.
+    pub importance: (u8, u8),
     pub hot: Vec<Hot>,
     pub cold: Vec<Cold>,
     pub lengths: Vec<u16>,
@@ -55,39 +77,19 @@ pub(crate) struct Shelf {
     pub vectors: Vectors,
     pub episodes: EpisodeTable,
     pub graph: Graph,
-    slots: HashMap<MemoryId, Slot>,
-    places: HashMap<u32, (Scope, Vec<Slot>)>,
-    kinds: HashMap<Box<str>, u16>,
-    entities: HashMap<Box<str>, u32>,
-    metadata: HashMap<u64, Vec<Slot>>,
-    terms: Vec<Box<[u32]>>,
+    slots: Map<MemoryId, Slot>,
+    places: Map<u32, (Scope, Vec<Slot>)>,
+    kinds: Map<Box<str>, u16>,
+    entities: Map<Box<str>, u32>,
+    metadata: Map<u64, Vec<Slot>>,
+    terms: Vec<Terms>,
     /// The numbers of the conditions that each memory meets, sorted.
     met: Vec<Box<[u64]>>,
     dead: usize,
 }
 
-/// The numbers of the conditions that metadata meet, sorted.
-pub(super) fn met(metadata: Option<&str>) -> Box<[u64]> {
-    let mut met: Vec<u64> = metadata.map(Condition::met_by).unwrap_or_default().iter().map(Condition::number).collect();
-    met.sort_unstable();
-    met.dedup();
-    met.into()
-}
-
-/// How often each word is in a text.
-pub(super) fn counts(words: &Words, text: &str) -> HashMap<Box<str>, u32> {
-    let mut counts: HashMap<Box<str>, u32> = HashMap::new();
-    words.each(text, |word| match counts.get_mut(word) {
-        Some(count) => *count += 1,
-        None => {
-            counts.insert(word.into(), 1);
-        }
-    });
-    counts
-}
-
 /// The number of a name; a new one for a new name.
-fn number<N: Copy + TryFrom<usize>>(names: &mut HashMap<Box<str>, N>, name: &str, most: N) -> N {
+fn number<N: Copy + TryFrom<usize>>(names: &mut Map<Box<str>, N>, name: &str, most: N) -> N {
     if let Some(number) = names.get(name) {
         return *number;
     }
@@ -97,7 +99,7 @@ fn number<N: Copy + TryFrom<usize>>(names: &mut HashMap<Box<str>, N>, name: &str
 }
 
 /// Leaves only the names whose numbers are in use, and numbers them anew. Gives the new number of each old one.
-fn in_use<N>(names: &mut HashMap<Box<str>, N>, used: impl Iterator<Item = N>) -> HashMap<N, N>
+fn in_use<N>(names: &mut Map<Box<str>, N>, used: impl Iterator<Item = N>) -> HashMap<N, N>
 where
     N: Copy + Eq + Hash + TryFrom<usize>,
 {
@@ -117,6 +119,9 @@ where
 impl Shelf {
     pub fn new(dimensions: usize) -> Shelf {
         Shelf {
+            live: Slots::default(),
+            spans: Vec::new(),
+            importance: (u8::MAX, 0),
             hot: Vec::new(),
             cold: Vec::new(),
             lengths: Vec::new(),
@@ -125,11 +130,11 @@ impl Shelf {
             vectors: Vectors::new(dimensions),
             episodes: EpisodeTable::default(),
             graph: Graph::default(),
-            slots: HashMap::new(),
-            places: HashMap::new(),
-            kinds: HashMap::new(),
-            entities: HashMap::new(),
-            metadata: HashMap::new(),
+            slots: Map::default(),
+            places: Map::default(),
+            kinds: Map::default(),
+            entities: Map::default(),
+            metadata: Map::default(),
             terms: Vec::new(),
             met: Vec::new(),
             dead: 0,
@@ -137,89 +142,90 @@ impl Shelf {
     }
 
     /// Takes a memory in, or what changed of it. Gives back its text if that waits for a vector.
-    pub fn put(&mut self, prepared: PreparedMemory) -> Option<Box<str>> {
-        let PreparedMemory { place, memory, text, key, counts, met } = prepared;
-        let what = &memory.what;
-        let known = self.slots.get(&what.id).copied();
+    pub fn put(&mut self, vocabulary: &Vocabulary, prepared: PreparedMemory) -> Option<Box<str>> {
+        let known = self.slots.get(&prepared.id).copied();
         // A vector that is known already stays, whatever else changes.
-        let old = known.map(|slot| (slot, self.cold[slot as usize].key));
-        if let Some((slot, old_key)) = old {
-            if old_key == key && self.same_lists(slot, &memory, &met) {
-                self.update(slot, &memory);
-                return (!self.vectors.has(slot)).then_some(text);
+        if let Some(slot) = known {
+            if self.cold[slot as usize].key == prepared.key && self.same_lists(slot, &prepared) {
+                self.update(slot, &prepared);
+                return (!self.vectors.has(slot)).then_some(prepared.text);
             }
-            self.remove(&what.id);
+            self.remove(&prepared.id);
         }
         if self.hot.len() >= SLOTS_MAX {
             return None;
         }
         let slot = self.hot.len() as Slot;
-        let length = counts.values().sum::<u32>().min(u16::MAX.into()) as u16;
-        let place = place as u32;
-        let (scope_slots, kind) = (
-            &mut self.places.entry(place).or_insert_with(|| (what.scope.clone(), Vec::new())).1,
-            number(&mut self.kinds, &what.kind, u16::MAX),
-        );
-        scope_slots.push(slot);
-        for number in &met {
-            self.metadata.entry(*number).or_default().push(slot);
+        let (id, key, created_ms) = (prepared.id, prepared.key, prepared.created_ms);
+        let (place, length) = (prepared.place as u32, prepared.counts.length);
+        let kind = number(&mut self.kinds, &prepared.kind, u16::MAX);
+        grow(&mut self.places.entry(place).or_insert_with(|| (prepared.scope.clone(), Vec::new())).1, slot);
+        for number in &prepared.met {
+            grow(self.metadata.entry(*number).or_default(), slot);
         }
-        let entity = what.entity.as_deref().map_or(NONE, |name| number(&mut self.entities, name, NONE));
+        let entity = prepared.entity.as_deref().map_or(NONE, |name| number(&mut self.entities, name, NONE));
         let (mut episode, mut previous, mut next) = (NONE, NONE, NONE);
-        if let Some((conversation, order)) = origin(what) {
+        if let Some((conversation, order)) = &prepared.origin {
             episode = self.episodes.number(conversation);
-            (previous, next) = self.episodes.add(episode, order, slot, length.into());
+            (previous, next) = self.episodes.add(episode, *order, slot, length.into());
         }
-        self.hot.push(Hot {
-            valid_from_ms: 0,
-            valid_to_ms: 0,
-            created_ms: what.created_ms,
-            place,
-            kind,
-            live: true,
-            untrusted: false,
-        });
-        self.cold.push(Cold { id: what.id, key, changed_ms: 0, previous, next, entity, importance: 0 });
+        let (valid_from_ms, valid_to_ms, changed_ms, importance, untrusted) = (0, 0, 0, 0, false);
+        let hot = Hot { valid_from_ms, valid_to_ms, created_ms, changed_ms, place, kind, importance, untrusted };
+        grow(&mut self.hot, hot);
+        grow(&mut self.cold, Cold { id, key, previous, next, entity });
         for (neighbour, of) in [(previous, true), (next, false)] {
             if neighbour != NONE {
                 let cold = &mut self.cold[neighbour as usize];
                 *(if of { &mut cold.next } else { &mut cold.previous }) = slot;
             }
         }
-        self.terms.push(self.keywords.add(slot, &counts, length));
-        self.met.push(met);
-        self.lengths.push(length);
-        self.episode_of.push(episode);
+        let counted = vocabulary.counted(&prepared.counts);
+        grow(&mut self.terms, self.keywords.add(slot, counted, length));
+        grow(&mut self.lengths, length);
+        grow(&mut self.episode_of, episode);
         self.vectors.push();
-        self.slots.insert(what.id, slot);
-        self.update(slot, &memory);
-        Some(text)
+        self.live.push();
+        if self.spans.len() * 64 < self.live.len() {
+            self.spans.push(Span::ALWAYS);
+        }
+        self.slots.insert(id, slot);
+        self.update(slot, &prepared);
+        grow(&mut self.met, prepared.met);
+        Some(prepared.text)
     }
 
     /// Whether a memory is in the same lists as before: of its kind, conversation and metadata.
-    fn same_lists(&self, slot: Slot, memory: &Memory, met: &[u64]) -> bool {
-        let what = &memory.what;
+    fn same_lists(&self, slot: Slot, prepared: &PreparedMemory) -> bool {
         let episode = self.episode_of[slot as usize];
         let conversation = (episode != NONE).then(|| self.episodes.name(episode));
-        let meets = *self.met[slot as usize] == *met;
-        let kind = self.kinds.get(what.kind.as_str()) == Some(&self.hot[slot as usize].kind);
-        kind && conversation == origin(what).map(|(name, _)| name) && meets
+        let meets = self.met[slot as usize] == prepared.met;
+        let kind = self.kinds.get(prepared.kind.as_str()) == Some(&self.hot[slot as usize].kind);
+        kind && conversation == prepared.origin.as_ref().map(|(name, _)| name.as_str()) && meets
     }
 
-    fn update(&mut self, slot: Slot, memory: &Memory) {
-        let (hot, cold) = (&mut self.hot[slot as usize], &mut self.cold[slot as usize]);
-        hot.valid_from_ms = memory.what.valid_from_ms;
-        hot.valid_to_ms = memory.what.valid_to_ms.unwrap_or(i64::MAX);
-        hot.untrusted = memory.untrusted;
-        cold.changed_ms = memory.changed_ms;
-        cold.importance = memory.what.importance;
+    fn update(&mut self, slot: Slot, prepared: &PreparedMemory) {
+        let hot = &mut self.hot[slot as usize];
+        hot.valid_from_ms = prepared.valid_from_ms;
+        hot.valid_to_ms = prepared.valid_to_ms.unwrap_or(i64::MAX);
+        hot.untrusted = prepared.untrusted;
+        hot.changed_ms = prepared.changed_ms;
+        hot.importance = prepared.importance;
+        self.widen(slot);
+    }
+
+    /// Notes what a slot adds to what is known of many at once.
+    fn widen(&mut self, slot: Slot) {
+        let (hot, span) = (&self.hot[slot as usize], &mut self.spans[slot as usize / 64]);
+        span.from_ms = span.from_ms.max(hot.valid_from_ms);
+        span.to_ms = span.to_ms.min(hot.valid_to_ms);
+        self.importance = (self.importance.0.min(hot.importance), self.importance.1.max(hot.importance));
     }
 
     /// Takes a memory out.
     pub fn remove(&mut self, id: &MemoryId) {
         let Some(slot) = self.slots.remove(id) else { return };
         let at = slot as usize;
-        self.hot[at].live = false;
+        self.live.clear(slot);
         self.vectors.clear(slot);
         self.keywords.remove(&std::mem::take(&mut self.terms[at]), self.lengths[at]);
         let episode = std::mem::replace(&mut self.episode_of[at], NONE);
@@ -241,7 +247,7 @@ impl Shelf {
 
     /// Makes the arrays smaller: what is gone takes no room any more.
     fn shrink(&mut self) {
-        let kept: Vec<Slot> = (0..self.hot.len() as Slot).filter(|slot| self.hot[*slot as usize].live).collect();
+        let kept: Vec<Slot> = self.live.iter().collect();
         let mut new = vec![NONE; self.hot.len()];
         kept.iter().enumerate().for_each(|(at, slot)| new[*slot as usize] = at as Slot);
         let renumbered = |slots: &mut Vec<Slot>| {
@@ -271,19 +277,24 @@ impl Shelf {
             Cold { previous: to(it.previous), next: to(it.next), ..it }
         };
         self.cold = kept.iter().map(cold).collect();
-        self.terms.iter_mut().flatten().for_each(|word| *word = words[*word as usize]);
+        self.terms.iter_mut().for_each(|terms| *terms = terms.renumbered(&words));
         let kinds = in_use(&mut self.kinds, self.hot.iter().map(|hot| hot.kind));
         self.hot.iter_mut().for_each(|hot| hot.kind = kinds[&hot.kind]);
         let entities = in_use(&mut self.entities, self.cold.iter().map(|cold| cold.entity));
         self.cold.iter_mut().for_each(|cold| cold.entity = entities.get(&cold.entity).copied().unwrap_or(NONE));
         self.slots.values_mut().for_each(|slot| *slot = new[*slot as usize]);
+        self.live = Slots::default();
+        kept.iter().for_each(|_| self.live.push());
+        self.spans = vec![Span::ALWAYS; kept.len().div_ceil(64)];
+        self.importance = (u8::MAX, 0);
+        (0..kept.len() as Slot).for_each(|slot| self.widen(slot));
         self.dead = 0;
     }
 
     /// Gives a memory the vector of its text, if that is still its text.
-    pub fn learn(&mut self, id: &MemoryId, key: TextKey, unit: &[f32]) {
+    pub fn learn(&mut self, id: &MemoryId, key: TextKey, grains: &Grains) {
         if let Some(slot) = self.slots.get(id).filter(|slot| self.cold[**slot as usize].key == key) {
-            self.vectors.set(*slot, unit);
+            self.vectors.set(*slot, grains);
         }
     }
 
@@ -302,7 +313,8 @@ impl Shelf {
         self.slots.is_empty() && self.graph.is_empty()
     }
 
-    pub fn live(&self) -> usize {
+    /// How many memories it holds.
+    pub fn len(&self) -> usize {
         self.slots.len()
     }
 
@@ -335,11 +347,12 @@ impl Shelf {
 
     pub fn bytes(&self) -> usize {
         let slots = self.hot.capacity();
-        let lists: usize = self.terms.iter().map(|terms| terms.len() * 4 + 16).sum::<usize>()
+        let lists: usize = self.terms.iter().map(Terms::bytes).sum::<usize>()
             + self.met.iter().map(|met| met.len() * 8 + 16).sum::<usize>();
-        let arrays = slots * (size_of::<Hot>() + size_of::<Cold>() + 2 + 4) + self.slots.capacity() * 24;
+        let maps = self.slots.capacity() * (size_of::<(MemoryId, Slot)>() + 1);
+        let arrays = slots * (size_of::<Hot>() + size_of::<Cold>() + 2 + 4) + self.live.bytes() + self.spans.len() * 16;
         let members = self.places.values().map(|(_, slots)| slots.capacity() * 4).sum::<usize>()
             + self.metadata.values().map(|slots| slots.capacity() * 4 + 32).sum::<usize>();
-        arrays + lists + members + self.keywords.bytes() + self.vectors.bytes() + self.graph.bytes()
+        arrays + maps + lists + members + self.keywords.bytes() + self.vectors.bytes() + self.graph.bytes()
     }
 }
