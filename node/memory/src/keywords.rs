@@ -4,6 +4,7 @@
 //! exact at any time, so that two indexes of the same memories rank alike, whatever was deleted in between.
 
 use crate::slots::Slots;
+use crate::words::{Counts, Vocabulary};
 use crate::{Map, grow};
 
 /// How soon a word's repetitions stop counting.
@@ -52,6 +53,16 @@ pub struct Keywords {
     words: Vec<Word>,
     live: u32,
     length: u64,
+    /// How often words were given new numbers.
+    renumbered: u32,
+}
+
+/// Under which number an index has the words of a vocabulary, as far as it was asked: who puts many memories into one index
+/// looks each word up once. It goes with that vocabulary and that index.
+#[derive(Default)]
+pub struct Translation {
+    renumbered: u32,
+    numbers: Vec<u32>,
 }
 
 /// The numbers of a memory's words, each a byte or a few after the one before.
@@ -153,25 +164,41 @@ impl Matches {
 
 impl Keywords {
     /// Notes a memory's words, with how often each is in it. Gives their numbers, by which they are taken out again.
-    pub fn add<'a>(&mut self, slot: Slot, counts: impl Iterator<Item = (&'a str, u32)>, length: u16) -> Terms {
+    pub fn add(&mut self, slot: Slot, vocabulary: &Vocabulary, counts: &Counts, known: &mut Translation) -> Terms {
         self.live += 1;
-        self.length += u64::from(length);
-        let note = |(word, count): (&str, u32)| {
-            let number = match self.numbers.get(word) {
-                Some(number) => *number,
-                None => {
-                    self.words.push(Word::default());
-                    let number = self.words.len() as u32 - 1;
-                    self.numbers.insert(word.into(), number);
+        self.length += u64::from(counts.length);
+        if known.renumbered != self.renumbered {
+            *known = Translation { renumbered: self.renumbered, numbers: Vec::new() };
+        }
+        let mut all = Vec::with_capacity(counts.len());
+        for (theirs, count) in counts.iter() {
+            let number = match known.numbers.get(theirs as usize) {
+                Some(number) if *number != NONE => *number,
+                Some(_) | None => {
+                    let number = self.number(vocabulary.word(theirs));
+                    let least = known.numbers.len().max(theirs as usize + 1);
+                    known.numbers.resize(least, NONE);
+                    known.numbers[theirs as usize] = number;
                     number
                 }
             };
             let word = &mut self.words[number as usize];
             word.live += 1;
             grow(&mut word.postings, Posting::new(slot, count));
-            number
-        };
-        Terms::new(counts.map(note).collect())
+            all.push(number);
+        }
+        Terms::new(all)
+    }
+
+    /// The number of a word; a new one for a new word.
+    fn number(&mut self, word: &str) -> u32 {
+        if let Some(number) = self.numbers.get(word) {
+            return *number;
+        }
+        self.words.push(Word::default());
+        let number = self.words.len() as u32 - 1;
+        self.numbers.insert(word.into(), number);
+        number
     }
 
     /// Forgets a memory's words; its postings go when the index is made smaller.
@@ -186,6 +213,7 @@ impl Keywords {
 
     /// Gives memories new slots; what has none is gone, and so is a word that no memory has. Gives the new number of each word.
     pub fn renumber(&mut self, new: &[Slot]) -> Vec<u32> {
+        self.renumbered += 1;
         let mut numbers = vec![NONE; self.words.len()];
         let mut kept = Vec::new();
         for (at, mut word) in std::mem::take(&mut self.words).into_iter().enumerate().filter(|(_, word)| word.live > 0)

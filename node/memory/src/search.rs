@@ -19,13 +19,13 @@ use crate::query::{Episode, Episodes, Found, HITS_MAX, Half, Hit, Mode, Query};
 use crate::rank::Parts;
 use crate::vectors::{self, Needle};
 
-/// How many memories are scored: those of which words and the vectors' signs promise the most.
-const CANDIDATES: usize = 1_000;
+/// How many memories are scored at most: those of which words and the vectors' signs promise the most.
+const CANDIDATES: usize = 3_000;
 /// Where the permit and the filter let no more through, all of them are.
 const FEW: usize = 2_000;
 /// A promise is off by up to so much, as a part of what meaning counts, times the root of how many numbers a vector has:
-/// four times what is to be expected where each sign is drawn.
-const PROMISE_DOUBT: f32 = 6.0;
+/// more than three times what is to be expected where each sign is drawn.
+const PROMISE_DOUBT: f32 = 5.0;
 /// How many of the best are scored again with exact vectors at most, beyond what is asked for.
 const EXACT_MORE: usize = 30;
 /// How many of a conversation's memories say how near its meaning is.

@@ -167,9 +167,9 @@ impl Vocabulary {
         number
     }
 
-    /// The words that were counted.
-    pub fn counted<'a>(&'a self, counts: &'a Counts) -> impl Iterator<Item = (&'a str, u32)> + 'a {
-        counts.counts.iter().map(|(number, count)| (&*self.stems[*number as usize], *count))
+    /// A word that was counted.
+    pub fn word(&self, number: u32) -> &str {
+        &self.stems[number as usize]
     }
 
     /// How many words it knows.
@@ -183,6 +183,18 @@ pub struct Counts {
     counts: Box<[(u32, u32)]>,
     /// Words in all, those that come again too; at most 65,535.
     pub length: u16,
+}
+
+impl Counts {
+    /// How many different words.
+    pub fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// The words by their numbers, with how often each is in the text.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.counts.iter().copied()
+    }
 }
 
 /// Accents, vowel signs and variation selectors, which are not what tells words apart.

@@ -21,6 +21,7 @@ use crate::apply::rows;
 use crate::cache::{self, TextKey};
 use crate::filter::Permit;
 use crate::graph::{GraphQuery, GraphView, Path};
+use crate::keywords::Translation;
 use crate::model::Model;
 use crate::vectors::{self, Grains};
 use crate::words::{Vocabulary, Words};
@@ -82,6 +83,26 @@ impl Changes {
     }
 }
 
+/// Under which numbers the workspace that memories are put into has the words of a vocabulary. Most that come together are of
+/// one workspace.
+#[derive(Default)]
+struct KnownWords {
+    workspace: Option<WorkspaceId>,
+    words: usize,
+    known: Translation,
+}
+
+impl KnownWords {
+    fn of(&mut self, vocabulary: &Vocabulary, workspace: &WorkspaceId) -> &mut Translation {
+        // One that knows fewer words than before was begun anew.
+        if self.workspace.as_ref() != Some(workspace) || vocabulary.len() < self.words {
+            *self = KnownWords { workspace: Some(workspace.clone()), ..KnownWords::default() };
+        }
+        self.words = vocabulary.len();
+        &mut self.known
+    }
+}
+
 /// The index of a shard's workspaces.
 pub struct Index {
     model: Model,
@@ -101,7 +122,8 @@ impl Index {
     /// not there is pending.
     pub fn load(db: &Connection, vectors: &Connection, model: Model) -> Result<Index> {
         let (mut index, mut preparing) = (Index::new(model), Preparing::default());
-        preparing.each(db, |vocabulary, workspace, prepared| index.put(vocabulary, workspace, prepared))?;
+        let mut known = KnownWords::default();
+        preparing.each(db, |vocabulary, workspace, prepared| index.put(vocabulary, &mut known, workspace, prepared))?;
         let mut put = Ok(());
         rows::each_entity(db, |found| match preparing.place(db, found.place) {
             Ok((workspace, _)) => index.shelf(&workspace).graph.put_entity(&found.value),
@@ -125,7 +147,7 @@ impl Index {
 
     /// Takes in what was read of the tables.
     pub fn take(&mut self, changes: Changes) {
-        let vocabulary = changes.vocabulary;
+        let (vocabulary, mut known) = (changes.vocabulary, KnownWords::default());
         for change in changes.all {
             match change {
                 Change::Entity(workspace, id, found) => {
@@ -135,9 +157,11 @@ impl Index {
                         None => graph.drop_entity(&id),
                     }
                 }
-                Change::Memory(workspace, _, Some(found)) => self.put(&vocabulary, &workspace, *found),
+                Change::Memory(workspace, _, Some(found)) => self.put(&vocabulary, &mut known, &workspace, *found),
                 Change::Memory(workspace, id, None) => {
                     self.gone += 1;
+                    // The last one takes the workspace with it, and so the numbers of its words.
+                    known = KnownWords::default();
                     self.shelf(&workspace).remove(&id);
                     self.drop_if_empty(&workspace);
                 }
@@ -164,11 +188,17 @@ impl Index {
         self.shelves.entry(workspace.clone()).or_insert_with(|| Shelf::new(dimensions))
     }
 
-    fn put(&mut self, vocabulary: &Vocabulary, workspace: &WorkspaceId, prepared: PreparedMemory) {
+    fn put(
+        &mut self,
+        vocabulary: &Vocabulary,
+        known: &mut KnownWords,
+        workspace: &WorkspaceId,
+        prepared: PreparedMemory,
+    ) {
         let dimensions = self.model.dimensions;
         let shelf = self.shelves.entry(workspace.clone()).or_insert_with(|| Shelf::new(dimensions));
         let (key, id) = (prepared.key, prepared.id);
-        if let Some(text) = shelf.put(vocabulary, prepared) {
+        if let Some(text) = shelf.put(vocabulary, known.of(vocabulary, workspace), prepared) {
             let waiting = self.waiting.entry(key).or_insert_with(|| Waiting { text, places: Vec::new() });
             waiting.places.push((workspace.clone(), id));
         }

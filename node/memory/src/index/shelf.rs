@@ -10,7 +10,7 @@ use super::episodes::EpisodeTable;
 use crate::cache::TextKey;
 use crate::filter::Condition;
 use crate::graph::Graph;
-use crate::keywords::{Keywords, Lengths, NONE, Slot, Terms};
+use crate::keywords::{Keywords, Lengths, NONE, Slot, Terms, Translation};
 use crate::slots::Slots;
 use crate::vectors::{Grains, Vectors};
 use crate::words::Vocabulary;
@@ -142,7 +142,12 @@ impl Shelf {
     }
 
     /// Takes a memory in, or what changed of it. Gives back its text if that waits for a vector.
-    pub fn put(&mut self, vocabulary: &Vocabulary, prepared: PreparedMemory) -> Option<Box<str>> {
+    pub fn put(
+        &mut self,
+        vocabulary: &Vocabulary,
+        known_words: &mut Translation,
+        prepared: PreparedMemory,
+    ) -> Option<Box<str>> {
         let known = self.slots.get(&prepared.id).copied();
         // A vector that is known already stays, whatever else changes.
         if let Some(slot) = known {
@@ -179,8 +184,8 @@ impl Shelf {
                 *(if of { &mut cold.next } else { &mut cold.previous }) = slot;
             }
         }
-        let counted = vocabulary.counted(&prepared.counts);
-        grow(&mut self.terms, self.keywords.add(slot, counted, length));
+        let terms = self.keywords.add(slot, vocabulary, &prepared.counts, known_words);
+        grow(&mut self.terms, terms);
         grow(&mut self.lengths, length);
         grow(&mut self.episode_of, episode);
         self.vectors.push();
