@@ -241,6 +241,8 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
         jobs: Jobs::default(),
         event_streams: Arc::new(Semaphore::new(parts.config.http.event_streams_max as usize)),
         health_watches: Arc::new(Semaphore::new(edge::grpc::HEALTH_WATCHES_MAX)),
+        health_watchers: edge::caps::Caps::default(),
+        content_streams: Arc::new(Semaphore::new(edge::rest::deployments::CONTENT_STREAMS_MAX)),
         stop,
     });
     Ok(OpenNode { parts, services, groups, pins, service, facts, hearsay, api })
