@@ -78,7 +78,7 @@ impl Invoker {
         metrics::histogram!("caxton_turn_duration_seconds", "outcome" => outcome_name).record(duration_ms as f64 / 1e3);
         let turn = underway.turn.as_str();
         // Whoever begins a turn settles its delivery, unless it was put down.
-        if is_mailed(turn) && !underway.resumed {
+        if is_mailed(turn) && underway.resumed {
             self.shared.mailed_over.send_modify(|count| *count = count.wrapping_add(1));
         }
         underway.log.ended(run.agent.as_str(), why, spent.usage.total(), duration_ms);

@@ -106,9 +106,10 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
     key_files::draw(&dir).map_err(StartError::Keys)?;
     secrets::draw_key(&dir)?;
     store.claim(&dir.join(cluster::LOG_MARK_FILE)).await?;
-    let space = artifacts.space().clone();
+    let (space, last) = (artifacts.space().clone(), artifacts.space().clone());
     let groups = Groups::new(store, identity.node, timers(&config), Arc::new(peers.clone()))
-        .with_room(move |bytes| space.check(bytes).is_ok());
+        .with_room(move |bytes| space.check(bytes).is_ok())
+        .with_last_room(move |bytes| last.has_last_room(bytes));
     let (catalogs, pins) = (Catalogs::default(), Pins::default());
     let replicas = Replicas::new(artifacts.clone(), catalogs.clone(), peers.clone());
     let service = Service::new(service::Parts {

@@ -268,6 +268,6 @@ async fn a_deployment_that_takes_longer_than_a_request_is_answered() {
     // Its tools are compiled while it is checked, which takes longer than this.
     let bench = Bench::on(bench.stop().await, &["http.timeout=100ms"]).await;
     let (status, body) = read(bench.post("/deployments", &content.request(0, &Content::default(), "first"))).await;
-    assert_eq!((status, body["revision"].as_u64()), (200, Some(1)), "{body}");
+    assert_eq!((status, body["deployment"]["revision"].as_u64()), (200, Some(1)), "{body}");
     bench.stop().await;
 }
