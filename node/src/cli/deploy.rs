@@ -21,7 +21,7 @@ use crate::cli::workspace::scan::Scan;
 use crate::cli::workspace::state::{self, State};
 use crate::cli::workspace::{SETTINGS_FILE, Workspace};
 use crate::cli::{CliError, Context, check, diagnostics, text};
-use crate::client::{ClientError, Retry};
+use crate::client::{ClientError, DEPLOYMENT_TIMEOUT, Retry};
 use crate::tasks;
 
 /// The longest message, in bytes.
@@ -309,7 +309,8 @@ impl Deploy<'_> {
             self.save(state)?;
             let path = self.remote.path(paths::DEPLOYMENTS);
             let mut progress = out.progress("deploying", None);
-            let answer = progress.during(self.remote.client.post(&path, request, Retry::Once)).await;
+            let proposed = self.remote.client.post_within(&path, request, Retry::Once, DEPLOYMENT_TIMEOUT);
+            let answer = progress.during(proposed).await;
             match answer {
                 Ok(answer) => return Ok((answer, sent)),
                 Err(error) if error.code() == Some("artifacts_missing") && attempt < RESENDS_MAX => {}

@@ -12,7 +12,7 @@ use crate::api::{DeployResponse, Deployment, RollbackRequest};
 use crate::cli::live::{self, Remote};
 use crate::cli::output::{BOLD, DIM, count, paint};
 use crate::cli::{CliError, Context, git, text};
-use crate::client::Retry;
+use crate::client::{DEPLOYMENT_TIMEOUT, Retry};
 
 /// Arguments of `caxton rollback`.
 #[derive(Debug, clap::Args)]
@@ -122,7 +122,8 @@ async fn send(
     };
     let mut progress = context.out.progress("going back", None);
     let path = remote.path(paths::ROLLBACK);
-    let answer = progress.during(remote.client.post(&path, &request, Retry::Once)).await;
+    let proposed = remote.client.post_within(&path, &request, Retry::Once, DEPLOYMENT_TIMEOUT);
+    let answer = progress.during(proposed).await;
     answer.map_err(|error| {
         if error.is_ambiguous() {
             return CliError::from(error).help("it is not known whether it was done: look at `caxton log`");

@@ -93,7 +93,8 @@ settings! {
         /// How long a client may read nothing of an answer that is there for it; then its connection is closed.
         write_timeout: Duration = "60s" in "100ms".."1h";
         /// How long a request may take, from its head to the answer's head. A turn of an agent and a call of a tool have times
-        /// of their own, and this one is for the body of the request. Event streams are not limited.
+        /// of their own, and this one is for the body of the request. A deployment has two minutes more, in which its modules
+        /// are compiled. Event streams are not limited.
         timeout: Duration = "30s" in "100ms".."1h";
         /// How long a connection may take to send a request's head, or to finish the TLS handshake.
         header_timeout: Duration = "10s" in "100ms".."5m";

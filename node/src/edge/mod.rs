@@ -138,7 +138,11 @@ pub fn router(services: Services) -> Router {
         .and(NotForContentType::GRPC);
     let (router, table) = all_routes().into_parts();
     let table = Arc::new(table);
-    let times = middleware::TimeLimits { usual: timeout, table: table.clone() };
+    let times = middleware::TimeLimits {
+        usual: timeout,
+        compiling: caxton_tools::CompileLimits::default().wall,
+        table: table.clone(),
+    };
     let hop = Hop { services: services.clone(), table };
     // The first layer is the innermost.
     router

@@ -60,15 +60,15 @@ pub fn routes() -> Routes {
         .on(get(paths::WORKSPACES), Owner::Anyone, workspaces)
         .on(get(paths::WORKSPACE).or_stale(), Owner::Control, status)
         .on(get(paths::STATUS).or_stale(), Owner::Control, status_by_name)
-        .on(post(paths::DEPLOY).body(BodyLimit::Deployment), Owner::Control, deploy_by_name)
+        .on(post(paths::DEPLOY).body(BodyLimit::Deployment).compiles(), Owner::Control, deploy_by_name)
         .on(post(paths::TREE_NODES), Owner::Control, nodes)
         .on(put(paths::ARTIFACTS), Owner::Control, upload)
         .on(post(paths::ARTIFACTS_MISSING), Owner::Control, missing)
         .on(post(paths::ARTIFACTS_FETCH), Owner::Control, fetch)
         .on(get(paths::DEPLOYMENTS), Owner::Control, history)
-        .on(post(paths::DEPLOYMENTS).body(BodyLimit::Deployment), Owner::Control, deploy)
+        .on(post(paths::DEPLOYMENTS).body(BodyLimit::Deployment).compiles(), Owner::Control, deploy)
         .on(get(paths::DEPLOYMENT), Owner::Control, deployment)
-        .on(post(paths::ROLLBACK), Owner::Control, rollback)
+        .on(post(paths::ROLLBACK).compiles(), Owner::Control, rollback)
 }
 
 /// The workspaces, and what each has live.
