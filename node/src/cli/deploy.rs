@@ -4,7 +4,7 @@
 //! ask; send what is missing; propose. Nothing is sent before the check passed and the plan was agreed to.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use caxton_proto::plan::{Change, Item, Plan};
 use caxton_proto::{AgentName, WorkspaceId};
@@ -21,13 +21,15 @@ use crate::cli::workspace::scan::Scan;
 use crate::cli::workspace::state::{self, State};
 use crate::cli::workspace::{SETTINGS_FILE, Workspace};
 use crate::cli::{CliError, Context, check, diagnostics, text};
-use crate::client::{ClientError, DEPLOYMENT_TIMEOUT, Retry};
+use crate::client::{ClientError, Retry};
 use crate::tasks;
 
 /// The longest message, in bytes.
 const MESSAGE_BYTES_MAX: usize = 4096;
 /// How often blobs that the server lost between two questions are sent again.
 const RESENDS_MAX: usize = 2;
+/// How long a deployment is waited for: a tool that compiles takes its time, and the node answers whatever comes of it.
+pub const DEPLOY_TIMEOUT: Duration = Duration::from_secs(1_800);
 
 /// Arguments of `caxton deploy`.
 #[derive(Debug, clap::Args)]
@@ -309,8 +311,8 @@ impl Deploy<'_> {
             self.save(state)?;
             let path = self.remote.path(paths::DEPLOYMENTS);
             let mut progress = out.progress("deploying", None);
-            let proposed = self.remote.client.post_within(&path, request, Retry::Once, DEPLOYMENT_TIMEOUT);
-            let answer = progress.during(proposed).await;
+            let answer =
+                progress.during(self.remote.client.post_within(&path, request, Retry::Once, DEPLOY_TIMEOUT)).await;
             match answer {
                 Ok(answer) => return Ok((answer, sent)),
                 Err(error) if error.code() == Some("artifacts_missing") && attempt < RESENDS_MAX => {}

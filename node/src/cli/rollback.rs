@@ -9,10 +9,11 @@ use serde_json::json;
 
 use crate::api::paths;
 use crate::api::{DeployResponse, Deployment, RollbackRequest};
+use crate::cli::deploy::DEPLOY_TIMEOUT;
 use crate::cli::live::{self, Remote};
 use crate::cli::output::{BOLD, DIM, count, paint};
 use crate::cli::{CliError, Context, git, text};
-use crate::client::{DEPLOYMENT_TIMEOUT, Retry};
+use crate::client::Retry;
 
 /// Arguments of `caxton rollback`.
 #[derive(Debug, clap::Args)]
@@ -122,8 +123,7 @@ async fn send(
     };
     let mut progress = context.out.progress("going back", None);
     let path = remote.path(paths::ROLLBACK);
-    let proposed = remote.client.post_within(&path, &request, Retry::Once, DEPLOYMENT_TIMEOUT);
-    let answer = progress.during(proposed).await;
+    let answer = progress.during(remote.client.post_within(&path, &request, Retry::Once, DEPLOY_TIMEOUT)).await;
     answer.map_err(|error| {
         if error.is_ambiguous() {
             return CliError::from(error).help("it is not known whether it was done: look at `caxton log`");

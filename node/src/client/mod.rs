@@ -22,9 +22,6 @@ pub use error::ClientError;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a whole exchange may take, unless the call says otherwise.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a deployment may take: the server compiles modules that it does not know, which for Python takes a slow machine
-/// a minute.
-pub const DEPLOYMENT_TIMEOUT: Duration = Duration::from_secs(200);
 /// How long to wait before the one retry, and before several servers are asked once more.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// How long several servers are asked in turn, when none answers: an election ends within that.

@@ -93,8 +93,7 @@ settings! {
         /// How long a client may read nothing of an answer that is there for it; then its connection is closed.
         write_timeout: Duration = "60s" in "100ms".."1h";
         /// How long a request may take, from its head to the answer's head. A turn of an agent and a call of a tool have times
-        /// of their own, and this one is for the body of the request. A deployment has two minutes more, in which its modules
-        /// are compiled. Event streams are not limited.
+        /// of their own, and this one is for the body of the request. Event streams are not limited.
         timeout: Duration = "30s" in "100ms".."1h";
         /// How long a connection may take to send a request's head, or to finish the TLS handshake.
         header_timeout: Duration = "10s" in "100ms".."5m";
@@ -171,7 +170,8 @@ settings! {
         takeover_turns_max: u64 = "32" in "1".."100000";
         /// How long a turn that another node began waits for what is deployed to be loaded.
         takeover_wait: Duration = "60s" in "1s".."1h";
-        /// How large the files of an answer may be together to be kept with it; larger ones are in the first answer only.
+        /// How large the files of a turn may be together, those that came with the message and those of the answer, to be
+        /// kept with it for later turns; larger ones are in the first answer only.
         answer_files_bytes_max: ByteSize = "8MiB" in "0B".."256MiB";
         /// How many agents are kept put together in memory.
         agents_kept: u64 = "4096" in "1".."1000000";

@@ -170,30 +170,24 @@ pub async fn with_place(State(places): State<Places>, request: Request, next: Ne
 pub struct TimeLimits {
     /// `http.timeout`.
     pub usual: Duration,
-    /// What a deployment has beyond it.
-    pub compiling: Duration,
     /// Which routes have a time of their own.
     pub table: Arc<Table>,
 }
 
 /// Cuts a request off when its answer does not begin in time; or only its body, where what it asks for has a time of its own.
 pub async fn in_time(
-    State(TimeLimits { usual: timeout, compiling, table }): State<TimeLimits>,
+    State(TimeLimits { usual: timeout, table }): State<TimeLimits>,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
     let path = request.extensions().get::<MatchedPath>();
     let route = path.and_then(|path| table.find(request.method(), path.as_str()));
-    let body_in_time = |request: Request| {
+    if route.is_some_and(|route| route.time == TimeLimit::Own) {
         let cut_off = Box::pin(tokio::time::sleep(timeout));
-        request.map(|body: Body| Body::from_stream(TimedBody { body: body.into_data_stream(), cut_off }))
-    };
-    let (timeout, answer) = match route.map_or(TimeLimit::Usual, |route| route.time) {
-        TimeLimit::Usual => (timeout, next.run(request)),
-        TimeLimit::Compiling => (timeout + compiling, next.run(body_in_time(request))),
-        TimeLimit::Own => return Ok(next.run(body_in_time(request)).await),
-    };
-    let answer = tokio::time::timeout(timeout, answer).await;
+        let in_time = |body: Body| Body::from_stream(TimedBody { body: body.into_data_stream(), cut_off });
+        return Ok(next.run(request.map(in_time)).await);
+    }
+    let answer = tokio::time::timeout(timeout, next.run(request)).await;
     answer.map_err(|_| {
         Problem::new(Code::Timeout, format!("the request took longer than {timeout:?} (`http.timeout`)")).help(
             "what it asked for may still happen: look before you repeat it, or repeat it with its idempotency key",
@@ -232,8 +226,6 @@ pub fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use tower::ServiceExt;
-
     use super::*;
 
     #[test]
@@ -246,27 +238,5 @@ mod tests {
         for bad in [b"a b".as_slice(), b"", b"a\"b", "é".as_bytes(), &[b'x'; 129]] {
             assert_eq!(id(bad).len(), 32, "{bad:?}");
         }
-    }
-
-    /// The status of an answer that takes so long, under limits of 30 and 120 seconds.
-    async fn status_after(path: &str, takes: Duration) -> u16 {
-        let table = Arc::new(crate::edge::all_routes().into_parts().1);
-        let limits = TimeLimits { usual: Duration::from_secs(30), compiling: Duration::from_secs(120), table };
-        let slow = move || async move { tokio::time::sleep(takes).await };
-        let router: axum::Router = axum::Router::new()
-            .route(paths::DEPLOYMENTS.text(), axum::routing::post(slow))
-            .route(paths::TOKENS.text(), axum::routing::post(slow))
-            .layer(axum::middleware::from_fn_with_state(limits, in_time));
-        let request = Request::post(path).body(Body::empty()).expect("a request");
-        router.oneshot(request).await.expect("an answer").status().as_u16()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_deployment_has_time_for_its_modules_to_be_compiled() {
-        let (deployments, tokens) = (paths::DEPLOYMENTS.with(["demo"]), paths::TOKENS.text());
-        let minute = Duration::from_secs(60);
-        assert_eq!(status_after(&deployments, minute).await, 200);
-        assert_eq!(status_after(&deployments, 3 * minute).await, 504);
-        assert_eq!(status_after(tokens, minute).await, 504);
     }
 }

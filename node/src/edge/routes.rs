@@ -42,8 +42,6 @@ pub enum BodyLimit {
 pub enum TimeLimit {
     /// `http.timeout`.
     Usual,
-    /// `http.timeout`, and the time that the modules of a deployment may take to be compiled.
-    Compiling,
     /// What is asked for has a time of its own, as a turn and a tool's call have; `http.timeout` is for the request's body.
     Own,
 }
@@ -80,12 +78,6 @@ impl Endpoint {
     /// What is asked for has a time of its own.
     pub fn own_time(mut self) -> Endpoint {
         self.time = TimeLimit::Own;
-        self
-    }
-
-    /// What is asked for may have modules compiled.
-    pub fn compiles(mut self) -> Endpoint {
-        self.time = TimeLimit::Compiling;
         self
     }
 
