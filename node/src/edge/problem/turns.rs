@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::agent::turn::Failure;
 use crate::agent::world::NotFound;
 use crate::app::agents::{AskError, NothingDeployed};
 use crate::app::conversations::ConversationsError;
@@ -143,7 +144,7 @@ impl From<InvokeError> for Problem {
             InvokeError::Turn { agent, failure } => Problem::new(Code::TurnFailed, detail)
                 .with("agent", agent)
                 .with("failure", failure.code())
-                .help("`caxton conversations list` has the turn with everything that was said"),
+                .help(help_after(&failure)),
             InvokeError::NoApproval { .. } => {
                 Problem::new(Code::NotFound, detail).help("`caxton approvals list` shows what waits")
             }
@@ -193,5 +194,22 @@ impl From<Unusable> for Problem {
             | Unusable::NoProcesses { .. } => Code::Unavailable,
         };
         Problem::new(code, unusable.to_string())
+    }
+}
+
+/// What is to be done after a turn that gave no answer. Why no model answered ends in what mends it already.
+fn help_after(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Model { .. } => {
+            "ask again once that is mended; `caxton status` shows what else keeps an agent from answering"
+        }
+        Failure::StepsSpent { .. }
+        | Failure::TokensSpent { .. }
+        | Failure::TimeSpent { .. }
+        | Failure::Loop { .. }
+        | Failure::Silent
+        | Failure::Withheld
+        | Failure::Stopped
+        | Failure::GivenUp { .. } => "`caxton conversations list` has the turn with everything that was said",
     }
 }
