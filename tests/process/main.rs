@@ -38,6 +38,8 @@ mod messages;
 
 mod talk;
 
+mod programs;
+
 mod backup;
 
 mod written;

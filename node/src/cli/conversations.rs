@@ -88,7 +88,7 @@ Examples:
 
 /// Lists, shows or forgets.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
-    let id = context.workspace_id()?;
+    let id = context.workspace_id_or_default()?;
     let client = context.client()?;
     let remote = Remote { client: &client, id: &id };
     match args.command {

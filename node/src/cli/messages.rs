@@ -229,7 +229,7 @@ struct Tail {
 
 /// Does what the subcommand says.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
-    let id = context.workspace_id()?;
+    let id = context.workspace_id_or_default()?;
     let client = context.client()?;
     let remote = Remote { client: &client, id: &id };
     match args.command {
