@@ -25,7 +25,7 @@ mod schedules;
 
 mod depth;
 
-pub use apply::{apply, clear, count_senders};
+pub use apply::{apply, clear, count_mailboxes, count_senders};
 pub use caxton_proto::{acl, mailbox};
 pub use depth::{DEAD_KINDS, Depth, depths};
 pub use limits::Limits;

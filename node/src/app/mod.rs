@@ -21,6 +21,8 @@ pub mod dispatch;
 
 mod delivery;
 
+mod places;
+
 pub mod deployments;
 
 pub mod workspaces;

@@ -93,12 +93,14 @@ pub struct Mailboxes(Arc<[ShardMailboxes]>);
 pub struct ShardMailboxes {
     shard: Shard,
     changed: Arc<Notify>,
+    /// The most mailboxes of a workspace.
+    mailboxes_max: u64,
 }
 
 impl Mailboxes {
-    /// Those in these shards, of which [`MailboxTenant`] is a tenant.
-    pub fn new(shards: Shards) -> Mailboxes {
-        let of = |shard: &Shard| ShardMailboxes { shard: shard.clone(), changed: Arc::default() };
+    /// Those in these shards, of which [`MailboxTenant`] is a tenant. A workspace has at most `mailboxes_max`.
+    pub fn new(shards: Shards, mailboxes_max: u64) -> Mailboxes {
+        let of = |shard: &Shard| ShardMailboxes { shard: shard.clone(), changed: Arc::default(), mailboxes_max };
         Mailboxes(shards.all().iter().map(of).collect())
     }
 
@@ -144,7 +146,8 @@ impl ShardMailboxes {
             return Err(MailboxError::OlderMembers);
         }
         let time_ms = i64::try_from(crate::time::now_ms()).unwrap_or(i64::MAX);
-        let command = Command { workspace: workspace.clone(), time_ms, action };
+        let mailboxes_max = Some(self.mailboxes_max);
+        let command = Command { workspace: workspace.clone(), time_ms, mailboxes_max, action };
         let body = Bytes::from(command.encode());
         if body.len() > ENTRY_BYTES_MAX {
             return Err(MailboxError::TooLong { bytes: body.len() });

@@ -197,7 +197,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
         models = models.recorded(tape(&config.llm.record)?);
     }
     let activity = Activity::default();
-    let mailboxes = Mailboxes::new(shards.clone());
+    let mailboxes = Mailboxes::new(shards.clone(), config.limits.workspace_mailboxes_max);
     let invoker = Invoker::new(invoke::Parts {
         catalogs: catalogs.clone(),
         memories: Memories::new(shards.clone(), keepers),

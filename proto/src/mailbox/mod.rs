@@ -28,6 +28,8 @@ pub struct Command {
     pub workspace: WorkspaceId,
     /// When it was proposed.
     pub time_ms: i64,
+    /// The most mailboxes of the workspace, as the proposer's settings say; any number where it says none.
+    pub mailboxes_max: Option<u64>,
     /// What to do.
     pub action: Action,
 }
@@ -284,7 +286,7 @@ pub enum Reason {
         why: String,
     },
     /// There is too much of something.
-    #[error("it has {found} {what}, and {most} is the most")]
+    #[error("it has {found} {what}, and {most} is the most{}", limit_hint(what))]
     Limit {
         /// What there is too much of.
         what: String,
@@ -311,6 +313,17 @@ pub enum Reason {
     /// It had expired before it came.
     #[error("it expired before it was taken in; send it with a later time or none")]
     Expired,
+}
+
+/// What there is too much of where a workspace has no room for another mailbox.
+pub const MAILBOXES: &str = "mailboxes in the workspace with something in them";
+
+fn limit_hint(what: &str) -> &'static str {
+    if what == MAILBOXES {
+        "; settle or drop what lies in others, or have the operator raise limits.workspace_mailboxes_max"
+    } else {
+        ""
+    }
 }
 
 fn dead_hint(dead: u64) -> String {

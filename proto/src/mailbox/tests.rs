@@ -123,13 +123,15 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn command(time_ms: i64, action: Action) -> Command {
-    Command { workspace: "demo".parse().expect("a name"), time_ms, action }
+    Command { workspace: "demo".parse().expect("a name"), time_ms, mailboxes_max: None, action }
 }
 
 proptest! {
     #[test]
-    fn every_command_reads_back_as_it_was_written(time_ms in any::<i64>(), action in action()) {
-        let command = command(time_ms, action);
+    fn every_command_reads_back_as_it_was_written(
+        time_ms in any::<i64>(), mailboxes_max in of(any::<u64>()), action in action()
+    ) {
+        let command = Command { mailboxes_max, ..command(time_ms, action) };
         prop_assert_eq!(Command::decode(&command.encode()).expect("it was written"), command);
     }
 

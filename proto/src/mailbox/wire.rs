@@ -37,7 +37,8 @@ impl Command {
     pub fn encode(&self) -> Vec<u8> {
         let body = (&self.action).into();
         let workspace = self.workspace.to_string();
-        pb::Command { version: FORMAT, workspace, time_ms: self.time_ms, body: Some(body) }.encode_to_vec()
+        let (time_ms, mailboxes_max) = (self.time_ms, self.mailboxes_max);
+        pb::Command { version: FORMAT, workspace, time_ms, mailboxes_max, body: Some(body) }.encode_to_vec()
     }
 
     /// The command that the bytes stand for.
@@ -47,6 +48,7 @@ impl Command {
         Ok(Command {
             workspace: command.workspace.parse().map_err(|_| field("workspace"))?,
             time_ms: command.time_ms,
+            mailboxes_max: command.mailboxes_max,
             action: command.body.ok_or(field("body"))?.try_into()?,
         })
     }

@@ -17,9 +17,10 @@ use caxton_proto::mailbox::{Action, Command, Outcome, Submission};
 use rusqlite::{Connection, Result};
 
 pub use self::clear::clear;
-pub use self::deliver::count_senders;
+pub use self::deliver::{count_mailboxes, count_senders};
 use self::topics::Interest;
 use crate::Limits;
+use crate::tables::stored;
 
 /// Carries a command out. `term` is that of the leader that proposed it. What the command decides, it decides by the rows
 /// alone; an error is one of the database.
@@ -27,7 +28,8 @@ pub fn apply(db: &Connection, command: &Command, term: u64, limits: &Limits) -> 
     if let Err(reason) = command.check() {
         return Ok(Outcome::Refused(reason));
     }
-    let run = Run { db, workspace: &command.workspace, now_ms: command.time_ms, term, limits };
+    let mailboxes_max = command.mailboxes_max.map_or(i64::MAX, stored);
+    let run = Run { db, workspace: &command.workspace, now_ms: command.time_ms, term, limits, mailboxes_max };
     match &command.action {
         Action::Send(all) => Ok(Outcome::Sent(all.iter().map(|one| run.send(one)).collect::<Result<_>>()?)),
         Action::Start(all) => Ok(Outcome::Started(run.start(all)?)),
@@ -59,6 +61,7 @@ struct Run<'a> {
     now_ms: i64,
     term: u64,
     limits: &'a Limits,
+    mailboxes_max: i64,
 }
 
 impl Run<'_> {

@@ -29,6 +29,9 @@ impl Run<'_> {
             Ok(step) => step,
             Err(reason) => return Ok(Fate::Refused(reason)),
         };
+        if let Err(full) = self.boxes(&message.receivers)? {
+            return Ok(Fate::Refused(full));
+        }
         for receiver in &message.receivers {
             if let Err(full) = self.room(receiver, submission)? {
                 return Ok(Fate::Refused(full));
