@@ -38,6 +38,8 @@ mod messages;
 
 mod talk;
 
+mod between;
+
 mod backup;
 
 mod written;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use caxton_messages::acl::Address;
 use caxton_messages::mailbox::{Action, Outcome};
 use caxton_messages::{EndedWait, Limits, Ready, due, ended_waits, next, parked, roster, waiting};
+use caxton_proto::manifest::agent::Messages;
 use caxton_proto::{AgentName, Revision, WorkspaceId};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::delivery::{Courier, now_ms};
 use super::places::{Claim, MailboxOf, Places, Room};
+use super::post::Post;
 use crate::catalog::{Catalog, LoadError};
 use crate::errors::chain;
 use crate::invoke::{InvokeError, Invoker};
@@ -35,6 +37,8 @@ const TURNS_MAX: usize = 64;
 const SPARE_MAX: usize = 16;
 /// The most messages beside these that pause because what they need is not there.
 const PAUSING_MAX: usize = 1_000;
+/// The most messages for one agent of another workspace that are being carried.
+const CARRIED_MAX: usize = 8;
 /// The most turns that waited and are gone on with at a time.
 const RESUMED_MAX: usize = 64;
 /// How long a workspace is left alone after files of its agents could not be read.
@@ -81,8 +85,8 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     /// For the mailboxes of one shard.
-    pub fn new(invoker: Invoker, mailboxes: ShardMailboxes) -> Dispatcher {
-        let courier = Arc::new(Courier::new(invoker.clone(), mailboxes.clone()));
+    pub fn new(invoker: Invoker, mailboxes: ShardMailboxes, post: Post) -> Dispatcher {
+        let courier = Arc::new(Courier::new(invoker.clone(), mailboxes.clone(), post));
         Dispatcher {
             invoker,
             mailboxes,
@@ -301,8 +305,9 @@ impl Dispatcher {
                 *self.busy.entry(of.clone()).or_default() += 1;
                 let courier = Arc::clone(&self.courier);
                 self.jobs.spawn(async move {
-                    if let Address::Agent(agent) = &of.1 {
-                        courier.give(term, &(of.0.clone(), agent.clone()), ready).await;
+                    match &of.1 {
+                        Address::Agent(agent) => courier.give(term, &(of.0.clone(), agent.clone()), ready).await,
+                        _ => courier.carry(term, &of, ready).await,
                     }
                     Job::Given(of)
                 });
@@ -321,7 +326,20 @@ impl Dispatcher {
 
     /// What a mailbox may have under way beside what it has; nothing of an agent that is not deployed, which keeps its messages.
     fn claim(&self, owner: MailboxOf) -> Option<Claim> {
-        let Address::Agent(agent) = &owner.1 else { return None };
+        let agent = match &owner.1 {
+            Address::Agent(agent) => agent,
+            Address::Elsewhere { .. } => {
+                let free = CARRIED_MAX.saturating_sub(self.busy.get(&owner).copied().unwrap_or_default());
+                return Some(Claim { owner, priority: Messages::default().priority, free });
+            }
+            Address::Capability(_)
+            | Address::Subject(_)
+            | Address::Topic(_)
+            | Address::Broadcast
+            | Address::Platform => {
+                return None;
+            }
+        };
         let catalog = self.invoker.catalogs().get(&owner.0)?;
         let manifest = catalog.agents().get(agent)?.manifest().ok()?;
         let busy = self.busy.get(&owner).copied().unwrap_or_default();

@@ -11,6 +11,8 @@ pub mod memory;
 
 pub mod mailboxes;
 
+pub mod signatures;
+
 pub mod topics;
 
 pub mod schedules;
@@ -22,6 +24,8 @@ pub mod dispatch;
 mod delivery;
 
 mod places;
+
+pub mod post;
 
 pub mod deployments;
 
@@ -76,6 +80,8 @@ pub struct Parts {
     pub memories: memory::Memories,
     /// What agents and people send each other.
     pub mailboxes: mailboxes::Mailboxes,
+    /// Who signed it, and with which keys.
+    pub signatures: signatures::Signatures,
     /// What they publish, and who subscribed.
     pub topics: topics::Topics,
     /// When agents are sent messages next.

@@ -66,6 +66,8 @@ pub const JSON: &[(&str, &[&str])] = &[
     ("conversations list", &["conversations"]),
     ("messages list", &["deliveries"]),
     ("messages topics", &["topics"]),
+    ("messages verify", &["id", "holds", "sender", "key", "signed", "held_by"]),
+    ("messages keys list", &["keys", "next"]),
     ("schedules list", &["schedules"]),
     ("conversations save", &["conversation", "saved"]),
     ("approvals list", &["approvals"]),

@@ -319,6 +319,7 @@ mod tests {
             "usage",
             "messages list",
             "messages topics",
+            "messages keys list",
             "schedules list",
             "cluster members",
             "cluster status",

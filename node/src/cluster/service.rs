@@ -10,11 +10,13 @@ use async_trait::async_trait;
 use caxton_proto::log::cluster::{AdmitNode, AnnounceNode, Command, Credential, NodeFacts, Outcome};
 use caxton_proto::log::{self};
 use caxton_proto::peer::can_speak;
+use caxton_proto::peer::pb::carry_reply::Fate;
 use caxton_proto::peer::pb::peer_server::Peer;
 use caxton_proto::peer::pb::raft_answer;
 use caxton_proto::peer::pb::{
-    AnnounceReply, AnnounceRequest, Blob, Facts, FetchRequest, HelloReply, HelloRequest, HoldReply, HoldRequest,
-    JoinReply, JoinRequest, RaftAnswer, RaftCall, RaftReply, RaftRequest, Verdict, VouchReply, VouchRequest,
+    AnnounceReply, AnnounceRequest, Blob, CarryReply, CarryRequest, Facts, FetchRequest, HelloReply, HelloRequest,
+    HoldReply, HoldRequest, JoinReply, JoinRequest, RaftAnswer, RaftCall, RaftReply, RaftRequest, Verdict, VouchReply,
+    VouchRequest,
 };
 use caxton_proto::refusal::Refusal;
 use caxton_proto::{Digest, Format, NodeId, WorkspaceId};
@@ -46,6 +48,47 @@ const FACT_BYTES_MAX: usize = 300;
 /// How long a node that wants to join is kept waiting for the founder to be a member.
 const FOUNDER_PATIENCE: Duration = Duration::from_secs(5);
 
+/// What came of a message that was brought to the leader of its receiver's shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IntakeOutcome {
+    /// The other workspace has it.
+    Taken,
+    /// It never will have it, for this reason.
+    Refused(String),
+    /// It may have it later; this is in the way now.
+    Later(String),
+}
+
+impl IntakeOutcome {
+    /// What a peer answered.
+    pub fn of(reply: CarryReply) -> IntakeOutcome {
+        match reply.fate {
+            Some(Fate::Taken(_)) => IntakeOutcome::Taken,
+            Some(Fate::Refused(reason)) => IntakeOutcome::Refused(reason),
+            Some(Fate::Later(reason)) => IntakeOutcome::Later(reason),
+            None => IntakeOutcome::Later(
+                "the node that leads its shard answered something that this one does not know".to_owned(),
+            ),
+        }
+    }
+
+    fn reply(self) -> CarryReply {
+        let fate = match self {
+            IntakeOutcome::Taken => Fate::Taken(true),
+            IntakeOutcome::Refused(reason) => Fate::Refused(reason),
+            IntakeOutcome::Later(reason) => Fate::Later(reason),
+        };
+        CarryReply { fate: Some(fate) }
+    }
+}
+
+/// Takes messages in that other workspaces send, for the shards that this node leads.
+#[async_trait]
+pub trait Intake: Send + Sync + 'static {
+    /// Takes in the bytes of one, or says why not.
+    async fn take(&self, source: WorkspaceId, workspace: WorkspaceId, submission: &[u8]) -> IntakeOutcome;
+}
+
 /// Answers peers. A clone is a handle on the same.
 #[derive(Clone)]
 pub struct Service(Arc<Inner>);
@@ -60,6 +103,8 @@ struct Inner {
     credential: Option<[u8; 32]>,
     /// There as soon as the log is open; peers' messages are what it opens with.
     log: OnceLock<DeployLog>,
+    /// There once the mailboxes are open.
+    intake: OnceLock<Arc<dyn Intake>>,
     jobs: Jobs,
 }
 
@@ -91,6 +136,7 @@ impl Service {
             replicas,
             credential,
             log: OnceLock::new(),
+            intake: OnceLock::new(),
             jobs: Jobs::default(),
         }))
     }
@@ -99,6 +145,12 @@ impl Service {
     pub fn opened(&self, log: DeployLog) {
         // Said once, when the node starts.
         _ = self.0.log.set(log);
+    }
+
+    /// The mailboxes are open, and take messages of other workspaces in.
+    pub fn takes_in(&self, intake: Arc<dyn Intake>) {
+        // Said once, when the node starts.
+        _ = self.0.intake.set(intake);
     }
 
     fn log(&self) -> Result<&DeployLog, Status> {
@@ -408,6 +460,14 @@ impl Peer for Service {
             }
         });
         Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn carry(&self, request: Request<CarryRequest>) -> Result<Response<CarryReply>, Status> {
+        self.caller(&request).await?;
+        let intake = self.0.intake.get().ok_or_else(|| Status::unavailable("the node is starting"))?;
+        let CarryRequest { source, workspace, submission } = request.into_inner();
+        let taken = intake.take(workspace_of(&source)?, workspace_of(&workspace)?, &submission).await;
+        Ok(Response::new(taken.reply()))
     }
 
     type FetchStream = Pin<Box<dyn Stream<Item = Result<Blob, Status>> + Send>>;

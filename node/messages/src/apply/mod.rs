@@ -3,6 +3,8 @@
 mod clear;
 mod conversation;
 mod deliver;
+mod keys;
+mod receive;
 mod schedule;
 mod send;
 mod settle;
@@ -40,6 +42,8 @@ pub fn apply(db: &Connection, command: &Command, term: u64, limits: &Limits) -> 
         Action::Await(wait) => run.wait(wait),
         Action::Resume { owner, turn, way, taken } => run.resume(owner, turn, way, *taken),
         Action::Roster { revision, programs } => run.roster(*revision, programs),
+        Action::SetKey(key) => run.set_key(key),
+        Action::Receive { source, submission } => run.receive(source, submission),
         Action::Tick { term } => run.tick(*term),
         Action::Redrive(all) => Ok(Outcome::Moved(run.redrive(all)?)),
         Action::Drop(all) => Ok(Outcome::Moved(run.drop(all)?)),
@@ -77,6 +81,21 @@ impl Run<'_> {
     /// The platform tells somebody something. It comes whether there is room or not: it is about what they did themselves, and
     /// the same on every replica.
     fn tell(&self, to: &Address, performative: Performative, about: &About<'_>, content: String) -> Result<()> {
+        // In its own workspace the same is decided by the same rules.
+        if matches!(to, Address::Elsewhere { .. }) {
+            return Ok(());
+        }
+        self.tell_anywhere(to, performative, about, content)
+    }
+
+    /// The same, also to an agent of another workspace.
+    fn tell_anywhere(
+        &self,
+        to: &Address,
+        performative: Performative,
+        about: &About<'_>,
+        content: String,
+    ) -> Result<()> {
         let id = MessageId::derived(&[about.key, about.conversation.as_bytes(), to.to_string().as_bytes()]);
         let mut message = Message::new(performative, [to.clone()]).stamped(Address::Platform);
         message.content = Some(Content::json(content));

@@ -48,7 +48,12 @@ impl Store {
     }
 
     pub fn run(&mut self, action: Action) -> Outcome {
-        let command = Command { workspace: self.workspace.parse().expect("a name"), time_ms: self.now_ms, mailboxes_max: self.mailboxes_max, action };
+        let command = Command {
+            workspace: self.workspace.parse().expect("a name"),
+            time_ms: self.now_ms,
+            mailboxes_max: self.mailboxes_max,
+            action,
+        };
         assert_eq!(Command::decode(&command.encode()).expect("what is written can be read"), command);
         let transaction = self.db.unchecked_transaction().expect("SQLite");
         let outcome = apply(&transaction, &command, self.term, &self.limits).expect("SQLite");
