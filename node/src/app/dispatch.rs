@@ -305,9 +305,10 @@ impl Dispatcher {
                 *self.busy.entry(of.clone()).or_default() += 1;
                 let courier = Arc::clone(&self.courier);
                 self.jobs.spawn(async move {
-                    match &of.1 {
-                        Address::Agent(agent) => courier.give(term, &(of.0.clone(), agent.clone()), ready).await,
-                        _ => courier.carry(term, &of, ready).await,
+                    if let Address::Agent(agent) = &of.1 {
+                        courier.give(term, &(of.0.clone(), agent.clone()), ready).await;
+                    } else {
+                        courier.carry(term, &of, ready).await;
                     }
                     Job::Given(of)
                 });

@@ -16,7 +16,7 @@ use tracing::debug;
 
 use crate::catalog::Catalogs;
 use crate::cluster::Cluster;
-use crate::cluster::service::{Intake, IntakeOutcome};
+use crate::cluster::intake::{Intake, IntakeOutcome};
 use crate::errors::chain;
 use crate::mailbox::{MailboxError, Mailboxes};
 use crate::shard::NotHere;

@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use caxton_proto::log::cluster::{AdmitNode, AnnounceNode, Command, Credential, NodeFacts, Outcome};
 use caxton_proto::log::{self};
 use caxton_proto::peer::can_speak;
-use caxton_proto::peer::pb::carry_reply::Fate;
 use caxton_proto::peer::pb::peer_server::Peer;
 use caxton_proto::peer::pb::raft_answer;
 use caxton_proto::peer::pb::{
@@ -28,6 +27,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
+use super::intake::Intake;
 use crate::artifacts::Artifacts;
 use crate::errors::chain;
 use crate::peers::door::{Caller, NotHeard};
@@ -47,47 +47,6 @@ const SECRET_BYTES: usize = 32;
 const FACT_BYTES_MAX: usize = 300;
 /// How long a node that wants to join is kept waiting for the founder to be a member.
 const FOUNDER_PATIENCE: Duration = Duration::from_secs(5);
-
-/// What came of a message that was brought to the leader of its receiver's shard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IntakeOutcome {
-    /// The other workspace has it.
-    Taken,
-    /// It never will have it, for this reason.
-    Refused(String),
-    /// It may have it later; this is in the way now.
-    Later(String),
-}
-
-impl IntakeOutcome {
-    /// What a peer answered.
-    pub fn of(reply: CarryReply) -> IntakeOutcome {
-        match reply.fate {
-            Some(Fate::Taken(_)) => IntakeOutcome::Taken,
-            Some(Fate::Refused(reason)) => IntakeOutcome::Refused(reason),
-            Some(Fate::Later(reason)) => IntakeOutcome::Later(reason),
-            None => IntakeOutcome::Later(
-                "the node that leads its shard answered something that this one does not know".to_owned(),
-            ),
-        }
-    }
-
-    fn reply(self) -> CarryReply {
-        let fate = match self {
-            IntakeOutcome::Taken => Fate::Taken(true),
-            IntakeOutcome::Refused(reason) => Fate::Refused(reason),
-            IntakeOutcome::Later(reason) => Fate::Later(reason),
-        };
-        CarryReply { fate: Some(fate) }
-    }
-}
-
-/// Takes messages in that other workspaces send, for the shards that this node leads.
-#[async_trait]
-pub trait Intake: Send + Sync + 'static {
-    /// Takes in the bytes of one, or says why not.
-    async fn take(&self, source: WorkspaceId, workspace: WorkspaceId, submission: &[u8]) -> IntakeOutcome;
-}
 
 /// Answers peers. A clone is a handle on the same.
 #[derive(Clone)]

@@ -9,7 +9,7 @@ use super::words::{cut, now_ms};
 use super::{Courier, Handled, LEAD_WAIT, PAUSES_MAX, REASON_BYTES_MAX, Settling};
 use crate::activity::line;
 use crate::app::places::MailboxOf;
-use crate::cluster::service::IntakeOutcome;
+use crate::cluster::intake::IntakeOutcome;
 
 impl Courier {
     /// Brings a message to another workspace, and settles it once that has it, or will not have it.
