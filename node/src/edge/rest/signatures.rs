@@ -28,16 +28,16 @@ const PAGE_MAX: usize = 500;
 
 /// This part of the API's description.
 #[derive(OpenApi)]
-#[openapi(paths(verify, keys, register, rotate))]
+#[openapi(paths(verify_message, message_keys, register_message_key, rotate_message_key))]
 pub struct Doc;
 
 /// This part's routes.
 pub fn routes() -> Routes {
     Routes::new()
-        .on(get(paths::DELIVERY_SIGNATURE).or_stale(), Owner::Shard, verify)
-        .on(get(paths::MESSAGE_KEYS).or_stale(), Owner::Shard, keys)
-        .on(post(paths::MESSAGE_KEYS), Owner::Shard, register)
-        .on(post(paths::MESSAGE_KEYS_ROTATE), Owner::Shard, rotate)
+        .on(get(paths::DELIVERY_SIGNATURE).or_stale(), Owner::Shard, verify_message)
+        .on(get(paths::MESSAGE_KEYS).or_stale(), Owner::Shard, message_keys)
+        .on(post(paths::MESSAGE_KEYS), Owner::Shard, register_message_key)
+        .on(post(paths::MESSAGE_KEYS_ROTATE), Owner::Shard, rotate_message_key)
 }
 
 fn invalid(detail: &str) -> Problem {
@@ -84,7 +84,7 @@ fn overlap(seconds: Option<u64>) -> Result<Duration, Problem> {
     ("delivery" = String, Path, description = "The number of a delivery, or a message's id."), Current),
     responses((status = 200, description = "What is known of it.", body = SignatureCheck),
     (status = 404, description = "No such message is kept: `not_found`.", body = api::Problem, content_type = "application/problem+json")))]
-async fn verify(
+async fn verify_message(
     permit: Permit<Converse>,
     State(services): State<Services>,
     Path((_workspace, which)): Path<(String, String)>,
@@ -126,7 +126,7 @@ struct KeysQuery {
 #[utoipa::path(get, path = paths::MESSAGE_KEYS.text(), tag = "mailbox",
     params(("workspace" = String, Path, description = "The workspace."), KeysQuery),
     responses((status = 200, description = "A page of them.", body = MessageKeyPage)))]
-async fn keys(
+async fn message_keys(
     permit: Permit<Converse>,
     State(services): State<Services>,
     Query(page): Query<KeysQuery>,
@@ -144,7 +144,7 @@ async fn keys(
 #[utoipa::path(post, path = paths::MESSAGE_KEYS.text(), tag = "mailbox",
     params(("workspace" = String, Path, description = "The workspace.")), request_body = RegisterKeyRequest,
     responses((status = 200, description = "It counts now.", body = MessageKeyInfo)))]
-async fn register(
+async fn register_message_key(
     permit: Permit<Converse>,
     State(services): State<Services>,
     Json(request): Json<RegisterKeyRequest>,
@@ -161,7 +161,7 @@ async fn register(
 #[utoipa::path(post, path = paths::MESSAGE_KEYS_ROTATE.text(), tag = "mailbox",
     params(("workspace" = String, Path, description = "The workspace.")), request_body = RotateMessageKeyRequest,
     responses((status = 200, description = "The new key.", body = MessageKeyInfo)))]
-async fn rotate(
+async fn rotate_message_key(
     permit: Permit<Deploy>,
     State(services): State<Services>,
     Json(request): Json<RotateMessageKeyRequest>,
