@@ -98,8 +98,10 @@ impl Post {
 
     /// Takes a message in, on the node that leads the receiver's shard.
     async fn take_in(&self, source: &WorkspaceId, workspace: &WorkspaceId, parcel: Submission) -> IntakeOutcome {
-        if let Some(refused) = self.forbidden(source, workspace).await {
-            return refused;
+        match self.forbidden(source, workspace).await {
+            // The sender's node has looked and looks again: one of the two does not know yet what is deployed.
+            Some(IntakeOutcome::Refused(reason) | IntakeOutcome::Later(reason)) => return IntakeOutcome::Later(reason),
+            Some(IntakeOutcome::Taken) | None => {}
         }
         let mailboxes = self.0.mailboxes.of(workspace);
         let term = match mailboxes.shard().lead(LEAD_WAIT).await {

@@ -19,7 +19,7 @@ impl Courier {
         let name = owner.to_string();
         let whose = (workspace, name.as_str());
         self.note_as(whose, &ready, line("carried", ready.submission.message.performative.name()));
-        let mut pauses = 0;
+        let (mut pauses, mut was_refused) = (0, false);
         loop {
             let reason = match self.forged(workspace, owner, &ready).await {
                 Some(Handled::Over(forged)) => return self.settle_as(term, whose, &ready, forged).await,
@@ -29,6 +29,10 @@ impl Courier {
                     IntakeOutcome::Taken => {
                         let taken = Settling::done(&format!("workspace {other} has it"), Vec::new());
                         return self.settle_as(term, whose, &ready, taken).await;
+                    }
+                    // This node may not know yet what was deployed a moment ago: a refusal counts when it is the second.
+                    IntakeOutcome::Refused(reason) if !std::mem::replace(&mut was_refused, true) => {
+                        cut(reason, REASON_BYTES_MAX)
                     }
                     IntakeOutcome::Refused(reason) => {
                         let dead = Settling::of(Verdict::Dead(cut(reason, REASON_BYTES_MAX)));
