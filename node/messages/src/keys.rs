@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 pub struct MessageKey {
     /// Who signs with it.
     pub owner: Address,
-    /// Its id.
+    /// The id that signatures name it by.
     pub id: KeyId,
     /// The public key.
     pub public: [u8; KEY_BYTES],
@@ -74,7 +74,7 @@ pub fn message_key(db: &Connection, workspace: &WorkspaceId, id: KeyId) -> Resul
 /// A message that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptMessage {
-    /// The message.
+    /// The message with what is around it.
     pub submission: Submission,
     /// When it was taken in, in milliseconds since 1970.
     pub sent_ms: i64,

@@ -164,7 +164,7 @@ pub struct EndedWait {
 pub struct AwaitedAnswer {
     /// When it was taken in, in milliseconds since 1970.
     pub sent_ms: i64,
-    /// The message.
+    /// The message with what is around it.
     pub submission: Submission,
 }
 

@@ -56,7 +56,7 @@ pub enum MailboxError {
     /// The workspace asks for signatures, and this one cannot be made.
     #[error("the message cannot be signed: {why}")]
     Signing {
-        /// Why not.
+        /// What stands in the way.
         why: String,
     },
     /// The sender has registered a key of their own, without which nothing is sent in their name.

@@ -48,7 +48,7 @@ struct SealedKey {
 /// Who signed a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signatory {
-    /// The sender.
+    /// The sender of the message.
     pub by: Address,
     /// With which key.
     pub key: KeyId,
@@ -67,13 +67,13 @@ pub enum Forgery {
     /// The key is not known, or no longer.
     #[error("it is signed with the key {key}, which the workspace does not know (any more)")]
     UnknownKey {
-        /// The key.
+        /// The key that its signature names.
         key: KeyId,
     },
     /// The key's row was changed.
     #[error("the key {key} does not open with the data key of this node, so that it counts for nothing")]
     DamagedKey {
-        /// The key.
+        /// The key that its signature names.
         key: KeyId,
     },
     /// The key is another sender's.
@@ -81,7 +81,7 @@ pub enum Forgery {
     OthersKey {
         /// Who is said to have sent it.
         sender: String,
-        /// The key.
+        /// The key that its signature names.
         key: KeyId,
         /// Whose key it is.
         owner: Address,
@@ -89,7 +89,7 @@ pub enum Forgery {
     /// The key's time was over.
     #[error("the key {key} was rotated, and its overlap ended at {at}, before the message was taken in", at = time(*.ends_ms))]
     EndedKey {
-        /// The key.
+        /// The key that its signature names.
         key: KeyId,
         /// When its time was over, in milliseconds since 1970.
         ends_ms: i64,
@@ -99,7 +99,7 @@ pub enum Forgery {
     Altered {
         /// Who is said to have sent it.
         sender: String,
-        /// The key.
+        /// The key that its signature names.
         key: KeyId,
     },
     /// It lies in a mailbox that it was not sent to.

@@ -17,9 +17,9 @@ pub enum Address {
     Agent(AgentName),
     /// An agent of another workspace, by both names: `analyst@reports`. Only agents write there.
     Elsewhere {
-        /// The agent.
+        /// The name of the agent.
         agent: AgentName,
-        /// Its workspace.
+        /// The workspace that it is in.
         workspace: WorkspaceId,
     },
     /// Whichever agent offers a capability: `capability:charts`.
