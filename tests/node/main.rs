@@ -9,6 +9,7 @@ mod caps;
 mod deletion;
 mod deploy;
 mod events;
+mod files;
 mod grpc;
 mod lifecycle;
 mod mailbox;

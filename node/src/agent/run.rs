@@ -50,6 +50,10 @@ pub struct Opening {
     pub after: Vec<Message>,
     /// The files that came with it.
     pub visible: Visible,
+    /// The files of earlier turns.
+    pub earlier: Visible,
+    /// The names of files of earlier turns that are no longer there.
+    pub lost: Vec<String>,
     /// Tools that the sender calls by itself.
     pub sender_tools: Vec<ToolDefinition>,
     /// What the sender asks of the model's replies.
@@ -87,7 +91,7 @@ impl Run {
     pub(super) fn begin_below(agent: &Agent, opening: Opening, shelf: &Shelf, asked_by: Option<(&Run, &str)>) -> Run {
         // A program recalls by itself.
         let recalled = if agent.module.is_some() { String::new() } else { opening.recalled };
-        let context = recalled + &shelf.describe(&opening.visible);
+        let context = recalled + &shelf.describe(&opening.visible, &opening.earlier, &opening.lost);
         let (system, user) = agent.prompts(&opening.request, &context, &opening.parameters);
         let mut parts = Vec::with_capacity(1 + opening.images.len());
         // An image alone is a message, and many models refuse blank text beside it.
@@ -128,7 +132,7 @@ impl Run {
             path,
             request_at,
             way,
-            visible: opening.visible,
+            visible: opening.visible.union(&opening.earlier).cloned().collect(),
             options: opening.options,
             waiting: BTreeMap::new(),
         }

@@ -565,7 +565,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
         for origin in [Origin::Api, Origin::Turn, Origin::File, Origin::Cli] {
             out.line(paint(BOLD, origin.title()))?;
             for (code, _, means, _) in ROWS.iter().filter(|row| row.1 == origin) {
-                out.line(format_args!("  {code:<24} {means}"))?;
+                out.hanging(format_args!("  {code:<24} "), means)?;
             }
         }
         out.line(paint(DIM, "what to do: `caxton errors CODE`"))?;
@@ -592,8 +592,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
         None => origin.title().to_lowercase(),
     };
     out.line(format_args!("{} {}", paint(BOLD, code), paint(DIM, from)))?;
-    out.line(format_args!("  {means}"))?;
-    out.line(format_args!("  {help}"))?;
+    out.hanging("  ", means)?;
+    out.hanging("  ", help)?;
     out.json(&document(row))
 }
 

@@ -36,7 +36,15 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List memories, the oldest change first.
-    #[command(visible_alias = "ls", after_help = "Example:\n  caxton memory list --scope workspace --kind fact")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+Columns: MEMORY its id, CHANGED when it was last changed, SCOPE who shares it, KIND what kind it is, TEXT its first words. JSON \
+has them as id, changed, scope, kind and text.
+
+Example:
+  caxton memory list --scope workspace --kind fact"
+    )]
     List {
         #[command(flatten)]
         which: Which,
@@ -102,7 +110,12 @@ Examples:
   caxton memory graph Ann --to Rome")]
     Graph(Graph),
     /// Show how much is remembered.
-    #[command(after_help = "Example:\n  caxton memory stats")]
+    #[command(after_help = "\
+Columns: SCOPE who shares them, MEMORIES how many there are, BYTES what they take, ENTITIES the people and things that are \
+known, RELATIONS how many there are between these. JSON has them as scope, memories, bytes, entities and relations.
+
+Example:
+  caxton memory stats")]
     Stats,
     /// Write everything that you may see, one JSON document a line.
     #[command(after_help = "Example:\n  caxton memory export --scope workspace > memory.jsonl")]

@@ -170,7 +170,8 @@ settings! {
         takeover_turns_max: u64 = "32" in "1".."100000";
         /// How long a turn that another node began waits for what is deployed to be loaded.
         takeover_wait: Duration = "60s" in "1s".."1h";
-        /// How large the files of an answer may be together to be kept with it; larger ones are in the first answer only.
+        /// How large the files of a turn may be together, those that came with the message and those of the answer, to be
+        /// kept with it for later turns; larger ones are in the first answer only.
         answer_files_bytes_max: ByteSize = "8MiB" in "0B".."256MiB";
         /// How many agents are kept put together in memory.
         agents_kept: u64 = "4096" in "1".."1000000";

@@ -14,6 +14,8 @@ mod error;
 
 mod durable;
 
+mod earlier;
+
 mod journal;
 
 mod ending;
@@ -199,8 +201,12 @@ struct Underway {
     log: Arc<TurnLog>,
     /// The files that came with the message.
     brought: Visible,
-    /// What was said, as it was said; none for a turn that was taken up from what was kept of it.
+    /// The files of earlier turns of the conversation that it has too.
+    earlier: Visible,
+    /// What was said, as it was said; none for a turn that an older program began.
     request: Option<String>,
+    /// It was taken up from what was kept of it.
+    resumed: bool,
     /// A digest of what was asked, where the sender gave it a key.
     asked: Option<String>,
     ledger: Ledger,
@@ -256,7 +262,7 @@ impl Invoker {
     ) -> Result<TurnEnd, InvokeError> {
         let (workspace, subject) = (permit.workspace(), permit.subject());
         let keyed = MessageKey::of(workspace, subject, &request, &client);
-        let checked = check::check(request, client.mailed)?;
+        let mut checked = check::check(request, client.mailed)?;
         let _place = self.admit()?;
         let term = self.lead(workspace).await?;
         let turn = keyed.as_ref().map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), |it| it.turn.clone());
@@ -284,8 +290,10 @@ impl Invoker {
         let request = checked.text.clone();
         let recalled = world.recall(&agent, &request).await;
         let left = client.left.take();
-        let opening = checked.into_opening(&shelf, client, before.messages, recalled)?;
-        let brought = opening.visible.clone();
+        let earlier = earlier::shelve(&shelf, before.files);
+        let brought = checked.shelve(&shelf)?;
+        let mut opening = checked.into_opening(client, before.messages, recalled);
+        (opening.visible, opening.earlier, opening.lost) = (brought.clone(), earlier.clone(), before.lost);
         let run = Run::begin(&agent, opening, &shelf);
         let beginning = Beginning {
             workspace: workspace.clone(),
@@ -293,14 +301,15 @@ impl Invoker {
             turn,
             subject: subject.to_owned(),
             route,
+            files: brought.iter().filter_map(|name| shelf.get(name)).collect(),
             brought,
-            files: shelf.shared(),
             time_ms: crate::authn::now_ms(),
             asked: keyed.as_ref().map(|keyed| keyed.asked.clone()),
+            request: Some(request),
             run: run.clone(),
         };
         let mut underway = self.begun(beginning, shelf, log, term);
-        underway.request = Some(request);
+        underway.earlier = earlier;
         underway.running.ends_with(left);
         let routed = || TurnEvent::Routed {
             conversation: underway.conversation.clone(),
@@ -452,7 +461,9 @@ impl Invoker {
             route: beginning.route.clone(),
             asked: beginning.asked.clone(),
             brought: beginning.brought.clone(),
-            request: None,
+            earlier: Visible::new(),
+            request: beginning.request.clone(),
+            resumed: false,
             shelf,
             log,
             ledger,

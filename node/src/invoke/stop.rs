@@ -136,7 +136,7 @@ impl Invoker {
         if !may(&subject(&documents)?) {
             return Err(none());
         }
-        let (underway, mut run) = self.put_back(documents, term)?;
+        let (underway, mut run) = self.put_back(documents, term).await?;
         let _in_turn = self.alone(workspace, &underway.conversation).await;
         run.turn.stop();
         underway.log.stopped(permit.subject());

@@ -15,7 +15,7 @@ use super::memory::{self, AgentMemory, Asker};
 use super::{routing, toolbox};
 use crate::agent::builtin::mail::MailTool;
 use crate::agent::builtin::memory::MemoryTool;
-use crate::agent::world::{AgentMatch, AgentProblem, Invocation, NotFound, ToolOutput, World};
+use crate::agent::world::{AgentMatch, AgentProblem, Invocation, NotFound, ToolOutput, Wanted, World};
 use crate::agent::{Agent, OfferedFunction, Parts};
 use crate::catalog::Catalog;
 use crate::llm::reasons;
@@ -219,7 +219,7 @@ impl World for CatalogWorld {
         Box::pin(self.assemble(name))
     }
 
-    fn find<'a>(&'a self, wanted: &'a str, except: &'a [AgentName]) -> BoxFuture<'a, Result<AgentMatch, NotFound>> {
+    fn find<'a>(&'a self, wanted: Wanted<'a>, except: &'a [AgentName]) -> BoxFuture<'a, Result<AgentMatch, NotFound>> {
         Box::pin(routing::find(&self.shared.parts.router, &self.catalog, wanted, except))
     }
 

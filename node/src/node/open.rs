@@ -107,9 +107,10 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
     key_files::draw(&dir).map_err(StartError::Keys)?;
     secrets::draw_key(&dir)?;
     store.claim(&dir.join(cluster::LOG_MARK_FILE)).await?;
-    let space = artifacts.space().clone();
+    let (space, last) = (artifacts.space().clone(), artifacts.space().clone());
     let groups = Groups::new(store, identity.node, timers(&config), Arc::new(peers.clone()))
-        .with_room(move |bytes| space.check(bytes).is_ok());
+        .with_room(move |bytes| space.check(bytes).is_ok())
+        .with_last_room(move |bytes| last.has_last_room(bytes));
     let (catalogs, pins) = (Catalogs::default(), Pins::default());
     let replicas = Replicas::new(artifacts.clone(), catalogs.clone(), peers.clone());
     let service = Service::new(service::Parts {
@@ -246,6 +247,8 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
         jobs: Jobs::default(),
         event_streams: Arc::new(Semaphore::new(parts.config.http.event_streams_max as usize)),
         health_watches: Arc::new(Semaphore::new(edge::grpc::HEALTH_WATCHES_MAX)),
+        health_watchers: edge::caps::Caps::default(),
+        content_streams: Arc::new(Semaphore::new(edge::rest::deployments::CONTENT_STREAMS_MAX)),
         stop,
     });
     Ok(OpenNode { parts, services, groups, pins, service, facts, hearsay, api })

@@ -79,6 +79,7 @@ impl Invoker {
             files: Vec::new(),
             files_omitted: 0,
             request_digest: None,
+            request: None,
         };
         let said = [llm::Message::user("(a message of its mailbox)"), llm::Message::assistant("(handled)".to_owned())];
         let record = TurnRecord {

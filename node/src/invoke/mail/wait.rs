@@ -60,7 +60,7 @@ impl Invoker {
         _ = tokio::time::timeout(self.limits().takeover_wait, settled.wait_for(|settled| *settled)).await;
         let world = self.world(&workspace, Asker::new(&beginning.subject, &beginning.conversation, &beginning.turn))?;
         self.models().budgets().take_over(crate::llm::models::today(), &workspace, &ledger.all());
-        let underway = self.taken_up(beginning, shelf, ledger, term, next);
+        let underway = self.taken_up(beginning, shelf, ledger, term, next).await?;
         let kept = match step {
             Step::Returned { .. } | Step::TakenUp { .. } => underway.journal.now(step).await,
             Step::Answered { .. } | Step::Delegated { .. } | Step::Decided { .. } => {
