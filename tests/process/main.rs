@@ -39,6 +39,7 @@ mod messages;
 mod talk;
 
 mod programs;
+mod between;
 
 mod backup;
 

@@ -18,7 +18,7 @@ use modules::Crate;
 /// A Rust file longer than this is two files.
 const FILE_LINES_MAX: usize = 1_000;
 /// A committed file larger than this is data that belongs elsewhere.
-const FILE_BYTES_MAX: u64 = 512 << 10;
+const FILE_BYTES_MAX: u64 = 768 << 10;
 
 /// A doc comment with fewer words is none.
 const DOC_WORDS_MIN: usize = 3;

@@ -340,6 +340,7 @@ mod tests {
             "usage",
             "messages list",
             "messages topics",
+            "messages keys list",
             "schedules list",
             "cluster members",
             "cluster status",

@@ -175,6 +175,8 @@ settings! {
         answer_files_bytes_max: ByteSize = "8MiB" in "0B".."256MiB";
         /// How many agents are kept put together in memory.
         agents_kept: u64 = "4096" in "1".."1000000";
+        /// How many mailboxes a workspace may have with something in them; a message that needs one more is refused. What the shard's leader has counts.
+        workspace_mailboxes_max: u64 = "100000" in "1".."10000000";
     }
     /// The tools of workspaces.
     tools: Tools {

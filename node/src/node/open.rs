@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::peer_port::{self, PeerPort};
 use super::{Parts, StartError};
 use crate::activity::Activity;
+use crate::app::post::Post;
 use crate::app::{self, App};
 use crate::artifacts::{Artifacts, Space};
 use crate::authn::{Auth, KnownTokens};
@@ -41,7 +42,7 @@ use crate::llm::Tape;
 use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings as ProviderSettings};
 use crate::llm::reach::Reach;
-use crate::mailbox::{MailboxTenant, Mailboxes};
+use crate::mailbox::{MailboxTenant, Mailboxes, Signer};
 use crate::memory::{Keepers, Memories, MemoryTenant};
 use crate::peers::door::Door;
 use crate::peers::{Book, Lives, Peers, VERSION};
@@ -198,7 +199,8 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
         models = models.recorded(tape(&config.llm.record)?);
     }
     let activity = Activity::default();
-    let mailboxes = Mailboxes::new(shards.clone());
+    let mailboxes = Mailboxes::new(shards.clone(), config.limits.workspace_mailboxes_max)
+        .signed_by(&Signer::new(catalogs.clone(), secrets.clone()));
     let invoker = Invoker::new(invoke::Parts {
         catalogs: catalogs.clone(),
         memories: Memories::new(shards.clone(), keepers),
@@ -213,8 +215,11 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
         limits: config.limits.clone(),
         space: artifacts.space().clone(),
     });
+    let post = Post::new(catalogs.clone(), mailboxes.clone(), cluster.clone());
+    service.takes_in(Arc::new(post.clone()));
     let parts = Arc::new(Parts {
         cluster,
+        post,
         invoker,
         mailboxes,
         activity,
@@ -287,6 +292,7 @@ fn application(parts: &Parts, hands: Hands) -> App {
         conversations: app::conversations::Conversations::new(parts.invoker.clone()),
         memories: app::memory::Memories::new(parts.invoker.clone()),
         mailboxes: app::mailboxes::Mailboxes::new(parts.invoker.clone(), parts.mailboxes.clone()),
+        signatures: app::signatures::Signatures::new(parts.invoker.clone(), parts.mailboxes.clone()),
         schedules: app::schedules::Schedules::new(parts.invoker.clone(), parts.mailboxes.clone()),
         topics: app::topics::Topics::new(parts.invoker.clone(), parts.mailboxes.clone()),
         feeds: app::feeds::Feeds::new(parts.invoker.clone(), parts.mailboxes.clone()),

@@ -99,7 +99,13 @@ async fn send(
     let (message, notes) =
         Message::from_json(request.message.get().as_bytes()).map_err(|error| invalid(error.to_string()))?;
     let around = Around { priority: request.priority, key: request.key, expires: request.expires };
-    let sent = services.app.mailboxes.send(&permit, message, around.checked()?).await?;
+    let sent = match &request.signature {
+        None => services.app.mailboxes.send(&permit, message, around.checked()?).await?,
+        Some(of) => {
+            let signature = super::signatures::signature(of)?;
+            services.app.signatures.send(&permit, message, signature, around.checked()?).await?
+        }
+    };
     let notes = notes.iter().map(ToString::to_string).collect();
     Ok(Json(sent_response(sent, notes)))
 }

@@ -32,6 +32,8 @@ pub mod memory;
 
 pub mod mailbox;
 
+pub mod signatures;
+
 pub(in crate::edge) mod said;
 
 pub mod topics;
@@ -64,6 +66,7 @@ pub fn routes() -> Routes {
         .merge(messages::routes())
         .merge(memory::routes())
         .merge(mailbox::routes())
+        .merge(signatures::routes())
         .merge(topics::routes())
         .merge(schedules::routes())
 }
