@@ -104,6 +104,13 @@ Examples:
     /// Show how much is remembered.
     #[command(after_help = "Example:\n  caxton memory stats")]
     Stats,
+    /// Empty the workspace's memory backend and fill it anew.
+    #[command(after_help = "Example:\n  caxton memory sync")]
+    Sync {
+        /// Do not wait until it is filled.
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Write everything that you may see, one JSON document a line.
     #[command(after_help = "Example:\n  caxton memory export --scope workspace > memory.jsonl")]
     Export {
@@ -344,6 +351,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
             let stats: MemoryStats = context.block_on(async { Ok(client.get(&path).await?) })?;
             show::stats(context, &stats)
         }
+        Command::Sync { no_wait } => carry::sync(context, &remote, no_wait),
         Command::Export { scope, kind } => carry::export(context, &remote, &given([("scope", scope), ("kind", kind)])),
         Command::Import { file, scope } => carry::import(context, &remote, &file, scope),
     }
