@@ -32,11 +32,13 @@ use self::journal::Journal;
 pub use self::keeper::{Keeper, Keepers, Progress};
 pub use self::tenant::MemoryTenant;
 use crate::shard::tenant::{Refusal, Stop};
-use crate::shard::{Shard, Shards, WriteError};
+use crate::shard::{Shard, Shards, State, WriteError};
 
 /// An entry of the log is at most this long, in bytes; the log itself takes 1 MiB.
 pub const ENTRY_BYTES_MAX: usize = 900 << 10;
 
+/// Words of a search that a backend is asked for.
+const WORDS_MAX: usize = 256;
 /// How long it is waited for that the cluster says that all of its members read what is written.
 const RAISED_WAIT: Duration = Duration::from_secs(5);
 
@@ -218,10 +220,16 @@ impl ShardMemories {
         self.keeper.model()
     }
 
-    /// The vector of what is searched for, made away from the threads that serve.
-    pub async fn vector_of(&self, text: String) -> Vec<f32> {
+    /// The words and the vector of what is searched for, as far as it is searched by them, made away from the threads that
+    /// serve.
+    pub async fn needles_of(&self, text: String, mode: Mode) -> (Vec<String>, Option<Vec<f32>>) {
         let keeper = Arc::clone(&self.keeper);
-        self.shard.read(move |_| keeper.vector_of(&text)).await
+        let needles = move |_: &Arc<State>| {
+            let words = (mode != Mode::Meaning).then(|| caxton_memory::word_counts(&text).into_keys());
+            let vector = (mode != Mode::Words).then(|| keeper.vector_of(&text));
+            (words.into_iter().flatten().take(WORDS_MAX).collect(), vector)
+        };
+        self.shard.read(needles).await
     }
 
     /// The vectors of texts: those that are kept, and the others made and kept.

@@ -77,8 +77,8 @@ pub enum BackendError {
         /// How many there are.
         total: u64,
     },
-    /// Another node feeds it now.
-    #[error("this node leads the shard no longer")]
+    /// Another node feeds it now, or the workspace's file names another one.
+    #[error("this node leads the shard no longer, or the workspace names another backend")]
     NotLeader,
     /// What is remembered cannot be read.
     #[error(transparent)]

@@ -13,7 +13,8 @@ use caxton_memory::proto::{EntityId, MemoryId, RelationId};
 use caxton_memory::{Filter, Memory, Permit, Touched};
 use caxton_proto::WorkspaceId;
 use caxton_raft::Role;
-use futures::future::join_all;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -68,64 +69,103 @@ impl Feeder {
         Feeder { backends, memories, shard, source }
     }
 
-    /// Feeds until it is stopped.
+    /// Feeds until it is stopped. Each backend is looked after by itself: one that is slow holds up no other.
     pub async fn run(self, stop: CancellationToken) {
         let mut changed = self.backends.0.parts.catalogs.changed();
         let mut status = self.shard.group().status();
-        let mut before: HashMap<WorkspaceId, Arc<Entry>> = HashMap::new();
+        let mut followed: HashMap<WorkspaceId, Arc<Entry>> = HashMap::new();
+        let (mut busy, mut running) = (HashSet::new(), FuturesUnordered::new());
+        let (mut due, mut missed): (HashSet<WorkspaceId>, HashSet<WorkspaceId>) = Default::default();
+        let (mut stale, mut next) = (true, Instant::now());
         loop {
-            changed.borrow_and_update();
             let leads = status.borrow_and_update().role == Role::Leader;
-            let round = self.round(leads, &mut before);
-            let Some(busy) = stop.run_until_cancelled(round).await else { return };
-            tokio::select! {
+            if stale {
+                changed.borrow_and_update();
+                stale = stop.run_until_cancelled(self.follow(leads, &mut followed)).await.unwrap_or(false);
+                due.extend(followed.keys().cloned());
+            }
+            if !leads {
+                followed.values().for_each(|entry| entry.waits());
+                due.clear();
+            }
+            for workspace in due.drain() {
+                let Some(entry) = followed.get(&workspace).cloned() else { continue };
+                if busy.insert(workspace.clone()) {
+                    running.push(async { (self.look_after(&entry).await, workspace) });
+                } else {
+                    missed.insert(workspace);
+                }
+            }
+            let all_are_due = tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.memories.journal().news(), if leads => {}
-                () = tokio::time::sleep(if busy { SOON } else { IDLE }) => {}
-                changed = changed.changed() => if changed.is_err() { return },
-                changed = status.changed() => if changed.is_err() { return },
+                Some((again, workspace)) = running.next() => {
+                    busy.remove(&workspace);
+                    if again {
+                        next = next.min(Instant::now() + SOON);
+                    }
+                    if missed.remove(&workspace) {
+                        due.insert(workspace);
+                    }
+                    false
+                }
+                () = self.memories.journal().news(), if leads => true,
+                () = tokio::time::sleep_until(next) => {
+                    next = Instant::now() + if stale { SOON } else { IDLE };
+                    true
+                }
+                changed = changed.changed() => {
+                    if changed.is_err() { return }
+                    stale = true;
+                    true
+                }
+                changed = status.changed() => {
+                    if changed.is_err() { return }
+                    true
+                }
+            };
+            if all_are_due {
+                due.extend(followed.keys().cloned());
             }
         }
     }
 
-    /// Looks after each workspace once; says whether there is more to do soon.
-    async fn round(&self, leads: bool, before: &mut HashMap<WorkspaceId, Arc<Entry>>) -> bool {
-        let entries = self.entries().await;
+    /// Sees which backends there are now. Says whether some could not be seen.
+    async fn follow(&self, leads: bool, followed: &mut HashMap<WorkspaceId, Arc<Entry>>) -> bool {
+        let (entries, unseen) = self.entries().await;
         let named: HashSet<WorkspaceId> = entries.iter().map(|entry| entry.workspace.clone()).collect();
-        let journal = self.memories.journal();
-        for (workspace, entry) in before.extract_if(|workspace, _| !named.contains(workspace)) {
+        for (workspace, entry) in followed.extract_if(|workspace, _| !named.contains(workspace)) {
             self.backends.entries().remove(&workspace);
             if leads && self.backends.0.parts.catalogs.get(&workspace).is_none() {
                 part(&entry).await;
             }
         }
-        journal.keep_only(&named);
-        for entry in &entries {
-            if !journal.follows(&entry.workspace) {
+        self.memories.journal().keep_only(&named);
+        for entry in entries {
+            let before = followed.insert(entry.workspace.clone(), Arc::clone(&entry));
+            // What was given to another backend is not noted any more.
+            if !before.is_some_and(|before| Arc::ptr_eq(&before, &entry)) {
                 self.begin_notes(&entry.workspace, leads).await;
             }
-            before.insert(entry.workspace.clone(), Arc::clone(entry));
         }
-        if !leads {
-            entries.iter().for_each(|entry| entry.waits());
-            return false;
-        }
-        join_all(entries.iter().map(|entry| self.look_after(entry))).await.into_iter().any(|busy| busy)
+        unseen
     }
 
-    /// The backends of the workspaces of this shard.
-    async fn entries(&self) -> Vec<Arc<Entry>> {
+    /// The backends of the workspaces of this shard, and whether some could not be seen.
+    async fn entries(&self) -> (Vec<Arc<Entry>>, bool) {
         let parts = &self.backends.0.parts;
         let all = parts.catalogs.all();
         let own = all.iter().map(|catalog| &catalog.workspace);
-        let mut entries = Vec::new();
+        let (mut entries, mut unseen) = (Vec::new(), false);
         for workspace in own.filter(|workspace| parts.memories.of(workspace).shard().id() == self.shard.id()) {
             match self.backends.entry(workspace).await {
                 Ok(entry) => entries.extend(entry),
-                Err(error) => warn!(%workspace, reason = %chain(&error), "a workspace's memory backend is not known"),
+                Err(error) => {
+                    unseen = true;
+                    warn!(%workspace, reason = %chain(&error), "a workspace's memory backend is not known");
+                }
             }
         }
-        entries
+        (entries, unseen)
     }
 
     /// Feeds one backend; says whether there is more to do soon.
@@ -162,11 +202,15 @@ impl Feeder {
         }
     }
 
-    /// This node still leads the shard in this term.
-    fn leads(&self, term: u64) -> Result<(), BackendError> {
+    /// This node still leads the shard in this term, and the workspace's file still names this backend.
+    fn goes_on(&self, entry: &Entry, term: u64) -> Result<(), BackendError> {
         let status = self.shard.group().status();
-        let status = status.borrow();
-        if status.role == Role::Leader && status.term == term { Ok(()) } else { Err(BackendError::NotLeader) }
+        let leads = {
+            let status = status.borrow();
+            status.role == Role::Leader && status.term == term
+        };
+        let is_named = self.backends.entries().get(&entry.workspace).is_some_and(|it| std::ptr::eq(&**it, entry));
+        if leads && is_named { Ok(()) } else { Err(BackendError::NotLeader) }
     }
 
     async fn feed(&self, entry: &Entry) -> Result<(), BackendError> {
@@ -184,7 +228,7 @@ impl Feeder {
         }
         let journal = self.memories.journal();
         loop {
-            self.leads(term)?;
+            self.goes_on(entry, term)?;
             let at = self.memories.applied().await;
             let Some(taken) = journal.take(workspace, TAKEN_AT_ONCE) else {
                 self.compare(entry, backend, term).await?;
@@ -322,7 +366,7 @@ impl Feeder {
         let mut known: HashMap<MemoryId, String> = HashMap::new();
         let mut after: Option<String> = None;
         loop {
-            self.leads(term)?;
+            self.goes_on(entry, term)?;
             let page = backend.list(after.as_deref()).await?;
             known.extend(page.documents);
             match page.next {
@@ -331,11 +375,11 @@ impl Feeder {
                 Some(_) | None => break,
             }
         }
-        self.compare_graph(backend, &everything, (term, at)).await?;
+        self.compare_graph(entry, backend, (term, at)).await?;
         let (model, mut told) = (self.memories.model().0, 0_u64);
         let mut after = None;
         loop {
-            self.leads(term)?;
+            self.goes_on(entry, term)?;
             let permit = everything.clone();
             let read = move |rows: &rusqlite::Connection| {
                 let version = applied(rows)?;
@@ -356,7 +400,7 @@ impl Feeder {
         // What is left was not met: it is gone, unless it moved while the pages were read.
         let left: Vec<MemoryId> = known.into_keys().collect();
         for ids in left.chunks(SENT_AT_ONCE) {
-            self.leads(term)?;
+            self.goes_on(entry, term)?;
             let touched = ids.iter().map(|id| Touched::Memory(workspace.clone(), *id)).collect();
             self.give(workspace, backend, touched).await?;
         }
@@ -368,13 +412,14 @@ impl Feeder {
 
     async fn compare_graph(
         &self,
+        entry: &Entry,
         backend: &Arc<dyn MemoryBackend>,
-        everything: &Permit,
         (term, at): (u64, u64),
     ) -> Result<(), BackendError> {
+        let everything = Permit::everything(entry.workspace.clone());
         let mut after: Option<(String, EntityId)> = None;
         loop {
-            self.leads(term)?;
+            self.goes_on(entry, term)?;
             let (permit, from) = (everything.clone(), after.clone());
             let read = move |rows: &rusqlite::Connection| {
                 let from = from.as_ref().map(|(name, id)| (name.as_str(), *id));
@@ -392,7 +437,7 @@ impl Feeder {
         }
         let mut after: Option<[u8; 16]> = None;
         loop {
-            self.leads(term)?;
+            self.goes_on(entry, term)?;
             let permit = everything.clone();
             let read = move |rows: &rusqlite::Connection| {
                 Ok((applied(rows)?, caxton_memory::relations(rows, &permit, after, ROWS)?))

@@ -22,8 +22,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use caxton_memory::Permit;
 use caxton_memory::proto::{EntityId, MemoryId, RelationId};
-use caxton_memory::{Mode, Permit, word_counts};
 use caxton_proto::WorkspaceId;
 use caxton_proto::manifest::backend::{BackendKind, BackendSettings};
 use caxton_raft::Role;
@@ -225,6 +225,7 @@ impl MemoryBackends {
                 timeout: settings.timeout,
                 catalogs: parts.catalogs.clone(),
                 tools: parts.tools.clone(),
+                last: Mutex::default(),
             }),
         })
     }
@@ -275,12 +276,7 @@ impl MemoryBackends {
         let backend = entry.backend()?;
         let leads = memories.shard().group().status().borrow().role == Role::Leader;
         let unsure = if leads { entry.is_ready()? } else { None };
-        let words =
-            if order.mode == Mode::Meaning { Vec::new() } else { word_counts(&order.text).into_keys().collect() };
-        let vector = match order.mode {
-            Mode::Words => None,
-            Mode::Both | Mode::Meaning => Some(memories.vector_of(order.text.clone()).await),
-        };
+        let (words, vector) = memories.needles_of(order.text.clone(), order.mode).await;
         let wanted = Wanted {
             text: order.text.clone(),
             words,

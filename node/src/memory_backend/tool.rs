@@ -3,6 +3,7 @@
 //! It gets no more than any other tool, its own grants and limits hold, and what it answers is a stranger's: ids that are looked
 //! at again, and nothing else.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::document::{Document, Position};
 use super::{BackendError, Candidates, Listing, MemoryBackend, Wanted};
-use crate::catalog::Catalogs;
+use crate::catalog::{Catalog, Catalogs};
 use crate::errors::chain;
 use crate::tools::Tools;
 
@@ -36,6 +37,8 @@ pub struct ToolBackend {
     pub catalogs: Catalogs,
     /// The tools of workspaces, in which it is.
     pub tools: Tools,
+    /// The revision that was asked last: when the workspace is deleted, it has to forget it too.
+    pub last: Mutex<Option<Arc<Catalog>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,7 +83,13 @@ impl ToolBackend {
     /// Calls a function; `None` where the tool has none of that name.
     async fn call(&self, function: &'static str, arguments: Value) -> Result<Option<Value>, BackendError> {
         let failed = |problem: &str| self.failed(function, problem);
-        let catalog = self.catalogs.get(&self.workspace).ok_or_else(|| failed("nothing is deployed"))?;
+        let catalog = {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(live) = self.catalogs.get(&self.workspace) {
+                *last = Some(live);
+            }
+            last.clone().ok_or_else(|| failed("nothing is deployed"))?
+        };
         let tool = self.tools.get(&catalog, &self.tool).await.map_err(|error| failed(&chain(&error).to_string()))?;
         if !tool.definitions().iter().any(|it| it.name == function) {
             return Ok(None);
