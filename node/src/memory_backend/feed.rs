@@ -74,7 +74,7 @@ impl Feeder {
         let mut changed = self.backends.0.parts.catalogs.changed();
         let mut status = self.shard.group().status();
         let mut followed: HashMap<WorkspaceId, Arc<Entry>> = HashMap::new();
-        let (mut busy, mut running) = (HashSet::new(), FuturesUnordered::new());
+        let (this, mut busy, mut running) = (&self, HashSet::new(), FuturesUnordered::new());
         let (mut due, mut missed): (HashSet<WorkspaceId>, HashSet<WorkspaceId>) = Default::default();
         let (mut stale, mut next) = (true, Instant::now());
         loop {
@@ -91,7 +91,7 @@ impl Feeder {
             for workspace in due.drain() {
                 let Some(entry) = followed.get(&workspace).cloned() else { continue };
                 if busy.insert(workspace.clone()) {
-                    running.push(async { (self.look_after(&entry).await, workspace) });
+                    running.push(async move { (this.look_after(&entry).await, workspace) });
                 } else {
                     missed.insert(workspace);
                 }

@@ -12,7 +12,7 @@ use crate::errors::chain;
 
 /// The pause after a failure, and at most, after many.
 const PAUSE: Duration = Duration::from_millis(500);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// What is being done with a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,9 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::IntoResponse;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ListToolsResult, PaginatedRequestParams,
     ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
@@ -15,7 +20,6 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use rmcp::{ErrorData, ServerHandler};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 use super::Stage;
 use crate::deploy::Content;
@@ -31,7 +35,7 @@ struct Kept {
 pub struct Finder {
     port: u16,
     kept: Arc<Mutex<Kept>>,
-    task: JoinHandle<()>,
+    is_down: Arc<AtomicBool>,
 }
 
 #[derive(Clone)]
@@ -140,31 +144,31 @@ impl ServerHandler for Handler {
     }
 }
 
-async fn serve(port: u16, kept: &Arc<Mutex<Kept>>) -> (u16, JoinHandle<()>) {
-    let handler = Handler(Arc::clone(kept));
-    let service = StreamableHttpService::new(
-        move || Ok(handler.clone()),
-        Arc::new(LocalSessionManager::default()),
-        StreamableHttpServerConfig::default(),
-    );
-    let listener = loop {
-        // The port of the one before may be free a moment later.
-        match TcpListener::bind(("127.0.0.1", port)).await {
-            Ok(listener) => break listener,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    };
-    let port = listener.local_addr().expect("an address").port();
-    let router = Router::new().nest_service("/mcp", service);
-    (port, tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") }))
-}
-
 impl Finder {
     /// An empty one on a free port.
     pub async fn start() -> Finder {
-        let kept = Arc::default();
-        let (port, task) = serve(0, &kept).await;
-        Finder { port, kept, task }
+        let (kept, is_down) = (Arc::<Mutex<Kept>>::default(), Arc::<AtomicBool>::default());
+        let handler = Handler(Arc::clone(&kept));
+        let service = StreamableHttpService::new(
+            move || Ok(handler.clone()),
+            Arc::new(LocalSessionManager::default()),
+            StreamableHttpServerConfig::default(),
+        );
+        let down = Arc::clone(&is_down);
+        let guard = from_fn(move |request: Request, next: Next| {
+            let down = down.load(Ordering::Relaxed);
+            async move {
+                match down {
+                    true => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+                    false => next.run(request).await,
+                }
+            }
+        });
+        let router = Router::new().nest_service("/mcp", service).layer(guard);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") });
+        Finder { port, kept, is_down }
     }
 }
 
@@ -196,13 +200,10 @@ impl Stage for Finder {
     }
 
     async fn goes_down(&mut self) {
-        self.task.abort();
-        while !self.task.is_finished() {
-            tokio::task::yield_now().await;
-        }
+        self.is_down.store(true, Ordering::Relaxed);
     }
 
     async fn comes_back(&mut self) {
-        (_, self.task) = serve(self.port, &self.kept).await;
+        self.is_down.store(false, Ordering::Relaxed);
     }
 }
