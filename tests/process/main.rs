@@ -38,8 +38,8 @@ mod messages;
 
 mod talk;
 
-mod programs;
 mod between;
+mod programs;
 
 mod backup;
 

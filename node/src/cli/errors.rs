@@ -323,6 +323,12 @@ const ROWS: &[Row] = &[
         "docs/tools.md says what such a tool answers",
     ),
     (
+        "no_backend_function",
+        Origin::File,
+        "a tool in the place of a memory backend lacks a function",
+        "docs/memory.md says which it needs, and what they are asked and answer",
+    ),
+    (
         "processes_off",
         Origin::File,
         "an mcp-stdio tool, where the node's operator has not set `tools.processes`",

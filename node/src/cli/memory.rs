@@ -117,6 +117,13 @@ known, RELATIONS how many there are between these. JSON has them as scope, memor
 Example:
   caxton memory stats")]
     Stats,
+    /// Empty the workspace's memory backend and fill it anew.
+    #[command(after_help = "Example:\n  caxton memory sync")]
+    Sync {
+        /// Do not wait until it is filled.
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Write everything that you may see, one JSON document a line.
     #[command(after_help = "Example:\n  caxton memory export --scope workspace > memory.jsonl")]
     Export {
@@ -357,6 +364,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
             let stats: MemoryStats = context.block_on(async { Ok(client.get(&path).await?) })?;
             show::stats(context, &stats)
         }
+        Command::Sync { no_wait } => carry::sync(context, &remote, no_wait),
         Command::Export { scope, kind } => carry::export(context, &remote, &given([("scope", scope), ("kind", kind)])),
         Command::Import { file, scope } => carry::import(context, &remote, &file, scope),
     }

@@ -213,7 +213,7 @@ settings! {
     llm: Llm {
         /// A directory into which real providers' answers are recorded, for `scripted` providers to play back; empty for none. The answers are in it as they came, keys never are.
         record: PathBuf = "";
-        /// Networks that workspaces' providers may lead to although they are private, as `10.1.0.0/16`; all public ones are open. Loopback is open too as long as `http.bind` is a loopback address, as on a laptop with Ollama. What the node's own environment names goes anywhere.
+        /// Networks that workspaces' providers and memory backends may lead to although they are private, as `10.1.0.0/16`; all public ones are open. Loopback is open too as long as `http.bind` is a loopback address, as on a laptop with Ollama. What the node's own environment names goes anywhere.
         networks: Networks = "";
     }
     /// The sentence model, by which messages find their agents.

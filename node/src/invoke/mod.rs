@@ -91,6 +91,7 @@ use crate::llm::models::Models;
 use crate::llm::{ReplyOptions, ToolCall, reasons};
 use crate::mailbox::Mailboxes;
 use crate::memory::Memories;
+use crate::memory_backend::MemoryBackends;
 use crate::shard::{NotHere, Shard};
 use crate::tools::Tools;
 use extract::ExtractionQueue;
@@ -115,6 +116,8 @@ pub struct Parts {
     pub conversations: Conversations,
     /// What is remembered.
     pub memories: Memories,
+    /// What finds it.
+    pub memory_backends: MemoryBackends,
     /// What agents and people send each other.
     pub mailboxes: Mailboxes,
     /// Whether workspaces may share it.
@@ -516,6 +519,11 @@ impl Invoker {
     /// What is remembered, for those who search and change it.
     pub fn memories(&self) -> &Memories {
         &self.shared.parts.memories
+    }
+
+    /// What finds what is remembered.
+    pub fn memory_backends(&self) -> &MemoryBackends {
+        &self.shared.parts.memory_backends
     }
 
     /// The conversations, for those who list and read them.
