@@ -72,7 +72,7 @@ Examples:
     /// Save the files that came of one: charts, tables, pictures.
     #[command(after_help = "Example:\n  caxton conversations save 0199f2c4... --dir charts")]
     Save {
-        /// Its id.
+        /// The id of the conversation.
         id: String,
         /// Where to; what is there is not overwritten.
         #[arg(long, value_name = "DIR", default_value = ".")]
@@ -81,7 +81,7 @@ Examples:
     /// Forget one for good.
     #[command(after_help = "Example:\n  caxton conversations forget 0199f2c4...")]
     Forget {
-        /// Its id.
+        /// The id of the conversation.
         id: String,
     },
 }

@@ -607,7 +607,7 @@ fn status(code: &str) -> Option<u16> {
     Code::ALL.into_iter().find(|known| known.name() == code).map(|known| known.status().as_u16())
 }
 
-/// docs/errors.md.
+/// What docs/errors.md says.
 #[cfg(test)]
 fn page() -> String {
     let mut page = "# Errors\n\nGenerated from the binary: `caxton errors` prints the same, and `caxton errors CODE` one of them. A code \

@@ -68,7 +68,7 @@ Examples:
     /// Show one memory with what it was before.
     #[command(after_help = "Example:\n  caxton memory show 0199f2c4...")]
     Show {
-        /// Its id.
+        /// The id of the memory.
         id: String,
     },
     /// Keep a memory; the same thing twice is one memory.
@@ -148,7 +148,7 @@ Examples:
     },
 }
 
-/// Which memories.
+/// Which memories are meant.
 #[derive(Debug, clap::Args)]
 struct Which {
     /// Only this scope: conversation:ID, agent:NAME, subject:NAME or workspace.
@@ -233,15 +233,15 @@ struct Add {
 
 #[derive(Debug, clap::Args)]
 struct Edit {
-    /// Its id.
+    /// The id of the memory.
     id: String,
     /// Take the last edit back.
     #[arg(long, conflicts_with_all = ["text", "kind", "name", "metadata", "importance", "pin", "until"])]
     undo: bool,
-    /// Its text.
+    /// The new text of it.
     #[arg(long)]
     text: Option<String>,
-    /// Its kind.
+    /// The new kind of it.
     #[arg(long)]
     kind: Option<String>,
     /// Its name; an empty one takes it away.

@@ -64,7 +64,7 @@ Examples:
     /// Show one delivery with its message.
     #[command(after_help = "Example:\n  caxton messages show 12")]
     Show {
-        /// Its number.
+        /// The number of the delivery.
         delivery: u64,
     },
     /// Send a message to agents, people or topics, and do not wait for an answer.

@@ -48,7 +48,6 @@ pub struct Args {
 struct Merge {
     /// Written: new here, or with other content.
     take: Vec<(TreePath, File)>,
-    /// Deleted.
     remove: Vec<TreePath>,
     /// Changed on both sides.
     conflicts: Vec<TreePath>,

@@ -40,7 +40,6 @@ enum By {
     Agent,
 }
 
-/// Shows it.
 pub fn run(args: &Args, context: &Context) -> Result<(), CliError> {
     let id = context.workspace_id()?;
     let client = context.client()?;

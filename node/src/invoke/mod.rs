@@ -122,11 +122,9 @@ pub struct Parts {
     pub mailboxes: Mailboxes,
     /// Whether workspaces may share it.
     pub memory: crate::config::Memory,
-    /// The models.
     pub models: Arc<Models>,
     /// Which agent can do what.
     pub router: Router,
-    /// The tools.
     pub tools: Tools,
     /// What happens, for people who look.
     pub activity: Activity,
@@ -171,9 +169,7 @@ pub enum TurnEnd {
     SenderCalls(Box<SenderCalls>),
     /// A person has to decide first, or, where there is nothing to decide, others have to answer what the turn asked them.
     Waiting {
-        /// The conversation.
         conversation: String,
-        /// The turn.
         turn: String,
         /// What there is to decide.
         approvals: Vec<Approval>,
@@ -183,11 +179,9 @@ pub enum TurnEnd {
 /// Calls that the sender of a message is to make.
 #[derive(Debug, Clone)]
 pub struct SenderCalls {
-    /// Who calls.
     pub agent: AgentName,
     /// What was said with it.
     pub text: String,
-    /// The calls.
     pub calls: Vec<ToolCall>,
     /// What it took so far.
     pub usage: crate::llm::Usage,
@@ -550,7 +544,6 @@ impl Invoker {
         &self.shared.parts.activity
     }
 
-    /// The models.
     pub fn models(&self) -> &Arc<Models> {
         &self.shared.parts.models
     }

@@ -15,7 +15,8 @@ use super::memory::{self, AgentMemory, Asker};
 use super::{routing, toolbox};
 use crate::agent::builtin::mail::MailTool;
 use crate::agent::builtin::memory::MemoryTool;
-use crate::agent::world::{AgentMatch, AgentProblem, Invocation, NotFound, ToolOutput, Wanted, World};
+use crate::agent::wanted::Wanted;
+use crate::agent::world::{AgentMatch, AgentProblem, Invocation, NotFound, ToolOutput, World};
 use crate::agent::{Agent, OfferedFunction, Parts};
 use crate::catalog::Catalog;
 use crate::llm::reasons;
@@ -68,7 +69,6 @@ impl CatalogWorld {
         &self.catalog
     }
 
-    /// Which revision.
     pub(super) fn revision(&self) -> Revision {
         self.catalog.revision
     }

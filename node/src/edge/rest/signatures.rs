@@ -8,8 +8,7 @@ use caxton_messages::mailbox::Signature;
 use serde::Deserialize;
 use utoipa::{IntoParams, OpenApi};
 
-use super::mailbox::owner;
-use super::{Current, freshness};
+use super::{Current, freshness, owner};
 use crate::api::mailbox::{
     MessageKeyInfo, MessageKeyPage, RegisterKeyRequest, RotateMessageKeyRequest, SenderSignature, SignatureCheck,
 };
@@ -107,7 +106,6 @@ async fn verify_message(
     Ok(Json(check))
 }
 
-/// Which keys.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct KeysQuery {
