@@ -53,7 +53,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), CliError> {
     }
     out.table(table(&usage.usage, args.by))?;
     let Used { tokens, cost_microusd } = usage.total;
-    out.line(paint(DIM, format_args!("{tokens} tokens and {} since {}", dollars(cost_microusd), usage.since)))?;
+    out.hanging("", paint(DIM, format_args!("{tokens} tokens and {} since {}", dollars(cost_microusd), usage.since)))?;
     out.json(&usage)
 }
 
