@@ -75,7 +75,9 @@ impl Shell {
         let home = self.place.dir.path();
         let own = [Path::new(PROGRAM).parent().expect("a folder").to_owned()];
         let rest: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
-        let path = std::env::join_paths(own.iter().chain(&self.path).chain(&rest)).expect("a path");
+        // What is on the path already has no folder of its own here.
+        let built_by = self.path.iter().filter(|folder| !folder.as_os_str().is_empty());
+        let path = std::env::join_paths(own.iter().chain(built_by).chain(&rest)).expect("a path");
         let mut shell = Command::new("bash");
         shell.args(["-c", line]).current_dir(folder).stdin(Stdio::null()).env_clear().env("HOME", home);
         shell.env("PATH", path).env("CAXTON_DATA_DIR", self.place.data()).env("TERM", "dumb");
