@@ -22,6 +22,8 @@ pub mod tls;
 
 pub mod files;
 
+mod addresses;
+
 pub mod time;
 
 pub mod text;
@@ -49,6 +51,8 @@ pub mod activity;
 pub mod conversations;
 
 pub mod memory;
+
+pub mod memory_backend;
 
 pub mod mailbox;
 

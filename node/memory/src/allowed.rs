@@ -14,7 +14,7 @@ pub struct Allowed {
     pub slots: Slots,
     /// How many.
     pub count: usize,
-    /// Their slots, where there are few.
+    /// Their slots where there are few, or of these only the candidates that somebody else found.
     pub few: Option<Vec<Slot>>,
 }
 
@@ -27,7 +27,16 @@ impl Allowed {
         }
         keep_fitting(shelf, query, &mut slots);
         let count = slots.count();
-        let few = (count <= few).then(|| slots.iter().collect());
+        let few = match query.among {
+            None => (count <= few).then(|| slots.iter().collect()),
+            Some(among) => {
+                let here = among.iter().filter_map(|id| shelf.slot(id));
+                let mut few: Vec<Slot> = here.filter(|slot| slots.has(*slot)).collect();
+                few.sort_unstable();
+                few.dedup();
+                Some(few)
+            }
+        };
         Allowed { slots, count, few }
     }
 

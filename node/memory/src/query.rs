@@ -43,6 +43,8 @@ pub struct Query<'a> {
     pub weights: Weights,
     /// Score every memory instead of the most promising: slower, for measuring.
     pub exhaustive: bool,
+    /// Score these only, as far as the permit and the filter let them through: candidates that somebody else found.
+    pub among: Option<&'a [MemoryId]>,
 }
 
 impl<'a> Query<'a> {
@@ -59,6 +61,7 @@ impl<'a> Query<'a> {
             min_similarity: 0.0,
             weights: Weights::default(),
             exhaustive: false,
+            among: None,
         }
     }
 }

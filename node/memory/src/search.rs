@@ -213,7 +213,9 @@ impl<'a> Search<'a> {
 
     fn words(&self, words: &[String], matches: &mut Matches) {
         let with_episodes = self.query.weights.episode > 0.0 && self.shelf.episodes.len() > 0;
-        let (slots, few) = (&self.allowed.slots, self.allowed.few.as_deref());
+        // The neighbours of candidates that somebody else found lend them what they would lend them in any search.
+        let few = self.allowed.few.as_deref().filter(|_| self.query.among.is_none());
+        let slots = &self.allowed.slots;
         self.shelf.keywords.find(words, &self.shelf.lengths(), (slots, few), with_episodes, matches);
     }
 

@@ -4,6 +4,7 @@
 //! characters, and an emoji is a word of its own.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use rust_stemmers::{Algorithm, Stemmer};
 use unicode_normalization_alignments::UnicodeNormalization;
@@ -54,6 +55,13 @@ impl Words {
     fn stem<'a>(&self, raw: &'a str) -> Option<Cow<'a, str>> {
         STOP_WORDS.binary_search(&raw).is_err().then(|| self.stemmer.stem(raw))
     }
+}
+
+/// The words of a text by which it is found, with how often each is in it.
+pub fn word_counts(text: &str) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    Words::default().each(text, |word| *counts.entry(word.to_owned()).or_insert(0) += 1);
+    counts
 }
 
 /// Cuts a text into words as they stand in it, in small letters; says of each whether it is one that stands alone.

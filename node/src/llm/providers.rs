@@ -156,7 +156,7 @@ pub struct Providers {
     secrets: Arc<dyn Secrets>,
     node: BTreeMap<String, Arc<Backend>>,
     /// Those that the environment names and that cannot be used, with the reason.
-    unusable: BTreeMap<String, String>,
+    unusable: BTreeMap<String, Error>,
     proxies: Proxies,
     /// Where the providers of workspaces may lead; nothing for anywhere.
     reach: Option<Reach>,
@@ -195,7 +195,7 @@ impl Providers {
     fn add(&mut self, name: &str, protocol: Protocol, base: &str, key: Key) {
         match self.speak(name, protocol, base, key, (SILENCE, None), DialectSettings::default()) {
             Ok(provider) => self.register(Backend::new(name, provider, BTreeMap::new())),
-            Err(error) => _ = self.unusable.insert(name.to_owned(), error.to_string()),
+            Err(error) => _ = self.unusable.insert(name.to_owned(), error),
         }
     }
 
@@ -221,8 +221,8 @@ impl Providers {
 
     /// A provider of the node.
     pub fn of_node(&self, name: &str) -> Result<Arc<Backend>, Error> {
-        if let Some(problem) = self.unusable.get(name) {
-            return Err(Error::Setup { provider: name.to_owned(), problem: problem.clone() });
+        if let Some(error) = self.unusable.get(name) {
+            return Err(error.clone());
         }
         self.node.get(name).cloned().ok_or_else(|| Error::UnknownProvider {
             provider: name.to_owned(),
@@ -276,6 +276,20 @@ impl Providers {
         made.retain(|_, held| held.strong_count() > 0);
         made.insert(identity, Arc::downgrade(&backend));
         Ok(Some(backend))
+    }
+
+    /// A client for an address that a workspace's file names. It leads where workspaces may go, as the node's operator says;
+    /// the error says why the address leads to no such place, and what to do.
+    pub fn workspace_client(&self, address: &str, silence: Duration) -> Result<reqwest::Client, String> {
+        super::http::bounded_client(address, address, silence, (&self.proxies, self.reach.as_ref()))
+    }
+
+    /// The key that a workspace's file names for an address; the error ends in what to do.
+    pub fn workspace_key(&self, workspace: &WorkspaceId, source: &KeySource, address: &str) -> Result<Key, String> {
+        match source {
+            KeySource::Secret(name) => Ok(Key::secret(self.secrets.clone(), workspace.clone(), name.clone())),
+            KeySource::Env(variable) => self.key(variable.as_str(), address),
+        }
     }
 
     /// A provider at an address, in its host's dialect and with what is set of it.

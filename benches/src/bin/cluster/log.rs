@@ -21,8 +21,9 @@ use caxton_proto::NodeId;
 use caxton_proto::peer::pb::peer_server::{Peer, PeerServer};
 use caxton_proto::peer::pb::raft_answer::Outcome;
 use caxton_proto::peer::pb::{
-    AnnounceReply, AnnounceRequest, Blob, FetchRequest, HelloReply, HelloRequest, HoldReply, HoldRequest, JoinReply,
-    JoinRequest, RaftAnswer, RaftCall, RaftReply, RaftRequest, Verdict, VouchReply, VouchRequest,
+    AnnounceReply, AnnounceRequest, Blob, CarryReply, CarryRequest, FetchRequest, HelloReply, HelloRequest, HoldReply,
+    HoldRequest, JoinReply, JoinRequest, RaftAnswer, RaftCall, RaftReply, RaftRequest, Verdict, VouchReply,
+    VouchRequest,
 };
 use caxton_raft::{Birth, GroupId, Groups, Store, Timers};
 use futures::Stream;
@@ -201,6 +202,10 @@ impl Peer for Service {
     }
 
     async fn announce(&self, _: Request<AnnounceRequest>) -> Result<Response<AnnounceReply>, Status> {
+        left_out()
+    }
+
+    async fn carry(&self, _: Request<CarryRequest>) -> Result<Response<CarryReply>, Status> {
         left_out()
     }
 

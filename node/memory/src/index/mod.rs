@@ -25,7 +25,7 @@ use crate::keywords::Translation;
 use crate::model::Model;
 use crate::vectors::{self, Grains};
 use crate::words::{Vocabulary, Words};
-use crate::{MemoryEntity, MemoryRelation, Touched};
+use crate::{Memory, MemoryEntity, MemoryRelation, Touched};
 
 /// A text that waits for its vector.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +110,12 @@ pub struct Index {
     shelves: HashMap<WorkspaceId, Shelf>,
     waiting: BTreeMap<TextKey, Waiting>,
     gone: u64,
+}
+
+/// What a memory is embedded and found by: its text, with what it is about before it.
+pub fn searchable(memory: &Memory) -> String {
+    let what = &memory.what;
+    prepared::searchable(what.entity.as_deref(), what.name.as_deref(), &what.text)
 }
 
 impl Index {

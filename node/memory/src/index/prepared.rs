@@ -107,9 +107,7 @@ impl Preparing {
         let (place, id) = (row.get(0)?, MemoryId::from_bytes(row.get(1)?));
         let text = |column: usize| row.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from);
         let entity = text(8)?;
-        let about = [entity, text(3)?];
-        let text_of = text(4)?.unwrap_or_default();
-        let searchable = about.into_iter().flatten().fold(String::new(), |all, name| all + name + ": ") + text_of;
+        let searchable = searchable(entity, text(3)?, text(4)?.unwrap_or_default());
         let created_ms = row.get(9)?;
         let origin = match text(13)? {
             None => None,
@@ -134,6 +132,11 @@ impl Preparing {
             met: met(text(5)?),
         })
     }
+}
+
+/// What a memory is embedded and found by: its text, with what it is about before it.
+pub(super) fn searchable(entity: Option<&str>, name: Option<&str>, text: &str) -> String {
+    [entity, name].into_iter().flatten().fold(String::new(), |all, name| all + name + ": ") + text
 }
 
 /// The numbers of the conditions that metadata meet, sorted.

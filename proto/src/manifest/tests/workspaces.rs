@@ -208,3 +208,66 @@ fn retention_names_ages_counts_and_bytes_and_nothing_else() {
     let codes: Vec<_> = found.iter().map(|problem| &*problem.code).collect();
     assert_eq!(codes, ["out_of_range", "out_of_range", "bad_value", "missing_key"]);
 }
+
+#[test]
+fn a_workspace_says_whether_its_messages_are_signed_and_where_they_go() {
+    let read = |text: &str| {
+        let text = format!("[workspace]\nname = \"team\"\n{text}");
+        WorkspaceManifest::parse(&path("caxton.toml"), &text).map(|manifest| manifest.messages)
+    };
+    let silent = read("").expect("a manifest");
+    assert!(!silent.signed && silent.sends_to.is_empty() && silent.receives_from.is_empty());
+    let said =
+        read("[messages]\nsigned = true\nsends_to = [\"b\", \"c\"]\nreceives_from = [\"b\"]\n").expect("a manifest");
+    let names: Vec<&str> = said.sends_to.iter().map(|name| name.as_str()).collect();
+    assert_eq!((said.signed, names, said.receives_from.len()), (true, vec!["b", "c"], 1));
+    for bad in
+        ["signed = \"yes\"", "sends_to = [\"*\"]", "sends_to = [\"team-*\"]", "receives_from = \"b\"", "accepts = []"]
+    {
+        let found = read(&format!("[messages]\n{bad}\n"));
+        assert!(found.is_err(), "{bad}: exact names and known keys only, {found:?}");
+    }
+}
+
+#[test]
+fn a_memory_backend_is_read_and_what_it_lacks_is_said_with_its_line() {
+    let read = |memory: &str| {
+        let text = format!("[workspace]\nname = \"team\"\n[memory]\n{memory}");
+        WorkspaceManifest::parse(&path("caxton.toml"), &text)
+    };
+    let qdrant = "backend = \"qdrant\"\nurl = \"https://q.example.com:6333\"\napi_key = \"secret:QDRANT\"\nfallback = \"embedded\"\ntimeout = \"2s\"";
+    let found = read(qdrant).expect("right").memory_backend.expect("one");
+    assert_eq!((found.kind.name().as_str(), found.falls_back, found.timeout.as_secs()), ("qdrant", true, 2));
+    assert_eq!(found.kind.key().map(ToString::to_string).as_deref(), Some("secret:QDRANT"));
+    let neo4j = "backend = \"neo4j\"\nurl = \"http://n.example.com:7474\"\npassword = \"secret:NEO4J\"";
+    let found = read(neo4j).expect("right").memory_backend.expect("one");
+    assert_eq!((found.kind.name().as_str(), found.falls_back, found.timeout.as_secs()), ("neo4j", false, 5));
+    let found = read("backend = \"tool:finder\"").expect("right").memory_backend.expect("one");
+    assert_eq!((found.kind.name().as_str(), found.kind.key()), ("tool:finder", None));
+    assert_eq!(read("backend = \"embedded\"").expect("right").memory_backend, None);
+    for (bad, line, says) in [
+        ("backend = \"mongo\"\nurl = \"x\"", 4, "there is no memory backend \"mongo\""),
+        ("backend = \"qdrant\"", 3, "`url` is missing from [memory]"),
+        ("backend = \"qdrant\"\nurl = \"q.example.com\"", 5, "`url` has a bad value"),
+        (
+            "backend = \"qdrant\"\nurl = \"https://q\"\napi_key = \"hunter2\"",
+            6,
+            "`api_key` has to say where the key is",
+        ),
+        ("backend = \"qdrant\"\nurl = \"https://q\"\ncollection = \"a/b\"", 6, "`collection` has a bad name"),
+        ("backend = \"neo4j\"\nurl = \"https://n\"", 3, "`password` is missing from [memory]"),
+        ("backend = \"neo4j\"\nurl = \"bolt://n\"\npassword = \"secret:N\"", 5, "`url` is an address of Bolt"),
+        ("backend = \"tool:A B\"", 4, "`backend` names no tool"),
+        ("backend = \"tool:a\"\nurl = \"https://q\"", 5, "there is no key `url` in [memory]"),
+        ("backend = \"embedded\"\nfallback = \"embedded\"", 5, "there is no key `fallback` in [memory]"),
+        ("backend = \"tool:a\"\nfallback = \"none\"", 5, "`fallback`"),
+        ("backend = \"tool:a\"\ntimeout = \"1h\"", 5, "`timeout`"),
+    ] {
+        let found = read(bad).expect_err(bad);
+        let first = found.first().expect("a problem");
+        assert_eq!(found.len(), 1, "{bad}: {found:?}");
+        assert!(first.message.contains(says), "{bad}: {first:?}");
+        assert_eq!(first.place.as_ref().map(|place| place.line), Some(line), "{bad}: {first:?}");
+        assert!(!format!("{first:?}").contains("hunter2"), "what stands in the file by mistake is not shown");
+    }
+}
