@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use caxton_messages::acl::{Address, Message, Priority};
-use caxton_messages::mailbox::{Fate, Submission};
+use caxton_messages::mailbox::{Fate, Signature, Submission};
 use caxton_messages::{Listed, Listing, Stage};
 use serde::Deserialize;
 use utoipa::{IntoParams, OpenApi};
@@ -13,7 +13,7 @@ use super::said::{self, Source};
 use super::{Current, freshness};
 use crate::api::mailbox::{
     ConversationEvents, DeadLettersChange, DeadLettersRequest, Delivery, DeliveryChange, DeliveryPage, MessageEvents,
-    SendRequest, SendResponse,
+    SendRequest, SendResponse, SenderSignature,
 };
 use crate::api::{self, paths};
 use crate::app::mailboxes::{Acceptance, Disposal};
@@ -102,12 +102,24 @@ async fn send(
     let sent = match &request.signature {
         None => services.app.mailboxes.send(&permit, message, around.checked()?).await?,
         Some(of) => {
-            let signature = super::signatures::signature(of)?;
+            let signature = signature(of)?;
             services.app.signatures.send(&permit, message, signature, around.checked()?).await?
         }
     };
     let notes = notes.iter().map(ToString::to_string).collect();
     Ok(Json(sent_response(sent, notes)))
+}
+
+/// A signature as the application takes it.
+fn signature(of: &SenderSignature) -> Result<Signature, Problem> {
+    let invalid = |detail: &str| {
+        Problem::new(Code::InvalidRequest, detail).help("docs/messages.md#signatures shows keys and signatures")
+    };
+    let key = of.key.parse().map_err(|_| invalid("`signature.key` is a key's id: 16 hexadecimal digits"))?;
+    let mut bytes = [0; 64];
+    hex::decode_to_slice(&of.signature, &mut bytes)
+        .map_err(|_| invalid("`signature.signature` is an Ed25519 signature: 128 hexadecimal digits"))?;
+    Ok(Signature { key, signed_ms: of.signed_ms, bytes })
 }
 
 /// What a sender says around a message.
