@@ -206,6 +206,14 @@ impl Catalog {
         }
     }
 
+    /// The same, where it was read already, which takes no time.
+    pub fn parsed_manifest(&self) -> Option<Arc<WorkspaceManifest>> {
+        match &self.manifest {
+            Some(entry) => entry.parsed().cloned(),
+            None => Some(Arc::default()),
+        }
+    }
+
     /// The content of the file at `path`. Blocks on the disk.
     pub fn read(&self, path: &TreePath) -> Result<Bytes, LoadError> {
         let Some(file) = self.tree.files().get(path) else {

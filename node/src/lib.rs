@@ -52,6 +52,8 @@ pub mod conversations;
 
 pub mod memory;
 
+pub mod memory_backend;
+
 pub mod mailbox;
 
 pub mod shard;

@@ -253,7 +253,7 @@ mod tests {
             let alone = Index::build(offers(&name), &Vectors::default());
             for (where_, index) in [("alone", &alone), ("among ten", &all)] {
                 let ranking = index.rank(&reading, &request, &Requirements::default());
-                let picked = ranking.pick(|_| Some(0.0)).map(|candidate| candidate.agent.as_str());
+                let picked = ranking.pick(|_| Some(0)).map(|candidate| candidate.agent.as_str());
                 if picked != Some(name.as_str()) {
                     let nearest = ranking.candidates.first().map(|it| (it.agent.to_string(), it.score, it.threshold));
                     lost.push(format!("{name}, {where_}: {picked:?}, and nearest is {nearest:?}"));

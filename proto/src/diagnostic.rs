@@ -54,6 +54,8 @@ pub mod code {
     pub const TOOL_BROKEN: &str = "tool_broken";
     /// A tool in the place of a language model that has no function `chat`.
     pub const NO_CHAT: &str = "no_chat";
+    /// A tool in the place of a memory backend lacks one of the functions that it is asked for.
+    pub const NO_BACKEND_FUNCTION: &str = "no_backend_function";
     /// A tool that is a process, on a node whose operator has not switched those on.
     pub const PROCESSES_OFF: &str = "processes_off";
     /// A text file that is not UTF-8.

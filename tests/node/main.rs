@@ -3,6 +3,7 @@
 mod api;
 mod approvals;
 mod auth;
+mod backends;
 mod bench;
 mod between;
 mod caps;

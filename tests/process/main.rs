@@ -39,6 +39,7 @@ mod messages;
 mod talk;
 
 mod between;
+mod programs;
 
 mod backup;
 

@@ -20,7 +20,7 @@ pub const NODE: [&[&str]; 10] = [
     // The walks.
     &["invoke", "deploy", "rollout", "backup"],
     // What they use.
-    &["agent", "capability", "llm", "tools"],
+    &["agent", "capability", "llm", "tools", "memory_backend"],
     // Tenants of the shard.
     &["conversations", "memory", "mailbox", "audit"],
     // Where a workspace is kept, who belongs, and who may: which shard a workspace is in is a fact of the cluster.

@@ -94,7 +94,7 @@ impl Value {
 
 impl Condition {
     /// Every condition that metadata meet, each once.
-    pub(crate) fn met_by(metadata: &str) -> Vec<Condition> {
+    pub fn met_by(metadata: &str) -> Vec<Condition> {
         let mut all = Vec::new();
         if let Ok(value) = serde_json::from_str(metadata) {
             leaves(&value, &mut String::new(), &mut all);
@@ -104,7 +104,7 @@ impl Condition {
 
     /// A number for it, by which an index finds the memories that meet it. Two that differ may share one, so whoever finds
     /// by it looks again.
-    pub(crate) fn number(&self) -> u64 {
+    pub fn number(&self) -> u64 {
         let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
         hash.take(self.path.as_bytes());
         match &self.value {

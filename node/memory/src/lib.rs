@@ -39,10 +39,11 @@ pub use apply::{Applied, Memory, MemoryEntity, MemoryRelation, OBSERVATIONS_MAX,
 pub use caxton_proto::memory as proto;
 pub use filter::{Condition, Filter, Permit, Value};
 pub use graph::{Direction, GraphEdge, GraphLimits, GraphNode, GraphQuery, GraphView, Path};
-pub use index::{Changes, Index, Pending};
+pub use index::{Changes, Index, Pending, searchable};
 pub use model::{Embedder, Model};
 pub use phrase::{PhraseError, phrases};
 pub use rank::{Parts, Weights};
-pub use read::{Edited, Page, Stats, entities, entity, get, history, list, relations, stats};
+pub use read::{Edited, Page, Stats, entities, entity, get, history, list, relation, relations, stats};
 pub use search::{Episode, Episodes, Found, Half, Hit, Mode, Query};
 pub use tables::{TABLES, Table, is_whole, repair};
+pub use words::word_counts;

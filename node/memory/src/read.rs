@@ -1,6 +1,6 @@
 //! Reading from the tables, inside a permit: one memory, pages of many, what they were before, and counts.
 
-use caxton_proto::memory::{EntityId, MemoryId, Row, Scope};
+use caxton_proto::memory::{EntityId, MemoryId, RelationId, Row, Scope};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Result, params, params_from_iter};
 
@@ -195,6 +195,12 @@ pub fn entities(
 pub fn entity(db: &Connection, permit: &Permit, id: &EntityId) -> Result<Option<MemoryEntity>> {
     let found = rows::entity_by_id(db, permit.workspace(), id)?;
     Ok(found.map(|found| found.value).filter(|entity| permit.allows(&entity.what.scope)))
+}
+
+/// Reads a relation, if the permit reaches it.
+pub fn relation(db: &Connection, permit: &Permit, id: &RelationId) -> Result<Option<MemoryRelation>> {
+    let found = rows::relation_by_id(db, permit.workspace(), id)?;
+    Ok(found.map(|found| found.value).filter(|relation| permit.allows(&relation.what.scope)))
 }
 
 /// Reads relations in the order of their ids: at most `limit` after the one of the id `after`.

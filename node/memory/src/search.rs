@@ -67,6 +67,8 @@ pub struct Query<'a> {
     pub weights: Weights,
     /// Score every memory instead of the most promising: slower, for measuring.
     pub exhaustive: bool,
+    /// Score these only, as far as the permit and the filter let them through: candidates that somebody else found.
+    pub among: Option<&'a [MemoryId]>,
 }
 
 impl<'a> Query<'a> {
@@ -83,6 +85,7 @@ impl<'a> Query<'a> {
             min_similarity: 0.0,
             weights: Weights::default(),
             exhaustive: false,
+            among: None,
         }
     }
 }
@@ -496,5 +499,16 @@ fn allowed(shelf: &Shelf, permit: &Permit, query: &Query<'_>) -> Allowed {
     }
     passed.iter().for_each(|slot| bits[*slot as usize / 64] |= 1 << (slot % 64));
     let count = passed.len();
-    Allowed { bits, few: (count <= 2 * CANDIDATES).then_some(passed), count }
+    let few = match query.among {
+        None => (count <= 2 * CANDIDATES).then_some(passed),
+        // Their neighbours lend them what they would lend them in any search.
+        Some(among) => {
+            let has = |slot: &Slot| bits[*slot as usize / 64] >> (slot % 64) & 1 == 1;
+            let mut few: Vec<Slot> = among.iter().filter_map(|id| shelf.slot(id)).filter(has).collect();
+            few.sort_unstable();
+            few.dedup();
+            Some(few)
+        }
+    };
+    Allowed { bits, few, count }
 }

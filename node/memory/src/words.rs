@@ -3,6 +3,8 @@
 //! A memory and a search go through the same function. Writing without spaces (Chinese, Japanese, Korean) is cut into
 //! characters, and an emoji is a word of its own.
 
+use std::collections::BTreeMap;
+
 use rust_stemmers::{Algorithm, Stemmer};
 use unicode_normalization_alignments::UnicodeNormalization;
 
@@ -91,6 +93,13 @@ impl Words {
         }
         current.clear();
     }
+}
+
+/// The words of a text by which it is found, with how often each is in it.
+pub fn word_counts(text: &str) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    Words::default().each(text, |word| *counts.entry(word.to_owned()).or_insert(0) += 1);
+    counts
 }
 
 /// Accents, vowel signs and variation selectors, which are not what tells words apart.

@@ -25,7 +25,6 @@ const TARGETS_MAX: usize = 16;
 /// An agent, ready to begin turns.
 #[derive(Debug)]
 pub struct Agent {
-    /// Its file.
     pub manifest: Arc<AgentManifest>,
     /// The revision that it is of.
     pub revision: Revision,
@@ -37,7 +36,6 @@ pub struct Agent {
     pub module: Option<SandboxedAgent>,
     /// Whom it asks, in this order.
     pub targets: Vec<Target>,
-    /// Who pays.
     pub account: Account,
     /// Tools that its file names and that cannot be used now.
     away: Vec<ToolName>,
@@ -88,13 +86,10 @@ pub struct OfferedFunction {
 pub struct Parts<'a> {
     /// Where it lives.
     pub workspace: &'a WorkspaceId,
-    /// The revision.
     pub revision: Revision,
-    /// Its file.
     pub manifest: Arc<AgentManifest>,
     /// The program that it is, where it is one.
     pub module: Option<SandboxedAgent>,
-    /// caxton.toml.
     pub settings: &'a WorkspaceManifest,
     /// What the tools that its file names offer, in the file's order.
     pub offered: Vec<OfferedFunction>,

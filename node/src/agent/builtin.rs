@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::world::Wanted;
+use super::wanted::Wanted;
 use crate::llm::ToolDefinition;
 
 /// Asks an agent by what it can do.

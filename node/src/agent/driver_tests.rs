@@ -12,7 +12,8 @@ use serde_json::json;
 
 use super::super::journal::{Step, Unkept};
 use super::super::turn::{Decision, Failure};
-use super::super::world::{AgentProblem, NotFound, Wanted};
+use super::super::wanted::Wanted;
+use super::super::world::{AgentProblem, NotFound};
 use super::super::{OfferedFunction, Parts};
 use super::*;
 use crate::agent::attachments::{Attachment, Content};

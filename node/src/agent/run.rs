@@ -15,9 +15,7 @@ use crate::recalled::UNTRUSTED_MARK;
 /// stored while it waits for a person.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    /// Whose turn.
     pub agent: AgentName,
-    /// The turn.
     pub turn: Turn,
     /// The agents that asked one another to get here, this one last.
     pub(super) path: Vec<AgentName>,
@@ -76,9 +74,7 @@ pub enum Progress {
 pub struct Pending {
     /// Calls from the outermost run to this one; the last is the call itself.
     pub way: Vec<String>,
-    /// Whose turn.
     pub agent: AgentName,
-    /// The call.
     pub call: Call,
 }
 

@@ -5,17 +5,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use caxton_proto::{AgentName, CapabilityName, ToolName, WorkspaceId};
+use caxton_proto::{AgentName, ToolName, WorkspaceId};
 use futures::future::BoxFuture;
 use semver::{Version, VersionReq};
 use serde_json::Value;
 
 use super::Agent;
 use super::attachments::Attachment;
+use super::wanted::{NoVersion, Wanted};
 
 /// One workspace, as one revision of it is served.
 pub trait World: Send + Sync + 'static {
-    /// Which workspace.
     fn workspace(&self) -> &WorkspaceId;
 
     /// The subject of the token of whoever sent the message, where that is known.
@@ -38,47 +38,15 @@ pub trait World: Send + Sync + 'static {
     fn call_tool<'a>(&'a self, call: Invocation<'a>) -> BoxFuture<'a, Result<ToolOutput, String>>;
 }
 
-/// What somebody is looked for to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted<'a> {
-    /// Whatever a text says.
-    Text(&'a str),
-    /// A capability: its name, with a version or without, or what it is in a few words.
-    Capability(&'a str),
-}
-
-impl<'a> Wanted<'a> {
-    /// What finds the agent, and the version that it must have: what stands behind the `@` of a capability's name.
-    pub fn parse(self) -> Result<(&'a str, Option<VersionReq>), NotFound> {
-        let text = match self {
-            Wanted::Text(text) => return Ok((text, None)),
-            Wanted::Capability(text) => text,
-        };
-        match text.trim().split_once('@') {
-            Some((name, version)) if name.parse::<CapabilityName>().is_ok() => match version.parse() {
-                Ok(version) => Ok((name, Some(version))),
-                Err(error) => Err(NotFound::NoVersion { text: text.to_owned(), problem: error.to_string() }),
-            },
-            Some(_) | None => Ok((text, None)),
-        }
-    }
-}
-
 /// Why an agent cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AgentProblem {
     /// There is none of this name.
     #[error("there is no agent `{agent}` in workspace `{workspace}`")]
-    Absent {
-        /// The name.
-        agent: AgentName,
-        /// Where.
-        workspace: WorkspaceId,
-    },
+    Absent { agent: AgentName, workspace: WorkspaceId },
     /// Its files cannot be used.
     #[error("the agent `{agent}` cannot be used: {problem}")]
     Unusable {
-        /// The name.
         agent: AgentName,
         /// Why, and what to do.
         problem: String,
@@ -88,7 +56,6 @@ pub enum AgentProblem {
 /// An agent that can do what was wanted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AgentMatch {
-    /// Who.
     pub agent: AgentName,
     /// The capability that fits.
     pub capability: String,
@@ -101,10 +68,7 @@ pub struct AgentMatch {
 pub enum NotFound {
     /// There are no agents.
     #[error("there is no agent in workspace `{workspace}`")]
-    NoAgents {
-        /// Where.
-        workspace: WorkspaceId,
-    },
+    NoAgents { workspace: WorkspaceId },
     /// Nobody can do it.
     #[error("no agent here can do that{}", nearest_text(.nearest))]
     Nobody {
@@ -122,21 +86,13 @@ pub enum NotFound {
         offered: Vec<(AgentName, Version)>,
     },
     /// What stands behind the `@` is no version.
-    #[error("`{text}` names no version behind its `@`: {problem}; write one as in `read-csv@^1.2`, or leave it out")]
-    NoVersion {
-        /// What was wanted.
-        text: String,
-        /// What is wrong with it.
-        problem: String,
-    },
+    #[error(transparent)]
+    NoVersion(#[from] NoVersion),
     /// It is not known yet who can do it.
     #[error(
         "what the agents of workspace `{workspace}` can do is still being read; ask again in a moment, or name an agent"
     )]
-    Preparing {
-        /// Where.
-        workspace: WorkspaceId,
-    },
+    Preparing { workspace: WorkspaceId },
 }
 
 fn versions_text(offered: &[(AgentName, Version)]) -> String {
@@ -152,7 +108,6 @@ fn nearest_text(nearest: &[AgentMatch]) -> String {
 /// A call of a tool.
 #[derive(Debug)]
 pub struct Invocation<'a> {
-    /// Whose turn.
     pub agent: &'a AgentName,
     /// The tool's folder.
     pub server: &'a ToolName,
@@ -183,29 +138,4 @@ pub struct ToolOutput {
     pub awaited: bool,
     /// Files that came of it.
     pub attachments: Vec<Attachment>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_version_stands_behind_the_name_of_a_capability() {
-        let parse =
-            |text| Wanted::Capability(text).parse().map(|(name, version)| (name, version.map(|it| it.to_string())));
-        for (text, name, version) in [
-            ("read-csv", "read-csv", None),
-            ("read-csv@^1.2", "read-csv", Some("^1.2")),
-            (" read-csv@1 ", "read-csv", Some("^1")),
-            ("read-csv@>=1.2, <3", "read-csv", Some(">=1.2, <3")),
-            ("write to ann@example.org", "write to ann@example.org", None),
-        ] {
-            assert_eq!(parse(text), Ok((name, version.map(str::to_owned))), "{text}");
-        }
-        for bad in ["read-csv@", "read-csv@new", "read-csv@1@2"] {
-            assert!(matches!(parse(bad), Err(NotFound::NoVersion { .. })), "{bad}");
-        }
-        // A message is no name, whatever is in it.
-        assert_eq!(Wanted::Text("read-csv@^1.2").parse(), Ok(("read-csv@^1.2", None)));
-    }
 }

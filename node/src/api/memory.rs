@@ -383,6 +383,49 @@ pub struct SearchResponse {
     pub without_vector: u64,
     /// How many memories the token and the filter let through.
     pub searched: u64,
+    /// What the workspace's memory backend had to do with it; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<SearchBackend>,
+}
+
+/// What a memory backend had to do with an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SearchBackend {
+    /// Its name, as the workspace's file has it: `qdrant`, `neo4j` or `tool:NAME`.
+    pub name: String,
+    /// It found the candidates; otherwise the node's own index answered in its place.
+    pub answered: bool,
+    /// Why it did not answer, or what it does not search by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// How far a workspace's memory backend is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MemoryBackendInfo {
+    /// Its name, as the workspace's file has it: `qdrant`, `neo4j` or `tool:NAME`.
+    pub name: String,
+    /// `following` where it has everything but the last changes, `filling` while it is compared with what is remembered,
+    /// `failing` where it was not reached the last time or said no, `waiting` where this node has not spoken to it yet.
+    pub state: String,
+    /// Changes that it does not have for certain; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u64>,
+    /// Everything up to this entry of the shard's log is in it; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// The last entry of the shard's log that is applied on the node that answers.
+    pub applied: u64,
+    /// Memories that were compared so far, while it is filled.
+    pub compared: u64,
+    /// Memories that there are to compare.
+    pub to_compare: u64,
+    /// What was wrong the last time that something was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When that was, as RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error_at: Option<String>,
 }
 
 /// `POST .../memory/forget`: what is to be forgotten, one of these.
@@ -521,6 +564,9 @@ pub struct MemoryStats {
     pub pending_vectors: u64,
     /// Bytes of memory that the shard's index takes there, about.
     pub index_bytes: u64,
+    /// How far the workspace's memory backend is; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<MemoryBackendInfo>,
 }
 
 /// A line of an import that was not kept.

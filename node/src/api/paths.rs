@@ -156,6 +156,8 @@ paths! {
     MEMORY_GRAPH [1] = "/api/v1/workspaces/{workspace}/memory/graph";
     /// How much is remembered.
     MEMORY_STATS [1] = "/api/v1/workspaces/{workspace}/memory/stats";
+    /// Where its memory backend is emptied and filled anew.
+    MEMORY_SYNC [1] = "/api/v1/workspaces/{workspace}/memory/sync";
     /// All of it, a line each.
     MEMORY_EXPORT [1] = "/api/v1/workspaces/{workspace}/memory/export";
     /// Where such lines are taken in.

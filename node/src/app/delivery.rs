@@ -87,7 +87,6 @@ enum Handled {
     Elsewhere,
     /// It failed for something that passes, and is tried again in the same attempt.
     Later {
-        /// Why.
         reason: String,
         /// Its turn is over, so that the next try is another turn.
         over: bool,

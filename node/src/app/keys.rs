@@ -40,6 +40,21 @@ impl Keys {
                 }
             }
         }
+        if let Some(backend) = &settings.memory_backend {
+            let name = backend.kind.name();
+            match backend.kind.key() {
+                Some(KeySource::Secret(secret)) if unset(secret) => {
+                    lacking.push(format!("the memory backend `{name}` {}", set(secret)));
+                }
+                Some(KeySource::Secret(_)) | None => {}
+                Some(source @ KeySource::Env(_)) => {
+                    let address = backend.kind.url().map_or("", |url| url.as_str());
+                    if let Err(problem) = self.models.providers().workspace_key(workspace, source, address) {
+                        lacking.push(format!("the memory backend `{name}` has no key: {problem}"));
+                    }
+                }
+            }
+        }
         for (name, tool) in catalog.tools() {
             let Ok(manifest) = tool.manifest() else { continue };
             let mut secrets: Vec<&SecretName> = manifest.secrets().filter(|secret| unset(secret)).collect();

@@ -35,24 +35,13 @@ pub enum MailboxesError {
     Sender(#[from] InvalidAddress),
     /// Nobody offers the capability that the message is for.
     #[error("no agent of workspace `{workspace}` offers what {receiver} names")]
-    Nobody {
-        /// The workspace.
-        workspace: WorkspaceId,
-        /// The receiver.
-        receiver: Address,
-    },
+    Nobody { workspace: WorkspaceId, receiver: Address },
     /// There is no such delivery, or none that the asker may see.
     #[error("there is no delivery {delivery} in workspace `{workspace}` for you to see or change")]
-    NoDelivery {
-        /// The workspace.
-        workspace: WorkspaceId,
-        /// Its number.
-        delivery: u64,
-    },
+    NoDelivery { workspace: WorkspaceId, delivery: u64 },
     /// There is no such conversation, or none that the asker is part of.
     #[error("there is no conversation `{id}` of messages in workspace `{workspace}` for you to see")]
     NoConversation {
-        /// The workspace.
         workspace: WorkspaceId,
         /// The id that was asked for.
         id: String,
@@ -60,7 +49,6 @@ pub enum MailboxesError {
     /// There is no such subscription.
     #[error("{subscriber} has no subscription `{name}` in workspace `{workspace}`")]
     NoSubscription {
-        /// The workspace.
         workspace: WorkspaceId,
         /// Whose it would be.
         subscriber: Address,
@@ -86,10 +74,7 @@ pub enum SignatureError {
     NoKey,
     /// Whom it is for is decided by the node, which the sender cannot have signed.
     #[error("a message that its sender signs names agents, people or topics, and {receiver} is none")]
-    Receiver {
-        /// Which receiver.
-        receiver: Address,
-    },
+    Receiver { receiver: Address },
     /// It was signed too long ago, or in the future.
     #[error("it was signed more than five minutes before or after now, by the clock of this node: it may be a replay")]
     Time,
@@ -104,7 +89,6 @@ pub enum SignatureError {
         "there is no message {id} in workspace `{workspace}` for you to see; one that was dealt with is no longer kept"
     )]
     NoMessage {
-        /// The workspace.
         workspace: WorkspaceId,
         /// What was asked for.
         id: String,
@@ -132,7 +116,6 @@ pub struct Disposed {
 /// What was said in a workspace, as somebody may see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
-    /// The messages.
     pub events: Vec<Event>,
     /// Everything up to this position was looked at.
     pub reached: u64,
@@ -200,7 +183,6 @@ impl Mailboxes {
         Ok(self.mailboxes.of(permit.workspace()).read(move |rows| list(rows, &workspace, &what)).await?)
     }
 
-    /// One delivery.
     pub async fn show(
         &self,
         permit: &Permit<Converse>,

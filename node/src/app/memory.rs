@@ -18,7 +18,8 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::artifacts::DiskFull;
 use crate::authz::{ManageMemory, Permit, UseMemory};
 use crate::invoke::{Freshness, Invoker};
-use crate::memory::{ENTRY_BYTES_MAX, FoundMemories, MemoryError, Progress, SearchOrder, ShardMemories};
+use crate::memory::{BackendPart, ENTRY_BYTES_MAX, FoundMemories, MemoryError, Progress, SearchOrder, ShardMemories};
+use crate::memory_backend::BackendState;
 use crate::tasks::Jobs;
 
 /// Memories that one entry of the log forgets.
@@ -77,7 +78,6 @@ pub enum MemoriesError {
 pub struct Keeping {
     /// Entities, which come first.
     pub entities: Vec<NewEntity>,
-    /// Memories.
     pub memories: Vec<NewMemory>,
     /// Relations, which come last.
     pub relations: Vec<NewRelation>,
@@ -86,11 +86,9 @@ pub struct Keeping {
 /// What is to be forgotten.
 #[derive(Debug)]
 pub enum Forgetting {
-    /// These memories.
     Memories(Vec<MemoryId>),
     /// These entities, with their observations and relations.
     Entities(Vec<EntityId>),
-    /// These relations.
     Relations(Vec<RelationId>),
     /// All of a scope, and the sources elsewhere that name its conversation or person.
     Scope(Scope),
@@ -190,8 +188,8 @@ impl Memories {
         order: SearchOrder,
         freshness: Freshness,
     ) -> Result<FoundMemories, MemoriesError> {
-        let (memories, readable) = self.of(permit, freshness).await?;
-        Ok(memories.search(readable, order).await?)
+        let (_, readable) = self.of(permit, freshness).await?;
+        Ok(self.invoker.memory_backends().search(permit.workspace(), readable, order).await?)
     }
 
     /// Searches the conversations that memories come from.
@@ -434,6 +432,32 @@ impl Memories {
         let progress = crate::tasks::blocking(move || progress.progress()).await;
         let none = Progress { loading: true, pending: 0, bytes: 0 };
         Ok((stats, progress.unwrap_or(none)))
+    }
+
+    /// How far the workspace's memory backend is, where it has one.
+    pub async fn backend(&self, permit: &Permit<UseMemory>) -> Result<Option<BackendState>, MemoriesError> {
+        Ok(self.invoker.memory_backends().state(permit.workspace()).await?)
+    }
+
+    /// What the workspace's memory backend has to do with a search that only the node's own index can do.
+    pub async fn passed_over(
+        &self,
+        permit: &Permit<UseMemory>,
+        why: &str,
+    ) -> Result<Option<BackendPart>, MemoriesError> {
+        Ok(self.invoker.memory_backends().passed_over(permit.workspace(), why).await?)
+    }
+
+    /// Has the workspace's memory backend emptied and filled anew, behind this.
+    pub async fn sync(&self, permit: &Permit<ManageMemory>) -> Result<BackendState, MemoriesError> {
+        let workspace = permit.workspace();
+        self.invoker.current(workspace, Freshness::Current).await?;
+        let state = self.invoker.memory_backends().sync(workspace).await?.ok_or_else(|| MemoriesError::Invalid {
+            problem: format!("workspace `{workspace}` has no memory backend: the node's own index needs none"),
+            help: "name one under [memory] in caxton.toml and deploy it; docs/memory.md says how",
+        })?;
+        tracing::info!(%workspace, subject = permit.subject(), backend = state.name, "a memory backend is to be filled anew");
+        Ok(state)
     }
 
     /// Everything that the permit reaches as lines, in pieces that come as they are taken. One that is cut short ends with an

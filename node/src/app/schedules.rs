@@ -273,7 +273,6 @@ fn wait_until(next_ms: Option<i64>) -> Duration {
 /// A schedule, as whoever looks at it sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduleState {
-    /// Its agent.
     pub agent: AgentName,
     /// What the agent's file says of it.
     pub schedule: Schedule,

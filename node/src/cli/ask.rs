@@ -41,7 +41,7 @@ Examples:
   caxton send data-fetcher \"How many rows has this?\" --file sales.csv
   caxton send translator \"good morning\" --json | jq -r .text")]
 pub struct SendArgs {
-    /// The agent.
+    /// The agent that is asked, by its name.
     agent: AgentName,
     /// What you want, or - to read it from standard input.
     text: String,

@@ -72,7 +72,7 @@ Examples:
     /// Save the files that came of one: charts, tables, pictures.
     #[command(after_help = "Example:\n  caxton conversations save 0199f2c4... --dir charts")]
     Save {
-        /// Its id.
+        /// The id of the conversation.
         id: String,
         /// Where to; what is there is not overwritten.
         #[arg(long, value_name = "DIR", default_value = ".")]
@@ -81,14 +81,14 @@ Examples:
     /// Forget one for good.
     #[command(after_help = "Example:\n  caxton conversations forget 0199f2c4...")]
     Forget {
-        /// Its id.
+        /// The id of the conversation.
         id: String,
     },
 }
 
 /// Lists, shows or forgets.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
-    let id = context.workspace_id()?;
+    let id = context.workspace_id_or_default()?;
     let client = context.client()?;
     let remote = Remote { client: &client, id: &id };
     match args.command {

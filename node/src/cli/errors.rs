@@ -323,6 +323,12 @@ const ROWS: &[Row] = &[
         "docs/tools.md says what such a tool answers",
     ),
     (
+        "no_backend_function",
+        Origin::File,
+        "a tool in the place of a memory backend lacks a function",
+        "docs/memory.md says which it needs, and what they are asked and answer",
+    ),
+    (
         "processes_off",
         Origin::File,
         "an mcp-stdio tool, where the node's operator has not set `tools.processes`",
@@ -601,7 +607,7 @@ fn status(code: &str) -> Option<u16> {
     Code::ALL.into_iter().find(|known| known.name() == code).map(|known| known.status().as_u16())
 }
 
-/// docs/errors.md.
+/// What docs/errors.md says.
 #[cfg(test)]
 fn page() -> String {
     let mut page = "# Errors\n\nGenerated from the binary: `caxton errors` prints the same, and `caxton errors CODE` one of them. A code \

@@ -68,7 +68,7 @@ Examples:
     /// Show one memory with what it was before.
     #[command(after_help = "Example:\n  caxton memory show 0199f2c4...")]
     Show {
-        /// Its id.
+        /// The id of the memory.
         id: String,
     },
     /// Keep a memory; the same thing twice is one memory.
@@ -117,6 +117,13 @@ known, RELATIONS how many there are between these. JSON has them as scope, memor
 Example:
   caxton memory stats")]
     Stats,
+    /// Empty the workspace's memory backend and fill it anew.
+    #[command(after_help = "Example:\n  caxton memory sync")]
+    Sync {
+        /// Do not wait until it is filled.
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Write everything that you may see, one JSON document a line.
     #[command(after_help = "Example:\n  caxton memory export --scope workspace > memory.jsonl")]
     Export {
@@ -141,7 +148,7 @@ Examples:
     },
 }
 
-/// Which memories.
+/// Which memories are meant.
 #[derive(Debug, clap::Args)]
 struct Which {
     /// Only this scope: conversation:ID, agent:NAME, subject:NAME or workspace.
@@ -226,15 +233,15 @@ struct Add {
 
 #[derive(Debug, clap::Args)]
 struct Edit {
-    /// Its id.
+    /// The id of the memory.
     id: String,
     /// Take the last edit back.
     #[arg(long, conflicts_with_all = ["text", "kind", "name", "metadata", "importance", "pin", "until"])]
     undo: bool,
-    /// Its text.
+    /// The new text of it.
     #[arg(long)]
     text: Option<String>,
-    /// Its kind.
+    /// The new kind of it.
     #[arg(long)]
     kind: Option<String>,
     /// Its name; an empty one takes it away.
@@ -357,6 +364,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
             let stats: MemoryStats = context.block_on(async { Ok(client.get(&path).await?) })?;
             show::stats(context, &stats)
         }
+        Command::Sync { no_wait } => carry::sync(context, &remote, no_wait),
         Command::Export { scope, kind } => carry::export(context, &remote, &given([("scope", scope), ("kind", kind)])),
         Command::Import { file, scope } => carry::import(context, &remote, &file, scope),
     }

@@ -64,7 +64,7 @@ Examples:
     /// Show one delivery with its message.
     #[command(after_help = "Example:\n  caxton messages show 12")]
     Show {
-        /// Its number.
+        /// The number of the delivery.
         delivery: u64,
     },
     /// Send a message to agents, people or topics, and do not wait for an answer.
@@ -250,7 +250,7 @@ struct Tail {
 
 /// Does what the subcommand says.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
-    let id = context.workspace_id()?;
+    let id = context.workspace_id_or_default()?;
     let client = context.client()?;
     let remote = Remote { client: &client, id: &id };
     match args.command {

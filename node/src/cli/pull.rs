@@ -48,7 +48,6 @@ pub struct Args {
 struct Merge {
     /// Written: new here, or with other content.
     take: Vec<(TreePath, File)>,
-    /// Deleted.
     remove: Vec<TreePath>,
     /// Changed on both sides.
     conflicts: Vec<TreePath>,
@@ -124,8 +123,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
     let remote = Remote { client: &client, id: &id };
     // A name with a slip in it must not look like a workspace without files, nor leave anything behind.
-    let is_live = async { Ok(remote.status().await?.deployment.is_some()) };
-    if folder == Folder::Empty && !context.block_on(is_live)? {
+    let is_live = || context.block_on(async { Ok(remote.status().await?.deployment.is_some()) });
+    if folder == Folder::Empty && !is_live()? {
         return Err(CliError::new(
             "not_found",
             format!("nothing is live in a workspace `{id}`, and nothing was made here"),

@@ -31,7 +31,7 @@ pub struct Args {
     /// Do not ask.
     #[arg(long, short)]
     yes: bool,
-    /// Why.
+    /// Why, for those who read the log.
     #[arg(long, short, value_name = "MESSAGE", default_value = "", hide_default_value = true)]
     message: String,
 }

@@ -208,9 +208,9 @@ fn wait_for_person(context: &Context, conversation: &str, approvals: Vec<Approva
 /// What is shown besides the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Show {
-    /// Every step.
+    /// Every step as it happens.
     Steps,
-    /// Nothing.
+    /// The answer and nothing else.
     Answer,
 }
 

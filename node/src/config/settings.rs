@@ -135,7 +135,7 @@ settings! {
         /// How long a token may be valid at most.
         ttl_max: Duration = "365d" in "1m".."3650d";
     }
-    /// Deployments.
+    /// Deployments and their files.
     deploy: Deploy {
         /// How many files a workspace may have.
         files_max: u64 = "100000" in "1".."10000000";
@@ -209,11 +209,11 @@ settings! {
         /// After this long an MCP server outside of the sandbox is asked again what tools it has; sooner when it says that they changed.
         list_kept: Duration = "10m" in "100ms".."1d";
     }
-    /// Language models.
+    /// Language models and their providers.
     llm: Llm {
         /// A directory into which real providers' answers are recorded, for `scripted` providers to play back; empty for none. The answers are in it as they came, keys never are.
         record: PathBuf = "";
-        /// Networks that workspaces' providers may lead to although they are private, as `10.1.0.0/16`; all public ones are open. Loopback is open too as long as `http.bind` is a loopback address, as on a laptop with Ollama. What the node's own environment names goes anywhere.
+        /// Networks that workspaces' providers and memory backends may lead to although they are private, as `10.1.0.0/16`; all public ones are open. Loopback is open too as long as `http.bind` is a loopback address, as on a laptop with Ollama. What the node's own environment names goes anywhere.
         networks: Networks = "";
     }
     /// The sentence model, by which messages find their agents.
@@ -295,12 +295,12 @@ settings! {
         /// The name that traces carry as `service.name`.
         service_name: String = "caxton";
     }
-    /// Stopping.
+    /// How a node stops.
     stop: Stop {
         /// How long requests that are being answered may go on after SIGTERM; then they are cut off.
         grace: Duration = "10s" in "0s".."1h";
     }
-    /// The process.
+    /// The process of a node.
     runtime: Runtime {
         /// How many threads answer requests; 0 for as many as there are processors, 16 at most.
         threads: u64 = "0" in "0".."1024";

@@ -48,7 +48,7 @@ pub struct History {
 pub struct TurnFiles {
     /// The turn, whose documents hold the others.
     pub turn: String,
-    /// Their names.
+    /// The names of these files.
     pub names: Vec<String>,
     /// Those that are in the turn's record.
     pub inline: Vec<Attachment>,

@@ -129,12 +129,23 @@ pub fn check(input: Workspace<'_>) -> Result<CheckedWorkspace, CheckError> {
     check.finish()
 }
 
-/// A tool in the place of a language model, and the key that names it.
+/// In the place of what a tool stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ToolPlace {
+    /// Of a language model.
+    Model,
+    /// Of a memory backend.
+    MemoryBackend,
+}
+
+/// A tool in the place of a language model or of a memory backend, and the key that names it.
 struct ToolModel {
     tool: ToolName,
     path: TreePath,
     keys: Vec<String>,
     item: Option<String>,
+    /// In the place of what it stands.
+    place: ToolPlace,
 }
 
 /// A check under way.

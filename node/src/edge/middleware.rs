@@ -169,7 +169,6 @@ pub async fn with_place(State(places): State<Places>, request: Request, next: Ne
 /// What [`in_time`] goes by.
 #[derive(Clone)]
 pub struct TimeLimits {
-    /// `http.timeout`.
     pub usual: Duration,
     /// Which routes have a time of their own.
     pub table: Arc<Table>,

@@ -24,7 +24,8 @@ use crate::agent::{Agent, OfferedFunction};
 use crate::catalog::Catalogs;
 use crate::llm::{ToolDefinition, reasons};
 use crate::memory::recall::block;
-use crate::memory::{Memories, MemoryError, SearchOrder};
+use crate::memory::{FoundMemories, Memories, MemoryError, SearchOrder};
+use crate::memory_backend::MemoryBackends;
 use crate::recalled::{MARK, UNTRUSTED_MARK, without_blocks};
 use crate::text::preview;
 
@@ -52,7 +53,6 @@ impl Asker {
         Asker { subject, conversation, turn }
     }
 
-    /// The turn.
     pub(super) fn turn(&self) -> &str {
         &self.turn
     }
@@ -104,6 +104,7 @@ fn now_ms() -> i64 {
 /// What an agent remembers in one turn.
 pub(super) struct AgentMemory<'a> {
     pub memories: &'a Memories,
+    pub backends: &'a MemoryBackends,
     pub catalogs: &'a Catalogs,
     /// Whether the node's operator lets workspaces share what they remember.
     pub share: bool,
@@ -135,7 +136,7 @@ impl AgentMemory<'_> {
         let mut order = SearchOrder::new(request, now_ms(), settings.search_limit as usize);
         order.min_similarity = settings.min_similarity as f32;
         match self.search(order).await {
-            Ok(memories) => block(&memories, settings.tokens_max),
+            Ok(found) => block(&found.memories, settings.tokens_max),
             Err(error) => {
                 warn!(agent = %self.manifest.name, reason = %reasons(&error), "a turn begins without what is remembered");
                 String::new()
@@ -143,11 +144,11 @@ impl AgentMemory<'_> {
         }
     }
 
-    async fn search(&self, order: SearchOrder) -> Result<Vec<Memory>, MemoryError> {
+    async fn search(&self, order: SearchOrder) -> Result<FoundMemories, MemoryError> {
         let scopes = self.asker.scopes(&self.manifest.memory, &self.manifest.name);
         let permit = Permit::of(self.workspace.clone(), scopes);
-        let own = self.memories.of(self.workspace).search(permit, order.clone()).await?;
-        Ok(self.with_partners(own, &order).await?.memories)
+        let own = self.backends.search(self.workspace, permit, order.clone()).await?;
+        self.with_partners(own, &order).await
     }
 
     /// Does what a model asks one of the tools for; the error is for the model.
@@ -216,8 +217,15 @@ impl AgentMemory<'_> {
             ..SearchOrder::new(asked.query, now_ms, limit)
         };
         let found = self.search(order).await.map_err(|error| reasons(&error))?;
-        let lines: Vec<_> = found.iter().map(told).collect();
-        Ok(json!({ "memories": lines }).to_string())
+        let lines: Vec<_> = found.memories.iter().map(told).collect();
+        let note = found.backend.and_then(|backend| backend.note.filter(|_| !backend.answered).zip(Some(backend.name)));
+        Ok(match note {
+            None => json!({ "memories": lines }),
+            Some((why, backend)) => {
+                json!({ "memories": lines, "note": format!("{backend} was not searched ({why}); the node's own index was") })
+            }
+        }
+        .to_string())
     }
 
     async fn relate(&self, call: &Invocation<'_>, asked: Relate) -> Result<String, String> {

@@ -91,6 +91,7 @@ use crate::llm::models::Models;
 use crate::llm::{ReplyOptions, ToolCall, reasons};
 use crate::mailbox::Mailboxes;
 use crate::memory::Memories;
+use crate::memory_backend::MemoryBackends;
 use crate::shard::{NotHere, Shard};
 use crate::tools::Tools;
 use extract::ExtractionQueue;
@@ -115,15 +116,15 @@ pub struct Parts {
     pub conversations: Conversations,
     /// What is remembered.
     pub memories: Memories,
+    /// What finds it.
+    pub memory_backends: MemoryBackends,
     /// What agents and people send each other.
     pub mailboxes: Mailboxes,
     /// Whether workspaces may share it.
     pub memory: crate::config::Memory,
-    /// The models.
     pub models: Arc<Models>,
     /// Which agent can do what.
     pub router: Router,
-    /// The tools.
     pub tools: Tools,
     /// What happens, for people who look.
     pub activity: Activity,
@@ -168,9 +169,7 @@ pub enum TurnEnd {
     SenderCalls(Box<SenderCalls>),
     /// A person has to decide first, or, where there is nothing to decide, others have to answer what the turn asked them.
     Waiting {
-        /// The conversation.
         conversation: String,
-        /// The turn.
         turn: String,
         /// What there is to decide.
         approvals: Vec<Approval>,
@@ -180,11 +179,9 @@ pub enum TurnEnd {
 /// Calls that the sender of a message is to make.
 #[derive(Debug, Clone)]
 pub struct SenderCalls {
-    /// Who calls.
     pub agent: AgentName,
     /// What was said with it.
     pub text: String,
-    /// The calls.
     pub calls: Vec<ToolCall>,
     /// What it took so far.
     pub usage: crate::llm::Usage,
@@ -518,6 +515,11 @@ impl Invoker {
         &self.shared.parts.memories
     }
 
+    /// What finds what is remembered.
+    pub fn memory_backends(&self) -> &MemoryBackends {
+        &self.shared.parts.memory_backends
+    }
+
     /// The conversations, for those who list and read them.
     pub fn conversations(&self) -> &Conversations {
         &self.shared.parts.conversations
@@ -542,7 +544,6 @@ impl Invoker {
         &self.shared.parts.activity
     }
 
-    /// The models.
     pub fn models(&self) -> &Arc<Models> {
         &self.shared.parts.models
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use caxton_proto::AgentName;
 use semver::VersionReq;
 
-use crate::agent::world::{AgentMatch, NotFound, Wanted};
+use crate::agent::wanted::Wanted;
+use crate::agent::world::{AgentMatch, NotFound};
 use crate::capability::{Candidate, Fit, Requirements, RouteError, Routed, Router};
 use crate::catalog::Catalog;
 

@@ -43,11 +43,11 @@ impl AgentMemory<'_> {
         let catalogs = self.catalogs.clone();
         // Files may have to be read for it.
         let partners = crate::tasks::blocking(move || partners(&catalogs, &catalog)).await.unwrap_or_default();
-        let FoundMemories { mut found, memories } = own;
+        let FoundMemories { mut found, memories, backend } = own;
         let mut all: Vec<_> = std::mem::take(&mut found.hits).into_iter().zip(memories).collect();
         for partner in partners {
             let permit = Permit::of(partner.clone(), [Scope::Global]);
-            match self.memories.of(&partner).search(permit, order.clone()).await {
+            match self.backends.search(&partner, permit, order.clone()).await {
                 Ok(theirs) => {
                     found.searched += theirs.found.searched;
                     all.extend(theirs.found.hits.into_iter().zip(theirs.memories).map(|(hit, mut memory)| {
@@ -65,6 +65,6 @@ impl AgentMemory<'_> {
         all.truncate(order.limit);
         let (hits, memories) = all.into_iter().unzip();
         found.hits = hits;
-        Ok(FoundMemories { found, memories })
+        Ok(FoundMemories { found, memories, backend })
     }
 }

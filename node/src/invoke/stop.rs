@@ -99,7 +99,6 @@ impl Drop for RunningTurn {
 /// How a turn is over that was to be stopped.
 #[derive(Debug)]
 pub struct StoppedTurn {
-    /// The conversation.
     pub conversation: String,
     /// The agent whose turn it was.
     pub agent: AgentName,

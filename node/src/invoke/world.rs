@@ -15,7 +15,8 @@ use super::memory::{self, AgentMemory, Asker};
 use super::{routing, toolbox};
 use crate::agent::builtin::mail::MailTool;
 use crate::agent::builtin::memory::MemoryTool;
-use crate::agent::world::{AgentMatch, AgentProblem, Invocation, NotFound, ToolOutput, Wanted, World};
+use crate::agent::wanted::Wanted;
+use crate::agent::world::{AgentMatch, AgentProblem, Invocation, NotFound, ToolOutput, World};
 use crate::agent::{Agent, OfferedFunction, Parts};
 use crate::catalog::Catalog;
 use crate::llm::reasons;
@@ -68,7 +69,6 @@ impl CatalogWorld {
         &self.catalog
     }
 
-    /// Which revision.
     pub(super) fn revision(&self) -> Revision {
         self.catalog.revision
     }
@@ -146,9 +146,10 @@ impl CatalogWorld {
     /// What an agent remembers in this turn.
     fn memory<'a>(&'a self, manifest: &'a AgentManifest) -> AgentMemory<'a> {
         let parts = &self.shared.parts;
-        let (memories, workspace) = (&parts.memories, &self.catalog.workspace);
+        let (memories, backends) = (&parts.memories, &parts.memory_backends);
+        let workspace = &self.catalog.workspace;
         let (catalogs, share) = (&parts.catalogs, parts.memory.share);
-        AgentMemory { memories, catalogs, share, workspace, asker: &self.asker, manifest }
+        AgentMemory { memories, backends, catalogs, share, workspace, asker: &self.asker, manifest }
     }
 
     /// A digest of a tool's folder as it is deployed, names and contents; of nothing for a built-in tool.

@@ -278,6 +278,20 @@ impl Providers {
         Ok(Some(backend))
     }
 
+    /// A client for an address that a workspace's file names. It leads where workspaces may go, as the node's operator says;
+    /// the error says why the address leads to no such place, and what to do.
+    pub fn workspace_client(&self, address: &str, silence: Duration) -> Result<reqwest::Client, String> {
+        super::http::bounded_client(address, address, silence, (&self.proxies, self.reach.as_ref()))
+    }
+
+    /// The key that a workspace's file names for an address; the error ends in what to do.
+    pub fn workspace_key(&self, workspace: &WorkspaceId, source: &KeySource, address: &str) -> Result<Key, String> {
+        match source {
+            KeySource::Secret(name) => Ok(Key::secret(self.secrets.clone(), workspace.clone(), name.clone())),
+            KeySource::Env(variable) => self.key(variable.as_str(), address),
+        }
+    }
+
     /// A provider at an address, in its host's dialect and with what is set of it.
     fn speak(
         &self,

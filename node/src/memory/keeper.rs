@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::journal::Journal;
 use super::{FoundMemories, SearchOrder};
 use crate::shard::{Database, Shard};
 
@@ -86,6 +87,8 @@ pub struct Keeper {
     model: SentenceModel,
     file: PathBuf,
     unseen: Mutex<Unseen>,
+    /// What of it a backend has to be told.
+    journal: Journal,
     /// Held by who brings the index up to the tables: whoever searches meanwhile waits for it.
     following: Mutex<()>,
     /// Held by who makes vectors.
@@ -119,6 +122,7 @@ impl Keeper {
             model,
             file: dir.join(format!("memory-{}.db", shard.0)),
             unseen: Mutex::new(Unseen { touched: HashSet::new(), all: true }),
+            journal: Journal::default(),
             following: Mutex::default(),
             embedding: Mutex::default(),
             index: RwLock::new(Index::new(known)),
@@ -131,6 +135,7 @@ impl Keeper {
 
     /// Notes what a command touched.
     pub(super) fn touch(&self, touched: Vec<Touched>) {
+        self.journal.note(&touched);
         let mut unseen = lock(&self.unseen);
         if !unseen.all {
             unseen.touched.extend(touched);
@@ -144,8 +149,48 @@ impl Keeper {
 
     /// The tables hold something else now.
     pub(super) fn begin_anew(&self) {
+        self.journal.reset();
         *lock(&self.unseen) = Unseen { touched: HashSet::new(), all: true };
         self.wake.notify_one();
+    }
+
+    /// What changed of the workspaces that a backend follows.
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Names the model that makes the vectors, by the beginning of its hash, and how many numbers they have.
+    pub(super) fn model(&self) -> (String, usize) {
+        let hash: String = self.model.id()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        (hash, self.model.dimensions())
+    }
+
+    /// The vector of what is searched for.
+    pub(super) fn vector_of(&self, text: &str) -> Vec<f32> {
+        self.model.embed(text).as_slice().to_vec()
+    }
+
+    /// The vectors of texts: those that are kept, and the others made and kept.
+    pub(super) fn vectors(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+        let known = *self.index().model();
+        self.with_cache(|connection| {
+            let all = connection.unchecked_transaction()?;
+            let mut vectors = Vec::with_capacity(texts.len());
+            for text in texts {
+                let key = cache::TextKey::of(text);
+                let vector = match cache::read(connection, &known, key)? {
+                    Some(vector) => vector,
+                    None => {
+                        let vector = self.vector_of(text);
+                        cache::write(connection, &known, key, &vector)?;
+                        vector
+                    }
+                };
+                vectors.push(vector);
+            }
+            all.commit()?;
+            Ok(vectors)
+        })
     }
 
     /// How far it is.
@@ -179,7 +224,7 @@ impl Keeper {
             found.hits = hits;
             Ok::<_, rusqlite::Error>(())
         })?;
-        Ok(FoundMemories { found, memories })
+        Ok(FoundMemories { found, memories, backend: None })
     }
 
     /// Searches conversations: their ids and scores, and the best memory of each.
@@ -222,6 +267,7 @@ impl Keeper {
             as_of_ms: order.as_of_ms,
             limit: order.limit,
             min_similarity: order.min_similarity,
+            among: order.among.as_deref(),
             ..Query::new(&order.text, vector.as_ref().map(|vector| vector.as_slice()), order.now_ms)
         };
         self.with_cache(|cache| search(&self.index(), cache, &query))

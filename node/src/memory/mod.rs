@@ -3,11 +3,13 @@
 //! - [`tenant`]: the tables in a shard's file, and what the log's commands do to them.
 //! - [`keeper`]: the index of one shard, which is loaded at the start and follows what is applied; vectors are made here, and
 //!   none crosses a wire.
+//! - [`journal`]: what changed of it that a backend beside the node does not have yet.
 //! - [`recall`]: what of it comes into a prompt, and how it is marked as data there.
 //!
 //! What is written is on a majority's disk when it is acknowledged, and the next search on the node that leads the shard
 //! finds it.
 
+pub mod journal;
 mod keeper;
 pub mod recall;
 mod tenant;
@@ -16,24 +18,27 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use caxton_memory::proto::{Action, Command, DecodeError, Forget, Outcome, Retain, Rule, Scope};
+use caxton_memory::proto::{Action, Command, DecodeError, Forget, MemoryId, Outcome, Retain, Rule, Scope};
 use caxton_memory::{Filter, Found, GraphQuery, GraphView, Memory, Mode, Path, Permit};
 use caxton_proto::memory::EntityId;
 use caxton_proto::shard::Envelope;
 use caxton_proto::{Format, WorkspaceId};
-use caxton_raft::ProposeError;
+use caxton_raft::{Machine, ProposeError};
 use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use self::journal::Journal;
 pub use self::keeper::{Keeper, Keepers, Progress};
 pub use self::tenant::MemoryTenant;
 use crate::shard::tenant::{Refusal, Stop};
-use crate::shard::{Shard, Shards, WriteError};
+use crate::shard::{Shard, Shards, State, WriteError};
 
 /// An entry of the log is at most this long, in bytes; the log itself takes 1 MiB.
 pub const ENTRY_BYTES_MAX: usize = 900 << 10;
 
+/// Words of a search that a backend is asked for.
+const WORDS_MAX: usize = 256;
 /// How long it is waited for that the cluster says that all of its members read what is written.
 const RAISED_WAIT: Duration = Duration::from_secs(5);
 
@@ -67,6 +72,14 @@ pub enum MemoryError {
     /// A member of the cluster runs a program that knows no memories.
     #[error("a node of the cluster runs an older program, which remembers nothing; upgrade all of them first")]
     OlderMembers,
+    /// The backend that the workspace's file names cannot be searched.
+    #[error("the memory backend `{backend}` cannot be searched: {problem}")]
+    Backend {
+        /// Its name, as the workspace's file has it.
+        backend: String,
+        /// What is wrong, with its causes.
+        problem: String,
+    },
 }
 
 impl From<WriteError> for MemoryError {
@@ -112,13 +125,16 @@ pub struct SearchOrder {
     pub limit: usize,
     /// How well a memory itself has to fit, from 0 to 1.
     pub min_similarity: f32,
+    /// Only these, as candidates that a backend found; nothing searches all.
+    pub among: Option<Arc<[MemoryId]>>,
 }
 
 impl SearchOrder {
     /// A search by words and meaning for `limit` memories that are true now.
     pub fn new(text: impl Into<String>, now_ms: i64, limit: usize) -> SearchOrder {
         let (mode, filter) = (Mode::Both, Filter::default());
-        SearchOrder { text: text.into(), mode, filter, as_of_ms: Some(now_ms), now_ms, limit, min_similarity: 0.0 }
+        let as_of_ms = Some(now_ms);
+        SearchOrder { text: text.into(), mode, filter, as_of_ms, now_ms, limit, min_similarity: 0.0, among: None }
     }
 }
 
@@ -129,6 +145,19 @@ pub struct FoundMemories {
     pub found: Found,
     /// The memory of each hit.
     pub memories: Vec<Memory>,
+    /// What a backend had to do with it; nothing where the workspace has none.
+    pub backend: Option<BackendPart>,
+}
+
+/// What a backend had to do with an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackendPart {
+    /// Its name, as the workspace's file has it.
+    pub name: String,
+    /// It found the candidates; otherwise the node's own index answered in its place.
+    pub answered: bool,
+    /// Why it did not answer, or what it does not search by.
+    pub note: Option<String>,
 }
 
 impl Memories {
@@ -179,6 +208,39 @@ impl ShardMemories {
         read: impl FnOnce(&Connection) -> rusqlite::Result<R> + Send + 'static,
     ) -> Result<R, MemoryError> {
         Ok(self.shard.read(move |state| state.database().scan(read)).await?)
+    }
+
+    /// What changed of the workspaces that a backend follows.
+    pub fn journal(&self) -> &Journal {
+        self.keeper.journal()
+    }
+
+    /// Names the model that makes the vectors, by the beginning of its hash, and how many numbers they have.
+    pub fn model(&self) -> (String, usize) {
+        self.keeper.model()
+    }
+
+    /// The words and the vector of what is searched for, as far as it is searched by them, made away from the threads that
+    /// serve.
+    pub async fn needles_of(&self, text: String, mode: Mode) -> (Vec<String>, Option<Vec<f32>>) {
+        let keeper = Arc::clone(&self.keeper);
+        let needles = move |_: &Arc<State>| {
+            let words = (mode != Mode::Meaning).then(|| caxton_memory::word_counts(&text).into_keys());
+            let vector = (mode != Mode::Words).then(|| keeper.vector_of(&text));
+            (words.into_iter().flatten().take(WORDS_MAX).collect(), vector)
+        };
+        self.shard.read(needles).await
+    }
+
+    /// The vectors of texts: those that are kept, and the others made and kept.
+    pub async fn vectors(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, MemoryError> {
+        let keeper = Arc::clone(&self.keeper);
+        Ok(self.shard.read(move |_| keeper.vectors(&texts)).await?)
+    }
+
+    /// The last entry of the shard's log that is applied here.
+    pub async fn applied(&self) -> u64 {
+        self.shard.read_few(|state| Machine::applied(&**state)).await
     }
 
     /// Searches what the permit lets through, and reads what was found.

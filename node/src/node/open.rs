@@ -44,6 +44,7 @@ use crate::llm::providers::{Providers, Settings as ProviderSettings};
 use crate::llm::reach::Reach;
 use crate::mailbox::{MailboxTenant, Mailboxes, Signer};
 use crate::memory::{Keepers, Memories, MemoryTenant};
+use crate::memory_backend::{self, MemoryBackends};
 use crate::peers::door::Door;
 use crate::peers::{Book, Lives, Peers, VERSION};
 use crate::replicas::Replicas;
@@ -201,13 +202,22 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
     let activity = Activity::default();
     let mailboxes = Mailboxes::new(shards.clone(), config.limits.workspace_mailboxes_max)
         .signed_by(&Signer::new(catalogs.clone(), secrets.clone()));
+    let (memories, models) = (Memories::new(shards.clone(), keepers), Arc::new(models));
+    let memory_backends = MemoryBackends::new(memory_backend::Parts {
+        catalogs: catalogs.clone(),
+        memories: memories.clone(),
+        models: Arc::clone(&models),
+        tools: tools.clone(),
+        cluster: identity.cluster.to_string(),
+    });
     let invoker = Invoker::new(invoke::Parts {
         catalogs: catalogs.clone(),
-        memories: Memories::new(shards.clone(), keepers),
+        memories,
+        memory_backends,
         mailboxes: mailboxes.clone(),
         memory: config.memory.clone(),
         conversations: Conversations::new(shards),
-        models: Arc::new(models),
+        models,
         router: routing.clone(),
         tools: tools.clone(),
         activity: activity.clone(),

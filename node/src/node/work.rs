@@ -24,6 +24,7 @@ use crate::edge::{self, Services};
 use crate::invoke::deletion::Deletions;
 use crate::invoke::retention::Retention;
 use crate::invoke::takeover::Takeover;
+use crate::memory_backend::feed::Feeder;
 use crate::shard::placement;
 use crate::tasks::Tasks;
 use crate::tls::{self, Tls};
@@ -104,6 +105,12 @@ pub fn start_workers(workers: &Tasks, parts: &Parts, pins: Pins) {
         });
     }
     for memories in parts.invoker.memories().all() {
+        let feeder = Feeder::new(parts.invoker.memory_backends().clone(), memories.clone());
+        let feeder_stop = stop.clone();
+        workers.spawn("memory backends", async move {
+            feeder.run(feeder_stop).await;
+            Ok::<_, std::convert::Infallible>(())
+        });
         let stop = stop.clone();
         workers.spawn("memories", async move {
             memories.keep_up(stop).await;

@@ -4,7 +4,7 @@
 //! The id stands in the span of the request; a line that is written further below, in the span of a turn or of a call, would
 //! not have it by itself.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;

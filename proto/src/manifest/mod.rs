@@ -13,6 +13,8 @@ pub mod workspace;
 
 pub mod provider;
 
+pub mod backend;
+
 mod dialect;
 
 pub mod secret;

@@ -272,18 +272,24 @@ impl Provider {
 
 fn read_remote(section: &mut Section<'_, '_>) -> (Option<HttpUrl>, Option<KeySource>) {
     let base_url = section.get("base_url").and_then(|value| value.parse(LINE_BYTES_MAX));
-    let api_key = section.get("api_key").and_then(|value| match value.text(LINE_BYTES_MAX)?.parse() {
+    let api_key = section.get("api_key").and_then(|value| read_key(&value));
+    (base_url, api_key)
+}
+
+/// Reads where a key is. One that stands in the file itself is noted without being shown.
+pub(super) fn read_key(value: &Value<'_, '_>) -> Option<KeySource> {
+    let key = value.key();
+    match value.text(LINE_BYTES_MAX)?.parse() {
         Ok(source) => Some(source),
         Err(error @ InvalidKeySource::NoSource) => {
-            note_secret(&value, "`api_key` has to say where the key is, not what it is", &error.to_string());
+            note_secret(value, &format!("`{key}` has to say where the key is, not what it is"), &error.to_string());
             None
         }
         Err(error @ InvalidKeySource::Name(_)) => {
-            value.problem(code::BAD_VALUE, "`api_key` has a bad value", error.to_string());
+            value.problem(code::BAD_VALUE, format!("`{key}` has a bad value"), error.to_string());
             None
         }
-    });
-    (base_url, api_key)
+    }
 }
 
 fn read_prices(section: Section<'_, '_>) -> BTreeMap<String, Price> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::address::{HostPattern, HttpUrl};
+use super::backend::BackendSettings;
 use super::limits::{LINE_BYTES_MAX, WORD_BYTES_MAX};
 use super::provider::{Budget, Provider, ProviderRef};
 use super::read::{Document, Section, Value};
@@ -57,6 +58,9 @@ pub struct WorkspaceManifest {
     /// Whether messages are signed, and which other workspaces they go to and come from.
     #[serde(skip_serializing_if = "WorkspaceMessages::is_absent")]
     pub messages: WorkspaceMessages,
+    /// The system that finds what is remembered; the node's own index where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_backend: Option<BackendSettings>,
 }
 
 /// Whether a workspace's messages are signed, and which other workspaces they go to and come from.
@@ -329,7 +333,8 @@ fn workspace(document: &Document<'_>) -> WorkspaceManifest {
     if let Some(mut section) = root.section("memory") {
         let with = section.get("share_with").map(|value| value.list_of(SHARED_WITH_MAX)).unwrap_or_default();
         manifest.memory_shared_with = with.iter().filter_map(|item| item.parse(LINE_BYTES_MAX)).collect();
-        section.finish(&[]);
+        manifest.memory_backend = BackendSettings::read(&mut section);
+        section.finish(&[("base_url", "`url`"), ("key", "`api_key`, or `password` of Neo4j")]);
     }
     manifest.messages = WorkspaceMessages::read(&mut root);
     root.finish(&MISPLACED);

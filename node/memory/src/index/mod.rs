@@ -109,7 +109,7 @@ pub struct Index {
 }
 
 /// What a memory is embedded and found by: its text, with what it is about before it.
-pub(crate) fn searchable(memory: &Memory) -> String {
+pub fn searchable(memory: &Memory) -> String {
     let what = &memory.what;
     let about = [what.entity.as_deref(), what.name.as_deref()];
     about.into_iter().flatten().fold(String::new(), |all, name| all + name + ": ") + &what.text

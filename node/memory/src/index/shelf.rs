@@ -306,6 +306,11 @@ impl Shelf {
         self.slots.len()
     }
 
+    /// Where a memory is, if it is there.
+    pub fn slot(&self, id: &MemoryId) -> Option<Slot> {
+        self.slots.get(id).copied()
+    }
+
     pub fn kind(&self, name: &str) -> Option<u16> {
         self.kinds.get(name).copied()
     }

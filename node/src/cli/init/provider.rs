@@ -19,7 +19,7 @@ const OPENAI_MODEL: &str = "gpt-5-mini";
 const ANTHROPIC_MODEL: &str = "claude-sonnet-4-5";
 const OLLAMA_MODEL: &str = "llama3.2";
 
-/// Who answers.
+/// Who answers the agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Maker {
     /// OpenAI, with the key in the node's OPENAI_API_KEY.

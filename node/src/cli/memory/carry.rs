@@ -2,12 +2,13 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use futures::StreamExt;
 use http::Method;
 use serde_json::Value;
 
-use crate::api::memory::ImportResponse;
+use crate::api::memory::{ImportResponse, MemoryBackendInfo, MemoryStats};
 use crate::api::paths;
 use crate::cli::live::Remote;
 use crate::cli::output::{BAD, GOOD, paint};
@@ -16,6 +17,8 @@ use crate::client::Retry;
 
 /// Bytes of lines that are sent at once.
 const PART_BYTES: usize = 512 << 10;
+/// How often it is asked how far a backend is.
+const ASKED_EVERY: Duration = Duration::from_millis(200);
 /// The largest file that is taken in: all of it is read before the first line is sent.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 
@@ -35,6 +38,41 @@ pub fn export(context: &Context, remote: &Remote<'_>, query: &[(&str, String)]) 
         }
         Ok(())
     })
+}
+
+/// Has the memory backend emptied and filled anew, and waits until it is.
+pub fn sync(context: &Context, remote: &Remote<'_>, no_wait: bool) -> Result<(), CliError> {
+    let client = remote.client;
+    let path = remote.path(paths::MEMORY_SYNC);
+    let mut state: MemoryBackendInfo =
+        context.block_on(async { Ok(client.post(&path, &Value::Null, Retry::Once).await?) })?;
+    if !no_wait {
+        let mut progress = context.out.progress("filling the memory backend", None);
+        let filled = async {
+            let stats = remote.path(paths::MEMORY_STATS);
+            // What was asked for is done once it follows again; what is wrong by then is not waited for.
+            loop {
+                tokio::time::sleep(ASKED_EVERY).await;
+                let found: MemoryStats = client.get(&stats).await?;
+                let Some(now) = found.backend else { return Ok(None) };
+                match now.state.as_str() {
+                    "following" | "failing" => return Ok(Some(now)),
+                    _ => {}
+                }
+            }
+        };
+        let filled: Result<Option<MemoryBackendInfo>, CliError> = context.block_on(progress.during(filled));
+        drop(progress);
+        state = filled?.unwrap_or(state);
+    }
+    if state.state == "failing" {
+        let why = state.last_error.as_deref().unwrap_or("nobody says why");
+        return Err(CliError::new("unavailable", format!("the memory backend is not filled: {}", text::one_line(why)))
+            .help("it is tried again behind this; `caxton memory stats` says how far it is"));
+    }
+    let word = if no_wait { "being filled:" } else { "filled:" };
+    context.out.line(format_args!("{} {}", paint(GOOD, word), text::one_line(&state.name)))?;
+    context.out.json(&state)
 }
 
 /// Sends the lines of a file in parts.

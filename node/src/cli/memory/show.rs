@@ -2,7 +2,8 @@
 
 use super::many;
 use crate::api::memory::{
-    GraphResponse, MemoryDetail, MemoryHit, MemoryInfo, MemoryPage, MemoryStats, ScoreParts, SearchResponse,
+    GraphResponse, MemoryBackendInfo, MemoryDetail, MemoryHit, MemoryInfo, MemoryPage, MemoryStats, ScoreParts,
+    SearchResponse,
 };
 use crate::cli::output::{BAD, BOLD, DIM, Table, paint, size};
 use crate::cli::{CliError, Context, text};
@@ -45,6 +46,15 @@ pub fn found(context: &Context, found: &SearchResponse) -> Result<(), CliError> 
     if found.meaning == "partial" {
         let missing = many(found.without_vector, "memory");
         out.warn(format_args!("{missing} had no vector yet, and only words to be found by; search again in a moment"));
+    }
+    if let Some(backend) = &found.backend {
+        let note = text::one_line(backend.note.as_deref().unwrap_or_default());
+        let name = text::one_line(&backend.name);
+        match backend.answered {
+            false => out.warn(format_args!("{name} was not searched, and the node's own index answered: {note}")),
+            true if !note.is_empty() => out.note(format_args!("{name}: {note}")),
+            true => {}
+        }
     }
     for (half, what) in [(&found.words, "no word to search by"), (&found.meaning, "no meaning to search by")] {
         if half == "unusable" {
@@ -153,5 +163,23 @@ pub fn stats(context: &Context, stats: &MemoryStats) -> Result<(), CliError> {
     if stats.pending_vectors > 0 {
         out.note(format_args!("{} without a vector yet", many(stats.pending_vectors, "text")));
     }
+    if let Some(backend) = &stats.backend {
+        out.line(format_args!("\n{} {}", paint(BOLD, "backend:"), told(backend)))?;
+        if let (Some(error), Some(at)) = (&backend.last_error, &backend.last_error_at) {
+            out.line(format_args!("{} {} ({})", paint(BAD, "last error:"), text::one_line(error), text::age(at)))?;
+        }
+    }
     out.json(stats)
+}
+
+/// How far a backend is, in a line.
+fn told(backend: &MemoryBackendInfo) -> String {
+    let how_far = match (backend.state.as_str(), backend.behind) {
+        ("filling", _) => format!("{} of {} compared", backend.compared, many(backend.to_compare, "memory")),
+        (_, Some(0)) => "up to date".to_owned(),
+        (_, Some(behind)) => format!("{} behind", many(behind, "change")),
+        (_, None) => "how far it is, is not known yet".to_owned(),
+    };
+    let position = backend.position.map(|at| format!(", at entry {at} of {}", backend.applied)).unwrap_or_default();
+    format!("{}, {}: {how_far}{position}", text::one_line(&backend.name), backend.state)
 }

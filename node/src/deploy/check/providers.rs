@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use caxton_proto::diagnostic::{Diagnostic, closest, code};
 use caxton_proto::manifest::WorkspaceManifest;
+use caxton_proto::manifest::backend::{BACKEND_FUNCTIONS, BackendKind};
 use caxton_proto::manifest::provider::{CHAT_FUNCTION, Fallback, ProviderKind, ProviderRef};
 use caxton_proto::manifest::workspace::WORKSPACE_FILE;
 use caxton_proto::tree::TreePath;
 use caxton_proto::{ProviderName, ToolName};
 
-use super::{Check, CheckError, ToolModel};
+use super::{Check, CheckError, ToolModel, ToolPlace};
 use crate::llm::scripted;
 
 /// What providers' addresses of a call end in.
@@ -23,6 +24,9 @@ impl Check<'_> {
         let Some(workspace) = self.workspace.clone() else { return Ok(()) };
         if let Some(wanted) = &workspace.llm.provider {
             self.known_provider(&workspace, wanted, path, &["llm", "provider"], None);
+        }
+        if let Some(BackendKind::Tool { tool }) = workspace.memory_backend.as_ref().map(|backend| &backend.kind) {
+            self.known_tool(tool, path, (&["memory", "backend"], None), ToolPlace::MemoryBackend);
         }
         for (name, provider) in &workspace.providers {
             let section = |key| ["providers", name.as_str(), key];
@@ -40,7 +44,7 @@ impl Check<'_> {
                         self.note_at(problem, path, &section("script"), None, "there is no such file".to_owned());
                     }
                 },
-                ProviderKind::Wasm { tool } => self.known_model(tool, path, &section("tool"), None),
+                ProviderKind::Wasm { tool } => self.known_tool(tool, path, (&section("tool"), None), ToolPlace::Model),
                 ProviderKind::OpenAi { base_url, .. }
                 | ProviderKind::Ollama { base_url, .. }
                 | ProviderKind::Anthropic { base_url, .. } => {
@@ -79,7 +83,7 @@ impl Check<'_> {
     ) {
         let wanted = match wanted {
             ProviderRef::Named(name) => name,
-            ProviderRef::Tool(tool) => return self.known_model(tool, path, keys, item),
+            ProviderRef::Tool(tool) => return self.known_tool(tool, path, (keys, item), ToolPlace::Model),
         };
         if workspace.providers.contains_key(wanted) {
             return;
@@ -96,12 +100,18 @@ impl Check<'_> {
         self.note_at(problem, path, keys, item, label);
     }
 
-    /// Notes a tool in the place of a language model that is not there; of one that is, [`Check::models`] asks for more.
-    fn known_model(&mut self, tool: &ToolName, path: &TreePath, keys: &[&str], item: Option<&str>) {
+    /// Notes a tool in the place of something else that is not there; of one that is, [`Check::models`] asks for more.
+    fn known_tool(
+        &mut self,
+        tool: &ToolName,
+        path: &TreePath,
+        (keys, item): (&[&str], Option<&str>),
+        place: ToolPlace,
+    ) {
         if self.checked.tools.contains_key(tool) {
             let keys = keys.iter().map(|key| (*key).to_owned()).collect();
             let (tool, path, item) = (tool.clone(), path.clone(), item.map(str::to_owned));
-            return self.models.push(ToolModel { tool, path, keys, item });
+            return self.models.push(ToolModel { tool, path, keys, item, place });
         }
         // The tool's own file is wrong: one problem is enough.
         if self.input.tree.files().contains_key(format!("tools/{tool}/tool.toml").as_str()) {
@@ -111,16 +121,17 @@ impl Check<'_> {
             Some(near) => format!("did you mean \"{near}\"?"),
             None => "there is no such tool".to_owned(),
         };
-        let message = format!("a language model is the tool `{tool}`, which is not there");
+        let what = place.what();
+        let message = format!("{what} is the tool `{tool}`, which is not there");
         let problem =
             Diagnostic::error(code::UNKNOWN_TOOL, path, message).help(format!("add it as tools/{tool}/tool.toml"));
         self.note_at(problem, path, keys, item, label);
     }
 
-    /// Every tool in the place of a language model has the function that is asked. Where neither the tool nor the file
+    /// Every tool in the place of something else has the functions that are asked. Where neither the tool nor the file
     /// that names it changed, this was found out before.
     pub(super) fn models(&mut self) -> Result<(), CheckError> {
-        for ToolModel { tool, path, keys, item } in std::mem::take(&mut self.models) {
+        for ToolModel { tool, path, keys, item, place } in std::mem::take(&mut self.models) {
             let Some(entry) = self.checked.tools.get(&tool) else { continue };
             let (tool_path, manifest) = (entry.path.clone(), entry.manifest.clone());
             let unchanged = self.input.tree.files().get(&path).is_some_and(|file| self.unchanged(&path, file));
@@ -129,16 +140,16 @@ impl Check<'_> {
                 None if unchanged || self.found.iter().any(|problem| problem.path == tool_path.as_str()) => None,
                 None => self.try_out(&tool_path, &manifest)?,
             };
-            if functions.is_none_or(|functions| functions.iter().any(|name| name == CHAT_FUNCTION)) {
-                continue;
-            }
-            let message =
-                format!("the tool `{tool}` has no function `{CHAT_FUNCTION}`, so it cannot be a language model");
+            let (needed, page, code) = place.needs();
+            let has = |wanted: &&str| functions.is_none_or(|functions| functions.iter().any(|name| name == wanted));
+            let Some(lacking) = needed.iter().find(|wanted| !has(wanted)) else { continue };
+            let what = place.what();
+            let message = format!("the tool `{tool}` has no function `{lacking}`, so it cannot be {what}");
             let help =
-                "docs/tools.md says what such a tool is asked and answers; `caxton tools inspect` shows what it has";
-            let problem = Diagnostic::error(code::NO_CHAT, &path, message).help(help);
+                format!("{page} says what such a tool is asked and answers; `caxton tools inspect` shows what it has");
+            let problem = Diagnostic::error(code, &path, message).help(help);
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            self.note_at(problem, &path, &keys, item.as_deref(), format!("this needs a `{CHAT_FUNCTION}`"));
+            self.note_at(problem, &path, &keys, item.as_deref(), format!("this needs a `{lacking}`"));
         }
         Ok(())
     }
@@ -158,6 +169,23 @@ impl Check<'_> {
             let keys = ["providers", start.as_str(), "fallback"];
             self.note_at(problem, path, &keys, None, "the circle begins here".to_owned());
             done.extend(circle);
+        }
+    }
+}
+
+impl ToolPlace {
+    fn what(self) -> &'static str {
+        match self {
+            ToolPlace::Model => "a language model",
+            ToolPlace::MemoryBackend => "a memory backend",
+        }
+    }
+
+    /// The functions that it needs, the page that describes them, and the code of the problem where one is missing.
+    fn needs(self) -> (&'static [&'static str], &'static str, &'static str) {
+        match self {
+            ToolPlace::Model => (&[CHAT_FUNCTION], "docs/tools.md", code::NO_CHAT),
+            ToolPlace::MemoryBackend => (&BACKEND_FUNCTIONS, "docs/memory.md", code::NO_BACKEND_FUNCTION),
         }
     }
 }

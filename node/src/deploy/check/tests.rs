@@ -385,6 +385,36 @@ fn tried(given: &Files, before: Option<&Tree>, outcome: Result<&[&str], Unfit>) 
 }
 
 #[test]
+fn a_tool_that_is_a_memory_backend_has_to_be_there_and_to_have_its_functions() {
+    let tool = "[tool]\nname = \"m\"\nkind = \"core\"\nmodule = \"m.wasm\"\n";
+    let of = |backend: &str| {
+        let settings = format!("[workspace]\nname = \"demo\"\n[memory]\nbackend = \"{backend}\"\n");
+        files([
+            ("caxton.toml", settings.as_str()),
+            ("agents/a.toml", AGENT),
+            ("tools/m/tool.toml", tool),
+            ("tools/m/m.wasm", "x"),
+        ])
+    };
+    let says = |backend: &str, functions: &[&str]| {
+        let found = lines(&tried(&of(backend), None, Ok(functions)));
+        found.lines().filter(|line| line.starts_with("caxton.toml")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(says("tool:m", &["upsert", "delete", "search", "list"]), [""; 0]);
+    assert_eq!(
+        says("tool:m", &["upsert", "search"]),
+        [
+            "caxton.toml:4 no_backend_function: the tool `m` has no function `delete`, so it cannot be a memory backend (this \
+          needs a `delete`)"
+        ]
+    );
+    assert_eq!(
+        says("tool:n", &[]),
+        ["caxton.toml:4 unknown_tool: a memory backend is the tool `n`, which is not there (did you mean \"m\"?)"]
+    );
+}
+
+#[test]
 fn a_tool_that_is_asked_as_a_model_has_to_be_there_and_to_answer_chat() {
     let tool = "[tool]\nname = \"m\"\nkind = \"core\"\nmodule = \"m.wasm\"\n";
     let agent = format!("{AGENT}[llm]\nprovider = \"tool:m\"\nfallback = [\"tool:n/small\", \"tool:M\"]\n");

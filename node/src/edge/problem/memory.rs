@@ -29,6 +29,10 @@ impl From<MemoryError> for Problem {
             MemoryError::OlderMembers => {
                 Problem::new(Code::Unavailable, detail).help("`caxton cluster status` shows the version of each node")
             }
+            MemoryError::Backend { .. } => Problem::new(Code::Unavailable, detail).help(
+                "`caxton memory stats` says how far it is; with fallback = \"embedded\" under [memory] in caxton.toml the node's \
+                 own index answers meanwhile",
+            ),
             error @ (MemoryError::Read(_)
             | MemoryError::Refused(_)
             | MemoryError::Unreadable(_)

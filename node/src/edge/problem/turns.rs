@@ -48,7 +48,7 @@ fn nobody(none: NotFound, detail: String) -> Problem {
                 .with("offered", offered)
                 .help("ask for a version that there is, leave it out, or name the agent")
         }
-        NotFound::NoVersion { .. } => Problem::new(Code::InvalidRequest, detail)
+        NotFound::NoVersion(_) => Problem::new(Code::InvalidRequest, detail)
             .help("a version is a requirement as in Cargo: `^1.2`, `~1.2.3`, `>=1, <3`"),
         NotFound::Preparing { .. } => {
             Problem::new(Code::Unavailable, detail).help("nothing was done: try again in a moment").retry_after(1)

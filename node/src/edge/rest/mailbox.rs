@@ -3,17 +3,17 @@
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use caxton_messages::acl::{Address, Message, Priority};
-use caxton_messages::mailbox::{Fate, Signature, Submission};
+use caxton_messages::acl::{Message, Priority};
+use caxton_messages::mailbox::{Fate, Submission};
 use caxton_messages::{Listed, Listing, Stage};
 use serde::Deserialize;
 use utoipa::{IntoParams, OpenApi};
 
 use super::said::{self, Source};
-use super::{Current, freshness};
+use super::{Current, freshness, owner};
 use crate::api::mailbox::{
     ConversationEvents, DeadLettersChange, DeadLettersRequest, Delivery, DeliveryChange, DeliveryPage, MessageEvents,
-    SendRequest, SendResponse, SenderSignature,
+    SendRequest, SendResponse,
 };
 use crate::api::{self, paths};
 use crate::app::mailboxes::{Acceptance, Disposal};
@@ -47,7 +47,6 @@ pub fn routes() -> Routes {
         .on(get(paths::CONVERSATION_EVENTS).or_stale(), Owner::Shard, conversation_events)
 }
 
-/// Which deliveries.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Page {
@@ -102,24 +101,12 @@ async fn send(
     let sent = match &request.signature {
         None => services.app.mailboxes.send(&permit, message, around.checked()?).await?,
         Some(of) => {
-            let signature = signature(of)?;
+            let signature = super::signatures::signature(of)?;
             services.app.signatures.send(&permit, message, signature, around.checked()?).await?
         }
     };
     let notes = notes.iter().map(ToString::to_string).collect();
     Ok(Json(sent_response(sent, notes)))
-}
-
-/// A signature as the application takes it.
-fn signature(of: &SenderSignature) -> Result<Signature, Problem> {
-    let invalid = |detail: &str| {
-        Problem::new(Code::InvalidRequest, detail).help("docs/messages.md#signatures shows keys and signatures")
-    };
-    let key = of.key.parse().map_err(|_| invalid("`signature.key` is a key's id: 16 hexadecimal digits"))?;
-    let mut bytes = [0; 64];
-    hex::decode_to_slice(&of.signature, &mut bytes)
-        .map_err(|_| invalid("`signature.signature` is an Ed25519 signature: 128 hexadecimal digits"))?;
-    Ok(Signature { key, signed_ms: of.signed_ms, bytes })
 }
 
 /// What a sender says around a message.
@@ -159,13 +146,6 @@ pub(super) fn sent_response(sent: Acceptance, notes: Vec<String>) -> SendRespons
         (response.deliveries, response.position) = (deliveries, position);
     }
     response
-}
-
-/// Whose mailbox a request names.
-pub(super) fn owner(text: Option<&str>) -> Result<Option<Address>, Problem> {
-    text.map(str::parse).transpose().map_err(|error: caxton_messages::acl::InvalidAddress| {
-        Problem::new(Code::InvalidRequest, error.to_string()).help("name an agent, or a person as subject:NAME")
-    })
 }
 
 /// One delivery with its message. Needs the role caller, and deployer for the mailboxes of others.

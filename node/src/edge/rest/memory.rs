@@ -14,12 +14,12 @@ use utoipa::{IntoParams, OpenApi};
 use super::{Current, freshness};
 use crate::api::memory::{
     EditRequest, EditResponse, ForgetRequest, ForgetResponse, GraphRequest, GraphResponse, ImportMistake,
-    ImportResponse, KeepRequest, KeepResponse, MemoryDetail, MemoryFilter, MemoryHit, MemoryPage, MemoryStats,
-    SearchMode, SearchRequest, SearchResponse,
+    ImportResponse, KeepRequest, KeepResponse, MemoryBackendInfo, MemoryDetail, MemoryFilter, MemoryHit, MemoryPage,
+    MemoryStats, SearchMode, SearchRequest, SearchResponse,
 };
 use crate::api::{self, paths};
 use crate::app::memory::{Forgetting, Imported, own};
-use crate::authz::{Permit, UseMemory};
+use crate::authz::{ManageMemory, Permit, UseMemory};
 use crate::edge::Services;
 use crate::edge::extract::{Body, Json, Path, Query};
 use crate::edge::problem::{Code, Problem};
@@ -38,7 +38,22 @@ const LINES: &str = "application/x-ndjson";
 
 /// This part of the API's description.
 #[derive(OpenApi)]
-#[openapi(paths(list, keep, show, edit, remove, undo, search, forget, end_relation, graph, stats, export, import))]
+#[openapi(paths(
+    list,
+    keep,
+    show,
+    edit,
+    remove,
+    undo,
+    search,
+    forget,
+    end_relation,
+    graph,
+    stats,
+    sync,
+    export,
+    import
+))]
 pub struct Doc;
 
 /// This part's routes.
@@ -55,11 +70,11 @@ pub fn routes() -> Routes {
         .on(delete(paths::MEMORY_RELATION), Owner::Shard, end_relation)
         .on(post(paths::MEMORY_GRAPH), Owner::Shard, graph)
         .on(get(paths::MEMORY_STATS).or_stale(), Owner::Shard, stats)
+        .on(post(paths::MEMORY_SYNC), Owner::Shard, sync)
         .on(get(paths::MEMORY_EXPORT), Owner::Shard, export)
         .on(post(paths::MEMORY_IMPORT).body(BodyLimit::Message), Owner::Shard, import)
 }
 
-/// Which page.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Page {
@@ -233,15 +248,22 @@ async fn search(
         words: by[0].to_owned(),
         meaning: by[1].to_owned(),
         without_vector: 0,
+        backend: None,
     };
     Ok(Json(match request.mode {
         SearchMode::Phrase => {
             let found = memories.phrases(&permit, order, freshness).await?;
-            unranked(found.into_iter().map(shapes::phrase_hit).collect(), ["used", "unasked"])
+            let why = "phrases are looked for in the node's own index";
+            let backend = memories.passed_over(&permit, why).await?.map(shapes::search_backend);
+            let hits = found.into_iter().map(shapes::phrase_hit).collect();
+            SearchResponse { backend, ..unranked(hits, ["used", "unasked"]) }
         }
         SearchMode::Conversations => {
             let found = memories.search_conversations(&permit, order, freshness).await?;
-            unranked(found.into_iter().map(shapes::conversation_hit).collect(), ["used", "used"])
+            let why = "whole conversations are looked for in the node's own index";
+            let backend = memories.passed_over(&permit, why).await?.map(shapes::search_backend);
+            let hits = found.into_iter().map(shapes::conversation_hit).collect();
+            SearchResponse { backend, ..unranked(hits, ["used", "used"]) }
         }
         SearchMode::Both | SearchMode::Words | SearchMode::Meaning => {
             shapes::found(memories.search(&permit, order, freshness).await?, request.explain)
@@ -361,7 +383,23 @@ async fn stats(
     Query(current): Query<Current>,
 ) -> Result<Json<MemoryStats>, Problem> {
     let (scopes, progress) = services.app.memories.stats(&permit, freshness(current.stale)).await?;
-    Ok(Json(shapes::stats(scopes, progress)))
+    let backend = services.app.memories.backend(&permit).await?;
+    Ok(Json(shapes::stats(scopes, progress, backend)))
+}
+
+/// Has the workspace's memory backend emptied and filled anew from what is remembered, also where it holds what another
+/// cluster told it. It is done behind the answer; `memory/stats` says how far it is. Needs the role deployer.
+#[utoipa::path(post, path = paths::MEMORY_SYNC.text(), tag = "memory",
+    params(("workspace" = String, Path, description = "The workspace.")),
+    responses(
+    (status = 200, description = "It is begun.", body = MemoryBackendInfo),
+    (status = 400, description = "The workspace has no memory backend: `invalid_request`.", body = api::Problem, content_type = "application/problem+json"),
+))]
+async fn sync(
+    permit: Permit<ManageMemory>,
+    State(services): State<Services>,
+) -> Result<Json<MemoryBackendInfo>, Problem> {
+    Ok(Json(shapes::backend(services.app.memories.sync(&permit).await?)))
 }
 
 /// Which memories are exported.

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use axum::extract::State;
 use caxton_messages::MessageKey;
+use caxton_messages::mailbox::Signature;
 use serde::Deserialize;
 use utoipa::{IntoParams, OpenApi};
 
-use super::mailbox::owner;
-use super::{Current, freshness};
+use super::{Current, freshness, owner};
 use crate::api::mailbox::{
-    MessageKeyInfo, MessageKeyPage, RegisterKeyRequest, RotateMessageKeyRequest, SignatureCheck,
+    MessageKeyInfo, MessageKeyPage, RegisterKeyRequest, RotateMessageKeyRequest, SenderSignature, SignatureCheck,
 };
 use crate::api::{self, paths};
 use crate::app::signatures::{OVERLAP, OVERLAP_MAX, Verification};
@@ -49,6 +49,15 @@ fn time(at_ms: i64) -> String {
 
 fn holder(held: bool) -> String {
     if held { "node" } else { "sender" }.to_owned()
+}
+
+/// A signature as the application takes it.
+pub(super) fn signature(of: &SenderSignature) -> Result<Signature, Problem> {
+    let key = of.key.parse().map_err(|_| invalid("`signature.key` is a key's id: 16 hexadecimal digits"))?;
+    let mut bytes = [0; 64];
+    hex::decode_to_slice(&of.signature, &mut bytes)
+        .map_err(|_| invalid("`signature.signature` is an Ed25519 signature: 128 hexadecimal digits"))?;
+    Ok(Signature { key, signed_ms: of.signed_ms, bytes })
 }
 
 fn info(key: MessageKey) -> MessageKeyInfo {
@@ -97,7 +106,6 @@ async fn verify_message(
     Ok(Json(check))
 }
 
-/// Which keys.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct KeysQuery {

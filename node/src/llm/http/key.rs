@@ -46,7 +46,8 @@ impl Key {
         !matches!(self.0, KeySource::None)
     }
 
-    pub(super) fn expose(&self) -> Result<Option<String>, NoSecret> {
+    /// The key itself, for whoever sends it where it belongs.
+    pub(crate) fn expose(&self) -> Result<Option<String>, NoSecret> {
         match &self.0 {
             KeySource::None => Ok(None),
             KeySource::Text(key) => Ok(Some(key.to_string())),

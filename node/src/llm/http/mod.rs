@@ -46,6 +46,29 @@ pub(super) struct Proof<'a> {
     pub before: &'a str,
 }
 
+/// A client with connections of its own, which lead where `reach` says, or anywhere. Redirects are not followed: a key must not
+/// travel to another host.
+pub(super) fn bounded_client(
+    address: &str,
+    asked: &str,
+    silence: Duration,
+    (proxies, reach): (&Proxies, Option<&Reach>),
+) -> Result<Client, String> {
+    // Whoever comes first installs ring, and it is ring everywhere, so a second call changes nothing.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let client = Client::builder()
+        .connect_timeout(Duration::from_secs(10).min(silence))
+        .pool_idle_timeout(Duration::from_secs(60))
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("caxton/", env!("CARGO_PKG_VERSION")));
+    let client = proxies.apply(client, address)?;
+    let client = match reach {
+        Some(reach) => reach.apply(client, asked)?,
+        None => client,
+    };
+    client.build().map_err(|error| super::reasons(&error).to_string())
+}
+
 impl Endpoint {
     /// An endpoint with connections of its own and no proxy.
     pub fn new(provider: &str, base: &str, key: Key, silence: Duration) -> Result<Endpoint, Error> {
@@ -71,20 +94,9 @@ impl Endpoint {
         };
         let address = address.trim_end_matches('/');
         let address = PATHS.iter().find_map(|path| address.strip_suffix(path)).unwrap_or(address);
-        // Whoever comes first installs ring, and it is ring everywhere, so a second call changes nothing.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let client = Client::builder()
-            .connect_timeout(Duration::from_secs(10).min(silence))
-            .pool_idle_timeout(Duration::from_secs(60))
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("caxton/", env!("CARGO_PKG_VERSION")));
-        let client = proxies.apply(client, address).map_err(setup)?;
-        let client = match reach {
-            // As it is asked in the end: with what stands behind the host.
-            Some(reach) => reach.apply(client, &format!("{address}{}{query}", PATHS[0])).map_err(setup)?,
-            None => client,
-        };
-        let client = client.build().map_err(|error| setup(super::reasons(&error)))?;
+        // As it is asked in the end: with what stands behind the host.
+        let asked = format!("{address}{}{query}", PATHS[0]);
+        let client = bounded_client(address, &asked, silence, (proxies, reach)).map_err(setup)?;
         Ok(Endpoint {
             provider: provider.to_owned(),
             base: address.trim_end_matches('/').to_owned(),

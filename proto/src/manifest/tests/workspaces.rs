@@ -228,3 +228,46 @@ fn a_workspace_says_whether_its_messages_are_signed_and_where_they_go() {
         assert!(found.is_err(), "{bad}: exact names and known keys only, {found:?}");
     }
 }
+
+#[test]
+fn a_memory_backend_is_read_and_what_it_lacks_is_said_with_its_line() {
+    let read = |memory: &str| {
+        let text = format!("[workspace]\nname = \"team\"\n[memory]\n{memory}");
+        WorkspaceManifest::parse(&path("caxton.toml"), &text)
+    };
+    let qdrant = "backend = \"qdrant\"\nurl = \"https://q.example.com:6333\"\napi_key = \"secret:QDRANT\"\nfallback = \"embedded\"\ntimeout = \"2s\"";
+    let found = read(qdrant).expect("right").memory_backend.expect("one");
+    assert_eq!((found.kind.name().as_str(), found.falls_back, found.timeout.as_secs()), ("qdrant", true, 2));
+    assert_eq!(found.kind.key().map(ToString::to_string).as_deref(), Some("secret:QDRANT"));
+    let neo4j = "backend = \"neo4j\"\nurl = \"http://n.example.com:7474\"\npassword = \"secret:NEO4J\"";
+    let found = read(neo4j).expect("right").memory_backend.expect("one");
+    assert_eq!((found.kind.name().as_str(), found.falls_back, found.timeout.as_secs()), ("neo4j", false, 5));
+    let found = read("backend = \"tool:finder\"").expect("right").memory_backend.expect("one");
+    assert_eq!((found.kind.name().as_str(), found.kind.key()), ("tool:finder", None));
+    assert_eq!(read("backend = \"embedded\"").expect("right").memory_backend, None);
+    for (bad, line, says) in [
+        ("backend = \"mongo\"\nurl = \"x\"", 4, "there is no memory backend \"mongo\""),
+        ("backend = \"qdrant\"", 3, "`url` is missing from [memory]"),
+        ("backend = \"qdrant\"\nurl = \"q.example.com\"", 5, "`url` has a bad value"),
+        (
+            "backend = \"qdrant\"\nurl = \"https://q\"\napi_key = \"hunter2\"",
+            6,
+            "`api_key` has to say where the key is",
+        ),
+        ("backend = \"qdrant\"\nurl = \"https://q\"\ncollection = \"a/b\"", 6, "`collection` has a bad name"),
+        ("backend = \"neo4j\"\nurl = \"https://n\"", 3, "`password` is missing from [memory]"),
+        ("backend = \"neo4j\"\nurl = \"bolt://n\"\npassword = \"secret:N\"", 5, "`url` is an address of Bolt"),
+        ("backend = \"tool:A B\"", 4, "`backend` names no tool"),
+        ("backend = \"tool:a\"\nurl = \"https://q\"", 5, "there is no key `url` in [memory]"),
+        ("backend = \"embedded\"\nfallback = \"embedded\"", 5, "there is no key `fallback` in [memory]"),
+        ("backend = \"tool:a\"\nfallback = \"none\"", 5, "`fallback`"),
+        ("backend = \"tool:a\"\ntimeout = \"1h\"", 5, "`timeout`"),
+    ] {
+        let found = read(bad).expect_err(bad);
+        let first = found.first().expect("a problem");
+        assert_eq!(found.len(), 1, "{bad}: {found:?}");
+        assert!(first.message.contains(says), "{bad}: {first:?}");
+        assert_eq!(first.place.as_ref().map(|place| place.line), Some(line), "{bad}: {first:?}");
+        assert!(!format!("{first:?}").contains("hunter2"), "what stands in the file by mistake is not shown");
+    }
+}

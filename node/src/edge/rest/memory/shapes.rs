@@ -11,12 +11,13 @@ use caxton_proto::memory::InvalidMemoryId;
 
 use crate::api::memory::{
     EditRequest, ForgetResponse, GraphEntity, GraphRelation, GraphRequest, GraphResponse, KeepRequest, KeepResponse,
-    KeptInfo, MemoryBefore, MemoryFilter, MemoryHit, MemoryInfo, MemorySource, MemoryStats, NewEntityInfo,
-    NewMemoryInfo, NewRelationInfo, ScopeStats, ScoreParts, SearchMode, SearchResponse,
+    KeptInfo, MemoryBackendInfo, MemoryBefore, MemoryFilter, MemoryHit, MemoryInfo, MemorySource, MemoryStats,
+    NewEntityInfo, NewMemoryInfo, NewRelationInfo, ScopeStats, ScoreParts, SearchBackend, SearchMode, SearchResponse,
 };
 use crate::app::memory::{Forgotten, Keeping};
 use crate::edge::problem::{Code, Problem};
-use crate::memory::{FoundMemories, Progress};
+use crate::memory::{BackendPart, FoundMemories, Progress};
+use crate::memory_backend::{BackendState, Stage};
 
 /// The kind of a memory of which nobody says what it is.
 const FACT: &str = "fact";
@@ -268,7 +269,7 @@ pub fn forgotten(forgotten: Forgotten, dry_run: bool) -> ForgetResponse {
 }
 
 pub fn found(found: FoundMemories, explain: bool) -> SearchResponse {
-    let FoundMemories { found, memories } = found;
+    let FoundMemories { found, memories, backend } = found;
     let half = |half: Half| match half {
         Half::Used => ("used", 0),
         Half::Unasked => ("unasked", 0),
@@ -278,7 +279,34 @@ pub fn found(found: FoundMemories, explain: bool) -> SearchResponse {
     let ((words, _), (meaning, without_vector)) = (half(found.words), half(found.meaning));
     let hits = found.hits.into_iter().zip(memories).map(|(hit, it)| ranked(hit, it, explain)).collect();
     let (words, meaning) = (words.to_owned(), meaning.to_owned());
-    SearchResponse { hits, words, meaning, without_vector, searched: found.searched }
+    let backend = backend.map(search_backend);
+    SearchResponse { hits, words, meaning, without_vector, searched: found.searched, backend }
+}
+
+pub fn search_backend(part: BackendPart) -> SearchBackend {
+    let BackendPart { name, answered, note } = part;
+    SearchBackend { name, answered, note }
+}
+
+pub fn backend(state: BackendState) -> MemoryBackendInfo {
+    let word = match state.stage {
+        _ if state.failing => "failing",
+        Stage::Waiting => "waiting",
+        Stage::Filling => "filling",
+        Stage::Following => "following",
+    };
+    let (last_error, last_error_at) = state.last_failure.map(|it| (it.problem, moment(it.at_ms.cast_signed()))).unzip();
+    MemoryBackendInfo {
+        name: state.name,
+        state: word.to_owned(),
+        behind: state.behind,
+        position: state.position,
+        applied: state.applied,
+        compared: state.done,
+        to_compare: state.total,
+        last_error,
+        last_error_at,
+    }
 }
 
 fn ranked(hit: Hit, it: Memory, explain: bool) -> MemoryHit {
@@ -343,7 +371,7 @@ fn relation(edge: GraphEdge) -> GraphRelation {
     GraphRelation { id, from, kind: edge.kind, to }
 }
 
-pub fn stats(scopes: Vec<Stats>, progress: Progress) -> MemoryStats {
+pub fn stats(scopes: Vec<Stats>, progress: Progress, state: Option<BackendState>) -> MemoryStats {
     let scope = |it: Stats| ScopeStats {
         scope: it.scope.to_string(),
         memories: it.memories,
@@ -356,5 +384,6 @@ pub fn stats(scopes: Vec<Stats>, progress: Progress) -> MemoryStats {
         loading: progress.loading,
         pending_vectors: progress.pending,
         index_bytes: progress.bytes,
+        backend: state.map(backend),
     }
 }

@@ -1,0 +1,55 @@
+"""Neo4j's HTTP Query API (`POST /db/NAME/query/v2`) in front of a Bolt server, with Neo4j's own driver.
+
+Requests and answers have the form that Neo4j documents; what a statement does, and what is wrong with it, says the server.
+
+    query_api.py PORT BOLT_PORT PASSWORD
+"""
+
+import base64
+import json
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from neo4j import GraphDatabase
+from neo4j.exceptions import Neo4jError
+
+PORT, BOLT, PASSWORD = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+driver = GraphDatabase.driver(f"bolt://127.0.0.1:{BOLT}", auth=("root", PASSWORD))
+driver.verify_connectivity()
+ACCOUNT = "Basic " + base64.b64encode(f"root:{PASSWORD}".encode()).decode()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)))
+        if self.headers.get("authorization") != ACCOUNT:
+            code = "Neo.ClientError.Security.Unauthorized"
+            return self.say(401, {"errors": [{"code": code, "message": "Invalid credential."}]})
+        _, db, name, *rest = self.path.split("/")
+        assert (db, rest) == ("db", ["query", "v2"]), self.path
+        assert set(body) == {"statement", "parameters"}, body
+        try:
+            result = driver.execute_query(body["statement"], parameters_=body["parameters"], database_=name)
+        except Neo4jError as error:
+            print(f"REFUSED {body['statement']}: {error}", file=sys.stderr, flush=True)
+            return self.say(400, {"errors": [{"code": error.code, "message": error.message}]})
+        values = [list(record.values()) for record in result.records]
+        self.say(202, {"data": {"fields": list(result.keys), "values": values}, "bookmarks": []})
+
+    def say(self, status, said):
+        text = json.dumps(said).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
+
+
+server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+print("ready", flush=True)
+server.serve_forever()
