@@ -48,7 +48,7 @@ pub enum BackendError {
     /// The tool failed.
     #[error("the tool `{tool}` failed in `{function}`: {problem}")]
     Tool {
-        /// The tool.
+        /// The tool that was called.
         tool: String,
         /// The function that was called.
         function: &'static str,

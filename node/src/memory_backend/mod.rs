@@ -139,7 +139,7 @@ pub trait MemoryBackend: Send + Sync {
         self.clear().await
     }
 
-    /// Finds candidates.
+    /// Finds the candidates of a search.
     async fn search(&self, wanted: &Wanted) -> Result<Candidates, BackendError>;
 }
 

@@ -29,7 +29,7 @@ const POSITION: &str = "position";
 pub struct ToolBackend {
     /// The workspace whose tool it is.
     pub workspace: WorkspaceId,
-    /// The tool.
+    /// The tool that is the backend.
     pub tool: ToolName,
     /// How long a call may take.
     pub timeout: Duration,

@@ -56,7 +56,7 @@ pub enum BackendKind {
     Neo4j {
         /// Its address, as `https://neo4j.example.com:7473`.
         url: HttpUrl,
-        /// Its database.
+        /// The database that the memories go to.
         database: String,
         /// Whose account it is.
         user: String,
