@@ -24,7 +24,14 @@ const DETAIL_CHARS_MAX: usize = 200;
 
 /// The lines of all workspaces on this node. A clone is a handle on the same.
 #[derive(Clone, Default)]
-pub struct Activity(Arc<Mutex<HashMap<WorkspaceId, Journal>>>);
+pub struct Activity(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    journals: Mutex<HashMap<WorkspaceId, Journal>>,
+    /// How often a workspace had its first line.
+    begun: watch::Sender<u64>,
+}
 
 struct Journal {
     lines: VecDeque<Arc<LogLine>>,
@@ -45,6 +52,7 @@ impl Activity {
         let now = crate::time::now();
         let mut journals = self.lock();
         make_room(&mut journals, workspace);
+        let is_first = !journals.contains_key(workspace);
         let journal = journals.entry(workspace.clone()).or_default();
         let id = *journal.newest.borrow() + 1;
         if journal.lines.len() >= LINES_KEPT {
@@ -53,6 +61,9 @@ impl Activity {
         journal.lines.push_back(Arc::new(LogLine { id, time: format!("{now:.3}"), ..line }));
         journal.noted_at = now;
         journal.newest.send_replace(id);
+        if is_first {
+            self.0.begun.send_modify(|count| *count += 1);
+        }
     }
 
     /// The lines after `id` that are still kept, and whether some between were not kept.
@@ -65,10 +76,14 @@ impl Activity {
     }
 
     /// The number of the newest line, which changes with each.
-    pub fn newest(&self, workspace: &WorkspaceId) -> watch::Receiver<u64> {
-        let mut journals = self.lock();
-        make_room(&mut journals, workspace);
-        journals.entry(workspace.clone()).or_default().newest.subscribe()
+    /// Nothing where no line of it was noted: whoever only looks takes no place of one that has lines.
+    pub fn newest(&self, workspace: &WorkspaceId) -> Option<watch::Receiver<u64>> {
+        self.lock().get(workspace).map(|journal| journal.newest.subscribe())
+    }
+
+    /// Changes whenever there is the first line of some workspace.
+    pub fn begun(&self) -> watch::Receiver<u64> {
+        self.0.begun.subscribe()
     }
 
     /// Notes that a revision is served now.
@@ -104,7 +119,7 @@ impl Activity {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<WorkspaceId, Journal>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.journals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -276,19 +291,35 @@ mod tests {
         assert_eq!((lines.len(), missed, lines[0].id), (LINES_KEPT, 5, 6));
         let (lines, missed) = activity.after(&demo, LINES_KEPT as u64 + 3);
         assert_eq!((lines.len(), missed, lines[0].detail.as_str()), (2, 0, "1004"));
-        assert_eq!(*activity.newest(&demo).borrow(), LINES_KEPT as u64 + 5);
+        assert_eq!(*activity.newest(&demo).expect("lines").borrow(), LINES_KEPT as u64 + 5);
     }
 
     #[test]
     fn the_quietest_workspace_goes_unless_somebody_follows_it() {
         let activity = Activity::default();
+        activity.note(&name("w0"), line("serving", "r0"));
         let _followed = activity.newest(&name("w0"));
         for number in 0..=WORKSPACES_KEPT {
             activity.note(&name(&format!("w{number}")), line("serving", "r1"));
         }
-        assert_eq!(activity.after(&name("w0"), 0).0.len(), 1);
+        assert_eq!(activity.after(&name("w0"), 0).0.len(), 2);
         assert_eq!(activity.after(&name("w1"), 0).0.len(), 0);
         assert_eq!(activity.after(&name("w2"), 0).0.len(), 1);
+    }
+
+    #[test]
+    fn whoever_follows_workspaces_that_there_are_not_takes_no_lines_from_others() {
+        let activity = Activity::default();
+        activity.note(&name("real"), line("serving", "r1"));
+        let begun: Vec<_> = (0..3 * WORKSPACES_KEPT)
+            .map(|number| {
+                assert!(activity.newest(&name(&format!("invented{number}"))).is_none());
+                activity.begun()
+            })
+            .collect();
+        activity.note(&name("other"), line("serving", "r1"));
+        assert_eq!(activity.after(&name("real"), 0).0.len(), 1);
+        assert!(begun.iter().all(|begun| begun.has_changed().expect("it is there")), "they are told of a first line");
     }
 
     #[test]

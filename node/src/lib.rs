@@ -22,6 +22,8 @@ pub mod tls;
 
 pub mod files;
 
+mod addresses;
+
 pub mod time;
 
 pub mod text;

@@ -4,6 +4,8 @@
 
 pub mod labels;
 
+mod lines;
+
 pub mod propagation;
 
 use std::io::IsTerminal;
@@ -21,6 +23,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::{LogFormat, Telemetry as Settings};
+use lines::WithTraceId;
 
 /// Why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +112,8 @@ where
         let ansi = std::io::stderr().is_terminal();
         lines.with_ansi(ansi).with_target(false).compact().with_filter(filter()?).boxed()
     } else {
-        lines.json().flatten_event(true).with_current_span(true).with_span_list(false).with_filter(filter()?).boxed()
+        let lines = lines.json().flatten_event(true).with_current_span(true).with_span_list(false);
+        lines.map_event_format(WithTraceId).with_filter(filter()?).boxed()
     };
     // Spans are exported whatever the log's filter says: a quiet log must not blind the collector. The exporter's own
     // spans stay out, or each export would cause the next.

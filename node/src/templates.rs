@@ -218,3 +218,48 @@ fn text(file: &str) -> Option<String> {
         Cow::Owned(bytes) => String::from_utf8(bytes).ok(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use caxton_embed::Embedder;
+
+    use super::*;
+    use crate::capability::{Index, MESSAGE_TOKENS_MAX, Offer, Requirements, Vectors};
+
+    /// All that a template's example asks, with the lines that are pasted below the first.
+    fn whole_request(template: &str) -> String {
+        let folder = format!("agents/{template}/examples/");
+        let file = TemplateFiles::iter().find(|file| file.starts_with(&folder)).expect("an example");
+        let text = text(&file).expect("UTF-8");
+        let (_, request) = text.split_once("**Request:**").expect("a request");
+        request.split("\n**").next().expect("a part").trim().to_owned()
+    }
+
+    fn offers(template: &str) -> Vec<Offer> {
+        let path = format!("agents/{template}/agent.toml");
+        let manifest = AgentManifest::parse(&path.parse().expect("a path"), &text(&path).expect("a file"));
+        Offer::of_agent(&manifest.expect("an agent")).collect()
+    }
+
+    #[test]
+    fn each_template_is_found_by_what_its_example_asks_alone_and_among_all() {
+        let all: Vec<Offer> = agents().iter().flat_map(|template| offers(&template.name)).collect();
+        assert_eq!(agents().len(), 10);
+        let all = Index::build(all, &Vectors::default());
+        let mut lost = Vec::new();
+        for AgentTemplate { name, .. } in agents() {
+            let request = whole_request(&name);
+            let reading = Embedder::shared().read_start(&request, MESSAGE_TOKENS_MAX);
+            let alone = Index::build(offers(&name), &Vectors::default());
+            for (where_, index) in [("alone", &alone), ("among ten", &all)] {
+                let ranking = index.rank(&reading, &request, &Requirements::default());
+                let picked = ranking.pick(|_| Some(0)).map(|candidate| candidate.agent.as_str());
+                if picked != Some(name.as_str()) {
+                    let nearest = ranking.candidates.first().map(|it| (it.agent.to_string(), it.score, it.threshold));
+                    lost.push(format!("{name}, {where_}: {picked:?}, and nearest is {nearest:?}"));
+                }
+            }
+        }
+        assert!(lost.is_empty(), "{lost:#?}");
+    }
+}

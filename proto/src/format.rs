@@ -12,7 +12,8 @@ impl Format {
     pub const JSON: Format = Format(1);
     /// The second: they are protobuf, and the deploy log's command that raises the format exists.
     pub const PROTOBUF: Format = Format(2);
-    /// The third: workspaces can be deleted, and tokens can be for metrics alone.
+    /// The third: workspaces can be deleted, tokens can be for metrics alone, and turns keep what was said as it was said and
+    /// the files that came with it.
     pub const DELETION: Format = Format(3);
     /// The newest that this build reads and writes.
     pub const NEWEST: Format = Format::DELETION;

@@ -34,7 +34,7 @@ use crate::network::{Links, Peers, Transport, wire};
 use crate::snapshot::{SnapshotError, Snapshots};
 use crate::store::{Store, StoreError};
 use crate::type_config::Raft;
-use crate::types::chain;
+use crate::types::{Room, chain};
 
 /// The most bytes of one command.
 pub const COMMAND_BYTES_MAX: usize = 1 << 20;
@@ -107,10 +107,8 @@ pub struct Groups {
     transport: Arc<dyn Transport>,
     receivers: Arc<RwLock<BTreeMap<GroupId, Arc<Receiver>>>>,
     room: Room,
+    last_room: Room,
 }
-
-/// Whether so many bytes more may go on the disk.
-pub type Room = Arc<dyn Fn(u64) -> bool + Send + Sync>;
 
 /// One group on this node. A handle: clones share the group.
 #[derive(Clone)]
@@ -270,13 +268,22 @@ pub enum ReadError {
 impl Groups {
     /// The groups of node `node`, in `store`, whose messages `transport` carries.
     pub fn new(store: Store, node: NodeId, timers: Timers, transport: Arc<dyn Transport>) -> Groups {
-        Groups { store, node, timers, transport, receivers: Arc::default(), room: Arc::new(|_| true) }
+        let any: Room = Arc::new(|_| true);
+        let (receivers, room, last_room) = (Arc::default(), Arc::clone(&any), any);
+        Groups { store, node, timers, transport, receivers, room, last_room }
     }
 
     /// The same, which make no snapshot where `room` says that it has none. The log is not cut meanwhile, and what runs goes
     /// on; a snapshot that meets the end of the disk would end its group.
     pub fn with_room(mut self, room: impl Fn(u64) -> bool + Send + Sync + 'static) -> Groups {
         self.room = Arc::new(room);
+        self
+    }
+
+    /// The same, which take nothing more from a leader where `last_room` says that there is no room: a write that meets the end
+    /// of the disk would end its group. The leader tries again, and goes on with the others as long as they are a majority.
+    pub fn with_last_room(mut self, last_room: impl Fn(u64) -> bool + Send + Sync + 'static) -> Groups {
+        self.last_room = Arc::new(last_room);
         self
     }
 
@@ -309,7 +316,8 @@ impl Groups {
         let (peers, log) = (Peers(Arc::clone(&links)), log.sending_ahead(Arc::clone(&links)));
         let raft = Raft::new(self.node.0, config, peers, log, applier).await.map_err(|error| start(&error))?;
         let lease = prevote::lease(&self.timers);
-        let receiver = Arc::new(Receiver::new(raft.clone(), Arc::clone(&links), snapshots, lease));
+        let receiver =
+            Arc::new(Receiver::new(raft.clone(), Arc::clone(&links), snapshots, lease, Arc::clone(&self.last_room)));
         self.receivers.write().unwrap_or_else(PoisonError::into_inner).insert(group, receiver);
         if matches!(birth, Birth::Founded) && !raft.is_initialized().await.map_err(|error| start(&error))? {
             let alone = BTreeMap::from([(self.node.0, BasicNode::default())]);

@@ -1,9 +1,14 @@
-//! openraft's own storage suite, run against the store, the log and the applier on a real disk.
+//! openraft's own storage suite, run against the store, the log and the applier on a real disk; and what the tests of groups
+//! share: a machine that keeps its commands, and nodes that reach each other in this process.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use caxton_proto::NodeId;
 use openraft::StorageError;
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::{StoreBuilder, Suite, blank_ent};
@@ -11,9 +16,11 @@ use tempfile::TempDir;
 
 use crate::applier::Applier;
 use crate::due::Lengths;
+use crate::group::Groups;
 use crate::group_id::GroupId;
 use crate::log::LogStore;
 use crate::machine::{Entry, FrozenState, Machine, MachineError};
+use crate::network::{Transport, TransportError};
 use crate::snapshot::Snapshots;
 use crate::store::Store;
 use crate::type_config::TypeConfig;
@@ -44,6 +51,53 @@ impl Machine for Journal {
 
     fn applied(&self) -> u64 {
         self.0.lock().unwrap().len() as u64
+    }
+}
+
+/// The other node's end, in this process: what it answers arrives after a pause.
+#[derive(Default)]
+pub struct Near {
+    ends: Mutex<BTreeMap<NodeId, Groups>>,
+    pause: Mutex<Duration>,
+}
+
+impl Near {
+    pub fn opens(&self, node: NodeId, end: Groups) {
+        self.ends.lock().expect("no panic").insert(node, end);
+    }
+
+    /// The ends know of each other, and would never go.
+    pub fn closes(&self) {
+        self.ends.lock().expect("no panic").clear();
+    }
+
+    pub fn answers_after(&self, pause: Duration) {
+        *self.pause.lock().expect("no panic") = pause;
+    }
+
+    pub fn end(&self, node: NodeId) -> Option<Groups> {
+        self.ends.lock().expect("no panic").get(&node).cloned()
+    }
+}
+
+/// A node's way to the others.
+pub struct Way(pub NodeId, pub Arc<Near>);
+
+#[async_trait]
+impl Transport for Way {
+    async fn call(&self, to: NodeId, message: Bytes, within: Duration) -> Result<Bytes, TransportError> {
+        let unreachable = |source| TransportError::Unreachable { node: to, source };
+        let end = self.1.end(to).ok_or_else(|| unreachable("it is not open".into()))?;
+        let pause = *self.1.pause.lock().expect("no panic");
+        let answered = async {
+            let answer = end.answer(self.0, message).await;
+            tokio::time::sleep(pause).await;
+            answer
+        };
+        match tokio::time::timeout(within, answered).await {
+            Ok(answer) => answer.map_err(|error| unreachable(error.into())),
+            Err(late) => Err(unreachable(late.into())),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What an entry holds and what openraft's types are called here, and the conversions that keep them inside this crate.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 pub use caxton_proto::errors::chain;
 use openraft::{AnyError, BasicNode, ErrorSubject, ErrorVerb, StorageIOError};
@@ -14,6 +16,9 @@ pub struct Replies {
     pub first: u64,
     pub replies: Vec<Bytes>,
 }
+
+/// Whether so many bytes more may go on the disk.
+pub type Room = Arc<dyn Fn(u64) -> bool + Send + Sync>;
 
 pub type LogId = openraft::LogId<u64>;
 pub type Vote = openraft::Vote<u64>;

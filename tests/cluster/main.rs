@@ -1,6 +1,7 @@
 //! Nodes that form a cluster: real processes over their public command line and API, and real nodes in this process where
 //! a test has to hold a certificate that nobody should have.
 
+mod between;
 mod copies;
 mod formats;
 mod join;

@@ -379,3 +379,24 @@ async fn health_and_reflection_are_open_and_work_over_tls_too() {
     assert!(matches!(file, Some(MessageResponse::FileDescriptorResponse(_))), "{file:?}");
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn strangers_take_no_more_watches_of_the_node_s_health_than_an_address_has() {
+    let bench = with(&talker("[[rule]]\nsay = \"x\"\n", "")).await;
+    let mut health = HealthClient::new(channel(&bench).await);
+    let wanted = || HealthCheckRequest { service: String::new() };
+    let mut watches = Vec::new();
+    for _ in 0..8 {
+        watches.push(health.watch(wanted()).await.expect("a stream").into_inner());
+    }
+    refused(health.watch(wanted()).await, Code::Unavailable, "unavailable");
+    let check = health.check(wanted()).await.expect("an answer").into_inner();
+    assert_eq!(check.status, i32::from(ServingStatus::Serving), "it can be asked all the same");
+    drop(watches);
+    eventually("a place to be free", || {
+        let mut health = health.clone();
+        async move { health.watch(wanted()).await.is_ok() }
+    })
+    .await;
+    bench.stop().await;
+}

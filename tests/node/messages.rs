@@ -10,7 +10,7 @@ use crate::deploy::{Content, at};
 const CSV: &str = include_str!("../../node/examples/csv-to-chart/sales.csv");
 
 /// The example of the demo, as workspace `demo`.
-fn example() -> Content {
+pub fn example() -> Content {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/csv-to-chart");
     let files = [
         "agents/data-analyzer.toml",

@@ -247,6 +247,25 @@ async fn what_may_not_be_is_refused_and_ends_what_it_has_to() {
     bench.stop().await;
 }
 
+#[tokio::test]
+async fn a_stranger_sends_nothing_long_and_whoever_showed_a_token_does() {
+    let bench = Bench::new(&[]).await;
+    bench.deploy(&talker("[[rule]]\nsay = \"x\"\n", ""), 0, &Content::default(), "first").await;
+    let ada = token(&bench, "ada", Role::Caller, &["demo"]).await;
+    let mut stranger = Client::connect(&bench, None).await.expect("a connection");
+    // A good token, in a frame that is longer than a stranger's may be.
+    let frame = json!({ "type": "authenticate", "token": ada }).to_string() + &" ".repeat(80 << 10);
+    _ = stranger.0.send(Message::text(frame)).await;
+    while let Some(message) = stranger.message().await {
+        assert!(!message.to_string().contains("authenticated"), "{message}");
+    }
+    let mut known = Client::open(&bench, &ada).await;
+    let request = json!({ "text": "y".repeat(80 << 10), "agent": "talker" });
+    known.send(json!({ "type": "ask", "id": "a", "workspace": "demo", "request": request })).await;
+    assert_eq!(known.frame().await["id"], "a");
+    bench.stop().await;
+}
+
 async fn eventually_gone(client: &mut Client) {
     while let Some(message) = client.message().await {
         if matches!(message, Message::Close(_)) {

@@ -124,13 +124,11 @@ fn another_reply_than_the_one_that_broke_off_is_shown_as_such() {
     second_asked.join().expect("asked");
 }
 
-#[test]
-fn ctrl_c_says_that_the_turn_goes_on_and_how_to_stop_it() {
-    let place = Place::new();
+/// A turn that goes on until whoever asked goes away; it is said once its first event is on the way.
+fn endless_turn() -> (String, std::sync::mpsc::Receiver<()>, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let (told, heard) = std::sync::mpsc::channel();
-    // A turn that goes on until whoever asked goes away.
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a client");
         let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
@@ -144,20 +142,36 @@ fn ctrl_c_says_that_the_turn_goes_on_and_how_to_stop_it() {
         told.send(()).expect("told");
         let _ = reader.read_to_end(&mut Vec::new());
     });
+    (url, heard, server)
+}
+
+/// Begins to ask that server.
+fn begin_to_ask(place: &Place, url: &str, more: &[&str]) -> std::process::Child {
     let workspace = place.workspace("w");
     let mut command = crate::run::caxton(&workspace.root);
     command.current_dir(&workspace.root).env("CAXTON_DATA_DIR", &workspace.data);
-    command.args(["--server", &url, "ask", "What is it?", "--agent", "talker"]);
+    command.args(["--server", url, "ask", "What is it?", "--agent", "talker"]).args(more);
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    let mut child = command.spawn().expect("the binary runs");
+    command.spawn().expect("the binary runs")
+}
+
+fn interrupt(child: &std::process::Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+}
+
+#[test]
+fn ctrl_c_says_that_the_turn_goes_on_and_how_to_stop_it() {
+    let place = Place::new();
+    let (url, heard, server) = endless_turn();
+    let mut child = begin_to_ask(&place, &url, &[]);
     heard.recv_timeout(crate::run::DEADLINE).expect("the turn began");
     // The step is on the screen once the event was read.
     let mut shown = BufReader::new(child.stderr.take().expect("a pipe"));
     let mut first = String::new();
     shown.read_line(&mut first).expect("a line");
     assert!(first.contains("talker"), "{first}");
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+    interrupt(&child);
     let mut rest = String::new();
     shown.read_to_string(&mut rest).expect("text");
     assert_eq!(child.wait().expect("it ends").code(), Some(130), "{rest}");
@@ -165,4 +179,31 @@ fn ctrl_c_says_that_the_turn_goes_on_and_how_to_stop_it() {
         assert!(rest.contains(part), "`{part}` is not said: {rest}");
     }
     server.join().expect("the server");
+}
+
+#[test]
+fn ctrl_c_says_it_as_a_document_where_one_is_wanted() {
+    let place = Place::new();
+    let (url, heard, server) = endless_turn();
+    let child = begin_to_ask(&place, &url, &["--json"]);
+    heard.recv_timeout(crate::run::DEADLINE).expect("the turn began");
+    interrupt(&child);
+    let ran = Ran::of(child.wait_with_output().expect("it ends"));
+    assert_eq!(ran.code, Some(130), "{}", ran.shown());
+    let said: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", ran.shown()));
+    // Nothing shows whether the event was read before the signal came; either way there is a way to stop the turn.
+    let (code, help) = (&said["error"]["code"], said["error"]["help"].as_str().unwrap_or_default());
+    assert!(code == "interrupted" && help.contains("caxton stop --turn"), "{said}");
+    server.join().expect("the server");
+}
+
+#[test]
+fn a_document_is_the_answer_without_the_stream_around_it() {
+    let place = Place::new();
+    let (url, asked) = server(vec![ok(vec![routed(), text("half"), answered("The whole.")])]);
+    let child = begin_to_ask(&place, &url, &["--json"]);
+    let answer = Ran::of(child.wait_with_output().expect("it ends")).json();
+    assert_eq!((&answer["text"], &answer["agent"]), (&"The whole.".into(), &"talker".into()), "{answer}");
+    assert!(answer.get("event").is_none(), "{answer}");
+    asked.join().expect("asked");
 }

@@ -38,6 +38,9 @@ mod messages;
 
 mod talk;
 
+mod between;
+mod programs;
+
 mod backup;
 
 mod written;

@@ -27,15 +27,15 @@ fn page(name: &str) -> String {
 
 /// A command of a page with the lines that it prints there.
 #[derive(Debug, PartialEq, Eq)]
-struct Typed {
-    command: String,
-    shown: Vec<String>,
+pub struct Typed {
+    pub command: String,
+    pub shown: Vec<String>,
     /// The lines of the page that `shown` are.
     at: std::ops::Range<usize>,
 }
 
 /// The commands of all `console` blocks of a page. A here-document belongs to its command.
-fn typed(text: &str) -> Vec<Typed> {
+pub fn typed(text: &str) -> Vec<Typed> {
     let mut all: Vec<Typed> = Vec::new();
     let (mut inside, mut until): (bool, Option<String>) = (false, None);
     for (number, line) in text.lines().enumerate() {
@@ -107,7 +107,7 @@ fn run(commands: &[&str]) -> (Vec<String>, String) {
 }
 
 /// Takes out what differs from run to run, and puts what the pages show in its place.
-fn usual(text: &str) -> String {
+pub fn usual(text: &str) -> String {
     let rules = [
         (r"http://127\.0\.0\.1:\d+", "http://127.0.0.1:7411"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "2026-11-29 09:00:00"),
@@ -142,7 +142,7 @@ fn squeezed(line: &str) -> String {
 }
 
 /// Whether the lines are those of the page, where `...` stands for any.
-fn same(page: &[String], printed: &[&str]) -> bool {
+pub fn same(page: &[String], printed: &[&str]) -> bool {
     match page.split_first() {
         None => printed.is_empty(),
         Some((line, rest)) if line == "..." => (0..=printed.len()).any(|skip| same(rest, &printed[skip..])),

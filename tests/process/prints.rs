@@ -274,6 +274,10 @@ fn a_status_without_a_server_says_so() {
         assert_snapshot!(health, @r"
         alive  yes  [url] in [duration]
         ready  yes
+          deployments  ok
+          log          ok
+          membership   ok
+          shards       ok
         [exit 0]
         ");
         assert_snapshot!(status, @r"

@@ -78,25 +78,58 @@ fn a_first_start_on_a_terminal_is_five_lines() {
 }
 
 #[test]
-fn a_table_fits_a_narrow_terminal() {
+fn every_list_fits_a_narrow_terminal() {
     let place = Place::new();
-    let workspace = place.workspace("listed");
+    let home = place.dir.path();
     let node = crate::run::Node::start(&place.data());
-    workspace.deploy().ok();
+    let mut made = crate::run::caxton(home);
+    made.current_dir(home).args(["init", "listed", "--provider", "demo", "--template", "translator"]);
+    crate::run::Ran::of(made.output().expect("the binary runs")).ok();
+    let workspace = crate::run::Workspace { root: home.join("listed"), data: place.data() };
+    workspace.run(&["deploy", "--yes"]).ok();
+    workspace
+        .run(&["send", "translator", "How do you say good morning in the language of the next town?", "--quiet"])
+        .ok();
+    workspace
+        .run(&["memory", "add", "Ann drinks tea with milk, and in the afternoon coffee, and never anything else"])
+        .ok();
     for width in [80, 40] {
-        let line = format!(
-            "stty cols {width}; cd {}; {} workspaces list --data-dir {}",
-            workspace.root.display(),
-            env!("CARGO_BIN_EXE_caxton"),
-            place.data().display()
-        );
-        let mut script = Command::new("script");
-        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("HOME", place.dir.path());
-        let Ok(done) = script.stdin(Stdio::null()).output() else { return };
-        let screen = String::from_utf8_lossy(&done.stdout).into_owned();
-        assert!(done.status.success() && screen.contains("demo"), "{screen}");
-        let plain = anstream::adapter::strip_str(&screen).to_string();
-        assert!(plain.lines().all(|line| line.trim_end().chars().count() <= width), "{width}: {plain}");
+        for command in [
+            "workspaces list",
+            "conversations list",
+            "agents list",
+            "log",
+            "usage",
+            "memory list",
+            "memory stats",
+            "cluster members",
+            "errors",
+            "errors turn_failed",
+            "version",
+            "route \"Translate this letter\" --explain",
+        ] {
+            // What is said beside the lists is not meant to be cut.
+            let line = format!(
+                "stty cols {width}; cd {}; {} {command} --data-dir {} 2> /dev/null",
+                workspace.root.display(),
+                env!("CARGO_BIN_EXE_caxton"),
+                place.data().display()
+            );
+            let line = if command.starts_with("errors") { line.replace(" --data-dir", " # --data-dir") } else { line };
+            let mut script = Command::new("script");
+            script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("HOME", home);
+            let Ok(done) = script.stdin(Stdio::null()).output() else { return };
+            let screen = String::from_utf8_lossy(&done.stdout).into_owned();
+            assert!(done.status.success() && !screen.trim().is_empty(), "{command}: {screen}");
+            let plain = anstream::adapter::strip_str(&screen).to_string();
+            let long: Vec<&str> = plain.lines().filter(|line| line.trim_end().chars().count() > width).collect();
+            assert!(long.is_empty(), "{command}, {width}: {long:#?}");
+            // No head and no time is cut.
+            assert!(
+                !plain.contains("minut...") && !plain.contains("TIME (...") && !plain.contains("BEGAN..."),
+                "{plain}"
+            );
+        }
     }
     assert!(node.terminate().success());
 }

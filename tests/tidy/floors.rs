@@ -37,6 +37,7 @@ pub const NODE: [&[&str]; 10] = [
         "tasks",
         "time",
         "files",
+        "addresses",
         "text",
         "recalled",
         "errors",

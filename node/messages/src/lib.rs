@@ -23,15 +23,19 @@ mod topics;
 
 mod schedules;
 
+mod keys;
+
 mod depth;
 
-pub use apply::{apply, clear, count_senders};
+pub use apply::{apply, clear, count_mailboxes, count_senders};
 pub use caxton_proto::{acl, mailbox};
 pub use depth::{DEAD_KINDS, Depth, depths};
+pub use keys::{KeptMessage, MessageKey, kept_message, message_key, message_keys, signing_key};
 pub use limits::Limits;
 pub use queue::{Listed, Listing, Ready, Stage, due, list, next, numbers, parked, waiting};
 pub use read::{
-    Conversation, EndedWait, Event, arrows, conversation, ended_waits, events, newest_event, roster, state,
+    AwaitedAnswer, Conversation, EndedWait, Event, arrows, conversation, ended_waits, events, newest_event, roster,
+    state,
 };
 pub use schedules::{Reached, schedules};
 pub use tables::TABLES;

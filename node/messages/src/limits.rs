@@ -25,6 +25,14 @@ pub struct Limits {
     pub conversation_ms: i64,
     /// How long the initiator of a contract net has to award it after the deadline, in milliseconds.
     pub award_ms: i64,
+    /// The most keys of one sender that are kept, with those before the one that it signs with.
+    pub keys_max: i64,
+    /// The most keys of a workspace that are kept.
+    pub workspace_keys_max: i64,
+    /// How long it is known that a message of another workspace was taken in, in milliseconds.
+    pub received_ms: i64,
+    /// Of how many messages of other workspaces it is known that they were taken in.
+    pub received_kept: i64,
     /// How long the key of a message that is gone is still known, in milliseconds.
     pub key_ms: i64,
     /// The most subscriptions of a workspace.
@@ -53,6 +61,10 @@ impl Default for Limits {
             events_kept: 1_000,
             conversation_ms: 7 * 86_400_000,
             award_ms: 600_000,
+            keys_max: 8,
+            workspace_keys_max: 200_000,
+            received_ms: 7 * 86_400_000,
+            received_kept: 1_000_000,
             key_ms: 600_000,
             subscriptions_max: 20_000,
             held_ms: 5_000,

@@ -20,6 +20,8 @@ pub struct Ready {
     pub attempt: u32,
     /// How often it failed: an attempt that a node did not bring to an end is gone on with in the next one of the same round.
     pub round: u32,
+    /// When it was taken in, in milliseconds since 1970.
+    pub sent_ms: i64,
     /// The message that is delivered.
     pub submission: Submission,
 }
@@ -115,14 +117,16 @@ pub fn parked(db: &Connection, after: u64, most: usize) -> Result<Vec<(Workspace
 
 fn ready(db: &Connection, delivery: i64) -> Result<Option<Ready>> {
     let sql =
-        "SELECT d.attempts, m.body, d.round FROM mailbox_delivery d JOIN mailbox_message m ON m.message = d.message
+        "SELECT d.attempts, m.body, d.round, m.sent_ms FROM mailbox_delivery d JOIN mailbox_message m ON m.message = d.message
         WHERE d.delivery = ?1";
-    let read = |row: &Row<'_>| Ok((row.get::<_, u32>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, u32>(2)?));
+    let read = |row: &Row<'_>| {
+        Ok((row.get::<_, u32>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, u32>(2)?, row.get::<_, i64>(3)?))
+    };
     let found = db.prepare_cached(sql)?.query_row([delivery], read).optional()?;
     // What cannot be decoded was not written by `apply`.
-    Ok(found.and_then(|(attempts, body, round)| {
+    Ok(found.and_then(|(attempts, body, round, sent_ms)| {
         let submission = decode_message(&body).ok()?;
-        Some(Ready { delivery: given(delivery), attempt: attempts.saturating_add(1), round, submission })
+        Some(Ready { delivery: given(delivery), attempt: attempts.saturating_add(1), round, sent_ms, submission })
     }))
 }
 

@@ -156,7 +156,16 @@ pub struct EndedWait {
     /// Some have not.
     pub timed_out: bool,
     /// The answers, in the order in which they came.
-    pub answers: Vec<Submission>,
+    pub answers: Vec<AwaitedAnswer>,
+}
+
+/// An answer that is kept for a turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwaitedAnswer {
+    /// When it was taken in, in milliseconds since 1970.
+    pub sent_ms: i64,
+    /// The message with what is around it.
+    pub submission: Submission,
 }
 
 /// Waits that are over, the oldest first, `most` of them. A tick ends those whose time is over, so that what is read here is
@@ -170,11 +179,15 @@ pub fn ended_waits(db: &Connection, _now_ms: i64, most: usize) -> Result<Vec<End
     while let Some(row) = rows.next()? {
         let (workspace, owner, awaited): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(6)?);
         let (Ok(workspace), Ok(owner)) = (workspace.parse(), owner.parse()) else { continue };
-        let sql = "SELECT m.body FROM mailbox_delivery d JOIN mailbox_message m ON m.message = d.message
+        let sql = "SELECT m.body, m.sent_ms FROM mailbox_delivery d JOIN mailbox_message m ON m.message = d.message
             WHERE d.wait = ?1 AND d.state = 5 ORDER BY d.delivery";
         let mut statement = db.prepare_cached(sql)?;
-        let bodies = statement.query_map([row.get::<_, i64>(0)?], |row| row.get::<_, Vec<u8>>(0))?;
-        let bodies: Vec<Vec<u8>> = bodies.collect::<Result<_>>()?;
+        let read = |row: &Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?));
+        let bodies = statement.query_map([row.get::<_, i64>(0)?], read)?;
+        let bodies: Vec<(Vec<u8>, i64)> = bodies.collect::<Result<_>>()?;
+        let answer = |(body, sent_ms): &(Vec<u8>, i64)| {
+            Some(AwaitedAnswer { sent_ms: *sent_ms, submission: decode_message(body).ok()? })
+        };
         all.push(EndedWait {
             workspace,
             owner,
@@ -183,7 +196,7 @@ pub fn ended_waits(db: &Connection, _now_ms: i64, most: usize) -> Result<Vec<End
             conversation: row.get(5)?,
             awaited: awaited.lines().filter_map(|text| text.parse().ok()).collect(),
             timed_out: !awaited.is_empty(),
-            answers: bodies.iter().filter_map(|body| decode_message(body).ok()).collect(),
+            answers: bodies.iter().filter_map(answer).collect(),
         });
     }
     Ok(all)

@@ -51,6 +51,21 @@ pub const TABLES: &[(&str, &str)] = &[
             PRIMARY KEY (mailbox, sender)) STRICT;",
     ),
     (
+        "mailbox_key",
+        "CREATE TABLE mailbox_key (
+            workspace TEXT NOT NULL, key BLOB NOT NULL, number INTEGER NOT NULL, owner TEXT NOT NULL, public BLOB NOT NULL,
+            held INTEGER NOT NULL, sealed_with TEXT NOT NULL, sealed BLOB NOT NULL, made_ms INTEGER NOT NULL, ends_ms INTEGER,
+            PRIMARY KEY (workspace, key)) STRICT;
+         CREATE INDEX mailbox_key_owner ON mailbox_key (workspace, owner, number);",
+    ),
+    (
+        "mailbox_received",
+        "CREATE TABLE mailbox_received (
+            workspace TEXT NOT NULL, id BLOB NOT NULL, number INTEGER NOT NULL, received_ms INTEGER NOT NULL,
+            PRIMARY KEY (workspace, id)) STRICT;
+         CREATE INDEX mailbox_received_number ON mailbox_received (workspace, number);",
+    ),
+    (
         "agent_conversation",
         "CREATE TABLE agent_conversation (
             conversation INTEGER PRIMARY KEY, workspace TEXT NOT NULL, id TEXT NOT NULL, protocol TEXT,

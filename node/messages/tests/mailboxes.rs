@@ -77,6 +77,33 @@ fn a_full_mailbox_refuses_says_when_and_drops_nothing() {
 }
 
 #[test]
+fn a_workspace_has_as_many_mailboxes_as_its_proposer_says_and_empty_ones_make_room() {
+    let mut store = usual();
+    store.mailboxes_max = Some(2);
+    store.accepted(message(P::Inform, "ann", "bob"));
+    store.accepted(message(P::Inform, "ann", "carl"));
+    store.accepted(message(P::Inform, "eve", "bob"));
+    let before = store.rows();
+    let refused = store.refused(message(P::Inform, "ann", "dan"));
+    assert!(matches!(&refused, Reason::Limit { found: 3, most: 2, .. }), "{refused:?}");
+    assert!(refused.to_string().contains("limits.workspace_mailboxes_max"), "{refused}");
+    let refused = store.refused(message(P::Inform, "ann", "bob subject:x subject:y"));
+    assert!(matches!(&refused, Reason::Limit { found: 4, most: 2, .. }), "all of its receivers count: {refused:?}");
+    assert_eq!(store.rows(), before, "and nothing was changed");
+    store.done("carl");
+    store.accepted(message(P::Inform, "ann", "dan"));
+    assert!(matches!(store.refused(message(P::Inform, "ann", "carl")), Reason::Limit { .. }));
+    let mut restored = store.restored();
+    assert!(matches!(restored.refused(message(P::Inform, "ann", "carl")), Reason::Limit { .. }));
+    restored.db.execute("DELETE FROM mailbox_counter WHERE name LIKE 'mailboxes/%'", []).expect("SQLite");
+    caxton_messages::count_mailboxes(&restored.db).expect("SQLite");
+    assert!(matches!(restored.refused(message(P::Inform, "ann", "carl")), Reason::Limit { .. }), "counted anew");
+    // Entries of older programs say no limit, and are applied as they were.
+    restored.mailboxes_max = None;
+    restored.accepted(message(P::Inform, "ann", "carl"));
+}
+
+#[test]
 fn one_that_fails_is_tried_again_later_holds_nothing_up_and_ends_as_a_dead_letter() {
     let mut store = Store::new(Limits { attempts_max: 3, ..Limits::default() });
     store.accepted(message(P::Inform, "ann", "bob"));

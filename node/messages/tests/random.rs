@@ -218,7 +218,7 @@ impl Trial {
                 let Some(wait) = ended.into_iter().find(own) else { return };
                 let (owner, turn, way, taken) = (wait.owner, wait.turn, wait.way, *taken);
                 if taken {
-                    self.ended.extend(wait.answers.iter().map(|answer| answer.id));
+                    self.ended.extend(wait.answers.iter().map(|answer| answer.submission.id));
                 }
                 self.run(Action::Resume { owner, turn, way, taken });
             }

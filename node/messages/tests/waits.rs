@@ -61,7 +61,7 @@ fn a_wait_keeps_the_answers_for_its_turn_and_ends_when_all_have_answered() {
     assert_eq!(store.next("ann", 9).len(), 1, "what it waits for is given to nobody else");
     answer(&mut store, P::Refuse, "carl", "ann", "talk-t1");
     let over = ended(&store);
-    let said: Vec<P> = over[0].answers.iter().map(|it| it.message.performative).collect();
+    let said: Vec<P> = over[0].answers.iter().map(|it| it.submission.message.performative).collect();
     assert_eq!((said, over[0].timed_out), (vec![P::Agree, P::Inform, P::Refuse], false));
     let what = Listing { owner: Some(address("ann")), ..Listing::default() };
     assert_eq!(store.list(what.clone()).iter().filter(|it| it.stage == Stage::Waiting).count(), 3);
@@ -228,7 +228,7 @@ fn a_bidder_that_breaks_counts_as_one_that_refuses() {
     store.accepted(bid);
     let over = ended(&store);
     assert_eq!((over.len(), over[0].timed_out), (1, false));
-    assert_eq!(over[0].answers[0].message.performative, P::Refuse);
+    assert_eq!(over[0].answers[0].submission.message.performative, P::Refuse);
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn only_who_was_asked_answers_a_wait_and_a_question_is_no_answer() {
     let kept = store.list(what).iter().filter(|it| it.stage == Stage::Waiting).count();
     assert_eq!(kept, 2, "of each one agreement and one answer");
     answer(&mut store, P::Failure, "carl", "ann", "talk-t1");
-    let said: Vec<P> = ended(&store)[0].answers.iter().map(|it| it.message.performative).collect();
+    let said: Vec<P> = ended(&store)[0].answers.iter().map(|it| it.submission.message.performative).collect();
     assert_eq!(said, [P::Agree, P::Inform, P::Failure]);
 }
 

@@ -17,7 +17,7 @@ use super::turn::{Gate, Limits};
 use crate::llm::budget::Payer;
 use crate::llm::models::{Target, Voice};
 use crate::llm::providers::{Backend, Providers, Speech};
-use crate::llm::{Account, Provider, ToolDefinition};
+use crate::llm::{Account, Error, Provider, ToolDefinition};
 
 /// A chain has at most this many models.
 const TARGETS_MAX: usize = 16;
@@ -25,7 +25,6 @@ const TARGETS_MAX: usize = 16;
 /// An agent, ready to begin turns.
 #[derive(Debug)]
 pub struct Agent {
-    /// Its file.
     pub manifest: Arc<AgentManifest>,
     /// The revision that it is of.
     pub revision: Revision,
@@ -37,7 +36,6 @@ pub struct Agent {
     pub module: Option<SandboxedAgent>,
     /// Whom it asks, in this order.
     pub targets: Vec<Target>,
-    /// Who pays.
     pub account: Account,
     /// Tools that its file names and that cannot be used now.
     away: Vec<ToolName>,
@@ -88,13 +86,10 @@ pub struct OfferedFunction {
 pub struct Parts<'a> {
     /// Where it lives.
     pub workspace: &'a WorkspaceId,
-    /// The revision.
     pub revision: Revision,
-    /// Its file.
     pub manifest: Arc<AgentManifest>,
     /// The program that it is, where it is one.
     pub module: Option<SandboxedAgent>,
-    /// caxton.toml.
     pub settings: &'a WorkspaceManifest,
     /// What the tools that its file names offer, in the file's order.
     pub offered: Vec<OfferedFunction>,
@@ -267,21 +262,21 @@ fn target(asked: &ProviderRef, model: Option<&str>, parts: &Parts<'_>) -> Target
     };
     let declared = parts.settings.providers.get(name);
     let model = model.or_else(|| declared.and_then(|provider| provider.model.as_deref()));
-    let unusable = |problem: String| Voice::Unusable(problem.into());
+    let unusable = |error: Error| Voice::Unusable(Arc::new(error));
+    let setup = |problem: String| Error::Setup { provider: name.to_string(), problem };
     let target = |model: &str, voice| Target { provider: name.to_string(), model: model.to_owned(), voice };
     let no_model =
-        || unusable(format!("no model is named; set model under [providers.{name}] or in the agent's [llm]"));
+        || unusable(setup(format!("no model is named; set model under [providers.{name}] or in the agent's [llm]")));
     let Some(declared) = declared else {
         return match (parts.providers.of_node(name.as_str()), model) {
             (Ok(backend), Some(model)) => target(model, Voice::Backend(backend)),
             (Ok(_), None) => target("", no_model()),
-            (Err(error), model) => target(model.unwrap_or_default(), unusable(error.to_string())),
+            (Err(error), model) => target(model.unwrap_or_default(), unusable(error)),
         };
     };
     match &declared.kind {
         ProviderKind::Scripted { script } => {
-            let read = (parts.read)(script)
-                .and_then(|text| Speech::parse(script.as_str(), &text).map_err(|error| error.to_string()));
+            let read = (parts.read)(script).map_err(setup).and_then(|text| Speech::parse(script.as_str(), &text));
             target(script.as_str(), read.map_or_else(unusable, Voice::Speech))
         }
         ProviderKind::Wasm { tool } => {
@@ -293,7 +288,7 @@ fn target(asked: &ProviderRef, model: Option<&str>, parts: &Parts<'_>) -> Target
             match (backend, model) {
                 (Ok(Some(backend)), Some(model)) => target(model, Voice::Backend(backend)),
                 (Ok(_), _) => target("", no_model()),
-                (Err(error), model) => target(model.unwrap_or_default(), unusable(error.to_string())),
+                (Err(error), model) => target(model.unwrap_or_default(), unusable(error)),
             }
         }
     }

@@ -19,6 +19,8 @@ pub const SHELF_BYTES_MAX: usize = 64 << 20;
 pub const SHELF_FILES_MAX: usize = 256;
 /// How much of a text a model is shown.
 const SHOWN_BYTES_MAX: usize = 400;
+/// How many files that are no longer there are named.
+const LOST_SHOWN: usize = 8;
 /// The longest name, in bytes.
 const NAME_BYTES_MAX: usize = 128;
 
@@ -97,8 +99,9 @@ impl Shelf {
         visible.iter().filter(|name| text.contains(&format!("{PREFIX}{name}"))).cloned().collect()
     }
 
-    /// What a model is told of its files; empty when there are none.
-    pub fn describe(&self, visible: &Visible) -> String {
+    /// What a model is told of its files: how those begin that came now, which `earlier` ones are there too, and which are
+    /// `lost`. Empty when there are none.
+    pub fn describe(&self, visible: &Visible, earlier: &Visible, lost: &[String]) -> String {
         let mut lines = String::new();
         for file in visible.iter().filter_map(|name| self.get(name)) {
             let Attachment { name, media_type, content } = &*file;
@@ -109,8 +112,23 @@ impl Shelf {
                 lines.push_str(&format!(" {kind}:\n{start}"));
             }
         }
+        let listed = earlier
+            .iter()
+            .filter_map(|name| self.get(name))
+            .map(|file| format!("\n- `{PREFIX}{}` ({}, {} bytes)", file.name, file.media_type, file.content.len()));
+        let listed: String = listed.collect();
+        if !listed.is_empty() {
+            lines.push_str(&format!("\n\nFiles from earlier in this conversation:{listed}"));
+        }
         if !lines.is_empty() {
             lines.push_str(&format!("\n\nTo give a file to a tool, write `{PREFIX}NAME` as the argument."));
+        }
+        if !lost.is_empty() {
+            let shown = lost.iter().take(LOST_SHOWN).map(|name| format!("`{}`", clean_name(name)));
+            let shown = shown.collect::<Vec<_>>().join(", ");
+            lines.push_str(&format!(
+                "\n\nNo longer kept from earlier, to be sent again where they are needed: {shown}."
+            ));
         }
         lines
     }
@@ -190,7 +208,7 @@ mod tests {
         assert_eq!(filled, Ok(json!({ "a": ["x,y"], "b": "see attachment:mine.csv" })));
         let error = shelf.fill(json!("attachment:theirs.csv"), &visible).expect_err("hidden");
         assert!(error.contains("mine.csv") && !error.contains("secret"), "{error}");
-        assert!(!shelf.describe(&visible).contains("theirs"));
+        assert!(!shelf.describe(&visible, &Visible::new(), &[]).contains("theirs"));
         assert!(shelf.named_in("attachment:theirs.csv", &visible).is_empty());
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::wanted::Wanted;
 use crate::llm::ToolDefinition;
 
 /// Asks an agent by what it can do.
@@ -52,9 +53,9 @@ impl AskCapability {
         Ok(AskCapability { request: asked.request, capability })
     }
 
-    /// The text that finds the agent.
-    pub fn wanted(&self) -> &str {
-        self.capability.as_deref().unwrap_or(&self.request)
+    /// What finds the agent.
+    pub fn wanted(&self) -> Wanted<'_> {
+        self.capability.as_deref().map_or(Wanted::Text(&self.request), Wanted::Capability)
     }
 }
 
@@ -75,7 +76,8 @@ pub fn asking() -> [ToolDefinition; 2] {
                 "description": "What you want, complete: the other agent sees nothing else of this conversation. \
                     Name attachments as they were named to you (attachment:NAME) to hand them on." },
             "capability": { "type": "string",
-                "description": "What the agent must be able to do, in a few words, such as \"read CSV files\"." }
+                "description": "What the agent must be able to do, in a few words, such as \"read CSV files\"; or a \
+                    capability's name, where it matters with a version, such as \"read-csv@^1.2\"." }
         },
         "required": ["request"]
     });

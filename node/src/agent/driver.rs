@@ -34,13 +34,10 @@ use crate::telemetry::labels;
 /// Drives runs in one workspace.
 #[derive(Clone)]
 pub struct Driver {
-    /// The models.
     pub models: Arc<Models>,
-    /// Everything else.
     pub world: Arc<dyn World>,
     /// The health of agents.
     pub health: Arc<AgentHealth>,
-    /// Who listens.
     pub events: Events,
     /// The files of the message.
     pub shelf: Shelf,

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::super::journal::{Step, Unkept};
 use super::super::turn::{Decision, Failure};
+use super::super::wanted::Wanted;
 use super::super::world::{AgentProblem, NotFound};
 use super::super::{OfferedFunction, Parts};
 use super::*;
@@ -44,7 +45,8 @@ impl World for SmallWorld {
         Box::pin(async move { agent })
     }
 
-    fn find<'a>(&'a self, wanted: &'a str, except: &'a [AgentName]) -> BoxFuture<'a, Result<AgentMatch, NotFound>> {
+    fn find<'a>(&'a self, wanted: Wanted<'a>, except: &'a [AgentName]) -> BoxFuture<'a, Result<AgentMatch, NotFound>> {
+        let (Wanted::Text(wanted) | Wanted::Capability(wanted)) = wanted;
         let fits = |agent: &&Arc<Agent>| {
             wanted.contains(&agent.manifest.description) && !except.contains(&agent.manifest.name)
         };
@@ -53,7 +55,7 @@ impl World for SmallWorld {
             capability: agent.manifest.description.clone(),
             score: 0.9,
         });
-        Box::pin(async move { found.ok_or(NotFound { nearest: vec![] }) })
+        Box::pin(async move { found.ok_or(NotFound::Nobody { nearest: vec![] }) })
     }
 
     fn capabilities<'a>(&'a self, _: Option<&'a str>) -> BoxFuture<'a, String> {

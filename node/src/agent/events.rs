@@ -45,7 +45,6 @@ struct Waiting {
     is_behind: bool,
     /// Nothing more comes.
     is_over: bool,
-    /// Nobody listens.
     is_alone: bool,
 }
 
@@ -115,7 +114,6 @@ impl Heard {
 }
 
 impl Events {
-    /// Nobody listens.
     pub fn none() -> Events {
         Events::default()
     }
@@ -125,7 +123,6 @@ impl Events {
         Events { log: Some(log), ..self }
     }
 
-    /// A listener.
     pub fn channel() -> (Events, Heard) {
         let queue = Arc::new(Queue::default());
         let listener = Some(Arc::new(Speaker(Arc::clone(&queue))));

@@ -44,7 +44,6 @@ pub enum Step {
     Returned {
         /// In which run.
         way: Vec<String>,
-        /// Which call.
         call: String,
         /// What came of it.
         returned: Returned,
@@ -57,14 +56,10 @@ pub enum Step {
     Decided {
         /// The way to the call, which comes last.
         way: Vec<String>,
-        /// How.
         decision: Decision,
     },
     /// Another leader goes on with the turn.
-    TakenUp {
-        /// Its term.
-        term: u64,
-    },
+    TakenUp { term: u64 },
 }
 
 /// Steps can be kept no more: this node must not go on with the turn.
@@ -86,9 +81,7 @@ pub trait Journal: Send + Sync + 'static {
 pub struct Doubt {
     /// The way to its run.
     pub way: Vec<String>,
-    /// Whose turn.
     pub agent: AgentName,
-    /// The call.
     pub call: Call,
 }
 

@@ -16,6 +16,8 @@ pub mod events;
 
 pub mod health;
 
+pub mod wanted;
+
 pub mod world;
 
 pub mod attachments;

@@ -32,9 +32,7 @@ const REQUEST: &str = "fipa-request";
 
 /// What is asked of an agent's module.
 pub(super) struct Request<'a> {
-    /// The agent.
     pub agent: &'a Agent,
-    /// Its module.
     pub module: &'a SandboxedAgent,
     /// What is wanted.
     pub text: String,

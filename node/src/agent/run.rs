@@ -15,9 +15,7 @@ use crate::recalled::UNTRUSTED_MARK;
 /// stored while it waits for a person.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    /// Whose turn.
     pub agent: AgentName,
-    /// The turn.
     pub turn: Turn,
     /// The agents that asked one another to get here, this one last.
     pub(super) path: Vec<AgentName>,
@@ -50,6 +48,10 @@ pub struct Opening {
     pub after: Vec<Message>,
     /// The files that came with it.
     pub visible: Visible,
+    /// The files of earlier turns.
+    pub earlier: Visible,
+    /// The names of files of earlier turns that are no longer there.
+    pub lost: Vec<String>,
     /// Tools that the sender calls by itself.
     pub sender_tools: Vec<ToolDefinition>,
     /// What the sender asks of the model's replies.
@@ -72,9 +74,7 @@ pub enum Progress {
 pub struct Pending {
     /// Calls from the outermost run to this one; the last is the call itself.
     pub way: Vec<String>,
-    /// Whose turn.
     pub agent: AgentName,
-    /// The call.
     pub call: Call,
 }
 
@@ -87,7 +87,7 @@ impl Run {
     pub(super) fn begin_below(agent: &Agent, opening: Opening, shelf: &Shelf, asked_by: Option<(&Run, &str)>) -> Run {
         // A program recalls by itself.
         let recalled = if agent.module.is_some() { String::new() } else { opening.recalled };
-        let context = recalled + &shelf.describe(&opening.visible);
+        let context = recalled + &shelf.describe(&opening.visible, &opening.earlier, &opening.lost);
         let (system, user) = agent.prompts(&opening.request, &context, &opening.parameters);
         let mut parts = Vec::with_capacity(1 + opening.images.len());
         // An image alone is a message, and many models refuse blank text beside it.
@@ -128,7 +128,7 @@ impl Run {
             path,
             request_at,
             way,
-            visible: opening.visible,
+            visible: opening.visible.union(&opening.earlier).cloned().collect(),
             options: opening.options,
             waiting: BTreeMap::new(),
         }

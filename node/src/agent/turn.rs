@@ -55,7 +55,6 @@ impl Default for Limits {
 /// What may be called, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
-    /// At once.
     Open,
     /// After a person has approved the call.
     Approval,
@@ -79,7 +78,6 @@ pub struct Brief {
     pub messages: Vec<Message>,
 }
 
-/// One turn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Turn {
     limits: Limits,
@@ -99,7 +97,6 @@ pub struct Turn {
 pub struct Spent {
     /// Model answers and calls.
     pub steps: u32,
-    /// Tokens.
     pub usage: Usage,
     /// Time, waiting for approvals left out.
     pub elapsed_ms: u64,

@@ -7,14 +7,15 @@ use std::time::Instant;
 
 use caxton_proto::{AgentName, ToolName, WorkspaceId};
 use futures::future::BoxFuture;
+use semver::{Version, VersionReq};
 use serde_json::Value;
 
 use super::Agent;
 use super::attachments::Attachment;
+use super::wanted::{NoVersion, Wanted};
 
 /// One workspace, as one revision of it is served.
 pub trait World: Send + Sync + 'static {
-    /// Which workspace.
     fn workspace(&self) -> &WorkspaceId;
 
     /// The subject of the token of whoever sent the message, where that is known.
@@ -23,8 +24,9 @@ pub trait World: Send + Sync + 'static {
     /// An agent by name.
     fn agent<'a>(&'a self, name: &'a AgentName) -> BoxFuture<'a, Result<Arc<Agent>, AgentProblem>>;
 
-    /// The agent that can best do what is wanted, those of `except` left out.
-    fn find<'a>(&'a self, wanted: &'a str, except: &'a [AgentName]) -> BoxFuture<'a, Result<AgentMatch, NotFound>>;
+    /// The agent that can best do what is wanted, which is a text, or where `named` a capability, as `read-csv` or
+    /// `read-csv@^1.2`; those of `except` are left out.
+    fn find<'a>(&'a self, wanted: Wanted<'a>, except: &'a [AgentName]) -> BoxFuture<'a, Result<AgentMatch, NotFound>>;
 
     /// What can be asked for, a line each, for a model; the best first where it is about something.
     fn capabilities<'a>(&'a self, about: Option<&'a str>) -> BoxFuture<'a, String>;
@@ -41,16 +43,10 @@ pub trait World: Send + Sync + 'static {
 pub enum AgentProblem {
     /// There is none of this name.
     #[error("there is no agent `{agent}` in workspace `{workspace}`")]
-    Absent {
-        /// The name.
-        agent: AgentName,
-        /// Where.
-        workspace: WorkspaceId,
-    },
+    Absent { agent: AgentName, workspace: WorkspaceId },
     /// Its files cannot be used.
     #[error("the agent `{agent}` cannot be used: {problem}")]
     Unusable {
-        /// The name.
         agent: AgentName,
         /// Why, and what to do.
         problem: String,
@@ -60,7 +56,6 @@ pub enum AgentProblem {
 /// An agent that can do what was wanted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AgentMatch {
-    /// Who.
     pub agent: AgentName,
     /// The capability that fits.
     pub capability: String,
@@ -68,12 +63,41 @@ pub struct AgentMatch {
     pub score: f32,
 }
 
-/// Nobody can do what was wanted.
+/// Why nobody was found who can do what was wanted.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("no agent here can do that{}", nearest_text(.nearest))]
-pub struct NotFound {
-    /// What comes nearest.
-    pub nearest: Vec<AgentMatch>,
+pub enum NotFound {
+    /// There are no agents.
+    #[error("there is no agent in workspace `{workspace}`")]
+    NoAgents { workspace: WorkspaceId },
+    /// Nobody can do it.
+    #[error("no agent here can do that{}", nearest_text(.nearest))]
+    Nobody {
+        /// What comes nearest.
+        nearest: Vec<AgentMatch>,
+    },
+    /// Those who can do it do it in other versions.
+    #[error("nobody has `{capability}` in a version that is {wanted}{}", versions_text(.offered))]
+    OtherVersions {
+        /// What was wanted.
+        capability: String,
+        /// In which version.
+        wanted: VersionReq,
+        /// The versions that there are, and whose they are.
+        offered: Vec<(AgentName, Version)>,
+    },
+    /// What stands behind the `@` is no version.
+    #[error(transparent)]
+    NoVersion(#[from] NoVersion),
+    /// It is not known yet who can do it.
+    #[error(
+        "what the agents of workspace `{workspace}` can do is still being read; ask again in a moment, or name an agent"
+    )]
+    Preparing { workspace: WorkspaceId },
+}
+
+fn versions_text(offered: &[(AgentName, Version)]) -> String {
+    let all: Vec<String> = offered.iter().map(|(agent, version)| format!("{version} ({agent})")).collect();
+    if all.is_empty() { String::new() } else { format!("; there is {}", all.join(", ")) }
 }
 
 fn nearest_text(nearest: &[AgentMatch]) -> String {
@@ -84,7 +108,6 @@ fn nearest_text(nearest: &[AgentMatch]) -> String {
 /// A call of a tool.
 #[derive(Debug)]
 pub struct Invocation<'a> {
-    /// Whose turn.
     pub agent: &'a AgentName,
     /// The tool's folder.
     pub server: &'a ToolName,

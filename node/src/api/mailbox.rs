@@ -21,6 +21,95 @@ pub struct SendRequest {
     /// From when on nobody wants it any more: never unless told.
     #[serde(default)]
     pub expires: Option<String>,
+    /// The sender's own signature; without it the node signs where the workspace asks for that.
+    #[serde(default)]
+    pub signature: Option<SenderSignature>,
+}
+
+/// An Ed25519 signature that the sender made, as docs/messages.md#signatures describes it. The message then has a `key`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SenderSignature {
+    /// The id of the key, 16 hexadecimal digits.
+    pub key: String,
+    /// When it was made, in milliseconds since 1970.
+    pub signed_ms: i64,
+    /// The signature, 128 hexadecimal digits.
+    pub signature: String,
+}
+
+/// Who signed a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SignatureCheck {
+    /// The message's id.
+    pub id: String,
+    /// Whether it is what its sender sent, as far as the workspace asks for that.
+    pub holds: bool,
+    /// Who is said to have sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
+    /// The key that signed it; absent where no signature is asked for, and of what the platform says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// When it was signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<String>,
+    /// Who holds the key: `node`, or `sender` where they registered one of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<String>,
+    /// Why it does not hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A key with which a sender signs, or did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MessageKeyInfo {
+    /// Who signs with it: an agent, or `subject:NAME`.
+    pub owner: String,
+    /// Its id, 16 hexadecimal digits: the beginning of the public key's SHA-256.
+    pub key: String,
+    /// The Ed25519 public key, 64 hexadecimal digits.
+    pub public_key: String,
+    /// Who holds the other half: `node`, or `sender`.
+    pub held_by: String,
+    /// When it was made.
+    pub made: String,
+    /// What is taken in from then on it does not verify; absent for the one that its owner signs with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<String>,
+}
+
+/// A page of keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MessageKeyPage {
+    /// The keys, by their owners, the oldest first.
+    pub keys: Vec<MessageKeyInfo>,
+    /// What the next page is asked for after, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}
+
+/// A public key of whoever registers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegisterKeyRequest {
+    /// The Ed25519 public key, 64 hexadecimal digits.
+    pub public_key: String,
+    /// For how many seconds the keys before it go on: a day unless told, 30 days at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap_s: Option<u64>,
+}
+
+/// Whose key is rotated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateMessageKeyRequest {
+    /// An agent, or `subject:NAME`: the nodes sign for them with a new key.
+    pub owner: String,
+    /// For how many seconds the keys before it go on: a day unless told, 30 days at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap_s: Option<u64>,
 }
 
 /// A message that was taken in.

@@ -29,7 +29,8 @@ pub struct MessageRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub agent: Option<AgentName>,
-    /// What the agent must be able to do, in a few words or by the capability's name.
+    /// What the agent must be able to do, in a few words or by the capability's name, which a version may follow:
+    /// `read-csv@^1.2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capability: Option<String>,
     /// The conversation that it continues; a new one when absent. Letters, digits, `-`, `_`, `.`, at most 64. An id that
@@ -487,6 +488,10 @@ pub struct TurnRecord {
     pub subject: String,
     /// When it was answered, RFC 3339.
     pub time: String,
+    /// What the sender said, as it was said; the first message has it as the agent's prompt puts it. Absent in what an older
+    /// program recorded; at most its first 16 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
     /// What was said: the request first, the answer last.
     pub messages: Vec<Message>,
     /// The files that travelled with it, without their content.

@@ -116,6 +116,12 @@ paths! {
     DELIVERY [2] = "/api/v1/workspaces/{workspace}/mailbox/{delivery}";
     /// Where a dead letter is tried again.
     DELIVERY_RETRY [2] = "/api/v1/workspaces/{workspace}/mailbox/{delivery}/retry";
+    /// Who signed the message of a delivery, or the one of an id.
+    DELIVERY_SIGNATURE [2] = "/api/v1/workspaces/{workspace}/mailbox/{delivery}/signature";
+    /// The keys with which messages are signed.
+    MESSAGE_KEYS [1] = "/api/v1/workspaces/{workspace}/message-keys";
+    /// Where a sender gets a new one.
+    MESSAGE_KEYS_ROTATE [1] = "/api/v1/workspaces/{workspace}/message-keys/rotate";
     /// Where all its dead letters are tried again.
     DEAD_LETTERS_RETRY [1] = "/api/v1/workspaces/{workspace}/dead-letters/retry";
     /// Where all its dead letters are dropped.

@@ -27,9 +27,14 @@ impl Activity {
         self.lines.after(permit.workspace(), id)
     }
 
-    /// The number of the newest line of a workspace, which changes with each.
-    pub fn newest_line(&self, permit: &Permit<ReadActivity>) -> watch::Receiver<u64> {
+    /// The number of the newest line of a workspace, which changes with each; nothing where there is no line.
+    pub fn newest_line(&self, permit: &Permit<ReadActivity>) -> Option<watch::Receiver<u64>> {
         self.lines.newest(permit.workspace())
+    }
+
+    /// Changes whenever there is the first line of some workspace.
+    pub fn begun(&self) -> watch::Receiver<u64> {
+        self.lines.begun()
     }
 
     /// The number of the newest entry of the deploy log that this node has applied, which changes with each.

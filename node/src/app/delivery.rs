@@ -3,24 +3,31 @@
 //! A program is handed the message itself. A model is given it as a turn, whose key is the delivery's round: an attempt that a node
 //! did not bring to an end is gone on with by the next leader, and one that failed is another turn.
 
+mod carry;
+mod replies;
+mod words;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use caxton_messages::Ready;
-use caxton_messages::acl::{Address, Body, CONTENT_BYTES_MAX, Content, Message, MessageId, Performative};
+use caxton_messages::acl::{Address, Content, Message, MessageId, Performative};
 use caxton_messages::mailbox::{Action, NOTE_BYTES_MAX, Outcome, Submission, Verdict};
 use caxton_proto::manifest::AgentManifest;
-use caxton_proto::{AgentName, Digest, WorkspaceId};
+use caxton_proto::{AgentName, WorkspaceId};
 use caxton_tools::{AgentOutcome, HandlingError};
 use tracing::{debug, warn};
 
+use self::replies::{objection, reply, reply_id, usual_replies};
+pub(super) use self::words::now_ms;
+use self::words::{conversation, cut, request, said, subject, turn_key};
+use super::post::Post;
 use crate::activity::line;
 use crate::agent::events::Events;
 use crate::agent::turn::Failure;
 use crate::api::logs::LogLine;
-use crate::api::messages::MessageRequest;
 use crate::authn::Access;
 use crate::authz::Converse;
 use crate::errors::chain;
@@ -28,7 +35,6 @@ use crate::invoke::mail::{Mail, MailedTurn, Outgoing};
 use crate::invoke::{ClientTurn, InvokeError, Invoker, TurnEnd};
 use crate::llm::is_passing_reason;
 use crate::mailbox::{MailboxError, ShardMailboxes};
-use crate::recalled::UNTRUSTED_MARK;
 
 /// The most bytes of a reason that is kept.
 const REASON_BYTES_MAX: usize = 500;
@@ -49,6 +55,8 @@ pub(super) type Owner = (WorkspaceId, AgentName);
 pub(super) struct Courier {
     invoker: Invoker,
     mailboxes: ShardMailboxes,
+    /// The way to other workspaces.
+    post: Post,
     /// How many deliveries pause.
     pausing: Arc<AtomicUsize>,
 }
@@ -79,7 +87,6 @@ enum Handled {
     Elsewhere,
     /// It failed for something that passes, and is tried again in the same attempt.
     Later {
-        /// Why.
         reason: String,
         /// Its turn is over, so that the next try is another turn.
         over: bool,
@@ -104,8 +111,8 @@ impl Settling {
 }
 
 impl Courier {
-    pub(super) fn new(invoker: Invoker, mailboxes: ShardMailboxes) -> Courier {
-        Courier { invoker, mailboxes, pausing: Arc::default() }
+    pub(super) fn new(invoker: Invoker, mailboxes: ShardMailboxes, post: Post) -> Courier {
+        Courier { invoker, mailboxes, post, pausing: Arc::default() }
     }
 
     /// How many deliveries that were started pause, because what they need is not there.
@@ -125,11 +132,14 @@ impl Courier {
             let message = &ready.submission.message;
             // What the agent's own file schedules it takes, whatever it takes of others.
             let scheduled = message.sender == Some(Address::Platform) && message.performative == Performative::Request;
-            let handled = match (scheduled || manifest.messages.takes(message.performative), &manifest.module) {
-                (false, _) => Handled::Over(self.not_taken(owner, &ready)),
-                (true, Some(_)) => self.hand(owner, &ready).await,
-                (true, None) => self.ask(owner, &ready, manifest.messages.enabled, turn).await,
-            };
+            let takes = scheduled || manifest.messages.takes(message.performative);
+            let handled =
+                match (self.forged(&owner.0, &Address::Agent(owner.1.clone()), &ready).await, &manifest.module) {
+                    (Some(forged), _) => forged,
+                    (None, _) if !takes => Handled::Over(self.not_taken(owner, &ready)),
+                    (None, Some(_)) => self.hand(owner, &ready).await,
+                    (None, None) => self.ask(owner, &ready, manifest.messages.enabled, turn).await,
+                };
             let (reason, over) = match handled {
                 Handled::Over(settling) => return self.settle(term, owner, &ready, settling).await,
                 Handled::Waiting => return self.put_down(term, owner, &ready).await,
@@ -152,10 +162,28 @@ impl Courier {
         }
     }
 
+    /// What becomes of a message that is not what its sender sent, or of which nobody can know now; nothing of any other.
+    async fn forged(&self, workspace: &WorkspaceId, owner: &Address, ready: &Ready) -> Option<Handled> {
+        match self.mailboxes.verify(workspace, Some(owner), &ready.submission, ready.sent_ms).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(forgery)) => {
+                warn!(%workspace, %owner, id = %ready.submission.id, reason = %forgery, "a message is not given to its receiver");
+                Some(Handled::Over(Settling::of(Verdict::Dead(cut(forgery.to_string(), REASON_BYTES_MAX)))))
+            }
+            Err(error) => {
+                Some(Handled::Later { reason: cut(chain(&error).to_string(), REASON_BYTES_MAX), over: false })
+            }
+        }
+    }
+
     /// Waits before a delivery is tried again.
     async fn pause(&self, owner: &Owner, ready: &Ready, pauses: u32, reason: String) {
+        self.pause_as((&owner.0, owner.1.as_str()), ready, pauses, reason).await;
+    }
+
+    async fn pause_as(&self, whose: (&WorkspaceId, &str), ready: &Ready, pauses: u32, reason: String) {
         let wait = PAUSE.saturating_mul(1 << pauses.min(16)).min(PAUSE_MAX);
-        self.note(owner, ready, LogLine { failed: true, ..line("pauses", reason.as_str()) });
+        self.note_as(whose, ready, LogLine { failed: true, ..line("pauses", reason.as_str()) });
         let _pause = Pause::begin(&self.pausing);
         tokio::time::sleep(wait).await;
     }
@@ -219,11 +247,15 @@ impl Courier {
     }
 
     /// Notes what happened to a message, for people who look.
-    fn note(&self, (workspace, agent): &Owner, ready: &Ready, of: LogLine) {
+    fn note(&self, owner: &Owner, ready: &Ready, of: LogLine) {
+        self.note_as((&owner.0, owner.1.as_str()), ready, of);
+    }
+
+    fn note_as(&self, (workspace, whose): (&WorkspaceId, &str), ready: &Ready, of: LogLine) {
         let message = &ready.submission.message;
         let conversation = message.conversation_id.clone().unwrap_or_else(|| ready.submission.id.to_string());
         let line = LogLine {
-            agent: Some(agent.to_string()),
+            agent: Some(whose.to_owned()),
             from: message.sender.as_ref().map(ToString::to_string),
             conversation: Some(conversation),
             ..of
@@ -232,10 +264,14 @@ impl Courier {
     }
 
     async fn settle(&self, term: u64, owner: &Owner, ready: &Ready, settling: Settling) {
-        let (workspace, agent) = owner;
+        self.settle_as(term, (&owner.0, owner.1.as_str()), ready, settling).await;
+    }
+
+    async fn settle_as(&self, term: u64, whose: (&WorkspaceId, &str), ready: &Ready, settling: Settling) {
+        let (workspace, agent) = whose;
         let Settling { verdict, submissions, state } = settling;
         if let Verdict::Retry(reason) | Verdict::Dead(reason) = &verdict {
-            self.note(owner, ready, LogLine { failed: true, ..line("failed", reason) });
+            self.note_as(whose, ready, LogLine { failed: true, ..line("failed", reason) });
         }
         let (delivery, attempt) = (ready.delivery, ready.attempt);
         let settle = |verdict, submissions, state| {
@@ -247,19 +283,22 @@ impl Courier {
         let why = match &written {
             Ok(Outcome::Refused(reason)) => Some(format!("what it sends or keeps was refused: {reason}")),
             Err(error @ MailboxError::TooLong { .. }) => Some(format!("what it sends is too long: {error}")),
+            Err(error @ (MailboxError::Signing { .. } | MailboxError::OwnKey { .. })) => {
+                Some(format!("what it sends was not sent: {error}"))
+            }
             Ok(_) | Err(_) => None,
         };
         let written = match why {
             Some(why) => {
-                self.note(owner, ready, LogLine { failed: true, ..line("failed", why.as_str()) });
+                self.note_as(whose, ready, LogLine { failed: true, ..line("failed", why.as_str()) });
                 settle(Verdict::Dead(cut(why, NOTE_BYTES_MAX)), Vec::new(), BTreeMap::new()).await
             }
             None => written,
         };
         match written {
-            Ok(outcome) => debug!(%workspace, %agent, delivery, ?outcome, "a delivery is settled"),
+            Ok(outcome) => debug!(%workspace, agent, delivery, ?outcome, "a delivery is settled"),
             // Its next attempt, under whoever leads then, finds the turn by its key.
-            Err(error) => warn!(%workspace, %agent, delivery, reason = %chain(&error), "a delivery is not settled"),
+            Err(error) => warn!(%workspace, agent, delivery, reason = %chain(&error), "a delivery is not settled"),
         }
     }
 
@@ -387,19 +426,6 @@ impl Courier {
     }
 }
 
-pub(super) fn now_ms() -> i64 {
-    i64::try_from(crate::time::now_ms()).unwrap_or(i64::MAX)
-}
-
-fn cut(mut text: String, bytes_max: usize) -> String {
-    text.truncate(text.floor_char_boundary(bytes_max));
-    text
-}
-
-fn said(text: &str) -> Content {
-    Content::text(&text[..text.floor_char_boundary(CONTENT_BYTES_MAX)])
-}
-
 /// What an error means for a delivery.
 fn failed(error: &InvokeError) -> Handled {
     let reason = cut(chain(error).to_string(), REASON_BYTES_MAX);
@@ -419,143 +445,15 @@ fn failed(error: &InvokeError) -> Handled {
     }
 }
 
-/// In whose name an agent handles a message.
-fn subject(message: &Message) -> String {
-    match &message.sender {
-        Some(Address::Subject(subject)) => subject.as_str().to_owned(),
-        // Never the name of a person, whose memories and conversations it would reach.
-        sender => format!("agent:{}", sender.as_ref().map(Address::to_string).unwrap_or_default()),
-    }
-}
-
-/// The same for every attempt in one round of a delivery; `turn` counts the turns before that no provider answered.
-fn turn_key(ready: &Ready, turn: u32) -> String {
-    let key = format!("mailbox-{}-{}-{}", ready.submission.id, ready.delivery, ready.round);
-    if turn == 0 { key } else { format!("{key}-{turn}") }
-}
-
-/// The conversation of the turns of a message: one of the agent's own for each sender and conversation.
-fn conversation(agent: &AgentName, ready: &Ready) -> String {
-    let message = &ready.submission.message;
-    let id = ready.submission.id.to_string();
-    let talk = message.conversation_id.as_deref().unwrap_or(&id);
-    let whose = Digest::of_parts([agent.as_str(), "\n", &subject(message), "\n", talk].map(str::as_bytes));
-    format!("mail-{}", hex::encode(&whose.as_bytes()[..16]))
-}
-
-/// The message as a turn of the agent's.
-fn request(agent: &AgentName, ready: &Ready, with_tools: bool, turn: u32) -> MessageRequest {
-    MessageRequest {
-        text: told(ready, with_tools),
-        agent: Some(agent.clone()),
-        conversation: Some(conversation(agent, ready)),
-        create: true,
-        detached: true,
-        idempotency_key: Some(turn_key(ready, turn)),
-        ..MessageRequest::default()
-    }
-}
-
-/// A message as a model reads it.
-fn told(ready: &Ready, with_tools: bool) -> String {
-    let message = &ready.submission.message;
-    let id = ready.submission.id.to_string();
-    let sender = message.sender.as_ref().map(Address::to_string).unwrap_or_default();
-    let content = match message.content.as_ref().map(|content| (&content.body, &content.media_type)) {
-        None => String::new(),
-        Some((Body::Text(text) | Body::Json(text), _)) => text.clone(),
-        Some((Body::Bytes(bytes), kind)) => format!("({} bytes of {kind})", bytes.len()),
-        Some((Body::Artifact { digest, bytes }, kind)) => format!("(artifact {digest}, {bytes} bytes of {kind})"),
-    };
-    // What a person says is what it is; an agent may have read anything.
-    let mark = match message.sender {
-        Some(Address::Subject(_)) => String::new(),
-        Some(_) | None => format!(" ({UNTRUSTED_MARK})"),
-    };
-    let mut header = format!("[{} from {sender}{mark}", message.performative);
-    let conversation = message.conversation_id.as_deref().unwrap_or(&id);
-    header.push_str(&format!(", conversation {conversation}"));
-    let by = message.reply_by_ms.and_then(|ms| u64::try_from(ms).ok()).map(crate::time::rfc3339);
-    for (name, value) in [("protocol", message.protocol.clone()), ("to be answered by", by)] {
-        if let Some(value) = value {
-            header.push_str(&format!(", {name} {value}"));
-        }
-    }
-    let hint = match (message.performative, with_tools) {
-        (Performative::Cfp, true) => {
-            "\n\n[Bid with `reply`: `propose` with the fields cost (a number) and deadline (by when it is done) in its content, or \
-             `refuse`.]"
-        }
-        (Performative::Cfp, false) => {
-            "\n\n[Your answer is your bid: a JSON object with the fields cost (a number) and deadline (by when it is done).]"
-        }
-        _ => "",
-    };
-    format!("{header}]\n{content}{hint}")
-}
-
-/// What a turn's text replies. What asks for nothing gets none, so that two agents do not thank each other for ever.
-fn usual_replies(performative: Performative) -> &'static [Performative] {
-    match performative {
-        Performative::Request | Performative::QueryIf | Performative::QueryRef | Performative::AcceptProposal => {
-            &[Performative::Inform]
-        }
-        Performative::RequestWhen | Performative::RequestWhenever | Performative::Subscribe | Performative::Proxy => {
-            &[Performative::Agree, Performative::Inform]
-        }
-        Performative::Cfp => &[Performative::Propose],
-        Performative::Agree
-        | Performative::Cancel
-        | Performative::Confirm
-        | Performative::Disconfirm
-        | Performative::Failure
-        | Performative::Inform
-        | Performative::NotUnderstood
-        | Performative::Propagate
-        | Performative::Propose
-        | Performative::Refuse
-        | Performative::RejectProposal => &[],
-    }
-}
-
-fn reply_id((_, agent): &Owner, ready: &Ready, what: &str) -> MessageId {
-    let parts = [ready.submission.id.as_bytes().as_slice(), agent.as_str().as_bytes(), what.as_bytes()];
-    MessageId::derived(&parts)
-}
-
-/// The reply of an agent that does not do what the message says. What objects itself gets none, so that two agents that do not
-/// understand each other do not go on for ever.
-fn objection(owner: &Owner, ready: &Ready, performative: Performative, why: Content) -> Option<Submission> {
-    let objects = matches!(
-        ready.submission.message.performative,
-        Performative::NotUnderstood | Performative::Failure | Performative::Refuse | Performative::RejectProposal
-    );
-    if objects { None } else { reply(owner, ready, performative, Some(why)) }
-}
-
-/// A reply to the message, if somebody can receive one.
-fn reply(owner: &Owner, ready: &Ready, performative: Performative, content: Option<Content>) -> Option<Submission> {
-    let message = &ready.submission.message;
-    let mut reply = message.reply(performative, content).stamped(Address::Agent(owner.1.clone()));
-    reply.receivers.retain(|to| matches!(to, Address::Agent(_) | Address::Subject(_) | Address::Topic(_)));
-    reply.conversation_id.get_or_insert_with(|| ready.submission.id.to_string());
-    if reply.receivers.is_empty() {
-        return None;
-    }
-    let id = reply_id(owner, ready, performative.name());
-    let (priority, trace) = (ready.submission.priority, ready.submission.trace.clone());
-    Some(Submission { priority, trace, ..Submission::new(id, reply) })
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn ready(performative: Performative) -> Ready {
+    pub(super) fn ready(performative: Performative) -> Ready {
         let bob = "bob".parse().map(Address::Agent).expect("a name");
         let message = Message::new(performative, [bob]).stamped("ann".parse().expect("an address"));
         let submission = Submission::new(MessageId::from_bytes([7; 16]), message);
-        Ready { delivery: 1, attempt: 1, round: 0, submission }
+        Ready { delivery: 1, attempt: 1, round: 0, sent_ms: 1, submission }
     }
 
     #[test]
@@ -572,22 +470,5 @@ mod tests {
         let one = ready(Performative::Request);
         let keys = [turn_key(&one, 0), turn_key(&one, 1), turn_key(&Ready { round: 1, ..one.clone() }, 0)];
         assert!(keys[0] != keys[1] && keys[0] != keys[2] && keys[1] != keys[2], "{keys:?}");
-    }
-
-    #[test]
-    fn an_objection_is_not_objected_to() {
-        let owner = ("w".parse().expect("a name"), "bob".parse().expect("a name"));
-        for (performative, answered) in [
-            (Performative::Request, true),
-            (Performative::Inform, true),
-            (Performative::NotUnderstood, false),
-            (Performative::Failure, false),
-            (Performative::Refuse, false),
-            (Performative::RejectProposal, false),
-        ] {
-            let ready = ready(performative);
-            let reply = objection(&owner, &ready, Performative::NotUnderstood, Content::text("what?"));
-            assert_eq!(reply.is_some(), answered, "{performative}");
-        }
     }
 }

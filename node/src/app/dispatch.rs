@@ -4,19 +4,22 @@
 //! leader had started is started again here; a turn that was put down is looked at when a turn ends, and whenever this node has
 //! come to lead.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use caxton_messages::acl::Address;
 use caxton_messages::mailbox::{Action, Outcome};
 use caxton_messages::{EndedWait, Limits, Ready, due, ended_waits, next, parked, roster, waiting};
+use caxton_proto::manifest::agent::Messages;
 use caxton_proto::{AgentName, Revision, WorkspaceId};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::delivery::{Courier, Owner, now_ms};
+use super::delivery::{Courier, now_ms};
+use super::places::{Claim, MailboxOf, Places, Room};
+use super::post::Post;
 use crate::catalog::{Catalog, LoadError};
 use crate::errors::chain;
 use crate::invoke::{InvokeError, Invoker};
@@ -30,8 +33,12 @@ const LEAD_WAIT: Duration = Duration::from_millis(500);
 const MAILBOXES_MAX: usize = 1_000;
 /// The most messages of one shard's mailboxes that are being handled.
 const TURNS_MAX: usize = 64;
+/// The most beside these, which are only for workspaces that have none under way.
+const SPARE_MAX: usize = 16;
 /// The most messages beside these that pause because what they need is not there.
 const PAUSING_MAX: usize = 1_000;
+/// The most messages for one agent of another workspace that are being carried.
+const CARRIED_MAX: usize = 8;
 /// The most turns that waited and are gone on with at a time.
 const RESUMED_MAX: usize = 64;
 /// How long a workspace is left alone after files of its agents could not be read.
@@ -45,7 +52,7 @@ type WaitKey = (WorkspaceId, String, String);
 /// Something that is being done beside the rounds, and is over.
 enum Job {
     /// A message was handled.
-    Given(Owner),
+    Given(MailboxOf),
     /// A turn went on.
     Resumed(WaitKey),
     /// It was looked whether turns that were put down are over.
@@ -58,8 +65,10 @@ pub struct Dispatcher {
     mailboxes: ShardMailboxes,
     courier: Arc<Courier>,
     jobs: JoinSet<Job>,
-    /// How many messages each agent is handling.
-    busy: HashMap<Owner, usize>,
+    /// How many messages of each mailbox are under way.
+    busy: HashMap<MailboxOf, usize>,
+    /// The workspace that was given the last place.
+    served: Option<WorkspaceId>,
     resumed: HashSet<WaitKey>,
     /// The number of the last mailbox that was looked at: the next round goes on after it.
     last: u64,
@@ -76,14 +85,15 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     /// For the mailboxes of one shard.
-    pub fn new(invoker: Invoker, mailboxes: ShardMailboxes) -> Dispatcher {
-        let courier = Arc::new(Courier::new(invoker.clone(), mailboxes.clone()));
+    pub fn new(invoker: Invoker, mailboxes: ShardMailboxes, post: Post) -> Dispatcher {
+        let courier = Arc::new(Courier::new(invoker.clone(), mailboxes.clone(), post));
         Dispatcher {
             invoker,
             mailboxes,
             courier,
             jobs: JoinSet::new(),
             busy: HashMap::new(),
+            served: None,
             resumed: HashSet::new(),
             last: 0,
             rosters: HashMap::new(),
@@ -262,32 +272,26 @@ impl Dispatcher {
         if found.len() >= MAILBOXES_MAX {
             self.last = found.last().map_or(0, |(number, ..)| *number);
         }
-        let mut owners: Vec<(Owner, u32, usize)> = Vec::new();
-        for (_, workspace, owner) in found {
-            let Address::Agent(agent) = owner else { continue };
-            // An agent that is not deployed keeps its messages.
-            let Some(catalog) = self.invoker.catalogs().get(&workspace) else { continue };
-            let Some(Ok(manifest)) = catalog.agents().get(&agent).map(|entry| entry.manifest()) else { continue };
-            let owner = (workspace, agent);
-            let busy = self.busy.get(&owner).copied().unwrap_or_default();
-            let free = (manifest.messages.concurrency as usize).saturating_sub(busy);
-            if free > 0 {
-                owners.push((owner, manifest.messages.priority, free));
+        let claims = found.into_iter().filter_map(|(_, workspace, owner)| self.claim((workspace, owner))).collect();
+        let mut busy: HashMap<WorkspaceId, usize> = HashMap::new();
+        self.busy.iter().for_each(|((workspace, _), count)| *busy.entry(workspace.clone()).or_default() += count);
+        let mut places = Places::new(claims, &busy, self.served.as_ref(), self.room());
+        let mut read: HashMap<MailboxOf, VecDeque<Ready>> = HashMap::new();
+        let mut ready: BTreeMap<WorkspaceId, Vec<(Address, Ready)>> = BTreeMap::new();
+        while let Some(owner) = places.turn().cloned() {
+            if !read.contains_key(&owner) {
+                let ((of, whose), most) = (owner.clone(), places.most(&owner));
+                let next = self.mailboxes.read(move |rows| next(rows, &of, &whose, now_ms, most, &limits)).await?;
+                read.insert(owner.clone(), next.into());
             }
-        }
-        // Where there is no room for all, those of the agents with the highest priority.
-        owners.sort_by_key(|(_, priority, _)| std::cmp::Reverse(*priority));
-        let started: usize = self.busy.values().sum();
-        let mut room = TURNS_MAX.saturating_sub(started.saturating_sub(self.courier.pausing().min(PAUSING_MAX)));
-        let mut ready: BTreeMap<WorkspaceId, Vec<(AgentName, Ready)>> = BTreeMap::new();
-        for ((workspace, agent), _, free) in owners {
-            if room == 0 {
-                break;
+            match read.get_mut(&owner).and_then(VecDeque::pop_front) {
+                None => places.pass(&owner),
+                Some(one) => {
+                    places.take(&owner);
+                    self.served = Some(owner.0.clone());
+                    ready.entry(owner.0).or_default().push((owner.1, one));
+                }
             }
-            let (of, owner, most) = (workspace.clone(), Address::Agent(agent.clone()), free.min(room));
-            let next = self.mailboxes.read(move |rows| next(rows, &of, &owner, now_ms, most, &limits)).await?;
-            room -= next.len();
-            ready.entry(workspace).or_default().extend(next.into_iter().map(|one| (agent.clone(), one)));
         }
         for (workspace, all) in ready {
             let numbers: Vec<u64> = all.iter().map(|(_, ready)| ready.delivery).collect();
@@ -296,17 +300,52 @@ impl Dispatcher {
             }
             let outcome = self.mailboxes.write(&workspace, term, Action::Start(numbers)).await;
             let Some(Outcome::Started(started)) = of_one(&workspace, outcome)? else { continue };
-            for (agent, ready) in all.into_iter().filter(|(_, ready)| started.contains(&ready.delivery)) {
-                let owner = (workspace.clone(), agent);
-                *self.busy.entry(owner.clone()).or_default() += 1;
+            for (owner, ready) in all.into_iter().filter(|(_, ready)| started.contains(&ready.delivery)) {
+                let of = (workspace.clone(), owner);
+                *self.busy.entry(of.clone()).or_default() += 1;
                 let courier = Arc::clone(&self.courier);
                 self.jobs.spawn(async move {
-                    courier.give(term, &owner, ready).await;
-                    Job::Given(owner)
+                    if let Address::Agent(agent) = &of.1 {
+                        courier.give(term, &(of.0.clone(), agent.clone()), ready).await;
+                    } else {
+                        courier.carry(term, &of, ready).await;
+                    }
+                    Job::Given(of)
                 });
             }
         }
         Ok(())
+    }
+
+    /// How many more messages may be under way. Those that pause count only where there are very many.
+    fn room(&self) -> Room {
+        let started: usize = self.busy.values().sum();
+        let running = started.saturating_sub(self.courier.pausing().min(PAUSING_MAX));
+        let usual = TURNS_MAX.saturating_sub(running);
+        Room { usual, spare: (TURNS_MAX + SPARE_MAX).saturating_sub(running).min(SPARE_MAX) }
+    }
+
+    /// What a mailbox may have under way beside what it has; nothing of an agent that is not deployed, which keeps its messages.
+    fn claim(&self, owner: MailboxOf) -> Option<Claim> {
+        let agent = match &owner.1 {
+            Address::Agent(agent) => agent,
+            Address::Elsewhere { .. } => {
+                let free = CARRIED_MAX.saturating_sub(self.busy.get(&owner).copied().unwrap_or_default());
+                return Some(Claim { owner, priority: Messages::default().priority, free });
+            }
+            Address::Capability(_)
+            | Address::Subject(_)
+            | Address::Topic(_)
+            | Address::Broadcast
+            | Address::Platform => {
+                return None;
+            }
+        };
+        let catalog = self.invoker.catalogs().get(&owner.0)?;
+        let manifest = catalog.agents().get(agent)?.manifest().ok()?;
+        let busy = self.busy.get(&owner).copied().unwrap_or_default();
+        let free = (manifest.messages.concurrency as usize).saturating_sub(busy);
+        Some(Claim { owner, priority: manifest.messages.priority, free })
     }
 }
 

@@ -34,15 +34,9 @@ const GATHER: Duration = Duration::from_millis(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Feed {
     /// The turns of a conversation with agents.
-    Turns {
-        /// Its id.
-        conversation: String,
-    },
+    Turns { conversation: String },
     /// The messages of a conversation between agents and people.
-    Messages {
-        /// Its id.
-        conversation: String,
-    },
+    Messages { conversation: String },
     /// What lies in a mailbox and what comes to it.
     Mailbox {
         /// Whose mailbox; that of whoever asks where it is not said.
@@ -165,7 +159,6 @@ impl Feeds {
     }
 }
 
-/// Who reads.
 #[derive(Debug, Clone)]
 struct Reader {
     own: Address,

@@ -7,12 +7,13 @@
 use caxton_messages::acl::{Address, InvalidAddress, Message, MessageId};
 use caxton_messages::mailbox::{Action, Fate, Outcome, Reason, Submission};
 use caxton_messages::{Conversation, Event, Listed, Listing, list, numbers};
+use caxton_proto::WorkspaceId;
 use tokio::sync::watch;
 
 use crate::authz::{Converse, Denied, ForgetConversations, Permit, ReadConversations};
 use crate::invoke::mail::resolve;
 use crate::invoke::{Freshness, InvokeError, Invoker};
-use crate::mailbox::MailboxError;
+use crate::mailbox::{Forgery, MailboxError};
 
 /// Why a message was not sent, or a delivery not found.
 #[derive(Debug, thiserror::Error)]
@@ -34,44 +35,64 @@ pub enum MailboxesError {
     Sender(#[from] InvalidAddress),
     /// Nobody offers the capability that the message is for.
     #[error("no agent of workspace `{workspace}` offers what {receiver} names")]
-    Nobody {
-        /// The workspace.
-        workspace: caxton_proto::WorkspaceId,
-        /// The receiver.
-        receiver: Address,
-    },
+    Nobody { workspace: WorkspaceId, receiver: Address },
     /// There is no such delivery, or none that the asker may see.
     #[error("there is no delivery {delivery} in workspace `{workspace}` for you to see or change")]
-    NoDelivery {
-        /// The workspace.
-        workspace: caxton_proto::WorkspaceId,
-        /// Its number.
-        delivery: u64,
-    },
+    NoDelivery { workspace: WorkspaceId, delivery: u64 },
     /// There is no such conversation, or none that the asker is part of.
     #[error("there is no conversation `{id}` of messages in workspace `{workspace}` for you to see")]
     NoConversation {
-        /// The workspace.
-        workspace: caxton_proto::WorkspaceId,
+        workspace: WorkspaceId,
         /// The id that was asked for.
         id: String,
     },
     /// There is no such subscription.
     #[error("{subscriber} has no subscription `{name}` in workspace `{workspace}`")]
     NoSubscription {
-        /// The workspace.
-        workspace: caxton_proto::WorkspaceId,
+        workspace: WorkspaceId,
         /// Whose it would be.
         subscriber: Address,
         /// The name that was asked for.
         name: String,
     },
+    /// A key or a signature does not count.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// Only somebody with more rights may do this to others.
     #[error(transparent)]
     Denied(#[from] Denied),
     /// Another node has come to lead the shard meanwhile.
     #[error("another node leads the workspace's shard now; nothing was changed")]
     Stale,
+}
+
+/// Why a key or a signature does not count.
+#[derive(Debug, thiserror::Error)]
+pub enum SignatureError {
+    /// A signature without the sender's own key for the message, from which its id comes.
+    #[error("a message that its sender signs has a `key`, from which its id is made")]
+    NoKey,
+    /// Whom it is for is decided by the node, which the sender cannot have signed.
+    #[error("a message that its sender signs names agents, people or topics, and {receiver} is none")]
+    Receiver { receiver: Address },
+    /// It was signed too long ago, or in the future.
+    #[error("it was signed more than five minutes before or after now, by the clock of this node: it may be a replay")]
+    Time,
+    /// The workspace signs nothing, as its node is put together.
+    #[error("this node signs no messages")]
+    NoSigner,
+    /// The signature does not hold.
+    #[error(transparent)]
+    Forged(#[from] Forgery),
+    /// There is no such message.
+    #[error(
+        "there is no message {id} in workspace `{workspace}` for you to see; one that was dealt with is no longer kept"
+    )]
+    NoMessage {
+        workspace: WorkspaceId,
+        /// What was asked for.
+        id: String,
+    },
 }
 
 /// What is done to dead letters.
@@ -95,7 +116,6 @@ pub struct Disposed {
 /// What was said in a workspace, as somebody may see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
-    /// The messages.
     pub events: Vec<Event>,
     /// Everything up to this position was looked at.
     pub reached: u64,
@@ -144,24 +164,7 @@ impl Mailboxes {
         let catalog = self.invoker.catalogs().get(workspace);
         let message = resolve(catalog.as_deref(), message.stamped(sender), id)
             .map_err(|receiver| MailboxesError::Nobody { workspace: workspace.clone(), receiver })?;
-        let submission = with(Submission::new(id, message));
-        let outcome = self.mailboxes.of(workspace).write(workspace, term, Action::Send(vec![submission])).await?;
-        let fate = match outcome {
-            Outcome::Sent(receipts) => receipts.into_iter().next().map(|receipt| receipt.fate),
-            Outcome::Refused(reason) => Some(Fate::Refused(reason)),
-            Outcome::Started(_)
-            | Outcome::Settled { .. }
-            | Outcome::Stale
-            | Outcome::Ticked { .. }
-            | Outcome::Moved(_)
-            | Outcome::Subscribed { .. } => None,
-        };
-        match fate {
-            None => Err(MailboxesError::Stale),
-            Some(Fate::Refused(reason)) => Err(MailboxesError::Refused(reason)),
-            Some(Fate::Duplicate(known)) => Ok(Acceptance { id: known, fate: Fate::Duplicate(known) }),
-            Some(fate @ Fate::Accepted { .. }) => Ok(Acceptance { id, fate }),
-        }
+        put(&self.mailboxes, workspace, term, with(Submission::new(id, message))).await
     }
 
     /// Deliveries in the order of their numbers: those in one's own mailbox, or everybody's for whoever may read them.
@@ -180,7 +183,6 @@ impl Mailboxes {
         Ok(self.mailboxes.of(permit.workspace()).read(move |rows| list(rows, &workspace, &what)).await?)
     }
 
-    /// One delivery.
     pub async fn show(
         &self,
         permit: &Permit<Converse>,
@@ -329,6 +331,34 @@ impl Mailboxes {
             Outcome::Stale => Err(MailboxesError::Stale),
             _ => Err(none(permit, delivery)),
         }
+    }
+}
+
+/// Sends a message, and says what became of it.
+pub(super) async fn put(
+    mailboxes: &crate::mailbox::Mailboxes,
+    workspace: &WorkspaceId,
+    term: u64,
+    submission: Submission,
+) -> Result<Acceptance, MailboxesError> {
+    let id = submission.id;
+    let outcome = mailboxes.of(workspace).write(workspace, term, Action::Send(vec![submission])).await?;
+    let fate = match outcome {
+        Outcome::Sent(receipts) => receipts.into_iter().next().map(|receipt| receipt.fate),
+        Outcome::Refused(reason) => Some(Fate::Refused(reason)),
+        Outcome::Started(_)
+        | Outcome::Settled { .. }
+        | Outcome::Stale
+        | Outcome::Ticked { .. }
+        | Outcome::Moved(_)
+        | Outcome::Keyed(_)
+        | Outcome::Subscribed { .. } => None,
+    };
+    match fate {
+        None => Err(MailboxesError::Stale),
+        Some(Fate::Refused(reason)) => Err(MailboxesError::Refused(reason)),
+        Some(Fate::Duplicate(known)) => Ok(Acceptance { id: known, fate: Fate::Duplicate(known) }),
+        Some(fate @ Fate::Accepted { .. }) => Ok(Acceptance { id, fate }),
     }
 }
 

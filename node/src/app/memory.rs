@@ -78,7 +78,6 @@ pub enum MemoriesError {
 pub struct Keeping {
     /// Entities, which come first.
     pub entities: Vec<NewEntity>,
-    /// Memories.
     pub memories: Vec<NewMemory>,
     /// Relations, which come last.
     pub relations: Vec<NewRelation>,
@@ -87,11 +86,9 @@ pub struct Keeping {
 /// What is to be forgotten.
 #[derive(Debug)]
 pub enum Forgetting {
-    /// These memories.
     Memories(Vec<MemoryId>),
     /// These entities, with their observations and relations.
     Entities(Vec<EntityId>),
-    /// These relations.
     Relations(Vec<RelationId>),
     /// All of a scope, and the sources elsewhere that name its conversation or person.
     Scope(Scope),

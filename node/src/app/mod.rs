@@ -11,6 +11,8 @@ pub mod memory;
 
 pub mod mailboxes;
 
+pub mod signatures;
+
 pub mod topics;
 
 pub mod schedules;
@@ -20,6 +22,10 @@ pub mod feeds;
 pub mod dispatch;
 
 mod delivery;
+
+mod places;
+
+pub mod post;
 
 pub mod deployments;
 
@@ -74,6 +80,8 @@ pub struct Parts {
     pub memories: memory::Memories,
     /// What agents and people send each other.
     pub mailboxes: mailboxes::Mailboxes,
+    /// Who signed it, and with which keys.
+    pub signatures: signatures::Signatures,
     /// What they publish, and who subscribed.
     pub topics: topics::Topics,
     /// When agents are sent messages next.

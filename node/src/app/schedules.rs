@@ -4,6 +4,7 @@
 //! next goes on from there. Ticks that nobody could send are made up for by one message, that of the newest of them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use caxton_messages::acl::{Address, Content, Message, MessageId, Performative};
@@ -155,7 +156,7 @@ impl Scheduler {
     pub async fn run(self, stop: CancellationToken) {
         let mut deployed = self.invoker.catalogs().changed();
         deployed.mark_changed();
-        let mut plan = Plan::default();
+        let mut plan = Arc::new(Plan::default());
         let mut planned_at = tokio::time::Instant::now();
         loop {
             let led = tokio::select! {
@@ -168,10 +169,13 @@ impl Scheduler {
                     let unread = plan.incomplete && planned_at.elapsed() >= UNREAD_WAIT;
                     if unread || deployed.has_changed().unwrap_or(false) {
                         deployed.mark_unchanged();
-                        plan = self.plan().await;
+                        plan = Arc::new(self.plan().await);
                         planned_at = tokio::time::Instant::now();
                     }
-                    self.tick(term, &plan).await.unwrap_or_else(|error| {
+                    // What is cut off in the middle is sent by the next round: a tick is sent once.
+                    let ticked = stop.run_until_cancelled(self.tick(term, &plan)).await;
+                    let Some(ticked) = ticked else { return };
+                    ticked.unwrap_or_else(|error| {
                         debug!(reason = %chain(&error), "schedules were not looked at");
                         FAILED_WAIT
                     })
@@ -213,9 +217,14 @@ impl Scheduler {
     }
 
     /// Sends what is due; how long to wait for the next one.
-    async fn tick(&self, term: u64, plan: &Plan) -> Result<Duration, MailboxError> {
+    async fn tick(&self, term: u64, plan: &Arc<Plan>) -> Result<Duration, MailboxError> {
         let reached = self.mailboxes.read(schedules).await?;
-        let due = round(&plan.planned, &plan.known, &reached, now_ms());
+        let plan = Arc::clone(plan);
+        let due = super::blocking(move || round(&plan.planned, &plan.known, &reached, now_ms())).await;
+        let due = due.unwrap_or_else(|error| {
+            warn!(reason = %chain(&error), "it is not known which schedules are due");
+            Round::default()
+        });
         // On a full disk nothing is sent: it is made up for when there is room.
         if due.actions.is_empty() || self.invoker.has_space().is_err() {
             return Ok(wait_until(due.next_ms));
@@ -264,7 +273,6 @@ fn wait_until(next_ms: Option<i64>) -> Duration {
 /// A schedule, as whoever looks at it sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScheduleState {
-    /// Its agent.
     pub agent: AgentName,
     /// What the agent's file says of it.
     pub schedule: Schedule,
@@ -292,26 +300,30 @@ impl Schedules {
         permit: &Permit<ReadDeployed>,
         freshness: Freshness,
     ) -> Result<Vec<ScheduleState>, MailboxesError> {
-        let workspace = permit.workspace().clone();
-        self.invoker.current(&workspace, freshness).await?;
-        let reached = self.mailboxes.of(&workspace).read(schedules).await?;
-        let Some(catalog) = self.invoker.catalogs().get(&workspace) else { return Ok(Vec::new()) };
-        let name = workspace.clone();
-        let planned = super::blocking(move || planned(&catalog, &name)).await.ok().flatten().unwrap_or_default();
-        let now_ms = now_ms();
-        let state = |one: Planned| {
-            let name = one.name();
-            let kept =
-                reached.iter().find(|it| it.workspace == workspace && it.schedule == name && it.words == one.words);
-            let next_ms = one.ticks.after(now_ms);
-            ScheduleState {
-                agent: one.agent,
-                schedule: one.schedule,
-                reached_ms: kept.map(|it| it.reached_ms),
-                next_ms,
-            }
+        let name = permit.workspace().clone();
+        self.invoker.current(&name, freshness).await?;
+        let reached = self.mailboxes.of(&name).read(schedules).await?;
+        let Some(catalog) = self.invoker.catalogs().get(&name) else { return Ok(Vec::new()) };
+        let states = move || {
+            let own = reached.iter().filter(|it| it.workspace == name);
+            let kept: HashMap<&str, &Reached> = own.map(|it| (it.schedule.as_str(), it)).collect();
+            let (planned, now_ms) = (planned(&catalog, &name).unwrap_or_default(), now_ms());
+            let state = |one: Planned| {
+                let kept = kept.get(one.name().as_str()).filter(|it| it.words == one.words);
+                let next_ms = one.ticks.after(now_ms);
+                ScheduleState {
+                    agent: one.agent,
+                    schedule: one.schedule,
+                    reached_ms: kept.map(|it| it.reached_ms),
+                    next_ms,
+                }
+            };
+            planned.into_iter().map(state).collect()
         };
-        Ok(planned.into_iter().map(state).collect())
+        match super::blocking(states).await {
+            Ok(states) => Ok(states),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
     }
 }
 

@@ -17,7 +17,6 @@ use crate::mailbox::Mailboxes;
 pub struct NewSubscription {
     /// Who receives what is published; whoever asks where it is absent.
     pub subscriber: Option<Address>,
-    /// Its name.
     pub name: String,
     /// Which topics are meant.
     pub pattern: Pattern,
@@ -32,7 +31,6 @@ pub struct NewSubscription {
 pub struct ChangedSubscription {
     /// Whose it is.
     pub subscriber: Address,
-    /// Its name.
     pub name: String,
     /// The last position that it has seen.
     pub position: u64,

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Which part of the reserve is the last.
+const LAST_PART: u64 = 4;
+
 /// A write was refused, because too little space would be left.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the disk that holds {} has {free} bytes free, and {reserve} must stay free beside the {wanted} to be written",
@@ -59,6 +62,13 @@ impl Space {
         }
     }
 
+    /// Whether `wanted` more bytes fit and leave the last part of the reserve, which nothing is written into: what other nodes
+    /// lead to be written here is refused below it, so that this one does not meet the end of its disk.
+    pub fn has_last_room(&self, wanted: u64) -> bool {
+        let last = self.0.reserve.load(Ordering::Relaxed) / LAST_PART;
+        self.free_bytes().is_none_or(|free| free >= last.saturating_add(wanted))
+    }
+
     /// The refusal of a write that met the end of the disk all the same.
     pub(super) fn met_end(&self, wanted: u64) -> DiskFull {
         self.full(self.free_bytes().unwrap_or(0), wanted)
@@ -85,7 +95,9 @@ mod tests {
         let space = Space::new(dir.path(), u64::MAX);
         let full = space.check(1).expect_err("no disk is that large");
         assert_eq!((full.wanted, full.reserve), (1, u64::MAX));
+        assert!(!space.has_last_room(1));
         space.set_reserve_bytes(0);
+        assert!(space.has_last_room(1) && !space.has_last_room(u64::MAX));
         assert_eq!(space.check(1), Ok(()));
     }
 }

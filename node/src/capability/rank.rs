@@ -130,11 +130,11 @@ pub struct Ranking {
 impl Ranking {
     /// The candidate to take, the least loaded among equals; none if nobody can do this. An agent without a load is
     /// not there any more.
-    pub fn pick(&self, load: impl Fn(&AgentName) -> Option<f32>) -> Option<&Candidate> {
+    pub fn pick<L: Ord>(&self, load: impl Fn(&AgentName) -> Option<L>) -> Option<&Candidate> {
         let Choice::Equals(equals) = &self.choice else { return None };
         let candidates = equals.iter().filter_map(|place| self.candidates.get(*place));
         let loaded = candidates.filter_map(|candidate| Some((candidate, load(&candidate.agent)?)));
-        loaded.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(candidate, _)| candidate)
+        loaded.min_by(|(_, a), (_, b)| a.cmp(b)).map(|(candidate, _)| candidate)
     }
 }
 

@@ -81,14 +81,14 @@ pub struct Routed {
 
 impl Routed {
     /// The agent to take: the least loaded among equals that are still there.
-    pub fn pick(&self, load: impl Fn(&AgentName) -> f32) -> Option<&Candidate> {
+    pub fn pick<L: Ord>(&self, load: impl Fn(&AgentName) -> L) -> Option<&Candidate> {
         self.ranking.pick(|agent| self.catalog.agents().contains_key(agent).then(|| load(agent)))
     }
 
     /// The same, by the turns under way on this node.
     pub fn pick_by(&self, load: &Load) -> Option<&Candidate> {
         let workspace = &self.catalog.workspace;
-        self.pick(|agent| load.of(workspace, agent) as f32)
+        self.pick(|agent| load.busyness(workspace, agent))
     }
 }
 

@@ -51,7 +51,7 @@ async fn route(router: &Router, catalog: &Arc<Catalog>, text: &str) -> Routed {
 }
 
 fn agent(routed: &Routed) -> Option<String> {
-    routed.pick(|_| 0.0).map(|candidate| candidate.agent.to_string())
+    routed.pick(|_| 0).map(|candidate| candidate.agent.to_string())
 }
 
 #[tokio::test]
@@ -144,7 +144,11 @@ async fn of_equals_the_one_with_the_fewest_turns_is_taken() {
     let routed = route(&router, &catalog, "plot-chart").await;
     let picked = || routed.pick_by(router.load()).map(|it| it.agent.clone()).unwrap();
     let first = picked();
-    assert_eq!(picked(), first, "nobody is busy");
+    drop(router.load().begin(&catalog.workspace, &first));
+    let next = picked();
+    assert_ne!(next, first, "nobody is busy, and the other has had nothing to do");
+    drop(router.load().begin(&catalog.workspace, &next));
+    assert_eq!(picked(), first, "in turn");
     let _busy = router.load().begin(&catalog.workspace, &first);
     let second = picked();
     assert_ne!(second, first);

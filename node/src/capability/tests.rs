@@ -39,7 +39,7 @@ fn ask(index: &Index, text: &str, version: Option<&str>) -> Ranking {
 }
 
 fn picked(ranking: &Ranking) -> Option<&str> {
-    ranking.pick(|_| Some(0.0)).map(|candidate| candidate.agent.as_str())
+    ranking.pick(|_| Some(0)).map(|candidate| candidate.agent.as_str())
 }
 
 #[test]
@@ -89,10 +89,10 @@ fn nobody_is_an_answer_and_names_the_nearest() {
 #[test]
 fn equals_share_the_load() {
     let ranking = ask(&office(), "draw a histogram of the ages", None);
-    let busy_a = ranking.pick(|agent| Some(if agent.as_str() == "chart-a" { 0.9 } else { 0.1 })).unwrap();
-    let busy_b = ranking.pick(|agent| Some(if agent.as_str() == "chart-b" { 0.9 } else { 0.1 })).unwrap();
+    let busy_a = ranking.pick(|agent| Some(if agent.as_str() == "chart-a" { 9 } else { 1 })).unwrap();
+    let busy_b = ranking.pick(|agent| Some(if agent.as_str() == "chart-b" { 9 } else { 1 })).unwrap();
     assert_eq!((busy_a.agent.as_str(), busy_b.agent.as_str()), ("chart-b", "chart-a"));
-    let gone = ranking.pick(|agent| (agent.as_str() != "chart-a").then_some(0.0)).unwrap();
+    let gone = ranking.pick(|agent| (agent.as_str() != "chart-a").then_some(0)).unwrap();
     assert_eq!(gone.agent.as_str(), "chart-b");
 }
 
@@ -108,7 +108,7 @@ fn versions_are_kept_to_and_the_nearest_serves_when_there_is_none() {
         ("=0.9", "chart-a", Fit::OtherVersion),
     ] {
         let ranking = ask(&index, text, Some(wanted));
-        let candidate = ranking.pick(|_| Some(0.0)).unwrap();
+        let candidate = ranking.pick(|_| Some(0)).unwrap();
         assert_eq!((candidate.agent.as_str(), candidate.fit), (agent, fit), "{wanted}");
     }
 }

@@ -113,12 +113,8 @@ fn print_list(
         for failed in health.iter().filter(|it| it.state != "ok") {
             let (why, when) = (failed.last_error.as_deref().unwrap_or_default(), failed.last_error_at.as_deref());
             let when = when.map(text::age).unwrap_or_default();
-            out.line(format_args!(
-                "{} failed {}, {when}: {}",
-                failed.agent,
-                times(failed.failures),
-                text::one_line(why)
-            ))?;
+            let failures = times(failed.failures);
+            out.hanging("", format_args!("{} failed {failures}, {when}: {}", failed.agent, text::one_line(why)))?;
         }
     }
     out.json(&json!({ "agents": agents, "health": health }))

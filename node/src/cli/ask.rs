@@ -7,12 +7,10 @@ use std::path::PathBuf;
 use caxton_proto::AgentName;
 
 use crate::api::messages::{MessageAnswer, MessageRequest, TEXT_BYTES_MAX};
-use crate::api::paths;
 use crate::cli::live::Remote;
 use crate::cli::output::{BOLD, DIM, count, paint};
-use crate::cli::steps::{self, Show};
+use crate::cli::steps::{self, Show, TurnOutcome};
 use crate::cli::{CliError, Context, Exit};
-use crate::client::Retry;
 
 /// Arguments of `caxton ask`.
 #[derive(Debug, clap::Args)]
@@ -43,7 +41,7 @@ Examples:
   caxton send data-fetcher \"How many rows has this?\" --file sales.csv
   caxton send translator \"good morning\" --json | jq -r .text")]
 pub struct SendArgs {
-    /// The agent.
+    /// The agent that is asked, by its name.
     agent: AgentName,
     /// What you want, or - to read it from standard input.
     text: String,
@@ -123,18 +121,34 @@ fn send(context: &Context, mut request: MessageRequest, more: More) -> Result<()
     // Whichever node gets it first, there is one answer.
     request.idempotency_key = Some(uuid::Uuid::new_v4().simple().to_string());
     if context.out.is_json() {
-        let path = remote.path(paths::MESSAGES);
-        let answer = async { Ok(client.post_within(&path, &request, Retry::Once, steps::TURN_TIMEOUT).await?) };
-        let answer: serde_json::Value = context.block_on(answer)?;
-        context.out.json(&answer)?;
-        // An answer has a text; a turn that waits has what there is to decide.
-        let waits = answer.get("approvals").is_some();
-        return if waits { Err(CliError::only(Exit::Waiting, "waiting")) } else { Ok(()) };
+        // Through the stream too: who presses Ctrl-C is told which turn goes on.
+        let outcome = context.block_on(steps::outcome(context, &remote, request, Show::Answer))?;
+        return print_document(context, outcome);
     }
     let show = if more.quiet { Show::Answer } else { Show::Steps };
     match context.block_on(steps::watch(context, &remote, request, show))? {
         Some(answer) => report(context, &answer, &more.save, show),
         None => Err(CliError::only(Exit::Waiting, "waiting")),
+    }
+}
+
+/// Prints what the server said of a turn's ending: an answer, or what there is to decide of a turn that waits.
+fn print_document(context: &Context, outcome: TurnOutcome) -> Result<(), CliError> {
+    let read = |data: &str| {
+        serde_json::from_str::<serde_json::Value>(data)
+            .map_err(|error| CliError::new("bad_answer", "the server's answer cannot be read").source(error))
+    };
+    match outcome {
+        TurnOutcome::Answered { data, .. } => {
+            let mut document = read(&data)?;
+            // The event's name is no part of an answer.
+            document.as_object_mut().map(|names| names.remove("event"));
+            context.out.json(&document)
+        }
+        TurnOutcome::Waiting { data } => {
+            context.out.json(&read(&data)?)?;
+            Err(CliError::only(Exit::Waiting, "waiting"))
+        }
     }
 }
 

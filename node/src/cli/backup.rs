@@ -56,7 +56,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Verify {
-    /// The archive.
+    /// The archive to look at.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The recovery key that it was made with: says also whether somebody changed the archive since.

@@ -6,7 +6,7 @@ use crate::cli::{CliError, Context};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  caxton completions bash > ~/.local/share/bash-completion/completions/caxton")]
 pub struct Args {
-    /// The shell.
+    /// The shell that completes.
     #[arg(value_enum)]
     shell: clap_complete::Shell,
 }

@@ -55,7 +55,7 @@ pub struct Context {
     pub out: Output,
     /// Where the command was started.
     pub cwd: PathBuf,
-    /// `CAXTON_TOKEN`.
+    /// What `CAXTON_TOKEN` says.
     token: Option<String>,
     default_data_dir: Option<PathBuf>,
     /// Where this person's own settings are.
@@ -81,7 +81,7 @@ pub struct Makers {
 pub struct ServerFile {
     /// Where it listens.
     pub url: String,
-    /// Its process.
+    /// The process that serves.
     #[serde(default)]
     pub pid: Option<u32>,
 }

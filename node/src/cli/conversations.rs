@@ -72,7 +72,7 @@ Examples:
     /// Save the files that came of one: charts, tables, pictures.
     #[command(after_help = "Example:\n  caxton conversations save 0199f2c4... --dir charts")]
     Save {
-        /// Its id.
+        /// The id of the conversation.
         id: String,
         /// Where to; what is there is not overwritten.
         #[arg(long, value_name = "DIR", default_value = ".")]
@@ -81,14 +81,14 @@ Examples:
     /// Forget one for good.
     #[command(after_help = "Example:\n  caxton conversations forget 0199f2c4...")]
     Forget {
-        /// Its id.
+        /// The id of the conversation.
         id: String,
     },
 }
 
 /// Lists, shows or forgets.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
-    let id = context.workspace_id()?;
+    let id = context.workspace_id_or_default()?;
     let client = context.client()?;
     let remote = Remote { client: &client, id: &id };
     match args.command {
@@ -290,9 +290,14 @@ fn show_turn(context: &Context, turn: &TurnRecord, steps: bool) -> Result<(), Cl
     let out = &context.out;
     let head = format!("{}  {}  {} ms", text::time(&turn.time), turn.revision, turn.duration_ms);
     out.line(format_args!("\n{}", paint(DIM, head)))?;
-    for message in &turn.messages {
+    let request_at = turn.messages.iter().position(|message| matches!(message, Message::User { .. }));
+    for (at, message) in turn.messages.iter().enumerate() {
         let (who, said) = match message {
-            Message::User { .. } => (paint(BOLD, text::one_line(&turn.subject)).to_string(), message.text()),
+            Message::User { .. } => {
+                // As it was said, and not as the prompt puts it.
+                let said = turn.request.clone().filter(|_| request_at == Some(at)).unwrap_or_else(|| message.text());
+                (paint(BOLD, text::one_line(&turn.subject)).to_string(), said)
+            }
             Message::Assistant { text, calls, .. } if !text.is_empty() && (steps || calls.is_empty()) => {
                 (paint(BOLD, turn.agent.to_string()).to_string(), text.clone())
             }

@@ -4,7 +4,7 @@
 //! ask; send what is missing; propose. Nothing is sent before the check passed and the plan was agreed to.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use caxton_proto::plan::{Change, Item, Plan};
 use caxton_proto::{AgentName, WorkspaceId};
@@ -28,6 +28,8 @@ use crate::tasks;
 const MESSAGE_BYTES_MAX: usize = 4096;
 /// How often blobs that the server lost between two questions are sent again.
 const RESENDS_MAX: usize = 2;
+/// How long a deployment is waited for: a tool that compiles takes its time, and the node answers whatever comes of it.
+pub const DEPLOY_TIMEOUT: Duration = Duration::from_secs(1_800);
 
 /// Arguments of `caxton deploy`.
 #[derive(Debug, clap::Args)]
@@ -309,7 +311,8 @@ impl Deploy<'_> {
             self.save(state)?;
             let path = self.remote.path(paths::DEPLOYMENTS);
             let mut progress = out.progress("deploying", None);
-            let answer = progress.during(self.remote.client.post(&path, request, Retry::Once)).await;
+            let answer =
+                progress.during(self.remote.client.post_within(&path, request, Retry::Once, DEPLOY_TIMEOUT)).await;
             match answer {
                 Ok(answer) => return Ok((answer, sent)),
                 Err(error) if error.code() == Some("artifacts_missing") && attempt < RESENDS_MAX => {}

@@ -571,7 +571,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
         for origin in [Origin::Api, Origin::Turn, Origin::File, Origin::Cli] {
             out.line(paint(BOLD, origin.title()))?;
             for (code, _, means, _) in ROWS.iter().filter(|row| row.1 == origin) {
-                out.line(format_args!("  {code:<24} {means}"))?;
+                out.hanging(format_args!("  {code:<24} "), means)?;
             }
         }
         out.line(paint(DIM, "what to do: `caxton errors CODE`"))?;
@@ -598,8 +598,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
         None => origin.title().to_lowercase(),
     };
     out.line(format_args!("{} {}", paint(BOLD, code), paint(DIM, from)))?;
-    out.line(format_args!("  {means}"))?;
-    out.line(format_args!("  {help}"))?;
+    out.hanging("  ", means)?;
+    out.hanging("  ", help)?;
     out.json(&document(row))
 }
 
@@ -607,7 +607,7 @@ fn status(code: &str) -> Option<u16> {
     Code::ALL.into_iter().find(|known| known.name() == code).map(|known| known.status().as_u16())
 }
 
-/// docs/errors.md.
+/// What docs/errors.md says.
 #[cfg(test)]
 fn page() -> String {
     let mut page = "# Errors\n\nGenerated from the binary: `caxton errors` prints the same, and `caxton errors CODE` one of them. A code \

@@ -2,6 +2,7 @@
 
 mod provider;
 
+mod program;
 mod tool;
 
 use std::fs;
@@ -31,6 +32,7 @@ Examples:
   caxton init reviewer --template code-reviewer       inside a workspace: add an agent to it
   caxton init agent reviewer --template code-reviewer add an agent to this workspace
   caxton init agent reviewer                          choose from a list
+  caxton init agent counter --template go             the sources of an agent that is a program
   caxton init tool greeter --template rust            the sources of a tool")]
 pub struct Args {
     #[command(subcommand)]
@@ -66,11 +68,12 @@ enum What {
 #[command(after_help = "\
 Examples:
   caxton init agent reviewer --template code-reviewer
+  caxton init agent counter --template go             a program: in rust, javascript, python or go
   caxton init agent reviewer                          choose from a list")]
 struct AgentArgs {
     /// The agent's name: lower-case letters, digits and `-`.
     name: AgentName,
-    /// The template to begin with [default: asked for].
+    /// The template to begin with, or the language of a program [default: asked for].
     #[arg(long, value_name = "TEMPLATE")]
     template: Option<String>,
 }
@@ -104,7 +107,7 @@ fn make_workspace(args: Args, context: &Context) -> Result<(), CliError> {
     let mut files = templates::workspace(&name, &choice.source);
     for template in &args.templates {
         let name: AgentName = template.parse().map_err(|error| CliError::usage("this is no template").source(error))?;
-        files.extend(templates::agent(template, &name));
+        files.extend(files_of(template, &name));
     }
     if let Some(there) = args.templates.iter().find(|agent| root.join("agents").join(agent).exists()) {
         return Err(exists(&root.join("agents").join(there)));
@@ -181,7 +184,7 @@ fn add_agent(args: AgentArgs, context: &Context) -> Result<(), CliError> {
         Some(template) => known(&template)?,
         None => choose(context)?,
     };
-    let files = templates::agent(&template.name, &args.name);
+    let files = files_of(&template.name, &args.name);
     place_agent(&workspace, &args.name, &files)?;
     let out = &context.out;
     out.line(format_args!(
@@ -194,22 +197,46 @@ fn add_agent(args: AgentArgs, context: &Context) -> Result<(), CliError> {
         out.line(format_args!("  {} {}", paint(GOOD, "+"), file.path))?;
     }
     out.line("\nNext:")?;
-    let manifest = format!("agents/{}/agent.toml", args.name);
-    print_steps(
-        context,
-        &[
-            (format!("edit {manifest}"), "make it yours: its README says how"),
-            ("caxton validate".to_owned(), "check it"),
-            ("caxton deploy".to_owned(), "put it live"),
-        ],
-    )?;
+    print_steps(context, &next_steps(&template.name, &args.name))?;
+    if let Some(program) = program::find(&template.name) {
+        out.line(format_args!("\nWhat builds it, once: {}", program.needs()))?;
+    }
     let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     out.json(&json!({ "agent": args.name, "template": template.name, "root": workspace.root, "files": paths }))
 }
 
+/// What to do with an agent that was just made.
+fn next_steps(template: &str, name: &AgentName) -> Vec<(String, &'static str)> {
+    let mut steps = match program::find(template) {
+        Some(program) => {
+            let build = program.build_lines(name).into_iter().map(|line| (line, "build it"));
+            [(format!("cd agents/{name}"), "go there")].into_iter().chain(build).collect()
+        }
+        None => vec![
+            (format!("edit agents/{name}/agent.toml"), "make it yours: its README says how"),
+            ("caxton validate".to_owned(), "check it"),
+        ],
+    };
+    steps.push(("caxton deploy".to_owned(), "put it live"));
+    steps
+}
+
+/// Every template of an agent: those that are language models, then languages that a program is written in.
+fn all_templates() -> Vec<AgentTemplate> {
+    templates::agents().into_iter().chain(program::all()).collect()
+}
+
+/// The files of an agent made from a template, relative to the workspace.
+fn files_of(template: &str, name: &AgentName) -> Vec<TemplateFile> {
+    match program::find(template) {
+        Some(program) => program.files(name),
+        None => templates::agent(template, name),
+    }
+}
+
 /// The template of that name, or a usage error that lists all of them.
 fn known(name: &str) -> Result<AgentTemplate, CliError> {
-    let all = templates::agents();
+    let all = all_templates();
     if let Some(template) = all.iter().find(|template| template.name == name) {
         return Ok(template.clone());
     }
@@ -223,7 +250,7 @@ fn known(name: &str) -> Result<AgentTemplate, CliError> {
 
 /// Asks which template, where a person is there to answer.
 fn choose(context: &Context) -> Result<AgentTemplate, CliError> {
-    let all = templates::agents();
+    let all = all_templates();
     if !context.out.can_ask() {
         return Err(CliError::usage("no template is named")
             .body(listing(&all))

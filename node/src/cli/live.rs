@@ -16,9 +16,7 @@ use crate::client::{Client, ClientError};
 
 /// One workspace of one server.
 pub struct Remote<'a> {
-    /// The server.
     pub client: &'a Client,
-    /// The workspace.
     pub id: &'a WorkspaceId,
 }
 

@@ -36,7 +36,15 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List memories, the oldest change first.
-    #[command(visible_alias = "ls", after_help = "Example:\n  caxton memory list --scope workspace --kind fact")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "\
+Columns: MEMORY its id, CHANGED when it was last changed, SCOPE who shares it, KIND what kind it is, TEXT its first words. JSON \
+has them as id, changed, scope, kind and text.
+
+Example:
+  caxton memory list --scope workspace --kind fact"
+    )]
     List {
         #[command(flatten)]
         which: Which,
@@ -60,7 +68,7 @@ Examples:
     /// Show one memory with what it was before.
     #[command(after_help = "Example:\n  caxton memory show 0199f2c4...")]
     Show {
-        /// Its id.
+        /// The id of the memory.
         id: String,
     },
     /// Keep a memory; the same thing twice is one memory.
@@ -102,7 +110,12 @@ Examples:
   caxton memory graph Ann --to Rome")]
     Graph(Graph),
     /// Show how much is remembered.
-    #[command(after_help = "Example:\n  caxton memory stats")]
+    #[command(after_help = "\
+Columns: SCOPE who shares them, MEMORIES how many there are, BYTES what they take, ENTITIES the people and things that are \
+known, RELATIONS how many there are between these. JSON has them as scope, memories, bytes, entities and relations.
+
+Example:
+  caxton memory stats")]
     Stats,
     /// Empty the workspace's memory backend and fill it anew.
     #[command(after_help = "Example:\n  caxton memory sync")]
@@ -135,7 +148,7 @@ Examples:
     },
 }
 
-/// Which memories.
+/// Which memories are meant.
 #[derive(Debug, clap::Args)]
 struct Which {
     /// Only this scope: conversation:ID, agent:NAME, subject:NAME or workspace.
@@ -220,15 +233,15 @@ struct Add {
 
 #[derive(Debug, clap::Args)]
 struct Edit {
-    /// Its id.
+    /// The id of the memory.
     id: String,
     /// Take the last edit back.
     #[arg(long, conflicts_with_all = ["text", "kind", "name", "metadata", "importance", "pin", "until"])]
     undo: bool,
-    /// Its text.
+    /// The new text of it.
     #[arg(long)]
     text: Option<String>,
-    /// Its kind.
+    /// The new kind of it.
     #[arg(long)]
     kind: Option<String>,
     /// Its name; an empty one takes it away.

@@ -1,5 +1,6 @@
 //! `caxton messages`: what lies in mailboxes, what is sent, and topics, for whoever runs a workspace.
 
+mod keys;
 mod show;
 mod topics;
 
@@ -63,7 +64,7 @@ Examples:
     /// Show one delivery with its message.
     #[command(after_help = "Example:\n  caxton messages show 12")]
     Show {
-        /// Its number.
+        /// The number of the delivery.
         delivery: u64,
     },
     /// Send a message to agents, people or topics, and do not wait for an answer.
@@ -73,6 +74,20 @@ Examples:
   caxton messages send analyst,auditor '{\"item\": \"desk\"}' --content-json --performative cfp --protocol fipa-contract-net
   caxton messages send --message message.json")]
     Send(Box<Send>),
+    /// Check that a message is what its sender sent, and say who signed it with which key.
+    #[command(after_help = "\
+A message that does not verify is an error, with the reason.
+
+Examples:
+  caxton messages verify 12
+  caxton messages verify 019a2b3c4d5e6f708192a3b4c5d6e7f8")]
+    Verify {
+        /// The number of a delivery, or a message's id.
+        #[arg(value_name = "ID")]
+        which: String,
+    },
+    /// List, rotate and register the keys with which messages are signed.
+    Keys(keys::Keys),
     /// Try dead letters again, as if they had just come.
     #[command(after_help = "\
 Examples:
@@ -162,6 +177,12 @@ struct Send {
     /// Who receives the answers: oneself unless told.
     #[arg(long, value_name = "TO")]
     reply_to: Option<String>,
+    /// Sign it with the Ed25519 key of this file, which was registered with `caxton messages keys register`.
+    #[arg(long, value_name = "KEYFILE", requires = "subject")]
+    sign_with: Option<PathBuf>,
+    /// Whose token it is sent with, which is signed along.
+    #[arg(long, value_name = "NAME", requires = "sign_with")]
+    subject: Option<String>,
     /// A file with the whole message as JSON, in place of the rest; `-` is standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["to", "text", "content_json", "protocol", "conversation",
         "reply_with", "in_reply_to", "reply_by", "reply_to"])]
@@ -229,7 +250,7 @@ struct Tail {
 
 /// Does what the subcommand says.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
-    let id = context.workspace_id()?;
+    let id = context.workspace_id_or_default()?;
     let client = context.client()?;
     let remote = Remote { client: &client, id: &id };
     match args.command {
@@ -256,6 +277,8 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
                 context.block_on(async { Ok(client.post(&path, &request, Retry::Once).await?) })?;
             show::sent(context, &sent)
         }
+        Command::Verify { which } => keys::verify(context, &remote, &which),
+        Command::Keys(args) => keys::run(context, &remote, args),
         Command::Retry(which) => change(context, &remote, Change::Retry, &which),
         Command::Drop(which) => change(context, &remote, Change::Drop, &which),
         Command::Tail(tail) => context.block_on(follow(context, &remote, &tail)),
@@ -273,7 +296,8 @@ fn given<const N: usize>(query: [(&'static str, Option<String>); N]) -> Vec<(&'s
 }
 
 /// A message as the server takes it, from a file or from words.
-fn request_of(context: &Context, send: Send) -> Result<Value, CliError> {
+fn request_of(context: &Context, mut send: Send) -> Result<Value, CliError> {
+    let signing = send.sign_with.take().zip(send.subject.take());
     let message = match send.message {
         Some(file) => parsed("the message", &input(context, &file)?)?,
         None => {
@@ -300,6 +324,9 @@ fn request_of(context: &Context, send: Send) -> Result<Value, CliError> {
     let mut request = Map::new();
     request.insert("message".to_owned(), message);
     send.around.add(&mut request);
+    if let Some((file, subject)) = signing {
+        keys::sign(context, &mut request, &file, &subject)?;
+    }
     Ok(Value::Object(request))
 }
 

@@ -104,6 +104,7 @@ mod version;
 
 mod completions;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{FromArgMatches, Parser, Subcommand};
@@ -262,7 +263,10 @@ pub fn main() -> ExitCode {
     let parsed = structure().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let (Cli { global, command }, matches) = match parsed {
         Ok(parsed) => parsed,
-        Err(wrong) => return usage(&wrong, std::env::args_os().any(|arg| arg == "--json")),
+        Err(wrong) => {
+            let wrong = as_typed(wrong, structure(), std::env::args_os());
+            return usage(&wrong, std::env::args_os().any(|arg| arg == "--json"));
+        }
     };
     let out = Output::new(global.json, global.color);
     if let Err(error) = unused::refuse(&matches) {
@@ -273,6 +277,23 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => out.fail(&error),
     }
+}
+
+/// The same mistake without what the environment says: its usage line would show options that nobody typed.
+fn as_typed(wrong: clap::Error, structure: clap::Command, typed: impl Iterator<Item = OsString>) -> clap::Error {
+    if !wrong.use_stderr() {
+        return wrong;
+    }
+    let first = |error: &clap::Error| error.render().to_string().split("\n\n").next().map(str::to_owned);
+    match without_environment(structure).try_get_matches_from(typed) {
+        Err(bare) if bare.kind() == wrong.kind() && first(&bare) == first(&wrong) => bare,
+        // What the environment says is the mistake, or fills in for what is missing.
+        Err(_) | Ok(_) => wrong,
+    }
+}
+
+fn without_environment(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| arg.env(None::<&'static str>)).mut_subcommands(without_environment)
 }
 
 /// Prints clap's own message: help on stdout, mistakes on stderr, and as a document where one is wanted.
@@ -319,11 +340,14 @@ mod tests {
             "usage",
             "messages list",
             "messages topics",
+            "messages keys list",
             "schedules list",
             "cluster members",
             "cluster status",
             "log",
             "route",
+            "memory list",
+            "memory stats",
         ] {
             let mut command = &mut root;
             for word in words.split(' ') {
@@ -332,6 +356,26 @@ mod tests {
             let help = command.render_long_help().to_string();
             assert!(help.contains("Columns"), "`caxton {words} --help` does not explain its columns");
         }
+    }
+
+    #[test]
+    fn a_usage_line_shows_what_was_typed_and_not_what_the_environment_says() {
+        // A variable that is there in every environment that builds this.
+        let tool = || {
+            let text = clap::Arg::new("text").required(true);
+            let home = clap::Arg::new("place").long("place").env("PATH").global(true);
+            clap::Command::new("tool").arg(home).subcommand(clap::Command::new("ask").arg(text))
+        };
+        let typed = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        let words = typed(&["tool", "ask"]);
+        let wrong = tool().try_get_matches_from(&words).expect_err("a text is missing");
+        assert!(wrong.render().to_string().contains("--place"), "clap shows it: {wrong}");
+        let said = as_typed(wrong, tool(), words.into_iter()).render().to_string();
+        assert!(said.contains("<text>") && !said.contains("--place"), "{said}");
+        let words = typed(&["tool", "ask", "--place", "here"]);
+        let wrong = tool().try_get_matches_from(&words).expect_err("a text is missing");
+        let said = as_typed(wrong, tool(), words.into_iter()).render().to_string();
+        assert!(said.contains("--place"), "it was typed: {said}");
     }
 
     #[test]

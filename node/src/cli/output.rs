@@ -99,6 +99,16 @@ impl Output {
         }
     }
 
+    /// Prints a line of text behind `prefix`, folded between its words where the terminal ends; the lines that follow begin below
+    /// the text. Into a file or a pipe it goes in one line.
+    pub fn hanging(&self, prefix: impl Display, text: impl Display) -> Result<(), CliError> {
+        let (prefix, text) = (prefix.to_string(), text.to_string());
+        self.line(match terminal_width() {
+            Some(width) => fold(&prefix, &text, width),
+            None => prefix + &text,
+        })
+    }
+
     /// Prints text on stdout as it is, without a line's end.
     pub fn text(&self, text: impl Display) -> Result<(), CliError> {
         if self.json { Ok(()) } else { self.write(format_args!("{text}")) }
@@ -227,8 +237,36 @@ fn terminal_width() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|width| *width > 0)
 }
 
-/// The least that a column is cut to, in characters.
-const COLUMN_MIN: usize = 9;
+/// `text` behind `prefix` in lines of `width` characters. Only a word that is longer than a line goes beyond it.
+fn fold(prefix: &str, text: &str, width: usize) -> String {
+    let indent = visible(prefix).min(width / 3);
+    let (mut folded, mut at, mut begins) = (prefix.to_owned(), visible(prefix), true);
+    for word in text.split(' ') {
+        let room = visible(word);
+        if at > indent && at + usize::from(!begins) + room > width {
+            at = indent.min(width.saturating_sub(room));
+            folded.truncate(folded.trim_end_matches(' ').len());
+            folded.push('\n');
+            folded.extend(std::iter::repeat_n(' ', at));
+        } else if !begins {
+            folded.push(' ');
+            at += 1;
+        }
+        folded.push_str(word);
+        at += room;
+        begins = false;
+    }
+    folded
+}
+
+/// How many characters of a text take room on a terminal.
+fn visible(text: &str) -> usize {
+    anstream::adapter::strip_str(text).to_string().chars().count()
+}
+
+/// The least that a column is cut to, in characters, unless its head is longer. What is shorter is never cut: a time or a number
+/// of which a part is missing says nothing.
+const COLUMN_MIN: usize = 16;
 /// Between two columns.
 const GAP: usize = 2;
 
@@ -255,16 +293,21 @@ impl Table {
     }
 
     /// The table in lines of `width` characters. What has too many columns for that becomes a block of lines for each row.
-    /// The first column, by which a row is named, is never cut.
+    /// The first column, by which a row is named, is never cut, and neither is a head.
     pub fn within(mut self, width: usize) -> Table {
         let mut widths = self.widths();
         let columns = widths.len();
+        let head = |column: usize| {
+            self.rows.first().and_then(|heads| heads.get(column)).map_or(0, |(_, head)| head.chars().count())
+        };
+        let least: Vec<usize> = (0..columns).map(|column| head(column).max(COLUMN_MIN)).collect();
         let total = |widths: &[usize]| widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
         while total(&widths) > width {
-            let cut = (1..columns).max_by_key(|column| widths[*column]).filter(|column| widths[*column] > COLUMN_MIN);
+            let can_be_cut = |column: &usize| widths[*column] > least[*column];
+            let cut = (1..columns).filter(can_be_cut).max_by_key(|column| widths[*column]);
             let Some(column) = cut else { return self.in_blocks(width) };
             let over = total(&widths) - width;
-            widths[column] = widths[column].saturating_sub(over).max(COLUMN_MIN);
+            widths[column] = widths[column].saturating_sub(over).max(least[column]);
         }
         for row in &mut self.rows {
             for ((_, cell), width) in row.iter_mut().zip(&widths) {
@@ -274,7 +317,7 @@ impl Table {
         self
     }
 
-    /// A line for each cell: the column's head, and the cell.
+    /// A line for each cell: the column's head, and the cell. Where the row's name has no room beside its head it stands alone.
     fn in_blocks(self, width: usize) -> Table {
         let mut rows = self.rows.into_iter();
         let heads: Vec<String> = rows.next().unwrap_or_default().into_iter().map(|(_, head)| head).collect();
@@ -285,6 +328,10 @@ impl Table {
                 blocks.rows.push(vec![(Style::new(), String::new())]);
             }
             for (column, ((style, mut cell), head)) in row.into_iter().zip(&heads).enumerate() {
+                if column == 0 && room + cell.chars().count() > width {
+                    blocks.rows.push(vec![(style, cell)]);
+                    continue;
+                }
                 if column > 0 {
                     shorten(&mut cell, width.saturating_sub(room).max(COLUMN_MIN));
                 }
@@ -292,6 +339,16 @@ impl Table {
             }
         }
         blocks
+    }
+
+    /// How wide each column is by the cells that others stand behind: the last of a row is never padded.
+    fn padded(&self) -> Vec<usize> {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            let rows = self.rows.iter().filter(|row| column + 1 < row.len());
+            rows.map(|row| row[column].1.chars().count()).max().unwrap_or(0)
+        };
+        (0..columns).map(width).collect()
     }
 
     fn widths(&self) -> Vec<usize> {
@@ -313,7 +370,7 @@ fn shorten(cell: &mut String, width: usize) {
 
 impl Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let widths = self.widths();
+        let widths = self.padded();
         for (at, row) in self.rows.iter().enumerate() {
             if at > 0 {
                 f.write_str("\n")?;
@@ -424,20 +481,44 @@ mod tests {
         let plain = |table: Table| anstream::adapter::strip_str(&table.to_string()).to_string();
         let wide = plain(table().within(200));
         assert_eq!(wide, plain(table()));
-        for width in [100, 80, 72] {
+        for width in [100, 80] {
             let text = plain(table().within(width));
             assert_eq!(text.lines().count(), 3, "{text}");
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width}: {text}");
             assert!(text.contains("0199f2c45d6e7a81b2c3d4e5f6071829  ") && text.contains("..."), "{text}");
+            // A time is whole, and so are the heads.
+            assert!(text.contains("  2 minutes ago  ") && text.contains("  BEGAN WITH"), "{text}");
+        }
+        for width in [72, 60] {
+            let text = plain(table().within(width));
+            let begins = "CONVERSATION  0199f2c45d6e7a81b2c3d4e5f6071829\nANSWERED      2 minutes ago\n";
+            assert!(text.starts_with(begins), "{text}");
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}: {text}");
+            assert_eq!(text.lines().count(), 9, "{text}");
         }
         let narrow = plain(table().within(40));
-        assert!(
-            narrow.starts_with("CONVERSATION  0199f2c45d6e7a81b2c3d4e5f6071829\nANSWERED      2 minutes ago\n"),
-            "{narrow}"
-        );
+        let begins = "0199f2c45d6e7a81b2c3d4e5f6071829\nANSWERED    2 minutes ago\n";
+        assert!(narrow.starts_with(begins), "{narrow}");
         assert_eq!(narrow.lines().count(), 9, "{narrow}");
-        let cut = narrow.lines().filter(|line| !line.starts_with("CONVERSATION"));
-        assert!(cut.into_iter().all(|line| line.chars().count() <= 40), "{narrow}");
+        assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
+    }
+
+    #[test]
+    fn text_is_folded_between_words_and_none_is_lost() {
+        let text =
+            format!("{} means what it says, and `caxton errors CODE` says what to do about it", paint(BOLD, "it"));
+        for width in [80, 40, 20, 3] {
+            let folded = fold("  code         ", &text, width);
+            let plain = anstream::adapter::strip_str(&folded).to_string();
+            let words: Vec<&str> = plain.split_whitespace().collect();
+            assert_eq!(words[0], "code");
+            assert_eq!(words[1..].join(" "), anstream::adapter::strip_str(&text).to_string(), "{width}");
+            if width >= 20 {
+                assert!(plain.lines().all(|line| line.chars().count() <= width), "{width}: {plain}");
+            }
+        }
+        assert_eq!(fold("a  ", "b c", 80), "a  b c");
+        assert_eq!(fold("ab  ", "cd ef", 6), "ab  cd\n  ef");
     }
 
     #[test]

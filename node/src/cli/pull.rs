@@ -48,7 +48,6 @@ pub struct Args {
 struct Merge {
     /// Written: new here, or with other content.
     take: Vec<(TreePath, File)>,
-    /// Deleted.
     remove: Vec<TreePath>,
     /// Changed on both sides.
     conflicts: Vec<TreePath>,
@@ -90,17 +89,24 @@ impl Merge {
     }
 }
 
+/// Whether there was a workspace here before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Folder {
+    Workspace,
+    Empty,
+}
+
 /// The workspace around the current directory; an empty folder becomes the one that --workspace names.
-fn here(context: &Context) -> Result<Workspace, CliError> {
+fn here(context: &Context) -> Result<(Workspace, Folder), CliError> {
     let missing = match context.workspace() {
-        Ok(workspace) => return Ok(workspace),
+        Ok(workspace) => return Ok((workspace, Folder::Workspace)),
         Err(missing) => missing,
     };
     let entries = std::fs::read_dir(&context.cwd);
     let empty = entries
         .is_ok_and(|entries| entries.flatten().all(|entry| entry.file_name().as_encoded_bytes().starts_with(b".")));
     match (&context.global.workspace, empty) {
-        (Some(_), true) => Ok(Workspace { root: context.cwd.clone() }),
+        (Some(_), true) => Ok((Workspace { root: context.cwd.clone() }, Folder::Empty)),
         (Some(_), false) => {
             Err(missing.help("pull a workspace into an empty folder, or change to the one that it is in"))
         }
@@ -112,11 +118,20 @@ fn here(context: &Context) -> Result<Workspace, CliError> {
 
 /// Pulls into the workspace around the current directory.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
-    let workspace = here(context)?;
+    let (workspace, folder) = here(context)?;
     let id = context.workspace_id()?;
     let client = context.client()?;
-    let _lock = workspace.lock()?;
     let remote = Remote { client: &client, id: &id };
+    // A name with a slip in it must not look like a workspace without files, nor leave anything behind.
+    let is_live = || context.block_on(async { Ok(remote.status().await?.deployment.is_some()) });
+    if folder == Folder::Empty && !is_live()? {
+        return Err(CliError::new(
+            "not_found",
+            format!("nothing is live in a workspace `{id}`, and nothing was made here"),
+        )
+        .help("`caxton workspaces list` shows the ones there are; one goes live with `caxton deploy`"));
+    }
+    let _lock = workspace.lock()?;
     context.block_on(pull(args, context, &workspace, remote))
 }
 
@@ -126,7 +141,8 @@ async fn pull(args: Args, context: &Context, workspace: &Workspace, remote: Remo
     let status = remote.status().await?;
     let Some(live) = &status.deployment else {
         out.line(format_args!("Nothing is live in {} yet.", paint(BOLD, remote.id)))?;
-        return out.json(&json!({ "live": null, "taken": [], "removed": [], "conflicts": [] }));
+        return out
+            .json(&json!({ "live": null, "taken": [], "removed": [], "conflicts": [], "dry_run": args.dry_run }));
     };
     let mut state =
         State::load(workspace, remote.id).unwrap_or_else(|| State::new(remote.id.clone(), remote.client.url()));

@@ -17,7 +17,7 @@ its certificate authority, tokens and secrets; other nodes join it with empty da
 Example:
   caxton restore monday.tar --key-file /safe/recovery.key --data-dir /var/lib/caxton")]
 pub struct Args {
-    /// The archive.
+    /// The archive to restore.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The recovery key that the archive was made with [default: FILE.key].
@@ -28,7 +28,6 @@ pub struct Args {
     unauthenticated: bool,
 }
 
-/// Restores.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let dir = context.data_dir()?;
     let key = args.key_file.unwrap_or_else(|| key_beside(&args.file));

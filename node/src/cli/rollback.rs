@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::api::paths;
 use crate::api::{DeployResponse, Deployment, RollbackRequest};
+use crate::cli::deploy::DEPLOY_TIMEOUT;
 use crate::cli::live::{self, Remote};
 use crate::cli::output::{BOLD, DIM, count, paint};
 use crate::cli::{CliError, Context, git, text};
@@ -30,7 +31,7 @@ pub struct Args {
     /// Do not ask.
     #[arg(long, short)]
     yes: bool,
-    /// Why.
+    /// Why, for those who read the log.
     #[arg(long, short, value_name = "MESSAGE", default_value = "", hide_default_value = true)]
     message: String,
 }
@@ -122,7 +123,7 @@ async fn send(
     };
     let mut progress = context.out.progress("going back", None);
     let path = remote.path(paths::ROLLBACK);
-    let answer = progress.during(remote.client.post(&path, &request, Retry::Once)).await;
+    let answer = progress.during(remote.client.post_within(&path, &request, Retry::Once, DEPLOY_TIMEOUT)).await;
     answer.map_err(|error| {
         if error.is_ambiguous() {
             return CliError::from(error).help("it is not known whether it was done: look at `caxton log`");

@@ -51,7 +51,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
         out.line("")?;
         out.table(table(&answer.candidates))?;
         for candidate in &answer.candidates {
-            out.line(reason(candidate))?;
+            out.hanging(format_args!("{}: ", paint(BOLD, &candidate.capability)), reason(candidate))?;
         }
     }
     let source = if answer.cached { "remembered" } else { "worked out" };
@@ -122,5 +122,5 @@ fn reason(candidate: &RouteCandidate) -> String {
     let words: Vec<&str> = candidate.words.iter().take(WORDS_SHOWN).map(String::as_str).collect();
     let words = if words.is_empty() { "no word in common".to_owned() } else { format!("words: {}", words.join(", ")) };
     let phrase = text::one_line(&candidate.nearest_phrase);
-    format!("{}: nearest phrase \"{phrase}\"; {}", paint(BOLD, &candidate.capability), text::one_line(&words))
+    format!("nearest phrase \"{phrase}\"; {}", text::one_line(&words))
 }

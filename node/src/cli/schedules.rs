@@ -34,7 +34,6 @@ Example:
     List,
 }
 
-/// Lists them.
 pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     let Command::List = args.command;
     let id = context.workspace_id()?;

@@ -54,7 +54,7 @@ Example:
     /// Forget a secret.
     #[command(visible_alias = "rm", after_help = "Example:\n  caxton secrets remove OPENAI_KEY")]
     Remove {
-        /// Its name.
+        /// The name of the secret.
         name: SecretName,
     },
 }

@@ -23,16 +23,37 @@ pub const TURN_TIMEOUT: Duration = Duration::from_secs(3_600);
 const RECONNECT_WITHIN: Duration = Duration::from_secs(60);
 /// The pause before it.
 const RECONNECT_AFTER: Duration = Duration::from_millis(200);
+/// The header with the request's id.
+const REQUEST_ID: &str = "x-request-id";
 /// How much of a call's arguments or result a step shows.
 const SHOWN_CHARS: usize = 72;
+
+/// How a turn ended that was watched. `data` is the last event as the server wrote it.
+pub enum TurnOutcome {
+    Answered { answer: Box<MessageAnswer>, data: String },
+    Waiting { data: String },
+}
 
 /// Sends a message and shows every step; gives the answer, or nothing when the turn waits for a person.
 pub async fn watch(
     context: &Context,
     remote: &Remote<'_>,
-    mut request: MessageRequest,
+    request: MessageRequest,
     show: Show,
 ) -> Result<Option<MessageAnswer>, CliError> {
+    Ok(match outcome(context, remote, request, show).await? {
+        TurnOutcome::Answered { answer, .. } => Some(*answer),
+        TurnOutcome::Waiting { .. } => None,
+    })
+}
+
+/// Sends a message, shows every step, and says how the turn ended. With `--json` nothing is shown.
+pub async fn outcome(
+    context: &Context,
+    remote: &Remote<'_>,
+    mut request: MessageRequest,
+    show: Show,
+) -> Result<TurnOutcome, CliError> {
     request.stream = true;
     let body = serde_json::to_vec(&request)
         .map_err(|error| CliError::new("internal", "the message cannot be written").source(error))?;
@@ -55,15 +76,15 @@ pub async fn watch(
         };
         let Some(heard) = heard else { return Err(screen.interrupted()?) };
         let error = match heard? {
-            StreamEnd::Answered(answer) => {
+            StreamEnd::Answered { answer, data } => {
                 screen.rest_of(&answer.text)?;
                 screen.close_line()?;
-                return Ok(Some(*answer));
+                return Ok(TurnOutcome::Answered { answer, data });
             }
-            StreamEnd::Waiting { conversation, approvals } => {
+            StreamEnd::Waiting { conversation, approvals, data } => {
                 screen.close_line()?;
                 wait_for_person(context, &conversation, approvals)?;
-                return Ok(None);
+                return Ok(TurnOutcome::Waiting { data });
             }
             StreamEnd::Failed(problem) if !(screen.began && is_passing(&problem)) => {
                 screen.close_line()?;
@@ -84,10 +105,14 @@ pub async fn watch(
 
 /// How one stream of a turn's events ended.
 enum StreamEnd {
-    Answered(Box<MessageAnswer>),
+    Answered {
+        answer: Box<MessageAnswer>,
+        data: String,
+    },
     Waiting {
         conversation: String,
         approvals: Vec<ApprovalInfo>,
+        data: String,
     },
     Failed(Box<Problem>),
     /// Before the turn was over; this is what is said if it is not taken up again.
@@ -116,6 +141,7 @@ async fn hear(
         Err(ClientError::Problem(problem)) => return Ok(StreamEnd::Failed(problem)),
         Err(error) => return Ok(StreamEnd::BrokenOff(error.into())),
     };
+    let request_id = response.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
     let mut reader = Reader::new(EVENT_BYTES_MAX);
     loop {
         let chunk = match response.chunk().await {
@@ -127,13 +153,20 @@ async fn hear(
         loop {
             let event = reader.next().map_err(|_| CliError::new("bad_answer", "an event of the server is too long"))?;
             let Some(event) = event else { break };
-            let Ok(event) = serde_json::from_str::<TurnEvent>(&event.data) else { continue }; // Of a newer server.
+            let data = event.data;
+            let Ok(event) = serde_json::from_str::<TurnEvent>(&data) else { continue }; // Of a newer server.
             match event {
-                TurnEvent::Answered(answer) => return Ok(StreamEnd::Answered(answer)),
+                TurnEvent::Answered(answer) => return Ok(StreamEnd::Answered { answer, data }),
                 TurnEvent::Waiting { conversation, approvals, .. } => {
-                    return Ok(StreamEnd::Waiting { conversation, approvals });
+                    return Ok(StreamEnd::Waiting { conversation, approvals, data });
                 }
-                TurnEvent::Failed(problem) => return Ok(StreamEnd::Failed(problem)),
+                TurnEvent::Failed(mut problem) => {
+                    // The head of the answer has said it already.
+                    if problem.request_id.is_none() {
+                        problem.request_id = request_id;
+                    }
+                    return Ok(StreamEnd::Failed(problem));
+                }
                 step => {
                     *broken = None;
                     screen.began = true;
@@ -175,9 +208,9 @@ fn wait_for_person(context: &Context, conversation: &str, approvals: Vec<Approva
 /// What is shown besides the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Show {
-    /// Every step.
+    /// Every step as it happens.
     Steps,
-    /// Nothing.
+    /// The answer and nothing else.
     Answer,
 }
 

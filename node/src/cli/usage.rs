@@ -40,7 +40,6 @@ enum By {
     Agent,
 }
 
-/// Shows it.
 pub fn run(args: &Args, context: &Context) -> Result<(), CliError> {
     let id = context.workspace_id()?;
     let client = context.client()?;
@@ -54,7 +53,7 @@ pub fn run(args: &Args, context: &Context) -> Result<(), CliError> {
     }
     out.table(table(&usage.usage, args.by))?;
     let Used { tokens, cost_microusd } = usage.total;
-    out.line(paint(DIM, format_args!("{tokens} tokens and {} since {}", dollars(cost_microusd), usage.since)))?;
+    out.hanging("", paint(DIM, format_args!("{tokens} tokens and {} since {}", dollars(cost_microusd), usage.since)))?;
     out.json(&usage)
 }
 

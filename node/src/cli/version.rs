@@ -27,9 +27,9 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
     match &server {
         Some(Ok(info)) => {
             let place = format!("node {}, cluster {}", info.node, info.cluster);
-            context.out.line(format_args!("server  {}  {}", info.version, paint(DIM, place)))?;
+            context.out.hanging("server  ", format_args!("{}  {}", info.version, paint(DIM, place)))?;
         }
-        Some(Err(error)) => context.out.line(format_args!("server  unknown: {}", error.message))?,
+        Some(Err(error)) => context.out.hanging("server  ", format_args!("unknown: {}", error.message))?,
         None => {}
     }
     let server = match server {

@@ -20,6 +20,8 @@ pub mod join;
 
 pub mod service;
 
+pub mod intake;
+
 pub mod hearsay;
 
 pub mod watch;

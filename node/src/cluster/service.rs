@@ -13,8 +13,9 @@ use caxton_proto::peer::can_speak;
 use caxton_proto::peer::pb::peer_server::Peer;
 use caxton_proto::peer::pb::raft_answer;
 use caxton_proto::peer::pb::{
-    AnnounceReply, AnnounceRequest, Blob, Facts, FetchRequest, HelloReply, HelloRequest, HoldReply, HoldRequest,
-    JoinReply, JoinRequest, RaftAnswer, RaftCall, RaftReply, RaftRequest, Verdict, VouchReply, VouchRequest,
+    AnnounceReply, AnnounceRequest, Blob, CarryReply, CarryRequest, Facts, FetchRequest, HelloReply, HelloRequest,
+    HoldReply, HoldRequest, JoinReply, JoinRequest, RaftAnswer, RaftCall, RaftReply, RaftRequest, Verdict, VouchReply,
+    VouchRequest,
 };
 use caxton_proto::refusal::Refusal;
 use caxton_proto::{Digest, Format, NodeId, WorkspaceId};
@@ -26,6 +27,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
+use super::intake::Intake;
 use crate::artifacts::Artifacts;
 use crate::errors::chain;
 use crate::peers::door::{Caller, NotHeard};
@@ -60,6 +62,8 @@ struct Inner {
     credential: Option<[u8; 32]>,
     /// There as soon as the log is open; peers' messages are what it opens with.
     log: OnceLock<DeployLog>,
+    /// There once the mailboxes are open.
+    intake: OnceLock<Arc<dyn Intake>>,
     jobs: Jobs,
 }
 
@@ -91,6 +95,7 @@ impl Service {
             replicas,
             credential,
             log: OnceLock::new(),
+            intake: OnceLock::new(),
             jobs: Jobs::default(),
         }))
     }
@@ -99,6 +104,12 @@ impl Service {
     pub fn opened(&self, log: DeployLog) {
         // Said once, when the node starts.
         _ = self.0.log.set(log);
+    }
+
+    /// The mailboxes are open, and take messages of other workspaces in.
+    pub fn takes_in(&self, intake: Arc<dyn Intake>) {
+        // Said once, when the node starts.
+        _ = self.0.intake.set(intake);
     }
 
     fn log(&self) -> Result<&DeployLog, Status> {
@@ -408,6 +419,14 @@ impl Peer for Service {
             }
         });
         Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn carry(&self, request: Request<CarryRequest>) -> Result<Response<CarryReply>, Status> {
+        self.caller(&request).await?;
+        let intake = self.0.intake.get().ok_or_else(|| Status::unavailable("the node is starting"))?;
+        let CarryRequest { source, workspace, submission } = request.into_inner();
+        let taken = intake.take(workspace_of(&source)?, workspace_of(&workspace)?, &submission).await;
+        Ok(Response::new(taken.reply()))
     }
 
     type FetchStream = Pin<Box<dyn Stream<Item = Result<Blob, Status>> + Send>>;

@@ -37,7 +37,6 @@ const CLIENT_VARIABLES: [&str; 7] = [
 pub struct Setting {
     /// Its name in a file, as in `http.bind`.
     pub key: &'static str,
-    /// Its type.
     pub kind: &'static str,
     /// What it is when nobody says.
     pub default: &'static str,
@@ -63,7 +62,6 @@ impl Setting {
 pub enum Source {
     /// In a settings file.
     File {
-        /// Which.
         path: PathBuf,
         /// Where in it, from 1.
         line: usize,
@@ -346,9 +344,7 @@ impl Draft {
 /// Where the environment says that a person's files are.
 #[derive(Debug, Clone, Default)]
 pub struct Home {
-    /// `HOME`.
     pub home: Option<PathBuf>,
-    /// `XDG_DATA_HOME`.
     pub data: Option<PathBuf>,
 }
 

@@ -135,7 +135,7 @@ settings! {
         /// How long a token may be valid at most.
         ttl_max: Duration = "365d" in "1m".."3650d";
     }
-    /// Deployments.
+    /// Deployments and their files.
     deploy: Deploy {
         /// How many files a workspace may have.
         files_max: u64 = "100000" in "1".."10000000";
@@ -170,10 +170,13 @@ settings! {
         takeover_turns_max: u64 = "32" in "1".."100000";
         /// How long a turn that another node began waits for what is deployed to be loaded.
         takeover_wait: Duration = "60s" in "1s".."1h";
-        /// How large the files of an answer may be together to be kept with it; larger ones are in the first answer only.
+        /// How large the files of a turn may be together, those that came with the message and those of the answer, to be
+        /// kept with it for later turns; larger ones are in the first answer only.
         answer_files_bytes_max: ByteSize = "8MiB" in "0B".."256MiB";
         /// How many agents are kept put together in memory.
         agents_kept: u64 = "4096" in "1".."1000000";
+        /// How many mailboxes a workspace may have with something in them; a message that needs one more is refused. What the shard's leader has counts.
+        workspace_mailboxes_max: u64 = "100000" in "1".."10000000";
     }
     /// The tools of workspaces.
     tools: Tools {
@@ -206,7 +209,7 @@ settings! {
         /// After this long an MCP server outside of the sandbox is asked again what tools it has; sooner when it says that they changed.
         list_kept: Duration = "10m" in "100ms".."1d";
     }
-    /// Language models.
+    /// Language models and their providers.
     llm: Llm {
         /// A directory into which real providers' answers are recorded, for `scripted` providers to play back; empty for none. The answers are in it as they came, keys never are.
         record: PathBuf = "";
@@ -292,12 +295,12 @@ settings! {
         /// The name that traces carry as `service.name`.
         service_name: String = "caxton";
     }
-    /// Stopping.
+    /// How a node stops.
     stop: Stop {
         /// How long requests that are being answered may go on after SIGTERM; then they are cut off.
         grace: Duration = "10s" in "0s".."1h";
     }
-    /// The process.
+    /// The process of a node.
     runtime: Runtime {
         /// How many threads answer requests; 0 for as many as there are processors, 16 at most.
         threads: u64 = "0" in "0".."1024";

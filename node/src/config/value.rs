@@ -228,7 +228,6 @@ choice!(
     LogFormat {
         /// For people on a terminal, JSON elsewhere.
         Auto = "auto",
-        /// For people.
         Pretty = "pretty",
         /// For programs, one object a line.
         Json = "json",

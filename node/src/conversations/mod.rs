@@ -14,6 +14,7 @@ mod rows;
 mod tenant;
 mod write;
 
+use caxton_proto::shard::Attachment;
 use caxton_proto::{AgentName, WorkspaceId, shard};
 
 use self::log::TurnRecord;
@@ -38,6 +39,28 @@ pub struct History {
     pub agent: Option<AgentName>,
     /// Requests and answers, the oldest first.
     pub messages: Vec<Message>,
+    /// What files there were in these turns, the newest first.
+    pub files: Vec<TurnFiles>,
+}
+
+/// The files of a turn, those that came with it and those that came of it.
+#[derive(Debug, Clone)]
+pub struct TurnFiles {
+    /// The turn, whose documents hold the others.
+    pub turn: String,
+    /// The names of these files.
+    pub names: Vec<String>,
+    /// Those that are in the turn's record.
+    pub inline: Vec<Attachment>,
+}
+
+impl TurnFiles {
+    /// The files that a turn names, with those that are in its record; nothing where it names none.
+    fn of(turn: &TurnRecord) -> Option<TurnFiles> {
+        let names: Vec<String> = turn.attachments.iter().map(|info| info.name.clone()).collect();
+        let inline = turn.ending.as_ref().map(|ending| ending.files.clone()).unwrap_or_default();
+        (!names.is_empty()).then(|| TurnFiles { turn: turn.turn.clone(), names, inline })
+    }
 }
 
 /// The conversations of all shards. A clone is a handle on the same.
@@ -91,8 +114,10 @@ impl Conversations {
             let fit = if bytes > bytes_max { turns.len() - 1 } else { turns.len() };
             let owner = turns.first().map(|turn| turn.subject.clone());
             let agent = turns.first().map(|turn| turn.agent.clone());
+            let files = turns.iter().take(fit.max(1)).filter_map(TurnFiles::of).collect();
             let newest = turns.iter().take(fit).rev().filter_map(exchange);
-            Ok(History { owner, agent, messages: newest.flat_map(|(asked, answered)| [asked, answered]).collect() })
+            let messages = newest.flat_map(|(asked, answered)| [asked, answered]).collect();
+            Ok(History { owner, agent, messages, files })
         })
         .await
     }

@@ -62,5 +62,6 @@ pub(super) fn number_of(of: DocumentKind) -> i64 {
     match of {
         DocumentKind::Journal => 0,
         DocumentKind::Files => 1,
+        DocumentKind::Brought => 2,
     }
 }

@@ -325,9 +325,12 @@ fn forget(rows: &Connection, workspace: &str, conversation: &str) -> rusqlite::R
     Ok(())
 }
 
+/// What a conversation is called: how the sender began it, or how the prompt of an older record does.
 fn title_of(turn: &TurnRecord) -> String {
+    let said = turn.ending.as_ref().and_then(|ending| ending.request.clone());
     let first = turn.messages.iter().find(|message| matches!(message, shard::Message::User { .. }));
-    let text = first.map(|message| crate::chat::Message::from(message.clone()).text()).unwrap_or_default();
+    let prompt = || first.map(|message| crate::chat::Message::from(message.clone()).text()).unwrap_or_default();
+    let text = said.unwrap_or_else(prompt);
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     line.trim().chars().take(TITLE_CHARS_MAX).collect()
 }

@@ -16,7 +16,7 @@ mod providers;
 
 mod tools;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::ops::Range;
 use std::sync::Arc;
@@ -114,6 +114,7 @@ pub fn check(input: Workspace<'_>) -> Result<CheckedWorkspace, CheckError> {
         input,
         workspace: None,
         found: Vec::new(),
+        scanned: BTreeSet::new(),
         functions: BTreeMap::new(),
         models: Vec::new(),
         checked: CheckedWorkspace::default(),
@@ -124,6 +125,7 @@ pub fn check(input: Workspace<'_>) -> Result<CheckedWorkspace, CheckError> {
     check.providers()?;
     check.agents(&layout)?;
     check.models()?;
+    check.secrets()?;
     check.finish()
 }
 
@@ -152,6 +154,8 @@ struct Check<'a> {
     /// The workspace's own file; nothing when it is wrong, so that its mistakes are not blamed on others.
     workspace: Option<Arc<WorkspaceManifest>>,
     found: Vec<Diagnostic>,
+    /// The files in which keys were looked for.
+    scanned: BTreeSet<TreePath>,
     /// What the tools have that were tried.
     functions: BTreeMap<ToolName, Vec<String>>,
     /// The tools that are asked as language models, and where.
@@ -171,6 +175,28 @@ impl<'a> Check<'a> {
             Err(found) => self.found.extend(found),
         }
         Ok(())
+    }
+
+    /// Keys that somebody wrote into any file that is deployed, whether something reads it or not: all of them are kept and
+    /// shown. What is larger than any text of ours is data, and what is no text has no keys that anybody wrote.
+    fn secrets(&mut self) -> Result<(), CheckError> {
+        let tree = self.input.tree;
+        for (path, file) in tree.files() {
+            if file.bytes > TEXT_BYTES_MAX || self.unchanged(path, file) || self.scanned.contains(path) {
+                continue;
+            }
+            let bytes = self.read(path, file)?;
+            if let Ok(text) = std::str::from_utf8(&bytes) {
+                self.scan(path, text);
+            }
+        }
+        Ok(())
+    }
+
+    fn scan(&mut self, path: &TreePath, text: &str) {
+        if self.scanned.insert(path.clone()) {
+            self.found.extend(keys::keys(path, text));
+        }
     }
 
     fn finish(mut self) -> Result<CheckedWorkspace, CheckError> {
@@ -203,7 +229,7 @@ impl<'a> Check<'a> {
         let bytes = self.read(path, file)?;
         match std::str::from_utf8(&bytes) {
             Ok(text) => {
-                self.found.extend(keys::keys(path, text));
+                self.scan(path, text);
                 Ok(Some(text.to_owned()))
             }
             Err(error) => {

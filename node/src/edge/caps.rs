@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use caxton_proto::WorkspaceId;
@@ -71,17 +71,6 @@ pub enum Whom {
 #[derive(Debug, Clone, Copy)]
 pub struct CameFrom(pub IpAddr);
 
-/// The address that counts: of IPv6 the network that one customer gets, since it has all of it.
-pub fn counted(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) if !v6.is_loopback() => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,14 +85,5 @@ mod tests {
         drop(first);
         assert!(caps.enter("a", 2).is_some());
         assert_eq!(caps.0.lock().expect("no panic").len(), 1, "nothing stays of a key without places");
-    }
-
-    #[test]
-    fn a_customer_of_ipv6_is_one_address() {
-        let of = |text: &str| counted(text.parse().expect("an address"));
-        assert_eq!(of("2001:db8:1:2::5"), of("2001:db8:1:2:ffff::1"));
-        assert_ne!(of("2001:db8:1:2::5"), of("2001:db8:1:3::5"));
-        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
-        assert_ne!(of("::1"), of("::"));
     }
 }

@@ -27,8 +27,9 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
+use crate::addresses::counted;
 use crate::config::Http;
-use crate::edge::caps::{CameFrom, Caps, Place, counted};
+use crate::edge::caps::{CameFrom, Caps, Place};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::progress::Progress;
 use crate::edge::ws::Upgrade;

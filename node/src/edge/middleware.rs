@@ -60,7 +60,8 @@ pub async fn framed(mut request: Request, next: Next) -> Response {
     // A path that matches no route is the client's own invention: it must not become a label.
     let matched = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let route = matched.unwrap_or_else(|| "unmatched".to_owned());
-    let span = info_span!("request", %method, route, request_id = text, subject = field::Empty, status = field::Empty);
+    let (subject, status, trace_id) = (field::Empty, field::Empty, field::Empty);
+    let span = info_span!("request", %method, route, request_id = text, trace_id, subject, status);
     crate::telemetry::propagation::continues(&span, request.headers());
     let (errors, has_key) = (super::errors_of(&request), request.headers().contains_key(IDEMPOTENCY_KEY));
     let mut response = next.run(request).instrument(span.clone()).await;
@@ -168,7 +169,6 @@ pub async fn with_place(State(places): State<Places>, request: Request, next: Ne
 /// What [`in_time`] goes by.
 #[derive(Clone)]
 pub struct TimeLimits {
-    /// `http.timeout`.
     pub usual: Duration,
     /// Which routes have a time of their own.
     pub table: Arc<Table>,

@@ -41,6 +41,7 @@ pub mod standing;
 
 pub mod progress;
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -107,6 +108,10 @@ pub struct Parts {
     pub event_streams: Arc<Semaphore>,
     /// Places for those who watch without a token whether the node can serve.
     pub health_watches: Arc<Semaphore>,
+    /// How many of these an address has.
+    pub health_watchers: caps::Caps<IpAddr>,
+    /// Places for answers that send deployed files piece by piece.
+    pub content_streams: Arc<Semaphore>,
     /// What is read from the disk while it is sent.
     pub jobs: Jobs,
     /// Cancelled when the node stops: streams end.

@@ -82,6 +82,7 @@ fn parts() -> Vec<utoipa::openapi::OpenApi> {
         rest::messages::Doc::openapi(),
         rest::memory::Doc::openapi(),
         rest::mailbox::Doc::openapi(),
+        rest::signatures::Doc::openapi(),
         ws::Doc::openapi(),
         rest::topics::Doc::openapi(),
         rest::schedules::Doc::openapi(),

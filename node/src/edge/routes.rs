@@ -40,7 +40,6 @@ pub enum BodyLimit {
 /// What limits the time from a request to its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeLimit {
-    /// `http.timeout`.
     Usual,
     /// What is asked for has a time of its own, as a turn and a tool's call have; `http.timeout` is for the request's body.
     Own,

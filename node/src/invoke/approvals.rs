@@ -90,13 +90,13 @@ impl Invoker {
         let place = ids.iter().position(|now| now == id).or_else(|| shown.into_iter().position(|shown| shown == id));
         let way = place.and_then(|place| pending.get(place)).map(|pending| pending.way.clone()).ok_or_else(none)?;
         if !is_same && decision == Decision::Approved {
-            let underway = self.taken_up(beginning, shelf, ledger, term, next);
+            let underway = self.taken_up(beginning, shelf, ledger, term, next).await?;
             info!(%workspace, turn = underway.turn, "a call that was approved waits anew: its tool is not the one that was shown");
             return self.put_down(&underway, &world, &run).await;
         }
         run.decided(&way, decision.clone()).map_err(|_| none())?;
         let agent = world.agent(&run.agent).await?;
-        let underway = self.taken_up(beginning, shelf, ledger, term, next);
+        let underway = self.taken_up(beginning, shelf, ledger, term, next).await?;
         if underway.journal.now(Step::Decided { way, decision }).await.is_err() {
             return Err(self.lost(&underway).await);
         }

@@ -10,6 +10,8 @@ use super::kept::subject;
 use super::world::CatalogWorld;
 use super::{InvokeError, Invoker, routing};
 use crate::agent::Agent;
+use crate::agent::attachments::Attachment;
+use crate::agent::wanted::Wanted;
 use crate::agent::world::World;
 use crate::authz::{Converse, Permit};
 use crate::conversations::{Documents, State};
@@ -29,6 +31,10 @@ pub(super) struct Before {
     pub messages: Vec<Message>,
     /// Who answered last.
     pub agent: Option<AgentName>,
+    /// The files of these turns, the oldest first.
+    pub files: Vec<Attachment>,
+    /// The names of those that are no longer there.
+    pub lost: Vec<String>,
 }
 
 impl Invoker {
@@ -60,8 +66,11 @@ impl Invoker {
             }
             Some(_) | None => {}
         }
-        let messages = if client.keeps_history { Vec::new() } else { history.messages };
-        Ok(Before { messages, agent: history.agent })
+        if client.keeps_history {
+            return Ok(Before { agent: history.agent, ..Before::default() });
+        }
+        let (files, lost) = self.files_of(workspace, history.files).await?;
+        Ok(Before { messages: history.messages, agent: history.agent, files, lost })
     }
 
     /// Whose first turn of a conversation waits for a person: nothing of it is recorded yet.
@@ -90,7 +99,7 @@ impl Invoker {
         if let Some(name) = &checked.agent {
             return Ok((world.agent(name).await?, Route::Address));
         }
-        let wanted = checked.capability.as_deref().unwrap_or(&checked.text);
+        let wanted = checked.capability.as_deref().map_or(Wanted::Text(&checked.text), Wanted::Capability);
         let stays = before.filter(|name| {
             checked.capability.is_none() && !checked.reroutes && world.catalog().agents().contains_key(*name)
         });
@@ -99,7 +108,7 @@ impl Invoker {
             let clearly_other = match &found {
                 Ok(found) if found.agent != *name => {
                     let nearest =
-                        routing::nearest(&self.shared.parts.router, world.catalog(), wanted, CANDIDATES).await;
+                        routing::nearest(&self.shared.parts.router, world.catalog(), &checked.text, CANDIDATES).await;
                     let own = nearest.iter().filter(|near| near.agent == *name).map(|near| near.score);
                     is_clear(found.score, own.fold(0.0, f32::max))
                 }

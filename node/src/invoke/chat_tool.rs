@@ -27,7 +27,6 @@ const CALLS_MAX: usize = 64;
 pub(super) struct ChatTool {
     /// The provider, as the agent's file or caxton.toml names it.
     pub provider: ProviderRef,
-    /// The tool.
     pub tool: ToolName,
     /// Whose model it is, for the audit.
     pub agent: AgentName,

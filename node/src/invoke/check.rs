@@ -243,23 +243,19 @@ fn parameter_of(value: &Value) -> Option<Parameter> {
 }
 
 impl CheckedMessage {
-    pub(super) fn into_opening(
-        self,
-        shelf: &Shelf,
-        client: ClientTurn,
-        history: Vec<Message>,
-        recalled: String,
-    ) -> Result<Opening, InvokeError> {
-        let mut visible = Visible::new();
-        for file in self.attachments {
-            let name = shelf.add(file).map_err(|full| InvokeError::Invalid { problems: vec![full.to_string()] })?;
-            visible.insert(name);
-        }
+    /// Puts the files that came with it on the shelf, and says under which names.
+    pub(super) fn shelve(&mut self, shelf: &Shelf) -> Result<Visible, InvokeError> {
+        let named = std::mem::take(&mut self.attachments).into_iter().map(|file| shelf.add(file));
+        named.collect::<Result<_, _>>().map_err(|full| InvokeError::Invalid { problems: vec![full.to_string()] })
+    }
+
+    /// What a run of it begins with, but for the files.
+    pub(super) fn into_opening(self, client: ClientTurn, history: Vec<Message>, recalled: String) -> Opening {
         let ClientTurn { keeps_history, history: brought, after, tools: sender_tools, options, left: _, mailed: _ } =
             client;
         let history = if keeps_history { brought } else { history };
         let (request, parameters, images) = (self.text, self.parameters, self.images);
-        Ok(Opening { request, parameters, recalled, images, history, after, visible, sender_tools, options })
+        Opening { request, parameters, recalled, images, history, after, sender_tools, options, ..Opening::default() }
     }
 }
 

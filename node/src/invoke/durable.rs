@@ -16,6 +16,7 @@ impl From<&Beginning> for shard::Beginning {
             files: it.files.clone(),
             time_ms: it.time_ms.min(TIME_MS_MAX),
             request_digest: it.asked.clone(),
+            request: it.request.clone(),
             run: (&it.run).into(),
         }
     }
@@ -33,6 +34,7 @@ impl From<shard::Beginning> for Beginning {
             files: it.files,
             time_ms: it.time_ms,
             asked: it.request_digest,
+            request: it.request,
             run: it.run.into(),
         }
     }

@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::mail_turns::is_mailed;
 use super::{InvokeError, Invoker, SenderCalls, TurnEnd, Underway};
-use crate::agent::attachments::Attachment;
+use crate::agent::attachments::{Attachment, Visible};
 use crate::agent::run::Run;
 use crate::agent::turn::{Failure, Next, Outcome};
 use crate::api::messages::MessageAnswer;
@@ -38,9 +38,11 @@ impl Invoker {
                 return Ok(TurnEnd::SenderCalls(Box::new(SenderCalls { agent, text, calls, usage: spent.usage })));
             }
         };
-        let made = run.visible.difference(&underway.brought).filter_map(|name| underway.shelf.get(name));
+        let own: Visible = run.visible.difference(&underway.earlier).cloned().collect();
+        let made = own.difference(&underway.brought).filter_map(|name| underway.shelf.get(name));
         let made: Vec<Attachment> = made.map(|file| (*file).clone()).collect();
         let (files, files_omitted) = self.keep_files(underway, &made).await?;
+        self.keep_brought(underway, &made).await?;
         let outcome_name = failure.as_ref().map_or("answered", |failure| failure.code());
         let ending = Ending {
             route: underway.route.clone(),
@@ -50,6 +52,7 @@ impl Invoker {
             files,
             files_omitted,
             request_digest: underway.asked.clone(),
+            request: self.request_of(underway),
         };
         let record = TurnRecord {
             workspace: underway.workspace.clone(),
@@ -59,7 +62,7 @@ impl Invoker {
             subject: underway.subject.clone(),
             time_ms: crate::authn::now_ms().min(TIME_MS_MAX),
             messages: run.said().into_iter().map(Into::into).collect(),
-            attachments: underway.shelf.infos(&run.visible),
+            attachments: underway.shelf.infos(&own),
             usage: spent.usage.into(),
             spent: underway.ledger.all().into_iter().map(|(agent, spent)| (agent, spent.into())).collect(),
             duration_ms: duration_ms.min(TIME_MS_MAX),
@@ -75,7 +78,7 @@ impl Invoker {
         metrics::histogram!("caxton_turn_duration_seconds", "outcome" => outcome_name).record(duration_ms as f64 / 1e3);
         let turn = underway.turn.as_str();
         // Whoever begins a turn settles its delivery, unless it was put down.
-        if is_mailed(turn) && underway.request.is_none() {
+        if is_mailed(turn) && underway.resumed {
             self.shared.mailed_over.send_modify(|count| *count = count.wrapping_add(1));
         }
         underway.log.ended(run.agent.as_str(), why, spent.usage.total(), duration_ms);

@@ -17,22 +17,13 @@ pub enum InvokeError {
     Current(#[from] GroupError),
     /// The conversation that the message goes on with belongs to somebody else.
     #[error("the conversation `{conversation}` belongs to somebody else")]
-    OthersConversation {
-        /// Its id.
-        conversation: String,
-    },
+    OthersConversation { conversation: String },
     /// The conversation that the message goes on with is not there.
     #[error("there is no conversation `{id}` in workspace `{workspace}`")]
-    NoConversation {
-        /// Where.
-        workspace: WorkspaceId,
-        /// Its id.
-        id: String,
-    },
+    NoConversation { workspace: WorkspaceId, id: String },
     /// No model of the agent takes what the sender asks of its replies.
     #[error("the provider `{provider}` of agent `{agent}` does not take {}", options.join(", "))]
     Options {
-        /// Whose models.
         agent: AgentName,
         /// The first of its providers.
         provider: String,
@@ -47,10 +38,7 @@ pub enum InvokeError {
     },
     /// Nothing is deployed there.
     #[error("nothing is served in workspace `{workspace}`")]
-    NoWorkspace {
-        /// Where.
-        workspace: WorkspaceId,
-    },
+    NoWorkspace { workspace: WorkspaceId },
     /// The agent that was named cannot be used.
     #[error(transparent)]
     Agent(#[from] AgentProblem),
@@ -65,53 +53,28 @@ pub enum InvokeError {
     },
     /// Too many turns at once.
     #[error("{turns_max} turns are under way, and no more fit (`limits.turns_max`)")]
-    Busy {
-        /// The limit.
-        turns_max: u64,
-    },
+    Busy { turns_max: u64 },
     /// The disk has too little space for new work; nothing was begun.
     #[error(transparent)]
     Full(#[from] DiskFull),
     /// The turn ended without an answer.
     #[error("the agent `{agent}` has no answer: {failure}")]
-    Turn {
-        /// Whose turn.
-        agent: AgentName,
-        /// Why.
-        failure: Failure,
-    },
+    Turn { agent: AgentName, failure: Failure },
     /// No such approval waits.
     #[error("no approval `{id}` waits in workspace `{workspace}`")]
-    NoApproval {
-        /// Where.
-        workspace: WorkspaceId,
-        /// Its id.
-        id: String,
-    },
+    NoApproval { workspace: WorkspaceId, id: String },
     /// Another message had the same key.
     #[error("the idempotency key belongs to turn {turn}, which was asked something else")]
-    KeyReused {
-        /// Its turn.
-        turn: String,
-    },
+    KeyReused { turn: String },
     /// There is no such turn.
     #[error("there is no turn `{turn}` in workspace `{workspace}`")]
-    NoTurn {
-        /// Where.
-        workspace: WorkspaceId,
-        /// Its id.
-        turn: String,
-    },
+    NoTurn { workspace: WorkspaceId, turn: String },
     /// The turn is not over.
     #[error("the turn {turn} is under way")]
-    Underway {
-        /// Its id.
-        turn: String,
-    },
+    Underway { turn: String },
     /// Another node goes on with the turn, or has ended it.
     #[error("another node goes on with turn {turn}")]
     Adrift {
-        /// Its id.
         turn: String,
         /// The term under which it ran here, if nothing of it was kept but perhaps its record. Then no other node goes on with
         /// it, and where the record is in no log either it was not done.

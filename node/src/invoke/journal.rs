@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use caxton_proto::Format;
 use caxton_proto::shard::{self, DocumentKind, EncodeError};
 use caxton_raft::ProposeError;
 use futures::future::BoxFuture;
@@ -113,7 +114,10 @@ impl TurnJournal {
                 return Ok(()); // They went along with an earlier one.
             }
             if !sent.begun {
-                let beginning = shard::Beginning::from(&self.beginning).encode(self.shard.format());
+                let mut beginning = shard::Beginning::from(&self.beginning);
+                // A node of an older program may have to read it.
+                beginning.request = beginning.request.filter(|_| self.shard.format() >= Format::DELETION);
+                let beginning = beginning.encode(self.shard.format());
                 documents.push(beginning.map_err(|error| self.failed(error.into()))?);
             }
             documents.extend(buffer.waiting.iter().cloned());

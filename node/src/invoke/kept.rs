@@ -24,6 +24,8 @@ pub(super) struct Beginning {
     pub(super) time_ms: u64,
     /// A digest of what was asked, where the sender gave it a key.
     pub(super) asked: Option<String>,
+    /// What was said, as it was said; none in what an older program kept.
+    pub(super) request: Option<String>,
     pub(super) run: Run,
 }
 

@@ -53,7 +53,6 @@ impl Asker {
         Asker { subject, conversation, turn }
     }
 
-    /// The turn.
     pub(super) fn turn(&self) -> &str {
         &self.turn
     }

@@ -14,6 +14,8 @@ mod error;
 
 mod durable;
 
+mod earlier;
+
 mod journal;
 
 mod ending;
@@ -120,11 +122,9 @@ pub struct Parts {
     pub mailboxes: Mailboxes,
     /// Whether workspaces may share it.
     pub memory: crate::config::Memory,
-    /// The models.
     pub models: Arc<Models>,
     /// Which agent can do what.
     pub router: Router,
-    /// The tools.
     pub tools: Tools,
     /// What happens, for people who look.
     pub activity: Activity,
@@ -169,9 +169,7 @@ pub enum TurnEnd {
     SenderCalls(Box<SenderCalls>),
     /// A person has to decide first, or, where there is nothing to decide, others have to answer what the turn asked them.
     Waiting {
-        /// The conversation.
         conversation: String,
-        /// The turn.
         turn: String,
         /// What there is to decide.
         approvals: Vec<Approval>,
@@ -181,11 +179,9 @@ pub enum TurnEnd {
 /// Calls that the sender of a message is to make.
 #[derive(Debug, Clone)]
 pub struct SenderCalls {
-    /// Who calls.
     pub agent: AgentName,
     /// What was said with it.
     pub text: String,
-    /// The calls.
     pub calls: Vec<ToolCall>,
     /// What it took so far.
     pub usage: crate::llm::Usage,
@@ -202,8 +198,12 @@ struct Underway {
     log: Arc<TurnLog>,
     /// The files that came with the message.
     brought: Visible,
-    /// What was said, as it was said; none for a turn that was taken up from what was kept of it.
+    /// The files of earlier turns of the conversation that it has too.
+    earlier: Visible,
+    /// What was said, as it was said; none for a turn that an older program began.
     request: Option<String>,
+    /// It was taken up from what was kept of it.
+    resumed: bool,
     /// A digest of what was asked, where the sender gave it a key.
     asked: Option<String>,
     ledger: Ledger,
@@ -259,7 +259,7 @@ impl Invoker {
     ) -> Result<TurnEnd, InvokeError> {
         let (workspace, subject) = (permit.workspace(), permit.subject());
         let keyed = MessageKey::of(workspace, subject, &request, &client);
-        let checked = check::check(request, client.mailed)?;
+        let mut checked = check::check(request, client.mailed)?;
         let _place = self.admit()?;
         let term = self.lead(workspace).await?;
         let turn = keyed.as_ref().map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), |it| it.turn.clone());
@@ -287,8 +287,10 @@ impl Invoker {
         let request = checked.text.clone();
         let recalled = world.recall(&agent, &request).await;
         let left = client.left.take();
-        let opening = checked.into_opening(&shelf, client, before.messages, recalled)?;
-        let brought = opening.visible.clone();
+        let earlier = earlier::shelve(&shelf, before.files);
+        let brought = checked.shelve(&shelf)?;
+        let mut opening = checked.into_opening(client, before.messages, recalled);
+        (opening.visible, opening.earlier, opening.lost) = (brought.clone(), earlier.clone(), before.lost);
         let run = Run::begin(&agent, opening, &shelf);
         let beginning = Beginning {
             workspace: workspace.clone(),
@@ -296,14 +298,15 @@ impl Invoker {
             turn,
             subject: subject.to_owned(),
             route,
+            files: brought.iter().filter_map(|name| shelf.get(name)).collect(),
             brought,
-            files: shelf.shared(),
             time_ms: crate::authn::now_ms(),
             asked: keyed.as_ref().map(|keyed| keyed.asked.clone()),
+            request: Some(request),
             run: run.clone(),
         };
         let mut underway = self.begun(beginning, shelf, log, term);
-        underway.request = Some(request);
+        underway.earlier = earlier;
         underway.running.ends_with(left);
         let routed = || TurnEvent::Routed {
             conversation: underway.conversation.clone(),
@@ -455,7 +458,9 @@ impl Invoker {
             route: beginning.route.clone(),
             asked: beginning.asked.clone(),
             brought: beginning.brought.clone(),
-            request: None,
+            earlier: Visible::new(),
+            request: beginning.request.clone(),
+            resumed: false,
             shelf,
             log,
             ledger,
@@ -539,7 +544,6 @@ impl Invoker {
         &self.shared.parts.activity
     }
 
-    /// The models.
     pub fn models(&self) -> &Arc<Models> {
         &self.shared.parts.models
     }

@@ -50,7 +50,7 @@ impl Invoker {
         let asker = Asker::new(&beginning.subject, &beginning.conversation, &beginning.turn);
         let world = self.world(&workspace, asker)?;
         self.models().budgets().take_over(crate::llm::models::today(), &workspace, &ledger.all());
-        let underway = self.taken_up(beginning, shelf, ledger, term, next);
+        let underway = self.taken_up(beginning, shelf, ledger, term, next).await?;
         let log = Arc::clone(&underway.log);
         underway.journal.later(Step::TakenUp { term });
         if taken_up >= TAKE_UPS_MAX {
@@ -74,24 +74,26 @@ impl Invoker {
         }
     }
 
-    pub(super) fn taken_up(
+    pub(super) async fn taken_up(
         &self,
         beginning: Beginning,
         shelf: Shelf,
         ledger: Ledger,
         term: u64,
         next: u32,
-    ) -> Underway {
+    ) -> Result<Underway, InvokeError> {
+        let earlier = self.earlier_again(&beginning, &shelf).await?;
         let log = self.log(&beginning.workspace, &beginning.conversation, &beginning.turn, &beginning.subject);
         let shard = self.conversations().of(&beginning.workspace);
         let journal = |beginning| Arc::new(TurnJournal::resumed(shard, beginning, term, next));
-        self.underway(beginning, (shelf, ledger), log, term, journal)
+        let underway = self.underway(beginning, (shelf, ledger), log, term, journal);
+        Ok(Underway { earlier, resumed: true, ..underway })
     }
 
     /// A turn as it was when its last step was kept, for whoever ends it here.
-    pub(super) fn put_back(&self, documents: Documents, term: u64) -> Result<(Underway, Run), InvokeError> {
+    pub(super) async fn put_back(&self, documents: Documents, term: u64) -> Result<(Underway, Run), InvokeError> {
         let ReplayedTurn { beginning, run, shelf, ledger, next, taken_up: _ } = replay(documents)?;
-        Ok((self.taken_up(beginning, shelf, ledger, term, next), run))
+        Ok((self.taken_up(beginning, shelf, ledger, term, next).await?, run))
     }
 
     /// This node must not go on with the turn. Where nobody else knows of it, nothing was done.

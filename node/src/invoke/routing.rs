@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use caxton_proto::AgentName;
+use semver::VersionReq;
 
+use crate::agent::wanted::Wanted;
 use crate::agent::world::{AgentMatch, NotFound};
-use crate::capability::{Candidate, Requirements, Router};
+use crate::capability::{Candidate, Fit, Requirements, RouteError, Routed, Router};
 use crate::catalog::Catalog;
 
 /// Candidates that are named when nobody fits.
@@ -15,28 +17,39 @@ const NEAREST_SHOWN: usize = 3;
 pub(super) async fn find(
     router: &Router,
     catalog: &Arc<Catalog>,
-    wanted: &str,
+    wanted: Wanted<'_>,
     except: &[AgentName],
 ) -> Result<AgentMatch, NotFound> {
-    let routed = match router.route(catalog, wanted, &Requirements::default()).await {
+    let (text, version) = wanted.parse()?;
+    let workspace = || catalog.workspace.clone();
+    if catalog.agents().is_empty() {
+        return Err(NotFound::NoAgents { workspace: workspace() });
+    }
+    let requirements = Requirements { version };
+    let routed = match router.route(catalog, text, &requirements).await {
         Ok(routed) => routed,
-        Err(error) => {
+        Err(RouteError::Empty) => return Err(NotFound::Nobody { nearest: Vec::new() }),
+        Err(error @ (RouteError::Preparing { .. } | RouteError::Stopped)) => {
             tracing::warn!(workspace = %catalog.workspace, %error, "a message was not routed");
-            return Err(NotFound { nearest: Vec::new() });
+            return Err(NotFound::Preparing { workspace: workspace() });
         }
     };
     let allowed = |candidate: &&Candidate| !except.contains(&candidate.agent);
+    let fits_version = |candidate: &&Candidate| candidate.fit == Fit::Matches;
     if let Some(best) = routed.pick_by(router.load()).filter(allowed) {
-        return Ok(found(best));
+        return match (best.fit, requirements.version) {
+            (Fit::OtherVersion, Some(wanted)) => Err(other_versions(&routed, best, wanted)),
+            (Fit::OtherVersion | Fit::Matches, _) => Ok(found(best)),
+        };
     }
     // The best one asks, or was asked on the way here: whoever else is good enough may do.
-    let candidates = routed.ranking.candidates.iter().filter(allowed);
+    let candidates = routed.ranking.candidates.iter().filter(allowed).filter(fits_version);
     let fits = |candidate: &&Candidate| {
         candidate.score >= candidate.threshold && catalog.agents().contains_key(&candidate.agent)
     };
     match candidates.clone().find(fits) {
         Some(next) => Ok(found(next)),
-        None => Err(NotFound { nearest: candidates.take(NEAREST_SHOWN).map(found).collect() }),
+        None => Err(NotFound::Nobody { nearest: candidates.take(NEAREST_SHOWN).map(found).collect() }),
     }
 }
 
@@ -45,6 +58,13 @@ pub(super) async fn nearest(router: &Router, catalog: &Arc<Catalog>, about: &str
     let routed = router.route(catalog, about, &Requirements::default()).await;
     let candidates = routed.map(|routed| routed.ranking.candidates.iter().take(limit).map(found).collect());
     candidates.unwrap_or_default()
+}
+
+/// Those of the capability that was meant, with the versions that they have.
+fn other_versions(routed: &Routed, meant: &Candidate, wanted: VersionReq) -> NotFound {
+    let same = routed.ranking.candidates.iter().filter(|candidate| candidate.capability == meant.capability);
+    let offered = same.map(|candidate| (candidate.agent.clone(), candidate.version.clone())).collect();
+    NotFound::OtherVersions { capability: meant.capability.to_string(), wanted, offered }
 }
 
 fn found(candidate: &Candidate) -> AgentMatch {

@@ -99,7 +99,6 @@ impl Drop for RunningTurn {
 /// How a turn is over that was to be stopped.
 #[derive(Debug)]
 pub struct StoppedTurn {
-    /// The conversation.
     pub conversation: String,
     /// The agent whose turn it was.
     pub agent: AgentName,
@@ -136,7 +135,7 @@ impl Invoker {
         if !may(&subject(&documents)?) {
             return Err(none());
         }
-        let (underway, mut run) = self.put_back(documents, term)?;
+        let (underway, mut run) = self.put_back(documents, term).await?;
         let _in_turn = self.alone(workspace, &underway.conversation).await;
         run.turn.stop();
         underway.log.stopped(permit.subject());

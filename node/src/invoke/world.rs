@@ -15,6 +15,7 @@ use super::memory::{self, AgentMemory, Asker};
 use super::{routing, toolbox};
 use crate::agent::builtin::mail::MailTool;
 use crate::agent::builtin::memory::MemoryTool;
+use crate::agent::wanted::Wanted;
 use crate::agent::world::{AgentMatch, AgentProblem, Invocation, NotFound, ToolOutput, World};
 use crate::agent::{Agent, OfferedFunction, Parts};
 use crate::catalog::Catalog;
@@ -68,7 +69,6 @@ impl CatalogWorld {
         &self.catalog
     }
 
-    /// Which revision.
     pub(super) fn revision(&self) -> Revision {
         self.catalog.revision
     }
@@ -220,7 +220,7 @@ impl World for CatalogWorld {
         Box::pin(self.assemble(name))
     }
 
-    fn find<'a>(&'a self, wanted: &'a str, except: &'a [AgentName]) -> BoxFuture<'a, Result<AgentMatch, NotFound>> {
+    fn find<'a>(&'a self, wanted: Wanted<'a>, except: &'a [AgentName]) -> BoxFuture<'a, Result<AgentMatch, NotFound>> {
         Box::pin(routing::find(&self.shared.parts.router, &self.catalog, wanted, except))
     }
 

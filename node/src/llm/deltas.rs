@@ -30,6 +30,8 @@ pub struct Deltas {
 struct Meter {
     /// The provider took the request, so it may charge for it.
     begun: AtomicBool,
+    /// A piece of text was handed on, and was not withdrawn since.
+    handed_on: AtomicBool,
     /// Bytes of text, calls and reasoning.
     bytes: AtomicU64,
     /// What the provider said of its tokens so far.
@@ -53,13 +55,16 @@ impl Deltas {
         if let Some(sender) = &self.listener
             && !text.is_empty()
         {
+            self.meter.handed_on.store(true, Ordering::Relaxed);
             sender.send(Delta::Text(text.to_owned())).await.ok();
         }
     }
 
-    /// Says that what was handed on does not count.
+    /// Says that what was handed on does not count; where nothing was, there is nothing to say.
     pub async fn restart(&self) {
-        if let Some(sender) = &self.listener {
+        if let Some(sender) = &self.listener
+            && self.meter.handed_on.swap(false, Ordering::Relaxed)
+        {
             sender.send(Delta::Restart).await.ok();
         }
     }
@@ -98,5 +103,25 @@ impl Deltas {
         let guess = tokens_guess(usize::try_from(count(&self.meter.bytes)).unwrap_or(usize::MAX));
         let said = count(&self.meter.input);
         Usage { input: if said > 0 { said } else { input }, output: guess.max(count(&self.meter.output)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_was_heard_is_withdrawn_and_only_once() {
+        let (deltas, mut said) = Deltas::channel();
+        deltas.restart().await;
+        deltas.text("").await;
+        deltas.restart().await;
+        assert!(said.try_recv().is_err(), "nothing was said, so nothing is withdrawn");
+        deltas.text("half").await;
+        deltas.restart().await;
+        deltas.restart().await;
+        assert_eq!(said.recv().await, Some(Delta::Text("half".into())));
+        assert_eq!(said.recv().await, Some(Delta::Restart));
+        assert!(said.try_recv().is_err());
     }
 }

@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 /// Why a model did not answer.
-#[derive(Debug, thiserror::Error)]
+///
+/// What each says is one sentence: who, what is wrong, and what to do. Whoever shows it shows it once.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// No connection, or it broke before the reply began.
     #[error(
-        "the provider `{provider}` at {url} cannot be reached; check its address, that it runs, and the proxy if there is one"
+        "the provider `{provider}` at {url} cannot be reached ({cause}); check its address, that it runs, and the proxy if there is one"
     )]
     Unreachable {
         provider: String,
         /// Its address, without query.
         url: String,
-        /// What the connection said.
-        #[source]
-        source: reqwest::Error,
+        /// The innermost reason that the connection has, in a few words.
+        cause: String,
     },
     /// Nothing came for too long.
     #[error("the provider `{provider}` was silent for {} ms; raise `timeout` under [providers.{provider}], or name a `fallback`", silence.as_millis())]
@@ -192,6 +193,9 @@ pub enum Error {
         #[source]
         last: Box<Error>,
     },
+    /// The agent's chain is empty: neither it nor the workspace names a provider.
+    #[error("the agent names no model; set `provider` under [llm] in its file or in caxton.toml")]
+    NoModel,
     /// The client could not be built.
     #[error("the connection to the provider `{provider}` could not be prepared: {problem}")]
     Setup {
@@ -201,9 +205,22 @@ pub enum Error {
     },
 }
 
+/// The innermost cause of a connection that failed, without the number that the system gives it: what stands around it repeats
+/// that there was a connection.
+pub(super) fn cause_of(error: &(dyn std::error::Error + 'static)) -> String {
+    let innermost = std::iter::successors(Some(error), |error| (*error).source()).last().unwrap_or(error).to_string();
+    let words = match innermost.rfind(" (os error ") {
+        Some(at) if innermost.ends_with(')') => &innermost[..at],
+        _ => &innermost,
+    };
+    words.to_owned()
+}
+
 /// What only the errors of providers say that are down, or too busy, for a while.
-const PASSING: [&str; 5] = [
+const PASSING: [&str; 6] = [
+    // As it was written before it named the cause.
     "cannot be reached;",
+    "cannot be reached (",
     "was silent for",
     "try again later, or name",
     "broke off after",
@@ -240,6 +257,7 @@ impl Error {
             | Error::CircuitOpen { .. }
             | Error::BudgetSpent { .. }
             | Error::AllFailed { .. }
+            | Error::NoModel
             | Error::Setup { .. } => false,
         }
     }
@@ -291,6 +309,7 @@ impl Error {
             Error::CircuitOpen { .. } => "circuit_open",
             Error::BudgetSpent { .. } => "budget_spent",
             Error::AllFailed { .. } => "all_failed",
+            Error::NoModel => "no_model",
             Error::Setup { .. } => "setup",
         }
     }
@@ -300,10 +319,25 @@ impl Error {
 mod tests {
     use super::*;
 
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer words")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn a_cause_is_the_innermost_one_without_its_number() {
+        let refused = std::io::Error::from_raw_os_error(111);
+        let words = refused.to_string();
+        assert!(words.ends_with("(os error 111)"), "{words}");
+        let cause = cause_of(&Outer(refused));
+        assert!(!cause.contains("os error") && !cause.contains("outer") && words.starts_with(&cause), "{cause}");
+    }
+
     #[test]
     fn the_reasons_of_what_passes_are_known_by_their_words() {
         let (provider, message) = ("p".to_owned(), "no".to_owned());
+        let url = "http://127.0.0.1:1/v1".to_owned();
         let passing = [
+            Error::Unreachable { provider: provider.clone(), url, cause: "connection refused".to_owned() },
             Error::Timeout { provider: provider.clone(), silence: Duration::from_secs(1) },
             Error::Busy { provider: provider.clone(), status: 529, message: message.clone(), retry_after: None },
             Error::Failed { provider: provider.clone(), status: 502, message: message.clone() },

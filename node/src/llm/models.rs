@@ -49,7 +49,7 @@ pub enum Voice {
     Backend(Arc<Backend>),
     Speech(Speech),
     /// Nobody, because of what is wrong with the provider's settings; the next of the chain may do.
-    Unusable(Arc<str>),
+    Unusable(Arc<Error>),
 }
 
 /// What one call to [`Models::chat`] asks.
@@ -143,10 +143,7 @@ impl Models {
         match (failures.pop(), tried) {
             (Some(only), 1) => Err(only),
             (Some(last), tried) => Err(Error::AllFailed { tried, last: Box::new(last) }),
-            (None, _) => Err(Error::Setup {
-                provider: "(none)".to_owned(),
-                problem: "the agent names no model: set provider under [llm] in its file or in caxton.toml".to_owned(),
-            }),
+            (None, _) => Err(Error::NoModel),
         }
     }
 
@@ -162,9 +159,7 @@ impl Models {
                 self.request(&ScriptedProvider::new(&target.model, Arc::clone(script)), FREE, ask, tries).await
             }
             Voice::Speech(Speech::Recording(player)) => self.request(&**player, FREE, ask, tries).await,
-            Voice::Unusable(problem) => {
-                Err(Error::Setup { provider: target.provider.clone(), problem: problem.to_string() })
-            }
+            Voice::Unusable(error) => Err((**error).clone()),
         }
     }
 
@@ -195,7 +190,7 @@ impl Models {
                 None => return Err(error),
                 Some(pause) => {
                     let pause_ms = pause.as_millis() as u64;
-                    warn!(provider = %backend.name, kind = error.kind(), pause_ms, "asking again");
+                    warn!(provider = %backend.name, kind = error.kind(), reason = %error, pause_ms, "asking again");
                     tokio::time::sleep(pause).await;
                     ask.deltas.restart().await;
                 }

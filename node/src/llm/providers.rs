@@ -156,7 +156,7 @@ pub struct Providers {
     secrets: Arc<dyn Secrets>,
     node: BTreeMap<String, Arc<Backend>>,
     /// Those that the environment names and that cannot be used, with the reason.
-    unusable: BTreeMap<String, String>,
+    unusable: BTreeMap<String, Error>,
     proxies: Proxies,
     /// Where the providers of workspaces may lead; nothing for anywhere.
     reach: Option<Reach>,
@@ -195,7 +195,7 @@ impl Providers {
     fn add(&mut self, name: &str, protocol: Protocol, base: &str, key: Key) {
         match self.speak(name, protocol, base, key, (SILENCE, None), DialectSettings::default()) {
             Ok(provider) => self.register(Backend::new(name, provider, BTreeMap::new())),
-            Err(error) => _ = self.unusable.insert(name.to_owned(), error.to_string()),
+            Err(error) => _ = self.unusable.insert(name.to_owned(), error),
         }
     }
 
@@ -221,8 +221,8 @@ impl Providers {
 
     /// A provider of the node.
     pub fn of_node(&self, name: &str) -> Result<Arc<Backend>, Error> {
-        if let Some(problem) = self.unusable.get(name) {
-            return Err(Error::Setup { provider: name.to_owned(), problem: problem.clone() });
+        if let Some(error) = self.unusable.get(name) {
+            return Err(error.clone());
         }
         self.node.get(name).cloned().ok_or_else(|| Error::UnknownProvider {
             provider: name.to_owned(),

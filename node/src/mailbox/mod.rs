@@ -4,12 +4,14 @@
 //! receivers (`app/dispatch.rs`); what a delivery's receiver sends is in one entry with the delivery's outcome.
 
 mod gauges;
+mod signing;
 mod tenant;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use caxton_messages::acl::Address;
 use caxton_messages::mailbox::{Action, Command, DecodeError, Outcome, Settlement};
 use caxton_proto::shard::Envelope;
 use caxton_proto::{Format, WorkspaceId};
@@ -17,6 +19,7 @@ use caxton_raft::ProposeError;
 use rusqlite::Connection;
 use tokio::sync::Notify;
 
+pub use self::signing::{Forgery, Signatory, Signer};
 pub use self::tenant::MailboxTenant;
 use crate::shard::tenant::{Refusal, Stop};
 use crate::shard::{Shard, Shards, WriteError};
@@ -50,6 +53,18 @@ pub enum MailboxError {
         /// How long it is.
         bytes: usize,
     },
+    /// The workspace asks for signatures, and this one cannot be made.
+    #[error("the message cannot be signed: {why}")]
+    Signing {
+        /// What stands in the way.
+        why: String,
+    },
+    /// The sender has registered a key of their own, without which nothing is sent in their name.
+    #[error("{owner} signs with a key of their own, and the message has no signature")]
+    OwnKey {
+        /// Who that is.
+        owner: Address,
+    },
     /// The workspace was deleted; nothing was changed.
     #[error("the workspace was deleted")]
     Deleted,
@@ -66,6 +81,8 @@ impl MailboxError {
             | MailboxError::Unreadable(_)
             | MailboxError::Outcome(_)
             | MailboxError::TooLong { .. }
+            | MailboxError::Signing { .. }
+            | MailboxError::OwnKey { .. }
             | MailboxError::Deleted => true,
             MailboxError::Read(_) | MailboxError::Propose(_) | MailboxError::OlderMembers => false,
         }
@@ -93,13 +110,25 @@ pub struct Mailboxes(Arc<[ShardMailboxes]>);
 pub struct ShardMailboxes {
     shard: Shard,
     changed: Arc<Notify>,
+    /// The most mailboxes of a workspace.
+    mailboxes_max: u64,
+    signer: Option<Signer>,
 }
 
 impl Mailboxes {
-    /// Those in these shards, of which [`MailboxTenant`] is a tenant.
-    pub fn new(shards: Shards) -> Mailboxes {
-        let of = |shard: &Shard| ShardMailboxes { shard: shard.clone(), changed: Arc::default() };
+    /// Those in these shards, of which [`MailboxTenant`] is a tenant. A workspace has at most `mailboxes_max`.
+    pub fn new(shards: Shards, mailboxes_max: u64) -> Mailboxes {
+        let of = |shard: &Shard| {
+            let (shard, changed) = (shard.clone(), Arc::default());
+            ShardMailboxes { shard, changed, mailboxes_max, signer: None }
+        };
         Mailboxes(shards.all().iter().map(of).collect())
+    }
+
+    /// The same, and what workspaces send that ask for it is signed.
+    pub fn signed_by(self, signer: &Signer) -> Mailboxes {
+        let of = |one: &ShardMailboxes| ShardMailboxes { signer: Some(signer.clone()), ..one.clone() };
+        Mailboxes(self.0.iter().map(of).collect())
     }
 
     /// Those of a workspace's shard.
@@ -137,14 +166,20 @@ impl ShardMailboxes {
 
     /// Has a command applied under the term in which this node leads the shard: it is on a majority's disk, and applied here,
     /// when this returns. What it refuses is in the outcome.
-    pub async fn write(&self, workspace: &WorkspaceId, term: u64, action: Action) -> Result<Outcome, MailboxError> {
+    pub async fn write(&self, workspace: &WorkspaceId, term: u64, mut action: Action) -> Result<Outcome, MailboxError> {
+        self.sign(workspace, term, &mut action).await?;
+        self.propose(workspace, term, action).await
+    }
+
+    async fn propose(&self, workspace: &WorkspaceId, term: u64, action: Action) -> Result<Outcome, MailboxError> {
         // Older members would neither apply it nor keep it in their snapshots. A cluster that has just begun says a moment later
         // that it has none.
         if !self.shard.writes(Format::DELETION, RAISED_WAIT).await {
             return Err(MailboxError::OlderMembers);
         }
         let time_ms = i64::try_from(crate::time::now_ms()).unwrap_or(i64::MAX);
-        let command = Command { workspace: workspace.clone(), time_ms, action };
+        let mailboxes_max = Some(self.mailboxes_max);
+        let command = Command { workspace: workspace.clone(), time_ms, mailboxes_max, action };
         let body = Bytes::from(command.encode());
         if body.len() > ENTRY_BYTES_MAX {
             return Err(MailboxError::TooLong { bytes: body.len() });

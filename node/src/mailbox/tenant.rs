@@ -35,7 +35,7 @@ impl Tenant for MailboxTenant {
     }
 
     fn layout(&self) -> u32 {
-        3
+        4
     }
 
     fn tables(&self) -> &'static [Table] {
@@ -55,6 +55,10 @@ impl Tenant for MailboxTenant {
         // Those before had no counts of what each sender has in a mailbox.
         if layout < 3 {
             caxton_messages::count_senders(rows)?;
+        }
+        // Nor how many mailboxes a workspace has.
+        if layout < 4 {
+            caxton_messages::count_mailboxes(rows)?;
         }
         Ok(())
     }
@@ -102,7 +106,7 @@ mod tests {
             assert!(matches!(MailboxTenant.apply(&command, &rows), Err(ApplyError::Refused(_))));
         }
         let workspace = "team".parse().expect("a name");
-        let tick = mailbox::Command { workspace, time_ms: 1, action: Action::Tick { term: 1 } };
+        let tick = mailbox::Command { workspace, time_ms: 1, mailboxes_max: None, action: Action::Tick { term: 1 } };
         let mut body = tick.encode();
         let answer = MailboxTenant.apply(&Command { version: 2, term: 1, body: &body }, &rows).expect("applied");
         let nothing = Outcome::Ticked { changed: 0, more: false };

@@ -179,7 +179,6 @@ impl From<&MemoryRelation> for RelationEdge {
 /// would not count: the node looks at each of them again.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Within {
-    /// The workspace whose memories are searched.
     pub workspace: WorkspaceId,
     /// Only these scopes; nothing for all.
     pub scopes: Option<Vec<String>>,

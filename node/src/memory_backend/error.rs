@@ -48,7 +48,7 @@ pub enum BackendError {
     /// The tool failed.
     #[error("the tool `{tool}` failed in `{function}`: {problem}")]
     Tool {
-        /// The tool that was called.
+        /// The tool that stands behind it.
         tool: String,
         /// The function that was called.
         function: &'static str,

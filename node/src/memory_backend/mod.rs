@@ -139,7 +139,7 @@ pub trait MemoryBackend: Send + Sync {
         self.clear().await
     }
 
-    /// Finds the candidates of a search.
+    /// Finds candidates for a search.
     async fn search(&self, wanted: &Wanted) -> Result<Candidates, BackendError>;
 }
 

@@ -29,7 +29,7 @@ const POSITION: &str = "position";
 pub struct ToolBackend {
     /// The workspace whose tool it is.
     pub workspace: WorkspaceId,
-    /// The tool that is the backend.
+    /// The tool that is called.
     pub tool: ToolName,
     /// How long a call may take.
     pub timeout: Duration,

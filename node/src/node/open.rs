@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::peer_port::{self, PeerPort};
 use super::{Parts, StartError};
 use crate::activity::Activity;
+use crate::app::post::Post;
 use crate::app::{self, App};
 use crate::artifacts::{Artifacts, Space};
 use crate::authn::{Auth, KnownTokens};
@@ -41,7 +42,7 @@ use crate::llm::Tape;
 use crate::llm::models::Models;
 use crate::llm::providers::{Providers, Settings as ProviderSettings};
 use crate::llm::reach::Reach;
-use crate::mailbox::{MailboxTenant, Mailboxes};
+use crate::mailbox::{MailboxTenant, Mailboxes, Signer};
 use crate::memory::{Keepers, Memories, MemoryTenant};
 use crate::memory_backend::{self, MemoryBackends};
 use crate::peers::door::Door;
@@ -107,9 +108,10 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
     key_files::draw(&dir).map_err(StartError::Keys)?;
     secrets::draw_key(&dir)?;
     store.claim(&dir.join(cluster::LOG_MARK_FILE)).await?;
-    let space = artifacts.space().clone();
+    let (space, last) = (artifacts.space().clone(), artifacts.space().clone());
     let groups = Groups::new(store, identity.node, timers(&config), Arc::new(peers.clone()))
-        .with_room(move |bytes| space.check(bytes).is_ok());
+        .with_room(move |bytes| space.check(bytes).is_ok())
+        .with_last_room(move |bytes| last.has_last_room(bytes));
     let (catalogs, pins) = (Catalogs::default(), Pins::default());
     let replicas = Replicas::new(artifacts.clone(), catalogs.clone(), peers.clone());
     let service = Service::new(service::Parts {
@@ -198,7 +200,8 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
         models = models.recorded(tape(&config.llm.record)?);
     }
     let activity = Activity::default();
-    let mailboxes = Mailboxes::new(shards.clone());
+    let mailboxes = Mailboxes::new(shards.clone(), config.limits.workspace_mailboxes_max)
+        .signed_by(&Signer::new(catalogs.clone(), secrets.clone()));
     let (memories, models) = (Memories::new(shards.clone(), keepers), Arc::new(models));
     let memory_backends = MemoryBackends::new(memory_backend::Parts {
         catalogs: catalogs.clone(),
@@ -222,8 +225,11 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
         limits: config.limits.clone(),
         space: artifacts.space().clone(),
     });
+    let post = Post::new(catalogs.clone(), mailboxes.clone(), cluster.clone());
+    service.takes_in(Arc::new(post.clone()));
     let parts = Arc::new(Parts {
         cluster,
+        post,
         invoker,
         mailboxes,
         activity,
@@ -251,6 +257,8 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
         jobs: Jobs::default(),
         event_streams: Arc::new(Semaphore::new(parts.config.http.event_streams_max as usize)),
         health_watches: Arc::new(Semaphore::new(edge::grpc::HEALTH_WATCHES_MAX)),
+        health_watchers: edge::caps::Caps::default(),
+        content_streams: Arc::new(Semaphore::new(edge::rest::deployments::CONTENT_STREAMS_MAX)),
         stop,
     });
     Ok(OpenNode { parts, services, groups, pins, service, facts, hearsay, api })
@@ -294,6 +302,7 @@ fn application(parts: &Parts, hands: Hands) -> App {
         conversations: app::conversations::Conversations::new(parts.invoker.clone()),
         memories: app::memory::Memories::new(parts.invoker.clone()),
         mailboxes: app::mailboxes::Mailboxes::new(parts.invoker.clone(), parts.mailboxes.clone()),
+        signatures: app::signatures::Signatures::new(parts.invoker.clone(), parts.mailboxes.clone()),
         schedules: app::schedules::Schedules::new(parts.invoker.clone(), parts.mailboxes.clone()),
         topics: app::topics::Topics::new(parts.invoker.clone(), parts.mailboxes.clone()),
         feeds: app::feeds::Feeds::new(parts.invoker.clone(), parts.mailboxes.clone()),

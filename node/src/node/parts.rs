@@ -8,6 +8,7 @@ use caxton_raft::deploy_log::DeployLog;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::activity::Activity;
+use crate::app::post::Post;
 use crate::artifacts::Artifacts;
 use crate::capability::Router;
 use crate::catalog::Catalogs;
@@ -34,6 +35,8 @@ pub struct Parts {
     pub deployer: Deployer,
     /// Finds the agent that a message is for.
     pub routing: Router,
+    /// Brings messages to other workspaces.
+    pub post: Post,
     /// What happens in each workspace on this node.
     pub activity: Activity,
     /// What the node measures.

@@ -129,7 +129,7 @@ pub fn start_workers(workers: &Tasks, parts: &Parts, pins: Pins) {
             scheduler.run(scheduler_stop).await;
             Ok::<_, std::convert::Infallible>(())
         });
-        let dispatcher = Dispatcher::new(parts.invoker.clone(), mailboxes);
+        let dispatcher = Dispatcher::new(parts.invoker.clone(), mailboxes, parts.post.clone());
         let stop = stop.clone();
         workers.spawn("mailboxes", async move {
             dispatcher.run(stop).await;

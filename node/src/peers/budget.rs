@@ -1,11 +1,14 @@
 //! Places for connections of whom nothing is known yet, for each address and in all. Whoever comes when they are taken gets
 //! the place of the one that has had one longest at the address that has most: connections that only wait keep nobody out.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
+
+use crate::addresses::counted;
 
 /// The places. A clone is a handle on the same.
 #[derive(Clone)]
@@ -36,8 +39,9 @@ impl Budget {
         Budget { per_address: per_address.max(1), total: total.max(1), state: Arc::default() }
     }
 
-    /// Takes a place, if need be another's.
+    /// Takes a place, if need be another's. Of IPv6 an address is a network that one customer gets.
     pub fn enter(&self, from: IpAddr) -> Place {
+        let from = counted(from);
         let mut state = self.lock();
         if let Some(id) = state.loses(from, self.per_address, self.total)
             && let Some((_, lost)) = state.places.remove(&id)
@@ -59,16 +63,19 @@ impl Budget {
 impl State {
     /// Who loses its place to somebody from `from`, if somebody has to.
     fn loses(&self, from: IpAddr, per_address: usize, total: usize) -> Option<u64> {
-        let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
-        self.places.values().for_each(|(address, _)| *counts.entry(*address).or_default() += 1);
-        let address = if counts.get(&from).is_some_and(|count| *count >= per_address) {
-            from
-        } else if self.places.len() >= total {
-            *counts.iter().max_by_key(|(_, count)| **count)?.0
-        } else {
-            return None;
-        };
-        self.places.iter().find(|(_, (of, _))| *of == address).map(|(id, _)| *id)
+        // How many places an address has, and which of them it has had longest.
+        let mut held: BTreeMap<IpAddr, (usize, u64)> = BTreeMap::new();
+        for (id, (address, _)) in &self.places {
+            held.entry(*address).or_insert((0, *id)).0 += 1;
+        }
+        match held.get(&from) {
+            Some((count, longest)) if *count >= per_address => Some(*longest),
+            // Among addresses that have as many it is whoever has waited longest.
+            Some(_) | None if self.places.len() >= total => {
+                held.values().max_by_key(|(count, longest)| (*count, Reverse(*longest))).map(|(_, longest)| *longest)
+            }
+            Some(_) | None => None,
+        }
     }
 }
 
@@ -111,6 +118,21 @@ mod tests {
         assert!(![&lone, &fourth, &third, &next].iter().any(|place| place.lost.is_cancelled()));
         drop((crowd, fourth));
         assert_eq!(budget.lock().places.len(), 3);
+    }
+
+    #[test]
+    fn among_equals_the_one_that_waits_longest_makes_room_and_a_customer_of_ipv6_is_one() {
+        let budget = Budget::new(4, 3);
+        // The highest address came last: it is not the one that goes.
+        let three: Vec<Place> = [1, 2, 200].map(|last| budget.enter(at(last))).into();
+        let lost = || three.iter().map(|place| place.lost.is_cancelled()).collect::<Vec<_>>();
+        let next = budget.enter(at(3));
+        assert_eq!((lost(), next.lost.is_cancelled()), (vec![true, false, false], false));
+        let v6 = |last: u16| IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, 2, 0, 0, 0, last));
+        let customer: Vec<Place> = (0..50).map(|last| budget.enter(v6(last))).collect();
+        // It has two places once everybody has been there as long, and after that takes its own.
+        assert_eq!(customer.iter().filter(|place| !place.lost.is_cancelled()).count(), 2);
+        assert_eq!((lost(), next.lost.is_cancelled()), (vec![true; 3], false));
     }
 
     #[test]

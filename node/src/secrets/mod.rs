@@ -5,6 +5,7 @@
 //! `Display`, and no error of this module carries one.
 
 mod keys;
+mod message_keys;
 
 use std::fmt;
 use std::path::Path;
@@ -17,6 +18,7 @@ use caxton_proto::manifest::secret::SecretName;
 use caxton_raft::deploy_log::DeployLog;
 
 pub use keys::KeyError;
+pub use message_keys::{SigningPair, is_signed};
 
 use crate::trust::DATA_KEY_FILE;
 use keys::{DataKeys, Place};

@@ -5,6 +5,7 @@
 use caxton_tools::TraceContext;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry::trace::{SpanContext, TraceContextExt};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -33,11 +34,19 @@ impl Injector for Sent<'_> {
     }
 }
 
-/// Makes a span, which nobody entered yet, part of the trace that a request names, if it names one.
+/// Makes a span, which nobody entered yet, part of the trace that a request names, if it names one, and records the trace's
+/// id in the span's field `trace_id`, from which log lines take it.
 pub fn continues(span: &Span, headers: &HeaderMap) {
-    if headers.contains_key("traceparent") {
+    let named = headers.contains_key("traceparent").then(|| TraceContextPropagator::new().extract(&Given(headers)));
+    if let Some(named) = &named {
         // Without an exporter there is nothing to continue.
-        _ = span.set_parent(TraceContextPropagator::new().extract(&Given(headers)));
+        _ = span.set_parent(named.clone());
+    }
+    // Where no traces are made, the id is the one that the request came with.
+    let contexts = [Some(span.context()), named];
+    let mut ids = contexts.iter().flatten().map(|context| context.span().span_context().clone());
+    if let Some(context) = ids.find(SpanContext::is_valid) {
+        span.record("trace_id", context.trace_id().to_string().as_str());
     }
 }
 

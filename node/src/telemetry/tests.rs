@@ -76,6 +76,50 @@ async fn spans_reach_a_collector_even_when_the_log_is_quiet() {
     assert_eq!(line["code"], 7);
 }
 
+/// The lines that a request with this header writes: one in its own span, and one further below.
+fn lines_of_a_request(traceparent: Option<&'static str>, traces: Option<&SdkTracerProvider>) -> Vec<serde_json::Value> {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = subscriber(&settings(&[]), false, move || writer.clone(), traces).expect("a subscriber");
+    tracing::subscriber::with_default(subscriber, || {
+        let headers = traceparent
+            .map(|text| (http::HeaderName::from_static("traceparent"), http::HeaderValue::from_static(text)));
+        let request = tracing::info_span!("request", route = "/x", trace_id = tracing::field::Empty);
+        propagation::continues(&request, &headers.into_iter().collect());
+        request.in_scope(|| {
+            tracing::info!("above");
+            // What somebody else wrote into a field is no id.
+            tracing::info_span!("turn", agent = "\"trace_id\":\"bad\"").in_scope(|| tracing::info!(code = 7, "below"));
+        });
+    });
+    let text = String::from_utf8(lines.0.lock().expect("free").clone()).expect("text");
+    let read =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    let lines: Vec<_> = text.lines().map(read).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert_eq!((lines[0]["message"].as_str(), lines[1]["code"].as_u64()), (Some("above"), Some(7)));
+    lines
+}
+
+#[test]
+fn every_line_of_a_request_has_the_id_of_its_trace() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const GIVEN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let made = SdkTracerProvider::builder().build();
+    for traces in [None, Some(&made)] {
+        for line in lines_of_a_request(Some(GIVEN), traces) {
+            assert_eq!(line["trace_id"], TRACE, "{line}");
+        }
+    }
+    // A trace that begins here has one as well; without traces there is none to name.
+    let own = lines_of_a_request(None, Some(&made));
+    assert!(own[0]["trace_id"].as_str().is_some_and(|id| id.len() == 32 && id != TRACE), "{own:?}");
+    assert_eq!(own[0]["trace_id"], own[1]["trace_id"]);
+    for line in lines_of_a_request(None, None).into_iter().chain(lines_of_a_request(Some("nonsense"), None)) {
+        assert!(line.get("trace_id").is_none(), "{line}");
+    }
+}
+
 #[test]
 fn metrics_are_rendered_for_prometheus() {
     let handle = metrics();

@@ -1,11 +1,13 @@
-//! The example tools of every language are built from their source, loaded into the sandbox and called; those that are
-//! committed are compared with what their source builds.
+//! The example tools and agents of every language are built from their source, loaded into the sandbox and called; those
+//! that are committed are compared with what their source builds.
 //!
 //! A language whose toolchain is not here is reported as NOT RUN, with the line that installs it, and never as passed.
 //! Where `CAXTON_TOOLCHAINS=required` is set, that fails instead.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+#[path = "languages/agents.rs"]
+mod agents;
 mod common;
 
 use caxton_tools::{CallError, Grants, Kind, Limits, SandboxedTool, Settings, Tool, examples};
@@ -20,8 +22,16 @@ use std::time::{Duration, Instant};
 const UNAVAILABLE: i32 = 69;
 
 /// The parts of this test; each says why it could not run, or panics.
-const PARTS: [(&str, fn() -> Result<(), NotRun>); 5] =
-    [("c", c), ("javascript", javascript), ("python", python), ("go", go), ("rust", rust)];
+const PARTS: [(&str, fn() -> Result<(), NotRun>); 8] = [
+    ("c", c),
+    ("javascript", javascript),
+    ("javascript-agent", agents::negotiator),
+    ("python", python),
+    ("python-agent", agents::router),
+    ("go", go),
+    ("go-agent", agents::counter),
+    ("rust", rust),
+];
 
 /// What is missing.
 struct NotRun(String);
@@ -55,7 +65,7 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "\ntools of other languages: {passed} passed; {failed} failed; {not_run} NOT RUN, for want of a toolchain"
+        "\ntools and agents of other languages: {passed} passed; {failed} failed; {not_run} NOT RUN, for want of a toolchain"
     );
     if failed > 0 || (required && not_run > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -64,13 +74,14 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
 }
 
-/// Runs a build script and gives what it built.
+/// Runs a build script, which is told the folder and the names, and gives what it built.
 fn built(script: &str, arguments: &[&str], tools: &[&str]) -> Result<Vec<Vec<u8>>, NotRun> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let output = Command::new("bash")
         .arg(sources().join(script))
         .args(arguments)
         .arg(folder.path())
+        .args(tools)
         // What cargo tells this test is not for the cargo of another workspace.
         .env_remove("CARGO_TARGET_DIR")
         .env_remove("RUSTFLAGS")

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{AgentName, CapabilityName};
+use crate::{AgentName, CapabilityName, WorkspaceId};
 
 /// The longest subject of a token or name of a topic, in bytes.
 pub const ADDRESS_BYTES_MAX: usize = 256;
@@ -15,6 +15,13 @@ pub const TOPIC_LEVELS_MAX: usize = 16;
 pub enum Address {
     /// An agent, by its name: `analyst`.
     Agent(AgentName),
+    /// An agent of another workspace, by both names: `analyst@reports`. Only agents write there.
+    Elsewhere {
+        /// The name of the agent.
+        agent: AgentName,
+        /// The workspace that it is in.
+        workspace: WorkspaceId,
+    },
     /// Whichever agent offers a capability: `capability:charts`.
     Capability(CapabilityName),
     /// A person, by the subject of their token: `subject:ann`.
@@ -44,19 +51,14 @@ pub struct Pattern(String);
 pub enum InvalidAddress {
     /// It is none of the forms.
     #[error(
-        "`{text}` is no address: {why}; write an agent's name, capability:NAME, subject:NAME, topic:A/B or broadcast:"
+        "`{text}` is no address: {why}; write an agent's name, AGENT@WORKSPACE, capability:NAME, subject:NAME, topic:A/B or \
+         broadcast:"
     )]
     Address {
         /// The first characters of the text.
         text: String,
         /// What is wrong with it.
         why: String,
-    },
-    /// The agent of another workspace.
-    #[error("`{text}` is in another workspace, and messages stay in theirs; write the name of an agent of this one")]
-    OtherWorkspace {
-        /// The first characters of the text.
-        text: String,
     },
     /// It is neither a topic nor a pattern.
     #[error("`{text}` is no {what}: {why}")]
@@ -170,8 +172,10 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Address, InvalidAddress> {
         let wrong = |why: String| InvalidAddress::Address { text: shown(text), why };
         let Some((kind, name)) = text.split_once(':') else {
-            if text.contains('@') {
-                return Err(InvalidAddress::OtherWorkspace { text: shown(text) });
+            if let Some((agent, workspace)) = text.split_once('@') {
+                let agent = agent.parse().map_err(|error: crate::InvalidId| wrong(error.to_string()))?;
+                let workspace = workspace.parse().map_err(|error: crate::InvalidId| wrong(error.to_string()))?;
+                return Ok(Address::Elsewhere { agent, workspace });
             }
             return text.parse().map(Address::Agent).map_err(|error: crate::InvalidId| wrong(error.to_string()));
         };
@@ -195,6 +199,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Address::Agent(name) => f.write_str(name.as_str()),
+            Address::Elsewhere { agent, workspace } => write!(f, "{agent}@{workspace}"),
             Address::Capability(name) => write!(f, "capability:{name}"),
             Address::Subject(Subject(name)) => write!(f, "subject:{name}"),
             Address::Topic(Topic(name)) => write!(f, "topic:{name}"),

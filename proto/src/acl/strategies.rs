@@ -10,6 +10,7 @@ pub fn address() -> impl Strategy<Value = Address> {
     let to = |text: String| text.parse::<Address>().expect("an address");
     prop_oneof![
         "[a-z][a-z0-9-]{0,8}".prop_map(to),
+        "[a-z][a-z0-9-]{0,8}@[a-z][a-z0-9]{0,8}".prop_map(to),
         "capability:[a-z][a-z0-9]{0,8}".prop_map(to),
         "subject:[a-z:@ ü]{0,8}x".prop_map(to),
         "topic:[a-z]{1,4}(/[a-z0-9é]{1,4}){0,3}".prop_map(to),

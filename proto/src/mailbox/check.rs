@@ -1,6 +1,6 @@
 //! What a command may hold. The proposer checks before it proposes, and whoever applies a command checks again.
 
-use super::{Action, Await, Command, Reason, Submission, Verdict};
+use super::{Action, Await, Command, Reason, SEALED_BYTES_MAX, SetKey, Submission, Verdict};
 use crate::acl::{Address, CheckError, TIME_MAX_MS};
 
 /// The most messages of one command.
@@ -93,7 +93,10 @@ impl Submission {
         }
         match self.expires_ms {
             Some(at_ms) if !(0..=TIME_MAX_MS).contains(&at_ms) => wrong("expiry is no time between 1970 and 9999"),
-            Some(_) | None => Ok(()),
+            Some(_) | None => self.signature.as_ref().map_or(Ok(()), |signature| {
+                let fits = (0..=TIME_MAX_MS).contains(&signature.signed_ms);
+                if fits { Ok(()) } else { wrong("signature is of no time between 1970 and 9999") }
+            }),
         }
     }
 }
@@ -125,7 +128,8 @@ impl Command {
                 most("bytes of its turn", turn.len().max(way.len()), WAY_BYTES_MAX)
             }
             Action::Roster { programs, .. } => most("programs", programs.len(), PROGRAMS_MAX),
-            Action::Park { .. } | Action::Tick { .. } => Ok(()),
+            Action::Park { .. } | Action::Tick { .. } | Action::Receive { .. } => Ok(()),
+            Action::SetKey(key) => key.check(),
             Action::Subscribe { subscriber, name: of, .. } => {
                 receives(subscriber)?;
                 name("name", of, NAME_BYTES_MAX)
@@ -150,6 +154,22 @@ impl Command {
     }
 }
 
+impl SetKey {
+    fn check(&self) -> Result {
+        match &self.owner {
+            Address::Agent(_) | Address::Elsewhere { .. } | Address::Subject(_) => {}
+            Address::Capability(_) | Address::Topic(_) | Address::Broadcast | Address::Platform => {
+                return wrong("owner is nobody who signs");
+            }
+        }
+        most("bytes of its sealed key", self.sealed.len().max(self.sealed_with.len()), SEALED_BYTES_MAX)?;
+        match self.overlap_ms {
+            Some(ms) if !(0..=TIME_MAX_MS).contains(&ms) => wrong("overlap is no time"),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 impl Await {
     fn check(&self) -> Result {
         receives(&self.owner)?;
@@ -168,8 +188,10 @@ impl Await {
 fn receives(subscriber: &Address) -> Result {
     match subscriber {
         Address::Agent(_) | Address::Subject(_) => Ok(()),
-        Address::Capability(_) | Address::Topic(_) | Address::Broadcast | Address::Platform => {
-            wrong("subscriber is neither an agent nor a person")
-        }
+        Address::Elsewhere { .. }
+        | Address::Capability(_)
+        | Address::Topic(_)
+        | Address::Broadcast
+        | Address::Platform => wrong("subscriber is neither an agent nor a person"),
     }
 }

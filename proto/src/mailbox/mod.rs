@@ -6,6 +6,7 @@
 
 mod check;
 mod filter;
+mod signed;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ pub use check::{
     STATE_KEY_BYTES_MAX, STATE_KEYS_MAX, SUBMISSIONS_MAX, TRACE_BYTES_MAX,
 };
 pub use filter::{CONDITION_BYTES_MAX, CONDITIONS_MAX, Condition, Filter, InvalidFilter};
+pub use signed::{InvalidKeyId, KEY_BYTES, KeyId, SEALED_BYTES_MAX, SIGNATURE_BYTES, Signature, signed_id};
 pub use wire::{decode_message, encode_message};
 
 pub use crate::acl::wire::DecodeError;
@@ -28,6 +30,8 @@ pub struct Command {
     pub workspace: WorkspaceId,
     /// When it was proposed.
     pub time_ms: i64,
+    /// The most mailboxes of the workspace, as the proposer's settings say; any number where it says none.
+    pub mailboxes_max: Option<u64>,
     /// What to do.
     pub action: Action,
 }
@@ -80,6 +84,15 @@ pub enum Action {
         revision: u64,
         /// The agents that are programs.
         programs: Vec<AgentName>,
+    },
+    /// Give a sender a key to sign with.
+    SetKey(SetKey),
+    /// Take a message in that another workspace sent, once.
+    Receive {
+        /// The workspace that it comes from.
+        source: WorkspaceId,
+        /// The message, as it is here. Its id is the same however often it is brought.
+        submission: Box<Submission>,
     },
     /// Do what is due by now: expiry, deadlines, what an older term had started, and what is published to whom.
     Tick {
@@ -146,6 +159,23 @@ pub struct Await {
     pub submissions: Vec<Submission>,
 }
 
+/// A key with which a sender signs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetKey {
+    /// Who signs with it.
+    pub owner: Address,
+    /// The public key.
+    pub public: [u8; KEY_BYTES],
+    /// The nodes sign with it; else its owner does, and no node could.
+    pub held: bool,
+    /// The data key that `sealed` was sealed with.
+    pub sealed_with: String,
+    /// The seed of a key that is held, the public key of any other, sealed, so that whoever changes rows makes no key.
+    pub sealed: Vec<u8>,
+    /// For how many milliseconds those before it go on. Without it, it counts only where its owner has none.
+    pub overlap_ms: Option<i64>,
+}
+
 /// A message with what its transport needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
@@ -161,12 +191,15 @@ pub struct Submission {
     pub expires_ms: Option<i64>,
     /// The W3C trace context in which it was sent.
     pub trace: Option<String>,
+    /// What its sender signed, where the workspace asks for it.
+    pub signature: Option<Signature>,
 }
 
 impl Submission {
     /// A message of the usual priority, which never expires.
     pub fn new(id: MessageId, message: Message) -> Submission {
-        Submission { id, message, priority: Priority::default(), key: None, expires_ms: None, trace: None }
+        let priority = Priority::default();
+        Submission { id, message, priority, key: None, expires_ms: None, trace: None, signature: None }
     }
 }
 
@@ -211,6 +244,8 @@ pub enum Outcome {
         /// The last position that it has seen.
         position: u64,
     },
+    /// Its owner signs with this key now.
+    Keyed(KeyId),
     /// The command changed nothing.
     Refused(Reason),
 }
@@ -284,7 +319,7 @@ pub enum Reason {
         why: String,
     },
     /// There is too much of something.
-    #[error("it has {found} {what}, and {most} is the most")]
+    #[error("it has {found} {what}, and {most} is the most{}", limit_hint(what))]
     Limit {
         /// What there is too much of.
         what: String,
@@ -311,6 +346,17 @@ pub enum Reason {
     /// It had expired before it came.
     #[error("it expired before it was taken in; send it with a later time or none")]
     Expired,
+}
+
+/// What there is too much of where a workspace has no room for another mailbox.
+pub const MAILBOXES: &str = "mailboxes in the workspace with something in them";
+
+fn limit_hint(what: &str) -> &'static str {
+    if what == MAILBOXES {
+        "; settle or drop what lies in others, or have the operator raise limits.workspace_mailboxes_max"
+    } else {
+        ""
+    }
 }
 
 fn dead_hint(dead: u64) -> String {

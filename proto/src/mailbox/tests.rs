@@ -17,10 +17,19 @@ fn id() -> impl Strategy<Value = MessageId> {
 }
 
 fn submission() -> impl Strategy<Value = Submission> {
-    let rest = (0..8_u64, of(TEXT), of(any::<i64>()), of(TEXT));
-    (id(), message(), rest).prop_map(|(id, message, (priority, key, expires_ms, trace))| {
+    let rest = (0..8_u64, of(TEXT), of(any::<i64>()), of(TEXT), of(signature()));
+    (id(), message(), rest).prop_map(|(id, message, (priority, key, expires_ms, trace, signature))| {
         let priority = Priority::new(priority).expect("from 0 to 7");
-        Submission { id, message, priority, key, expires_ms, trace }
+        Submission { id, message, priority, key, expires_ms, trace, signature }
+    })
+}
+
+fn signature() -> impl Strategy<Value = Signature> {
+    (any::<[u8; 8]>(), any::<i64>(), any::<[u8; 32]>(), any::<[u8; 32]>()).prop_map(|(key, signed_ms, one, two)| {
+        let mut bytes = [0; SIGNATURE_BYTES];
+        bytes[..32].copy_from_slice(&one);
+        bytes[32..].copy_from_slice(&two);
+        Signature { key: KeyId::from_bytes(key), signed_ms, bytes }
     })
 }
 
@@ -62,6 +71,15 @@ fn action() -> impl Strategy<Value = Action> {
             Action::Roster { revision, programs }
         }),
         any::<u64>().prop_map(|term| Action::Tick { term }),
+        (address(), any::<[u8; 32]>(), any::<bool>(), TEXT, vec(any::<u8>(), 0..9), of(any::<i64>())).prop_map(
+            |(owner, public, held, sealed_with, sealed, overlap_ms)| {
+                Action::SetKey(SetKey { owner, public, held, sealed_with, sealed, overlap_ms })
+            }
+        ),
+        submission().prop_map(|submission| Action::Receive {
+            source: "other".parse().expect("a name"),
+            submission: Box::new(submission)
+        }),
         numbers().prop_map(Action::Redrive),
         numbers().prop_map(Action::Drop),
         (address(), TEXT, pattern, filter(), of(any::<u64>())).prop_map(
@@ -118,18 +136,21 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         (any::<u64>(), any::<bool>()).prop_map(|(changed, more)| Outcome::Ticked { changed, more }),
         numbers().prop_map(Outcome::Moved),
         any::<u64>().prop_map(|position| Outcome::Subscribed { position }),
+        any::<[u8; 8]>().prop_map(|key| Outcome::Keyed(KeyId::from_bytes(key))),
         reason().prop_map(Outcome::Refused),
     ]
 }
 
 fn command(time_ms: i64, action: Action) -> Command {
-    Command { workspace: "demo".parse().expect("a name"), time_ms, action }
+    Command { workspace: "demo".parse().expect("a name"), time_ms, mailboxes_max: None, action }
 }
 
 proptest! {
     #[test]
-    fn every_command_reads_back_as_it_was_written(time_ms in any::<i64>(), action in action()) {
-        let command = command(time_ms, action);
+    fn every_command_reads_back_as_it_was_written(
+        time_ms in any::<i64>(), mailboxes_max in of(any::<u64>()), action in action()
+    ) {
+        let command = Command { mailboxes_max, ..command(time_ms, action) };
         prop_assert_eq!(Command::decode(&command.encode()).expect("it was written"), command);
     }
 
@@ -178,6 +199,7 @@ fn example() -> Submission {
         key: Some("k1".to_owned()),
         expires_ms: Some(1_700_000_090_000),
         trace: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        signature: None,
     }
 }
 
@@ -236,6 +258,18 @@ fn golden() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> Option<Vec<u8>>)> {
         tick_ms: 1_700_000_040_000,
         submission,
     };
+    let set_key = SetKey {
+        owner: "ann".parse().expect("an agent"),
+        public: [4; KEY_BYTES],
+        held: true,
+        sealed_with: "0011223344556677".to_owned(),
+        sealed: vec![5; 60],
+        overlap_ms: Some(86_400_000),
+    };
+    let source: WorkspaceId = "other".parse().expect("a name");
+    let made = Signature { key: KeyId::from_bytes([3; 8]), signed_ms: 1_700_000_000_001, bytes: [6; SIGNATURE_BYTES] };
+    let mut signed = Submission { signature: Some(made), ..example() };
+    signed.message.sender = Some("ann@other".parse().expect("an agent of another workspace"));
     let filter = Filter::of(["content.amount >= 100", "X-region=eu"]).expect("a filter");
     vec![
         ("send", bytes(Action::Send(vec![example()])), again),
@@ -255,6 +289,9 @@ fn golden() -> Vec<(&'static str, Vec<u8>, fn(&[u8]) -> Option<Vec<u8>>)> {
         ("await", bytes(wait), again),
         ("resume", bytes(resume), again),
         ("roster", bytes(roster), again),
+        ("set-key", bytes(Action::SetKey(set_key)), again),
+        ("receive", bytes(Action::Receive { source, submission: Box::new(signed) }), again),
+        ("outcome-keyed", Outcome::Keyed(KeyId::from_bytes([3; 8])).encode(), outcome),
         ("outcome-sent", Outcome::Sent(receipts.clone()).encode(), outcome),
         ("outcome-settled", Outcome::Settled { settlement, receipts }.encode(), outcome),
         ("outcome-ticked", Outcome::Ticked { changed: 3, more: true }.encode(), outcome),

@@ -4,7 +4,7 @@ mod outcome;
 
 use prost::Message as _;
 
-use super::{Action, Await, Command, Filter, Outcome, Submission, Verdict};
+use super::{Action, Await, Command, Filter, KeyId, Outcome, SetKey, Signature, Submission, Verdict};
 use crate::acl::wire::{DecodeError, FORMAT, address, field, pb};
 use crate::acl::{Message, MessageId, Priority};
 
@@ -37,7 +37,8 @@ impl Command {
     pub fn encode(&self) -> Vec<u8> {
         let body = (&self.action).into();
         let workspace = self.workspace.to_string();
-        pb::Command { version: FORMAT, workspace, time_ms: self.time_ms, body: Some(body) }.encode_to_vec()
+        let (time_ms, mailboxes_max) = (self.time_ms, self.mailboxes_max);
+        pb::Command { version: FORMAT, workspace, time_ms, mailboxes_max, body: Some(body) }.encode_to_vec()
     }
 
     /// The command that the bytes stand for.
@@ -47,6 +48,7 @@ impl Command {
         Ok(Command {
             workspace: command.workspace.parse().map_err(|_| field("workspace"))?,
             time_ms: command.time_ms,
+            mailboxes_max: command.mailboxes_max,
             action: command.body.ok_or(field("body"))?.try_into()?,
         })
     }
@@ -75,8 +77,31 @@ impl From<&Submission> for pb::Submission {
             key: submission.key.clone(),
             expires_ms: submission.expires_ms,
             trace: submission.trace.clone(),
+            signature: submission.signature.as_ref().map(Into::into),
         }
     }
+}
+
+impl From<&Signature> for pb::Signature {
+    fn from(of: &Signature) -> Self {
+        let Signature { key, signed_ms, bytes } = of;
+        Self { key: key.as_bytes().to_vec(), signed_ms: *signed_ms, signature: bytes.to_vec() }
+    }
+}
+
+impl TryFrom<pb::Signature> for Signature {
+    type Error = DecodeError;
+    fn try_from(of: pb::Signature) -> Result<Self> {
+        Ok(Signature {
+            key: key_id(&of.key)?,
+            signed_ms: of.signed_ms,
+            bytes: of.signature.as_slice().try_into().map_err(|_| field("signature"))?,
+        })
+    }
+}
+
+fn key_id(bytes: &[u8]) -> Result<KeyId> {
+    bytes.try_into().map(KeyId::from_bytes).map_err(|_| field("key"))
 }
 
 impl TryFrom<pb::Submission> for Submission {
@@ -89,6 +114,7 @@ impl TryFrom<pb::Submission> for Submission {
             key: submission.key,
             expires_ms: submission.expires_ms,
             trace: submission.trace,
+            signature: submission.signature.map(TryInto::try_into).transpose()?,
         })
     }
 }
@@ -137,6 +163,17 @@ impl From<&Action> for pb::command::Body {
                 revision: *revision,
                 programs: programs.iter().map(ToString::to_string).collect(),
             }),
+            Action::SetKey(it) => Self::SetKey(pb::SetKey {
+                owner: it.owner.to_string(),
+                public: it.public.to_vec(),
+                held: it.held,
+                sealed_with: it.sealed_with.clone(),
+                sealed: it.sealed.clone(),
+                overlap_ms: it.overlap_ms,
+            }),
+            Action::Receive { source, submission } => {
+                Self::Receive(pb::Receive { source: source.to_string(), submission: Some(submission.as_ref().into()) })
+            }
             Action::Tick { term } => Self::Tick(pb::Tick { term: *term }),
             Action::Redrive(all) => Self::Redrive(pb::Redrive { deliveries: all.clone() }),
             Action::Drop(all) => Self::Drop(pb::Drop { deliveries: all.clone() }),
@@ -198,6 +235,18 @@ impl TryFrom<pb::command::Body> for Action {
                     .iter()
                     .map(|name| name.parse().map_err(|_| field("programs")))
                     .collect::<Result<_>>()?,
+            },
+            pb::command::Body::SetKey(it) => Action::SetKey(SetKey {
+                owner: address(&it.owner, "owner")?,
+                public: it.public.as_slice().try_into().map_err(|_| field("public"))?,
+                held: it.held,
+                sealed_with: it.sealed_with,
+                sealed: it.sealed,
+                overlap_ms: it.overlap_ms,
+            }),
+            pb::command::Body::Receive(it) => Action::Receive {
+                source: it.source.parse().map_err(|_| field("source"))?,
+                submission: Box::new(it.submission.ok_or(field("submission"))?.try_into()?),
             },
             pb::command::Body::Tick(tick) => Action::Tick { term: tick.term },
             pb::command::Body::Redrive(all) => Action::Redrive(all.deliveries),

@@ -56,7 +56,7 @@ pub enum BackendKind {
     Neo4j {
         /// Its address, as `https://neo4j.example.com:7473`.
         url: HttpUrl,
-        /// The database that the memories go to.
+        /// The database in which it looks.
         database: String,
         /// Whose account it is.
         user: String,

@@ -242,6 +242,10 @@ pub(super) fn words<'w>(names: impl IntoIterator<Item = &'w str>) -> String {
     }
 }
 
+/// The keys that hold a list of tables, and how each is written.
+const TABLE_LISTS: [(&str, &str); 3] =
+    [("capability", "[[capability]]"), ("schedule", "[[schedule]]"), ("memory", "[[retention.memory]]")];
+
 /// A value with its place.
 #[derive(Clone)]
 pub(super) struct Value<'d, 't> {
@@ -314,12 +318,12 @@ impl<'d, 't> Value<'d, 't> {
     /// The items of a list.
     pub fn list(&self) -> Vec<Value<'d, 't>> {
         let DeValue::Array(array) = self.value else {
-            let help = match self.value {
-                DeValue::String(_) => Some(format!("put it in brackets: {} = [\"...\"]", self.key)),
-                DeValue::Table(_) if matches!(&*self.key, "capability" | "schedule") => {
-                    Some(format!("write it in two brackets, once for each: [[{}]]", self.key))
-                }
-                _ => None,
+            let title = TABLE_LISTS.iter().find(|(key, _)| *key == self.key).map(|(_, title)| title);
+            let help = match (self.value, title) {
+                (DeValue::Table(_), Some(title)) => Some(format!("write it in two brackets, once for each: {title}")),
+                (_, Some(title)) => Some(format!("write {title} on a line of its own, and its keys below")),
+                (DeValue::String(_), None) => Some(format!("put it in brackets: {} = [\"...\"]", self.key)),
+                (_, None) => None,
             };
             self.wrong_type("a list", help);
             return Vec::new();

@@ -26,6 +26,8 @@ pub const WORKSPACE_FILE: &str = "caxton.toml";
 const PROVIDERS_MAX: usize = 64;
 /// The most workspaces with which one shares memories: each of them is searched.
 const SHARED_WITH_MAX: usize = 16;
+/// The most workspaces that one sends messages to, and that it receives them from.
+const CORRESPONDENTS_MAX: usize = 256;
 
 /// How long what was said or is remembered can be kept by its age: what is younger than a minute may still be under way.
 const RETENTION_AGES: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(36_500 * 86_400);
@@ -53,9 +55,41 @@ pub struct WorkspaceManifest {
     /// node's operator allows it.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub memory_shared_with: BTreeSet<WorkspaceId>,
+    /// Whether messages are signed, and which other workspaces they go to and come from.
+    #[serde(skip_serializing_if = "WorkspaceMessages::is_absent")]
+    pub messages: WorkspaceMessages,
     /// The system that finds what is remembered; the node's own index where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_backend: Option<BackendSettings>,
+}
+
+/// Whether a workspace's messages are signed, and which other workspaces they go to and come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct WorkspaceMessages {
+    /// What its agents and people send is signed, and what is not is given to nobody.
+    pub signed: bool,
+    /// The workspaces that its agents may write to, if these receive from it.
+    pub sends_to: BTreeSet<WorkspaceId>,
+    /// The workspaces whose agents may write to its own, if these send to it.
+    pub receives_from: BTreeSet<WorkspaceId>,
+}
+
+impl WorkspaceMessages {
+    fn is_absent(&self) -> bool {
+        *self == WorkspaceMessages::default()
+    }
+
+    fn read(root: &mut Section<'_, '_>) -> WorkspaceMessages {
+        let Some(mut section) = root.section("messages") else { return WorkspaceMessages::default() };
+        let signed = section.get("signed").and_then(|value| value.boolean()).unwrap_or(false);
+        let mut names = |key| {
+            let all = section.get(key).map(|value| value.list_of(CORRESPONDENTS_MAX)).unwrap_or_default();
+            all.iter().filter_map(|item| item.parse(LINE_BYTES_MAX)).collect::<BTreeSet<WorkspaceId>>()
+        };
+        let (sends_to, receives_from) = (names("sends_to"), names("receives_from"));
+        section.finish(&[]);
+        WorkspaceMessages { signed, sends_to, receives_from }
+    }
 }
 
 /// The provider and model of agents that name none.
@@ -302,6 +336,7 @@ fn workspace(document: &Document<'_>) -> WorkspaceManifest {
         manifest.memory_backend = BackendSettings::read(&mut section);
         section.finish(&[("base_url", "`url`"), ("key", "`api_key`, or `password` of Neo4j")]);
     }
+    manifest.messages = WorkspaceMessages::read(&mut root);
     root.finish(&MISPLACED);
     manifest
 }

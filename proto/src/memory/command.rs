@@ -6,7 +6,7 @@ use crate::WorkspaceId;
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
-    /// The workspace.
+    /// The workspace whose memory it is.
     pub workspace: WorkspaceId,
     /// When it was proposed.
     pub time_ms: i64,
@@ -23,25 +23,25 @@ pub struct Command {
 pub enum Action {
     /// Keep entities, then memories, then relations: each is kept or refused by itself.
     Remember {
-        /// The entities.
+        /// The entities to keep, before the memories that name them.
         entities: Vec<NewEntity>,
-        /// The memories.
+        /// The memories to keep, in their order.
         memories: Vec<NewMemory>,
-        /// The relations.
+        /// The relations between entities to keep.
         relations: Vec<NewRelation>,
     },
     /// Change a memory, and note in its history what it was before.
     Edit(Edit),
     /// Take back a memory's last edit; another one takes back the edit before that.
     Undo {
-        /// The memory.
+        /// The memory that it is about.
         memory: MemoryId,
     },
-    /// Delete.
+    /// Deletes memories and relations for good.
     Forget(Forget),
     /// Say that relations are true no longer, or never were.
     EndRelations {
-        /// The relations.
+        /// The relations that end.
         relations: Vec<RelationId>,
         /// When they ceased to be true; without it they are deleted.
         valid_to_ms: Option<i64>,
@@ -53,11 +53,11 @@ pub enum Action {
 /// A change of a memory; what is absent stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
-    /// The memory.
+    /// The memory that is changed.
     pub memory: MemoryId,
-    /// Its text.
+    /// The new text, where it changes.
     pub text: Option<String>,
-    /// Its kind.
+    /// The new kind, where it changes.
     pub kind: Option<String>,
     /// Its name; an empty one takes it away.
     pub name: Option<String>,
@@ -93,7 +93,7 @@ impl Edit {
 /// What is to be deleted, from every table and index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forget {
-    /// Memories.
+    /// These memories, by their ids.
     Memories(Vec<MemoryId>),
     /// Entities, with their observations and relations.
     Entities(Vec<EntityId>),
@@ -106,7 +106,7 @@ pub enum Forget {
 /// Rules of retention, and what is beyond any of them goes. Pinned memories stay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retain {
-    /// The rules.
+    /// The rules, each of which forgets for itself.
     pub rules: Vec<Rule>,
 }
 
@@ -133,7 +133,7 @@ pub enum Outcome {
     Remembered(Remembered),
     /// A memory was changed.
     Edited {
-        /// The memory.
+        /// The memory that it is about.
         memory: MemoryId,
         /// The edit's number in the memory's history.
         number: u64,
@@ -142,7 +142,7 @@ pub enum Outcome {
     Removed(Removed),
     /// Relations are true no longer.
     Ended {
-        /// How many.
+        /// How many relations went.
         relations: u64,
     },
     /// The command changed nothing.
@@ -152,11 +152,11 @@ pub enum Outcome {
 /// What became of each thing to remember, in the order of the command.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Remembered {
-    /// The entities.
+    /// What became of each entity, in their order.
     pub entities: Vec<Item<EntityId>>,
-    /// The memories.
+    /// What became of each memory, in their order.
     pub memories: Vec<Item<MemoryId>>,
-    /// The relations.
+    /// What became of each relation, in their order.
     pub relations: Vec<Item<RelationId>>,
 }
 
@@ -203,7 +203,7 @@ pub struct Removed {
 /// A memory that was deleted, without its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gone {
-    /// Its id.
+    /// The id of the memory.
     pub id: MemoryId,
     /// Whose it was.
     pub scope: Scope,
@@ -219,7 +219,7 @@ pub struct Gone {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Refusal {
-    /// The reason.
+    /// Why it cannot be read.
     #[source]
     pub reason: Reason,
     /// The id of what it is about, as 16 bytes, if there is such a thing.
@@ -238,7 +238,7 @@ pub enum Reason {
     /// It is over a limit.
     #[error("{what}: {found}, and {most} is the most; make it smaller or split it")]
     Limit {
-        /// Of what.
+        /// What has too many of them.
         what: String,
         /// How much there was.
         found: u64,
@@ -248,7 +248,7 @@ pub enum Reason {
     /// A field has a value that it cannot have.
     #[error("the field `{field}` is empty or has a value that it cannot have")]
     Field {
-        /// Which field.
+        /// The field that is at fault.
         field: String,
     },
     /// The command's permit does not reach there.
@@ -274,7 +274,7 @@ impl Reason {
 /// A memory as it was before an edit: the bytes that are kept to take it back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// The workspace.
+    /// The workspace whose memory it is.
     pub workspace: WorkspaceId,
     /// The memory, without its sources, which an edit does not change.
     pub memory: NewMemory,

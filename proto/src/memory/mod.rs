@@ -40,11 +40,11 @@ pub enum Scope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScopeKind {
-    /// Conversations.
+    /// What a conversation knows, and nobody outside of it.
     Conversation,
-    /// Agents.
+    /// What an agent knows, in all of its conversations.
     Agent,
-    /// Subjects.
+    /// What is known for one person who asks.
     Subject,
     /// The workspace itself.
     Workspace,
@@ -114,7 +114,7 @@ impl ScopeKind {
 /// Where something was learnt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    /// From what.
+    /// From what it comes.
     #[serde(flatten)]
     pub origin: Origin,
     /// When, in milliseconds since 1970.

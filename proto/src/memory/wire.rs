@@ -30,7 +30,7 @@ pub enum DecodeError {
     /// A field is absent or has a value that it cannot have.
     #[error("its field `{field}` is absent or has an impossible value")]
     Field {
-        /// Which one.
+        /// The field that is at fault.
         field: &'static str,
     },
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::message::{Approval, Attachment, AttachmentInfo, Failure, Message, Route, Spent, Usage, is_zero};
-use crate::{AgentName, Revision, WorkspaceId};
+use crate::{AgentName, Format, Revision, WorkspaceId};
 
 /// One command. Every command can be repeated without being applied twice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,19 @@ pub enum Command {
 }
 
 impl Command {
+    /// The oldest format whose readers understand it.
+    pub fn reader(&self) -> Format {
+        match self {
+            Command::Record(record) if record.ending.as_ref().is_some_and(|it| it.request.is_some()) => {
+                Format::DELETION
+            }
+            Command::Keep(keep) if keep.kind == DocumentKind::Brought => Format::DELETION,
+            Command::Record(_) | Command::Keep(_) | Command::Suspend(_) | Command::Abandon(_) | Command::Forget(_) => {
+                Format::JSON
+            }
+        }
+    }
+
     /// The workspace that it is about.
     pub fn workspace(&self) -> &WorkspaceId {
         match self {
@@ -112,6 +125,10 @@ pub struct Ending {
     /// A digest of the request, where the sender gave it a key.
     #[serde(default, rename = "asked", skip_serializing_if = "Option::is_none")]
     pub request_digest: Option<String>,
+    /// What the sender said, as it was said: the first message has it as the agent's prompt puts it. Since
+    /// [`Format::DELETION`](crate::Format::DELETION); none in what was written before.
+    #[serde(skip)]
+    pub request: Option<String>,
 }
 
 /// Which documents of a turn are meant.
@@ -122,6 +139,9 @@ pub enum DocumentKind {
     Journal,
     /// The files of its answer; there as long as the turn is.
     Files,
+    /// The files that came with its request; there as long as the turn is. Since
+    /// [`Format::DELETION`](crate::Format::DELETION).
+    Brought,
 }
 
 /// Pieces of the documents that a turn keeps, without a gap.

@@ -13,6 +13,16 @@ pub enum EncodeError {
         "it cannot be written as JSON, the form that all nodes of the cluster read; it can once all run this version"
     )]
     Json(#[source] serde_json::Error),
+    /// A format that not every member reads yet is needed.
+    #[error(
+        "it needs format {needed}, and the cluster still writes {format}; it can be kept once all nodes run this version"
+    )]
+    Newer {
+        /// The oldest format that can say it.
+        needed: Format,
+        /// The one that is written.
+        format: Format,
+    },
     /// It was written, and what was written does not read back.
     #[error("what was written of it cannot be read back, so it is not kept")]
     Unreadable(#[source] DecodeError),

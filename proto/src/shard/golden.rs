@@ -26,6 +26,20 @@ fn golden(name: &str, bytes: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
     fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
+/// What only a later format can say reads as it, and is what is written of it now.
+fn holds_since<T: Debug + PartialEq>(
+    name: &str,
+    value: &T,
+    encode: impl Fn(&T) -> Vec<u8>,
+    decode: impl Fn(&[u8]) -> T,
+) {
+    let bytes = golden(&format!("{name}.bin"), || encode(value));
+    assert_eq!(&decode(&bytes), value, "{name}.bin");
+    assert_eq!(encode(value), bytes, "{name}.bin is written in other bytes now");
+    let text = format!("{value:#?}\n");
+    assert_eq!(String::from_utf8(golden(&format!("{name}.txt"), || text.clone().into())).expect("text"), text);
+}
+
 /// Both forms of a value read as it, and are what is written of it now.
 fn holds<T: Debug + PartialEq>(
     name: &str,
@@ -111,6 +125,7 @@ fn record() -> TurnRecord {
             files: vec![chart()],
             files_omitted: 2,
             request_digest: Some("0a1b".into()),
+            request: None,
         }),
         term: 9,
     }
@@ -170,6 +185,7 @@ fn commands() -> Vec<(String, Command)> {
             files: Vec::new(),
             files_omitted: 0,
             request_digest: None,
+            request: None,
         };
         let failed = TurnRecord { ending: Some(ending), failure: Some("in words".into()), ..record() };
         commands.push((format!("record-failed-{what}"), Command::Record(Box::new(failed))));
@@ -257,6 +273,7 @@ fn beginnings() -> Vec<(&'static str, Beginning)> {
         files: vec![Arc::new(chart())],
         time_ms: 1_700_000_000_123,
         request_digest: Some("0a1b".into()),
+        request: None,
         run,
     };
     let over = |outcome| Phase::Over { outcome };
@@ -358,6 +375,25 @@ fn every_document_of_a_turn_means_what_it_meant() {
         let decode = |bytes: &[u8]| Attachment::decode(bytes).expect("read");
         holds(name, &attachment, |it, format| it.encode(format).expect("written"), decode);
     }
+}
+
+#[test]
+fn what_the_third_format_adds_means_what_it_meant() {
+    let mut said = record();
+    if let Some(ending) = &mut said.ending {
+        ending.request = Some("What is in it?\nPlease.".into());
+    }
+    let pieces = vec![Piece { number: 3, last: true, content: b"a file".to_vec() }];
+    let (workspace, turn, kind) = (name("team"), "0198a5".to_owned(), DocumentKind::Brought);
+    let brought = Command::Keep(Keep { workspace, turn, term: 9, kind, pieces });
+    for (name, command) in [("record-request", Command::Record(Box::new(said))), ("keep-brought", brought)] {
+        let decode = |bytes: &[u8]| Command::decode(&Bytes::copy_from_slice(bytes)).expect("read");
+        holds_since(name, &command, |it| it.encode(Format::DELETION).expect("written").to_vec(), decode);
+    }
+    let (_, first) = beginnings().swap_remove(0);
+    let beginning = Beginning { request: Some("What is in it?".into()), ..first };
+    let decode = |bytes: &[u8]| Beginning::decode(bytes).expect("read");
+    holds_since("beginning-request", &beginning, |it| it.encode(Format::DELETION).expect("written"), decode);
 }
 
 /// Entries as the builds before there was another format wrote them, each on a line.

@@ -32,6 +32,10 @@ pub struct Beginning {
     /// A digest of the request, where the sender gave it a key.
     #[serde(default, rename = "asked", skip_serializing_if = "Option::is_none")]
     pub request_digest: Option<String>,
+    /// What the sender said, as it was said. Since [`Format::DELETION`](crate::Format::DELETION); none in what was written
+    /// before.
+    #[serde(skip)]
+    pub request: Option<String>,
     /// The outermost run, before anything has happened in it.
     pub run: Run,
 }

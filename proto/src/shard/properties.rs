@@ -6,22 +6,24 @@ use proptest::prelude::*;
 use super::strategies::{attachment, beginning, command, step};
 use super::*;
 
-const FORMATS: [Format; 2] = [Format::JSON, Format::PROTOBUF];
+const FORMATS: [Format; 3] = [Format::JSON, Format::PROTOBUF, Format::DELETION];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn every_command_that_is_written_reads_back(
-        commands in (command(Format::JSON, 3), command(Format::PROTOBUF, 3), command(Format::PROTOBUF, 0)),
+        commands in (command(Format::JSON, 3), command(Format::PROTOBUF, 3), command(Format::DELETION, 0)),
     ) {
         let (json, termed, free) = commands;
-        for (command, format) in [(json, Format::JSON), (termed, Format::PROTOBUF), (free, Format::PROTOBUF)] {
+        for (command, format) in [(json, Format::JSON), (termed, Format::PROTOBUF), (free, Format::DELETION)] {
             let bytes = command.encode(format).expect("written");
             prop_assert_eq!(&Command::decode(&bytes).expect("read"), &command);
             if format != Format::JSON {
                 let Envelope { version, tenant, term, .. } = Envelope::decode(&bytes).expect("read");
-                prop_assert_eq!((version, tenant), (format.number(), Envelope::CONVERSATIONS));
+                let needed = command.reader().max(Format::PROTOBUF);
+                prop_assert!(needed <= format);
+                prop_assert_eq!((version, tenant), (needed.number(), Envelope::CONVERSATIONS));
                 prop_assert_eq!(term, command.term().unwrap_or_default());
             }
         }
@@ -29,8 +31,10 @@ proptest! {
 
     #[test]
     fn every_document_that_is_written_reads_back(
-        beginning in beginning(), step in step(), attachment in attachment(),
+        beginning in beginning(Format::JSON), later in beginning(Format::DELETION), step in step(), attachment in attachment(),
     ) {
+        let bytes = later.encode(Format::DELETION).expect("written");
+        prop_assert_eq!(&Beginning::decode(&bytes).expect("read"), &later);
         for format in FORMATS {
             let bytes = beginning.encode(format).expect("written");
             prop_assert_eq!(&Beginning::decode(&bytes).expect("read"), &beginning);
@@ -43,15 +47,15 @@ proptest! {
 
     #[test]
     fn bytes_that_were_changed_are_read_or_refused(
-        command in command(Format::PROTOBUF, 3), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>(),
+        command in command(Format::DELETION, 3), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>(),
     ) {
-        let mut bytes = command.encode(Format::PROTOBUF).expect("written").to_vec();
+        let mut bytes = command.encode(Format::DELETION).expect("written").to_vec();
         let place = at.index(bytes.len());
         bytes[place] = byte;
         for bytes in [bytes[..cut.index(bytes.len())].to_vec(), bytes] {
             if let Ok(command) = Command::decode(&Bytes::from(bytes)) {
                 // What reads keeps the limits of what is written.
-                prop_assert!(command.encode(Format::PROTOBUF).is_ok());
+                prop_assert!(command.encode(Format::DELETION).is_ok());
             }
         }
     }
@@ -96,6 +100,18 @@ fn what_the_first_format_cannot_say_is_refused_and_said_in_the_next() {
     };
     assert!(matches!(piece(&[0xff]).encode(Format::JSON), Err(EncodeError::Json(_))));
     assert!(piece(&[0xff]).encode(Format::PROTOBUF).is_ok() && piece(b"x").encode(Format::JSON).is_ok());
+    let brought = Command::Keep(Keep {
+        workspace: "team".parse().expect("a name"),
+        turn: "t".to_owned(),
+        term: 1,
+        kind: DocumentKind::Brought,
+        pieces: Vec::new(),
+    });
+    for format in [Format::JSON, Format::PROTOBUF] {
+        assert!(matches!(brought.encode(format), Err(EncodeError::Newer { needed: Format::DELETION, .. })), "{format}");
+    }
+    let entry = Envelope::decode(&brought.encode(Format::DELETION).expect("written")).expect("read");
+    assert_eq!(entry.version, Format::DELETION.number());
     // An older build took arguments as deep as JSON goes: with the levels of an entry around them they do not read back.
     let deep = JsonText::read(format!("{}{}", "[".repeat(JSON_DEPTH_READ), "]".repeat(JSON_DEPTH_READ))).expect("JSON");
     let approval = Approval {

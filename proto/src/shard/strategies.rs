@@ -132,10 +132,16 @@ fn failure() -> BoxedStrategy<Failure> {
     .boxed()
 }
 
-fn ending() -> BoxedStrategy<Ending> {
+/// What the sender said, where `format` can say it.
+fn request(format: Format) -> BoxedStrategy<Option<String>> {
+    if format < Format::DELETION { Just(None).boxed() } else { maybe(text()).boxed() }
+}
+
+fn ending(format: Format) -> BoxedStrategy<Ending> {
     let files = (vec(attachment(), 0..3), any::<u32>());
-    (route(), any::<bool>(), any::<u32>(), maybe(failure()), files, maybe(text()))
-        .prop_map(|(route, truncated, steps, failure, (files, files_omitted), request_digest)| Ending {
+    let asked = (maybe(text()), request(format));
+    (route(), any::<bool>(), any::<u32>(), maybe(failure()), files, asked)
+        .prop_map(|(route, truncated, steps, failure, (files, files_omitted), (request_digest, request))| Ending {
             route,
             truncated,
             steps,
@@ -143,18 +149,19 @@ fn ending() -> BoxedStrategy<Ending> {
             files,
             files_omitted,
             request_digest,
+            request,
         })
         .boxed()
 }
 
 /// A record of a turn that ran under `term`.
-fn record(term: u64) -> BoxedStrategy<TurnRecord> {
+fn record(format: Format, term: u64) -> BoxedStrategy<TurnRecord> {
     let who = (workspace(), text(), text(), agent(), text());
     let info =
         (text(), text(), count()).prop_map(|(name, media_type, bytes)| AttachmentInfo { name, media_type, bytes });
     let said = (vec(message(), 0..4), vec(info, 0..3));
     let took = (time(), usage(), vec((agent(), spent()), 0..3), time(), count().prop_map(Revision));
-    (who, said, took, maybe(text()), maybe(ending()))
+    (who, said, took, maybe(text()), maybe(ending(format)))
         .prop_map(move |(who, said, took, failure, ending)| {
             let (workspace, conversation, turn, agent, subject) = who;
             let ((messages, attachments), (time_ms, usage, spent, duration_ms, revision)) = (said, took);
@@ -202,9 +209,11 @@ pub fn command(format: Format, term: u64) -> BoxedStrategy<Command> {
     };
     let piece =
         (any::<u32>(), any::<bool>(), content).prop_map(|(number, last, content)| Piece { number, last, content });
-    let kind = prop_oneof![Just(DocumentKind::Journal), Just(DocumentKind::Files)];
+    let mut kinds = std::vec![DocumentKind::Journal, DocumentKind::Files];
+    kinds.extend((format >= Format::DELETION).then_some(DocumentKind::Brought));
+    let kind = proptest::sample::select(kinds);
     prop_oneof![
-        record(term).prop_map(|record| Command::Record(Box::new(record))),
+        record(format, term).prop_map(|record| Command::Record(Box::new(record))),
         (workspace(), text(), kind, vec(piece, 0..4)).prop_map(move |(workspace, turn, kind, pieces)| {
             Command::Keep(Keep { workspace, turn, term, kind, pieces })
         }),
@@ -332,13 +341,27 @@ pub fn run() -> BoxedStrategy<Run> {
     leaf.prop_recursive(2, 4, 2, move |below| one(btree_map(text(), below, 0..2).boxed()).boxed()).boxed()
 }
 
-/// The beginning of a turn.
-pub fn beginning() -> BoxedStrategy<Beginning> {
+/// The beginning of a turn that can be said in `format`.
+pub fn beginning(format: Format) -> BoxedStrategy<Beginning> {
     let who = (workspace(), text(), text(), text());
     let files = vec(attachment().prop_map(Arc::new), 0..3);
-    (who, route(), names(), files, time(), maybe(text()), run())
-        .prop_map(|((workspace, conversation, turn, subject), route, brought, files, time_ms, request_digest, run)| {
-            Beginning { workspace, conversation, turn, subject, route, brought, files, time_ms, request_digest, run }
+    let asked = (maybe(text()), request(format));
+    (who, route(), names(), files, time(), asked, run())
+        .prop_map(|(who, route, brought, files, time_ms, (request_digest, request), run)| {
+            let (workspace, conversation, turn, subject) = who;
+            Beginning {
+                workspace,
+                conversation,
+                turn,
+                subject,
+                route,
+                brought,
+                files,
+                time_ms,
+                request_digest,
+                request,
+                run,
+            }
         })
         .boxed()
 }

@@ -48,12 +48,12 @@ impl Command {
     /// The bytes of the entry that says this, in `format`. They were read back before they are given.
     pub fn encode(&self, format: Format) -> Result<Bytes, EncodeError> {
         self.check()?;
+        let needed = readable(self.reader(), format)?;
         let entry = if format == Format::JSON {
             json::entry_of(self)?.into()
         } else {
             let (tenant, term) = (Envelope::CONVERSATIONS, self.term().unwrap_or_default());
-            // What needs a later reader says so when there is such a thing.
-            Envelope { version: Format::PROTOBUF.number(), tenant, term, body: command::body_of(self) }.encode()
+            Envelope { version: needed.number(), tenant, term, body: command::body_of(self) }.encode()
         };
         Command::decode(&entry).map_err(EncodeError::Unreadable)?;
         Ok(entry)
@@ -133,9 +133,14 @@ impl Piece {
     }
 }
 
+/// The version that says who has to read what is written in `format` and needs a reader of `needed`.
+fn readable(needed: Format, format: Format) -> Result<Format, EncodeError> {
+    if needed > format { Err(EncodeError::Newer { needed, format }) } else { Ok(needed.max(Format::PROTOBUF)) }
+}
+
 /// The bytes of a document.
-fn document(body: pb::document::Body) -> Vec<u8> {
-    pb::Document { version: Format::PROTOBUF.number(), body: Some(body) }.encode_to_vec()
+fn document(version: Format, body: pb::document::Body) -> Vec<u8> {
+    pb::Document { version: version.number(), body: Some(body) }.encode_to_vec()
 }
 
 fn read_document(bytes: &[u8]) -> Result<pb::document::Body, DecodeError> {
@@ -150,9 +155,10 @@ macro_rules! document {
             #[doc = concat!("The bytes of ", $what, " as a document, in `format`. They were read back before they are given.")]
             pub fn encode(&self, format: Format) -> Result<Vec<u8>, EncodeError> {
                 self.check()?;
+                let needed = readable(self.reader(), format)?;
                 let bytes = match format {
                     Format::JSON => json::to_vec(self)?,
-                    _ => document(pb::document::Body::$body(self.into())),
+                    _ => document(needed, pb::document::Body::$body(self.into())),
                 };
                 $type::decode(&bytes).map_err(EncodeError::Unreadable)?;
                 Ok(bytes)
@@ -170,6 +176,24 @@ macro_rules! document {
             }
         }
     };
+}
+
+impl Beginning {
+    fn reader(&self) -> Format {
+        if self.request.is_some() { Format::DELETION } else { Format::JSON }
+    }
+}
+
+impl Step {
+    fn reader(&self) -> Format {
+        Format::JSON
+    }
+}
+
+impl Attachment {
+    fn reader(&self) -> Format {
+        Format::JSON
+    }
 }
 
 document!(Beginning, Beginning, "the beginning of a turn");

@@ -164,7 +164,6 @@ fn drawn(most: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Mutex;
     use std::sync::atomic::{AtomicU8, Ordering};
 
     use async_trait::async_trait;
@@ -176,7 +175,7 @@ mod tests {
     use crate::group_id::GroupId;
     use crate::network::{Peers, Transport};
     use crate::store::Store;
-    use crate::suite::Journal;
+    use crate::suite::{Journal, Near, Way};
 
     const HEARS_A_LEADER: u8 = 0;
     const UNREACHABLE: u8 = 1;
@@ -258,40 +257,6 @@ mod tests {
         raft.shutdown().await.expect("it ends");
     }
 
-    /// The other node's end, in this process: what it answers arrives after a pause.
-    #[derive(Default)]
-    struct Near {
-        ends: Mutex<BTreeMap<NodeId, Groups>>,
-        pause: Mutex<Duration>,
-    }
-
-    impl Near {
-        fn end(&self, node: NodeId) -> Option<Groups> {
-            self.ends.lock().expect("no panic").get(&node).cloned()
-        }
-    }
-
-    /// A node's way to the others.
-    struct Way(NodeId, Arc<Near>);
-
-    #[async_trait]
-    impl Transport for Way {
-        async fn call(&self, to: NodeId, message: Bytes, within: Duration) -> Result<Bytes, TransportError> {
-            let unreachable = |source| TransportError::Unreachable { node: to, source };
-            let end = self.1.end(to).ok_or_else(|| unreachable("it is not open".into()))?;
-            let pause = *self.1.pause.lock().expect("no panic");
-            let answered = async {
-                let answer = end.answer(self.0, message).await;
-                tokio::time::sleep(pause).await;
-                answer
-            };
-            match tokio::time::timeout(within, answered).await {
-                Ok(answer) => answer.map_err(|error| unreachable(error.into())),
-                Err(late) => Err(unreachable(late.into())),
-            }
-        }
-    }
-
     #[tokio::test]
     async fn a_leader_whose_followers_answer_late_is_there_nevertheless() {
         let near = Arc::new(Near::default());
@@ -302,7 +267,7 @@ mod tests {
             let dir = tempfile::tempdir().expect("a folder");
             let store = Store::open(dir.path()).expect("a store");
             let end = Groups::new(store, node, timers.clone(), Arc::new(Way(node, Arc::clone(&near))));
-            near.ends.lock().expect("no panic").insert(node, end.clone());
+            near.opens(node, end.clone());
             let birth = if node == NodeId(1) { Birth::Founded } else { Birth::Joined };
             let machine = Arc::new(Journal::default());
             groups.push(end.open(GroupId(7), machine, birth).await.expect("a group"));
@@ -314,7 +279,7 @@ mod tests {
         let before = leader.status().borrow().term;
 
         // Later than a beat and sooner than an election, as on a machine that has other work.
-        *near.pause.lock().expect("no panic") = heartbeat * 3 / 2;
+        near.answers_after(heartbeat * 3 / 2);
         let end = near.end(NodeId(1)).expect("it is open");
         let answer = end.answer(NodeId(2), wire::canvass(GroupId(7))).await.expect("it answers");
         assert!(wire::take_canvass_answer(&answer).expect("an answer"), "it has a majority");
@@ -322,6 +287,6 @@ mod tests {
         for group in groups {
             group.shutdown().await;
         }
-        near.ends.lock().expect("no panic").clear();
+        near.closes();
     }
 }

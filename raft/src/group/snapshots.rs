@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use tokio::task::JoinHandle;
 use tracing::debug;
 
-use super::Room;
 use crate::due::{Completion, Signals};
 use crate::type_config::Raft;
+use crate::types::Room;
 
 /// Has snapshots made when they are due and there is room, and the log cut behind those that were, in a task that ends with
 /// the group. One for which there is no room is asked for again when some more of the log is there.
@@ -61,9 +61,10 @@ mod tests {
     use super::*;
     use crate::group::{Birth, Groups, Timers};
     use crate::group_id::GroupId;
+    use crate::machine::Machine;
     use crate::network::Alone;
     use crate::store::Store;
-    use crate::suite::Journal;
+    use crate::suite::{Journal, Near, Way};
     use bytes::Bytes;
     use caxton_proto::NodeId;
 
@@ -92,5 +93,59 @@ mod tests {
         };
         tokio::time::timeout(Duration::from_secs(60), made).await.expect("there is room");
         group.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn followers_without_room_take_nothing_and_go_on_when_there_is_some() {
+        let room = Arc::new(AtomicBool::new(true));
+        let near = Arc::new(Near::default());
+        let (mut places, mut groups, mut machines) = (Vec::new(), Vec::new(), Vec::new());
+        for node in [1, 2, 3].map(NodeId) {
+            let dir = tempfile::tempdir().expect("a folder");
+            let store = Store::open(dir.path()).expect("a store");
+            let free = Arc::clone(&room);
+            let end = Groups::new(store, node, Timers::default(), Arc::new(Way(node, Arc::clone(&near))))
+                .with_last_room(move |_| free.load(Ordering::Relaxed));
+            near.opens(node, end.clone());
+            let birth = if node == NodeId(1) { Birth::Founded } else { Birth::Joined };
+            let machine = Arc::new(Journal::default());
+            groups.push(end.open(GroupId(7), Arc::clone(&machine) as Arc<dyn Machine>, birth).await.expect("a group"));
+            machines.push(machine);
+            places.push(dir);
+        }
+        let leader = groups[0].clone();
+        for node in [2, 3].map(NodeId) {
+            leader.add_learner(node).await.expect("it follows");
+        }
+        leader.set_voters([1, 2, 3].map(NodeId).into()).await.expect("all vote");
+        leader.propose(Bytes::from_static(b"before")).await.expect("there is room");
+
+        room.store(false, Ordering::Relaxed);
+        let has_all = |count: u64| machines.iter().all(|machine| machine.applied() >= count);
+        let proposed = tokio::spawn({
+            let leader = leader.clone();
+            async move { leader.propose(Bytes::from_static(b"without room")).await }
+        });
+        // Longer than any election.
+        tokio::time::sleep(Timers::default().election_max * 3).await;
+        assert!(machines[1..].iter().all(|machine| machine.applied() <= 1), "nothing was taken");
+        assert!(!proposed.is_finished(), "no majority has it");
+        assert!(groups.iter().all(|group| group.status().borrow().fatal.is_none()), "nobody ends over it");
+        room.store(true, Ordering::Relaxed);
+        tokio::time::timeout(Duration::from_secs(60), proposed)
+            .await
+            .expect("in time")
+            .expect("no panic")
+            .expect("kept");
+        let caught_up = async {
+            while !has_all(2) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), caught_up).await.expect("all have it");
+        for group in groups {
+            group.shutdown().await;
+        }
+        near.closes();
     }
 }

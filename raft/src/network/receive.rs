@@ -13,11 +13,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 
 use super::Links;
-use super::wire::{self, Chunk, ChunkAnswer, Request, TakeOverAnswer};
+use super::wire::{self, Chunk, ChunkAnswer, MESSAGE_BYTES_MAX, Request, TakeOverAnswer};
 use crate::group_id::GroupId;
 use crate::snapshot::{SnapshotError, SnapshotFile, Snapshots};
 use crate::type_config::{Raft, TypeConfig};
-use crate::types::{LogId, Membership, Vote, chain};
+use crate::types::{LogId, Membership, Room, Vote, chain};
 
 /// The most bytes of a snapshot that is received.
 pub const SNAPSHOT_BYTES_MAX: u64 = 1 << 40;
@@ -47,6 +47,9 @@ pub enum AnswerError {
     /// The snapshot that arrived cannot be used, or not be written. Nothing of it was used.
     #[error("the snapshot that arrived cannot be used")]
     Snapshot(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// There is no room on this node's disk; nothing of the message was kept.
+    #[error("the disk of this node is full; it takes more once there is space")]
+    Full,
     /// The group has stopped on this node.
     #[error("the group has stopped on this node: {why}")]
     Stopped {
@@ -81,6 +84,8 @@ pub struct Receiver {
     snapshots: Snapshots,
     /// A leader that was heard within this is there.
     lease: Duration,
+    /// Whether there is room for what leaders send.
+    last_room: Room,
     /// Held across awaits, and by nothing else: the chunks of a snapshot are written one after the other.
     incoming: Mutex<Option<Incoming>>,
 }
@@ -95,8 +100,8 @@ struct Incoming {
 
 impl Receiver {
     /// A leader that was heard within `lease` is there, and so is one that finds within it that it has a majority.
-    pub fn new(raft: Raft, links: Arc<Links>, snapshots: Snapshots, lease: Duration) -> Receiver {
-        Receiver { raft, links, snapshots, lease, incoming: Mutex::default() }
+    pub fn new(raft: Raft, links: Arc<Links>, snapshots: Snapshots, lease: Duration, last_room: Room) -> Receiver {
+        Receiver { raft, links, snapshots, lease, last_room, incoming: Mutex::default() }
     }
 
     pub async fn answer(&self, from: NodeId, request: Request) -> Result<Bytes, AnswerError> {
@@ -108,6 +113,9 @@ impl Receiver {
             Request::Append(request) => {
                 leads(from, &request.vote).and_then(|()| follows(&request)).map_err(nonsense)?;
                 self.links.is_led();
+                if !request.entries.is_empty() {
+                    self.fits(MESSAGE_BYTES_MAX as u64)?;
+                }
                 Ok(wire::append_answer(&self.raft.append_entries(request).await?))
             }
             Request::Vote { request, leave } => {
@@ -119,6 +127,7 @@ impl Receiver {
             Request::Chunk(chunk) => {
                 leads(from, &chunk.vote).and_then(|()| fits(&chunk)).map_err(nonsense)?;
                 self.links.is_led();
+                self.fits(chunk.total - chunk.offset)?;
                 Ok(wire::chunk_answer(&self.chunk(chunk).await?))
             }
             Request::TakeOver { vote, last } => {
@@ -133,6 +142,11 @@ impl Receiver {
                 Ok(wire::read_answer(upto.map(|upto| upto.index.max(found))))
             }
         }
+    }
+
+    /// Whether there is room for so many bytes. A write that meets the end of the disk ends the group.
+    fn fits(&self, bytes: u64) -> Result<(), AnswerError> {
+        if (self.last_room)(bytes) { Ok(()) } else { Err(AnswerError::Full) }
     }
 
     /// Whether this node leads with a majority behind it, or follows somebody whom it heard a moment ago. A round that is

@@ -5,9 +5,11 @@ use caxton_proto::Digest;
 use caxton_proto::tree::{Descent, Tree};
 use reqwest::Method;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::{Content, at, framed, noise, upsert};
-use crate::bench::{Bench, read, refused};
+use crate::bench::{Bench, DEADLINE, read, refused};
 
 fn named(content: &[u8]) -> (Digest, Vec<u8>) {
     (Digest::of(content), content.to_vec())
@@ -172,4 +174,39 @@ async fn a_flipped_bit_in_an_artifact_is_named_and_never_served() {
     let answer = bench.post("/artifacts/fetch", &json!({"digests": [digest]})).send().await.expect("an answer");
     assert_eq!(frame::decode(&answer.bytes().await.expect("a body")).expect("whole")[0].1, prompt.as_bytes());
     bench.stop().await;
+}
+
+/// The threads that block on a disk are few, and a client that does not read keeps none of them.
+#[test]
+fn clients_that_do_not_read_what_they_fetch_keep_nobody_waiting() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(8).enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let bench = Bench::new(&["http.write_timeout=10m"]).await;
+        let blob = named(&noise(60 << 10, 7));
+        assert_eq!(read(bench.upload(framed(std::slice::from_ref(&blob)))).await.0, 200);
+        let body = json!({ "digests": vec![blob.0; 1_000] }).to_string();
+        let address = bench.node.url().replace("http://", "");
+        let token = &bench.admin;
+        let mut unread = Vec::new();
+        for _ in 0..24 {
+            let mut stream = TcpStream::connect(&address).await.expect("a connection");
+            let head = format!(
+                "POST {} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Type: \
+                 application/json\r\nContent-Length: {}\r\n\r\n",
+                at("/artifacts/fetch"),
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).await.expect("written");
+            stream.write_all(body.as_bytes()).await.expect("written");
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).await.expect("an answer");
+            assert_eq!(&status, b"HTTP/1.1 200");
+            unread.push(stream);
+        }
+        let whole = bench.post("/artifacts/fetch", &json!({ "digests": [blob.0, blob.0] })).send();
+        let whole = tokio::time::timeout(DEADLINE, whole).await.expect("in time").expect("an answer");
+        assert_eq!(whole.bytes().await.expect("a body"), framed(&[blob.clone(), blob]));
+        drop(unread);
+        bench.stop().await;
+    });
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{Content, at, upsert};
 use crate::bench::{Bench, read, refused};
+use crate::messages::example;
 
 #[tokio::test]
 async fn a_deployment_is_live_when_it_is_answered_and_the_next_one_sends_what_changed() {
@@ -256,5 +257,17 @@ async fn a_tool_that_cannot_be_loaded_never_gets_live() {
     assert_eq!((status, body["code"].as_str()), (422, Some("check_failed")), "{body}");
     assert_eq!(body["diagnostics"][0]["code"], "tool_broken", "{body}");
     assert_eq!(bench.live().await["revision"], 1);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_deployment_that_takes_longer_than_a_request_is_answered() {
+    let content = example();
+    let bench = Bench::new(&[]).await;
+    bench.send(&content).await;
+    // Its tools are compiled while it is checked, which takes longer than this.
+    let bench = Bench::on(bench.stop().await, &["http.timeout=100ms"]).await;
+    let (status, body) = read(bench.post("/deployments", &content.request(0, &Content::default(), "first"))).await;
+    assert_eq!((status, body["deployment"]["revision"].as_u64()), (200, Some(1)), "{body}");
     bench.stop().await;
 }

@@ -54,6 +54,34 @@ async fn a_days_budget_is_no_longest_reply_and_three_at_once_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_day_cost_is_shown_for_each_agent_and_counted() {
+    let lab = Lab::start().await;
+    let prices = "prices = { fake = { input = 2.0, output = 10.0 } }";
+    let bench = bench(&lab, &[("priced", prices, ""), ("unpriced", "", "")]).await;
+    for quirk in ["priced", "priced", "unpriced"] {
+        assert_eq!(bench.answer_of(quirk).await, "ok");
+    }
+    // Each reply has 10 tokens in and 5 out, at 2 and 10 dollars for a million.
+    let (_, used) = read(bench.request(Method::GET, &at("/usage?days=1"))).await;
+    let cost = |agent: &str| {
+        let all = used["usage"].as_array().expect("a list");
+        let one = all.iter().find(|one| one["agent"] == agent).unwrap_or_else(|| panic!("{agent} is not in {used}"));
+        (one["tokens"].as_u64(), one["cost_microusd"].as_u64())
+    };
+    assert_eq!((cost("m-priced"), cost("m-unpriced")), ((Some(30), Some(140)), (Some(15), Some(0))), "{used}");
+    assert_eq!(used["total"], json!({ "tokens": 45, "cost_microusd": 140 }));
+    let (_, metrics) = read(bench.request(Method::GET, "/metrics")).await;
+    let metrics = metrics.as_str().expect("text");
+    let counted = |agent: &str| {
+        let lines = metrics.lines().filter(|line| line.starts_with("caxton_agent_cost_microusd_total{"));
+        let label = format!("agent=\"{agent}\"");
+        lines.filter(|line| line.contains(&label)).find_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+    };
+    assert_eq!((counted("m-priced"), counted("m-unpriced")), (Some(140), Some(0)), "{metrics}");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reply_that_breaks_off_is_charged() {
     let lab = Lab::start().await;
     let bench = bench(&lab, &[("breaks", "", "[budget]\ntokens_per_day = 2500")]).await;

@@ -5,6 +5,8 @@
 
 mod budgets;
 
+mod context;
+
 mod dialects;
 
 mod echoes;

@@ -15,6 +15,7 @@ pub(super) fn answer(asked: &Question) -> Option<Response> {
         "page" => html(200),
         "page-404" => html(404),
         "moved" => (StatusCode::MOVED_PERMANENTLY, [("location", "https://elsewhere.example/v1")]).into_response(),
+        "nokey" => refuse(401, "Missing bearer authentication"),
         "nomodel" => refuse(404, "The model `fake` does not exist"),
         "quota" => json(
             429,
@@ -61,27 +62,43 @@ pub(super) fn answer(asked: &Question) -> Option<Response> {
 async fn trouble_says_who_what_and_what_to_do() {
     let lab = Lab::start().await;
     let quirks = [
-        ("page", 1, vec!["Welcome to nginx!", "/page/v1/chat/completions", "`base_url`"]),
-        ("page-404", 1, vec!["404", "/page-404/v1/chat/completions", "`base_url`"]),
-        ("moved", 1, vec!["https://elsewhere.example/v1", "`base_url`"]),
-        ("nomodel", 1, vec!["The model `fake` does not exist", "check `model`"]),
-        ("quota", 1, vec!["is used up", "exceeded your current quota", "`fallback`"]),
-        ("balance", 1, vec!["is used up", "Insufficient Balance"]),
-        ("credit", 1, vec!["is used up", "credit balance"]),
-        ("object", 1, vec!["the prompt is too long"]),
-        ("string", 3, vec!["out of memory"]),
-        ("named", 3, vec!["the worker died"]),
-        ("vllm", 1, vec!["bad grammar"]),
-        ("within", 1, vec!["no such deployment"]),
-        ("cut", 3, vec!["broke off", "try again"]),
+        ("page", "", 1, vec!["Welcome to nginx!", "/page/v1/chat/completions", "`base_url`"]),
+        ("page-404", "", 1, vec!["404", "/page-404/v1/chat/completions", "`base_url`"]),
+        ("moved", "", 1, vec!["https://elsewhere.example/v1", "`base_url`"]),
+        ("nomodel", "", 1, vec!["The model `fake` does not exist", "check `model`"]),
+        ("nokey", "", 1, vec!["401", "Missing bearer", "`api_key = \"secret:NAME\"`", "[providers.nokey]"]),
+        ("quota", "", 1, vec!["is used up", "exceeded your current quota", "`fallback`"]),
+        ("balance", "", 1, vec!["is used up", "Insufficient Balance"]),
+        ("credit", "", 1, vec!["is used up", "credit balance"]),
+        ("object", "", 1, vec!["the prompt is too long"]),
+        ("string", "", 3, vec!["out of memory"]),
+        ("named", "", 3, vec!["the worker died"]),
+        ("vllm", "", 1, vec!["bad grammar"]),
+        ("within", "", 1, vec!["no such deployment"]),
+        ("cut", "", 3, vec!["broke off", "try again"]),
+        (
+            "unset",
+            "api_key = \"env:CAXTON_PROVIDER_UNSET\"",
+            0,
+            vec!["variable CAXTON_PROVIDER_UNSET", "set it and start"],
+        ),
+        ("nosecret", "api_key = \"secret:NOT_THERE\"", 0, vec!["NOT_THERE", "caxton secrets set"]),
+        // Nobody listens at port 1.
+        ("down", "base_url = \"http://127.0.0.1:1/v1\"", 0, vec!["http://127.0.0.1:1/v1", "refused", "that it runs"]),
     ];
-    let bench = bench(&lab, &quirks.each_ref().map(|(quirk, ..)| (*quirk, "", ""))).await;
-    for (quirk, requests, words) in &quirks {
+    let bench = bench(&lab, &quirks.each_ref().map(|(quirk, provider, ..)| (*quirk, *provider, ""))).await;
+    for (quirk, provider, requests, words) in &quirks {
         let failure = bench.failure_of(quirk).await;
         for word in words.iter().chain([quirk]) {
             assert!(failure.contains(word), "{quirk}: {word:?} is not in {failure:?}");
         }
         assert_eq!(lab.asked(quirk).len(), *requests, "{quirk}: {failure}");
+        // One sentence: nothing is said twice, and what the connection's parts say of each other is not said at all.
+        let prefixed = usize::from(provider.contains("api_key"));
+        assert_eq!(failure.matches("could not be prepared").count(), prefixed, "{quirk}: {failure}");
+        for noise in ["error sending request", "client error", "os error"] {
+            assert!(!failure.contains(noise), "{quirk}: {noise:?} is in {failure:?}");
+        }
     }
     bench.stop().await;
 }

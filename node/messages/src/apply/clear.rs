@@ -11,12 +11,14 @@ const OF_MAILBOX: &str = "mailbox IN (SELECT mailbox FROM mailbox WHERE workspac
 const OF_CONVERSATION: &str = "conversation IN (SELECT conversation FROM agent_conversation WHERE workspace = ?1)";
 
 /// The tables whose rows go first, because others say whose they are.
-const FIRST: [Part; 13] = [
+const FIRST: [Part; 15] = [
     ("mailbox_lane", "mailbox, sender, priority", OF_MAILBOX),
     ("mailbox_sender", "mailbox, sender", OF_MAILBOX),
     ("agent_conversation_party", "conversation, participant", OF_CONVERSATION),
     ("agent_conversation_event", "conversation, number", OF_CONVERSATION),
     ("mailbox_delivery", "delivery", OWN),
+    ("mailbox_key", "workspace, key", OWN),
+    ("mailbox_received", "workspace, id", OWN),
     ("topic_publication", "workspace, position", OWN),
     ("mailbox_message", "message", OWN),
     ("topic_subscription", "subscription", OWN),

@@ -386,7 +386,8 @@ fn parties_of(initiator: &str, sender: &str, message: &Message) -> Allowed<Vec<S
             false => not_understood(format!("a participant speaks to the initiator, which is {initiator}")),
         };
     }
-    let people = |address: &Address| matches!(address, Address::Agent(_) | Address::Subject(_));
+    let people =
+        |address: &Address| matches!(address, Address::Agent(_) | Address::Elsewhere { .. } | Address::Subject(_));
     match message.receivers.iter().all(people) {
         true => Ok(receivers),
         false => not_understood("a protocol is followed with agents and people, and not with topics"),

@@ -1,16 +1,19 @@
 //! Mailboxes: what lies in them, and how much room there is.
 
 use caxton_proto::acl::Address;
-use caxton_proto::mailbox::{Reason, Submission, decode_message, encode_message};
+use caxton_proto::mailbox::{MAILBOXES, Reason, Submission, decode_message, encode_message};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::Run;
-use crate::tables::{count, given, state, stored};
+use crate::tables::{count, given, last, state, stored};
 
 /// The answer to a sender where nothing has left the mailbox yet, in milliseconds.
 const RETRY_AFTER_MS: i64 = 5_000;
 /// The longest that a sender is told to wait, in milliseconds.
 const RETRY_AFTER_MS_MAX: i64 = 60_000;
+
+/// The counter of a workspace's mailboxes.
+const MAILBOX_COUNT: &str = "mailboxes";
 
 /// A delivery's row, as far as commands need it.
 #[derive(Debug, Clone)]
@@ -59,6 +62,13 @@ pub fn count_senders(db: &Connection) -> Result<()> {
     db.execute(sql, [state::DEAD]).map(drop)
 }
 
+/// Counts anew how many mailboxes each workspace has, after a snapshot was restored that had no such counts.
+pub fn count_mailboxes(db: &Connection) -> Result<()> {
+    let sql = "INSERT OR REPLACE INTO mailbox_counter (name, last)
+        SELECT ?1 || '/' || workspace, count(*) FROM mailbox GROUP BY workspace";
+    db.execute(sql, [MAILBOX_COUNT]).map(drop)
+}
+
 impl Run<'_> {
     pub(super) fn delivery(&self, number: i64) -> Result<Option<Delivery>> {
         let sql = format!("SELECT {COLUMNS} FROM mailbox_delivery WHERE delivery = ?1 AND workspace = ?2");
@@ -72,6 +82,48 @@ impl Run<'_> {
         );
         let mut statement = self.db.prepare_cached(&sql)?;
         statement.query_map(params![self.workspace(), value, most], Delivery::read)?.collect()
+    }
+
+    /// Whether there is, or may be, a mailbox for each of these receivers. Where there are as many as may be, those with nothing
+    /// in them go first.
+    pub(super) fn boxes(&self, receivers: &[Address]) -> Result<std::result::Result<(), Reason>> {
+        let mut missing = self.without_box(receivers)?;
+        if missing == 0 {
+            return Ok(Ok(()));
+        }
+        let counter = self.of_workspace(MAILBOX_COUNT);
+        if last(self.db, &counter)?.saturating_add(missing) > self.mailboxes_max {
+            self.remove_empty(&counter)?;
+            missing = self.without_box(receivers)?;
+        }
+        let found = last(self.db, &counter)?.saturating_add(missing);
+        Ok(if found <= self.mailboxes_max {
+            Ok(())
+        } else {
+            let (found, most) = (given(found), given(self.mailboxes_max));
+            Err(Reason::Limit { what: MAILBOXES.to_owned(), found, most })
+        })
+    }
+
+    /// How many of these receivers have no mailbox and would need one.
+    fn without_box(&self, receivers: &[Address]) -> Result<i64> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM mailbox WHERE workspace = ?1 AND owner = ?2)";
+        let mut missing = 0;
+        for receiver in receivers.iter().filter(|to| !matches!(to, Address::Topic(_))) {
+            let values = params![self.workspace(), receiver.to_string()];
+            let there: bool = self.db.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
+            missing += i64::from(!there);
+        }
+        Ok(missing)
+    }
+
+    /// Takes mailboxes away that hold nothing: they come again when something is sent.
+    fn remove_empty(&self, counter: &str) -> Result<()> {
+        let sql = "DELETE FROM mailbox WHERE mailbox IN (SELECT mailbox FROM mailbox WHERE workspace = ?1 AND held = 0
+            ORDER BY mailbox LIMIT ?2)";
+        let gone = self.db.prepare_cached(sql)?.execute(params![self.workspace(), self.limits.tick_max])?;
+        let sql = "UPDATE mailbox_counter SET last = last - ?2 WHERE name = ?1";
+        self.db.prepare_cached(sql)?.execute(params![counter, gone as i64]).map(drop)
     }
 
     /// Whether a receiver's mailbox has room for a message.
@@ -117,7 +169,11 @@ impl Run<'_> {
         let sql = "SELECT held, bytes FROM mailbox WHERE workspace = ?1 AND owner = ?2";
         let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
         let values = params![self.workspace(), owner.to_string()];
-        let (held, bytes) = self.db.prepare_cached(sql)?.query_row(values, read).optional()?.unwrap_or_default();
+        let found = self.db.prepare_cached(sql)?.query_row(values, read).optional()?;
+        if found.is_none() && self.boxes(std::slice::from_ref(owner))?.is_err() {
+            return Ok(false);
+        }
+        let (held, bytes) = found.unwrap_or_default();
         let (messages_max, bytes_max) = (self.limits.mailbox_messages_max, self.limits.mailbox_bytes_max);
         Ok(held < messages_max.saturating_add((messages_max / 10).max(1))
             && bytes.saturating_add(size(submission)) <= bytes_max.saturating_add(bytes_max / 10))
@@ -132,6 +188,7 @@ impl Run<'_> {
             return Ok(mailbox);
         }
         let mailbox = count(self.db, "mailbox")?;
+        count(self.db, &self.of_workspace(MAILBOX_COUNT))?;
         let sql = "INSERT INTO mailbox (mailbox, workspace, owner, held, dead, bytes, served, settled_ms, interval_ms)
             VALUES (?1, ?2, ?3, 0, 0, 0, 0, 0, 0)";
         self.db.prepare_cached(sql)?.execute(params![mailbox, self.workspace(), owner])?;

@@ -3,6 +3,8 @@
 mod clear;
 mod conversation;
 mod deliver;
+mod keys;
+mod receive;
 mod schedule;
 mod send;
 mod settle;
@@ -17,9 +19,10 @@ use caxton_proto::mailbox::{Action, Command, Outcome, Submission};
 use rusqlite::{Connection, Result};
 
 pub use self::clear::clear;
-pub use self::deliver::count_senders;
+pub use self::deliver::{count_mailboxes, count_senders};
 use self::topics::Interest;
 use crate::Limits;
+use crate::tables::stored;
 
 /// Carries a command out. `term` is that of the leader that proposed it. What the command decides, it decides by the rows
 /// alone; an error is one of the database.
@@ -27,7 +30,8 @@ pub fn apply(db: &Connection, command: &Command, term: u64, limits: &Limits) -> 
     if let Err(reason) = command.check() {
         return Ok(Outcome::Refused(reason));
     }
-    let run = Run { db, workspace: &command.workspace, now_ms: command.time_ms, term, limits };
+    let mailboxes_max = command.mailboxes_max.map_or(i64::MAX, stored);
+    let run = Run { db, workspace: &command.workspace, now_ms: command.time_ms, term, limits, mailboxes_max };
     match &command.action {
         Action::Send(all) => Ok(Outcome::Sent(all.iter().map(|one| run.send(one)).collect::<Result<_>>()?)),
         Action::Start(all) => Ok(Outcome::Started(run.start(all)?)),
@@ -38,6 +42,8 @@ pub fn apply(db: &Connection, command: &Command, term: u64, limits: &Limits) -> 
         Action::Await(wait) => run.wait(wait),
         Action::Resume { owner, turn, way, taken } => run.resume(owner, turn, way, *taken),
         Action::Roster { revision, programs } => run.roster(*revision, programs),
+        Action::SetKey(key) => run.set_key(key),
+        Action::Receive { source, submission } => run.receive(source, submission),
         Action::Tick { term } => run.tick(*term),
         Action::Redrive(all) => Ok(Outcome::Moved(run.redrive(all)?)),
         Action::Drop(all) => Ok(Outcome::Moved(run.drop(all)?)),
@@ -59,6 +65,7 @@ struct Run<'a> {
     now_ms: i64,
     term: u64,
     limits: &'a Limits,
+    mailboxes_max: i64,
 }
 
 impl Run<'_> {
@@ -74,6 +81,21 @@ impl Run<'_> {
     /// The platform tells somebody something. It comes whether there is room or not: it is about what they did themselves, and
     /// the same on every replica.
     fn tell(&self, to: &Address, performative: Performative, about: &About<'_>, content: String) -> Result<()> {
+        // In its own workspace the same is decided by the same rules.
+        if matches!(to, Address::Elsewhere { .. }) {
+            return Ok(());
+        }
+        self.tell_anywhere(to, performative, about, content)
+    }
+
+    /// The same, also to an agent of another workspace.
+    fn tell_anywhere(
+        &self,
+        to: &Address,
+        performative: Performative,
+        about: &About<'_>,
+        content: String,
+    ) -> Result<()> {
         let id = MessageId::derived(&[about.key, about.conversation.as_bytes(), to.to_string().as_bytes()]);
         let mut message = Message::new(performative, [to.clone()]).stamped(Address::Platform);
         message.content = Some(Content::json(content));

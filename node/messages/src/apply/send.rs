@@ -1,6 +1,6 @@
 //! A message is taken in: whole, or not at all.
 
-use caxton_proto::acl::{Address, MessageId, Performative};
+use caxton_proto::acl::{Address, Body, Content, MessageId, Performative};
 use caxton_proto::mailbox::{Fate, Reason, Receipt, Submission, encode_message};
 use rusqlite::{OptionalExtension, Result, params};
 
@@ -29,6 +29,9 @@ impl Run<'_> {
             Ok(step) => step,
             Err(reason) => return Ok(Fate::Refused(reason)),
         };
+        if let Err(full) = self.boxes(&message.receivers)? {
+            return Ok(Fate::Refused(full));
+        }
         for receiver in &message.receivers {
             if let Err(full) = self.room(receiver, submission)? {
                 return Ok(Fate::Refused(full));
@@ -59,9 +62,24 @@ impl Run<'_> {
         if submission.expires_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
             return Err(Reason::Expired);
         }
-        for receiver in &submission.message.receivers {
+        let message = &submission.message;
+        for receiver in &message.receivers {
             match receiver {
                 Address::Agent(_) | Address::Subject(_) | Address::Topic(_) => {}
+                Address::Elsewhere { .. } if !matches!(message.sender, Some(Address::Agent(_))) => {
+                    let field = format!(
+                        "receiver {receiver} is in another workspace, to which only agents write; use a token of that one"
+                    );
+                    return Err(Reason::Field { field });
+                }
+                Address::Elsewhere { .. }
+                    if matches!(&message.content, Some(Content { body: Body::Artifact { .. }, .. })) =>
+                {
+                    let field =
+                        format!("content is an artifact, which stays in its workspace: {receiver} could not read it");
+                    return Err(Reason::Field { field });
+                }
+                Address::Elsewhere { .. } => {}
                 Address::Capability(_) | Address::Broadcast | Address::Platform => {
                     return Err(Reason::Field { field: format!("receiver {receiver} was not resolved by its node") });
                 }
@@ -134,8 +152,8 @@ impl Run<'_> {
     /// a limited number of them; of the rest, the receipt alone says that they were refused.
     pub(super) fn keep_refused(&self, submission: &Submission, reason: &Reason) -> Result<()> {
         let message = &submission.message;
-        let boxes = message.receivers.iter().filter(|to| matches!(to, Address::Agent(_) | Address::Subject(_)));
-        let boxes: Vec<_> = boxes.collect();
+        let has_box = |to: &&Address| matches!(to, Address::Agent(_) | Address::Elsewhere { .. } | Address::Subject(_));
+        let boxes: Vec<_> = message.receivers.iter().filter(has_box).collect();
         if submission.check().is_err() || boxes.is_empty() || self.known(submission)?.is_some() {
             return Ok(());
         }

@@ -145,7 +145,8 @@ impl Run<'_> {
                 && let Ok(submission) = decode_message(body)
                 && filter.matches(&submission.message)
             {
-                if self.room(&subscriber, &submission)?.is_err() {
+                let is_made = self.boxes(std::slice::from_ref(&subscriber))?.is_ok();
+                if !is_made || self.room(&subscriber, &submission)?.is_err() {
                     held_until_ms = self.now_ms.saturating_add(self.limits.held_ms);
                     break;
                 }

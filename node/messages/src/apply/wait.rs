@@ -250,7 +250,7 @@ impl Run<'_> {
             | Performative::RejectProposal => return Ok(()),
         };
         let sender = match &message.sender {
-            Some(sender @ (Address::Agent(_) | Address::Subject(_))) => sender,
+            Some(sender @ (Address::Agent(_) | Address::Elsewhere { .. } | Address::Subject(_))) => sender,
             Some(_) | None => return Ok(()),
         };
         let own = of.id.to_string();
@@ -267,6 +267,6 @@ impl Run<'_> {
             in_reply_to: message.reply_with.as_deref(),
         };
         let content = format!("{{\"message\":\"{own}\",\"receiver\":{},\"reason\":{}}}", quoted(&to), quoted(reason));
-        self.tell(sender, performative, &about, content)
+        self.tell_anywhere(sender, performative, &about, content)
     }
 }

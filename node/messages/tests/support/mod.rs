@@ -16,6 +16,7 @@ pub struct Store {
     pub now_ms: i64,
     pub term: u64,
     pub workspace: &'static str,
+    pub mailboxes_max: Option<u64>,
     drawn: u128,
 }
 
@@ -38,7 +39,7 @@ fn open() -> Connection {
 
 impl Store {
     pub fn new(limits: Limits) -> Store {
-        Store { db: open(), limits, now_ms: 1_000_000, term: 1, workspace: "w", drawn: 0 }
+        Store { db: open(), limits, now_ms: 1_000_000, term: 1, workspace: "w", mailboxes_max: None, drawn: 0 }
     }
 
     pub fn submission(&mut self, message: Message) -> Submission {
@@ -47,7 +48,12 @@ impl Store {
     }
 
     pub fn run(&mut self, action: Action) -> Outcome {
-        let command = Command { workspace: self.workspace.parse().expect("a name"), time_ms: self.now_ms, action };
+        let command = Command {
+            workspace: self.workspace.parse().expect("a name"),
+            time_ms: self.now_ms,
+            mailboxes_max: self.mailboxes_max,
+            action,
+        };
         assert_eq!(Command::decode(&command.encode()).expect("what is written can be read"), command);
         let transaction = self.db.unchecked_transaction().expect("SQLite");
         let outcome = apply(&transaction, &command, self.term, &self.limits).expect("SQLite");
@@ -143,6 +149,7 @@ impl Store {
             now_ms: self.now_ms,
             term: self.term,
             workspace: self.workspace,
+            mailboxes_max: self.mailboxes_max,
             drawn: self.drawn,
         }
     }

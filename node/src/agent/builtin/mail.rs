@@ -275,7 +275,8 @@ impl MailTool {
         let seconds = json!({ "type": "integer", "minimum": 1, "maximum": WAIT_S_MAX,
             "description": "For how many seconds at most; 60 unless told." });
         let wait = |description: &str| json!({ "type": "boolean", "description": description });
-        let whom = "An agent's name, capability:NAME, subject:NAME for a person, broadcast: for all agents, or a list.";
+        let whom = "An agent's name, AGENT@WORKSPACE, capability:NAME, subject:NAME for a person, broadcast: for all agents, or \
+                    a list.";
         match self {
             MailTool::SendMessage => (
                 "Sends a message to agents or people, whether they are there or not.",
@@ -379,7 +380,7 @@ mod tests {
         assert_eq!((message.performative, message.receivers.len()), (Performative::Inform, 1));
         assert_eq!(message.content, Some(Content::json("{\"a\":1}")));
         for (arguments, part) in [
-            (json!({ "to": "a@b", "content": "x" }), "another workspace"),
+            (json!({ "to": "a@B!", "content": "x" }), "AGENT@WORKSPACE"),
             (json!({ "to": [], "content": "x" }), "say who receives it"),
             (json!({ "to": "ann", "content": "x", "performative": "shout" }), "use one of"),
             (json!({ "to": "ann", "content": "x", "priority": 9 }), "0 to 7"),

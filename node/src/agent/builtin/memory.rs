@@ -11,13 +11,11 @@ use crate::llm::ToolDefinition;
 /// A tool by which a model remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryTool {
-    /// Keeps something.
     Remember,
     /// Looks for what is remembered.
     Recall,
     /// Says how two things relate.
     Relate,
-    /// Forgets something.
     Forget,
 }
 
@@ -88,7 +86,6 @@ impl MemoryTool {
     /// All of them.
     pub const ALL: [MemoryTool; 4] = [MemoryTool::Remember, MemoryTool::Recall, MemoryTool::Relate, MemoryTool::Forget];
 
-    /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             MemoryTool::Remember => "remember",

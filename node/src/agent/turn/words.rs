@@ -21,7 +21,6 @@ pub struct Call {
 pub enum Action {
     /// Calls a tool that the agent's file names.
     Tool {
-        /// Its name.
         tool: String,
         /// The arguments, an object; its fields are not checked yet.
         arguments: Map<String, Value>,
@@ -64,7 +63,6 @@ pub struct Returned {
 }
 
 impl Returned {
-    /// A result.
     pub fn good(text: impl Into<String>) -> Returned {
         Returned { text: text.into(), failed: false, usage: Usage::default(), cut: false }
     }
@@ -108,7 +106,6 @@ pub enum Next<'a> {
 pub enum Outcome {
     /// With an answer.
     Answered {
-        /// It.
         text: String,
         /// The answer stops where the longest reply allowed ended.
         cut: bool,
@@ -117,14 +114,10 @@ pub enum Outcome {
     SenderCalls {
         /// What the model said with them.
         text: String,
-        /// They.
         calls: Vec<ToolCall>,
     },
     /// Without an answer.
-    Failed {
-        /// Why.
-        failure: Failure,
-    },
+    Failed { failure: Failure },
 }
 
 /// Why a turn ended without an answer.
@@ -132,10 +125,7 @@ pub enum Outcome {
 pub enum Failure {
     /// Too many steps.
     #[error("the turn used its {steps_max} steps; raise steps_max under [limits] in the agent's file if it needs more")]
-    StepsSpent {
-        /// The limit.
-        steps_max: u32,
-    },
+    StepsSpent { steps_max: u32 },
     /// Too many tokens.
     #[error(
         "the turn used {used} of its {tokens_max} tokens; raise tokens_max under [limits] in the agent's file if it needs more"
@@ -143,23 +133,14 @@ pub enum Failure {
     TokensSpent {
         /// What was used.
         used: u64,
-        /// The limit.
         tokens_max: u64,
     },
     /// Too much time.
     #[error("the turn used its {wall_ms_max} ms; raise wall_time under [limits] in the agent's file if it needs more")]
-    TimeSpent {
-        /// The limit.
-        wall_ms_max: u64,
-    },
+    TimeSpent { wall_ms_max: u64 },
     /// The same call again and again.
     #[error("the model called `{tool}` {times} times with the same arguments and got the same result each time")]
-    Loop {
-        /// The tool.
-        tool: String,
-        /// How often.
-        times: u32,
-    },
+    Loop { tool: String, times: u32 },
     /// The model said nothing.
     #[error("the model answered with neither text nor a call")]
     Silent,
@@ -177,10 +158,7 @@ pub enum Failure {
     Stopped,
     /// A node that went on with the turn of another one could not finish it either.
     #[error("the turn could not be finished: {reason}")]
-    GivenUp {
-        /// Why not.
-        reason: String,
-    },
+    GivenUp { reason: String },
 }
 
 impl Failure {

@@ -19,7 +19,7 @@ const OPENAI_MODEL: &str = "gpt-5-mini";
 const ANTHROPIC_MODEL: &str = "claude-sonnet-4-5";
 const OLLAMA_MODEL: &str = "llama3.2";
 
-/// Who answers.
+/// Who answers the agents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Maker {
     /// OpenAI, with the key in the node's OPENAI_API_KEY.
@@ -38,7 +38,7 @@ pub enum Maker {
 struct Found {
     openai_key: bool,
     anthropic_key: bool,
-    /// The models of a local Ollama, if one answers.
+    /// The models of a local Ollama that can answer, the best known first, if there is an Ollama.
     ollama: Option<Vec<String>>,
 }
 
@@ -81,7 +81,9 @@ impl Found {
             (Maker::OpenAi, _) => "needs OPENAI_API_KEY".to_owned(),
             (Maker::Anthropic, _) if self.anthropic_key => "ANTHROPIC_API_KEY is set here".to_owned(),
             (Maker::Anthropic, _) => "needs ANTHROPIC_API_KEY".to_owned(),
-            (Maker::Ollama, Some(models)) if models.is_empty() => "it runs here, and has no model yet".to_owned(),
+            (Maker::Ollama, Some(models)) if models.is_empty() => {
+                "it runs here, and has no model that answers yet".to_owned()
+            }
             (Maker::Ollama, Some(models)) => format!("it runs here, with {}", models[0]),
             (Maker::Ollama, None) => "it does not answer here".to_owned(),
             (Maker::Demo, _) => "answers from the templates' examples; no model, no key".to_owned(),
@@ -165,7 +167,7 @@ fn address_of(text: &str) -> String {
     if bare.contains(':') { bare } else { format!("{bare}:11434") }
 }
 
-/// The names of its models, if an Ollama answers there at once.
+/// The names of its models that can answer, if an Ollama is there at once; the one that we would name comes first.
 fn models_of_ollama(address: &str) -> Option<Vec<String>> {
     let target = address.to_socket_addrs().ok()?.next()?;
     let mut stream = TcpStream::connect_timeout(&target, OLLAMA_WAIT).ok()?;
@@ -181,7 +183,17 @@ fn models_of_ollama(address: &str) -> Option<Vec<String>> {
     }
     let tags: serde_json::Value = serde_json::from_str(body.trim()).ok()?;
     let name = |model: &serde_json::Value| model["name"].as_str().filter(|name| is_plain(name)).map(str::to_owned);
-    Some(tags["models"].as_array()?.iter().filter_map(name).collect())
+    let answering = tags["models"].as_array()?.iter().filter(|model| !only_embeds(model));
+    let mut names: Vec<String> = answering.filter_map(name).collect();
+    names.sort_by_key(|name| name.split(':').next() != Some(OLLAMA_MODEL));
+    Some(names)
+}
+
+/// Whether a model of Ollama's list makes vectors of texts and answers nothing.
+fn only_embeds(model: &serde_json::Value) -> bool {
+    let texts = [&model["name"], &model["details"]["family"]].map(|text| text.as_str().unwrap_or_default());
+    let [name, family] = texts.map(str::to_ascii_lowercase);
+    ["embed", "minilm", "bge-"].iter().any(|part| name.contains(part)) || family.contains("bert")
 }
 
 /// Whether a model's name can be written into a file as it is.
@@ -217,10 +229,27 @@ mod tests {
         let makers = Makers { ollama_host: Some(format!("http://{address}/")), ..Makers::default() };
         let found = Found::look(&makers);
         answered.join().expect("asked");
-        assert_eq!(found.ollama.as_deref(), Some(["qwen3:8b".to_owned(), "llama3.2:latest".to_owned()].as_slice()));
+        assert_eq!(found.ollama.as_deref(), Some(["llama3.2:latest".to_owned(), "qwen3:8b".to_owned()].as_slice()));
         assert_eq!(found.best(), Maker::Ollama);
-        assert_eq!(found.source(Maker::Ollama), ModelSource::Ollama { model: "qwen3:8b".to_owned() });
+        assert_eq!(found.source(Maker::Ollama), ModelSource::Ollama { model: "llama3.2:latest".to_owned() });
         assert_eq!(found.next(Maker::Ollama), None);
+    }
+
+    #[test]
+    fn a_model_that_only_embeds_is_not_asked() {
+        let found = |body| {
+            let (address, answered) = ollama(body);
+            let found = Found::look(&Makers { ollama_host: Some(address), ..Makers::default() });
+            answered.join().expect("asked");
+            found
+        };
+        let both = found(
+            r#"{"models":[{"name":"nomic-embed-text:latest"},{"name":"x","details":{"family":"nomic-bert"}},{"name":"qwen3:8b"}]}"#,
+        );
+        assert_eq!(both.source(Maker::Ollama), ModelSource::Ollama { model: "qwen3:8b".to_owned() });
+        let none = found(r#"{"models":[{"name":"mxbai-embed-large"}]}"#);
+        assert_eq!(none.best(), Maker::Demo, "nobody here can answer");
+        assert!(none.next(Maker::Ollama).is_some_and(|next| next.contains("ollama pull llama3.2")));
     }
 
     #[test]

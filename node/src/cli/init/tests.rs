@@ -93,10 +93,32 @@ fn without_a_terminal_the_templates_are_listed() {
     init(place.path(), &["--name", "here"]).expect("a workspace");
     let error = init(place.path(), &["agent", "a"]).expect_err("nobody chooses");
     assert_eq!(error.exit, Exit::Usage);
-    assert_eq!(error.body.unwrap_or_default().lines().count(), 10);
+    assert_eq!(error.body.unwrap_or_default().lines().count(), 14);
     let outside = tempfile::tempdir().expect("a folder");
     let error = init(outside.path(), &["agent", "a", "--template", "monitor"]).expect_err("no workspace");
     assert_eq!(error.code, "no_workspace");
+}
+
+#[test]
+fn a_program_begins_with_its_sources_and_lacks_only_its_module() {
+    let place = tempfile::tempdir().expect("a folder");
+    init(place.path(), &["--name", "here", "--no-git"]).expect("a workspace");
+    for language in ["rust", "javascript", "python", "go"] {
+        init(place.path(), &["agent", language, "--template", language]).expect("an agent");
+        let taken = init(place.path(), &["agent", language, "--template", "monitor"]).expect_err("there is one");
+        assert_eq!(taken.code, "exists");
+    }
+    let folder = place.path().join("agents/go");
+    assert!(text(folder.join("README.md")).contains("go build") && folder.join("main.go").is_file());
+    let error = check(place.path()).expect_err("they are not built");
+    let found = error.facts["diagnostics"].as_array().expect("diagnostics").clone();
+    let missing: Vec<_> = found.iter().filter(|it| it["code"] == "missing_file").map(|it| &it["path"]).collect();
+    assert_eq!(missing.len(), 4, "{found:?}");
+    assert!(found.iter().all(|it| it["severity"] != "error" || it["code"] == "missing_file"), "{found:?}");
+    fs::write(folder.join("go.wasm"), b"not a module").expect("a file");
+    let error = check(place.path()).expect_err("three are not built");
+    let found = error.facts["diagnostics"].as_array().expect("diagnostics").clone();
+    assert_eq!(found.iter().filter(|it| it["code"] == "missing_file").count(), 3, "{found:?}");
 }
 
 #[test]
@@ -121,11 +143,12 @@ fn a_folders_name_becomes_the_workspaces() {
 
 #[test]
 fn an_answer_is_a_number_or_a_name() {
-    let all = templates::agents();
+    let all = all_templates();
     assert_eq!(pick(&all, "1"), all.first());
-    assert_eq!(pick(&all, "10"), all.last());
+    assert_eq!(pick(&all, "14"), all.last());
+    assert_eq!(pick(&all, "go"), all.last());
     assert_eq!(pick(&all, "monitor").map(|template| template.name.as_str()), Some("monitor"));
-    for none in ["0", "11", "-1", "x", ""] {
+    for none in ["0", "15", "-1", "x", ""] {
         assert_eq!(pick(&all, none), None, "{none:?}");
     }
 }
@@ -134,5 +157,5 @@ fn an_answer_is_a_number_or_a_name() {
 fn an_unknown_template_lists_all_of_them() {
     let error = known("code-reviwer").expect_err("no such template");
     assert_eq!(error.help.as_deref(), Some("did you mean `code-reviewer`?"));
-    assert_eq!(error.body.unwrap_or_default().lines().count(), 10);
+    assert_eq!(error.body.unwrap_or_default().lines().count(), 14);
 }

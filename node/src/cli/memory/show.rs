@@ -26,7 +26,7 @@ pub fn list(context: &Context, page: &MemoryPage) -> Result<(), CliError> {
             let cells = [&memory.id, &text::age(&memory.changed), &memory.scope, &memory.kind, &short(&memory.text)];
             table.row(cells.map(|cell| text::one_line(cell)));
         }
-        out.line(table)?;
+        out.table(table)?;
     }
     if let Some(next) = &page.next {
         out.note(paint(DIM, format!("there are more: --after {next}")));
@@ -156,7 +156,7 @@ pub fn stats(context: &Context, stats: &MemoryStats) -> Result<(), CliError> {
         let [memories, entities, relations] = [it.memories, it.entities, it.relations].map(|number| number.to_string());
         table.row([text::one_line(&it.scope), memories, size(it.bytes), entities, relations]);
     }
-    out.line(table)?;
+    out.table(table)?;
     if stats.loading {
         out.note("the index is being loaded");
     }

@@ -28,7 +28,7 @@ pub struct Topics {
 
 #[derive(Debug, clap::Args)]
 pub struct Subscribe {
-    /// Which topics.
+    /// The topics, with wildcards or without.
     pattern: String,
     /// The subscription's name; one of this name is changed.
     #[arg(long)]
@@ -147,7 +147,6 @@ fn subscriptions(context: &Context, remote: &Remote<'_>, subscriber: Option<Stri
     out.json(&all)
 }
 
-/// Subscribes somebody.
 pub fn subscribe(context: &Context, remote: &Remote<'_>, args: Subscribe) -> Result<(), CliError> {
     let Subscribe { pattern, name, filter, subscriber, after } = args;
     let request = SubscribeRequest { pattern, name, subscriber, filter, after };

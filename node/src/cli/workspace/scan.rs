@@ -35,7 +35,6 @@ const THREAD_FILES_MIN: usize = 16;
 /// What a workspace holds.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Its files.
     pub tree: Tree,
     /// How many of them had to be read.
     pub hashed: usize,

@@ -19,7 +19,6 @@ const SETTLED_AFTER: Duration = Duration::from_millis(50);
 /// What changes when a file's content does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
-    /// Its size.
     pub bytes: u64,
     /// Which file it is.
     pub inode: u64,

@@ -44,6 +44,34 @@ const ROWS: &[Row] = &[
         "name_mismatch",
         "write name = \"a\"",
     ),
+    (
+        AGENT,
+        "",
+        "[agent]\nid = \"b\"\nname = \"x\"\n[capabilities]\npatterns = [\"x\"]\n",
+        3,
+        "name_mismatch",
+        "the agent's id is `b` and its name is `x`",
+    ),
+    (
+        AGENT,
+        "",
+        "[agent]\nid = \"b\"\nname = \"x\"\n[capabilities]\npatterns = [\"x\"]\n",
+        3,
+        "name_mismatch",
+        "move the file to agents/b.toml",
+    ),
+    // Lists of tables: what is said leads to the end at once, and not to the next mistake.
+    (AGENT, "", "schedule = \"daily\"\nname = \"a\"\ncapabilities = [\"x\"]\n", 1, "wrong_type", "write [[schedule]]"),
+    (
+        AGENT,
+        "",
+        "schedule = [\"daily\"]\nname = \"a\"\ncapabilities = [\"x\"]\n",
+        1,
+        "wrong_type",
+        "write [[schedule]]",
+    ),
+    (AGENT, "", "name = \"a\"\ncapability = \"x\"\n", 2, "wrong_type", "write [[capability]]"),
+    (FILE, W, "[retention]\nmemory = \"30d\"\n", 9, "wrong_type", "write [[retention.memory]]"),
     (AGENT, "", "name = \"\"\ncapabilities = [\"x\"]\n", 1, "bad_value", "write something here"),
     (AGENT, "", "name = 7\ncapabilities = [\"x\"]\n", 1, "wrong_type", "this is an integer"),
     (
@@ -302,6 +330,17 @@ const ROWS: &[Row] = &[
         "secret_in_file",
         "secret:NAME",
     ),
+    // In files that nothing names, too: they are deployed all the same.
+    ("prompts/p.md", "", "Hello.\nUse sk-proj-a1B2c3D4e5F6g7H8i9J0k1L2m3N4\n", 2, "secret_in_file", "make a new one"),
+    (
+        "tools/t/notes/x.txt",
+        "",
+        "ghp_a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8\n",
+        1,
+        "secret_in_file",
+        "caxton secrets set",
+    ),
+    ("agents/README.md", "", "-----BEGIN PRIVATE KEY-----\nabc\n", 1, "secret_in_file", "take it out"),
     // Scripts.
     (SCRIPT, "", "[[rule]]\nwhen.reqest = \"a\"\nsay = \"x\"\n", 2, "unknown_key", "`request`"),
     (SCRIPT, "", "[[rule]]\nsay = \"{{reqest}}\"\n", 2, "bad_prompt", "`request`"),

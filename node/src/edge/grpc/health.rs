@@ -1,5 +1,6 @@
 //! Whether the node can serve, as gRPC's own protocol for health asks it. Open to all, as `/ready` is: probes have no token.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -8,19 +9,24 @@ use caxton_proto::v1::DESCRIPTORS;
 use futures::Stream;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
+use tokio::sync::OwnedSemaphorePermit;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::call;
+use crate::addresses::counted;
 use crate::api::paths;
 use crate::edge::Services;
+use crate::edge::caps::{CameFrom, Place};
 use crate::edge::extract::Open;
 use crate::edge::feeds::stopping;
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{Owner, Routes, post};
 
 /// How many watch at once, of all who do so without a token.
-pub const HEALTH_WATCHES_MAX: usize = 64;
+pub const HEALTH_WATCHES_MAX: usize = 256;
+/// How many of them come from one address.
+const WATCHES_PER_ADDRESS_MAX: u64 = 8;
 /// How often a watch looks whether something has changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -45,7 +51,15 @@ async fn check(_: Open, State(services): State<Services>, request: Request) -> R
 }
 
 async fn watch(_: Open, State(services): State<Services>, request: Request) -> Response {
+    let address = request.extensions().get::<CameFrom>().map(|from| counted(from.0));
     call::streaming(&services, request, async |wanted: HealthCheckRequest| {
+        let own = address.map(|address| {
+            services.health_watchers.enter(address, WATCHES_PER_ADDRESS_MAX).ok_or_else(|| {
+                let detail = format!("{WATCHES_PER_ADDRESS_MAX} watches of the node's health come from this address");
+                Problem::new(Code::Unavailable, detail).help("call Check every now and then").retry_after(5)
+            })
+        });
+        let own = own.transpose()?;
         let place = services.health_watches.clone().try_acquire_owned().map_err(|_| {
             Problem::new(Code::Unavailable, format!("{HEALTH_WATCHES_MAX} watch the node's health, and no more may"))
                 .help("call Check every now and then")
@@ -54,7 +68,7 @@ async fn watch(_: Open, State(services): State<Services>, request: Request) -> R
         let known = is_known(&wanted.service);
         let watched = services.clone();
         let look = move || if known { status(&watched) } else { ServingStatus::ServiceUnknown };
-        Ok(changes(services.clone(), look, place))
+        Ok(changes(services.clone(), look, (place, own)))
     })
     .await
 }
@@ -63,7 +77,7 @@ async fn watch(_: Open, State(services): State<Services>, request: Request) -> R
 fn changes(
     services: Services,
     look: impl Fn() -> ServingStatus + Send + Sync + 'static,
-    place: tokio::sync::OwnedSemaphorePermit,
+    place: (OwnedSemaphorePermit, Option<Place<IpAddr>>),
 ) -> impl Stream<Item = Result<HealthCheckResponse, Problem>> + Send + 'static {
     let begun = Some((services, look, place, None));
     futures::stream::unfold(begun, |state| async {

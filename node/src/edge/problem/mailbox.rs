@@ -2,7 +2,7 @@
 
 use caxton_messages::mailbox::Reason;
 
-use crate::app::mailboxes::MailboxesError;
+use crate::app::mailboxes::{MailboxesError, SignatureError};
 use crate::edge::problem::{Code, Problem};
 use crate::mailbox::MailboxError;
 
@@ -24,6 +24,11 @@ impl From<MailboxError> for Problem {
             MailboxError::OlderMembers => {
                 Problem::new(Code::Unavailable, detail).help("`caxton cluster status` shows the version of each node")
             }
+            MailboxError::Signing { .. } => Problem::new(Code::Unavailable, detail)
+                .help("`caxton messages keys list` shows the keys; the node needs the data key that sealed them")
+                .retry_after(5),
+            MailboxError::OwnKey { .. } => Problem::new(Code::InvalidRequest, detail)
+                .help("sign it: `caxton messages send --sign-with KEYFILE`, or docs/messages.md#signatures"),
             error @ (MailboxError::Read(_)
             | MailboxError::Refused(_)
             | MailboxError::Unreadable(_)
@@ -52,6 +57,11 @@ impl From<MailboxesError> for Problem {
                 .help("`caxton messages tail --from 0` shows which there are; one that is over is kept for seven days"),
             MailboxesError::NoSubscription { .. } => Problem::new(Code::NotFound, detail)
                 .help("`caxton messages topics --subscriptions` shows those there are"),
+            MailboxesError::Signature(SignatureError::NoMessage { .. }) => {
+                Problem::new(Code::NotFound, detail).help("`caxton messages list` shows what is kept")
+            }
+            MailboxesError::Signature(_) => Problem::new(Code::InvalidRequest, detail)
+                .help("docs/messages.md#signatures shows what is signed; `caxton messages keys list` shows the keys"),
             MailboxesError::Denied(denied) => denied.into(),
             MailboxesError::Stale => {
                 Problem::new(Code::Unavailable, detail).help("send it again in a moment").retry_after(1)

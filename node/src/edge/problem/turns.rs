@@ -1,5 +1,9 @@
 //! What a person is told of a message that was not answered, and what they can do about it.
 
+use serde_json::json;
+
+use crate::agent::turn::Failure;
+use crate::agent::world::NotFound;
 use crate::app::agents::{AskError, NothingDeployed};
 use crate::app::conversations::ConversationsError;
 use crate::app::tools::DirectCallError;
@@ -20,6 +24,34 @@ impl From<TurnError> for Problem {
                 .help("ask for the turn in a moment, or send the message again with its idempotency key")
                 .retry_with_key(1),
             TurnError::CutOff(error @ JobError::Panicked) => Problem::internal(&error),
+        }
+    }
+}
+
+fn nobody(none: NotFound, detail: String) -> Problem {
+    match none {
+        NotFound::Nobody { nearest } => {
+            let nearest: Vec<_> = nearest
+                .iter()
+                .map(|it| json!({ "agent": it.agent, "capability": it.capability, "score": it.score }))
+                .collect();
+            Problem::new(Code::NoCapableAgent, detail)
+                .with("nearest", nearest)
+                .help("`caxton route \"...\" --explain` shows why; name an agent to ask it anyway")
+        }
+        NotFound::NoAgents { .. } => Problem::new(Code::NoCapableAgent, detail)
+            .help("`caxton init agent NAME` makes one, and `caxton deploy` puts it live"),
+        NotFound::OtherVersions { offered, .. } => {
+            let offered: Vec<_> =
+                offered.iter().map(|(agent, version)| json!({ "agent": agent, "version": version })).collect();
+            Problem::new(Code::NoCapableAgent, detail)
+                .with("offered", offered)
+                .help("ask for a version that there is, leave it out, or name the agent")
+        }
+        NotFound::NoVersion(_) => Problem::new(Code::InvalidRequest, detail)
+            .help("a version is a requirement as in Cargo: `^1.2`, `~1.2.3`, `>=1, <3`"),
+        NotFound::Preparing { .. } => {
+            Problem::new(Code::Unavailable, detail).help("nothing was done: try again in a moment").retry_after(1)
         }
     }
 }
@@ -100,14 +132,7 @@ impl From<InvokeError> for Problem {
             InvokeError::Agent(_) => {
                 Problem::new(Code::NotFound, detail).help("`caxton agents list` shows the agents that are live")
             }
-            InvokeError::Nobody(none) => {
-                let nearest: Vec<_> = none.nearest.iter().map(|found| {
-                    serde_json::json!({ "agent": found.agent, "capability": found.capability, "score": found.score })
-                }).collect();
-                Problem::new(Code::NoCapableAgent, detail)
-                    .with("nearest", nearest)
-                    .help("`caxton route \"...\" --explain` shows why; name an agent to ask it anyway")
-            }
+            InvokeError::Nobody(none) => nobody(none, detail),
             InvokeError::Elsewhere { leader } => Problem::new(Code::Unavailable, detail)
                 .help("nothing was done: try again in a moment")
                 .retry_after(1)
@@ -119,7 +144,7 @@ impl From<InvokeError> for Problem {
             InvokeError::Turn { agent, failure } => Problem::new(Code::TurnFailed, detail)
                 .with("agent", agent)
                 .with("failure", failure.code())
-                .help("`caxton conversations list` has the turn with everything that was said"),
+                .help(help_after(&failure)),
             InvokeError::NoApproval { .. } => {
                 Problem::new(Code::NotFound, detail).help("`caxton approvals list` shows what waits")
             }
@@ -169,5 +194,22 @@ impl From<Unusable> for Problem {
             | Unusable::NoProcesses { .. } => Code::Unavailable,
         };
         Problem::new(code, unusable.to_string())
+    }
+}
+
+/// What is to be done after a turn that gave no answer. Why no model answered ends in what mends it already.
+fn help_after(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Model { .. } => {
+            "ask again once that is mended; `caxton status` shows what else keeps an agent from answering"
+        }
+        Failure::StepsSpent { .. }
+        | Failure::TokensSpent { .. }
+        | Failure::TimeSpent { .. }
+        | Failure::Loop { .. }
+        | Failure::Silent
+        | Failure::Withheld
+        | Failure::Stopped
+        | Failure::GivenUp { .. } => "`caxton conversations list` has the turn with everything that was said",
     }
 }

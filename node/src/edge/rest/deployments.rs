@@ -19,7 +19,7 @@ use crate::api::{
     self, DeployRequest, DeployResponse, Deployment, Deployments, Digests, Missing, RollbackRequest, StoredBlobs,
     WorkspaceStatus, Workspaces,
 };
-use crate::app::deployments::{HistoryPage, Live};
+use crate::app::deployments::{Content, HistoryPage, Live};
 use crate::authz::{Deploy, Permit, ReadDeployed, UnscopedToken};
 use crate::catalog::Catalog;
 use crate::edge::Services;
@@ -31,10 +31,11 @@ use crate::edge::routes::{BodyLimit, Owner, Routes, get, post, put};
 const PAGE: usize = 100;
 /// How many deployments a page has at most.
 const PAGE_MAX: usize = 1_000;
-/// What is read and checked before an answer of blobs begins, in bytes: damage in it is still a proper error.
-const FETCH_AHEAD_BYTES: usize = 4 << 20;
-/// How many blobs are read ahead of the client.
-const FETCH_QUEUE: usize = 16;
+/// About how many bytes of blobs are read at once. Those of the first piece are read before the answer begins: damage in them
+/// is still a proper error.
+const FETCH_PIECE_BYTES: usize = 256 << 10;
+/// How many answers of blobs may be under way that are longer than one piece.
+pub const CONTENT_STREAMS_MAX: usize = 256;
 
 /// This part of the API's description.
 #[derive(OpenApi)]
@@ -60,15 +61,15 @@ pub fn routes() -> Routes {
         .on(get(paths::WORKSPACES), Owner::Anyone, workspaces)
         .on(get(paths::WORKSPACE).or_stale(), Owner::Control, status)
         .on(get(paths::STATUS).or_stale(), Owner::Control, status_by_name)
-        .on(post(paths::DEPLOY).body(BodyLimit::Deployment), Owner::Control, deploy_by_name)
+        .on(post(paths::DEPLOY).body(BodyLimit::Deployment).own_time(), Owner::Control, deploy_by_name)
         .on(post(paths::TREE_NODES), Owner::Control, nodes)
         .on(put(paths::ARTIFACTS), Owner::Control, upload)
         .on(post(paths::ARTIFACTS_MISSING), Owner::Control, missing)
         .on(post(paths::ARTIFACTS_FETCH), Owner::Control, fetch)
         .on(get(paths::DEPLOYMENTS), Owner::Control, history)
-        .on(post(paths::DEPLOYMENTS).body(BodyLimit::Deployment), Owner::Control, deploy)
+        .on(post(paths::DEPLOYMENTS).body(BodyLimit::Deployment).own_time(), Owner::Control, deploy)
         .on(get(paths::DEPLOYMENT), Owner::Control, deployment)
-        .on(post(paths::ROLLBACK), Owner::Control, rollback)
+        .on(post(paths::ROLLBACK).own_time(), Owner::Control, rollback)
 }
 
 /// The workspaces, and what each has live.
@@ -301,39 +302,45 @@ async fn fetch(
 async fn blobs(permit: Permit<ReadDeployed>, services: Services, asked: Digests) -> Result<Response, Problem> {
     within(&asked)?;
     let content = services.app.deployments.content(&permit, asked.digests.clone()).await?;
-    let (ready, mut left) = blocking(move || {
-        let mut ready = BytesMut::new();
-        let mut digests = asked.digests.into_iter();
-        while ready.len() < FETCH_AHEAD_BYTES {
-            let Some(digest) = digests.next() else { break };
-            frame::push(&mut ready, &digest, &content.read(&digest)?);
-        }
-        let left = (digests.len() > 0).then_some((content, digests));
-        Ok((ready.freeze(), left))
-    })
-    .await?;
+    let (ready, left) = framed(content, asked.digests.into_iter()).await?;
     let headers = [(header::CONTENT_TYPE, frame::MEDIA_TYPE)];
-    let Some((content, digests)) = left.take() else {
+    if left.1.len() == 0 {
         return Ok((headers, ready).into_response());
-    };
-    let (sender, receiver) = tokio::sync::mpsc::channel(FETCH_QUEUE);
-    services.jobs.spawn_blocking("content", move || {
-        for digest in digests {
-            let framed = content.read(&digest).map(|blob| {
-                let mut framed = BytesMut::with_capacity(frame::HEAD_BYTES + blob.len());
-                frame::push(&mut framed, &digest, &blob);
-                framed.freeze()
-            });
+    }
+    let place = services.content_streams.clone().try_acquire_owned().map_err(|_| {
+        Problem::new(Code::Unavailable, format!("{CONTENT_STREAMS_MAX} clients are being sent files, and no more may"))
+            .help("try again in a moment")
+            .retry_after(1)
+    })?;
+    // A client that does not read keeps a place and one piece, and no thread: the next piece is read when it wants it.
+    let rest = futures::stream::unfold(Some((left, place)), |state| async {
+        let ((content, digests), place) = state.filter(|((_, digests), _)| digests.len() > 0)?;
+        match framed(content, digests).await {
+            Ok((piece, left)) => Some((Ok(piece), Some((left, place)))),
             // An error breaks the body off, so that the client never takes it for whole.
-            let broken = framed.is_err();
-            if sender.blocking_send(framed).is_err() || broken {
-                return;
+            Err(problem) => {
+                Some((Err(std::io::Error::other(format!("a file cannot be read: {}", problem.code().name()))), None))
             }
         }
     });
-    let rest = futures::stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
     let first = futures::stream::once(std::future::ready(Ok(ready)));
     Ok((headers, Body::from_stream(first.chain(rest))).into_response())
+}
+
+/// Some of the blobs, framed, and what is left.
+async fn framed(
+    content: Content,
+    mut digests: std::vec::IntoIter<Digest>,
+) -> Result<(Bytes, (Content, std::vec::IntoIter<Digest>)), Problem> {
+    blocking(move || {
+        let mut piece = BytesMut::new();
+        while piece.len() < FETCH_PIECE_BYTES {
+            let Some(digest) = digests.next() else { break };
+            frame::push(&mut piece, &digest, &content.read(&digest)?);
+        }
+        Ok((piece.freeze(), (content, digests)))
+    })
+    .await
 }
 
 fn within(asked: &Digests) -> Result<(), Problem> {

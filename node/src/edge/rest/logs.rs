@@ -97,8 +97,11 @@ async fn logs(
     let place = wanted.follow.then(|| sse::place(&services)).transpose()?;
     let filter = Filter { agents, since };
     let limit = wanted.limit.unwrap_or(LINES).min(LINES_KEPT);
-    let mut newest = services.app.activity.newest_line(&permit);
-    let cursor = *newest.borrow_and_update();
+    let begun = services.app.activity.begun();
+    let newest = services.app.activity.newest_line(&permit);
+    let cursor = newest.as_ref().map_or(0, |newest| *newest.borrow());
+    let quiet = newest.is_none();
+    let newest = newest.unwrap_or(begun);
     // One that was started since counts from 1 again.
     let after = wanted.after.filter(|after| *after <= cursor);
     let (lines, _) = services.app.activity.lines_after(&permit, after.unwrap_or_default());
@@ -122,7 +125,7 @@ async fn logs(
     }
     let Some(place) = place else { return Ok(Json(LogLines { lines, missing }).into_response()) };
     let (app, access) = (services.app.clone(), permit.access().clone());
-    let follow = Follow { app, permit, filter, newest, cursor, own, ready: lines.into() };
+    let follow = Follow { app, permit, filter, newest, quiet, cursor, own, ready: lines.into() };
     let beside = match others {
         Some(others) => others.follow(seen).map(|line| event(&line)).boxed(),
         None => futures::stream::pending().boxed(),
@@ -185,6 +188,8 @@ struct Follow {
     permit: Permit<ReadActivity>,
     filter: Filter,
     newest: watch::Receiver<u64>,
+    /// There was no line yet, and `newest` tells of the first one of any workspace.
+    quiet: bool,
     /// Everything up to here is in `ready`, was taken, or is not wanted.
     cursor: u64,
     own: Own,
@@ -193,6 +198,11 @@ struct Follow {
 
 impl FollowSource for Follow {
     async fn take(&mut self) -> Result<Vec<Event>, Problem> {
+        if self.quiet
+            && let Some(newest) = self.app.activity.newest_line(&self.permit)
+        {
+            (self.newest, self.quiet) = (newest, false);
+        }
         while self.ready.is_empty() {
             let (lines, missed) = self.app.activity.lines_after(&self.permit, self.cursor);
             let Some(last) = lines.last() else { break };

@@ -3,14 +3,14 @@
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use caxton_messages::acl::{Address, Message, Priority};
+use caxton_messages::acl::{Message, Priority};
 use caxton_messages::mailbox::{Fate, Submission};
 use caxton_messages::{Listed, Listing, Stage};
 use serde::Deserialize;
 use utoipa::{IntoParams, OpenApi};
 
 use super::said::{self, Source};
-use super::{Current, freshness};
+use super::{Current, freshness, owner};
 use crate::api::mailbox::{
     ConversationEvents, DeadLettersChange, DeadLettersRequest, Delivery, DeliveryChange, DeliveryPage, MessageEvents,
     SendRequest, SendResponse,
@@ -47,7 +47,6 @@ pub fn routes() -> Routes {
         .on(get(paths::CONVERSATION_EVENTS).or_stale(), Owner::Shard, conversation_events)
 }
 
-/// Which deliveries.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Page {
@@ -99,7 +98,13 @@ async fn send(
     let (message, notes) =
         Message::from_json(request.message.get().as_bytes()).map_err(|error| invalid(error.to_string()))?;
     let around = Around { priority: request.priority, key: request.key, expires: request.expires };
-    let sent = services.app.mailboxes.send(&permit, message, around.checked()?).await?;
+    let sent = match &request.signature {
+        None => services.app.mailboxes.send(&permit, message, around.checked()?).await?,
+        Some(of) => {
+            let signature = super::signatures::signature(of)?;
+            services.app.signatures.send(&permit, message, signature, around.checked()?).await?
+        }
+    };
     let notes = notes.iter().map(ToString::to_string).collect();
     Ok(Json(sent_response(sent, notes)))
 }
@@ -141,13 +146,6 @@ pub(super) fn sent_response(sent: Acceptance, notes: Vec<String>) -> SendRespons
         (response.deliveries, response.position) = (deliveries, position);
     }
     response
-}
-
-/// Whose mailbox a request names.
-pub(super) fn owner(text: Option<&str>) -> Result<Option<Address>, Problem> {
-    text.map(str::parse).transpose().map_err(|error: caxton_messages::acl::InvalidAddress| {
-        Problem::new(Code::InvalidRequest, error.to_string()).help("name an agent, or a person as subject:NAME")
-    })
 }
 
 /// One delivery with its message. Needs the role caller, and deployer for the mailboxes of others.

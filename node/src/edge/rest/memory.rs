@@ -75,7 +75,6 @@ pub fn routes() -> Routes {
         .on(post(paths::MEMORY_IMPORT).body(BodyLimit::Message), Owner::Shard, import)
 }
 
-/// Which page.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Page {

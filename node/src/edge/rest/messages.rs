@@ -271,6 +271,7 @@ pub(in crate::edge) fn record_of(turn: caxton_proto::shard::TurnRecord) -> TurnR
         agent: turn.agent,
         subject: turn.subject,
         time: rfc3339(turn.time_ms),
+        request: turn.ending.and_then(|ending| ending.request),
         messages: turn.messages.into_iter().map(Into::into).collect(),
         attachments: turn.attachments.into_iter().map(Into::into).collect(),
         usage: turn.usage.into(),

@@ -32,16 +32,19 @@ pub mod memory;
 
 pub mod mailbox;
 
+pub mod signatures;
+
 pub(in crate::edge) mod said;
 
 pub mod topics;
 
 pub mod schedules;
 
+use caxton_messages::acl::{Address, InvalidAddress};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use super::routes::Routes;
 use crate::invoke::Freshness;
 
@@ -64,6 +67,7 @@ pub fn routes() -> Routes {
         .merge(messages::routes())
         .merge(memory::routes())
         .merge(mailbox::routes())
+        .merge(signatures::routes())
         .merge(topics::routes())
         .merge(schedules::routes())
 }
@@ -73,6 +77,13 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> +
     let span = tracing::Span::current();
     let done = crate::tasks::blocking(move || span.in_scope(work)).await;
     done.map_err(|error| Problem::internal(&error))?
+}
+
+/// Whose mailbox a request names.
+fn owner(text: Option<&str>) -> Result<Option<Address>, Problem> {
+    text.map(str::parse).transpose().map_err(|error: InvalidAddress| {
+        Problem::new(Code::InvalidRequest, error.to_string()).help("name an agent, or a person as subject:NAME")
+    })
 }
 
 /// How current an answer has to be.

@@ -31,7 +31,7 @@ pub fn routes() -> Routes {
         .on(get(paths::SERVER), Owner::Anyone, server)
 }
 
-/// `GET /health`.
+/// What `GET /health` answers.
 #[derive(Debug, Serialize, ToSchema)]
 struct Health {
     /// It is always `ok`.
@@ -40,7 +40,7 @@ struct Health {
     version: &'static str,
 }
 
-/// `GET /ready`.
+/// What `GET /ready` answers.
 #[derive(Debug, Serialize, ToSchema)]
 struct Ready {
     /// It is always `ok`.

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use utoipa::{IntoParams, OpenApi};
 
-use super::freshness;
-use super::mailbox::{Around, owner, sent_response};
+use super::mailbox::{Around, sent_response};
+use super::{freshness, owner};
 use crate::api::mailbox::SendResponse;
 use crate::api::topics::{
     PublicationInfo, PublicationPage, PublishRequest, SubscribeRequest, SubscriptionChange, SubscriptionInfo,
@@ -62,7 +62,6 @@ fn invalid(error: impl std::fmt::Display) -> Problem {
     Problem::new(Code::InvalidRequest, error.to_string()).help("docs/messages.md says how topics are written")
 }
 
-/// Which topics.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct TopicsQuery {
@@ -96,7 +95,6 @@ async fn topics(
     Ok(Json(TopicPage { topics: found.into_iter().map(info).collect(), next }))
 }
 
-/// Which subscriptions.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct SubscriptionsQuery {
@@ -155,7 +153,6 @@ async fn subscribe(
     Ok(changed("subscribed", services.app.topics.subscribe(&permit, new).await?))
 }
 
-/// Whose subscription.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Whose {
@@ -184,7 +181,6 @@ fn changed(change: &str, of: ChangedSubscription) -> Json<SubscriptionChange> {
     Json(SubscriptionChange { change: change.to_owned(), subscriber, name, position })
 }
 
-/// Which publications.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct PublicationsQuery {

@@ -26,6 +26,9 @@ use crate::edge::extract::Open;
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{Owner, Routes, get};
 
+/// The longest frame, in bytes, on a connection whose token did not come with its request.
+pub(in crate::edge) const STRANGERS_FRAME_BYTES_MAX: usize = 64 << 10;
+
 /// In the extensions of a request that wants to become something else: what outlives it.
 #[derive(Clone)]
 pub struct Upgrade {
@@ -66,7 +69,12 @@ async fn open(_: Open, State(services): State<Services>, mut request: Request) -
     let held = request.extract_parts::<Extension<Upgrade>>().await;
     let Extension(Upgrade { api, places }) = held.map_err(|error| Problem::internal(&error))?;
     let came_from = request.extensions().get::<CameFrom>().copied();
-    let (jobs, bytes_max) = (services.jobs.clone(), services.config.message_bytes_max.as_usize());
+    let jobs = services.jobs.clone();
+    // Of a stranger nothing long is taken, and how much it is cannot be changed later.
+    let bytes_max = match access {
+        Some(_) => services.config.message_bytes_max.as_usize(),
+        None => STRANGERS_FRAME_BYTES_MAX,
+    };
     let upgrade = upgrade
         .max_message_size(bytes_max)
         .max_frame_size(bytes_max)

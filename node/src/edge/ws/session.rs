@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tokio_stream::StreamMap;
 use tracing::debug;
 
-use super::authenticate;
 use super::calls::Caller;
+use super::{STRANGERS_FRAME_BYTES_MAX, authenticate};
 use crate::api::socket::{ClientFrame, ID_BYTES_MAX, ServerFrame, Target};
 use crate::app::feeds::{Feed, FeedEvent};
 use crate::authn::{Access, now_ms};
@@ -82,7 +82,8 @@ async fn first(services: &Services, reader: &mut SplitStream<WebSocket>) -> Resu
                 Some(Ok(Message::Ping(_))) => return Err(End::Gone),
                 Some(Ok(Message::Pong(_))) => {}
                 Some(Ok(Message::Binary(_))) => return Err(End::Closed(not_text())),
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(End::Gone),
+                Some(Err(_)) => return Err(End::Closed(broken())),
+                Some(Ok(Message::Close(_))) | None => return Err(End::Gone),
             }
         }
     };
@@ -173,7 +174,8 @@ impl Session {
                         Some(Ok(Message::Ping(_))) => writer.flush().await?,
                         Some(Ok(Message::Pong(_))) => {}
                         Some(Ok(Message::Binary(_))) => return Err(End::Closed(not_text())),
-                        Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(()),
+                        Some(Err(_)) => return Err(End::Closed(broken())),
+                        Some(Ok(Message::Close(_))) | None => return Ok(()),
                     }
                 }
                 Some((_, frame)) = self.streams.next(), if !self.streams.is_empty() => writer.frame(&frame).await?,
@@ -312,6 +314,15 @@ fn ending_with(
 
 fn refused(id: String, problem: &Problem) -> ServerFrame {
     ServerFrame::Error { id: Some(id), problem: problem.body(None) }
+}
+
+/// Nothing more can be read of a connection: where it is still there, a frame was too long, or none at all.
+fn broken() -> Problem {
+    let detail = format!(
+        "a frame was not one, or longer than `http.message_bytes_max`, which is {STRANGERS_FRAME_BYTES_MAX} bytes where the \
+         token came in a frame"
+    );
+    Problem::new(Code::BodyTooLarge, detail).help("show the token in the header `Authorization`, or send it over HTTP")
 }
 
 fn not_text() -> Problem {

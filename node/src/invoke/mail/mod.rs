@@ -55,7 +55,11 @@ pub fn resolve(catalog: Option<&Catalog>, message: Message, id: MessageId) -> Re
                 let others = agents(&|_| true)?;
                 others.into_iter().filter(|agent| Some(agent) != message.sender.as_ref()).collect()
             }
-            Address::Agent(_) | Address::Subject(_) | Address::Topic(_) | Address::Platform => vec![receiver.clone()],
+            Address::Agent(_)
+            | Address::Elsewhere { .. }
+            | Address::Subject(_)
+            | Address::Topic(_)
+            | Address::Platform => vec![receiver.clone()],
         };
         found.into_iter().for_each(|address| {
             if !receivers.contains(&address) {
@@ -64,6 +68,22 @@ pub fn resolve(catalog: Option<&Catalog>, message: Message, id: MessageId) -> Re
         });
     }
     Ok(Message { receivers, ..message })
+}
+
+/// Whether a workspace's agents may write to the other workspaces that a message is for; the error is for whoever sends it. What
+/// the other one allows is looked at when the message is carried there.
+pub(super) fn may_leave(catalog: Option<&Catalog>, message: &Message) -> Result<(), String> {
+    for receiver in &message.receivers {
+        let Address::Elsewhere { workspace, .. } = receiver else { continue };
+        let manifest = catalog.map(Catalog::manifest).transpose().map_err(|error| reasons(&error))?;
+        if !manifest.is_some_and(|manifest| manifest.messages.sends_to.contains(workspace)) {
+            return Err(format!(
+                "{receiver} is in workspace `{workspace}`, to which this one does not send: caxton.toml names it in no `sends_to` \
+                 under [messages]"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The tools for messages, of those whose names are free: all of them where the agent's file has `[messages]`, else those that it
@@ -119,6 +139,7 @@ impl AgentMail<'_> {
             resolve(Some(self.catalog), message.stamped(Address::Agent(self.agent.clone())), id).map_err(|nobody| {
                 format!("no agent of this workspace stands for {nobody}; list_capabilities says who there is")
             })?;
+        may_leave(Some(self.catalog), &message)?;
         let key = Some(format!("step-{id}"));
         Ok(Submission { key, ..Submission::new(id, message) })
     }
@@ -168,7 +189,8 @@ impl AgentMail<'_> {
         let own = submission.id.to_string();
         let message = &mut submission.message;
         let awaited = message.receivers.clone();
-        if let Some(topic) = awaited.iter().find(|to| !matches!(to, Address::Agent(_) | Address::Subject(_))) {
+        let answers = |to: &&Address| matches!(to, Address::Agent(_) | Address::Elsewhere { .. } | Address::Subject(_));
+        if let Some(topic) = awaited.iter().find(|to| !answers(to)) {
             return Err(format!("nobody answers for {topic}: wait for agents or people"));
         }
         let conversation = message.conversation_id.get_or_insert_with(|| own.clone()).clone();
@@ -334,6 +356,7 @@ fn refused(outcome: Outcome) -> String {
         | Outcome::Settled { .. }
         | Outcome::Ticked { .. }
         | Outcome::Moved(_)
+        | Outcome::Keyed(_)
         | Outcome::Subscribed { .. } => strange(),
     }
 }

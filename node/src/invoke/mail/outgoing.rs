@@ -55,6 +55,7 @@ impl Invoker {
         let catalog = self.catalogs().get(workspace);
         let message = super::resolve(catalog.as_deref(), message, id)
             .map_err(|nobody| format!("no agent of workspace `{workspace}` stands for {nobody}"))?;
+        super::may_leave(catalog.as_deref(), &message)?;
         Ok(Submission { priority, ..Submission::new(id, message) })
     }
 }

@@ -53,9 +53,9 @@ impl Invoker {
         let may_send: MaySend = Arc::new(move |message| {
             // Whom it stands for does not count here, only that somebody does.
             let id = MessageId::from_bytes([0; 16]);
-            super::resolve(Some(&catalog), message.clone().stamped(own.clone()), id)
-                .map(drop)
-                .map_err(|nobody| format!("no agent of this workspace stands for {nobody}"))
+            let resolved = super::resolve(Some(&catalog), message.clone().stamped(own.clone()), id)
+                .map_err(|nobody| format!("no agent of this workspace stands for {nobody}"))?;
+            super::may_leave(Some(&catalog), &resolved)
         });
         let began = Instant::now();
         let mailed = MailedMessage { message, state: kept, may_send, step_key: key };
@@ -79,6 +79,7 @@ impl Invoker {
             files: Vec::new(),
             files_omitted: 0,
             request_digest: None,
+            request: None,
         };
         let said = [llm::Message::user("(a message of its mailbox)"), llm::Message::assistant("(handled)".to_owned())];
         let record = TurnRecord {

@@ -8,7 +8,7 @@ use caxton_messages::mailbox::Action;
 use caxton_proto::WorkspaceId;
 use caxton_proto::shard::{self, TurnRecord};
 use serde_json::{Value, json};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::super::kept::TurnStatus;
 use super::super::memory::Asker;
@@ -48,6 +48,7 @@ impl Invoker {
     async fn tell_answers(&self, wait: &EndedWait, term: u64, documents: Documents) -> Result<(), InvokeError> {
         let ReplayedTurn { beginning, mut run, shelf, ledger, next, taken_up: _ } = replay(documents)?;
         let way: Vec<String> = wait.way.split('\n').map(str::to_owned).collect();
+        let wait = &self.of_senders(wait).await?;
         let Ok(step) = run.take_answer(&way, Returned::good(table(wait))) else {
             debug!(turn = wait.turn, "a turn has the answers that it waited for already");
             return self.end_wait(wait, term, true).await;
@@ -59,7 +60,7 @@ impl Invoker {
         _ = tokio::time::timeout(self.limits().takeover_wait, settled.wait_for(|settled| *settled)).await;
         let world = self.world(&workspace, Asker::new(&beginning.subject, &beginning.conversation, &beginning.turn))?;
         self.models().budgets().take_over(crate::llm::models::today(), &workspace, &ledger.all());
-        let underway = self.taken_up(beginning, shelf, ledger, term, next);
+        let underway = self.taken_up(beginning, shelf, ledger, term, next).await?;
         let kept = match step {
             Step::Returned { .. } | Step::TakenUp { .. } => underway.journal.now(step).await,
             Step::Answered { .. } | Step::Delegated { .. } | Step::Decided { .. } => {
@@ -81,6 +82,23 @@ impl Invoker {
             }
         };
         ended.map(drop)
+    }
+
+    /// The wait with those of its answers that are what their senders sent, where the workspace asks for that.
+    async fn of_senders(&self, wait: &EndedWait) -> Result<EndedWait, InvokeError> {
+        let mailboxes = self.shared.parts.mailboxes.of(&wait.workspace);
+        let mut answers = Vec::with_capacity(wait.answers.len());
+        for answer in &wait.answers {
+            let (of, sent_ms) = (&answer.submission, answer.sent_ms);
+            let verified = mailboxes.verify(&wait.workspace, Some(&wait.owner), of, sent_ms).await;
+            match verified.map_err(|error| InvokeError::Mailbox(Box::new(error)))? {
+                Ok(_) => answers.push(answer.clone()),
+                Err(forgery) => {
+                    warn!(workspace = %wait.workspace, id = %of.id, reason = %forgery, "an answer is not told to the turn that waits");
+                }
+            }
+        }
+        Ok(EndedWait { answers, ..wait.clone() })
     }
 
     async fn end_wait(&self, wait: &EndedWait, term: u64, taken: bool) -> Result<(), InvokeError> {
@@ -137,7 +155,7 @@ fn has_answer(record: &TurnRecord, way: &str) -> bool {
 fn table(wait: &EndedWait) -> String {
     let (mut proposals, mut answers) = (Vec::new(), Vec::new());
     let mut answered: BTreeSet<String> = BTreeSet::new();
-    for message in wait.answers.iter().map(|answer| &answer.message) {
+    for message in wait.answers.iter().map(|answer| &answer.submission.message) {
         let content = said(message);
         // The platform answers for whoever cannot.
         let from = match (&message.sender, content["receiver"].as_str()) {
@@ -189,6 +207,7 @@ fn said(message: &Message) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use caxton_messages::AwaitedAnswer;
     use caxton_messages::acl::{Content, MessageId};
     use caxton_messages::mailbox::Submission;
 
@@ -202,7 +221,7 @@ mod tests {
                 content: Some(content),
                 ..Message::new(performative, [address("ann")]).stamped(address(from))
             };
-            Submission::new(MessageId::from_bytes([0; 16]), message)
+            AwaitedAnswer { sent_ms: 1, submission: Submission::new(MessageId::from_bytes([0; 16]), message) }
         };
         let wait = EndedWait {
             workspace: "w".parse().expect("a name"),

@@ -130,8 +130,8 @@ impl Endpoint {
         let response = match sent {
             Err(_) => return Err(self.silent().into()),
             Ok(Err(source)) => {
-                let source = source.without_url();
-                return Err(Error::Unreachable { provider: self.provider.clone(), url, source }.into());
+                let cause = super::error::cause_of(&source.without_url());
+                return Err(Error::Unreachable { provider: self.provider.clone(), url, cause }.into());
             }
             Ok(Ok(response)) => response,
         };

@@ -84,10 +84,12 @@ impl Endpoint {
         match status {
             401 | 403 => {
                 let key_help = match self.key.is_set() {
-                    true => "check that the key is valid and may use this model",
-                    false => "no key is set for it on the node",
+                    true => "check that the key is valid and may use this model".to_owned(),
+                    false => format!(
+                        "it was asked without one: write `api_key = \"secret:NAME\"` or `api_key = \"env:VARIABLE\"` under [providers.{provider}] in caxton.toml"
+                    ),
                 };
-                Error::Unauthorized { provider, status, message, key_help: key_help.to_owned() }
+                Error::Unauthorized { provider, status, message, key_help }
             }
             408 | 409 | 425 | 429 | 503 | 529 => Error::Busy { provider, status, message, retry_after },
             500..=599 => Error::Failed { provider, status, message },

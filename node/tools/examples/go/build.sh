@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds the Go tools: `go/build.sh [FOLDER]` makes FOLDER/NAME.wasm of each folder here (target/guests unless told).
+# Builds the examples in Go: `go/build.sh [FOLDER [NAME...]]` makes FOLDER/NAME.wasm of the folders that are named, or of
+# each folder here (target/guests unless told). Tools and agents are built alike.
 #
-# It installs nothing and fetches nothing: the tools use Go's own library only. $CAXTON_GO names a Go that is not on the
+# It installs nothing and fetches nothing: they use Go's own library only. $CAXTON_GO names a Go that is not on the
 # path. Status 69: it is missing or too old, and what was said last installs it.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -19,10 +20,11 @@ command -v "$go" >/dev/null || missing "Go is not installed"
 
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-for folder in "$here"/*/; do
-  tool=$(basename "$folder")
-  (cd "$folder" && GOOS=wasip1 GOARCH=wasm GOTOOLCHAIN=local GOPROXY=off GOFLAGS=-trimpath \
-    "$go" build -buildvcs=false -ldflags="-s -w" -o "$out/$tool.wasm" .)
-  chmod 644 "$out/$tool.wasm"
-  echo "$out/$tool.wasm: $(wc -c < "$out/$tool.wasm") bytes"
+[ $# -eq 0 ] || shift
+[ $# -gt 0 ] || set -- $(cd "$here" && ls -d -- */)
+for name in "${@%/}"; do
+  (cd "$here/$name" && GOOS=wasip1 GOARCH=wasm GOTOOLCHAIN=local GOPROXY=off GOFLAGS=-trimpath \
+    "$go" build -buildvcs=false -ldflags="-s -w" -o "$out/$name.wasm" .)
+  chmod 644 "$out/$name.wasm"
+  echo "$out/$name.wasm: $(wc -c < "$out/$name.wasm") bytes"
 done

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the JavaScript tools: `javascript/build.sh [FOLDER]` makes FOLDER/NAME.wasm of NAME/NAME.js for each folder
-# here (target/guests unless told).
+# Builds the examples in JavaScript: `javascript/build.sh [FOLDER [NAME...]]` makes FOLDER/NAME.wasm of NAME/NAME.js for
+# those that are named, or for each folder here (target/guests unless told). What has a tool.toml is a tool, anything
+# else an agent.
 #
 # It installs nothing. `componentize-qjs` puts a script and the QuickJS engine, already started, into a component;
 # $COMPONENTIZE_QJS names it where it is not on the path. Status 69: it is missing, and what was said last installs it.
@@ -16,10 +17,16 @@ command -v "$componentize" >/dev/null || {
 }
 
 mkdir -p "$out"
-for folder in "$here"/*/; do
-  tool=$(basename "$folder")
-  # These tools compute and nothing else, so they import nothing: what they might have imported is stubbed.
-  "$componentize" --wit "$here/../../wit" --world plain-tool-server --js "$folder$tool.js" \
-    --sync --opt-size --stub-wasi -o "$out/$tool.wasm" >&2
-  echo "$out/$tool.wasm: $(wc -c < "$out/$tool.wasm") bytes"
+[ $# -eq 0 ] || shift
+[ $# -gt 0 ] || set -- $(cd "$here" && ls -d -- */)
+for name in "${@%/}"; do
+  if [ -f "$here/$name/tool.toml" ]; then
+    # These tools compute and nothing else, so they import nothing: what they might have imported is stubbed.
+    interface=(--wit "$here/../../wit" --world plain-tool-server --stub-wasi)
+  else
+    # An agent keeps its standard error, where an exception that nobody caught is told.
+    interface=(--wit "$here/../../wit/agent" --world agent)
+  fi
+  "$componentize" "${interface[@]}" --js "$here/$name/$name.js" --sync --opt-size -o "$out/$name.wasm" >&2
+  echo "$out/$name.wasm: $(wc -c < "$out/$name.wasm") bytes"
 done

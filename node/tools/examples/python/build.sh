@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the Python tools: `python/build.sh [FOLDER]` makes FOLDER/NAME.wasm of NAME/app.py for each folder here
-# (target/guests unless told).
+# Builds the examples in Python: `python/build.sh [FOLDER [NAME...]]` makes FOLDER/NAME.wasm of NAME/app.py for those
+# that are named, or for each folder here (target/guests unless told). What has a tool.toml is a tool, anything else an
+# agent.
 #
 # It installs nothing. `componentize-py` puts a module and Python itself, already started, into a component;
 # $COMPONENTIZE_PY names it where it is not on the path. Status 69: it is missing, and what was said last installs it.
@@ -19,9 +20,16 @@ mkdir -p "$out"
 # Python leaves compiled modules beside the source that it imports, so it is given a copy.
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-for folder in "$here"/*/; do
-  tool=$(basename "$folder")
-  cp -r "$folder" "$copy/$tool"
-  "$componentize" -q -d "$here/../../wit" -w plain-tool-server componentize --stub-wasi -p "$copy/$tool" app -o "$out/$tool.wasm"
-  echo "$out/$tool.wasm: $(wc -c < "$out/$tool.wasm") bytes"
+[ $# -eq 0 ] || shift
+[ $# -gt 0 ] || set -- $(cd "$here" && ls -d -- */)
+for name in "${@%/}"; do
+  cp -r "$here/$name" "$copy/$name"
+  if [ -f "$here/$name/tool.toml" ]; then
+    world=(-d "$here/../../wit" -w plain-tool-server) options=(--stub-wasi)
+  else
+    # An agent keeps its standard error, where Python writes the traceback of an exception that nobody caught.
+    world=(-d "$here/../../wit/agent" -w agent) options=()
+  fi
+  "$componentize" -q "${world[@]}" componentize "${options[@]}" -p "$copy/$name" app -o "$out/$name.wasm"
+  echo "$out/$name.wasm: $(wc -c < "$out/$name.wasm") bytes"
 done

@@ -92,6 +92,7 @@ impl From<&Outcome> for pb::outcome::Body {
             Outcome::Ticked { changed, more } => Self::Ticked(pb::Ticked { changed: *changed, more: *more }),
             Outcome::Moved(all) => Self::Moved(pb::Deliveries { deliveries: all.clone() }),
             Outcome::Subscribed { position } => Self::Subscribed(pb::Subscribed { position: *position }),
+            Outcome::Keyed(key) => Self::Keyed(key.as_bytes().to_vec()),
             Outcome::Refused(reason) => Self::Refused(reason.into()),
         }
     }
@@ -116,6 +117,7 @@ impl TryFrom<pb::outcome::Body> for Outcome {
             Body::Ticked(pb::Ticked { changed, more }) => Outcome::Ticked { changed, more },
             Body::Moved(all) => Outcome::Moved(all.deliveries),
             Body::Subscribed(pb::Subscribed { position }) => Outcome::Subscribed { position },
+            Body::Keyed(key) => Outcome::Keyed(super::key_id(&key)?),
             Body::Refused(reason) => Outcome::Refused(reason.try_into()?),
         })
     }

@@ -83,10 +83,25 @@ fn read_name(document: &Document<'_>, value: &Value<'_, '_>, id: Option<&str>) -
     match own {
         Some(own) if own == called => return (Some(own), None),
         Some(own) if id.is_none_or(|id| id != stem) => {
-            let message = format!("the agent is named `{own}`, and its file is named for `{stem}`");
+            let (message, help) = match id {
+                Some(id) => {
+                    // Where the id can be no file's name, the name may be.
+                    let wanted = if id.parse::<AgentName>().is_ok() { id } else { own.as_str() };
+                    (
+                        format!("the agent's id is `{id}` and its name is `{own}`, and its file is named for `{stem}`"),
+                        format!(
+                            "it is called as its file is named: write id = \"{stem}\", or move the file to {}",
+                            moved(path, wanted)
+                        ),
+                    )
+                }
+                None => (
+                    format!("the agent is named `{own}`, and its file is named for `{stem}`"),
+                    format!("write name = \"{stem}\", or move the file to {}", moved(path, own.as_str())),
+                ),
+            };
             let problem = value.diagnostic(code::NAME_MISMATCH, message);
             let place = document.place(value.span());
-            let help = format!("write name = \"{stem}\", or move the file to {}", moved(path, own.as_str()));
             document.note(problem.at(place, format!("expected \"{stem}\"")).help(help));
             return (None, None);
         }

@@ -266,7 +266,7 @@ fn words(text: &str) -> String {
 fn read_reply_to(value: &Value<'_, '_>) -> Option<Address> {
     let address: Address = value.parse(super::LINE_BYTES_MAX)?;
     match address {
-        Address::Agent(_) | Address::Subject(_) | Address::Topic(_) => Some(address),
+        Address::Agent(_) | Address::Elsewhere { .. } | Address::Subject(_) | Address::Topic(_) => Some(address),
         Address::Capability(_) | Address::Broadcast | Address::Platform => {
             let label = "name an agent, subject:NAME or topic:A/B";
             value.problem(code::BAD_VALUE, "`reply_to` has to be one receiver", label);

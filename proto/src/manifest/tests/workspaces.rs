@@ -210,6 +210,26 @@ fn retention_names_ages_counts_and_bytes_and_nothing_else() {
 }
 
 #[test]
+fn a_workspace_says_whether_its_messages_are_signed_and_where_they_go() {
+    let read = |text: &str| {
+        let text = format!("[workspace]\nname = \"team\"\n{text}");
+        WorkspaceManifest::parse(&path("caxton.toml"), &text).map(|manifest| manifest.messages)
+    };
+    let silent = read("").expect("a manifest");
+    assert!(!silent.signed && silent.sends_to.is_empty() && silent.receives_from.is_empty());
+    let said =
+        read("[messages]\nsigned = true\nsends_to = [\"b\", \"c\"]\nreceives_from = [\"b\"]\n").expect("a manifest");
+    let names: Vec<&str> = said.sends_to.iter().map(|name| name.as_str()).collect();
+    assert_eq!((said.signed, names, said.receives_from.len()), (true, vec!["b", "c"], 1));
+    for bad in
+        ["signed = \"yes\"", "sends_to = [\"*\"]", "sends_to = [\"team-*\"]", "receives_from = \"b\"", "accepts = []"]
+    {
+        let found = read(&format!("[messages]\n{bad}\n"));
+        assert!(found.is_err(), "{bad}: exact names and known keys only, {found:?}");
+    }
+}
+
+#[test]
 fn a_memory_backend_is_read_and_what_it_lacks_is_said_with_its_line() {
     let read = |memory: &str| {
         let text = format!("[workspace]\nname = \"team\"\n[memory]\n{memory}");

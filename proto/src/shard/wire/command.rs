@@ -98,6 +98,7 @@ impl From<&Ending> for pb::Ending {
             files: each(&it.files),
             files_omitted: it.files_omitted,
             request_digest: it.request_digest.clone(),
+            request: it.request.clone(),
         }
     }
 }
@@ -113,6 +114,7 @@ impl TryFrom<pb::Ending> for Ending {
             files: all(it.files)?,
             files_omitted: it.files_omitted,
             request_digest: it.request_digest,
+            request: it.request,
         })
     }
 }
@@ -122,6 +124,7 @@ impl From<&Keep> for pb::Keep {
         let kind = match it.kind {
             DocumentKind::Journal => pb::DocumentKind::Journal,
             DocumentKind::Files => pb::DocumentKind::Files,
+            DocumentKind::Brought => pb::DocumentKind::Brought,
         };
         let piece =
             |piece: &Piece| pb::Piece { number: piece.number, last: piece.last, content: piece.content.clone() };
@@ -141,6 +144,7 @@ impl TryFrom<pb::Keep> for Keep {
             pb::DocumentKind::Unspecified => return Err(field("kind")),
             pb::DocumentKind::Journal => DocumentKind::Journal,
             pb::DocumentKind::Files => DocumentKind::Files,
+            pb::DocumentKind::Brought => DocumentKind::Brought,
         };
         let piece = |pb::Piece { number, last, content }: pb::Piece| Piece { number, last, content };
         let pieces = it.pieces.into_iter().map(piece).collect();

@@ -19,6 +19,7 @@ impl From<&Beginning> for pb::Beginning {
             files: it.files.iter().map(|file| (&**file).into()).collect(),
             time_ms: it.time_ms,
             request_digest: it.request_digest.clone(),
+            request: it.request.clone(),
             run: Some((&it.run).into()),
         }
     }
@@ -37,6 +38,7 @@ impl TryFrom<pb::Beginning> for Beginning {
             files: it.files.into_iter().map(|file| file.try_into().map(Arc::new)).collect::<Result<_, _>>()?,
             time_ms: time(it.time_ms),
             request_digest: it.request_digest,
+            request: it.request,
             run: it.run.ok_or(field("run"))?.try_into()?,
         })
     }
