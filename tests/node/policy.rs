@@ -120,8 +120,8 @@ fn every_permission_is_needed_by_a_route_or_widens_another() {
             Needs::Nothing | Needs::Token => None,
         })
         .collect();
-    // These let somebody do to others' turns and memories what `Converse` and `UseMemory` allow with one's own.
-    let widening = [Permission::ReadConversations, Permission::StopTurns, Permission::ManageMemory];
+    // These let somebody do to others' turns what `Converse` allows with one's own.
+    let widening = [Permission::ReadConversations, Permission::StopTurns];
     for permission in Permission::ALL {
         assert!(needed.contains(permission) != widening.contains(permission), "{permission:?}");
     }

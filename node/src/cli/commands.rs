@@ -144,7 +144,7 @@ pub const JSON: &[(&str, &[&str])] = &[
     ("messages replay", &["publications", "reached", "more", "missed"]),
     ("schedules list", &["schedules"]),
     ("memory list", &["memories", "next"]),
-    ("memory search", &["hits", "words", "meaning", "searched", "without_vector"]),
+    ("memory search", &["hits", "words", "meaning", "searched", "without_vector", "backend"]),
     (
         "memory show",
         &[
@@ -172,7 +172,11 @@ pub const JSON: &[(&str, &[&str])] = &[
     ("memory forget", &["memories", "entities", "relations", "bytes", "ids", "dry_run"]),
     ("memory relate", KEPT),
     ("memory graph", &["entities", "relations", "more"]),
-    ("memory stats", &["scopes", "loading", "pending_vectors", "index_bytes"]),
+    ("memory stats", &["scopes", "loading", "pending_vectors", "index_bytes", "backend"]),
+    (
+        "memory sync",
+        &["name", "state", "behind", "position", "applied", "compared", "to_compare", "last_error", "last_error_at"],
+    ),
     ("memory import", &["stored", "known", "refused", "mistakes", "unknown_fields"]),
     ("approvals list", &["approvals"]),
     ("approvals approve", ANSWER),
@@ -323,7 +327,8 @@ mod tests {
     }
 
     /// Commands that print a body of the HTTP API as it is, and which.
-    const BODIES: [(&str, &str); 39] = [
+    const BODIES: [(&str, &str); 40] = [
+        ("memory sync", "MemoryBackendInfo"),
         ("ask", "MessageAnswer"),
         ("send", "MessageAnswer"),
         ("approvals approve", "MessageAnswer"),

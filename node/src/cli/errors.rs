@@ -457,6 +457,12 @@ const ROWS: &[Row] = &[
         "the workspace has more than 100,000 files to deploy",
         "leave out what agents do not need with a .caxtonignore file",
     ),
+    (
+        "forged",
+        Origin::Cli,
+        "the signature of a message does not hold, or is missing where messages are signed",
+        "drop it, and find out who could write to the disks or the log of the node",
+    ),
     ("not_agreed", Origin::Cli, "you did not say yes, so nothing was done", "run it again when you are ready"),
     (
         "not_confirmed",

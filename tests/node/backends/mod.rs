@@ -188,7 +188,7 @@ async fn away(bench: Bench, stage: &mut impl Stage, first: &Content, ann: &str) 
         let (status, found) = read(ask(&bench, ann, Method::POST, "/memory/search", &json!({ "text": "Linz" }))).await;
         let backend = &found["backend"];
         status == 200
-            && texts(&found) == ["Ann moved to Linz while nobody looked"]
+            && texts(&found).first() == Some(&"Ann moved to Linz while nobody looked")
             && backend["answered"] == false
             && backend["note"].as_str().is_some_and(|note| !note.is_empty())
     })

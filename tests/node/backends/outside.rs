@@ -58,13 +58,16 @@ fn script(name: &str) -> PathBuf {
 }
 
 /// A script that runs until this is dropped.
-struct Running(Child);
+struct Running(Child, #[expect(dead_code, reason = "it goes with the process")] tempfile::TempDir);
 
 impl Running {
     /// Starts it, and waits until it says that it is ready.
     async fn start(python: &Path, name: &str, arguments: &[String]) -> Running {
         let mut command = Command::new(python);
-        command.arg(script(name)).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+        // What it writes beside itself is nobody's.
+        let beside = tempfile::tempdir().expect("a folder");
+        command.arg(script(name)).args(arguments).current_dir(beside.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let ready = tokio::task::spawn_blocking(move || {
@@ -75,7 +78,7 @@ impl Running {
             ready
         });
         assert!(ready.await.expect("it is waited for"), "{name} is not ready");
-        Running(child)
+        Running(child, beside)
     }
 }
 

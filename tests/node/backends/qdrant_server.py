@@ -71,6 +71,9 @@ def answer(method, collection, rest_of_path, body):
                 with_vectors=wanted.with_vector or False,
             )
             return shown(rest.ScrollResult, {"points": points, "next_page_offset": following})
+        case ("POST", "/points/query"):
+            wanted = rest.QueryRequest.model_validate(body)
+            return shown(rest.QueryResponse, client.query_batch_points(collection, requests=[wanted])[0])
         case ("POST", "/points/query/batch"):
             wanted = rest.QueryRequestBatch.model_validate(body)
             return shown(list[rest.QueryResponse], client.query_batch_points(collection, requests=wanted.searches))
