@@ -146,7 +146,8 @@ async fn whatever_stops_in_between_each_message_arrives_once() {
             assert_eq!(status, 200, "{sent}");
         }
         let some = round * MESSAGES / 3 + 1;
-        eventually("some are there", || async { lies_in(&bench, "team-b", "sink").await.len() >= some }).await;
+        let why = format!("round {round}: some are there");
+        eventually(&why, || async { lies_in(&bench, "team-b", "sink").await.len() >= some }).await;
         // In the middle of it.
         bench = Bench::on(bench.stop().await, &[]).await;
     }

@@ -25,7 +25,7 @@ impl Slots {
 
     /// One slot more, which is in the set.
     pub fn push(&mut self) {
-        if self.len % 64 == 0 {
+        if self.len.is_multiple_of(64) {
             self.words.push(0);
         }
         self.len += 1;

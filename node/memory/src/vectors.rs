@@ -248,7 +248,7 @@ fn add_estimates_plain(differ: &[u16], dimensions: usize, weight: f32, sums: &mu
         // The first terms of the sine of a quarter circle's part.
         let part = 1.0 - f32::from(*differ) * step;
         let square = part * part;
-        let sine = part * (1.570_796 - square * (0.645_964 - square * 0.079_692));
+        let sine = part * (std::f32::consts::FRAC_PI_2 - square * (0.645_964 - square * 0.079_692));
         *sum += weight * sine.max(0.0);
     }
 }

@@ -23,6 +23,8 @@ use crate::shard::NotHere;
 
 /// How long it is waited for to know who leads the other workspace's shard.
 const LEAD_WAIT: Duration = Duration::from_secs(3);
+/// How long it is waited for to know what is deployed.
+const SETTLE_WAIT: Duration = Duration::from_secs(10);
 /// How long another node may take to take a message in.
 const CARRY_WAIT: Duration = Duration::from_secs(30);
 
@@ -87,7 +89,10 @@ impl Post {
     /// Why a message may not go from one workspace to the other, or not now.
     async fn forbidden(&self, source: &WorkspaceId, workspace: &WorkspaceId) -> Option<IntakeOutcome> {
         let catalogs = self.0.catalogs.clone();
-        if !*catalogs.settled().borrow() {
+        // A node that has just come to lead knows it in a moment, and another try would be much later.
+        let mut settled = catalogs.settled();
+        let loaded = tokio::time::timeout(SETTLE_WAIT, settled.wait_for(|settled| *settled)).await;
+        if !loaded.is_ok_and(|loaded| loaded.is_ok()) {
             return Some(IntakeOutcome::Later("what is deployed is still being loaded".to_owned()));
         }
         let (from, to) = (source.clone(), workspace.clone());

@@ -253,10 +253,10 @@ impl Feeder {
         backend.prepare().await?;
         let position = backend.position().await?;
         let own = self.position(0);
-        if let Some(position) = &position {
-            if position.source != own.source {
-                return Err(BackendError::Foreign { found: position.source.clone(), own: own.source });
-            }
+        if let Some(position) = &position
+            && position.source != own.source
+        {
+            return Err(BackendError::Foreign { found: position.source.clone(), own: own.source });
         }
         let (journal, applied) = (self.memories.journal(), self.memories.applied().await);
         let position = position.filter(|position| position.form == own.form && position.index <= applied);

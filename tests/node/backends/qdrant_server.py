@@ -52,7 +52,8 @@ def answer(method, collection, rest_of_path, body):
             done = client.upsert(collection, points=wanted.points, update_filter=wanted.update_filter)
             return shown(rest.UpdateResult, done)
         case ("POST", "/points/delete"):
-            wanted = rest.FilterSelector.model_validate(body)
+            kind = rest.PointIdsList if "points" in body else rest.FilterSelector
+            wanted = kind.model_validate(body)
             return shown(rest.UpdateResult, client.delete(collection, points_selector=wanted))
         case ("POST", "/points"):
             wanted = rest.PointRequest.model_validate(body)
