@@ -151,6 +151,11 @@ pub fn waiting(db: &Connection, now_ms: i64, after: u64, most: usize) -> Result<
     Ok(all.into_iter().filter_map(read).collect())
 }
 
+/// Whether something was started before this term, and has no outcome: a tick has to release it.
+pub fn is_started_before(db: &Connection, term: u64) -> Result<bool> {
+    db.prepare_cached("SELECT 1 FROM mailbox_delivery WHERE state = 1 AND term < ?1 LIMIT 1")?.exists([stored(term)])
+}
+
 /// The workspaces in which a tick of this term has something to do now.
 pub fn due(db: &Connection, now_ms: i64, term: u64, limits: &Limits) -> Result<Vec<WorkspaceId>> {
     let sql = "SELECT DISTINCT workspace FROM mailbox_delivery WHERE (state = 1 AND term < ?2)

@@ -383,8 +383,8 @@ pub struct SearchResponse {
     pub without_vector: u64,
     /// How many memories the token and the filter let through.
     pub searched: u64,
-    /// What the workspace's memory backend had to do with it; absent where it has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What the workspace's memory backend had to do with it; null where it has none.
+    #[serde(default)]
     pub backend: Option<SearchBackend>,
 }
 
@@ -564,8 +564,8 @@ pub struct MemoryStats {
     pub pending_vectors: u64,
     /// Bytes of memory that the shard's index takes there, about.
     pub index_bytes: u64,
-    /// How far the workspace's memory backend is; absent where it has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How far the workspace's memory backend is; null where it has none.
+    #[serde(default)]
     pub backend: Option<MemoryBackendInfo>,
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use caxton_messages::acl::Address;
 use caxton_messages::mailbox::{Action, Outcome};
-use caxton_messages::{EndedWait, Limits, Ready, due, ended_waits, next, parked, roster, waiting};
+use caxton_messages::{EndedWait, Limits, Ready, due, ended_waits, is_started_before, next, parked, roster, waiting};
 use caxton_proto::manifest::agent::Messages;
 use caxton_proto::{AgentName, Revision, WorkspaceId};
 use tokio::task::{JoinError, JoinSet};
@@ -39,6 +39,8 @@ const SPARE_MAX: usize = 16;
 const PAUSING_MAX: usize = 1_000;
 /// The most messages for one agent of another workspace that are being carried.
 const CARRIED_MAX: usize = 8;
+/// How many rounds of ticks release what was started before.
+const RELEASES_MAX: usize = 100;
 /// The most turns that waited and are gone on with at a time.
 const RESUMED_MAX: usize = 64;
 /// How long a workspace is left alone after files of its agents could not be read.
@@ -78,6 +80,8 @@ pub struct Dispatcher {
     unread: HashMap<WorkspaceId, tokio::time::Instant>,
     /// The term in which the turns that were put down were looked at.
     looked: u64,
+    /// The last term in which everything was released that others, or this node before it was started again, had started.
+    released: u64,
     looking: bool,
     /// Turns have ended since they were looked at.
     look_again: bool,
@@ -98,6 +102,7 @@ impl Dispatcher {
             last: 0,
             rosters: HashMap::new(),
             unread: HashMap::new(),
+            released: 0,
             looked: 0,
             looking: false,
             look_again: false,
@@ -158,10 +163,30 @@ impl Dispatcher {
         }
     }
 
+    /// Has everything tried again that was started before this dispatcher leads under the term. A node that is alone leads in
+    /// the same term after it was started again, so that the term does not tell what it had under way.
+    async fn release_started(&self, term: u64, now_ms: i64) -> Result<(), MailboxError> {
+        let (limits, next) = (Limits::default(), term.saturating_add(1));
+        for _ in 0..RELEASES_MAX {
+            if !self.mailboxes.read(move |rows| is_started_before(rows, next)).await? {
+                break;
+            }
+            let due = self.mailboxes.read(move |rows| due(rows, now_ms, next, &limits)).await?;
+            for workspace in due {
+                of_one(&workspace, self.mailboxes.write(&workspace, term, Action::Tick { term: next }).await)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Does what is due, goes on with what waited, and starts what can be started.
     async fn round(&mut self, term: u64) -> Result<(), MailboxError> {
         let now_ms = now_ms();
         let limits = Limits::default();
+        if self.released != term {
+            self.release_started(term, now_ms).await?;
+            self.released = term;
+        }
         let due = self.mailboxes.read(move |rows| due(rows, now_ms, term, &limits)).await?;
         for workspace in due {
             of_one(&workspace, self.mailboxes.write(&workspace, term, Action::Tick { term }).await)?;
