@@ -493,7 +493,7 @@ const ALONE: [&str; 25] = [
 ];
 
 /// Names that are not there where there is nothing to say.
-const LEFT_OUT: [&str; 4] = ["attachments_omitted", "display_name", "next", "notes"];
+const LEFT_OUT: [&str; 6] = ["keys", "peer_address", "attachments_omitted", "display_name", "next", "notes"];
 
 /// The commands of an example's README, as a shell would take them apart.
 fn commands(readme: &str) -> Vec<Vec<String>> {
