@@ -1,10 +1,5 @@
-//! What a provider is told beside the request: memories and files where the prompt says `{{context}}`, what was said before as
-//! messages, and the trace that it is part of.
-
-use opentelemetry::trace::TracerProvider;
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::SubscriberExt;
+//! What a provider is told beside the request: memories and files where the prompt says `{{context}}`, and what was said before
+//! as messages.
 
 use super::*;
 
@@ -53,30 +48,4 @@ async fn the_context_is_memories_and_files_and_what_was_said_before_is_messages(
         |role: &str, text: &str| second.of_role(role).filter(|it| it["content"].to_string().contains(text)).count();
     assert_eq!((said("user", "What does Ann drink?"), said("assistant", "ok")), (1, 1), "{:?}", second.messages());
     bench.stop().await;
-}
-
-/// The trace that a provider is told of, by a request that is part of one.
-async fn told_trace(lab: &Lab, quirk: &str, given: &str) -> Option<String> {
-    let bench = bench(lab, &[(quirk, "", "")]).await;
-    let message = json!({ "agent": format!("m-{quirk}"), "text": "hi" });
-    let (status, body) = read(bench.post("/messages", &message).header("traceparent", given)).await;
-    assert_eq!(status, 200, "{body}");
-    bench.stop().await;
-    let asked = lab.asked(quirk);
-    assert_eq!(asked.len(), 1);
-    asked[0].headers.get("traceparent").map(|value| value.to_str().expect("text").to_owned())
-}
-
-// On one thread, since the subscriber is the thread's own.
-#[tokio::test]
-async fn a_trace_goes_on_to_the_provider_where_traces_are_made() {
-    const GIVEN: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let lab = Lab::start().await;
-    assert_eq!(told_trace(&lab, "untraced", GIVEN).await, None);
-    let made = opentelemetry_sdk::trace::SdkTracerProvider::builder().build();
-    let layer = tracing_opentelemetry::layer().with_tracer(made.tracer("test")).with_filter(LevelFilter::INFO);
-    let _here = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
-    let told = told_trace(&lab, "traced", GIVEN).await.expect("a trace");
-    assert!(told.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"), "{told}");
-    assert_ne!(told, GIVEN, "it is below a span of the node");
 }
