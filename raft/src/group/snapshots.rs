@@ -55,7 +55,7 @@ async fn purge(raft: &Raft, made: Completion) -> Result<(), openraft::error::Fat
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
     use std::time::Duration;
 
     use super::*;
@@ -97,15 +97,19 @@ mod tests {
 
     #[tokio::test]
     async fn followers_without_room_take_nothing_and_go_on_when_there_is_some() {
-        let room = Arc::new(AtomicBool::new(true));
+        let (room, refused) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
         let near = Arc::new(Near::default());
         let (mut places, mut groups, mut machines) = (Vec::new(), Vec::new(), Vec::new());
         for node in [1, 2, 3].map(NodeId) {
             let dir = tempfile::tempdir().expect("a folder");
             let store = Store::open(dir.path()).expect("a store");
-            let free = Arc::clone(&room);
+            let (free, refused) = (Arc::clone(&room), Arc::clone(&refused));
             let end = Groups::new(store, node, Timers::default(), Arc::new(Way(node, Arc::clone(&near))))
-                .with_last_room(move |_| free.load(Ordering::Relaxed));
+                .with_last_room(move |_| {
+                    let has_room = free.load(Ordering::Relaxed);
+                    refused.fetch_add(usize::from(!has_room), Ordering::Relaxed);
+                    has_room
+                });
             near.opens(node, end.clone());
             let birth = if node == NodeId(1) { Birth::Founded } else { Birth::Joined };
             let machine = Arc::new(Journal::default());
@@ -121,13 +125,16 @@ mod tests {
         leader.propose(Bytes::from_static(b"before")).await.expect("there is room");
 
         room.store(false, Ordering::Relaxed);
-        let has_all = |count: u64| machines.iter().all(|machine| machine.applied() >= count);
         let proposed = tokio::spawn({
             let leader = leader.clone();
             async move { leader.propose(Bytes::from_static(b"without room")).await }
         });
-        // Longer than any election.
-        tokio::time::sleep(Timers::default().election_max * 3).await;
+        let tried = async {
+            while refused.load(Ordering::Relaxed) < 20 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), tried).await.expect("the leader tries again and again");
         assert!(machines[1..].iter().all(|machine| machine.applied() <= 1), "nothing was taken");
         assert!(!proposed.is_finished(), "no majority has it");
         assert!(groups.iter().all(|group| group.status().borrow().fatal.is_none()), "nobody ends over it");
@@ -137,12 +144,11 @@ mod tests {
             .expect("in time")
             .expect("no panic")
             .expect("kept");
-        let caught_up = async {
-            while !has_all(2) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), caught_up).await.expect("all have it");
+        for (group, machine) in groups.iter().zip(&machines) {
+            let mut applied = group.applied();
+            let caught_up = applied.wait_for(|_| machine.applied() >= 2);
+            tokio::time::timeout(Duration::from_secs(60), caught_up).await.expect("in time").expect("it runs");
+        }
         for group in groups {
             group.shutdown().await;
         }

@@ -66,7 +66,7 @@ impl Running {
         let mut command = Command::new(python);
         // What it writes beside itself is nobody's.
         let beside = tempfile::tempdir().expect("a folder");
-        command.arg(script(name)).args(arguments).current_dir(beside.path());
+        command.arg(script(name)).args(arguments).current_dir(beside.path()).env("PYTHONDONTWRITEBYTECODE", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
@@ -92,7 +92,7 @@ impl Drop for Running {
 /// What a script says, as JSON.
 async fn said(python: &Path, name: &str, arguments: Vec<String>) -> Value {
     let mut command = Command::new(python);
-    command.arg(script(name)).args(arguments).stdin(Stdio::null());
+    command.arg(script(name)).args(arguments).stdin(Stdio::null()).env("PYTHONDONTWRITEBYTECODE", "1");
     let ran = tokio::task::spawn_blocking(move || command.output()).await.expect("it is waited for").expect("it runs");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     serde_json::from_slice(&ran.stdout).expect("JSON")

@@ -9,8 +9,8 @@ its published OpenAPI description, so that what does not fit it fails here.
 import json
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from json_http import JsonHandler, serve
 from pydantic import TypeAdapter, ValidationError
 from qdrant_client import QdrantClient
 from qdrant_client.http import models as rest
@@ -81,10 +81,8 @@ def answer(method, collection, rest_of_path, body):
     raise Refused(404, f"no route {method} {rest_of_path}")
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def serve(self):
+class Handler(JsonHandler):
+    def answers(self):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         try:
             if self.headers.get("api-key") != KEY:
@@ -101,20 +99,7 @@ class Handler(BaseHTTPRequestHandler):
             print(f"REFUSED {self.command} {self.path}: {wrong}", file=sys.stderr, flush=True)
             self.say(400, {"status": {"error": str(wrong)}, "time": 0.001})
 
-    do_GET = do_PUT = do_POST = do_DELETE = serve
-
-    def say(self, status, said):
-        text = json.dumps(said).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, *_):
-        pass
+    do_GET = do_PUT = do_POST = do_DELETE = answers
 
 
-server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
-print("ready", flush=True)
-server.serve_forever()
+serve(PORT, Handler)

@@ -8,8 +8,8 @@ Requests and answers have the form that Neo4j documents; what a statement does, 
 import base64
 import json
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from json_http import JsonHandler, serve
 from neo4j import GraphDatabase
 from neo4j.exceptions import Neo4jError
 
@@ -19,9 +19,7 @@ driver.verify_connectivity()
 ACCOUNT = "Basic " + base64.b64encode(f"root:{PASSWORD}".encode()).decode()
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class Handler(JsonHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)))
         if self.headers.get("authorization") != ACCOUNT:
@@ -38,18 +36,5 @@ class Handler(BaseHTTPRequestHandler):
         values = [list(record.values()) for record in result.records]
         self.say(202, {"data": {"fields": list(result.keys), "values": values}, "bookmarks": []})
 
-    def say(self, status, said):
-        text = json.dumps(said).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
 
-    def log_message(self, *_):
-        pass
-
-
-server = ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
-print("ready", flush=True)
-server.serve_forever()
+serve(PORT, Handler)
