@@ -50,13 +50,15 @@ struct Inner {
     env: Vec<(String, String)>,
     /// Taken out of the cluster: nothing is expected of it any more.
     retired: bool,
+    /// How often it was started.
+    starts: u64,
 }
 
 impl Node {
     /// A node that was never started.
     pub fn new(index: usize, home: PathBuf) -> Result<Node> {
         fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
-        let inner = Inner { child: None, frozen: false, env: Vec::new(), retired: false };
+        let inner = Inner { child: None, frozen: false, env: Vec::new(), retired: false, starts: 0 };
         Ok(Node { index, home, inner: Mutex::new(inner) })
     }
 
@@ -96,6 +98,7 @@ impl Node {
         command.args(args).envs(inner.env.iter().map(|(name, value)| (name, value)));
         command.stdout(log.try_clone()?).stderr(log);
         inner.child = Some(command.spawn().context("cannot start a node")?);
+        inner.starts += 1;
         inner.frozen = false;
         Ok(())
     }
@@ -193,6 +196,11 @@ impl Node {
     /// Whether it was taken out.
     pub fn is_retired(&self) -> bool {
         lock(&self.inner).retired
+    }
+
+    /// How often it was started.
+    pub fn starts(&self) -> u64 {
+        lock(&self.inner).starts
     }
 
     /// Its admin token; empty before its first start.

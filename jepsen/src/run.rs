@@ -265,7 +265,7 @@ fn harm(
 fn judge(evidence: &Evidence, report: &mut Report) {
     let (findings, undecided) = check::all(evidence);
     report.findings.extend(findings);
-    let writes = evidence.history.iter().filter(|op| op.is_write() && op.is_ok()).count();
+    let writes = evidence.history.iter().filter(|op| op.ask.is_write() && op.is_ok()).count();
     report.verdict = if !report.findings.is_empty() {
         Verdict::Failed
     } else if !undecided.is_empty() {
