@@ -333,4 +333,42 @@ mod tests {
         }
         assert!(good > 500 && bad > 500, "{good} good and {bad} bad histories are no test");
     }
+
+    #[test]
+    fn it_agrees_with_the_definition_on_random_memories() {
+        let mut random = fastrand::Rng::with_seed(11);
+        let (mut good, mut bad) = (0, 0);
+        for _ in 0..20_000 {
+            let count = random.usize(2..7);
+            let ops: Vec<Op> = (0..count)
+                .map(|_| {
+                    let start = random.u64(0..12);
+                    let end = start + random.u64(1..8);
+                    let value = random.u64(1..4);
+                    let ask = match random.u8(0..6) {
+                        0 => Ask::Remember { memory: 1, id: 1 },
+                        1 => Ask::Edit { memory: 1, to: value },
+                        2 => Ask::Forget { memory: 1 },
+                        3 => Ask::Search { memory: 1 },
+                        _ => Ask::Recall { memory: 1 },
+                    };
+                    let found = if random.bool() { live(1, value) } else { Live::default() };
+                    let ok = Outcome::Ok { live: found, event: None, log: Vec::new() };
+                    let outcome = match (random.u8(0..4), ask.is_write()) {
+                        (0, true) => Outcome::Info { why: "no answer".to_owned() },
+                        (1, true) if !matches!(ask, Ask::Remember { .. }) => {
+                            Outcome::Fail { seen: Some(Live::default()), why: "not there".to_owned() }
+                        }
+                        _ => ok,
+                    };
+                    op(ask, start, end, outcome)
+                })
+                .collect();
+            let expected = by_definition(&ops);
+            let found = verdict(&ops);
+            assert_eq!(found == Verdict::Linearizable, expected, "{ops:#?}");
+            if expected { good += 1 } else { bad += 1 }
+        }
+        assert!(good > 500 && bad > 500, "{good} good and {bad} bad histories are no test");
+    }
 }

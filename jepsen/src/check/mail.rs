@@ -404,7 +404,7 @@ mod tests {
                 another.outcome = Outcome::Ok { live: Live { rev: 2, value: 777 }, event: None, log: Vec::new() };
                 s.history.push(another);
             }),
-            ("mail-feed", |s| drop(s.seen.nodes[0].said.get_mut("w0").expect("a feed").remove(1))),
+            ("mail-feed", |s| _ = s.seen.nodes[0].said.get_mut("w0").expect("a feed").remove(1)),
             ("mail-feed", |s| s.seen.nodes[0].said.get_mut("w0").expect("a feed")[0].id = 5),
             ("mail-torn", |s| look(s, |log| log.retain(|it| it.rev != 2))),
             ("mail-torn", |s| look(s, |log| log.retain(|it| it.rev == 2))),

@@ -136,7 +136,7 @@ mod tests {
         sample.seen.nodes[0].memories.get_mut("w0").expect("memories")
     }
 
-    fn outcome<'a>(sample: &'a mut Sample, is: impl Fn(&Ask) -> bool) -> &'a mut Outcome {
+    fn outcome(sample: &mut Sample, is: impl Fn(&Ask) -> bool) -> &mut Outcome {
         &mut sample.history.iter_mut().rfind(|op| is(&op.ask)).expect("the operation").outcome
     }
 
