@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::check::{self, Evidence, Finding};
 use crate::cluster::{Cluster, SETTLE_WAIT, Shape};
@@ -241,7 +241,10 @@ fn harm(
     }
     report.settled_ns = shared.recorder.now();
     std::thread::sleep(CALM);
-    running.stop_clients();
+    let panicked = running.stop_clients();
+    if panicked > 0 {
+        bail!("{panicked} of the harness's own clients panicked: what the others saw proves nothing");
+    }
     // What was proposed last may still be on its way to somebody. Who did not come together before will not now.
     let whole = !report.findings.iter().any(|finding| finding.code == "converge");
     if let Err(error) = cluster.settle(if whole { SETTLE_WAIT } else { CALM }) {

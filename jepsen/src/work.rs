@@ -162,10 +162,10 @@ pub fn start(cluster: &Arc<Cluster>, load: &Load, seed: u64) -> Running {
 }
 
 impl Running {
-    /// Lets every client finish what it is at.
-    pub fn stop_clients(&mut self) {
+    /// Lets every client finish what it is at; says how many of them had panicked, after which they ask nothing more.
+    pub fn stop_clients(&mut self) -> usize {
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.clients.drain(..).for_each(|client| drop(client.join()));
+        self.clients.drain(..).filter_map(|client| client.join().err()).count()
     }
 
     /// Lets the followers read up to the event `last`, for at most `wait`.

@@ -35,7 +35,7 @@ impl Client {
     fn any_memory(&mut self, workspace: &str) -> Option<u64> {
         let shared = Arc::clone(&self.shared);
         let all = lock(&shared.memories);
-        let all = all.get(workspace)?;
+        let all = all.get(workspace).filter(|all| !all.is_empty())?;
         let newest = &all[all.len().saturating_sub(NEWEST)..];
         Some(newest[self.random.usize(0..newest.len())])
     }
