@@ -38,7 +38,7 @@ pub fn restore(
     let node = &cluster.nodes[spare];
     let host = cluster.host(spare);
     let file = backup.file.display().to_string();
-    node.cli(&cluster.binary.caxton, host, &["backup", "verify", &file])?;
+    node.command(&cluster.binary.caxton, host, &["backup", "verify", &file])?;
     node.cli(&cluster.binary.caxton, host, &["restore", &file])?;
     node.spawn(&cluster.binary.caxton, host, &cluster.settings())?;
     ready(cluster, spare)?;

@@ -234,9 +234,15 @@ impl Node {
 
     /// A command line of the client against it, with its output.
     pub fn cli(&self, program: &Path, host: &Host, args: &[&str]) -> Result<String> {
+        let data = self.data().display().to_string();
+        self.command(program, host, &[&["--data-dir", &data], args].concat())
+    }
+
+    /// A command line that has to do with no node, on its host, with its output.
+    pub fn command(&self, program: &Path, host: &Host, args: &[&str]) -> Result<String> {
         let mut command = host.command(&program.display().to_string());
         plain(&mut command, &self.home);
-        command.arg("--data-dir").arg(self.data()).args(args).stdin(Stdio::null());
+        command.args(args).stdin(Stdio::null());
         let ran = command.output().context("cannot run caxton")?;
         if !ran.status.success() {
             bail!(
