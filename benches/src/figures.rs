@@ -49,6 +49,15 @@ pub fn bare_fdatasync(dir: &Path, seconds: Duration) -> Result<Vec<Duration>> {
     Ok(times)
 }
 
+/// How long this thread has had a processor: what a measurement took, on a machine that others use too.
+pub fn thread_time() -> Duration {
+    let mut spent = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call fills the struct that it is given.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut spent) };
+    assert_eq!(failed, 0, "there is no clock of the thread");
+    Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap_or(0))
+}
+
 /// Lets `clients` do `call` for a while, each waiting for its answer before it calls again.
 pub async fn drive<F, P>(clients: usize, seconds: Duration, call: F) -> Result<Figures>
 where

@@ -25,6 +25,11 @@ impl Caxton {
         Ok(Caxton(caxton))
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// A command that runs in `cwd` and means the node of the data directory.
     pub fn command(&self, cwd: &Path, data: &Path) -> Command {
         let mut command = Command::new(&self.0);
@@ -120,6 +125,14 @@ impl Node {
             }
         }
         self.rss()
+    }
+
+    /// Ends it as a power cut would, and says when.
+    pub fn kill(mut self) -> Result<Instant> {
+        let killed = Instant::now();
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(killed)
     }
 
     /// Stops it with SIGTERM.

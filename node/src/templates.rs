@@ -1,6 +1,7 @@
 //! What `caxton init` begins with: a workspace and ten agents, as files inside the binary.
 //!
-//! A template is a folder under `node/templates` that can be deployed as it stands; a test checks each of them.
+//! A template is a folder under `node/templates/agents` that can be deployed as it stands; a test checks each of them. What is
+//! under `tools` and `programs` are sources to begin with.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -40,6 +40,11 @@ pub fn rfc3339(unix_ms: u64) -> String {
     format!("{:.3}", moment.unwrap_or(Timestamp::MAX))
 }
 
+/// The same of a signed number of milliseconds, as tables hold it; what is before 1970 becomes the first moment of that year.
+pub fn rfc3339_of(unix_ms: i64) -> String {
+    rfc3339(u64::try_from(unix_ms).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +58,8 @@ mod tests {
         ] {
             assert_eq!(rfc3339(unix_ms), text);
         }
+        assert_eq!(rfc3339_of(123), "1970-01-01T00:00:00.123Z");
+        assert_eq!(rfc3339_of(-1), "1970-01-01T00:00:00.000Z");
         for beyond in [i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX] {
             assert!(rfc3339(beyond).starts_with("9999-12-30T"), "{beyond}: {}", rfc3339(beyond));
         }

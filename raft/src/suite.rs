@@ -20,11 +20,12 @@ use crate::group::Groups;
 use crate::group_id::GroupId;
 use crate::log::LogStore;
 use crate::machine::{Entry, FrozenState, Machine, MachineError};
+use crate::network::receive::AnswerError;
 use crate::network::{Transport, TransportError};
 use crate::snapshot::Snapshots;
 use crate::store::Store;
 use crate::type_config::TypeConfig;
-use crate::types::Vote;
+use crate::types::{Vote, chain};
 
 /// Keeps the commands that it was given.
 #[derive(Default)]
@@ -95,7 +96,9 @@ impl Transport for Way {
             answer
         };
         match tokio::time::timeout(within, answered).await {
-            Ok(answer) => answer.map_err(|error| unreachable(error.into())),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error @ (AnswerError::UnknownGroup { .. } | AnswerError::Full))) => Err(unreachable(error.into())),
+            Ok(Err(error)) => Err(TransportError::Refused { why: chain(&error) }),
             Err(late) => Err(unreachable(late.into())),
         }
     }

@@ -152,11 +152,18 @@ async fn who_registered_a_key_signs_and_nothing_else_is_sent_in_their_name() {
     let stolen = bench.request_as(&eve, Method::POST, &mailbox).json(&good);
     said(&refused(stolen, 400, "invalid_request").await, "of subject:ada");
 
-    // With an overlap both count, and without one the older ends.
+    // With an overlap both count, and without one the older ends; a token alone takes nobody's own key away.
+    let rotate = |overlap_s: u64| {
+        let body = json!({ "owner": "subject:ada", "overlap_s": overlap_s });
+        bench.request(Method::POST, &at("/message-keys/rotate")).json(&body)
+    };
+    said(&refused(register(&other, 3_600), 400, "invalid_request").await, "a deployer rotates it first");
+    assert_eq!(read(rotate(3_600)).await.0, 200);
     assert_eq!(read(register(&other, 3_600)).await.0, 200);
     send(&bench, &ada, own(&pair, "k5", "x", now_ms())).await;
     send(&bench, &ada, own(&other, "k6", "x", now_ms())).await;
     let third = SigningPair::of(&[3; 32]).expect("a key");
+    assert_eq!(read(rotate(0)).await.0, 200);
     assert_eq!(read(register(&third, 0)).await.0, 200);
     said(&refused(post(own(&other, "k7", "x", now_ms())), 400, "invalid_request").await, "was rotated");
     assert_eq!(lies_in(&bench, &bench.admin, "later").await.len(), 3);

@@ -52,7 +52,7 @@ pub use query::{Episode, Episodes, Found, Half, Hit, Mode, Query};
 pub use rank::{Parts, Weights};
 pub use read::{Edited, Page, Stats, entities, entity, get, history, list, relation, relations, stats};
 pub use tables::{TABLES, Table, is_whole, repair};
-pub use words::word_counts;
+pub use words::{first_words, word_counts};
 
 /// A map that is fast with short keys, and seeded so that nobody can choose keys that meet.
 pub(crate) type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;

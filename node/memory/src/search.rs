@@ -97,12 +97,7 @@ impl Index {
 
     /// The words and the vector of a search, and whether they can be used.
     fn prepare(&self, query: &Query<'_>) -> (Vec<String>, Option<Needle>, Found) {
-        let mut words: Vec<String> = Vec::new();
-        self.words().each(query.text, |word| {
-            if words.len() < QUERY_WORDS_MAX && !words.iter().any(|known| known == word) {
-                words.push(word.to_owned());
-            }
-        });
+        let mut words = self.words().first(query.text, QUERY_WORDS_MAX);
         let fits = |vector: &&[f32]| vector.len() == self.model().dimensions;
         let needle = query.vector.filter(fits).and_then(vectors::unit).map(Needle::new);
         let half = |asked: bool, usable: bool| match (asked, usable) {
@@ -184,9 +179,13 @@ impl Ord for Score {
     }
 }
 
+/// The importance that counts nothing.
+const IMPORTANCE_USUAL: u8 = 50;
+
 /// How much an importance counts, from -1 to 1.
 fn importance(importance: u8) -> f32 {
-    (f32::from(importance) - 50.0) / 50.0
+    let usual = f32::from(IMPORTANCE_USUAL);
+    (f32::from(importance) - usual) / usual
 }
 
 impl<'a> Search<'a> {
@@ -261,7 +260,7 @@ impl<'a> Search<'a> {
             vectors::add_estimates(&promises.differ, dimensions, self.weights.1, &mut promises.scores);
         }
         let (least, greatest) = self.shelf.importance;
-        if least < greatest && query.importance != 0.0 {
+        if (least, greatest) != (IMPORTANCE_USUAL, IMPORTANCE_USUAL) && query.importance != 0.0 {
             for (score, hot) in promises.scores.iter_mut().zip(&self.shelf.hot) {
                 *score += query.importance * importance(hot.importance);
             }

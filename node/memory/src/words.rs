@@ -51,10 +51,26 @@ impl Words {
         });
     }
 
+    /// The first `most` different words of a text.
+    pub fn first(&self, text: &str, most: usize) -> Vec<String> {
+        let mut words: Vec<String> = Vec::new();
+        self.each(text, |word| {
+            if words.len() < most && !words.iter().any(|known| known == word) {
+                words.push(word.to_owned());
+            }
+        });
+        words
+    }
+
     /// What is searched by of a word as it stands in a text; nothing of a stop word.
     fn stem<'a>(&self, raw: &'a str) -> Option<Cow<'a, str>> {
         STOP_WORDS.binary_search(&raw).is_err().then(|| self.stemmer.stem(raw))
     }
+}
+
+/// The first words of a text by which it is found, at most `most` different ones, in the order of the text.
+pub fn first_words(text: &str, most: usize) -> Vec<String> {
+    Words::default().first(text, most)
 }
 
 /// The words of a text by which it is found, with how often each is in it.

@@ -72,14 +72,15 @@ fn again(db: &Connection, mailbox: i64, now_ms: i64, most: usize, limits: &Limit
     db.prepare_cached(sql)?.query_map(params![mailbox, now_ms, most as i64], read)?.collect()
 }
 
-/// The first of each sender and priority, unless one before it is under way.
+/// The first of each sender and priority, unless one before it is under way and has not failed yet.
 fn lanes(db: &Connection, mailbox: i64, now_ms: i64, limits: &Limits) -> Result<Vec<Candidate>> {
     let sql = "SELECT sender, priority, served FROM mailbox_lane WHERE mailbox = ?1 AND waiting > 0";
     let mut statement = db.prepare_cached(sql)?;
     let read = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, u8>(1)?, row.get::<_, i64>(2)?));
     let lanes: Vec<(String, u8, i64)> = statement.query_map([mailbox], read)?.collect::<Result<_>>()?;
-    let busy = "SELECT EXISTS (SELECT 1 FROM mailbox_delivery WHERE mailbox = ?1 AND state = 1 AND sender = ?2
-        AND priority = ?3 AND attempts = 1)";
+    // What a node did not bring to an end goes on in the same round, before what came after it.
+    let busy = "SELECT EXISTS (SELECT 1 FROM mailbox_delivery WHERE mailbox = ?1 AND state IN (1, 2) AND sender = ?2
+        AND priority = ?3 AND attempts > 0 AND round = 0)";
     let first = "SELECT delivery, sent_ms FROM mailbox_delivery WHERE mailbox = ?1 AND state = 0 AND sender = ?2
         AND priority = ?3 AND (expires_ms IS NULL OR expires_ms > ?4) ORDER BY delivery LIMIT 1";
     let mut found = Vec::new();

@@ -11,7 +11,8 @@ pub const TABLES: &[(&str, &str)] = &[
         "CREATE TABLE mailbox (
             mailbox INTEGER PRIMARY KEY, workspace TEXT NOT NULL, owner TEXT NOT NULL, held INTEGER NOT NULL,
             dead INTEGER NOT NULL, bytes INTEGER NOT NULL, served INTEGER NOT NULL, settled_ms INTEGER NOT NULL,
-            interval_ms INTEGER NOT NULL, UNIQUE (workspace, owner)) STRICT;",
+            interval_ms INTEGER NOT NULL, UNIQUE (workspace, owner)) STRICT;
+         CREATE INDEX mailbox_empty ON mailbox (workspace, mailbox) WHERE held = 0;",
     ),
     (
         "mailbox_message",

@@ -68,6 +68,25 @@ fn what_a_turn_sends_to_another_workspace_is_in_the_outbox_with_the_turns_outcom
 }
 
 #[test]
+fn nodes_that_end_while_they_carry_a_message_use_up_none_of_its_attempts() {
+    let mut store = usual();
+    store.accepted(message(P::Request, "ann", "bob@other"));
+    store.accepted(message(P::Request, "ann", "carl"));
+    for _ in 0..store.limits.attempts_max {
+        for owner in ["bob@other", "carl"] {
+            store.take(owner).expect("it waits");
+        }
+        store.term += 1;
+        store.tick();
+    }
+    assert_eq!(store.dead().iter().map(|dead| dead.owner.to_string()).collect::<Vec<_>>(), ["carl"]);
+    let carried = store.take("bob@other").expect("it is carried once more");
+    assert_eq!(carried.attempt, 1);
+    let done = store.settle(&carried, Verdict::Done("workspace `other` has it".to_owned()));
+    assert!(matches!(done, Outcome::Settled { settlement: Settlement::Done, .. }), "{done:?}");
+}
+
+#[test]
 fn only_agents_write_elsewhere_and_artifacts_stay() {
     let mut store = usual();
     let person = store.refused(message(P::Inform, "subject:ann", "bob@other"));

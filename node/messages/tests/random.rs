@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use caxton_messages::acl::{MessageId, Performative, Priority};
-use caxton_messages::mailbox::{Action, Await, Fate, Filter, Outcome, Settlement, Submission, Verdict};
+use caxton_messages::mailbox::{Action, Await, Fate, Filter, Outcome, SetKey, Settlement, Submission, Verdict};
 use caxton_messages::{Limits, Listing, clear, ended_waits};
 use proptest::prelude::*;
 use support::{Store, address, message};
@@ -25,6 +25,8 @@ enum Event {
     Park { at: usize },
     Await { of: usize, to: usize },
     Resume { taken: bool },
+    Receive { id: u8, to: usize },
+    SetKey { of: usize, key: u8, held: bool, overlap_ms: Option<i64> },
     Restore,
 }
 
@@ -47,6 +49,9 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0..8_usize).prop_map(|at| Event::Park { at }),
         2 => (name(), name()).prop_map(|(of, to)| Event::Await { of, to }),
         1 => any::<bool>().prop_map(|taken| Event::Resume { taken }),
+        2 => (0..6_u8, name()).prop_map(|(id, to)| Event::Receive { id, to }),
+        1 => (name(), 0..6_u8, any::<bool>(), proptest::option::of(0..5_000_i64)).prop_map(
+            |(of, key, held, overlap_ms)| Event::SetKey { of, key, held, overlap_ms }),
         1 => Just(Event::Restore),
     ]
 }
@@ -222,6 +227,31 @@ impl Trial {
                 }
                 self.run(Action::Resume { owner, turn, way, taken });
             }
+            Event::Receive { id, to } => {
+                let said = message(Performative::Inform, "ann@other", NAMES[*to]);
+                // A few ids, so that some come twice; others in each workspace.
+                let mut bytes = [*id; 16];
+                bytes[0] = self.store.workspace.len() as u8;
+                let submission = Submission::new(MessageId::from_bytes(bytes), said);
+                let source = "other".parse().expect("a name");
+                match self.run(Action::Receive { source, submission: Box::new(submission) }) {
+                    Outcome::Sent(receipts) => self.note(receipts),
+                    Outcome::Refused(_) => assert!(NAMES[*to].contains(':'), "an agent may be written to"),
+                    other => panic!("{other:?}"),
+                }
+            }
+            Event::SetKey { of, key, held, overlap_ms } => {
+                let set = SetKey {
+                    owner: address(NAMES[*of]),
+                    public: [*key; 32],
+                    held: *held,
+                    sealed_with: "k1".to_owned(),
+                    sealed: vec![*key; 40],
+                    overlap_ms: *overlap_ms,
+                };
+                let outcome = self.run(Action::SetKey(set));
+                assert!(matches!(outcome, Outcome::Keyed(_) | Outcome::Refused(_)), "{outcome:?}");
+            }
             Event::Restore => self.replica = self.store.restored(),
         }
     }
@@ -249,6 +279,13 @@ impl Trial {
         let held = "SELECT count(*) FROM mailbox_message m WHERE held <> (SELECT count(*) FROM mailbox_delivery d
             WHERE d.message = m.message) + (SELECT count(*) FROM topic_publication p WHERE p.message = m.message)";
         assert_eq!(self.store.db.query_row(held, [], |row| row.get::<_, i64>(0)), Ok(0), "a hold is wrong");
+        let keys = "SELECT count(*) FROM (SELECT owner FROM mailbox_key WHERE ends_ms IS NULL GROUP BY workspace, owner
+            HAVING count(*) > 1)";
+        assert_eq!(
+            self.store.db.query_row(keys, [], |row| row.get::<_, i64>(0)),
+            Ok(0),
+            "two keys count for one sender"
+        );
     }
 }
 

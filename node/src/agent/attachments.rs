@@ -69,17 +69,12 @@ impl Shelf {
         }
     }
 
-    /// All files, as the shelf holds them.
-    pub fn shared(&self) -> Vec<Arc<Attachment>> {
-        self.files().values().cloned().collect()
-    }
-
     /// The file of this name.
     pub fn get(&self, name: &str) -> Option<Arc<Attachment>> {
         self.files().get(name).cloned()
     }
 
-    /// All files, to be stored with a turn that waits.
+    #[cfg(test)]
     pub fn all(&self) -> Vec<Attachment> {
         self.files().values().map(|file| (**file).clone()).collect()
     }
@@ -126,9 +121,7 @@ impl Shelf {
         if !lost.is_empty() {
             let shown = lost.iter().take(LOST_SHOWN).map(|name| format!("`{}`", clean_name(name)));
             let shown = shown.collect::<Vec<_>>().join(", ");
-            lines.push_str(&format!(
-                "\n\nNo longer kept from earlier, to be sent again where they are needed: {shown}."
-            ));
+            lines.push_str(&format!("\n\nNot here from earlier, to be sent again where they are needed: {shown}."));
         }
         lines
     }

@@ -24,8 +24,7 @@ pub trait World: Send + Sync + 'static {
     /// An agent by name.
     fn agent<'a>(&'a self, name: &'a AgentName) -> BoxFuture<'a, Result<Arc<Agent>, AgentProblem>>;
 
-    /// The agent that can best do what is wanted, which is a text, or where `named` a capability, as `read-csv` or
-    /// `read-csv@^1.2`; those of `except` are left out.
+    /// The agent that can best do what is wanted; those of `except` are left out.
     fn find<'a>(&'a self, wanted: Wanted<'a>, except: &'a [AgentName]) -> BoxFuture<'a, Result<AgentMatch, NotFound>>;
 
     /// What can be asked for, a line each, for a model; the best first where it is about something.

@@ -83,8 +83,6 @@ enum Handled {
     Over(Settling),
     /// Its turn was put down.
     Waiting,
-    /// Another node goes on with it.
-    Elsewhere,
     /// It failed for something that passes, and is tried again in the same attempt.
     Later {
         reason: String,
@@ -135,7 +133,8 @@ impl Courier {
             let takes = scheduled || manifest.messages.takes(message.performative);
             let handled =
                 match (self.forged(&owner.0, &Address::Agent(owner.1.clone()), &ready).await, &manifest.module) {
-                    (Some(forged), _) => forged,
+                    (Some(Ok(forged)), _) => Handled::Over(forged),
+                    (Some(Err(reason)), _) => Handled::Later { reason, over: false },
                     (None, _) if !takes => Handled::Over(self.not_taken(owner, &ready)),
                     (None, Some(_)) => self.hand(owner, &ready).await,
                     (None, None) => self.ask(owner, &ready, manifest.messages.enabled, turn).await,
@@ -143,7 +142,6 @@ impl Courier {
             let (reason, over) = match handled {
                 Handled::Over(settling) => return self.settle(term, owner, &ready, settling).await,
                 Handled::Waiting => return self.put_down(term, owner, &ready).await,
-                Handled::Elsewhere => return,
                 Handled::Later { reason, over } => (reason, over),
             };
             let expired = ready.submission.expires_ms.is_some_and(|at_ms| at_ms <= now_ms());
@@ -163,16 +161,19 @@ impl Courier {
     }
 
     /// What becomes of a message that is not what its sender sent, or of which nobody can know now; nothing of any other.
-    async fn forged(&self, workspace: &WorkspaceId, owner: &Address, ready: &Ready) -> Option<Handled> {
+    async fn forged(
+        &self,
+        workspace: &WorkspaceId,
+        owner: &Address,
+        ready: &Ready,
+    ) -> Option<Result<Settling, String>> {
         match self.mailboxes.verify(workspace, Some(owner), &ready.submission, ready.sent_ms).await {
             Ok(Ok(_)) => None,
             Ok(Err(forgery)) => {
                 warn!(%workspace, %owner, id = %ready.submission.id, reason = %forgery, "a message is not given to its receiver");
-                Some(Handled::Over(Settling::of(Verdict::Dead(cut(forgery.to_string(), REASON_BYTES_MAX)))))
+                Some(Ok(Settling::of(Verdict::Dead(cut(forgery.to_string(), REASON_BYTES_MAX)))))
             }
-            Err(error) => {
-                Some(Handled::Later { reason: cut(chain(&error).to_string(), REASON_BYTES_MAX), over: false })
-            }
+            Err(error) => Some(Err(cut(chain(&error).to_string(), REASON_BYTES_MAX))),
         }
     }
 
@@ -229,7 +230,7 @@ impl Courier {
             Ok(MailedTurn::Over(ended)) => match self.ended(owner, ready, ended).await {
                 Handled::Over(settling) => settling,
                 Handled::Later { reason, over: true } => Settling::of(Verdict::Retry(reason)),
-                Handled::Later { .. } | Handled::Waiting | Handled::Elsewhere => return,
+                Handled::Later { .. } | Handled::Waiting => return,
             },
             Ok(MailedTurn::Nothing) => Settling::of(Verdict::Dead("its turn was deleted while it waited".to_owned())),
             Ok(MailedTurn::Underway) => return,
@@ -278,7 +279,17 @@ impl Courier {
             let settle = Action::Settle { delivery, attempt, verdict, submissions, state };
             self.mailboxes.write(workspace, term, settle)
         };
-        let written = settle(verdict, submissions, state).await;
+        // Where it cannot be written now it is written later, as long as this node leads: nobody else takes the delivery up in
+        // this term, and settling it twice is settling it once.
+        let written = loop {
+            let written = settle(verdict.clone(), submissions.clone(), state.clone()).await;
+            let passes =
+                matches!(&written, Err(error) if !error.is_of_one() || matches!(error, MailboxError::Unsettled));
+            if !passes || !matches!(self.mailboxes.shard().lead(LEAD_WAIT).await, Ok(leads) if leads == term) {
+                break written;
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
         // What no entry can hold, or what the tables refuse, would be refused again in each attempt.
         let why = match &written {
             Ok(Outcome::Refused(reason)) => Some(format!("what it sends or keeps was refused: {reason}")),
@@ -374,7 +385,10 @@ impl Courier {
         let message = &ready.submission.message;
         let subject = subject(message);
         let access = Access::of_message(&subject, workspace);
-        let Ok(permit) = access.permit(Converse, workspace) else { return Handled::Elsewhere };
+        let Ok(permit) = access.permit(Converse, workspace) else {
+            let why = format!("{subject} may ask nobody here");
+            return Handled::Over(Settling::of(Verdict::Dead(cut(why, REASON_BYTES_MAX))));
+        };
         let request = request(agent, ready, with_tools, turn);
         let client = ClientTurn { mailed: true, ..ClientTurn::default() };
         let ended = self.invoker.message(&permit, request, client, Events::none()).await;
@@ -430,14 +444,18 @@ impl Courier {
 fn failed(error: &InvokeError) -> Handled {
     let reason = cut(chain(error).to_string(), REASON_BYTES_MAX);
     match error {
-        InvokeError::Elsewhere { .. } | InvokeError::Adrift { .. } | InvokeError::Current(_) => Handled::Elsewhere,
         InvokeError::Invalid { .. }
         | InvokeError::KeyReused { .. }
         | InvokeError::OthersConversation { .. }
         | InvokeError::Turn { failure: Failure::Stopped, .. } => Handled::Over(Settling::of(Verdict::Dead(reason))),
-        InvokeError::Busy { .. } | InvokeError::Full(_) | InvokeError::History(_) | InvokeError::Mailbox(_) => {
-            Handled::Later { reason, over: false }
-        }
+        // Whether this node still leads is looked at after a pause: in the same term nobody else takes the delivery up.
+        InvokeError::Elsewhere { .. }
+        | InvokeError::Adrift { .. }
+        | InvokeError::Current(_)
+        | InvokeError::Busy { .. }
+        | InvokeError::Full(_)
+        | InvokeError::History(_)
+        | InvokeError::Mailbox(_) => Handled::Later { reason, over: false },
         InvokeError::Turn { failure: Failure::Model { reason: why }, .. } if is_passing_reason(why) => {
             Handled::Later { reason, over: true }
         }

@@ -35,8 +35,8 @@ const MAILBOXES_MAX: usize = 1_000;
 const TURNS_MAX: usize = 64;
 /// The most beside these, which are only for workspaces that have none under way.
 const SPARE_MAX: usize = 16;
-/// The most messages beside these that pause because what they need is not there.
-const PAUSING_MAX: usize = 1_000;
+/// The most messages beside these that pause because what they need is not there: those of sixteen workspaces.
+const PAUSING_MAX: usize = 4_096;
 /// The most messages for one agent of another workspace that are being carried.
 const CARRIED_MAX: usize = 8;
 /// How many rounds of ticks release what was started before.

@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use caxton_messages::acl::Address;
 use caxton_proto::WorkspaceId;
 
+/// The most messages of a workspace that are under way. Those that pause take none of the usual places, but memory.
+const UNDER_WAY_MAX: usize = 256;
+
 /// Whose mailbox, in which workspace.
 pub(super) type MailboxOf = (WorkspaceId, Address);
 
@@ -78,7 +81,8 @@ impl Places {
 
     /// Whose turn it is; nothing where no place is left, or nobody wants one.
     pub(super) fn turn(&self) -> Option<&MailboxOf> {
-        let waiting = self.shares.iter().filter(|share| !share.claims.is_empty());
+        let may = |share: &&Share| !share.claims.is_empty() && share.taken < UNDER_WAY_MAX;
+        let waiting = self.shares.iter().filter(may);
         let next = waiting.min_by_key(|share| share.taken)?;
         let has_room = self.room.usual > 0 || (self.room.spare > 0 && next.taken == 0);
         if has_room { next.claims.last().map(|claim| &claim.owner) } else { None }
@@ -169,6 +173,13 @@ mod tests {
         let claims = vec![claim("a", "x", 7, 64), claim("b", "x", 0, 64)];
         let full = Room { usual: 0, spare: 4 };
         assert_eq!(given(claims, &[("a", 64)], None, full), ["b/x"]);
+    }
+
+    #[test]
+    fn a_workspace_whose_messages_all_pause_begins_no_more_of_them() {
+        let claims = vec![claim("a", "x", 7, 64), claim("b", "x", 0, 2)];
+        assert_eq!(given(claims.clone(), &[("a", UNDER_WAY_MAX)], None, SIX), ["b/x", "b/x"]);
+        assert_eq!(given(claims, &[("a", UNDER_WAY_MAX - 1)], None, SIX), ["b/x", "b/x", "a/x"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use caxton_messages::acl::{Address, Body, Content, Message, MessageId};
+use caxton_messages::acl::{Address, Body, Content, Message, MessageId, Performative};
 use caxton_messages::mailbox::{Action, DELAY, Fate, Outcome, Reason, Submission, decode_message, encode_message};
 use caxton_proto::peer::pb::CarryRequest;
 use caxton_proto::{AgentName, WorkspaceId};
@@ -227,6 +227,9 @@ fn parcel(source: &WorkspaceId, (agent, workspace): (&AgentName, &WorkspaceId), 
 
 /// The agent of which the platform says that it cannot do what it was asked.
 fn failed_agent(message: &Message) -> Option<Address> {
+    if !matches!(message.performative, Performative::Failure | Performative::Refuse) {
+        return None;
+    }
     let Some(Content { body: Body::Json(text), .. }) = &message.content else { return None };
     let said: serde_json::Value = serde_json::from_str(text).ok()?;
     said["receiver"].as_str()?.parse().ok()
@@ -242,8 +245,6 @@ fn conversation_there(source: &WorkspaceId, workspace: &WorkspaceId, conversatio
 
 #[cfg(test)]
 mod tests {
-    use caxton_messages::acl::Performative;
-
     use super::*;
 
     fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {

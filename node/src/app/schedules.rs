@@ -22,7 +22,7 @@ use crate::catalog::Catalog;
 use crate::errors::chain;
 use crate::invoke::{Freshness, Invoker};
 use crate::mailbox::{MailboxError, Mailboxes, ShardMailboxes};
-use crate::time::rfc3339;
+use crate::time::rfc3339_of;
 
 /// The longest pause between two looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -54,16 +54,15 @@ impl Planned {
 
     /// What its agent is sent at a tick. It is the same message whichever node sends it.
     fn submission(&self, first_ms: i64, tick_ms: i64) -> Submission {
-        let time = |at_ms: i64| rfc3339(u64::try_from(at_ms).unwrap_or_default());
         let name = self.name();
         let mut message =
             Message::new(Performative::Request, [Address::Agent(self.agent.clone())]).stamped(Address::Platform);
         message.content = Some(Content::text(self.schedule.message.clone()));
         message.reply_to = self.schedule.reply_to.clone().into_iter().collect();
         message.extensions.insert("X-schedule".to_owned(), self.schedule.name.clone());
-        message.extensions.insert("X-tick".to_owned(), time(tick_ms));
+        message.extensions.insert("X-tick".to_owned(), rfc3339_of(tick_ms));
         if first_ms < tick_ms {
-            message.extensions.insert("X-missed-since".to_owned(), time(first_ms));
+            message.extensions.insert("X-missed-since".to_owned(), rfc3339_of(first_ms));
         }
         let id = MessageId::derived(&[name.as_bytes(), self.words.as_bytes(), &tick_ms.to_be_bytes()]);
         let (priority, key) = (self.schedule.priority, Some(format!("{name}@{tick_ms}")));

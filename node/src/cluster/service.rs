@@ -391,8 +391,10 @@ impl Peer for Service {
         let RaftRequest { message } = request.into_inner();
         match self.0.groups.answer(from, message).await {
             Ok(answer) => Ok(Response::new(RaftReply { answer })),
-            // It is being opened.
-            Err(error @ AnswerError::UnknownGroup { .. }) => Err(Status::unavailable(error.to_string())),
+            // It is being opened, or has no room: the leader tries again after a pause.
+            Err(error @ (AnswerError::UnknownGroup { .. } | AnswerError::Full)) => {
+                Err(Status::unavailable(error.to_string()))
+            }
             Err(error) => Err(Status::failed_precondition(chain(&error))),
         }
     }
@@ -411,7 +413,7 @@ impl Peer for Service {
                 let from = service.heard(&caller).await?;
                 Ok(match service.0.groups.answer(from, message).await {
                     Ok(answer) => raft_answer::Outcome::Answer(answer),
-                    Err(error @ AnswerError::UnknownGroup { .. }) => {
+                    Err(error @ (AnswerError::UnknownGroup { .. } | AnswerError::Full)) => {
                         raft_answer::Outcome::Unavailable(error.to_string())
                     }
                     Err(error) => raft_answer::Outcome::Refused(chain(&error)),

@@ -171,7 +171,8 @@ settings! {
         /// How long a turn that another node began waits for what is deployed to be loaded.
         takeover_wait: Duration = "60s" in "1s".."1h";
         /// How large the files of a turn may be together, those that came with the message and those of the answer, to be
-        /// kept with it for later turns; larger ones are in the first answer only.
+        /// kept with it for later turns, which see as much of all earlier ones, the newest first; larger ones are in the
+        /// first answer only.
         answer_files_bytes_max: ByteSize = "8MiB" in "0B".."256MiB";
         /// How many agents are kept put together in memory.
         agents_kept: u64 = "4096" in "1".."1000000";

@@ -14,7 +14,7 @@ mod rows;
 mod tenant;
 mod write;
 
-use caxton_proto::shard::Attachment;
+use caxton_proto::shard::{Attachment, AttachmentInfo};
 use caxton_proto::{AgentName, WorkspaceId, shard};
 
 use self::log::TurnRecord;
@@ -48,8 +48,10 @@ pub struct History {
 pub struct TurnFiles {
     /// The turn, whose documents hold the others.
     pub turn: String,
-    /// The names of these files.
-    pub names: Vec<String>,
+    /// When it was over, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// What they are called, and how large they are.
+    pub infos: Vec<AttachmentInfo>,
     /// Those that are in the turn's record.
     pub inline: Vec<Attachment>,
 }
@@ -57,9 +59,9 @@ pub struct TurnFiles {
 impl TurnFiles {
     /// The files that a turn names, with those that are in its record; nothing where it names none.
     fn of(turn: &TurnRecord) -> Option<TurnFiles> {
-        let names: Vec<String> = turn.attachments.iter().map(|info| info.name.clone()).collect();
+        let infos = turn.attachments.clone();
         let inline = turn.ending.as_ref().map(|ending| ending.files.clone()).unwrap_or_default();
-        (!names.is_empty()).then(|| TurnFiles { turn: turn.turn.clone(), names, inline })
+        (!infos.is_empty()).then(|| TurnFiles { turn: turn.turn.clone(), time_ms: turn.time_ms, infos, inline })
     }
 }
 

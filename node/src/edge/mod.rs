@@ -110,6 +110,8 @@ pub struct Parts {
     pub health_watches: Arc<Semaphore>,
     /// How many of these an address has.
     pub health_watchers: caps::Caps<IpAddr>,
+    /// How many answers that send deployed files piece by piece an address has.
+    pub content_readers: caps::Caps<IpAddr>,
     /// Places for answers that send deployed files piece by piece.
     pub content_streams: Arc<Semaphore>,
     /// What is read from the disk while it is sent.

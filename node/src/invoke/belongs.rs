@@ -69,7 +69,7 @@ impl Invoker {
         if client.keeps_history {
             return Ok(Before { agent: history.agent, ..Before::default() });
         }
-        let (files, lost) = self.files_of(workspace, history.files).await?;
+        let (files, lost) = self.files_of(workspace, history.files, |_| true).await?;
         Ok(Before { messages: history.messages, agent: history.agent, files, lost })
     }
 

@@ -7,6 +7,7 @@ use caxton_memory::Permit;
 use caxton_memory::proto::Scope;
 use caxton_proto::WorkspaceId;
 use caxton_proto::manifest::agent::MemoryScope;
+use futures::StreamExt;
 use tracing::warn;
 
 use super::Invoker;
@@ -14,6 +15,9 @@ use super::memory::AgentMemory;
 use crate::catalog::{Catalog, Catalogs};
 use crate::llm::reasons;
 use crate::memory::{FoundMemories, MemoryError, SearchOrder};
+
+/// How many workspaces are searched at a time.
+const SEARCHES_MAX: usize = 8;
 
 /// The workspaces that share with this one, and with which it shares.
 fn partners(catalogs: &Catalogs, own: &Catalog) -> Vec<WorkspaceId> {
@@ -45,9 +49,15 @@ impl AgentMemory<'_> {
         let partners = crate::tasks::blocking(move || partners(&catalogs, &catalog)).await.unwrap_or_default();
         let FoundMemories { mut found, memories, backend } = own;
         let mut all: Vec<_> = std::mem::take(&mut found.hits).into_iter().zip(memories).collect();
-        for partner in partners {
+        // One whose backend does not answer takes its time once, and not for each of them.
+        let searches = partners.into_iter().map(|partner| async move {
             let permit = Permit::of(partner.clone(), [Scope::Global]);
-            match self.backends.search(&partner, permit, order.clone()).await {
+            let theirs = self.backends.search(&partner, permit, order.clone()).await;
+            (partner, theirs)
+        });
+        let searches: Vec<_> = futures::stream::iter(searches).buffered(SEARCHES_MAX).collect().await;
+        for (partner, theirs) in searches {
+            match theirs {
                 Ok(theirs) => {
                     found.searched += theirs.found.searched;
                     all.extend(theirs.found.hits.into_iter().zip(theirs.memories).map(|(hit, mut memory)| {

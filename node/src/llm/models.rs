@@ -190,7 +190,9 @@ impl Models {
                 None => return Err(error),
                 Some(pause) => {
                     let pause_ms = pause.as_millis() as u64;
-                    warn!(provider = %backend.name, kind = error.kind(), reason = %error, pause_ms, "asking again");
+                    // What a provider says may quote the request, which belongs in no log.
+                    let reason = if let Error::Unreachable { .. } = &error { error.to_string() } else { String::new() };
+                    warn!(provider = %backend.name, kind = error.kind(), reason, pause_ms, "asking again");
                     tokio::time::sleep(pause).await;
                     ask.deltas.restart().await;
                 }

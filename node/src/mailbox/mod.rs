@@ -59,6 +59,9 @@ pub enum MailboxError {
         /// What stands in the way.
         why: String,
     },
+    /// It is not known yet whether the workspace asks for signatures.
+    #[error("what is deployed is still being loaded")]
+    Unsettled,
     /// The sender has registered a key of their own, without which nothing is sent in their name.
     #[error("{owner} signs with a key of their own, and the message has no signature")]
     OwnKey {
@@ -82,6 +85,7 @@ impl MailboxError {
             | MailboxError::Outcome(_)
             | MailboxError::TooLong { .. }
             | MailboxError::Signing { .. }
+            | MailboxError::Unsettled
             | MailboxError::OwnKey { .. }
             | MailboxError::Deleted => true,
             MailboxError::Read(_) | MailboxError::Propose(_) | MailboxError::OlderMembers => false,

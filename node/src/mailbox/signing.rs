@@ -17,7 +17,7 @@ use super::{MailboxError, ShardMailboxes};
 use crate::catalog::Catalogs;
 use crate::errors::chain;
 use crate::secrets::{SecretStore, SigningPair, is_signed};
-use crate::time::rfc3339;
+use crate::time::rfc3339_of;
 
 /// How long it is waited for what is deployed, to know whether a workspace asks for signatures.
 const SETTLED_WAIT: Duration = Duration::from_secs(5);
@@ -87,7 +87,7 @@ pub enum Forgery {
         owner: Address,
     },
     /// The key's time was over.
-    #[error("the key {key} was rotated, and its overlap ended at {at}, before the message was taken in", at = time(*.ends_ms))]
+    #[error("the key {key} was rotated, and its overlap ended at {at}, before the message was taken in", at = rfc3339_of(*.ends_ms))]
     EndedKey {
         /// The key that its signature names.
         key: KeyId,
@@ -110,10 +110,6 @@ pub enum Forgery {
     },
 }
 
-fn time(at_ms: i64) -> String {
-    rfc3339(u64::try_from(at_ms).unwrap_or_default())
-}
-
 impl Signer {
     /// A signer for the workspaces of these catalogs, with keys that these secrets seal.
     pub fn new(catalogs: Catalogs, secrets: SecretStore) -> Signer {
@@ -127,7 +123,7 @@ impl Signer {
             let mut settled = catalogs.settled();
             let waited = tokio::time::timeout(SETTLED_WAIT, settled.wait_for(|settled| *settled)).await.is_ok();
             if !waited && !*settled.borrow() {
-                return Err(MailboxError::Signing { why: "what is deployed is still being loaded".to_owned() });
+                return Err(MailboxError::Unsettled);
             }
         }
         let Some(catalog) = catalogs.get(workspace) else { return Ok(false) };

@@ -225,9 +225,9 @@ impl ShardMemories {
     pub async fn needles_of(&self, text: String, mode: Mode) -> (Vec<String>, Option<Vec<f32>>) {
         let keeper = Arc::clone(&self.keeper);
         let needles = move |_: &Arc<State>| {
-            let words = (mode != Mode::Meaning).then(|| caxton_memory::word_counts(&text).into_keys());
+            let words = (mode != Mode::Meaning).then(|| caxton_memory::first_words(&text, WORDS_MAX));
             let vector = (mode != Mode::Words).then(|| keeper.vector_of(&text));
-            (words.into_iter().flatten().take(WORDS_MAX).collect(), vector)
+            (words.unwrap_or_default(), vector)
         };
         self.shard.read(needles).await
     }

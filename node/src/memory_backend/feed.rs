@@ -13,6 +13,7 @@ use caxton_memory::proto::{EntityId, MemoryId, RelationId};
 use caxton_memory::{Filter, Memory, Permit, Touched};
 use caxton_proto::WorkspaceId;
 use caxton_raft::Role;
+use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,8 @@ use crate::telemetry::labels::bounded;
 const IDLE: Duration = Duration::from_secs(30);
 /// The pause while something is wrong or under way.
 const SOON: Duration = Duration::from_millis(500);
+/// How long the backend of a workspace that was deleted may take to delete what it has.
+const PARTING: Duration = Duration::from_secs(600);
 /// How long an election is waited for.
 const ELECTION: Duration = Duration::from_secs(5);
 /// Things that are taken from the notes at once.
@@ -42,6 +45,9 @@ const SENT_AT_ONCE: usize = 100;
 const SENT_BYTES: usize = 2 << 20;
 /// Rows that are read at once while everything is compared.
 const ROWS: usize = 256;
+/// How many more things than twice what there is a backend may list, and how much of a digest counts.
+const LISTED_MORE_MAX: usize = 100_000;
+const DIGEST_CHARS_MAX: usize = 64;
 /// A position that moves while nothing changes of the workspace is kept this often.
 const POSITION_EVERY: Duration = Duration::from_secs(30);
 
@@ -76,13 +82,18 @@ impl Feeder {
         let mut followed: HashMap<WorkspaceId, Arc<Entry>> = HashMap::new();
         let (this, mut busy, mut running) = (&self, HashSet::new(), FuturesUnordered::new());
         let (mut due, mut missed): (HashSet<WorkspaceId>, HashSet<WorkspaceId>) = Default::default();
-        let (mut stale, mut next) = (true, Instant::now());
+        let (mut stale, mut next, mut parting) = (true, Instant::now(), Vec::new());
         loop {
             let leads = status.borrow_and_update().role == Role::Leader;
             if stale {
                 changed.borrow_and_update();
-                stale = stop.run_until_cancelled(self.follow(leads, &mut followed)).await.unwrap_or(false);
+                let follow = self.follow(leads, &mut followed, &mut parting);
+                stale = stop.run_until_cancelled(follow).await.unwrap_or(false);
                 due.extend(followed.keys().cloned());
+            }
+            // What is being fed is waited for, so that nothing is told a backend after it was emptied.
+            for entry in parting.extract_if(.., |entry| busy.insert(entry.workspace.clone())) {
+                running.push(async move { (part(&entry).await, entry.workspace.clone()) }.boxed());
             }
             if !leads {
                 followed.values().for_each(|entry| entry.waits());
@@ -91,7 +102,7 @@ impl Feeder {
             for workspace in due.drain() {
                 let Some(entry) = followed.get(&workspace).cloned() else { continue };
                 if busy.insert(workspace.clone()) {
-                    running.push(async move { (this.look_after(&entry).await, workspace) });
+                    running.push(async move { (this.look_after(&entry).await, workspace) }.boxed());
                 } else {
                     missed.insert(workspace);
                 }
@@ -130,13 +141,18 @@ impl Feeder {
     }
 
     /// Sees which backends there are now. Says whether some could not be seen.
-    async fn follow(&self, leads: bool, followed: &mut HashMap<WorkspaceId, Arc<Entry>>) -> bool {
+    async fn follow(
+        &self,
+        leads: bool,
+        followed: &mut HashMap<WorkspaceId, Arc<Entry>>,
+        parting: &mut Vec<Arc<Entry>>,
+    ) -> bool {
         let (entries, unseen) = self.entries().await;
         let named: HashSet<WorkspaceId> = entries.iter().map(|entry| entry.workspace.clone()).collect();
         for (workspace, entry) in followed.extract_if(|workspace, _| !named.contains(workspace)) {
             self.backends.entries().remove(&workspace);
             if leads && self.backends.0.parts.catalogs.get(&workspace).is_none() {
-                part(&entry).await;
+                parting.push(entry);
             }
         }
         self.memories.journal().keep_only(&named);
@@ -202,6 +218,12 @@ impl Feeder {
         }
     }
 
+    /// The workspace's file still names this backend.
+    fn still_named(&self, entry: &Entry) -> Result<(), BackendError> {
+        let is_named = self.backends.entries().get(&entry.workspace).is_some_and(|it| std::ptr::eq(&**it, entry));
+        if is_named { Ok(()) } else { Err(BackendError::NotLeader) }
+    }
+
     /// This node still leads the shard in this term, and the workspace's file still names this backend.
     fn goes_on(&self, entry: &Entry, term: u64) -> Result<(), BackendError> {
         let status = self.shard.group().status();
@@ -209,8 +231,7 @@ impl Feeder {
             let status = status.borrow();
             status.role == Role::Leader && status.term == term
         };
-        let is_named = self.backends.entries().get(&entry.workspace).is_some_and(|it| std::ptr::eq(&**it, entry));
-        if leads && is_named { Ok(()) } else { Err(BackendError::NotLeader) }
+        if leads { self.still_named(entry) } else { Err(BackendError::NotLeader) }
     }
 
     async fn feed(&self, entry: &Entry) -> Result<(), BackendError> {
@@ -239,7 +260,7 @@ impl Feeder {
             if taken.is_empty() {
                 return self.keep_position(entry, backend, (term, at)).await;
             }
-            self.give(workspace, backend, taken).await?;
+            self.give(entry, backend, taken).await?;
             journal.given(workspace);
             if is_all {
                 self.set_position(entry, backend, (term, at)).await?;
@@ -312,17 +333,18 @@ impl Feeder {
     /// Gives a backend what was touched, as the tables have it now.
     async fn give(
         &self,
-        workspace: &WorkspaceId,
+        entry: &Entry,
         backend: &Arc<dyn MemoryBackend>,
         touched: Vec<Touched>,
     ) -> Result<(), BackendError> {
-        let everything = Permit::everything(workspace.clone());
+        let everything = Permit::everything(entry.workspace.clone());
         let read = move |rows: &rusqlite::Connection| look_up(rows, &everything, touched);
         let Changes { memories, gone, graph } = self.memories.read(read).await?;
         let version = graph.version;
         // Entities come first: memories are about them.
         backend.change_graph(&graph).await?;
-        self.send(workspace, backend, (memories, version)).await?;
+        self.still_named(entry)?;
+        self.send(entry, backend, (memories, version)).await?;
         for ids in gone.chunks(SENT_AT_ONCE) {
             backend.delete(ids, version).await?;
         }
@@ -332,10 +354,11 @@ impl Feeder {
     /// Sends memories that were read at an entry of the log, in as many requests as it takes.
     async fn send(
         &self,
-        workspace: &WorkspaceId,
+        entry: &Entry,
         backend: &Arc<dyn MemoryBackend>,
         (memories, version): (Vec<Memory>, u64),
     ) -> Result<(), BackendError> {
+        let workspace = &entry.workspace;
         let model = self.memories.model().0;
         for some in memories.chunks(SENT_AT_ONCE) {
             let texts = some.iter().map(caxton_memory::searchable).collect();
@@ -351,6 +374,8 @@ impl Feeder {
                 documents.push(document);
             }
             backend.upsert(&documents).await?;
+            // What was deleted or named otherwise meanwhile is told nothing more.
+            self.still_named(entry)?;
         }
         Ok(())
     }
@@ -362,13 +387,25 @@ impl Feeder {
         let permit = everything.clone();
         let stats = self.memories.read(move |rows| caxton_memory::stats(rows, &permit)).await?;
         entry.fills(stats.iter().map(|scope| scope.memories).sum(), None);
-        let at = self.begin_notes(workspace, true).await;
+        let total = stats
+            .iter()
+            .map(|scope| usize::try_from(scope.memories).unwrap_or(usize::MAX))
+            .fold(0, usize::saturating_add);
+        let (at, mut pages) = (self.begin_notes(workspace, true).await, 0_usize);
         let mut known: HashMap<MemoryId, String> = HashMap::new();
         let mut after: Option<String> = None;
         loop {
             self.goes_on(entry, term)?;
             let page = backend.list(after.as_deref()).await?;
-            known.extend(page.documents);
+            known.extend(
+                page.documents.into_iter().map(|(id, digest)| (id, digest.chars().take(DIGEST_CHARS_MAX).collect())),
+            );
+            pages += 1;
+            // It has what it was told, and what was forgotten since: one that lists for ever is not heard to its end.
+            let most = total.saturating_mul(2).saturating_add(LISTED_MORE_MAX);
+            if known.len() > most || pages > most {
+                return Err(BackendError::Unable("it lists more than it was ever told; empty it by hand"));
+            }
             match page.next {
                 // A backend that goes round in circles is not followed.
                 Some(next) if after.as_ref() != Some(&next) => after = Some(next),
@@ -390,7 +427,7 @@ impl Feeder {
             let differs = |memory: &Memory| known.remove(&memory.what.id) != Some(digest_of(workspace, memory, &model));
             let lacking: Vec<Memory> = page.memories.into_iter().filter(differs).collect();
             told += lacking.len() as u64;
-            self.send(workspace, backend, (lacking, version)).await?;
+            self.send(entry, backend, (lacking, version)).await?;
             entry.compared(all);
             after = page.next;
             if after.is_none() {
@@ -402,7 +439,7 @@ impl Feeder {
         for ids in left.chunks(SENT_AT_ONCE) {
             self.goes_on(entry, term)?;
             let touched = ids.iter().map(|id| Touched::Memory(workspace.clone(), *id)).collect();
-            self.give(workspace, backend, touched).await?;
+            self.give(entry, backend, touched).await?;
         }
         self.set_position(entry, backend, (term, at)).await?;
         let (name, gone) = (entry.name(), left.len());
@@ -455,13 +492,12 @@ impl Feeder {
     }
 }
 
-/// The workspace was deleted: so is what its backend has of it, as far as that can be reached.
-async fn part(entry: &Entry) {
+/// The workspace was deleted: so is what its backend has of it, as far as that can be reached. There is nothing more to do soon.
+async fn part(entry: &Entry) -> bool {
     let (workspace, backend) = (&entry.workspace, entry.name());
-    let parted = match entry.backend() {
-        Ok(backend) => backend.part().await,
-        Err(error) => Err(error),
-    };
+    let parted = async { entry.backend()?.part().await };
+    let late = |_| Err(BackendError::Unable("it takes too long"));
+    let parted = tokio::time::timeout(PARTING, parted).await.unwrap_or_else(late);
     match parted {
         Ok(()) => info!(%workspace, backend, "what a memory backend had of a deleted workspace is gone"),
         Err(error) => {
@@ -469,6 +505,7 @@ async fn part(entry: &Entry) {
             warn!(%workspace, backend, problem, "what a memory backend has of a deleted workspace stays there; delete it by hand");
         }
     }
+    false
 }
 
 /// The last entry that the tables have, or an older one.

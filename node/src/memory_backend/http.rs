@@ -15,7 +15,7 @@ use crate::llm::Key;
 use crate::llm::providers::Providers;
 
 /// The longest answer that is read, in bytes.
-const ANSWER_BYTES_MAX: usize = 32 << 20;
+const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// What is shown of an answer that says no, in bytes.
 const SAID_BYTES_MAX: usize = 300;
 
@@ -56,7 +56,7 @@ impl Http {
         Ok(Http { base, client, key, proof, timeout, last, parting })
     }
 
-    /// The workspace was deleted: from now on the key that was given last is given where there is none any more.
+    /// The workspace was deleted: from now on the key that was given last is given.
     pub fn part(&self) {
         self.parting.store(true, Ordering::Relaxed);
     }
@@ -82,7 +82,7 @@ impl Http {
         let asked = tokio::time::timeout(self.timeout, self.ask(method, path, body)).await;
         let silent = |_| BackendError::Silent { address: self.base.clone(), timeout: self.timeout };
         let (status, bytes) = asked.map_err(silent)??;
-        let text = String::from_utf8_lossy(&bytes);
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(4 * SAID_BYTES_MAX)]);
         Ok((status, serde_json::from_slice(&bytes).ok(), text.into_owned()))
     }
 
@@ -113,14 +113,14 @@ impl Http {
     /// The key as a header, which nobody prints.
     fn proof(&self) -> Result<Option<(HeaderName, HeaderValue)>, BackendError> {
         use base64::Engine as _;
+        // A secret of that name may be another workspace's by now, which has the name of the one that was deleted.
+        if self.parting.load(Ordering::Relaxed) {
+            return Ok(self.last.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        }
         let key = match self.key.expose() {
             Ok(Some(key)) => key,
             Ok(None) => return Ok(None),
-            Err(error) => {
-                let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let last = last.filter(|_| self.parting.load(Ordering::Relaxed));
-                return last.map(Some).ok_or_else(|| BackendError::Setup(error.to_string()));
-            }
+            Err(error) => return Err(BackendError::Setup(error.to_string())),
         };
         let (name, text) = match &self.proof {
             Proof::Header(name) => (HeaderName::from_static(name), key),

@@ -19,6 +19,7 @@ mod state;
 mod tool;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -226,6 +227,7 @@ impl MemoryBackends {
                 catalogs: parts.catalogs.clone(),
                 tools: parts.tools.clone(),
                 last: Mutex::default(),
+                parting: AtomicBool::new(false),
             }),
         })
     }
@@ -275,7 +277,8 @@ impl MemoryBackends {
     ) -> Result<Candidates, BackendError> {
         let backend = entry.backend()?;
         let leads = memories.shard().group().status().borrow().role == Role::Leader;
-        let unsure = if leads { entry.is_ready()? } else { None };
+        let elsewhere = "another node feeds it, and this one does not know whether it has everything";
+        let unsure = if leads { entry.is_ready()? } else { Some(elsewhere.to_owned()) };
         let (words, vector) = memories.needles_of(order.text.clone(), order.mode).await;
         let wanted = Wanted {
             text: order.text.clone(),

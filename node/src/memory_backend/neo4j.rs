@@ -19,6 +19,8 @@ use super::{BackendError, Candidates, GraphChanges, Listing, MemoryBackend, Want
 const PAGE: usize = 1_000;
 /// Nodes that one statement deletes.
 const DELETED_AT_ONCE: usize = 1_000;
+/// How often it is deleted: a hundred million nodes.
+const DELETE_ROUNDS_MAX: usize = 100_000;
 /// Words of a search that are looked for.
 const WORDS_MAX: usize = 64;
 /// What an answer says of what it does not search by.
@@ -137,13 +139,14 @@ impl Neo4j {
     /// Deletes what a pattern names, as often as there is more. It counts what it deletes.
     async fn delete_all(&self, pattern: &str, parameters: Value) -> Result<(), BackendError> {
         let statement = format!("{pattern} WITH n LIMIT {DELETED_AT_ONCE} DETACH DELETE n RETURN count(*) AS gone");
-        loop {
+        for _ in 0..DELETE_ROUNDS_MAX {
             let rows = self.run(&statement, parameters.clone()).await?;
             let gone = rows.first().and_then(|row| row.first()).and_then(Value::as_u64).unwrap_or(0);
             if gone < DELETED_AT_ONCE as u64 {
                 return Ok(());
             }
         }
+        Err(BackendError::Unable("it deletes for ever; empty it by hand"))
     }
 }
 

@@ -89,7 +89,7 @@ impl Qdrant {
         json!({ "key": "workspace", "match": { "value": self.workspace } })
     }
 
-    /// Points with a word are those whose position says nothing else.
+    /// The workspace's points but for the one of its position.
     fn memories(&self) -> Value {
         json!({ "must": [self.own()], "must_not": [{ "has_id": [self.place_of_position()] }] })
     }

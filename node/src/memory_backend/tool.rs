@@ -3,6 +3,7 @@
 //! It gets no more than any other tool, its own grants and limits hold, and what it answers is a stranger's: ids that are looked
 //! at again, and nothing else.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ use crate::tools::Tools;
 
 /// What is shown of what a tool says, in bytes.
 const SAID_BYTES_MAX: usize = 300;
+/// Pages of a listing that are followed.
+const PAGES_MAX: usize = 100_000;
 /// The function by which a tool keeps a position, which it need not have.
 const POSITION: &str = "position";
 
@@ -39,6 +42,8 @@ pub struct ToolBackend {
     pub tools: Tools,
     /// The revision that was asked last: when the workspace is deleted, it has to forget it too.
     pub last: Mutex<Option<Arc<Catalog>>>,
+    /// The workspace was deleted: only that revision is asked.
+    pub parting: AtomicBool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,7 +90,9 @@ impl ToolBackend {
         let failed = |problem: &str| self.failed(function, problem);
         let catalog = {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(live) = self.catalogs.get(&self.workspace) {
+            // One of that name may be another workspace by now.
+            let parting = self.parting.load(Ordering::Relaxed);
+            if let Some(live) = self.catalogs.get(&self.workspace).filter(|_| !parting) {
                 *last = Some(live);
             }
             last.clone().ok_or_else(|| failed("nothing is deployed"))?
@@ -157,10 +164,15 @@ impl MemoryBackend for ToolBackend {
         Ok(Listing { documents, next: page.next.filter(|next| !next.is_empty()) })
     }
 
+    async fn part(&self) -> Result<(), BackendError> {
+        self.parting.store(true, Ordering::Relaxed);
+        self.clear().await
+    }
+
     async fn clear(&self) -> Result<(), BackendError> {
         // What is listed is deleted, page by page: a tool needs no function of its own for it.
         let mut after: Option<String> = None;
-        loop {
+        for _ in 0..PAGES_MAX {
             let Listing { documents, next } = self.list(after.as_deref()).await?;
             let ids: Vec<MemoryId> = documents.into_iter().map(|(id, _)| id).collect();
             if !ids.is_empty() {
@@ -171,6 +183,7 @@ impl MemoryBackend for ToolBackend {
                 Some(_) | None => return Ok(()),
             }
         }
+        Err(BackendError::Unable("it lists for ever; empty it by hand"))
     }
 
     async fn search(&self, wanted: &Wanted) -> Result<Candidates, BackendError> {

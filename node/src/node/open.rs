@@ -258,6 +258,7 @@ pub async fn open(start: Start, door: &Tasks) -> Result<OpenNode, StartError> {
         event_streams: Arc::new(Semaphore::new(parts.config.http.event_streams_max as usize)),
         health_watches: Arc::new(Semaphore::new(edge::grpc::HEALTH_WATCHES_MAX)),
         health_watchers: edge::caps::Caps::default(),
+        content_readers: edge::caps::Caps::default(),
         content_streams: Arc::new(Semaphore::new(edge::rest::deployments::CONTENT_STREAMS_MAX)),
         stop,
     });

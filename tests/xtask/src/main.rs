@@ -80,7 +80,7 @@ fn test(args: &[String]) -> Result<(), String> {
     say(
         "building and running the tests (the first build compiles RocksDB and the sentence model: plan an hour on two cores)",
     );
-    let tests = run(cargo().args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]).args(args));
+    let tests = run(cargo().args(["test", "--workspace", "--tests", "--no-fail-fast"]).args(args));
     if !args.is_empty() {
         return tests;
     }

@@ -6,14 +6,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use caxton_benches::cluster::PATIENCE;
 use caxton_benches::etcd::PutRequest;
 use caxton_benches::etcd::kv_client::KvClient;
 use caxton_benches::map::key;
 use caxton_raft::Timers;
 use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};
-
-use super::PATIENCE;
 
 const CONNECTIONS_MAX: usize = 16;
 const VALUE_BYTES: usize = 256;

@@ -15,6 +15,7 @@ use caxton::peers::lives::Lineage;
 use caxton::peers::{Book, Lives, MESSAGE_BYTES_MAX, Peers, VERSION, line};
 use caxton::trust::Credentials;
 use caxton::trust::credentials::CertifiedNode;
+use caxton_benches::cluster::PATIENCE;
 use caxton_benches::etcd::kv_server::KvServer;
 use caxton_benches::map::{Front, Map};
 use caxton_proto::NodeId;
@@ -31,7 +32,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use super::PATIENCE;
 use super::etcd::Putter;
 
 const GROUP: GroupId = GroupId(1);

@@ -7,7 +7,6 @@
 
 mod etcd;
 mod log;
-mod nodes;
 mod soak;
 
 use std::io::Write;
@@ -17,21 +16,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use caxton_benches::cluster::{Cluster, PATIENCE};
 use caxton_benches::figures::bare_fdatasync;
 use clap::Parser;
 use tokio::task::JoinSet;
 
 use self::etcd::{Etcd, Putter};
 use self::log::Voters;
-use self::nodes::Cluster;
 
 /// The log's three processes are this program, and have what `caxton` has.
 #[cfg(not(debug_assertions))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// How long the cluster may take for anything before the bench gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one of those that are compared puts before it is the next one's turn.
 const TURN: Duration = Duration::from_millis(500);
 /// Time between two requests while leadership is handed over: 100 in a second.

@@ -9,12 +9,12 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, ensure};
+use caxton_benches::cluster::{Asker, Cluster, PATIENCE};
 use caxton_benches::disk::{Standstill, Watch};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::nodes::{Asker, Cluster};
-use super::{PATIENCE, row};
+use super::row;
 
 /// How many workspaces the messages are spread over, so that every shard has some.
 const WORKSPACES: u64 = 24;

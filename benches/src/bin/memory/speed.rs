@@ -9,6 +9,7 @@ use std::process::Command as Process;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use caxton_benches::figures::thread_time;
 use caxton_memory::proto::{Action, Command, EntityId, NewRelation, RelationId, Scope};
 use caxton_memory::{Condition, Filter, GraphLimits, GraphQuery, Index, Query, Value, apply, cache, phrases};
 
@@ -66,15 +67,6 @@ impl Drawn {
 fn direction(drawn: &mut Drawn) -> Vec<f32> {
     let mut middle = Drawn(drawn.next() % 1_000 * 7_919 + 1);
     (0..MODEL.dimensions).map(|_| middle.part() - 0.5 + (drawn.part() - 0.5) * 1.2).collect()
-}
-
-/// The time that this thread took so far.
-fn thread_time() -> Duration {
-    let mut spent = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call fills the struct that it is given.
-    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut spent) };
-    assert_eq!(failed, 0, "there is no clock of the thread");
-    Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap_or(0))
 }
 
 /// Times by the clock and of the thread.

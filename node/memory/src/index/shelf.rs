@@ -199,13 +199,16 @@ impl Shelf {
         Some(prepared.text)
     }
 
-    /// Whether a memory is in the same lists as before: of its kind, conversation and metadata.
+    /// Whether a memory is in the same lists as before: of its scope, kind, conversation and metadata.
     fn same_lists(&self, slot: Slot, prepared: &PreparedMemory) -> bool {
         let episode = self.episode_of[slot as usize];
         let conversation = (episode != NONE).then(|| self.episodes.name(episode));
         let meets = self.met[slot as usize] == prepared.met;
-        let kind = self.kinds.get(prepared.kind.as_str()) == Some(&self.hot[slot as usize].kind);
-        kind && conversation == prepared.origin.as_ref().map(|(name, _)| name.as_str()) && meets
+        let hot = &self.hot[slot as usize];
+        let kind = self.kinds.get(prepared.kind.as_str()) == Some(&hot.kind);
+        // What was forgotten and came back under its id may be of another scope.
+        let same = hot.place == prepared.place as u32 && hot.created_ms == prepared.created_ms;
+        same && kind && conversation == prepared.origin.as_ref().map(|(name, _)| name.as_str()) && meets
     }
 
     fn update(&mut self, slot: Slot, prepared: &PreparedMemory) {

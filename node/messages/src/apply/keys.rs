@@ -1,7 +1,7 @@
 //! The keys with which senders sign: one that counts for each, and those before it for a while.
 
 use caxton_proto::mailbox::{KeyId, Outcome, Reason, SetKey};
-use rusqlite::{OptionalExtension, Result, params};
+use rusqlite::{OptionalExtension, Result, Row, params};
 
 use super::Run;
 use crate::tables::{count, given, last};
@@ -13,10 +13,15 @@ impl Run<'_> {
     /// Gives a sender a key to sign with. What signed before it verifies what was taken in until its overlap is over.
     pub(super) fn set_key(&self, of: &SetKey) -> Result<Outcome> {
         let (owner, key) = (of.owner.to_string(), KeyId::of(&of.public));
-        let sql = "SELECT key FROM mailbox_key WHERE workspace = ?1 AND owner = ?2 AND ends_ms IS NULL";
-        let current: Option<[u8; 8]> =
-            self.db.prepare_cached(sql)?.query_row(params![self.workspace(), owner], |row| row.get(0)).optional()?;
-        let current = current.map(KeyId::from_bytes);
+        let sql = "SELECT key, held FROM mailbox_key WHERE workspace = ?1 AND owner = ?2 AND ends_ms IS NULL";
+        let read = |row: &Row<'_>| Ok((KeyId::from_bytes(row.get(0)?), row.get::<_, bool>(1)?));
+        let found = self.db.prepare_cached(sql)?.query_row(params![self.workspace(), owner], read).optional()?;
+        // A token that is stolen takes nobody's own key away.
+        if !of.held && matches!(found, Some((current, false)) if current != key) {
+            let field = "key of their own is registered already: a deployer rotates it first".to_owned();
+            return Ok(Outcome::Refused(Reason::Field { field }));
+        }
+        let current = found.map(|(current, _)| current);
         let overlap_ms = match (current, of.overlap_ms) {
             (Some(current), _) if current == key => return Ok(Outcome::Keyed(current)),
             (Some(current), None) => return Ok(Outcome::Keyed(current)),

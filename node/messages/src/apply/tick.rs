@@ -22,10 +22,14 @@ impl Run<'_> {
         Ok(Outcome::Ticked { changed: given(changed), more: changed >= most })
     }
 
-    /// What an older term had started is tried again at once: nobody knows how far it came.
+    /// What an older term had started is tried again at once: nobody knows how far it came. An agent's attempt counts, since its
+    /// message may be what ended the node; one of a message that is carried does not, since nothing is done with that here.
     fn release(&self, term: i64, most: i64) -> Result<i64> {
-        let left = self.deliveries("state = 1 AND term < ?2", term, most)?;
-        for of in &left {
+        let mut left = self.deliveries("state = 1 AND term < ?2", term, most)?;
+        let sql = "SELECT instr(owner, '@') > 0 FROM mailbox WHERE mailbox = ?1";
+        for of in &mut left {
+            let is_carried: bool = self.db.prepare_cached(sql)?.query_row([of.mailbox], |row| row.get(0))?;
+            of.attempts = of.attempts.saturating_sub(u32::from(is_carried));
             self.retry(of, "its node stopped leading before there was an outcome", 0)?;
         }
         Ok(left.len() as i64)

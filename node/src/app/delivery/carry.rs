@@ -6,7 +6,7 @@ use caxton_messages::acl::Address;
 use caxton_messages::mailbox::Verdict;
 
 use super::words::{cut, now_ms};
-use super::{Courier, Handled, LEAD_WAIT, PAUSES_MAX, REASON_BYTES_MAX, Settling};
+use super::{Courier, LEAD_WAIT, PAUSES_MAX, REASON_BYTES_MAX, Settling};
 use crate::activity::line;
 use crate::app::places::MailboxOf;
 use crate::cluster::intake::IntakeOutcome;
@@ -22,9 +22,8 @@ impl Courier {
         let (mut pauses, mut was_refused) = (0, false);
         loop {
             let reason = match self.forged(workspace, owner, &ready).await {
-                Some(Handled::Over(forged)) => return self.settle_as(term, whose, &ready, forged).await,
-                Some(Handled::Later { reason, .. }) => reason,
-                Some(Handled::Waiting | Handled::Elsewhere) => return,
+                Some(Ok(forged)) => return self.settle_as(term, whose, &ready, forged).await,
+                Some(Err(reason)) => reason,
                 None => match self.post.carry(workspace, (agent, other), &ready.submission).await {
                     IntakeOutcome::Taken => {
                         let taken = Settling::done(&format!("workspace {other} has it"), Vec::new());

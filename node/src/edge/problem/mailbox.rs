@@ -24,6 +24,9 @@ impl From<MailboxError> for Problem {
             MailboxError::OlderMembers => {
                 Problem::new(Code::Unavailable, detail).help("`caxton cluster status` shows the version of each node")
             }
+            MailboxError::Unsettled => {
+                Problem::new(Code::Unavailable, detail).help("nothing was sent: try again in a moment").retry_after(1)
+            }
             MailboxError::Signing { .. } => Problem::new(Code::Unavailable, detail)
                 .help("`caxton messages keys list` shows the keys; the node needs the data key that sealed them")
                 .retry_after(5),

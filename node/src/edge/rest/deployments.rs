@@ -3,7 +3,7 @@
 //! Nothing here decides: a handler reads the request, asks, and says the answer.
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
@@ -23,6 +23,7 @@ use crate::app::deployments::{Content, HistoryPage, Live};
 use crate::authz::{Deploy, Permit, ReadDeployed, UnscopedToken};
 use crate::catalog::Catalog;
 use crate::edge::Services;
+use crate::edge::caps::CameFrom;
 use crate::edge::extract::{Json, Path, Query, body_too_large};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{BodyLimit, Owner, Routes, get, post, put};
@@ -36,6 +37,8 @@ const PAGE_MAX: usize = 1_000;
 const FETCH_PIECE_BYTES: usize = 256 << 10;
 /// How many answers of blobs may be under way that are longer than one piece.
 pub const CONTENT_STREAMS_MAX: usize = 256;
+/// How many of them go to one address.
+const CONTENT_STREAMS_PER_ADDRESS_MAX: u64 = 32;
 
 /// This part of the API's description.
 #[derive(OpenApi)]
@@ -280,9 +283,10 @@ async fn read_blobs(body: Body, bytes_max: usize) -> Result<Vec<(Digest, Bytes)>
 async fn nodes(
     permit: Permit<ReadDeployed>,
     State(services): State<Services>,
+    came_from: Option<Extension<CameFrom>>,
     Json(asked): Json<Digests>,
 ) -> Result<Response, Problem> {
-    blobs(permit, services, asked).await
+    blobs(permit, services, came_from.map(|Extension(from)| from), asked).await
 }
 
 /// What deployed files are made of: files, chunk lists and chunks. Needs the role viewer.
@@ -293,13 +297,19 @@ async fn nodes(
 async fn fetch(
     permit: Permit<ReadDeployed>,
     State(services): State<Services>,
+    came_from: Option<Extension<CameFrom>>,
     Json(asked): Json<Digests>,
 ) -> Result<Response, Problem> {
-    blobs(permit, services, asked).await
+    blobs(permit, services, came_from.map(|Extension(from)| from), asked).await
 }
 
 /// Answers with the blobs that are asked for, in their order.
-async fn blobs(permit: Permit<ReadDeployed>, services: Services, asked: Digests) -> Result<Response, Problem> {
+async fn blobs(
+    permit: Permit<ReadDeployed>,
+    services: Services,
+    came_from: Option<CameFrom>,
+    asked: Digests,
+) -> Result<Response, Problem> {
     within(&asked)?;
     let content = services.app.deployments.content(&permit, asked.digests.clone()).await?;
     let (ready, left) = framed(content, asked.digests.into_iter()).await?;
@@ -307,11 +317,14 @@ async fn blobs(permit: Permit<ReadDeployed>, services: Services, asked: Digests)
     if left.1.len() == 0 {
         return Ok((headers, ready).into_response());
     }
-    let place = services.content_streams.clone().try_acquire_owned().map_err(|_| {
-        Problem::new(Code::Unavailable, format!("{CONTENT_STREAMS_MAX} clients are being sent files, and no more may"))
+    let busy = || {
+        Problem::new(Code::Unavailable, "as many clients are being sent files as may be")
             .help("try again in a moment")
             .retry_after(1)
-    })?;
+    };
+    let own =
+        came_from.map(|from| services.content_readers.enter(from.0, CONTENT_STREAMS_PER_ADDRESS_MAX).ok_or_else(busy));
+    let place = (own.transpose()?, services.content_streams.clone().try_acquire_owned().map_err(|_| busy())?);
     // A client that does not read keeps a place and one piece, and no thread: the next piece is read when it wants it.
     let rest = futures::stream::unfold(Some((left, place)), |state| async {
         let ((content, digests), place) = state.filter(|((_, digests), _)| digests.len() > 0)?;

@@ -22,7 +22,7 @@ use crate::edge::Services;
 use crate::edge::extract::{Json, Path, Query};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{BodyLimit, Owner, Routes, delete, get, post};
-use crate::time::rfc3339;
+use crate::time::rfc3339_of;
 
 /// Deliveries on a page unless told otherwise, and at most.
 const PAGE: usize = 50;
@@ -333,7 +333,7 @@ pub(in crate::edge) fn delivery(listed: Listed) -> Result<Delivery, Problem> {
         state: state.to_owned(),
         attempts: listed.attempts,
         priority: listed.submission.priority.number(),
-        due: rfc3339(u64::try_from(listed.due_ms).unwrap_or_default()),
+        due: rfc3339_of(listed.due_ms),
         reason: listed.reason,
         message,
     })

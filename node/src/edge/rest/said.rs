@@ -16,7 +16,7 @@ use crate::edge::problem::Problem;
 use crate::edge::sse::{self, FollowSource};
 use crate::invoke::Freshness;
 use crate::text::preview;
-use crate::time::rfc3339;
+use crate::time::rfc3339_of;
 
 /// Bytes of a message that an event shows.
 const TEXT_SHOWN: usize = 500;
@@ -37,7 +37,7 @@ pub(in crate::edge) fn event(of: &caxton_messages::Event) -> MessageEvent {
         position: of.position,
         conversation: of.conversation.clone(),
         number: of.number,
-        time: rfc3339(u64::try_from(of.at_ms).unwrap_or_default()),
+        time: rfc3339_of(of.at_ms),
         performative: of.performative.name().to_owned(),
         sender: of.sender.clone(),
         receivers: of.receivers.clone(),
@@ -62,7 +62,7 @@ pub(super) fn conversation(id: String, after: u64, most: usize, of: Conversation
         protocol: of.protocol,
         initiator: of.initiator,
         open: of.open,
-        deadline: of.deadline_ms.map(|at_ms| rfc3339(u64::try_from(at_ms).unwrap_or_default())),
+        deadline: of.deadline_ms.map(rfc3339_of),
         participants: participants.map(|(participant, state)| ConversationParticipant { participant, state }).collect(),
         missed: of.oldest.saturating_sub(after.saturating_add(1)),
         next: (of.reached < of.newest && most > 0).then_some(of.reached),

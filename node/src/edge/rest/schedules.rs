@@ -12,7 +12,7 @@ use crate::edge::Services;
 use crate::edge::extract::{Json, Query};
 use crate::edge::problem::Problem;
 use crate::edge::routes::{Owner, Routes, get};
-use crate::time::rfc3339;
+use crate::time::rfc3339_of;
 
 /// This part of the API's description.
 #[derive(OpenApi)]
@@ -38,14 +38,13 @@ async fn schedules(
 }
 
 fn info(of: ScheduleState) -> ScheduleInfo {
-    let time = |at_ms: i64| rfc3339(u64::try_from(at_ms).unwrap_or_default());
     ScheduleInfo {
         agent: of.agent.to_string(),
         name: of.schedule.name,
         when: of.schedule.when.to_string(),
         message: of.schedule.message,
         reply_to: of.schedule.reply_to.map(|to| to.to_string()),
-        reached: of.reached_ms.map(time),
-        next: of.next_ms.map(time),
+        reached: of.reached_ms.map(rfc3339_of),
+        next: of.next_ms.map(rfc3339_of),
     }
 }

@@ -19,7 +19,7 @@ use crate::edge::Services;
 use crate::edge::extract::{Json, Path, Query};
 use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{Owner, Routes, get, post};
-use crate::time::rfc3339;
+use crate::time::rfc3339_of;
 
 /// Keys on a page unless told otherwise, and at most.
 const PAGE: usize = 50;
@@ -43,10 +43,6 @@ fn invalid(detail: &str) -> Problem {
     Problem::new(Code::InvalidRequest, detail).help("docs/messages.md#signatures shows keys and signatures")
 }
 
-fn time(at_ms: i64) -> String {
-    rfc3339(u64::try_from(at_ms).unwrap_or_default())
-}
-
 fn holder(held: bool) -> String {
     if held { "node" } else { "sender" }.to_owned()
 }
@@ -66,8 +62,8 @@ fn info(key: MessageKey) -> MessageKeyInfo {
         key: key.id.to_string(),
         public_key: hex::encode(key.public),
         held_by: holder(key.held),
-        made: time(key.made_ms),
-        ends: key.ends_ms.map(time),
+        made: rfc3339_of(key.made_ms),
+        ends: key.ends_ms.map(rfc3339_of),
     }
 }
 
@@ -97,7 +93,7 @@ async fn verify_message(
     match outcome {
         Ok(Some(signed)) => {
             check.key = Some(signed.key.to_string());
-            check.signed = Some(time(signed.signed_ms));
+            check.signed = Some(rfc3339_of(signed.signed_ms));
             check.held_by = Some(holder(signed.held));
         }
         Ok(None) => {}

@@ -30,7 +30,7 @@ use crate::edge::problem::{Code, Problem};
 use crate::edge::routes::{BodyLimit, Owner, Routes, delete, get, post};
 use crate::edge::sse::{self, FollowSource};
 use crate::invoke::Freshness;
-use crate::time::rfc3339;
+use crate::time::rfc3339_of;
 
 /// Things on a page unless told otherwise, and at most.
 const PAGE: usize = 50;
@@ -248,7 +248,7 @@ fn publication(of: &Publication) -> Result<PublicationInfo, Problem> {
     Ok(PublicationInfo {
         position: of.position,
         topic: of.topic.as_str().to_owned(),
-        time: rfc3339(u64::try_from(of.at_ms).unwrap_or_default()),
+        time: rfc3339_of(of.at_ms),
         id: of.submission.id.to_string(),
         message: serde_json::from_str(&json).map_err(|error| Problem::internal(&error))?,
     })

@@ -1,4 +1,4 @@
-//! Three nodes as processes, and what is asked of them.
+//! Three nodes as processes of their own, and what is asked of them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
-use super::PATIENCE;
-
+/// How long the cluster may take for anything before it is given up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The bytes of a value, so that its command has 256 with what stands around it.
 const VALUE_BYTES: usize = 180;
 /// How often something that is waited for is looked at.
@@ -51,6 +51,7 @@ pub struct Putter {
 }
 
 impl Putter {
+    /// Puts one of a few values of the client's own workspace.
     pub async fn put(&self, client: usize, number: u64) -> anyhow::Result<()> {
         let url = format!("{}/api/v1/workspaces/bench{client}/secrets/KEY{}", self.url, number % NAMES);
         let value = format!("{number:0>VALUE_BYTES$}");
@@ -71,6 +72,7 @@ pub struct Asker {
 }
 
 impl Asker {
+    /// Asks an agent, and waits for its answer.
     pub async fn ask(&self, workspace: &str, message: &Value) -> anyhow::Result<()> {
         let url = format!("{}/api/v1/workspaces/{workspace}/messages", self.url);
         let request = self.http.post(url).bearer_auth(&self.token).json(message).timeout(ANSWER_WAIT);
@@ -83,6 +85,7 @@ impl Asker {
 }
 
 impl Cluster {
+    /// Starts three nodes with their folders in `dir`, and waits until all of them vote in every group.
     pub async fn start(program: &Path, dir: &Path) -> anyhow::Result<Cluster> {
         let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(1024).build()?;
         let mut cluster =
@@ -145,13 +148,15 @@ impl Cluster {
         Ok(node)
     }
 
+    /// What a node answers to a GET.
     pub async fn get(&self, node: usize, path: &str) -> anyhow::Result<Value> {
         let request = self.http.get(format!("{}{path}", self.nodes[node].url)).bearer_auth(&self.token);
         let answer = request.timeout(PATIENCE).send().await?.error_for_status()?;
         Ok(serde_json::from_slice(&answer.bytes().await?)?)
     }
 
-    async fn post(&self, node: usize, path: &str, body: &Value) -> anyhow::Result<Value> {
+    /// What a node answers to a POST.
+    pub async fn post(&self, node: usize, path: &str, body: &Value) -> anyhow::Result<Value> {
         let request = self.http.post(format!("{}{path}", self.nodes[node].url)).bearer_auth(&self.token).json(body);
         let answer = request.timeout(PATIENCE).send().await?.error_for_status()?;
         Ok(serde_json::from_slice(&answer.bytes().await?)?)
@@ -172,11 +177,16 @@ impl Cluster {
 
     /// Who leads the deploy log.
     pub async fn leader(&self) -> anyhow::Result<usize> {
+        self.leader_of(0).await
+    }
+
+    /// Who leads a group: 0 is the deploy log, the others are shards.
+    pub async fn leader_of(&self, group: usize) -> anyhow::Result<usize> {
         let began = Instant::now();
         loop {
             for node in 0..self.nodes.len() {
                 let status = self.get(node, "/api/v1/cluster?stale=true").await?;
-                let leader = status["groups"][0]["leader"].as_str().map(str::to_owned);
+                let leader = status["groups"][group]["leader"].as_str().map(str::to_owned);
                 if let Some(found) = self.nodes.iter().position(|node| Some(&node.id) == leader.as_ref())
                     && found == node
                 {
@@ -188,6 +198,7 @@ impl Cluster {
         }
     }
 
+    /// Writes to a node.
     pub fn putter(&self, node: usize) -> anyhow::Result<Putter> {
         let url = self.nodes.get(node).context("a node")?.url.clone();
         Ok(Putter { http: self.http.clone(), url, token: self.token.clone() })
@@ -197,6 +208,16 @@ impl Cluster {
     pub fn askers(&self) -> Vec<Asker> {
         let asker = |node: &Node| Asker { http: self.http.clone(), url: node.url.clone(), token: self.token.clone() };
         self.nodes.iter().map(asker).collect()
+    }
+
+    /// Where a node listens: `HOST:PORT`.
+    pub fn address(&self, node: usize) -> &str {
+        self.nodes[node].url.trim_start_matches("http://")
+    }
+
+    /// The admin's token.
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
     /// What each node has in memory, in MiB.
@@ -209,6 +230,7 @@ impl Cluster {
         self.nodes.iter().map(memory).collect()
     }
 
+    /// Has the deploy log led by another node.
     pub async fn hand_over(&self, leader: usize) -> anyhow::Result<()> {
         self.post(leader, "/api/v1/cluster/transfer?group=0", &json!({ "group": 0 })).await.map(drop)
     }
@@ -270,7 +292,8 @@ impl Cluster {
         self.deploy_folder(node, &self.dir.join("workspace")).await
     }
 
-    async fn deploy_folder(&self, node: usize, folder: &Path) -> anyhow::Result<u64> {
+    /// Deploys a folder to the workspace that it names; says the revision.
+    pub async fn deploy_folder(&self, node: usize, folder: &Path) -> anyhow::Result<u64> {
         let mut command = Command::new(&self.program);
         command.current_dir(folder).arg("--data-dir").arg(&self.nodes[node].data);
         command.args(["deploy", "--yes", "--json"]).env("HOME", &self.dir).stdin(Stdio::null());
