@@ -2,10 +2,10 @@
 
 mod kept;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -16,6 +16,7 @@ use crate::check::log::Entry;
 use crate::check::{Finding, NodeSeen, Seen};
 use crate::history::Live;
 use crate::http::Events;
+use crate::lock;
 use crate::model;
 use crate::net::{Host, Hosts};
 use crate::node::{Binary, Node, State};
@@ -54,6 +55,9 @@ pub struct Cluster {
     pub nodes: Vec<Arc<Node>>,
     /// How it is made.
     pub shape: Shape,
+    /// Nodes that may end later than what is done to them: one that could not commit on a full disk ends at the next write, when there
+    /// may be room again. Each is started once more, as by whatever looks after an operator's nodes.
+    pub doomed: Mutex<BTreeSet<usize>>,
     secret: PathBuf,
 }
 
@@ -68,7 +72,7 @@ impl Cluster {
         let secret = home.join("secret");
         std::fs::write(&secret, "0123456789abcdef0123456789abcdef\n").context("the secret")?;
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).context("the secret")?;
-        Ok(Cluster { binary: binary.clone(), hosts, nodes, shape, secret })
+        Ok(Cluster { binary: binary.clone(), hosts, nodes, shape, doomed: Mutex::default(), secret })
     }
 
     /// A node's host.
@@ -150,6 +154,9 @@ impl Cluster {
         for index in members {
             let node = &self.nodes[*index];
             if let Some(ended) = node.reap() {
+                if lock(&self.doomed).remove(index) {
+                    self.start(*index)?;
+                }
                 bail!("node {index} ended with {ended}:\n{}", node.said_last(12));
             }
             if node.state() != State::Up || !node.is_ready(self.host(*index)) {

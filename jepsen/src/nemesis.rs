@@ -334,6 +334,7 @@ impl Nemesis {
             nemesis.fillers.push(nemesis.disks[&index].fill(left)?);
             // A node whose log cannot be written ends: what follows cannot be trusted.
             nemesis.down.insert(index);
+            lock(&nemesis.cluster.doomed).insert(index);
             Ok(())
         })
     }
