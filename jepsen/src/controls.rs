@@ -381,8 +381,14 @@ const BUGS: &[Bug] = &[
             needs: &[Need::Namespaces],
             plan: |plan| {
                 plan.then(Fault::Partition { who: Who::Follower(0), cut: Cut::Alone });
-                plan.wait(6_000, 6_000);
+                plan.wait(7_000, 7_000);
                 plan.then(Fault::Heal);
+            },
+            load: |load| {
+                // Most of them come to wait for the one that is cut off; the others have to go on.
+                load.clients = 24;
+                load.memories = 70;
+                load.workspaces = 1;
             },
             ..PLAIN
         },

@@ -62,6 +62,8 @@ pub struct Load {
     pub think: Duration,
     /// The share of deployments whose first requests are abandoned, in percent.
     pub abandon: u64,
+    /// The share of operations that are about memories before anything else is drawn, in percent.
+    pub memories: u64,
     /// How long a follower stays with one node.
     pub follow: Duration,
     /// A defect of their own.
@@ -76,6 +78,7 @@ impl Default for Load {
             followers: 2,
             think: Duration::from_millis(120),
             abandon: 0,
+            memories: 0,
             follow: Duration::from_secs(60),
             quirk: Quirk::Sound,
         }
@@ -218,6 +221,7 @@ impl Client {
         while !self.shared.stopped() {
             let workspace = format!("w{}", self.random.u64(0..self.shared.load.workspaces));
             match self.random.u64(0..100) {
+                _ if self.random.u64(0..100) < self.shared.load.memories => self.memory(&workspace),
                 0..34 => self.deploy(&workspace),
                 34..54 => drop(self.read(&workspace)),
                 54..63 => self.say(&workspace),
