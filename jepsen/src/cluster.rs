@@ -45,6 +45,23 @@ pub struct Shape {
     pub begins_with_other: bool,
 }
 
+/// How often leaders changed and nodes were started.
+#[derive(Debug, Clone, Default)]
+pub struct Unrest {
+    starts: u64,
+    /// The newest term of each group that any node knows.
+    terms: Vec<u64>,
+}
+
+impl Unrest {
+    /// How often that was since `before`, at most, for any one group.
+    pub fn since(&self, before: &Unrest) -> u64 {
+        let terms = self.terms.iter().enumerate();
+        let more = terms.map(|(group, term)| term.saturating_sub(before.terms.get(group).copied().unwrap_or_default()));
+        self.starts - before.starts + more.max().unwrap_or_default()
+    }
+}
+
 /// The cluster of a run.
 pub struct Cluster {
     /// What it runs.
@@ -214,7 +231,7 @@ impl Cluster {
     /// What every member shows now, and where its own state differs from what it shows.
     pub fn see(&self, workspaces: &[String], roots: &HashMap<u64, String>) -> (Seen, Vec<Finding>) {
         self.quiet(workspaces);
-        let mut seen = Seen { nodes: Vec::new(), roots: roots.clone(), upsets: self.upsets() };
+        let mut seen = Seen { roots: roots.clone(), ..Seen::default() };
         let mut findings = Vec::new();
         for index in self.members() {
             let node = match self.see_one(index, workspaces) {
@@ -256,12 +273,18 @@ impl Cluster {
         Ok(NodeSeen { node: index, logs, conversations, mail, said, memories })
     }
 
-    /// See [`Seen::upsets`].
-    fn upsets(&self) -> u64 {
-        let starts: u64 = self.nodes.iter().map(|node| node.starts()).sum();
-        let statuses = self.members().into_iter().filter_map(|index| self.nodes[index].status(self.host(index)));
-        let terms = statuses.flat_map(|status| status["groups"].as_array().cloned().unwrap_or_default());
-        starts + terms.filter_map(|group| group["term"].as_u64()).max().unwrap_or_default()
+    /// How often leaders changed and nodes were started so far.
+    pub fn unrest(&self) -> Unrest {
+        let starts = self.nodes.iter().map(|node| node.starts()).sum();
+        let mut terms: Vec<u64> = Vec::new();
+        for status in self.members().into_iter().filter_map(|index| self.nodes[index].status(self.host(index))) {
+            let found = status["groups"].as_array().into_iter().flatten();
+            for (group, term) in found.map(|group| group["term"].as_u64().unwrap_or_default()).enumerate() {
+                terms.resize(terms.len().max(group + 1), 0);
+                terms[group] = terms[group].max(term);
+            }
+        }
+        Unrest { starts, terms }
     }
 
     /// What the node itself knows to be live, and serves, is what the log ends with.

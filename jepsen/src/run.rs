@@ -228,6 +228,7 @@ fn harm(
     report: &mut Report,
 ) -> Result<Evidence> {
     cluster.form().context("the cluster did not form")?;
+    let before = cluster.unrest();
     let mut load = Load { quirk: options.quirk, ..Load::default() };
     (scenario.load)(&mut load);
     let mut running = work::start(cluster, &load, options.seed);
@@ -251,7 +252,8 @@ fn harm(
         report.findings.push(Finding::new("converge", format!("{error:#}")));
     }
     let roots = lock(&shared.roots).clone();
-    let (seen, found) = cluster.see(&shared.workspaces(), &roots);
+    let (mut seen, found) = cluster.see(&shared.workspaces(), &roots);
+    seen.upsets = cluster.unrest().since(&before);
     report.findings.extend(found);
     let last = seen.nodes.iter().flat_map(|node| node.logs.values().flatten()).map(|entry| entry.event).max();
     running.stop_followers(last.unwrap_or(0), Duration::from_secs(60));

@@ -229,34 +229,35 @@ fn counts(at: &str, letters: &[Letter], findings: &mut Vec<Finding>) {
 }
 
 /// What was acknowledged before another was sent comes before it, within a receiver and a priority. A message that was tried again
-/// may come late, which is one a mailbox for each time that its node stopped leading.
+/// may come late, which is one of a mailbox for each time that its node stopped leading.
 fn order(at: &str, letters: &[Letter], of: Option<&BTreeMap<u64, Message>>, upsets: u64, findings: &mut Vec<Finding>) {
     let Some(of) = of else { return };
     // The program's own count says when it took a message; a model's answers have the order of their deliveries.
-    let mut taken: HashMap<(&str, u8), Vec<(u64, u64)>> = HashMap::new();
+    let mut taken: BTreeMap<(&str, u8), Vec<(u64, u64)>> = BTreeMap::new();
     for letter in letters.iter().filter(|letter| letter.is_answer()) {
         let Some((value, message)) = letter.about.and_then(|value| Some((value, of.get(&value)?))) else { continue };
         let place = letter.count.unwrap_or(letter.number);
         taken.entry((message.errand.receiver(), message.priority)).or_default().push((place, value));
     }
-    for ((receiver, priority), mut rows) in taken {
+    let mut late: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for ((receiver, _), mut rows) in taken {
         rows.sort_unstable();
-        let (mut newest, mut late) = (0, Vec::new());
+        let mut newest = 0;
         for (_, value) in rows {
             let message = &of[&value];
             if message.taken && message.end < newest {
-                late.push(value);
+                late.entry(receiver).or_default().push(value);
             }
             newest = newest.max(message.start);
         }
-        if late.len() as u64 > upsets {
-            let text = format!(
-                "{at}: {} messages to {receiver} of priority {priority} came after ones that were sent later, and leaders changed \
-                 {upsets} times: {late:?}",
-                late.len()
-            );
-            findings.push(Finding::new("mail-order", text));
-        }
+    }
+    for (receiver, late) in late.into_iter().filter(|(_, late)| late.len() as u64 > upsets) {
+        let text = format!(
+            "{at}: {} messages to {receiver} came after ones of their priority that were sent later, and leaders changed and nodes \
+             were started {upsets} times: {late:?}",
+            late.len()
+        );
+        findings.push(Finding::new("mail-order", text));
     }
 }
 

@@ -66,8 +66,8 @@ pub struct Seen {
     pub nodes: Vec<NodeSeen>,
     /// The root of the files that each number was deployed with.
     pub roots: HashMap<u64, String>,
-    /// How often, at most, a message that was under way may have been taken up again: the newest term of any shard, and how often
-    /// nodes were started.
+    /// How often, at most, a message that was under way may have been taken up again: how often a group's leader changed since the
+    /// clients began, and how often nodes were started.
     #[serde(default)]
     pub upsets: u64,
 }
