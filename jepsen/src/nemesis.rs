@@ -254,6 +254,7 @@ impl Nemesis {
             }
             if let Some(status) = node.reap()
                 && !self.down.contains(&index)
+                && !lock(&cluster.doomed).remove(&index)
             {
                 let text = format!("node {index} ended by itself with {status}:\n{}", node.said_last(15));
                 self.findings.push(Finding::new("node-ended", text));
