@@ -1,5 +1,7 @@
 //! A cluster formed as an operator forms one: the same secret and the same list everywhere, one founder.
 
+mod kept;
+
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use self::kept::{Holdings, Source};
 use crate::check::log::Entry;
 use crate::check::{Finding, NodeSeen, Seen};
 use crate::history::Live;
@@ -16,6 +19,8 @@ use crate::http::Events;
 use crate::model;
 use crate::net::{Host, Hosts};
 use crate::node::{Binary, Node, State};
+
+pub use self::kept::letter;
 
 /// How long a cluster may take to form or to come together again. Machines that test are busy.
 pub const SETTLE_WAIT: Duration = Duration::from_secs(150);
@@ -201,7 +206,8 @@ impl Cluster {
 
     /// What every member shows now, and where its own state differs from what it shows.
     pub fn see(&self, workspaces: &[String], roots: &HashMap<u64, String>) -> (Seen, Vec<Finding>) {
-        let mut seen = Seen { nodes: Vec::new(), roots: roots.clone() };
+        self.quiet(workspaces);
+        let mut seen = Seen { nodes: Vec::new(), roots: roots.clone(), upsets: self.upsets() };
         let mut findings = Vec::new();
         for index in self.members() {
             let node = match self.see_one(index, workspaces) {
@@ -217,6 +223,7 @@ impl Cluster {
             if let Err(error) = self.own_log(&node) {
                 findings.push(Finding::new("own-log", format!("{error:#}")));
             }
+            findings.extend(self.own_holdings(&node, workspaces));
             seen.nodes.push(node);
         }
         (seen, findings)
@@ -231,12 +238,23 @@ impl Cluster {
             if !log.is_empty() {
                 logs.insert(workspace.clone(), log);
             }
-            for name in self.conversations(index, workspace)? {
+            // Those that a message from a mailbox began are checked by its answer.
+            for name in self.conversations(index, workspace)?.into_iter().filter(|name| !name.starts_with("mail-")) {
                 let turns = self.turns(index, workspace, &name)?;
                 conversations.insert(format!("{workspace}/{name}"), turns);
             }
         }
-        Ok(NodeSeen { node: index, logs, conversations })
+        let deployed: Vec<String> = workspaces.iter().filter(|it| logs.contains_key(*it)).cloned().collect();
+        let Holdings { mail, said, memories } = self.holdings(index, &deployed, Source::Leader)?;
+        Ok(NodeSeen { node: index, logs, conversations, mail, said, memories })
+    }
+
+    /// See [`Seen::upsets`].
+    fn upsets(&self) -> u64 {
+        let starts: u64 = self.nodes.iter().map(|node| node.starts()).sum();
+        let statuses = self.members().into_iter().filter_map(|index| self.nodes[index].status(self.host(index)));
+        let terms = statuses.flat_map(|status| status["groups"].as_array().cloned().unwrap_or_default());
+        starts + terms.filter_map(|group| group["term"].as_u64()).max().unwrap_or_default()
     }
 
     /// What the node itself knows to be live, and serves, is what the log ends with.

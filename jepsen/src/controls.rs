@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::check::mail::Letter;
+use crate::check::memories::Kept;
 use crate::check::{self, Evidence};
 use crate::disk::Kind;
 use crate::fault::{Cut, Fault, Plan, Who};
-use crate::history::{Ask, Live, Outcome};
+use crate::history::{Ask, Live, Op, Outcome};
 use crate::report::Verdict;
 use crate::run::{self, Options};
 use crate::scenarios::{Need, PLAIN, Scenario};
@@ -39,7 +41,7 @@ const MUTATIONS: &[Mutation] = &[
         put: |evidence| {
             let key = evidence.history.iter().rev().find_map(|op| match op.ask {
                 Ask::Cas { .. } if op.is_ok() => Some(op.key.clone()),
-                Ask::Cas { .. } | Ask::Read | Ask::Log | Ask::Say { .. } => None,
+                _ => None,
             });
             let Some(key) = key else { return false };
             evidence.seen.nodes.iter_mut().all(|node| node.logs.get_mut(&key).and_then(Vec::pop).is_some())
@@ -109,7 +111,7 @@ const MUTATIONS: &[Mutation] = &[
             let Some((key, parent)) = won else { return false };
             let lost = evidence.history.iter_mut().find(|op| match &op.ask {
                 Ask::Cas { from, .. } => op.key == key && *from == parent && !op.is_ok(),
-                Ask::Read | Ask::Log | Ask::Say { .. } => false,
+                _ => false,
             });
             let Some(lost) = lost else { return false };
             let Ask::Cas { to, .. } = lost.ask else { return false };
@@ -154,7 +156,153 @@ const MUTATIONS: &[Mutation] = &[
             true
         },
     },
+    Mutation {
+        name: "an acknowledged message has no outcome",
+        found_as: &["mail-lost"],
+        put: |evidence| {
+            let Some(letters) = letters(evidence) else { return false };
+            let count = letters.len();
+            let gone = letters.iter().find(|letter| letter.is_dead()).and_then(|letter| letter.about);
+            letters.retain(|letter| gone.is_none() || letter.about != gone);
+            letters.len() < count
+        },
+    },
+    Mutation {
+        name: "a message was answered twice",
+        found_as: &["mail-twice"],
+        put: |evidence| {
+            let Some(letters) = letters(evidence) else { return false };
+            let Some(mut again) = letters.iter().find(|letter| letter.performative == "inform").cloned() else {
+                return false;
+            };
+            again.number += 1_000_000;
+            letters.push(again);
+            true
+        },
+    },
+    Mutation {
+        name: "a dead letter of which nobody was told",
+        found_as: &["mail-notice"],
+        put: |evidence| {
+            let Some(letters) = letters(evidence) else { return false };
+            let notice = letters.iter().position(|letter| letter.is_notice());
+            notice.map(|notice| letters.remove(notice)).is_some()
+        },
+    },
+    Mutation {
+        name: "for a moment a dead letter of which nobody was told",
+        found_as: &["mail-torn"],
+        put: |evidence| {
+            evidence.history.iter_mut().any(|op| match &mut op.outcome {
+                Outcome::Ok { log, .. } if op.ask == Ask::Look => {
+                    let told = log.iter().position(|it| it.rev == 2);
+                    told.map(|told| log.remove(told)).is_some()
+                }
+                _ => false,
+            })
+        },
+    },
+    Mutation {
+        name: "a program counted messages in the wrong order",
+        found_as: &["mail-order"],
+        put: |evidence| {
+            let Some(letters) = letters(evidence) else { return false };
+            let most = letters.iter().filter_map(|letter| letter.count).max().unwrap_or_default();
+            letters.iter_mut().for_each(|letter| letter.count = letter.count.map(|count| most + 1 - count));
+            most > 8
+        },
+    },
+    Mutation {
+        name: "a program forgot what it counted",
+        found_as: &["mail-count"],
+        put: |evidence| {
+            let Some(letters) = letters(evidence) else { return false };
+            let counted = letters.iter_mut().filter_map(|letter| letter.count.as_mut()).find(|count| **count > 2);
+            counted.map(|count| *count -= 1).is_some()
+        },
+    },
+    Mutation {
+        name: "a memory was read as it was before",
+        found_as: &["memory-linear"],
+        put: |evidence| before_edit(evidence, |ask| matches!(ask, Ask::Recall { .. })),
+    },
+    Mutation {
+        name: "a memory was found as it was before",
+        found_as: &["memory-search"],
+        put: |evidence| before_edit(evidence, |ask| matches!(ask, Ask::Search { .. })),
+    },
+    Mutation {
+        name: "a memory was not found by its words",
+        found_as: &["memory-search"],
+        put: |evidence| {
+            let forgotten: Vec<u64> = evidence.history.iter().filter_map(forgets).collect();
+            let found = evidence.history.iter_mut().find(|op| {
+                matches!(op.ask, Ask::Search { memory } if !forgotten.contains(&memory))
+                    && matches!(&op.outcome, Outcome::Ok { log, .. } if !log.is_empty())
+            });
+            found.map(|op| op.outcome = Outcome::Ok { live: Live::default(), event: None, log: Vec::new() }).is_some()
+        },
+    },
+    Mutation {
+        name: "an acknowledged memory is gone",
+        found_as: &["memory-lost"],
+        put: |evidence| {
+            let node = &mut evidence.seen.nodes[0];
+            node.memories.values_mut().find(|kept| !kept.is_empty()).and_then(Vec::pop).is_some()
+        },
+    },
+    Mutation {
+        name: "a forgotten memory is back",
+        found_as: &["memory-back"],
+        put: |evidence| {
+            let of = |op: &Op| Some((op.key.clone(), forgets(op).filter(|_| op.is_ok())?));
+            let Some((key, memory)) = evidence.history.iter().find_map(of) else { return false };
+            let kept = Kept { memory, value: memory, id: memory };
+            evidence.seen.nodes[0].memories.entry(key).or_default().push(kept);
+            true
+        },
+    },
+    Mutation {
+        name: "one text is two memories",
+        found_as: &["memory-twice"],
+        put: |evidence| {
+            let node = &mut evidence.seen.nodes[0];
+            let Some(kept) = node.memories.values_mut().find(|kept| !kept.is_empty()) else { return false };
+            let again = Kept { id: kept[0].id + 1_000_000, ..kept[0].clone() };
+            kept.push(again);
+            true
+        },
+    },
 ];
+
+/// The fullest mailboxes of the first node.
+fn letters(evidence: &mut Evidence) -> Option<&mut Vec<Letter>> {
+    evidence.seen.nodes.first_mut()?.mail.values_mut().max_by_key(|letters| letters.len())
+}
+
+fn forgets(op: &Op) -> Option<u64> {
+    if let Ask::Forget { memory } = op.ask { Some(memory) } else { None }
+}
+
+/// The last of some reads of a memory that was changed shows what it was at first.
+fn before_edit(evidence: &mut Evidence, is: impl Fn(&Ask) -> bool) -> bool {
+    let edits: Vec<(String, u64, u64)> = evidence
+        .history
+        .iter()
+        .filter(|op| op.is_ok() && matches!(op.ask, Ask::Edit { .. }))
+        .filter_map(|op| Some((op.key.clone(), op.ask.memory()?, op.end)))
+        .collect();
+    let after = |op: &Op| {
+        edits.iter().find(|(key, memory, end)| *key == op.key && Some(*memory) == op.ask.memory() && *end < op.start)
+    };
+    let found = evidence.history.iter_mut().rev().find(|op| {
+        is(&op.ask) && matches!(op.outcome, Outcome::Ok { live, .. } if live.rev > 0) && after(op).is_some()
+    });
+    let Some(op) = found else { return false };
+    let live = Live { rev: 1, value: op.ask.memory().unwrap_or_default() };
+    op.outcome = Outcome::Ok { live, event: None, log: vec![live] };
+    true
+}
 
 /// Real runs with a defect in them.
 const BUGS: &[Bug] = &[
@@ -193,6 +341,48 @@ const BUGS: &[Bug] = &[
             load: |load| {
                 load.follow = Duration::from_secs(1);
                 load.think = Duration::from_millis(60);
+            },
+            ..PLAIN
+        },
+    },
+    Bug {
+        found_as: &["mail-twice"],
+        quirk: Quirk::ResendWithoutKey,
+        scenario: Scenario {
+            name: "control-resend-without-key",
+            about: "a message whose connection broke is sent again under a new key",
+            load: |load| load.abandon = 50,
+            ..PLAIN
+        },
+    },
+    Bug {
+        found_as: &["mail-lost"],
+        quirk: Quirk::AcknowledgedEarly,
+        scenario: Scenario {
+            name: "control-acknowledged-early",
+            about: "a message counts as acknowledged before anybody says so, and leaders are killed",
+            plan: |plan| {
+                while plan.goes_on() {
+                    plan.then(Fault::Kill { who: Who::Leader });
+                    plan.wait(1_500, 3_000);
+                    plan.then(Fault::Revive);
+                    plan.wait(2_000, 4_000);
+                }
+            },
+            ..PLAIN
+        },
+    },
+    Bug {
+        found_as: &["memory-linear"],
+        quirk: Quirk::StaleMemories,
+        scenario: Scenario {
+            name: "control-stale-memories",
+            about: "clients read the memories that a node has itself, and one is cut off",
+            needs: &[Need::Namespaces],
+            plan: |plan| {
+                plan.then(Fault::Partition { who: Who::Follower(0), cut: Cut::Alone });
+                plan.wait(6_000, 6_000);
+                plan.then(Fault::Heal);
             },
             ..PLAIN
         },

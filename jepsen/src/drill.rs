@@ -1,6 +1,7 @@
 //! What an operator does when all else is lost: a backup that was taken under load is restored, and one node that is left
 //! goes on alone. Both have to have everything that was acknowledged before.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,13 +38,13 @@ pub fn restore(
     let node = &cluster.nodes[spare];
     let host = cluster.host(spare);
     let file = backup.file.display().to_string();
-    node.cli(&cluster.binary.caxton, host, &["backup", "verify", &file])?;
+    node.command(&cluster.binary.caxton, host, &["backup", "verify", &file])?;
     node.cli(&cluster.binary.caxton, host, &["restore", &file])?;
     node.spawn(&cluster.binary.caxton, host, &cluster.settings())?;
     ready(cluster, spare)?;
     let restored = cluster.see_one(spare, &workspaces(last))?;
     let mut findings = is_beginning("restore", &restored, last);
-    findings.extend(has("restore", &restored, history.iter().filter(|op| op.is_ok() && op.end < asked_ns)));
+    findings.extend(has("restore", &restored, history, asked_ns));
     let id = |index: usize| cluster.nodes[index].status(cluster.host(index)).map(|status| status["cluster"].clone());
     if id(spare).is_none() || id(spare) == id(last.node) {
         findings.push(Finding::new("restore-id", "the restored cluster has the id of the one that it was made from"));
@@ -62,7 +63,7 @@ pub fn recover(cluster: &Arc<Cluster>, survivor: usize, history: &[Op], last: &N
     ready(cluster, survivor)?;
     let recovered = cluster.see_one(survivor, &workspaces(last))?;
     let mut findings = is_beginning("recover", &recovered, last);
-    findings.extend(has("recover", &recovered, history.iter().filter(|op| op.is_ok())));
+    findings.extend(has("recover", &recovered, history, u64::MAX));
     Ok(findings)
 }
 
@@ -107,10 +108,12 @@ fn is_beginning(what: &'static str, seen: &NodeSeen, last: &NodeSeen) -> Vec<Fin
     findings
 }
 
-/// Every acknowledged write is in it.
-fn has<'a>(what: &str, seen: &NodeSeen, acknowledged: impl Iterator<Item = &'a Op>) -> Vec<Finding> {
+/// Every write is in it that was acknowledged before a moment. What somebody may have forgotten need not be.
+fn has(what: &str, seen: &NodeSeen, history: &[Op], before_ns: u64) -> Vec<Finding> {
+    let forget = |op: &'_ Op| if let Ask::Forget { memory } = op.ask { Some((op.key.clone(), memory)) } else { None };
+    let forgotten: HashSet<(String, u64)> = history.iter().filter_map(forget).collect();
     let mut findings = Vec::new();
-    for op in acknowledged {
+    for op in history.iter().filter(|op| op.is_ok() && op.end < before_ns) {
         let there = match (&op.ask, &op.outcome) {
             (Ask::Cas { to, .. }, Outcome::Ok { live, .. }) => seen
                 .logs
@@ -120,6 +123,15 @@ fn has<'a>(what: &str, seen: &NodeSeen, acknowledged: impl Iterator<Item = &'a O
             (Ask::Say { conversation, value }, Outcome::Ok { .. }) => {
                 let turns = seen.conversations.get(&format!("{}/{conversation}", op.key));
                 turns.is_some_and(|turns| turns.contains(value))
+            }
+            // The message itself, which waits, its answer, or the notice that there will be none.
+            (Ask::Mail { value, .. }, Outcome::Ok { .. }) => {
+                let letters = seen.mail.get(&op.key);
+                letters.is_some_and(|letters| letters.iter().any(|letter| letter.about == Some(*value)))
+            }
+            (Ask::Remember { memory, .. }, Outcome::Ok { .. }) if !forgotten.contains(&(op.key.clone(), *memory)) => {
+                let kept = seen.memories.get(&op.key);
+                kept.is_some_and(|kept| kept.iter().any(|kept| kept.memory == *memory))
             }
             _ => true,
         };

@@ -41,6 +41,98 @@ pub enum Ask {
         /// The number in its text; each is used once.
         value: u64,
     },
+    /// A message into an agent's mailbox. What was acknowledged has in `live` 1 for a message that is new and 2 for one that was
+    /// known by its key, and the lower half of the message's id.
+    Mail {
+        /// What it is for.
+        errand: Errand,
+        /// How urgent it is.
+        priority: u8,
+        /// The number by which its answer is known; each is used for one message.
+        value: u64,
+        /// It had been acknowledged, and was sent once more with the same key.
+        again: bool,
+    },
+    /// Three looks at the mailboxes, one after the other: dead letters, what the platform told their sender, dead letters once more.
+    /// What was read has in `log` the look, from 1, and the message's number.
+    Look,
+    /// A text to be remembered, whose first value is its own number.
+    Remember {
+        /// The number of the memory; a text of each is remembered for the first time once.
+        memory: u64,
+        /// The number of the id that the client drew.
+        id: u64,
+    },
+    /// Another value for a memory.
+    Edit {
+        /// Which memory.
+        memory: u64,
+        /// The value; each is used once.
+        to: u64,
+    },
+    /// A memory to be forgotten.
+    Forget {
+        /// Which memory.
+        memory: u64,
+    },
+    /// A memory by its id. What was read has in `live` the revision 1 and the value, or nothing.
+    Recall {
+        /// Which memory.
+        memory: u64,
+    },
+    /// A memory by its words; the same as of [`Ask::Recall`], and in `log` all that was found of that number.
+    Search {
+        /// Which memory.
+        memory: u64,
+    },
+}
+
+impl Ask {
+    /// The memory that it is about.
+    pub fn memory(&self) -> Option<u64> {
+        match self {
+            Ask::Remember { memory, .. }
+            | Ask::Edit { memory, .. }
+            | Ask::Forget { memory }
+            | Ask::Recall { memory }
+            | Ask::Search { memory } => Some(*memory),
+            Ask::Read | Ask::Cas { .. } | Ask::Log | Ask::Say { .. } | Ask::Mail { .. } | Ask::Look => None,
+        }
+    }
+
+    /// Whether it writes.
+    pub fn is_write(&self) -> bool {
+        match self {
+            Ask::Cas { .. } | Ask::Say { .. } | Ask::Mail { .. } => true,
+            Ask::Remember { .. } | Ask::Edit { .. } | Ask::Forget { .. } => true,
+            Ask::Read | Ask::Log | Ask::Look | Ask::Recall { .. } | Ask::Search { .. } => false,
+        }
+    }
+}
+
+/// What a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Errand {
+    /// A program counts it, and answers with the count.
+    Count,
+    /// A program counts it and answers, and fails then, each time.
+    Poison,
+    /// A model answers it.
+    Note,
+    /// Nobody is there to take it, and it expires.
+    Expire,
+}
+
+impl Errand {
+    /// Whose mailbox it goes to.
+    pub fn receiver(self) -> &'static str {
+        match self {
+            Errand::Count | Errand::Poison => crate::model::COUNTER,
+            Errand::Note => crate::model::AGENT,
+            Errand::Expire => crate::model::NOBODY,
+        }
+    }
 }
 
 /// How it ended.
@@ -107,11 +199,6 @@ impl Op {
     pub fn is_ok(&self) -> bool {
         matches!(self.outcome, Outcome::Ok { .. })
     }
-
-    /// Whether it writes.
-    pub fn is_write(&self) -> bool {
-        matches!(self.ask, Ask::Cas { .. } | Ask::Say { .. })
-    }
 }
 
 /// Takes down operations as they end, from any thread.
@@ -171,7 +258,7 @@ pub fn edn(ops: &[&Op]) -> String {
                 let pair = format!("[{} {to}]", number(from.value));
                 (":cas", pair.clone(), pair)
             }
-            (Ask::Log | Ask::Say { .. }, _) => continue,
+            _ => continue,
         };
         let end = match op.outcome {
             Outcome::Ok { .. } => ":ok",

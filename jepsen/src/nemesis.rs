@@ -104,6 +104,11 @@ impl Nemesis {
         self.strangers = None;
         self.cluster.hosts.heal()?;
         self.make_room();
+        for index in 0..self.cluster.nodes.len() {
+            if self.cluster.nodes[index].home.join("clock").exists() {
+                self.set_clock(index, 0)?;
+            }
+        }
         self.untrace();
         self.revive()?;
         self.note("everything is put right".to_owned(), Instant::now());

@@ -50,13 +50,15 @@ struct Inner {
     env: Vec<(String, String)>,
     /// Taken out of the cluster: nothing is expected of it any more.
     retired: bool,
+    /// How often it was started.
+    starts: u64,
 }
 
 impl Node {
     /// A node that was never started.
     pub fn new(index: usize, home: PathBuf) -> Result<Node> {
         fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
-        let inner = Inner { child: None, frozen: false, env: Vec::new(), retired: false };
+        let inner = Inner { child: None, frozen: false, env: Vec::new(), retired: false, starts: 0 };
         Ok(Node { index, home, inner: Mutex::new(inner) })
     }
 
@@ -96,6 +98,7 @@ impl Node {
         command.args(args).envs(inner.env.iter().map(|(name, value)| (name, value)));
         command.stdout(log.try_clone()?).stderr(log);
         inner.child = Some(command.spawn().context("cannot start a node")?);
+        inner.starts += 1;
         inner.frozen = false;
         Ok(())
     }
@@ -195,6 +198,11 @@ impl Node {
         lock(&self.inner).retired
     }
 
+    /// How often it was started.
+    pub fn starts(&self) -> u64 {
+        lock(&self.inner).starts
+    }
+
     /// Its admin token; empty before its first start.
     pub fn token(&self) -> String {
         fs::read_to_string(self.data().join("admin-token")).unwrap_or_default().trim().to_owned()
@@ -226,9 +234,15 @@ impl Node {
 
     /// A command line of the client against it, with its output.
     pub fn cli(&self, program: &Path, host: &Host, args: &[&str]) -> Result<String> {
+        let data = self.data().display().to_string();
+        self.command(program, host, &[&["--data-dir", &data], args].concat())
+    }
+
+    /// A command line that has to do with no node, on its host, with its output.
+    pub fn command(&self, program: &Path, host: &Host, args: &[&str]) -> Result<String> {
         let mut command = host.command(&program.display().to_string());
         plain(&mut command, &self.home);
-        command.arg("--data-dir").arg(self.data()).args(args).stdin(Stdio::null());
+        command.args(args).stdin(Stdio::null());
         let ran = command.output().context("cannot run caxton")?;
         if !ran.status.success() {
             bail!(
@@ -249,6 +263,7 @@ impl Drop for Node {
 }
 
 /// Nothing of the environment that would make two machines differ.
+#[expect(clippy::disallowed_methods, reason = "programs are found as for whoever runs this")]
 fn plain(command: &mut Command, home: &Path) {
     command.env_clear().env("HOME", home).env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("TERM", "dumb").stdin(Stdio::null());

@@ -60,7 +60,7 @@ impl Verdict {
 }
 
 /// Findings that say that nodes were slow or could not be asked, and nothing of what they lost.
-const LIVENESS: [&str; 3] = ["converge", "look", "node-stop"];
+const LIVENESS: [&str; 4] = ["converge", "look", "node-stop", "mail-stuck"];
 
 /// Operations of one kind.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -147,11 +147,17 @@ impl Report {
     /// Counts what a history holds.
     pub fn measure(&mut self, history: &[Op]) {
         type IsKind = fn(&Ask) -> bool;
-        let kinds: [(&'static str, IsKind); 4] = [
+        let kinds: [(&'static str, IsKind); 10] = [
             ("deployments", |ask| matches!(ask, Ask::Cas { .. })),
             ("reads", |ask| matches!(ask, Ask::Read)),
             ("log reads", |ask| matches!(ask, Ask::Log)),
             ("messages", |ask| matches!(ask, Ask::Say { .. })),
+            ("mail", |ask| matches!(ask, Ask::Mail { .. })),
+            ("looks at dead letters", |ask| matches!(ask, Ask::Look)),
+            ("memories kept", |ask| matches!(ask, Ask::Remember { .. })),
+            ("memories changed", |ask| matches!(ask, Ask::Edit { .. } | Ask::Forget { .. })),
+            ("memories read", |ask| matches!(ask, Ask::Recall { .. })),
+            ("memories found", |ask| matches!(ask, Ask::Search { .. })),
         ];
         for (kind, is_kind) in kinds {
             let mut counts = Counts { kind, ..Counts::default() };

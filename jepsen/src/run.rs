@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::check::{self, Evidence, Finding};
 use crate::cluster::{Cluster, SETTLE_WAIT, Shape};
@@ -235,12 +235,16 @@ fn harm(
     nemesis.run(steps, Duration::from_secs(options.seconds))?;
     nemesis.put_right()?;
     report.healed_ns = shared.recorder.now();
-    if let Err(error) = cluster.settle(SETTLE_WAIT) {
+    // Clients go on, so that somebody is always a little behind.
+    if let Err(error) = cluster.settle_under_load(SETTLE_WAIT) {
         report.findings.push(Finding::new("converge", format!("{error:#}")));
     }
     report.settled_ns = shared.recorder.now();
     std::thread::sleep(CALM);
-    running.stop_clients();
+    let panicked = running.stop_clients();
+    if panicked > 0 {
+        bail!("{panicked} of the harness's own clients panicked: what the others saw proves nothing");
+    }
     // What was proposed last may still be on its way to somebody. Who did not come together before will not now.
     let whole = !report.findings.iter().any(|finding| finding.code == "converge");
     if let Err(error) = cluster.settle(if whole { SETTLE_WAIT } else { CALM }) {
@@ -265,7 +269,7 @@ fn harm(
 fn judge(evidence: &Evidence, report: &mut Report) {
     let (findings, undecided) = check::all(evidence);
     report.findings.extend(findings);
-    let writes = evidence.history.iter().filter(|op| op.is_write() && op.is_ok()).count();
+    let writes = evidence.history.iter().filter(|op| op.ask.is_write() && op.is_ok()).count();
     report.verdict = if !report.findings.is_empty() {
         Verdict::Failed
     } else if !undecided.is_empty() {

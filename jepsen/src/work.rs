@@ -3,6 +3,12 @@
 //! A deployment without a definite answer is tried again, elsewhere, with the same idempotency key, until there is one
 //! or the client gives up. Only an answer that says so counts as done or as refused.
 
+mod mail;
+
+mod memories;
+
+pub use self::mail::half;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -35,6 +41,12 @@ pub enum Quirk {
     RetryWithoutKey,
     /// A broken event stream is opened again without saying where it broke.
     ResumeWithoutId,
+    /// A message that got no answer is sent again under a new key.
+    ResendWithoutKey,
+    /// A message counts as acknowledged that got no answer.
+    AcknowledgedEarly,
+    /// Memories are read by what a node knows itself.
+    StaleMemories,
 }
 
 /// What the clients do.
@@ -82,6 +94,8 @@ pub struct Shared {
     pub roots: Mutex<HashMap<u64, String>>,
     /// What followers got.
     pub followed: Mutex<Vec<Followed>>,
+    /// The memories of each workspace that anybody may change.
+    memories: Mutex<HashMap<String, Vec<u64>>>,
     numbers: AtomicU64,
     stop: AtomicBool,
     /// Followers stop when they have seen this; 0 before it is known.
@@ -120,6 +134,7 @@ pub fn start(cluster: &Arc<Cluster>, load: &Load, seed: u64) -> Running {
         recorder: Recorder::new(),
         roots: Mutex::default(),
         followed: Mutex::default(),
+        memories: Mutex::default(),
         numbers: AtomicU64::new(0),
         stop: AtomicBool::new(false),
         last_event: AtomicU64::new(0),
@@ -127,7 +142,14 @@ pub fn start(cluster: &Arc<Cluster>, load: &Load, seed: u64) -> Running {
     });
     let clients = (0..load.clients).map(|process| {
         let random = fastrand::Rng::with_seed(seed.wrapping_mul(1_000_003).wrapping_add(process));
-        let mut client = Client { shared: Arc::clone(&shared), process, random, known: HashMap::new(), say: process };
+        let mut client = Client {
+            shared: Arc::clone(&shared),
+            process,
+            random,
+            known: HashMap::new(),
+            say: process,
+            poisoned: false,
+        };
         std::thread::spawn(move || client.run())
     });
     let clients: Vec<_> = clients.collect();
@@ -140,10 +162,10 @@ pub fn start(cluster: &Arc<Cluster>, load: &Load, seed: u64) -> Running {
 }
 
 impl Running {
-    /// Lets every client finish what it is at.
-    pub fn stop_clients(&mut self) {
+    /// Lets every client finish what it is at; says how many of them had panicked, after which they ask nothing more.
+    pub fn stop_clients(&mut self) -> usize {
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.clients.drain(..).for_each(|client| drop(client.join()));
+        self.clients.drain(..).filter_map(|client| client.join().err()).count()
     }
 
     /// Lets the followers read up to the event `last`, for at most `wait`.
@@ -172,6 +194,8 @@ struct Client {
     known: HashMap<String, Live>,
     /// The number of its conversation, which ends when nobody knows what became of a message.
     say: u64,
+    /// It has sent the one message of its that fails each time: those keep a run waiting for a quarter of a minute.
+    poisoned: bool,
 }
 
 /// What one attempt at a deployment came to.
@@ -194,10 +218,13 @@ impl Client {
         while !self.shared.stopped() {
             let workspace = format!("w{}", self.random.u64(0..self.shared.load.workspaces));
             match self.random.u64(0..100) {
-                0..45 => self.deploy(&workspace),
-                45..80 => drop(self.read(&workspace)),
-                80..94 => self.say(&workspace),
-                _ => self.log(&workspace),
+                0..34 => self.deploy(&workspace),
+                34..54 => drop(self.read(&workspace)),
+                54..63 => self.say(&workspace),
+                63..66 => self.log(&workspace),
+                66..80 => self.mail(&workspace),
+                80..82 => self.look(&workspace),
+                _ => self.memory(&workspace),
             }
             let most = u64::try_from(self.shared.load.think.as_millis()).unwrap_or(u64::MAX).max(1);
             std::thread::sleep(Duration::from_millis(self.random.u64(0..most)));
@@ -220,7 +247,7 @@ impl Client {
         }
     }
 
-    fn get(&mut self, node: usize, path: &str) -> Result<Value, String> {
+    fn get(&self, node: usize, path: &str) -> Result<Value, String> {
         let cluster = Arc::clone(&self.shared.cluster);
         match cluster.nodes[node].ask(cluster.host(node), "GET", path, &[], REQUEST_WAIT) {
             Ok(answer) if answer.status == 200 => Ok(answer.body),
@@ -347,7 +374,8 @@ impl Client {
     fn say(&mut self, workspace: &str) {
         let value = self.shared.number();
         let conversation = format!("c{}", self.say);
-        let body = json!({ "text": model::text(value), "agent": model::AGENT, "conversation": conversation, "create": true });
+        let body =
+            json!({ "text": model::text(value), "agent": model::AGENT, "conversation": conversation, "create": true });
         let node = self.node();
         let start = self.shared.recorder.now();
         let cluster = Arc::clone(&self.shared.cluster);

@@ -1,4 +1,5 @@
-//! Is a workspace's history that of one register? The search of Wing and Gong, with Lowe's memory of where it has been.
+//! Is a workspace's history, or a memory's, that of one register? The search of Wing and Gong, with Lowe's memory of where it has
+//! been.
 //!
 //! It looks for an order of the operations in which each takes effect between its beginning and its end and every
 //! answer is true. What changes nothing (a read, a refused deployment) is placed as soon as it fits: if there is any
@@ -40,6 +41,10 @@ enum Effect {
     Becomes { from: u64, to: Live },
     /// The same, if it happened at all.
     Perhaps { from: u64, to: Live },
+    /// The register is empty or holds this already, and holds it then.
+    Keeps { to: Live, perhaps: bool },
+    /// The register holds something, and holds this, or nothing, then.
+    Replaces { to: Live, perhaps: bool },
 }
 
 impl Effect {
@@ -54,8 +59,34 @@ impl Effect {
             }
             (Ask::Cas { .. }, Outcome::Fail { seen: None, .. })
             | (Ask::Read | Ask::Log, Outcome::Fail { .. } | Outcome::Info { .. })
-            | (Ask::Say { .. }, _) => None,
+            | (Ask::Say { .. } | Ask::Mail { .. } | Ask::Look, _) => None,
+            _ => Effect::of_memory(op),
         }
+    }
+
+    /// A memory is a register that is empty before it was kept and after it was forgotten.
+    fn of_memory(op: &Op) -> Option<Effect> {
+        let is = |value: u64| Live { rev: 1, value };
+        let to = match op.ask {
+            Ask::Remember { memory, .. } => is(memory),
+            Ask::Edit { to, .. } => is(to),
+            Ask::Forget { .. } => Live::default(),
+            _ => {
+                return match op.outcome {
+                    Outcome::Ok { live, .. } => Some(Effect::Is(live)),
+                    Outcome::Fail { .. } | Outcome::Info { .. } => None,
+                };
+            }
+        };
+        let perhaps = match op.outcome {
+            Outcome::Ok { .. } => false,
+            Outcome::Info { .. } => true,
+            Outcome::Fail { seen, .. } => return seen.map(Effect::Is),
+        };
+        Some(match op.ask {
+            Ask::Remember { .. } => Effect::Keeps { to, perhaps },
+            _ => Effect::Replaces { to, perhaps },
+        })
     }
 
     fn step(self, held: Live) -> Option<Live> {
@@ -63,6 +94,8 @@ impl Effect {
             Effect::Is(live) => (live == held).then_some(held),
             Effect::IsNot(rev) => (rev != held.rev).then_some(held),
             Effect::Becomes { from, to } | Effect::Perhaps { from, to } => (from == held.rev).then_some(to),
+            Effect::Keeps { to, .. } => (held.rev == 0 || held == to).then_some(to),
+            Effect::Replaces { to, .. } => (held.rev != 0).then_some(to),
         }
     }
 
@@ -71,7 +104,11 @@ impl Effect {
     }
 
     fn must_happen(self) -> bool {
-        !matches!(self, Effect::Perhaps { .. })
+        match self {
+            Effect::Is(_) | Effect::IsNot(_) | Effect::Becomes { .. } => true,
+            Effect::Perhaps { .. } => false,
+            Effect::Keeps { perhaps, .. } | Effect::Replaces { perhaps, .. } => !perhaps,
+        }
     }
 }
 
@@ -99,7 +136,7 @@ impl Placed {
     }
 }
 
-/// Checks the operations of one workspace.
+/// Checks the operations of one workspace, or of one memory.
 pub fn check(ops: &[&Op]) -> Verdict {
     check_within(ops, CONFIGURATIONS_MAX)
 }
@@ -287,6 +324,44 @@ mod tests {
                         1 => cas(start, end, from, n as u64 % 3 + 1),
                         _ => lost(start, from, n as u64 % 3 + 1),
                     }
+                })
+                .collect();
+            let expected = by_definition(&ops);
+            let found = verdict(&ops);
+            assert_eq!(found == Verdict::Linearizable, expected, "{ops:#?}");
+            if expected { good += 1 } else { bad += 1 }
+        }
+        assert!(good > 500 && bad > 500, "{good} good and {bad} bad histories are no test");
+    }
+
+    #[test]
+    fn it_agrees_with_the_definition_on_random_memories() {
+        let mut random = fastrand::Rng::with_seed(11);
+        let (mut good, mut bad) = (0, 0);
+        for _ in 0..20_000 {
+            let count = random.usize(2..7);
+            let ops: Vec<Op> = (0..count)
+                .map(|_| {
+                    let start = random.u64(0..12);
+                    let end = start + random.u64(1..8);
+                    let value = random.u64(1..4);
+                    let ask = match random.u8(0..6) {
+                        0 => Ask::Remember { memory: 1, id: 1 },
+                        1 => Ask::Edit { memory: 1, to: value },
+                        2 => Ask::Forget { memory: 1 },
+                        3 => Ask::Search { memory: 1 },
+                        _ => Ask::Recall { memory: 1 },
+                    };
+                    let found = if random.bool() { live(1, value) } else { Live::default() };
+                    let ok = Outcome::Ok { live: found, event: None, log: Vec::new() };
+                    let outcome = match (random.u8(0..4), ask.is_write()) {
+                        (0, true) => Outcome::Info { why: "no answer".to_owned() },
+                        (1, true) if !matches!(ask, Ask::Remember { .. }) => {
+                            Outcome::Fail { seen: Some(Live::default()), why: "not there".to_owned() }
+                        }
+                        _ => ok,
+                    };
+                    op(ask, start, end, outcome)
                 })
                 .collect();
             let expected = by_definition(&ops);

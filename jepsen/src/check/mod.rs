@@ -8,6 +8,10 @@ pub mod events;
 
 pub mod turns;
 
+pub mod mail;
+
+pub mod memories;
+
 #[cfg(test)]
 pub mod samples;
 
@@ -15,6 +19,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use self::mail::{Letter, Said};
+use self::memories::Kept;
 use crate::history::{Op, by_key};
 
 /// Something that must not be.
@@ -42,6 +48,15 @@ pub struct NodeSeen {
     pub logs: BTreeMap<String, Vec<log::Entry>>,
     /// The numbers of the messages in each `workspace/conversation`, from the oldest.
     pub conversations: BTreeMap<String, Vec<u64>>,
+    /// What lies in the mailboxes of each workspace.
+    #[serde(default)]
+    pub mail: BTreeMap<String, Vec<Letter>>,
+    /// What agents and people of each workspace sent, in the order of its positions.
+    #[serde(default)]
+    pub said: BTreeMap<String, Vec<Said>>,
+    /// The memories of each workspace.
+    #[serde(default)]
+    pub memories: BTreeMap<String, Vec<Kept>>,
 }
 
 /// What all nodes show after everything was put right.
@@ -51,6 +66,10 @@ pub struct Seen {
     pub nodes: Vec<NodeSeen>,
     /// The root of the files that each number was deployed with.
     pub roots: HashMap<u64, String>,
+    /// How often, at most, a message that was under way may have been taken up again: the newest term of any shard, and how often
+    /// nodes were started.
+    #[serde(default)]
+    pub upsets: u64,
 }
 
 /// All that a run leaves behind for the checkers.
@@ -69,8 +88,11 @@ pub fn all(evidence: &Evidence) -> (Vec<Finding>, Vec<String>) {
     let mut findings = log::check(&evidence.history, &evidence.seen);
     findings.extend(events::check(&evidence.followers, &evidence.seen));
     findings.extend(turns::check(&evidence.history, &evidence.seen));
-    let mut undecided = Vec::new();
-    for (key, ops) in by_key(&evidence.history) {
+    findings.extend(mail::check(&evidence.history, &evidence.seen));
+    let (of_memories, mut undecided) = memories::check(&evidence.history, &evidence.seen);
+    findings.extend(of_memories);
+    for (key, mut ops) in by_key(&evidence.history) {
+        ops.retain(|op| op.ask.memory().is_none());
         match linear::check(&ops) {
             linear::Verdict::Linearizable => {}
             linear::Verdict::Broken { placed, held, stuck } => {

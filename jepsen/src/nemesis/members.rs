@@ -252,7 +252,8 @@ impl Nemesis {
         let spares: Vec<usize> = spares.filter(|index| !cluster.nodes[*index].data().exists()).take(count).collect();
         let uses = spares.len().to_string();
         let token = self.operator(None, &["cluster", "token", "create", "--uses", &uses])?;
-        let via = self.who(Who::Follower(0)).first().copied().context("no follower")?;
+        // One that is alone has no follower.
+        let via = self.who(Who::Follower(0)).first().or(members.first()).copied().context("no member")?;
         for index in &spares {
             let node = &cluster.nodes[*index];
             let file = node.home.join("join.token");
