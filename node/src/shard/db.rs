@@ -30,7 +30,7 @@ pub(super) const SHARD_NAME: &str = "shard";
 /// The version of the shard's own tables. Versions of whole files before there were tenants count on in it: 1 and 2.
 pub(super) const SHARD_LAYOUT: u32 = 3;
 /// Statements that a connection keeps ready.
-const STATEMENTS_KEPT: usize = 128;
+const STATEMENTS_KEPT: usize = 256;
 
 /// Which layouts a file has. Not in snapshots: it is about this file.
 const LAYOUTS: &str = "CREATE TABLE layout (tenant INTEGER PRIMARY KEY, version INTEGER NOT NULL) STRICT;";

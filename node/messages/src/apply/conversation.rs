@@ -179,7 +179,8 @@ impl Run<'_> {
             let sql = "UPDATE agent_conversation SET deadline_ms = ?2, awarding = 0 WHERE conversation = ?1";
             self.db.prepare_cached(sql)?.execute(params![row, deadline_ms])?;
         }
-        self.close_if_over(row)
+        // Without a protocol there is nothing to be over.
+        if step.protocol.is_some() { self.close_if_over(row) } else { Ok(()) }
     }
 
     fn begin(&self, id: &str, protocol: Option<&str>, initiator: &str) -> Result<i64> {
@@ -224,12 +225,13 @@ impl Run<'_> {
 
     /// Notes a message among the events of its conversation, and gives its number.
     pub(super) fn note_event(&self, id: &str, submission: &Submission) -> Result<i64> {
-        let sql = "UPDATE agent_conversation SET events = events + 1, changed_ms = ?3 WHERE workspace = ?1 AND id = ?2
-            RETURNING conversation, events";
+        let sql = "SELECT conversation, events FROM agent_conversation WHERE workspace = ?1 AND id = ?2";
         let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
-        let values = params![self.workspace(), id, self.now_ms];
-        let found = self.db.prepare_cached(sql)?.query_row(values, read).optional()?;
-        let Some((row, number)) = found else { return Ok(0) };
+        let found = self.db.prepare_cached(sql)?.query_row(params![self.workspace(), id], read).optional()?;
+        let Some((row, events)) = found else { return Ok(0) };
+        let number = events + 1;
+        let sql = "UPDATE agent_conversation SET events = ?2, changed_ms = ?3 WHERE conversation = ?1";
+        self.db.prepare_cached(sql)?.execute(params![row, number, self.now_ms])?;
         let message = &submission.message;
         let sql =
             "INSERT INTO agent_conversation_event (conversation, number, at_ms, sender, receivers, performative, id,
@@ -248,9 +250,11 @@ impl Run<'_> {
             self.workspace(),
             position
         ])?;
-        let sql = "DELETE FROM agent_conversation_event WHERE conversation = ?1 AND number <= ?2";
         let gone = number.saturating_sub(self.limits.events_kept);
-        self.db.prepare_cached(sql)?.execute(params![row, gone])?;
+        if gone > 0 {
+            let sql = "DELETE FROM agent_conversation_event WHERE conversation = ?1 AND number <= ?2";
+            self.db.prepare_cached(sql)?.execute(params![row, gone])?;
+        }
         Ok(number)
     }
 

@@ -157,11 +157,16 @@ impl Run<'_> {
 
     /// A sender has so many messages more in a mailbox, or fewer, with so many bytes.
     fn count_of_sender(&self, mailbox: i64, sender: &str, by: i64, bytes: i64) -> Result<()> {
+        // The last of a sender's takes its row with it.
+        if by < 0 {
+            let sql = "DELETE FROM mailbox_sender WHERE mailbox = ?1 AND sender = ?2 AND held + ?3 <= 0";
+            if self.db.prepare_cached(sql)?.execute(params![mailbox, sender, by])? > 0 {
+                return Ok(());
+            }
+        }
         let sql = "INSERT INTO mailbox_sender (mailbox, sender, held, bytes) VALUES (?1, ?2, ?3, ?4)
             ON CONFLICT (mailbox, sender) DO UPDATE SET held = held + ?3, bytes = bytes + ?4";
-        self.db.prepare_cached(sql)?.execute(params![mailbox, sender, by, by * bytes])?;
-        let sql = "DELETE FROM mailbox_sender WHERE mailbox = ?1 AND sender = ?2 AND held <= 0";
-        self.db.prepare_cached(sql)?.execute(params![mailbox, sender]).map(drop)
+        self.db.prepare_cached(sql)?.execute(params![mailbox, sender, by, by * bytes]).map(drop)
     }
 
     /// Whether a mailbox that is full keeps one more of what agents sent to it in vain: a tenth of what it holds at most.
@@ -195,7 +200,7 @@ impl Run<'_> {
         Ok(mailbox)
     }
 
-    /// Lays a message into a mailbox; with a reason, as a dead letter.
+    /// Lays a message into a mailbox, for which it is held already; with a reason, as a dead letter.
     pub(super) fn deliver(&self, message: i64, of: &Submission, to: &Address, dead: Option<&str>) -> Result<()> {
         let mailbox = self.mailbox(to)?;
         let delivery = count(self.db, "delivery")?;
@@ -233,7 +238,6 @@ impl Run<'_> {
         if at != state::DEAD {
             self.count_of_sender(mailbox, &sender, 1, bytes)?;
         }
-        self.hold(message, 1)?;
         if at == state::READY { self.enter_lane(mailbox, &sender, priority) } else { Ok(()) }
     }
 
@@ -247,16 +251,21 @@ impl Run<'_> {
     }
 
     fn leave_lane(&self, of: &Delivery) -> Result<()> {
+        let lane = params![of.mailbox, of.sender, of.priority];
+        let sql = "DELETE FROM mailbox_lane WHERE mailbox = ?1 AND sender = ?2 AND priority = ?3 AND waiting <= 1";
+        if self.db.prepare_cached(sql)?.execute(lane)? > 0 {
+            return Ok(());
+        }
         let sql = "UPDATE mailbox_lane SET waiting = waiting - 1 WHERE mailbox = ?1 AND sender = ?2 AND priority = ?3";
-        self.db.prepare_cached(sql)?.execute(params![of.mailbox, of.sender, of.priority])?;
-        let sql = "DELETE FROM mailbox_lane WHERE mailbox = ?1 AND sender = ?2 AND priority = ?3 AND waiting <= 0";
-        self.db.prepare_cached(sql)?.execute(params![of.mailbox, of.sender, of.priority]).map(drop)
+        self.db.prepare_cached(sql)?.execute(lane).map(drop)
     }
 
     /// The sender of a delivery was served: others come first now.
     pub(super) fn served(&self, of: &Delivery) -> Result<()> {
-        let sql = "UPDATE mailbox SET served = served + 1 WHERE mailbox = ?1 RETURNING served";
+        let sql = "SELECT served + 1 FROM mailbox WHERE mailbox = ?1";
         let served: i64 = self.db.prepare_cached(sql)?.query_row([of.mailbox], |row| row.get(0))?;
+        let sql = "UPDATE mailbox SET served = ?2 WHERE mailbox = ?1";
+        self.db.prepare_cached(sql)?.execute([of.mailbox, served])?;
         let sql = "UPDATE mailbox_lane SET served = ?3 WHERE mailbox = ?1 AND sender = ?2";
         self.db.prepare_cached(sql)?.execute(params![of.mailbox, of.sender, served]).map(drop)
     }
@@ -305,7 +314,7 @@ impl Run<'_> {
             WHERE mailbox = ?1";
         let dead = i64::from(of.state == state::DEAD);
         self.db.prepare_cached(sql)?.execute(params![of.mailbox, dead, of.bytes, self.now_ms])?;
-        self.hold(of.message, -1)
+        self.let_go(of.message)
     }
 
     /// A delivery that is a dead letter from now on, for a reason, which its sender is told where it waits for an answer.

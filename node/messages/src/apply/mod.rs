@@ -106,7 +106,7 @@ impl Run<'_> {
         if self.known(&submission)?.is_some() {
             return Ok(());
         }
-        let row = self.keep(&submission)?;
+        let row = self.keep(&submission, 1)?;
         self.deliver(row, &submission, to, None)?;
         self.note_event(about.conversation, &submission)?;
         Ok(())

@@ -37,7 +37,7 @@ impl Run<'_> {
                 return Ok(Fate::Refused(full));
             }
         }
-        let row = self.keep(submission)?;
+        let row = self.keep(submission, message.receivers.len())?;
         let (mut deliveries, mut position) = (0, None);
         for receiver in &message.receivers {
             match receiver {
@@ -101,12 +101,12 @@ impl Run<'_> {
         Ok(id.map(MessageId::from_bytes))
     }
 
-    /// The row of a message that nobody holds yet.
-    pub(super) fn keep(&self, submission: &Submission) -> Result<i64> {
+    /// The row of a message that so many mailboxes and topics hold.
+    pub(super) fn keep(&self, submission: &Submission, held: usize) -> Result<i64> {
         let row = count(self.db, "message")?;
         let sender = submission.message.sender.as_ref().map(Address::to_string).unwrap_or_default();
         let sql = "INSERT INTO mailbox_message (message, workspace, id, sender, key, sent_ms, held, body)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7)";
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let body = encode_message(submission);
         let id = submission.id.as_bytes();
         self.db.prepare_cached(sql)?.execute(params![
@@ -116,22 +116,27 @@ impl Run<'_> {
             sender,
             submission.key,
             self.now_ms,
+            held as i64,
             body
         ])?;
         Ok(row)
     }
 
-    /// Somebody holds the message, or does so no longer. What nobody holds is gone; its sender's key is known a little longer.
-    pub(super) fn hold(&self, message: i64, by: i64) -> Result<()> {
-        let sql = "UPDATE mailbox_message SET held = held + ?2, gone_ms = NULL WHERE message = ?1";
-        self.db.prepare_cached(sql)?.execute(params![message, by])?;
-        if by < 0 {
-            let sql = "DELETE FROM mailbox_message WHERE message = ?1 AND held <= 0 AND key IS NULL";
-            self.db.prepare_cached(sql)?.execute([message])?;
-            let sql = "UPDATE mailbox_message SET gone_ms = ?2, body = x'' WHERE message = ?1 AND held <= 0";
-            self.db.prepare_cached(sql)?.execute(params![message, self.now_ms])?;
+    /// One more holds a message that somebody holds.
+    pub(super) fn hold(&self, message: i64) -> Result<()> {
+        let sql = "UPDATE mailbox_message SET held = held + 1 WHERE message = ?1";
+        self.db.prepare_cached(sql)?.execute([message]).map(drop)
+    }
+
+    /// Somebody holds the message no longer. What nobody holds is gone; its sender's key is known a little longer.
+    pub(super) fn let_go(&self, message: i64) -> Result<()> {
+        let sql = "DELETE FROM mailbox_message WHERE message = ?1 AND held <= 1 AND key IS NULL";
+        if self.db.prepare_cached(sql)?.execute([message])? > 0 {
+            return Ok(());
         }
-        Ok(())
+        let sql = "UPDATE mailbox_message SET held = held - 1, gone_ms = CASE WHEN held <= 1 THEN ?2 END,
+            body = CASE WHEN held <= 1 THEN x'' ELSE body END WHERE message = ?1";
+        self.db.prepare_cached(sql)?.execute(params![message, self.now_ms]).map(drop)
     }
 
     /// A proposal that came after the deadline is answered, since every proposer gets an answer.
@@ -164,7 +169,7 @@ impl Run<'_> {
             }
         }
         if !keeping.is_empty() {
-            let row = self.keep(submission)?;
+            let row = self.keep(submission, keeping.len())?;
             for receiver in keeping {
                 self.deliver(row, submission, receiver, Some(&reason.to_string()))?;
             }

@@ -28,23 +28,26 @@ pub(super) struct Interest<'a> {
 const FILTERED_BYTES: usize = 4 << 10;
 
 impl Run<'_> {
-    /// Keeps a message to be delivered to subscribers; its position among all that the workspace publishes.
+    /// Keeps a message, which is held for it already, to be delivered to subscribers; its position among all that the workspace publishes.
     pub(super) fn publish(&self, message: i64, topic: &Topic) -> Result<i64> {
         let position = count(self.db, &self.of_workspace("publications"))?;
         let sql = "INSERT INTO topic_publication (workspace, position, topic, message) VALUES (?1, ?2, ?3, ?4)";
         self.db.prepare_cached(sql)?.execute(params![self.workspace(), position, topic.as_str(), message])?;
-        self.hold(message, 1)?;
         self.forget_publications(position.saturating_sub(self.limits.publications_kept))?;
         Ok(position)
     }
 
     /// What is older than what is kept goes, whether somebody has yet to see it or not: they are told how much they missed.
     fn forget_publications(&self, until: i64) -> Result<()> {
-        let sql = "DELETE FROM topic_publication WHERE workspace = ?1 AND position <= ?2 RETURNING message";
+        let sql = "SELECT message FROM topic_publication WHERE workspace = ?1 AND position <= ?2";
         let mut statement = self.db.prepare_cached(sql)?;
         let gone = statement.query_map(params![self.workspace(), until], |row| row.get(0))?;
         let gone: Vec<i64> = gone.collect::<Result<_>>()?;
-        gone.into_iter().try_for_each(|message| self.hold(message, -1))
+        if !gone.is_empty() {
+            let sql = "DELETE FROM topic_publication WHERE workspace = ?1 AND position <= ?2";
+            self.db.prepare_cached(sql)?.execute(params![self.workspace(), until])?;
+        }
+        gone.into_iter().try_for_each(|message| self.let_go(message))
     }
 
     /// A subscription of the name goes on from where it is unless a position is named, so that whoever subscribes once more
@@ -150,6 +153,7 @@ impl Run<'_> {
                     held_until_ms = self.now_ms.saturating_add(self.limits.held_ms);
                     break;
                 }
+                self.hold(message)?;
                 self.deliver(message, &submission, &subscriber, None)?;
             }
             // Positions have no gaps but where publications are no longer kept.
