@@ -4,21 +4,21 @@
 //! leader had started is started again here; a turn that was put down is looked at when a turn ends, and whenever this node has
 //! come to lead.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use caxton_messages::acl::Address;
 use caxton_messages::mailbox::{Action, Outcome};
-use caxton_messages::{EndedWait, Limits, Ready, due, ended_waits, is_started_before, next, parked, roster, waiting};
-use caxton_proto::manifest::agent::Messages;
+use caxton_messages::{EndedWait, Limits, due, is_started_before, parked, roster};
 use caxton_proto::{AgentName, Revision, WorkspaceId};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::delivery::{Courier, now_ms};
-use super::places::{Claim, MailboxOf, Places, Room};
+use super::look::{Known, Look, Plan, RESUMED_MAX};
+use super::places::{MailboxOf, Room};
 use super::post::Post;
 use crate::catalog::{Catalog, LoadError};
 use crate::errors::chain;
@@ -29,20 +29,14 @@ use crate::mailbox::{MailboxError, ShardMailboxes};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long it is waited for to lead the shard before it is looked whether to stop.
 const LEAD_WAIT: Duration = Duration::from_millis(500);
-/// The most mailboxes that are looked at in one round.
-const MAILBOXES_MAX: usize = 1_000;
 /// The most messages of one shard's mailboxes that are being handled.
 const TURNS_MAX: usize = 64;
 /// The most beside these, which are only for workspaces that have none under way.
 const SPARE_MAX: usize = 16;
 /// The most messages beside these that pause because what they need is not there: those of sixteen workspaces.
 const PAUSING_MAX: usize = 4_096;
-/// The most messages for one agent of another workspace that are being carried.
-const CARRIED_MAX: usize = 8;
 /// How many rounds of ticks release what was started before.
 const RELEASES_MAX: usize = 100;
-/// The most turns that waited and are gone on with at a time.
-const RESUMED_MAX: usize = 64;
 /// How long a workspace is left alone after files of its agents could not be read.
 const UNREAD_WAIT: Duration = Duration::from_secs(5);
 /// How many turns that were put down are looked at in one go.
@@ -182,18 +176,19 @@ impl Dispatcher {
     /// Does what is due, goes on with what waited, and starts what can be started.
     async fn round(&mut self, term: u64) -> Result<(), MailboxError> {
         let now_ms = now_ms();
-        let limits = Limits::default();
         if self.released != term {
             self.release_started(term, now_ms).await?;
             self.released = term;
         }
-        let due = self.mailboxes.read(move |rows| due(rows, now_ms, term, &limits)).await?;
-        for workspace in due {
-            of_one(&workspace, self.mailboxes.write(&workspace, term, Action::Tick { term }).await)?;
-        }
         self.note_programs(term).await?;
-        let ended = self.mailboxes.read(move |rows| ended_waits(rows, now_ms, RESUMED_MAX)).await?;
-        ended.into_iter().for_each(|wait| self.resume(term, wait));
+        let mut found = self.look(term, now_ms).await?;
+        if !found.due.is_empty() {
+            for workspace in found.due {
+                of_one(&workspace, self.mailboxes.write(&workspace, term, Action::Tick { term }).await)?;
+            }
+            found = self.look(term, now_ms).await?;
+        }
+        found.ended.into_iter().for_each(|wait| self.resume(term, wait));
         if (self.looked != term || self.look_again) && !self.looking {
             (self.looked, self.look_again, self.looking) = (term, false, true);
             self.look_at_parked(term);
@@ -202,7 +197,19 @@ impl Dispatcher {
         if self.invoker.has_space().is_err() {
             return Ok(());
         }
-        self.start(term, now_ms).await
+        self.start(term, found.plan).await
+    }
+
+    /// Looks at the tables, once for everything: each look costs a change of threads.
+    async fn look(&self, term: u64, now_ms: i64) -> Result<Look, MailboxError> {
+        let known = Known {
+            catalogs: self.invoker.catalogs().clone(),
+            busy: self.busy.clone(),
+            served: self.served.clone(),
+            room: self.room(),
+            last: self.last,
+        };
+        self.mailboxes.read(move |rows| Look::at(rows, known, term, now_ms)).await
     }
 
     /// Tells programs that are new in their workspace that they are there.
@@ -288,37 +295,10 @@ impl Dispatcher {
         });
     }
 
-    /// Starts what comes next in each mailbox, one entry for all of a workspace's.
-    async fn start(&mut self, term: u64, now_ms: i64) -> Result<(), MailboxError> {
-        let limits = Limits::default();
-        let last = self.last;
-        let found = self.mailboxes.read(move |rows| waiting(rows, now_ms, last, MAILBOXES_MAX)).await?;
-        // Where not all were looked at, the rest comes next, so that no agent's mailbox waits behind those nobody empties.
-        if found.len() >= MAILBOXES_MAX {
-            self.last = found.last().map_or(0, |(number, ..)| *number);
-        }
-        let claims = found.into_iter().filter_map(|(_, workspace, owner)| self.claim((workspace, owner))).collect();
-        let mut busy: HashMap<WorkspaceId, usize> = HashMap::new();
-        self.busy.iter().for_each(|((workspace, _), count)| *busy.entry(workspace.clone()).or_default() += count);
-        let mut places = Places::new(claims, &busy, self.served.as_ref(), self.room());
-        let mut read: HashMap<MailboxOf, VecDeque<Ready>> = HashMap::new();
-        let mut ready: BTreeMap<WorkspaceId, Vec<(Address, Ready)>> = BTreeMap::new();
-        while let Some(owner) = places.turn().cloned() {
-            if !read.contains_key(&owner) {
-                let ((of, whose), most) = (owner.clone(), places.most(&owner));
-                let next = self.mailboxes.read(move |rows| next(rows, &of, &whose, now_ms, most, &limits)).await?;
-                read.insert(owner.clone(), next.into());
-            }
-            match read.get_mut(&owner).and_then(VecDeque::pop_front) {
-                None => places.pass(&owner),
-                Some(one) => {
-                    places.take(&owner);
-                    self.served = Some(owner.0.clone());
-                    ready.entry(owner.0).or_default().push((owner.1, one));
-                }
-            }
-        }
-        for (workspace, all) in ready {
+    /// Starts what was given a place, one entry for all of a workspace's.
+    async fn start(&mut self, term: u64, plan: Plan) -> Result<(), MailboxError> {
+        (self.last, self.served) = (plan.last, plan.served);
+        for (workspace, all) in plan.ready {
             let numbers: Vec<u64> = all.iter().map(|(_, ready)| ready.delivery).collect();
             if numbers.is_empty() {
                 continue;
@@ -348,29 +328,6 @@ impl Dispatcher {
         let running = started.saturating_sub(self.courier.pausing().min(PAUSING_MAX));
         let usual = TURNS_MAX.saturating_sub(running);
         Room { usual, spare: (TURNS_MAX + SPARE_MAX).saturating_sub(running).min(SPARE_MAX) }
-    }
-
-    /// What a mailbox may have under way beside what it has; nothing of an agent that is not deployed, which keeps its messages.
-    fn claim(&self, owner: MailboxOf) -> Option<Claim> {
-        let agent = match &owner.1 {
-            Address::Agent(agent) => agent,
-            Address::Elsewhere { .. } => {
-                let free = CARRIED_MAX.saturating_sub(self.busy.get(&owner).copied().unwrap_or_default());
-                return Some(Claim { owner, priority: Messages::default().priority, free });
-            }
-            Address::Capability(_)
-            | Address::Subject(_)
-            | Address::Topic(_)
-            | Address::Broadcast
-            | Address::Platform => {
-                return None;
-            }
-        };
-        let catalog = self.invoker.catalogs().get(&owner.0)?;
-        let manifest = catalog.agents().get(agent)?.manifest().ok()?;
-        let busy = self.busy.get(&owner).copied().unwrap_or_default();
-        let free = (manifest.messages.concurrency as usize).saturating_sub(busy);
-        Some(Claim { owner, priority: manifest.messages.priority, free })
     }
 }
 

@@ -23,6 +23,8 @@ pub mod dispatch;
 
 mod delivery;
 
+mod look;
+
 mod places;
 
 pub mod post;

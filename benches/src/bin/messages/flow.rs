@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use caxton_benches::figures::{Figures, drive};
 use caxton_benches::http::Pool;
 
-use super::place::{Folder, Place, newest, reaches};
+use super::place::{Admin, Folder, Place};
 use super::ways::{Letter, Sender, Way};
 use super::{Bench, row, say};
 
@@ -46,7 +46,7 @@ impl Senders {
     }
 
     /// Lets all of them send to the nodes at `addresses` by turns, and waits until everything is answered.
-    pub async fn flow(&self, admin: &Pool, addresses: &[String], seconds: Duration) -> Result<Flow> {
+    pub async fn flow(&self, admin: &Admin, addresses: &[String], seconds: Duration) -> Result<Flow> {
         let mut senders = Vec::new();
         for (number, (letter, token)) in self.letters.iter().zip(&self.tokens).enumerate() {
             senders.push(Sender::open(self.way, &addresses[number % addresses.len()], token, letter).await?);
@@ -56,7 +56,7 @@ impl Senders {
         workspaces.dedup();
         let mut before = Vec::new();
         for workspace in &workspaces {
-            before.push(newest(admin, workspace).await?);
+            before.push(admin.newest(workspace).await?);
         }
         let sent: Arc<[AtomicU64]> = senders.iter().map(|_| AtomicU64::new(0)).collect();
         let (counts, senders): (_, Arc<[Sender]>) = (Arc::clone(&sent), senders.into());
@@ -77,7 +77,7 @@ impl Senders {
             let count: u64 = own.map(|(_, count)| count.load(Ordering::Relaxed)).sum();
             ensure!(count > 0, "nobody sent to {workspace}");
             // Each message, and the answer to it.
-            reaches(admin, workspace, before + 2 * count).await?;
+            admin.reaches(workspace, before + 2 * count).await?;
             all += count;
         }
         let (settled, behind) = (all as f64 / began.elapsed().as_secs_f64(), acknowledged.elapsed());
@@ -96,27 +96,26 @@ pub async fn measure(bench: &Bench<'_>) -> Result<()> {
 
 async fn one(bench: &Bench<'_>, way: Way) -> Result<()> {
     let args = bench.args;
-    let place = Place::open(bench, &format!("flow-{way:?}")).await?;
+    let place = Place::open(bench, &format!("flow-{way:?}"))?;
     let mut workspaces = Vec::new();
     for number in 0..args.workspaces {
         let name = format!("bench-{number}");
         let folder = Folder::new(bench.dir.join(format!("flow-{way:?}")).join(&name), &name)?;
         folder.add_echoes(args.agents, args.concurrency)?;
-        place.deploy(bench.caxton, &folder).await?;
+        place.deploy(bench.caxton, &folder)?;
         workspaces.push(name);
     }
     let mut tokens = Vec::new();
     for number in 0..args.senders {
-        tokens.push(place.token(&format!("sender-{number}")).await?);
+        tokens.push(place.admin.token(&format!("sender-{number}")).await?);
     }
     health(&place, args.senders, args.time().min(Duration::from_secs(2))).await?;
     let senders = Senders::plan(bench, way, &workspaces, tokens);
-    let (admin, addresses) =
-        (Pool::open(&place.node.address, 1, &place.node.token()?).await?, [place.node.address.clone()]);
+    let (admin, addresses) = (&place.admin, [place.node.address.clone()]);
     // What is compiled or opened once is not what is measured.
-    senders.flow(&admin, &addresses, args.time() / 10).await?;
+    senders.flow(admin, &addresses, args.time() / 10).await?;
     let before = cpu_seconds(place.node.pid())?;
-    let flow = senders.flow(&admin, &addresses, args.time()).await?;
+    let flow = senders.flow(admin, &addresses, args.time()).await?;
     let spent = cpu_seconds(place.node.pid())? - before;
     let each = spent * 1e6 / (flow.taken.rate * args.seconds);
     let what = format!("taken over {}, {} senders", way.name(), args.senders);

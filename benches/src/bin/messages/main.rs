@@ -32,6 +32,11 @@ use clap::{Parser, ValueEnum};
 
 use self::ways::Way;
 
+/// As `caxton` has it: the tables are applied in this process.
+#[cfg(not(debug_assertions))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// What can be measured by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Topic {

@@ -21,12 +21,12 @@ const BEGUN_AT_ONCE: usize = 16;
 /// Gives work away: a person calls for proposals, hears each bid, and awards one of them once the last is there.
 pub async fn contract_net(bench: &Bench<'_>) -> Result<()> {
     let (workspace, bidders) = ("net", bench.args.bidders);
-    let place = Place::open(bench, "net").await?;
+    let place = Place::open(bench, "net")?;
     let folder = Folder::new(bench.dir.join("net").join(workspace), workspace)?;
     for number in 0..bidders {
         folder.add(&format!("bidder-{number}"), "[messages]")?;
     }
-    place.deploy(bench.caxton, &folder).await?;
+    place.deploy(bench.caxton, &folder)?;
     let (mut decided, mut whole) = (Vec::new(), Vec::new());
     for number in 0..NETS {
         let (took, of) = one(&place, workspace, &format!("net-{number}"), bidders).await?;
@@ -79,17 +79,17 @@ async fn say_to(place: &Place, workspace: &str, conversation: &str, what: &str, 
         // Far enough away to end nothing here.
         message["reply_by"] = json!("2100-01-01T00:00:00Z");
     }
-    place.post(&format!("/api/v1/workspaces/{workspace}/mailbox"), &json!({ "message": message })).await?;
+    place.admin.post(&format!("/api/v1/workspaces/{workspace}/mailbox"), &json!({ "message": message })).await?;
     Ok(())
 }
 
 /// What a node has in memory for each conversation that is open: requests to a person who never answers.
 pub async fn open_conversations(bench: &Bench<'_>) -> Result<()> {
     let (workspace, wanted) = ("open", bench.args.conversations);
-    let place = Place::open(bench, "open").await?;
+    let place = Place::open(bench, "open")?;
     let folder = Folder::new(bench.dir.join("open").join(workspace), workspace)?;
     folder.add("echo", "[messages]")?;
-    place.deploy(bench.caxton, &folder).await?;
+    place.deploy(bench.caxton, &folder)?;
     let pool = Pool::open(&place.node.address, BEGUN_AT_ONCE, &place.node.token()?).await?;
     begin(&pool, workspace, 0..100).await?;
     let before = place.node.settled_rss()?;
@@ -97,7 +97,7 @@ pub async fn open_conversations(bench: &Bench<'_>) -> Result<()> {
     let after = place.node.settled_rss()?;
     let each = after.saturating_sub(before) as f64 / wanted as f64;
     let last: Value =
-        place.get(&format!("/api/v1/workspaces/{workspace}/conversations/open-{}/events", 99 + wanted)).await?;
+        place.admin.get(&format!("/api/v1/workspaces/{workspace}/conversations/open-{}/events", 99 + wanted)).await?;
     ensure!(last["open"] == true, "the last conversation is not open: {last}");
     row(
         &format!("{wanted} conversations begun and open, {BEGUN_AT_ONCE} clients"),

@@ -23,11 +23,11 @@ const WARM_UP: usize = 20;
 
 /// Measures round trips, and says what is left of them without the disk's part.
 pub async fn measure(bench: &Bench<'_>, sync: Figures) -> Result<()> {
-    let place = Place::open(bench, "rally").await?;
+    let place = Place::open(bench, "rally")?;
     let folder = Folder::new(bench.dir.join("rally").join(WORKSPACE), WORKSPACE)?;
     folder.add("left", "[messages]")?;
     folder.add("right", "[messages]")?;
-    place.deploy(bench.caxton, &folder).await?;
+    place.deploy(bench.caxton, &folder)?;
     let hits = (2 * bench.args.round_trips).min(EVENTS_KEPT - 10);
     play(&place, "warm", WARM_UP, bench.args.bytes).await?;
 
@@ -66,14 +66,14 @@ pub async fn measure(bench: &Bench<'_>, sync: Figures) -> Result<()> {
 
 /// Has the ball played, and waits until the game is over.
 async fn play(place: &Place, conversation: &str, hits: usize, bytes: usize) -> Result<()> {
-    let before = place.newest(WORKSPACE).await?;
+    let before = place.admin.newest(WORKSPACE).await?;
     let content = format!("serve {hits} right {}", "x".repeat(bytes));
     let message =
         json!({ "performative": "request", "receiver": "left", "content": content, "conversation_id": conversation });
-    place.post(&format!("/api/v1/workspaces/{WORKSPACE}/mailbox"), &json!({ "message": message })).await?;
+    place.admin.post(&format!("/api/v1/workspaces/{WORKSPACE}/mailbox"), &json!({ "message": message })).await?;
     // Whoever looked all the time would disturb the game.
     tokio::time::sleep(Duration::from_micros(100) * u32::try_from(hits)?).await;
-    place.reaches(WORKSPACE, before + events(hits) as u64).await
+    place.admin.reaches(WORKSPACE, before + events(hits) as u64).await
 }
 
 /// The service, the ball with which it begins and one for each hit, and that it is over.
@@ -87,7 +87,7 @@ async fn event_times(place: &Place, conversation: &str) -> Result<Vec<f64>> {
     loop {
         let path =
             format!("/api/v1/workspaces/{WORKSPACE}/conversations/{conversation}/events?after={after}&limit=500");
-        let page = place.get(&path).await?;
+        let page = place.admin.get(&path).await?;
         let events = page["events"].as_array().context("events")?;
         for event in events {
             times.push(ms_of_day(event)?);

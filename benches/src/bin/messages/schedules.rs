@@ -19,7 +19,7 @@ const ROUNDS: usize = 2;
 
 pub async fn measure(bench: &Bench<'_>) -> Result<()> {
     let wanted = bench.args.schedules;
-    let place = Place::open(bench, "schedules").await?;
+    let place = Place::open(bench, "schedules")?;
     let folder = Folder::new(bench.dir.join("schedules").join(WORKSPACE), WORKSPACE)?;
     for agent in 0..wanted.div_ceil(OF_ONE_AGENT) {
         let own = OF_ONE_AGENT.min(wanted - agent * OF_ONE_AGENT);
@@ -29,8 +29,8 @@ pub async fn measure(bench: &Bench<'_>) -> Result<()> {
         let all: Vec<String> = (0..own).map(schedule).collect();
         folder.add(&format!("clock-{agent}"), &format!("[messages]\n\n{}", all.join("\n")))?;
     }
-    place.deploy(bench.caxton, &folder).await?;
-    let before = place.newest(WORKSPACE).await?;
+    place.deploy(bench.caxton, &folder)?;
+    let before = place.admin.newest(WORKSPACE).await?;
     let path = format!("/api/v1/workspaces/{WORKSPACE}/mailbox/events?follow=true&after={before}");
     let (address, token) = (place.node.address.clone(), place.node.token()?);
     // The schedules that begin in between may tick one by one: whole rounds are taken.

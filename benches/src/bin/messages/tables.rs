@@ -11,6 +11,7 @@ use caxton_messages::acl::{Content, Message, MessageId, Performative};
 use caxton_messages::mailbox::{Action, Command, Outcome, Submission, Verdict};
 use caxton_messages::{Limits, Ready, TABLES, apply, due, next, waiting};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::{Bench, row, say};
 
@@ -82,6 +83,7 @@ impl Tables {
         for (name, value) in [("journal_mode", "WAL"), ("synchronous", "NORMAL"), ("cache_size", "-4096")] {
             db.pragma_update(None, name, value)?;
         }
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         TABLES.iter().try_for_each(|(_, sql)| db.execute_batch(sql))?;
         db.execute_batch("BEGIN IMMEDIATE")?;
         Ok(Tables { db, limits: Limits::default(), drawn: 0 })

@@ -3,10 +3,9 @@
 use anyhow::{Context, Result};
 use caxton::shard::placement::owner_of;
 use caxton_benches::cluster::Cluster;
-use caxton_benches::http::Pool;
 
 use super::flow::Senders;
-use super::place::{Folder, token};
+use super::place::{Admin, Folder};
 use super::ways::Way;
 use super::{Bench, row, say};
 
@@ -18,7 +17,7 @@ pub async fn measure(bench: &Bench<'_>) -> Result<()> {
     let dir = bench.dir.join("three");
     std::fs::create_dir_all(&dir)?;
     let cluster = Cluster::start(bench.caxton.path(), &dir).await?;
-    let admin = Pool::open(cluster.address(0), 1, cluster.token()).await?;
+    let admin = Admin::new(cluster.address(0), cluster.token());
     let mut workspaces = Vec::new();
     for number in 0..args.workspaces {
         let name = format!("bench-{number}");
@@ -32,7 +31,7 @@ pub async fn measure(bench: &Bench<'_>) -> Result<()> {
     }
     let mut tokens = Vec::new();
     for number in 0..args.senders {
-        tokens.push(token(&admin, &format!("sender-{number}")).await?);
+        tokens.push(admin.token(&format!("sender-{number}")).await?);
     }
     let first = workspaces.first().context("a workspace")?.parse()?;
     let leader = cluster.leader_of(owner_of(&first, SHARDS).0 as usize).await?;
