@@ -55,4 +55,4 @@ pub use identity::{
 pub use machine::{Entry, FrozenState, Machine, MachineError};
 pub use network::receive::AnswerError;
 pub use network::{Alone, Transport, TransportError};
-pub use store::{ClaimError, Disk, OpenError, Store, SyncCallback};
+pub use store::{ClaimError, Disk, OpenError, Store, SyncCallback, cut_unwritten_ends};

@@ -158,6 +158,7 @@ impl Store {
         let db_dir = dir.join(DB_DIR);
         fs::create_dir_all(&db_dir).map_err(folder)?;
         check_records(&db_dir)?;
+        cut_unwritten_ends(&db_dir).map_err(folder)?;
         let db = DB::open(&options(), &db_dir).map_err(|error| open_error(&db_dir, error))?;
         let tail = Tail::open(dir).map_err(folder)?;
         check_end(&db, &db_dir, &tail)?;
@@ -320,13 +321,35 @@ fn open_error(dir: &Path, error: rocksdb::Error) -> OpenError {
     }
 }
 
-/// Refuses a database whose logs would lose whole records without a word.
-fn check_records(dir: &Path) -> Result<(), OpenError> {
-    let entries = fs::read_dir(dir).map_err(|source| OpenError::Folder { dir: dir.to_owned(), source })?;
-    let manifests = entries.filter_map(Result::ok).map(|entry| entry.path());
+/// Cuts off what the power went before, in the newest write-ahead log and the newest manifest of a RocksDB that is not open: a
+/// record that was never on disk, and that RocksDB would take for damage. A folder that is not there has none.
+pub fn cut_unwritten_ends(dir: &Path) -> io::Result<()> {
+    for file in numbered_files(dir, ".log").pop().into_iter().chain(manifests(dir).pop()) {
+        let Some(at) = records::unwritten_end(&file)? else { continue };
+        tracing::warn!(file = %file.display(), at, "the power went before the end of this file was written: it is cut off");
+        let cut = fs::OpenOptions::new().write(true).open(&file)?;
+        cut.set_len(at)?;
+        cut.sync_all()?;
+    }
+    Ok(())
+}
+
+/// The manifests of a database, the newest last.
+fn manifests(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
     let is_manifest =
         |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("MANIFEST-"));
-    for file in numbered_files(dir, ".log").into_iter().chain(manifests.filter(is_manifest)) {
+    let mut files: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).filter(is_manifest).collect();
+    files.sort();
+    files
+}
+
+/// Refuses a database whose logs would lose whole records without a word.
+fn check_records(dir: &Path) -> Result<(), OpenError> {
+    fs::read_dir(dir).map_err(|source| OpenError::Folder { dir: dir.to_owned(), source })?;
+    for file in numbered_files(dir, ".log").into_iter().chain(manifests(dir)) {
         let found =
             records::whole_after_torn(&file).map_err(|source| OpenError::Folder { dir: file.clone(), source })?;
         if let Some(at) = found {

@@ -383,6 +383,9 @@ impl Artifacts {
 }
 
 fn open(dir: &Path) -> Result<DB, OpenError> {
+    if let Err(error) = caxton_raft::cut_unwritten_ends(dir) {
+        warn!(%error, "it cannot be seen whether the artifact store's log ends in what the power went before");
+    }
     DB::open(&options(), dir).map_err(|source| OpenError { dir: dir.to_owned(), source })
 }
 

@@ -173,6 +173,26 @@ fn a_flipped_bit_in_the_log_refuses_to_open_and_a_torn_tail_does_not() {
 }
 
 #[test]
+fn a_log_whose_end_the_power_went_before_opens_without_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (first, last) = (named(noise(9_000, 6)), named(noise(9_000, 7)));
+    {
+        let store = store(dir.path());
+        store.put(&ws("w"), vec![first.clone()]).expect("stored");
+        store.put(&ws("w"), vec![last.clone()]).expect("stored");
+    }
+    let log = files(dir.path(), ".log").into_iter().find(|p| p.metadata().is_ok_and(|m| m.len() > 0)).expect("a log");
+    let mut torn = std::fs::read(&log).expect("a log");
+    // The file is as long as it was to be, and its last pages were not written.
+    let written = torn.len() - 4_000;
+    torn[written.next_multiple_of(512)..].fill(0);
+    std::fs::write(&log, torn).expect("written");
+    let store = store(dir.path());
+    assert_eq!(store.get(&ws("w"), &first.0).expect("read"), Some(first.1));
+    assert_eq!(store.get(&ws("w"), &last.0).expect("read"), None);
+}
+
+#[test]
 fn below_the_reserve_writes_are_refused_and_reads_go_on() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = store(dir.path());

@@ -1,6 +1,9 @@
 //! What RocksDB passes over in silence: a log whose record seems to reach past the end of the file looks like one that a
 //! crash tore off, and everything from there on would be dropped. It is damage, though, when whole records follow.
 //!
+//! And what it takes for damage, though a power cut leaves it: file systems make a file longer before they write what is in it, and
+//! what was not written reads as zeros. A last record that ends in them was never on disk, so that nobody was told it was.
+//!
 //! The format is RocksDB's: blocks of 32 KiB hold records of a masked CRC-32C (4 bytes), a length (2), a type (1) and
 //! the payload; no record crosses a block's end. Manifests are written in the same way. See "Write Ahead Log File Format"
 //! in RocksDB's documentation.
@@ -11,6 +14,8 @@ use std::path::Path;
 
 const BLOCK_BYTES: usize = 32 << 10;
 const HEADER_BYTES: usize = 7;
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
 /// Full, first, middle and last; we use no format that has others.
 const TYPES: std::ops::RangeInclusive<u8> = 1..=4;
 
@@ -23,6 +28,26 @@ pub fn whole_after_torn(file: &Path) -> io::Result<Option<usize>> {
     }
     // A torn end: what a crash leaves has nothing whole after it.
     Ok((at + 1..bytes.len()).find(|from| is_whole(&bytes, *from)))
+}
+
+/// The offset of a last record that is not whole because nothing was written from the border of a sector on, which lies in it.
+pub fn unwritten_end(file: &Path) -> io::Result<Option<u64>> {
+    Ok(unwritten(&fs::read(file)?).map(|at| at as u64))
+}
+
+fn unwritten(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    let length = loop {
+        let (length, kind) = header(bytes, at)?;
+        let reserved = kind == 0 && length == 0;
+        if !reserved && !is_whole(bytes, at) {
+            break length;
+        }
+        at = next(bytes, at)?;
+    };
+    let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let border = written.next_multiple_of(SECTOR_BYTES);
+    (border < bytes.len() && border < at + HEADER_BYTES + length).then_some(at)
 }
 
 /// Where the record after the one at `at` begins; nothing at the end, and where a record does not fit.
@@ -96,5 +121,28 @@ mod tests {
         longer[5] |= 0x80;
         fs::write(&file, &longer).unwrap();
         assert!(whole_after_torn(&file).unwrap().is_some(), "the first record's length was changed");
+    }
+
+    #[test]
+    fn an_end_that_was_not_written_is_told_from_a_flipped_bit() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = fs::read(log(&dir.path().join("db"))).unwrap();
+        assert_eq!(unwritten(&bytes), None, "a whole log");
+        for from in (SECTOR_BYTES..bytes.len()).step_by(SECTOR_BYTES) {
+            let mut torn = bytes.clone();
+            torn[from..].fill(0);
+            // Where a record ends with a sector, none is torn, and RocksDB takes the zeros for room that was reserved.
+            if let Some(at) = unwritten(&torn) {
+                assert!(at < from && is_whole(&bytes, at) && !is_whole(&torn, at), "not written from {from}: {at}");
+            }
+            // What is left ends with a whole record.
+            torn.truncate(unwritten(&torn).unwrap_or(torn.len()));
+            assert_eq!(unwritten(&torn), None, "not written from {from}");
+        }
+        for bit in (0..bytes.len() * 8).step_by(97) {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(unwritten(&bad), None, "bit {bit}");
+        }
     }
 }
