@@ -164,16 +164,21 @@ pub fn due(db: &Connection, now_ms: i64, term: u64, limits: &Limits) -> Result<V
         UNION SELECT workspace FROM agent_conversation WHERE deadline_ms <= ?1 OR (open = 0 AND changed_ms < ?3)
             OR (open = 1 AND deadline_ms IS NULL AND changed_ms < ?3)
         UNION SELECT workspace FROM agent_wait WHERE missing > 0 AND until_ms <= ?1
-        UNION SELECT workspace FROM mailbox_message WHERE gone_ms < ?4";
+        UNION SELECT workspace FROM mailbox_message WHERE gone_ms < ?4
+        UNION SELECT workspace FROM mailbox_delivery WHERE state = 2 AND attempts > 0 AND due_ms > ?5";
     let mut statement = db.prepare_cached(sql)?;
     let old_ms = now_ms.saturating_sub(limits.conversation_ms);
     let keys_ms = now_ms.saturating_sub(limits.key_ms);
-    let rows = statement.query_map(params![now_ms, stored(term), old_ms, keys_ms], |row| row.get::<_, String>(0))?;
+    let pause_ms = now_ms.saturating_add(limits.retry_ms_max);
+    let values = params![now_ms, stored(term), old_ms, keys_ms, pause_ms];
+    let rows = statement.query_map(values, |row| row.get::<_, String>(0))?;
     let mut all: Vec<String> = rows.collect::<Result<_>>()?;
     // One that is held back is behind all the time, and is looked at again at its time.
-    let sql = "SELECT workspace, min(position) FROM topic_subscription WHERE held_until_ms <= ?1 GROUP BY workspace";
+    let sql = "SELECT workspace, min(position) FROM topic_subscription WHERE held_until_ms <= ?1 OR held_until_ms > ?2
+        GROUP BY workspace";
     let mut statement = db.prepare_cached(sql)?;
-    let behind = statement.query_map([now_ms], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+    let held_ms = now_ms.saturating_add(limits.held_ms);
+    let behind = statement.query_map([now_ms, held_ms], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
     for (workspace, position) in behind.collect::<Result<Vec<_>>>()? {
         if position < last(db, &format!("publications/{workspace}"))? {
             all.push(workspace);

@@ -32,6 +32,7 @@ pub const TABLES: &[(&str, &str)] = &[
             term INTEGER NOT NULL, reason TEXT, wait INTEGER DEFAULT NULL) STRICT;
          CREATE INDEX mailbox_delivery_lane ON mailbox_delivery (mailbox, state, sender, priority, delivery);
          CREATE INDEX mailbox_delivery_due ON mailbox_delivery (mailbox, due_ms, delivery) WHERE state = 2;
+         CREATE INDEX mailbox_delivery_pause ON mailbox_delivery (due_ms, workspace) WHERE state = 2 AND attempts > 0;
          CREATE INDEX mailbox_delivery_term ON mailbox_delivery (workspace, term) WHERE state = 1;
          CREATE INDEX mailbox_delivery_expires ON mailbox_delivery (workspace, expires_ms)
             WHERE expires_ms IS NOT NULL AND state IN (0, 2);

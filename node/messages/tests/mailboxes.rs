@@ -316,3 +316,32 @@ fn every_mailbox_comes_up_however_many_of_others_nobody_empties() {
     assert_eq!((&seen[..8], &seen[8..]), (&names[..], &names[..4]), "the next begins where the last one ended");
     assert_eq!(waiting(&store.db, store.now_ms, after, 99).expect("SQLite").len(), 8, "each once");
 }
+
+#[test]
+fn a_leader_whose_clock_was_ahead_holds_nothing_up_for_longer_than_the_longest_pause() {
+    const DAY_MS: i64 = 86_400_000;
+    let mut store = Store::new(Limits::default());
+    store.accepted(message(P::Request, "ann", "bob"));
+    store.accepted(message(P::Inform, "ann", "bob"));
+    let mut delayed = message(P::Inform, "eve", "carl");
+    delayed.extensions.insert("X-Delay-Ms".to_owned(), (2 * DAY_MS).to_string());
+    store.accepted(delayed);
+    store.now_ms += DAY_MS;
+    let failed = store.take("bob").expect("it waits");
+    store.settle(&failed, Verdict::Retry("not now".to_owned()));
+    let left = store.take("bob").expect("what comes next");
+    store.term += 1;
+    store.tick();
+    // The next leader's clock is right.
+    (store.now_ms, store.term) = (store.now_ms - DAY_MS, store.term + 1);
+    let all: Vec<_> = due(&store.db, store.now_ms, store.term, &store.limits).expect("SQLite");
+    assert_eq!(all.len(), 1, "a tick has something to do");
+    store.tick();
+    assert_eq!(store.next("bob", 9).iter().map(|it| it.delivery).collect::<Vec<_>>(), [left.delivery], "due as it was");
+    assert!(due(&store.db, store.now_ms, store.term, &store.limits).expect("SQLite").is_empty(), "once");
+    store.now_ms += store.limits.retry_ms_max;
+    let again = store.take("bob").map(|it| it.delivery);
+    assert!([Some(failed.delivery), Some(left.delivery)].contains(&again), "{again:?}");
+    assert_eq!(store.next("bob", 9).len(), 1);
+    assert_eq!(store.take("carl"), None, "what is to be delayed is delayed");
+}

@@ -10,6 +10,7 @@ impl Run<'_> {
     pub(super) fn tick(&self, term: u64) -> Result<Outcome> {
         let most = self.limits.tick_max;
         let mut changed = self.release(stored(term), most)?;
+        changed += self.shorten_pauses(most.saturating_sub(changed))?;
         changed += self.expire(most.saturating_sub(changed))?;
         changed += self.lapse(most.saturating_sub(changed))?;
         // After the deadlines: what those say in the conversation of a wait is for its turn.
@@ -30,9 +31,20 @@ impl Run<'_> {
         for of in &mut left {
             let is_carried: bool = self.db.prepare_cached(sql)?.query_row([of.mailbox], |row| row.get(0))?;
             of.attempts = of.attempts.saturating_sub(u32::from(is_carried));
-            self.retry(of, "its node stopped leading before there was an outcome", 0)?;
+            // Due as it was: this leader's clock may be ahead of the next one's.
+            let pause_ms = of.due_ms.saturating_sub(self.now_ms).min(0);
+            self.retry(of, "its node stopped leading before there was an outcome", pause_ms)?;
         }
         Ok(left.len() as i64)
+    }
+
+    /// A leader whose clock was ahead gave pauses that end late by this one's: they last as long as the longest from now on.
+    fn shorten_pauses(&self, most: i64) -> Result<i64> {
+        let sql = "UPDATE mailbox_delivery SET due_ms = ?2 WHERE delivery IN (SELECT delivery FROM mailbox_delivery
+            WHERE state = 2 AND attempts > 0 AND due_ms > ?2 AND workspace = ?1 ORDER BY delivery LIMIT ?3)";
+        let latest_ms = self.now_ms.saturating_add(self.limits.retry_ms_max);
+        let shortened = self.db.prepare_cached(sql)?.execute(params![self.workspace(), latest_ms, most])?;
+        Ok(shortened as i64)
     }
 
     fn expire(&self, most: i64) -> Result<i64> {

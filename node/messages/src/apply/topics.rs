@@ -107,13 +107,16 @@ impl Run<'_> {
     pub(super) fn pump(&self, most: i64) -> Result<i64> {
         let newest = last(self.db, &self.of_workspace("publications"))?;
         let sql = "SELECT subscription, subscriber, pattern, position, filter FROM topic_subscription
-            WHERE workspace = ?1 AND position < ?2 AND held_until_ms <= ?3 ORDER BY position, subscription";
+            WHERE workspace = ?1 AND position < ?2 AND (held_until_ms <= ?3 OR held_until_ms > ?4)
+            ORDER BY position, subscription";
+        // A leader whose clock was ahead may have said when.
+        let latest_ms = self.now_ms.saturating_add(self.limits.held_ms);
         let read = |row: &Row<'_>| {
             let (subscriber, pattern, position) = (row.get(1)?, row.get(2)?, row.get(3)?);
             Ok(Subscription { row: row.get(0)?, subscriber, pattern, position, filter: row.get(4)? })
         };
         let mut statement = self.db.prepare_cached(sql)?;
-        let behind = statement.query_map(params![self.workspace(), newest, self.now_ms], read)?;
+        let behind = statement.query_map(params![self.workspace(), newest, self.now_ms, latest_ms], read)?;
         let behind: Vec<Subscription> = behind.collect::<Result<_>>()?;
         let mut looked = 0;
         for subscription in behind {
