@@ -9,7 +9,7 @@ use crate::cli::{CliError, Context};
 use crate::templates::ModelSource;
 
 /// How long a local Ollama may take to answer.
-const OLLAMA_WAIT: Duration = Duration::from_millis(400);
+const OLLAMA_WAIT: Duration = Duration::from_secs(2);
 /// The longest answer that is read of it, in bytes.
 const OLLAMA_BYTES_MAX: u64 = 1 << 20;
 /// Where Ollama listens unless told otherwise.
