@@ -1,6 +1,7 @@
 //! The ways in which a message gets into a mailbox: each is one connection that waits for the acknowledgement.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use caxton_benches::http::Pool;
@@ -64,7 +65,7 @@ impl Letter {
 pub enum Sender {
     Http { pool: Pool, path: Arc<str>, body: Arc<str> },
     Grpc { client: MessagesClient<Channel>, bearer: MetadataValue<Ascii>, request: Box<pb::SendRequest> },
-    Websocket { socket: Arc<Mutex<Socket>>, frame: Arc<str> },
+    Websocket { socket: Arc<Mutex<Socket>>, frame: Arc<str>, sent: Arc<AtomicU64> },
 }
 
 impl Sender {
@@ -93,8 +94,8 @@ impl Sender {
             Way::Websocket => {
                 let socket = Arc::new(Mutex::new(Socket::open(address, "/api/v1/socket", token).await?));
                 let (workspace, request) = (&letter.workspace, letter.body());
-                let frame = format!(r#"{{"type":"send","id":"s","workspace":"{workspace}","request":{request}}}"#);
-                Sender::Websocket { socket, frame: frame.into() }
+                let frame = format!(r#""type":"send","workspace":"{workspace}","request":{request}}}"#);
+                Sender::Websocket { socket, frame: frame.into(), sent: Arc::default() }
             }
         })
     }
@@ -110,9 +111,11 @@ impl Sender {
                 request.metadata_mut().insert("authorization", bearer.clone());
                 client.send(request).await.context("the call failed")?;
             }
-            Sender::Websocket { socket, frame } => {
+            Sender::Websocket { socket, frame, sent } => {
                 let mut socket = socket.lock().await;
-                let answer = socket.exchange(frame).await?;
+                // An id is free a moment after its reply has come.
+                let number = sent.fetch_add(1, Ordering::Relaxed);
+                let answer = socket.exchange(&format!(r#"{{"id":"{number}",{frame}"#)).await?;
                 let text = std::str::from_utf8(answer)?;
                 ensure!(text.contains(r#""type":"reply""#), "{text}");
             }
