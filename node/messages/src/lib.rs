@@ -32,7 +32,7 @@ pub use caxton_proto::{acl, mailbox};
 pub use depth::{DEAD_KINDS, Depth, depths};
 pub use keys::{KeptMessage, MessageKey, kept_message, message_key, message_keys, signing_key};
 pub use limits::Limits;
-pub use queue::{Listed, Listing, Ready, Stage, due, is_started_before, list, next, numbers, parked, waiting};
+pub use queue::{Listed, Listing, Ready, Stage, due, is_started_before, list, next, numbers, old, parked, waiting};
 pub use read::{
     AwaitedAnswer, Conversation, EndedWait, Event, arrows, conversation, ended_waits, events, newest_event, roster,
     state,

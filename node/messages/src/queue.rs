@@ -9,7 +9,7 @@ use caxton_proto::mailbox::{Submission, decode_message};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use crate::Limits;
-use crate::tables::{given, last, state, stored};
+use crate::tables::{given, state, stored};
 
 /// A delivery that can be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,35 +157,57 @@ pub fn is_started_before(db: &Connection, term: u64) -> Result<bool> {
     db.prepare_cached("SELECT 1 FROM mailbox_delivery WHERE state = 1 AND term < ?1 LIMIT 1")?.exists([stored(term)])
 }
 
-/// The workspaces in which a tick of this term has something to do now.
+/// The workspaces in which a tick of this term has something to do now, but for what is only old ([`old`]). Each part is found by
+/// an index that begins with what it is found by, so that what waits, or is over, costs nothing however much it is.
 pub fn due(db: &Connection, now_ms: i64, term: u64, limits: &Limits) -> Result<Vec<WorkspaceId>> {
-    let sql = "SELECT DISTINCT workspace FROM mailbox_delivery WHERE (state = 1 AND term < ?2)
-            OR (expires_ms <= ?1 AND state IN (0, 2))
-        UNION SELECT workspace FROM agent_conversation WHERE deadline_ms <= ?1 OR (open = 0 AND changed_ms < ?3)
-            OR (open = 1 AND deadline_ms IS NULL AND changed_ms < ?3)
-        UNION SELECT workspace FROM agent_wait WHERE missing > 0 AND until_ms <= ?1
-        UNION SELECT workspace FROM mailbox_message WHERE gone_ms < ?4
-        UNION SELECT workspace FROM mailbox_delivery WHERE state = 2 AND attempts > 0 AND due_ms > ?5";
-    let mut statement = db.prepare_cached(sql)?;
-    let old_ms = now_ms.saturating_sub(limits.conversation_ms);
-    let keys_ms = now_ms.saturating_sub(limits.key_ms);
     let pause_ms = now_ms.saturating_add(limits.retry_ms_max);
-    let values = params![now_ms, stored(term), old_ms, keys_ms, pause_ms];
-    let rows = statement.query_map(values, |row| row.get::<_, String>(0))?;
-    let mut all: Vec<String> = rows.collect::<Result<_>>()?;
-    // One that is held back is behind all the time, and is looked at again at its time.
-    let sql = "SELECT workspace, min(position) FROM topic_subscription WHERE held_until_ms <= ?1 OR held_until_ms > ?2
-        GROUP BY workspace";
-    let mut statement = db.prepare_cached(sql)?;
-    let held_ms = now_ms.saturating_add(limits.held_ms);
-    let behind = statement.query_map([now_ms, held_ms], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
-    for (workspace, position) in behind.collect::<Result<Vec<_>>>()? {
-        if position < last(db, &format!("publications/{workspace}"))? {
-            all.push(workspace);
-        }
+    let started = "SELECT DISTINCT workspace FROM mailbox_delivery WHERE state = 1 AND term < ?1";
+    let mut all = workspaces(db, started, [stored(term)])?;
+    for (sql, at_ms) in [
+        (
+            "SELECT DISTINCT workspace FROM mailbox_delivery
+            WHERE expires_ms IS NOT NULL AND state IN (0, 2) AND expires_ms <= ?1",
+            now_ms,
+        ),
+        ("SELECT DISTINCT workspace FROM mailbox_delivery WHERE state = 2 AND attempts > 0 AND due_ms > ?1", pause_ms),
+        (
+            "SELECT DISTINCT workspace FROM agent_conversation WHERE deadline_ms IS NOT NULL AND deadline_ms <= ?1",
+            now_ms,
+        ),
+        ("SELECT workspace FROM agent_wait WHERE missing > 0 AND until_ms <= ?1", now_ms),
+    ] {
+        all.extend(workspaces(db, sql, [at_ms])?);
     }
+    // One that is held back is behind all the time, and is looked at again at its time.
+    let behind = "SELECT workspace FROM (SELECT substr(name, 14) AS workspace, last FROM mailbox_counter
+            WHERE name > 'publications/' AND name < 'publications0') published
+        WHERE EXISTS (SELECT 1 FROM topic_subscription s WHERE s.workspace = published.workspace
+            AND s.position < published.last AND (s.held_until_ms <= ?1 OR s.held_until_ms > ?2))";
+    all.extend(workspaces(db, behind, [now_ms, now_ms.saturating_add(limits.held_ms)])?);
     all.sort();
     all.dedup();
+    Ok(all)
+}
+
+/// The workspaces in which a tick has something to forget: conversations that have been over for long, and keys of messages that
+/// are gone. It looks into each workspace that has sent a message, and is for now and then.
+pub fn old(db: &Connection, now_ms: i64, limits: &Limits) -> Result<Vec<WorkspaceId>> {
+    let sql = "SELECT workspace FROM (SELECT substr(name, 15) AS workspace FROM mailbox_counter
+            WHERE name > 'conversations/' AND name < 'conversations0') known
+        WHERE EXISTS (SELECT 1 FROM agent_conversation c WHERE c.workspace = known.workspace AND c.open = 0
+            AND c.changed_ms < ?1)
+        OR EXISTS (SELECT 1 FROM agent_conversation c WHERE c.workspace = known.workspace AND c.open = 1
+            AND c.deadline_ms IS NULL AND c.changed_ms < ?1)
+        OR EXISTS (SELECT 1 FROM mailbox_message m WHERE m.workspace = known.workspace AND m.gone_ms IS NOT NULL
+            AND m.gone_ms < ?2)";
+    let conversations_ms = now_ms.saturating_sub(limits.conversation_ms);
+    workspaces(db, sql, [conversations_ms, now_ms.saturating_sub(limits.key_ms)])
+}
+
+fn workspaces<const N: usize>(db: &Connection, sql: &str, values: [i64; N]) -> Result<Vec<WorkspaceId>> {
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map(rusqlite::params_from_iter(values), |row| row.get::<_, String>(0))?;
+    let all: Vec<String> = rows.collect::<Result<_>>()?;
     Ok(all.into_iter().filter_map(|workspace| workspace.parse().ok()).collect())
 }
 

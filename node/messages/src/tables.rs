@@ -12,6 +12,7 @@ pub const TABLES: &[(&str, &str)] = &[
             mailbox INTEGER PRIMARY KEY, workspace TEXT NOT NULL, owner TEXT NOT NULL, held INTEGER NOT NULL,
             dead INTEGER NOT NULL, bytes INTEGER NOT NULL, served INTEGER NOT NULL, settled_ms INTEGER NOT NULL,
             interval_ms INTEGER NOT NULL, UNIQUE (workspace, owner)) STRICT;
+         CREATE INDEX mailbox_waiting ON mailbox (mailbox) WHERE held > dead AND instr(owner, ':') = 0;
          CREATE INDEX mailbox_empty ON mailbox (workspace, mailbox) WHERE held = 0;",
     ),
     (
@@ -33,8 +34,8 @@ pub const TABLES: &[(&str, &str)] = &[
          CREATE INDEX mailbox_delivery_lane ON mailbox_delivery (mailbox, state, sender, priority, delivery);
          CREATE INDEX mailbox_delivery_due ON mailbox_delivery (mailbox, due_ms, delivery) WHERE state = 2;
          CREATE INDEX mailbox_delivery_pause ON mailbox_delivery (due_ms, workspace) WHERE state = 2 AND attempts > 0;
-         CREATE INDEX mailbox_delivery_term ON mailbox_delivery (workspace, term) WHERE state = 1;
-         CREATE INDEX mailbox_delivery_expires ON mailbox_delivery (workspace, expires_ms)
+         CREATE INDEX mailbox_delivery_term ON mailbox_delivery (term, workspace) WHERE state = 1;
+         CREATE INDEX mailbox_delivery_expires ON mailbox_delivery (expires_ms, workspace)
             WHERE expires_ms IS NOT NULL AND state IN (0, 2);
          CREATE INDEX mailbox_delivery_wait ON mailbox_delivery (wait, delivery) WHERE wait IS NOT NULL;
          CREATE INDEX mailbox_delivery_parked ON mailbox_delivery (delivery) WHERE state = 4;
@@ -73,7 +74,7 @@ pub const TABLES: &[(&str, &str)] = &[
             conversation INTEGER PRIMARY KEY, workspace TEXT NOT NULL, id TEXT NOT NULL, protocol TEXT,
             initiator TEXT NOT NULL, events INTEGER NOT NULL, open INTEGER NOT NULL, awarding INTEGER NOT NULL,
             deadline_ms INTEGER, changed_ms INTEGER NOT NULL, UNIQUE (workspace, id)) STRICT;
-         CREATE INDEX agent_conversation_deadline ON agent_conversation (workspace, deadline_ms)
+         CREATE INDEX agent_conversation_deadline ON agent_conversation (deadline_ms, workspace)
             WHERE deadline_ms IS NOT NULL;
          CREATE INDEX agent_conversation_changed ON agent_conversation (workspace, changed_ms) WHERE open = 0;
          CREATE INDEX agent_conversation_endless ON agent_conversation (workspace, changed_ms)

@@ -334,7 +334,7 @@ fn the_conversation_that_is_over_for_longest_makes_room_for_one_more() {
     );
     // Nobody ever answers them, and they have no deadline.
     store.now_ms += store.limits.conversation_ms + 1;
-    assert_eq!(caxton_messages::due(&store.db, store.now_ms, 1, &store.limits).expect("SQLite").len(), 1);
+    assert_eq!(caxton_messages::old(&store.db, store.now_ms, &store.limits).expect("SQLite").len(), 1);
     store.tick();
     assert!(kept(&store).is_empty());
     assert!(matches!(say(&mut store, "g", None), Fate::Accepted { .. }));

@@ -4,7 +4,7 @@ mod support;
 
 use caxton_messages::acl::{Performative as P, Priority};
 use caxton_messages::mailbox::{Action, Fate, Outcome, Reason, Settlement, Submission, Verdict};
-use caxton_messages::{Depth, Limits, Listing, Stage, depths, due, numbers, schedules, waiting};
+use caxton_messages::{Depth, Limits, Listing, Stage, depths, due, numbers, old, schedules, waiting};
 use support::{Store, address, message};
 
 fn usual() -> Store {
@@ -47,8 +47,9 @@ fn a_message_is_taken_in_once_under_the_key_of_its_sender_also_after_it_is_done(
     store.done("bob");
     assert_eq!(store.send(keyed(second.clone())), Fate::Duplicate(id));
     store.now_ms += store.limits.key_ms + 1;
-    assert_eq!(due(&store.db, store.now_ms, 1, &store.limits).expect("SQLite").len(), 1);
+    assert_eq!(old(&store.db, store.now_ms, &store.limits).expect("SQLite").len(), 1);
     store.tick();
+    assert!(old(&store.db, store.now_ms, &store.limits).expect("SQLite").is_empty());
     assert!(matches!(store.send(keyed(second)), Fate::Accepted { .. }));
 }
 

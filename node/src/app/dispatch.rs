@@ -27,6 +27,8 @@ use crate::mailbox::{MailboxError, ShardMailboxes};
 
 /// The longest pause between two looks at what is due.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often it is looked for what is only old. Where there is some, it is looked again until there is none.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// How long it is waited for to lead the shard before it is looked whether to stop.
 const LEAD_WAIT: Duration = Duration::from_millis(500);
 /// The most messages of one shard's mailboxes that are being handled.
@@ -77,6 +79,8 @@ pub struct Dispatcher {
     /// The last term in which everything was released that others, or this node before it was started again, had started.
     released: u64,
     looking: bool,
+    /// When it is looked next for what is only old.
+    forgets_at: tokio::time::Instant,
     /// Turns have ended since they were looked at.
     look_again: bool,
 }
@@ -99,6 +103,7 @@ impl Dispatcher {
             released: 0,
             looked: 0,
             looking: false,
+            forgets_at: tokio::time::Instant::now(),
             look_again: false,
         }
     }
@@ -181,12 +186,16 @@ impl Dispatcher {
             self.released = term;
         }
         self.note_programs(term).await?;
-        let mut found = self.look(term, now_ms).await?;
+        let is_time = tokio::time::Instant::now() >= self.forgets_at;
+        let mut found = self.look(term, now_ms, is_time).await?;
+        if is_time && !found.has_old {
+            self.forgets_at = tokio::time::Instant::now() + FORGET_EVERY;
+        }
         if !found.due.is_empty() {
             for workspace in found.due {
                 of_one(&workspace, self.mailboxes.write(&workspace, term, Action::Tick { term }).await)?;
             }
-            found = self.look(term, now_ms).await?;
+            found = self.look(term, now_ms, false).await?;
         }
         found.ended.into_iter().for_each(|wait| self.resume(term, wait));
         if (self.looked != term || self.look_again) && !self.looking {
@@ -201,12 +210,13 @@ impl Dispatcher {
     }
 
     /// Looks at the tables, once for everything: each look costs a change of threads.
-    async fn look(&self, term: u64, now_ms: i64) -> Result<Look, MailboxError> {
+    async fn look(&self, term: u64, now_ms: i64, old: bool) -> Result<Look, MailboxError> {
         let known = Known {
             catalogs: self.invoker.catalogs().clone(),
             busy: self.busy.clone(),
             served: self.served.clone(),
             room: self.room(),
+            old,
             last: self.last,
         };
         self.mailboxes.read(move |rows| Look::at(rows, known, term, now_ms)).await

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use caxton_messages::acl::Address;
-use caxton_messages::{EndedWait, Limits, Ready, due, ended_waits, next, waiting};
+use caxton_messages::{EndedWait, Limits, Ready, due, ended_waits, next, old, waiting};
 use caxton_proto::WorkspaceId;
 use caxton_proto::manifest::agent::Messages;
 use rusqlite::{Connection, Result};
@@ -30,6 +30,8 @@ pub(super) struct Known {
     pub(super) served: Option<WorkspaceId>,
     /// How many more may be under way.
     pub(super) room: Room,
+    /// What is only old is looked for, too.
+    pub(super) old: bool,
     /// The number of the last mailbox that was looked at: it is gone on after it.
     pub(super) last: u64,
 }
@@ -38,6 +40,8 @@ pub(super) struct Known {
 pub(super) struct Look {
     /// The workspaces in which a tick has something to do. Where there are any, the rest may be another after those ticks.
     pub(super) due: Vec<WorkspaceId>,
+    /// Some of them only have something to forget.
+    pub(super) has_old: bool,
     /// The waits that are over.
     pub(super) ended: Vec<EndedWait>,
     /// What is started next.
@@ -58,8 +62,15 @@ impl Look {
     /// Looks at the tables of a shard.
     pub(super) fn at(rows: &Connection, known: Known, term: u64, now_ms: i64) -> Result<Look> {
         let limits = Limits::default();
+        let mut all = due(rows, now_ms, term, &limits)?;
+        let old = if known.old { old(rows, now_ms, &limits)? } else { Vec::new() };
+        let has_old = !old.is_empty();
+        all.extend(old);
+        all.sort();
+        all.dedup();
         Ok(Look {
-            due: due(rows, now_ms, term, &limits)?,
+            due: all,
+            has_old,
             ended: ended_waits(rows, now_ms, RESUMED_MAX)?,
             plan: known.plan(rows, now_ms, &limits)?,
         })

@@ -261,7 +261,8 @@ impl Run<'_> {
     /// Does what the deadlines that have passed say; how many there were.
     pub(super) fn lapse(&self, most: i64) -> Result<i64> {
         let sql = "SELECT conversation, id, protocol, initiator, awarding FROM agent_conversation
-            WHERE workspace = ?1 AND deadline_ms <= ?2 ORDER BY deadline_ms, conversation LIMIT ?3";
+            WHERE deadline_ms IS NOT NULL AND deadline_ms <= ?2 AND +workspace = ?1
+            ORDER BY deadline_ms, conversation LIMIT ?3";
         let read = |row: &Row<'_>| {
             let known = Known { row: row.get(0)?, protocol: row.get(2)?, initiator: row.get(3)? };
             Ok((known, row.get::<_, String>(1)?, row.get::<_, bool>(4)?))

@@ -75,10 +75,11 @@ impl Run<'_> {
         self.db.prepare_cached(&sql)?.query_row(params![number, self.workspace()], Delivery::read).optional()
     }
 
-    /// Deliveries of the workspace for which a condition with one value holds.
+    /// Deliveries of the workspace for which a condition with one value holds, in the order of their numbers: found by the index
+    /// of what the condition asks, for which the `+` is there, and not by going through all of them in that order.
     pub(super) fn deliveries(&self, condition: &str, value: i64, most: i64) -> Result<Vec<Delivery>> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM mailbox_delivery WHERE workspace = ?1 AND {condition} ORDER BY delivery LIMIT ?3"
+            "SELECT {COLUMNS} FROM mailbox_delivery WHERE workspace = ?1 AND {condition} ORDER BY +delivery LIMIT ?3"
         );
         let mut statement = self.db.prepare_cached(&sql)?;
         statement.query_map(params![self.workspace(), value, most], Delivery::read)?.collect()

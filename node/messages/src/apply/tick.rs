@@ -41,7 +41,7 @@ impl Run<'_> {
     /// A leader whose clock was ahead gave pauses that end late by this one's: they last as long as the longest from now on.
     fn shorten_pauses(&self, most: i64) -> Result<i64> {
         let sql = "UPDATE mailbox_delivery SET due_ms = ?2 WHERE delivery IN (SELECT delivery FROM mailbox_delivery
-            WHERE state = 2 AND attempts > 0 AND due_ms > ?2 AND workspace = ?1 ORDER BY delivery LIMIT ?3)";
+            WHERE state = 2 AND attempts > 0 AND due_ms > ?2 AND workspace = ?1 ORDER BY +delivery LIMIT ?3)";
         let latest_ms = self.now_ms.saturating_add(self.limits.retry_ms_max);
         let shortened = self.db.prepare_cached(sql)?.execute(params![self.workspace(), latest_ms, most])?;
         Ok(shortened as i64)
