@@ -170,6 +170,12 @@ async fn a_message_is_sent_and_its_answer_comes_to_the_mailbox_that_is_followed(
     assert_eq!((reply["id"].as_str(), reply["data"]["conversation"].as_str()), (Some("m"), Some("weather")));
     assert_eq!(delivery["event"], "delivery", "{delivery}");
     assert_eq!(delivery["data"]["message"]["in_reply_to"], "r1");
+    // What has its reply is over: the id can be used again at once. The message is known by its key.
+    for _ in 0..20 {
+        client.send(json!({ "type": "send", "id": "m", "workspace": "demo", "request": request })).await;
+        let again = client.frame().await;
+        assert_eq!((&again["type"], &again["data"]["id"]), (&json!("reply"), &reply["data"]["id"]), "{again}");
+    }
     client.send(subscribe("talk", json!({ "messages": "weather" }), Some(1))).await;
     assert_eq!(client.frame().await["type"], "subscribed");
     let inform = client.frame().await;
@@ -280,7 +286,7 @@ async fn a_connection_ends_with_its_token_its_silence_or_its_node_and_stops_what
     let settings = format!(
         "[workspace]\nname = \"demo\"\n[providers.lab]\nkind = \"openai\"\nbase_url = \"http://{address}/v1\"\nmodel = \"m\"\n"
     );
-    let bench = Bench::new(&["http.event_heartbeat=100ms", "http.header_timeout=2s"]).await;
+    let bench = Bench::new(&["http.event_heartbeat=500ms", "http.header_timeout=2s"]).await;
     bench
         .deploy(&Content::of(&["talker"], "hello").file("caxton.toml", settings), 0, &Content::default(), "first")
         .await;

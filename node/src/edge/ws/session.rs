@@ -178,7 +178,13 @@ impl Session {
                         Some(Ok(Message::Close(_))) | None => return Ok(()),
                     }
                 }
-                Some((_, frame)) = self.streams.next(), if !self.streams.is_empty() => writer.frame(&frame).await?,
+                Some((id, frame)) = self.streams.next(), if !self.streams.is_empty() => {
+                    // The client may use the id again as soon as it has read this.
+                    if matches!(frame, ServerFrame::Reply { .. } | ServerFrame::End { .. } | ServerFrame::Error { .. }) {
+                        self.streams.remove(&id);
+                    }
+                    writer.frame(&frame).await?;
+                }
                 () = tokio::time::sleep_until(ping_at) => {
                     self.still()?;
                     if silent >= SILENT_PINGS_MAX {
