@@ -1,8 +1,9 @@
 #!/bin/sh
-# Builds partner.wasm, the agent of the benchmark of messages, as node/tools/examples/build.sh builds the examples; what that
+# Builds partner.wasm, the agent of the benchmark of messages, here or in the folder that is named, as node/tools/examples/build.sh builds the examples; what that
 # needs is said there. Everything that it makes goes under $CAXTON_GUESTS (target/guests unless told).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
+out=${1:-$here}
 root=$(cd "$here/../.." && pwd)
 examples=$root/node/tools/examples
 work=${CAXTON_GUESTS:-$root/target/guests}
@@ -22,5 +23,5 @@ fi
 # shellcheck disable=SC2086
 (cd "$here" && CARGO_TARGET_DIR="$work/rust" RUSTFLAGS="$remap -Clink-arg=-zstack-size=65536" cargo build --locked --release $std --target $target)
 (cd "$examples/componentize" && RUSTFLAGS='' RUSTC_BOOTSTRAP='' CARGO_TARGET_DIR="$work/host" cargo build --locked --release)
-"$work/host/release/componentize" "$work/rust/$target/release/partner.wasm" "$here/partner.wasm"
-echo "$here/partner.wasm: $(wc -c < "$here/partner.wasm") bytes"
+"$work/host/release/componentize" "$work/rust/$target/release/partner.wasm" "$out/partner.wasm"
+echo "$out/partner.wasm: $(wc -c < "$out/partner.wasm") bytes"

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 const UNAVAILABLE: i32 = 69;
 
 /// The parts of this test; each says why it could not run, or panics.
-const PARTS: [(&str, fn() -> Result<(), NotRun>); 8] = [
+const PARTS: [(&str, fn() -> Result<(), NotRun>); 9] = [
     ("c", c),
     ("javascript", javascript),
     ("javascript-agent", agents::negotiator),
@@ -31,6 +31,7 @@ const PARTS: [(&str, fn() -> Result<(), NotRun>); 8] = [
     ("go", go),
     ("go-agent", agents::counter),
     ("rust", rust),
+    ("rust-agent", agents::partner),
 ];
 
 /// What is missing.
@@ -252,7 +253,8 @@ fn go() -> Result<(), NotRun> {
     Ok(())
 }
 
-fn rust() -> Result<(), NotRun> {
+/// Whether Rust can build for WebAssembly without fetching anything.
+fn can_build_rust() -> Result<(), NotRun> {
     // The build script would fetch the library's sources from an archive, which is not a test's to do.
     let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output();
     let sysroot = sysroot.map_err(|error| NotRun(format!("error: rustc does not start: {error}")))?;
@@ -265,6 +267,11 @@ fn rust() -> Result<(), NotRun> {
                 .into(),
         ));
     }
+    Ok(())
+}
+
+fn rust() -> Result<(), NotRun> {
+    can_build_rust()?;
     let names = ["csv-reader", "stats", "chart-generator", "http-fetch"];
     let wasm = built("build.sh", &["rust"], &names)?;
     let bench = Bench::new(Settings::default());

@@ -1,7 +1,7 @@
 //! The example agents in JavaScript, Python and Go: what they answer, send and keep, message by message.
 
 use super::common::Bench;
-use super::{NotRun, built};
+use super::{NotRun, built, can_build_rust};
 use caxton_proto::acl::{Body, Content, Message, Performative};
 use caxton_tools::{
     AgentCode, AgentHost, AgentOutcome, CallResult, HandlingError, HostAnswer, HostRefusal, Incoming, Kind, Limits,
@@ -118,6 +118,29 @@ fn said(answer: &Message, performative: Performative, to: &str) -> Value {
         Some(Body::Text(text)) => json!(text),
         other => panic!("{other:?}"),
     }
+}
+
+/// The agent of the benchmark of messages: what is committed is what its source builds, or does the same.
+pub fn partner() -> Result<(), NotRun> {
+    can_build_rust()?;
+    let fresh = &built("../../../benches/guest/build.sh", &[], &["partner"])?[0];
+    let committed: &[u8] = include_bytes!("../../../../benches/guest/partner.wasm");
+    println!("    the same bytes: {}", fresh == committed);
+    for wasm in [fresh, committed] {
+        let mut partner = Talk::with(Kind::Component, wasm);
+        let mut says = |performative, text: &str| {
+            let answer = partner.answer(message(performative, "eve", Content::text(text)));
+            let to = answer.receivers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            (answer.performative, to, answer.content.map(|content| content.body))
+        };
+        let text = |text: &str| Some(Body::Text(text.to_owned()));
+        assert_eq!(says(Performative::Request, "hello"), (Performative::Inform, "eve".to_owned(), text("hello")));
+        let served = (Performative::Inform, "right".to_owned(), text("7 ball"));
+        assert_eq!(says(Performative::Request, "serve 7 right ball"), served);
+        assert_eq!(says(Performative::Inform, "7 ball"), (Performative::Inform, "eve".to_owned(), text("6 ball")));
+        assert_eq!(says(Performative::Cfp, "").0, Performative::Propose);
+    }
+    Ok(())
 }
 
 pub fn negotiator() -> Result<(), NotRun> {
