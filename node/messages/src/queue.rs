@@ -131,15 +131,17 @@ fn ready(db: &Connection, delivery: i64) -> Result<Option<Ready>> {
     }))
 }
 
+const WAITING: &str =
+    "SELECT mailbox, workspace, owner FROM mailbox WHERE mailbox > ?2 AND mailbox <= ?3 AND held > dead
+    AND instr(owner, ':') = 0 AND (
+    EXISTS (SELECT 1 FROM mailbox_lane l WHERE l.mailbox = mailbox.mailbox)
+    OR EXISTS (SELECT 1 FROM mailbox_delivery d WHERE d.mailbox = mailbox.mailbox AND d.state = 2 AND d.due_ms <= ?1))
+    ORDER BY mailbox LIMIT ?4";
+
 /// The mailboxes of agents in which something can be started, with their numbers: `most` of them, in the order of their numbers
 /// from the first after `after` on, and round to that.
 pub fn waiting(db: &Connection, now_ms: i64, after: u64, most: usize) -> Result<Vec<(u64, WorkspaceId, Address)>> {
-    let sql = "SELECT mailbox, workspace, owner FROM mailbox WHERE mailbox > ?2 AND mailbox <= ?3 AND held > dead
-        AND instr(owner, ':') = 0 AND (
-        EXISTS (SELECT 1 FROM mailbox_lane l WHERE l.mailbox = mailbox.mailbox)
-        OR EXISTS (SELECT 1 FROM mailbox_delivery d WHERE d.mailbox = mailbox.mailbox AND d.state = 2 AND d.due_ms <= ?1))
-        ORDER BY mailbox LIMIT ?4";
-    let mut statement = db.prepare_cached(sql)?;
+    let mut statement = db.prepare_cached(WAITING)?;
     let mut all = Vec::new();
     for (above, last) in [(stored(after), i64::MAX), (i64::MIN, stored(after))] {
         let most = most.saturating_sub(all.len()) as i64;
@@ -157,33 +159,37 @@ pub fn is_started_before(db: &Connection, term: u64) -> Result<bool> {
     db.prepare_cached("SELECT 1 FROM mailbox_delivery WHERE state = 1 AND term < ?1 LIMIT 1")?.exists([stored(term)])
 }
 
+const STARTED: &str = "SELECT DISTINCT workspace FROM mailbox_delivery WHERE state = 1 AND term < ?1";
+const EXPIRES: &str = "SELECT DISTINCT workspace FROM mailbox_delivery
+    WHERE expires_ms IS NOT NULL AND state IN (0, 2) AND expires_ms <= ?1";
+/// Pauses of a leader whose clock was ahead.
+const PAUSES: &str = "SELECT DISTINCT workspace FROM mailbox_delivery WHERE state = 2 AND attempts > 0 AND due_ms > ?1";
+const LAPSES: &str =
+    "SELECT DISTINCT workspace FROM agent_conversation WHERE deadline_ms IS NOT NULL AND deadline_ms <= ?1";
+const WAITS: &str = "SELECT workspace FROM agent_wait WHERE missing > 0 AND until_ms <= ?1";
+/// Subscriptions that are behind. One that is held back is so all the time, and is looked at again at its time.
+const BEHIND: &str = "SELECT workspace FROM (SELECT substr(name, 14) AS workspace, last FROM mailbox_counter
+        WHERE name > 'publications/' AND name < 'publications0') published
+    WHERE EXISTS (SELECT 1 FROM topic_subscription s WHERE s.workspace = published.workspace
+        AND s.position < published.last AND (s.held_until_ms <= ?1 OR s.held_until_ms > ?2))";
+const OLD: &str = "SELECT workspace FROM (SELECT substr(name, 15) AS workspace FROM mailbox_counter
+        WHERE name > 'conversations/' AND name < 'conversations0') known
+    WHERE EXISTS (SELECT 1 FROM agent_conversation c WHERE c.workspace = known.workspace AND c.open = 0
+        AND c.changed_ms < ?1)
+    OR EXISTS (SELECT 1 FROM agent_conversation c WHERE c.workspace = known.workspace AND c.open = 1
+        AND c.deadline_ms IS NULL AND c.changed_ms < ?1)
+    OR EXISTS (SELECT 1 FROM mailbox_message m WHERE m.workspace = known.workspace AND m.gone_ms IS NOT NULL
+        AND m.gone_ms < ?2)";
+
 /// The workspaces in which a tick of this term has something to do now, but for what is only old ([`old`]). Each part is found by
 /// an index that begins with what it is found by, so that what waits, or is over, costs nothing however much it is.
 pub fn due(db: &Connection, now_ms: i64, term: u64, limits: &Limits) -> Result<Vec<WorkspaceId>> {
     let pause_ms = now_ms.saturating_add(limits.retry_ms_max);
-    let started = "SELECT DISTINCT workspace FROM mailbox_delivery WHERE state = 1 AND term < ?1";
-    let mut all = workspaces(db, started, [stored(term)])?;
-    for (sql, at_ms) in [
-        (
-            "SELECT DISTINCT workspace FROM mailbox_delivery
-            WHERE expires_ms IS NOT NULL AND state IN (0, 2) AND expires_ms <= ?1",
-            now_ms,
-        ),
-        ("SELECT DISTINCT workspace FROM mailbox_delivery WHERE state = 2 AND attempts > 0 AND due_ms > ?1", pause_ms),
-        (
-            "SELECT DISTINCT workspace FROM agent_conversation WHERE deadline_ms IS NOT NULL AND deadline_ms <= ?1",
-            now_ms,
-        ),
-        ("SELECT workspace FROM agent_wait WHERE missing > 0 AND until_ms <= ?1", now_ms),
-    ] {
+    let mut all = workspaces(db, STARTED, [stored(term)])?;
+    for (sql, at_ms) in [(EXPIRES, now_ms), (PAUSES, pause_ms), (LAPSES, now_ms), (WAITS, now_ms)] {
         all.extend(workspaces(db, sql, [at_ms])?);
     }
-    // One that is held back is behind all the time, and is looked at again at its time.
-    let behind = "SELECT workspace FROM (SELECT substr(name, 14) AS workspace, last FROM mailbox_counter
-            WHERE name > 'publications/' AND name < 'publications0') published
-        WHERE EXISTS (SELECT 1 FROM topic_subscription s WHERE s.workspace = published.workspace
-            AND s.position < published.last AND (s.held_until_ms <= ?1 OR s.held_until_ms > ?2))";
-    all.extend(workspaces(db, behind, [now_ms, now_ms.saturating_add(limits.held_ms)])?);
+    all.extend(workspaces(db, BEHIND, [now_ms, now_ms.saturating_add(limits.held_ms)])?);
     all.sort();
     all.dedup();
     Ok(all)
@@ -192,16 +198,8 @@ pub fn due(db: &Connection, now_ms: i64, term: u64, limits: &Limits) -> Result<V
 /// The workspaces in which a tick has something to forget: conversations that have been over for long, and keys of messages that
 /// are gone. It looks into each workspace that has sent a message, and is for now and then.
 pub fn old(db: &Connection, now_ms: i64, limits: &Limits) -> Result<Vec<WorkspaceId>> {
-    let sql = "SELECT workspace FROM (SELECT substr(name, 15) AS workspace FROM mailbox_counter
-            WHERE name > 'conversations/' AND name < 'conversations0') known
-        WHERE EXISTS (SELECT 1 FROM agent_conversation c WHERE c.workspace = known.workspace AND c.open = 0
-            AND c.changed_ms < ?1)
-        OR EXISTS (SELECT 1 FROM agent_conversation c WHERE c.workspace = known.workspace AND c.open = 1
-            AND c.deadline_ms IS NULL AND c.changed_ms < ?1)
-        OR EXISTS (SELECT 1 FROM mailbox_message m WHERE m.workspace = known.workspace AND m.gone_ms IS NOT NULL
-            AND m.gone_ms < ?2)";
     let conversations_ms = now_ms.saturating_sub(limits.conversation_ms);
-    workspaces(db, sql, [conversations_ms, now_ms.saturating_sub(limits.key_ms)])
+    workspaces(db, OLD, [conversations_ms, now_ms.saturating_sub(limits.key_ms)])
 }
 
 fn workspaces<const N: usize>(db: &Connection, sql: &str, values: [i64; N]) -> Result<Vec<WorkspaceId>> {
@@ -306,4 +304,28 @@ pub fn list(db: &Connection, workspace: &WorkspaceId, what: &Listing) -> Result<
         }))
     })?;
     rows.filter_map(Result::transpose).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tables::TABLES;
+
+    /// What a round of dispatch asks, each time, however much there is.
+    #[test]
+    fn nothing_goes_through_a_whole_table_to_find_what_is_due() {
+        let db = Connection::open_in_memory().expect("memory");
+        TABLES.iter().for_each(|(name, sql)| db.execute_batch(sql).expect(name));
+        let scans = |sql: &str| -> Vec<String> {
+            let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect(sql);
+            let values = vec![1; statement.parameter_count()];
+            let rows = statement.query_map(rusqlite::params_from_iter(values), |row| row.get::<_, String>(3));
+            let plan: Vec<String> = rows.expect(sql).collect::<Result<_>>().expect(sql);
+            plan.into_iter().filter(|step| step.starts_with("SCAN")).collect()
+        };
+        for sql in [STARTED, EXPIRES, PAUSES, LAPSES, WAITS, BEHIND, OLD, WAITING] {
+            assert!(scans(sql).is_empty(), "{sql}: {:?}", scans(sql));
+        }
+        assert!(!scans("SELECT workspace FROM mailbox_delivery WHERE expires_ms <= ?1").is_empty(), "the control");
+    }
 }

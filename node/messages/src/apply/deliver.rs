@@ -1,5 +1,7 @@
 //! Mailboxes: what lies in them, and how much room there is.
 
+use std::borrow::Cow;
+
 use caxton_proto::acl::Address;
 use caxton_proto::mailbox::{MAILBOXES, Reason, Submission, decode_message, encode_message};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
@@ -49,9 +51,21 @@ impl Delivery {
     }
 }
 
-/// What a message takes up in a mailbox.
-fn size(submission: &Submission) -> i64 {
-    stored(encode_message(submission).len() as u64)
+/// A message with the form in which it is kept, which is made once however many mailboxes it goes to.
+pub(super) struct EncodedMessage<'a> {
+    pub(super) submission: &'a Submission,
+    pub(super) body: Cow<'a, [u8]>,
+}
+
+impl<'a> EncodedMessage<'a> {
+    pub(super) fn of(submission: &'a Submission) -> EncodedMessage<'a> {
+        EncodedMessage { submission, body: Cow::Owned(encode_message(submission)) }
+    }
+
+    /// What it takes up in a mailbox.
+    fn bytes(&self) -> i64 {
+        stored(self.body.len() as u64)
+    }
 }
 
 /// Counts anew what each sender has in each mailbox, after a snapshot was restored that had no such counts.
@@ -128,15 +142,15 @@ impl Run<'_> {
     }
 
     /// Whether a receiver's mailbox has room for a message.
-    pub(super) fn room(&self, receiver: &Address, submission: &Submission) -> Result<std::result::Result<(), Reason>> {
+    pub(super) fn room(&self, receiver: &Address, of: &EncodedMessage<'_>) -> Result<std::result::Result<(), Reason>> {
         let sql = "SELECT mailbox, held, dead, bytes, interval_ms FROM mailbox WHERE workspace = ?1 AND owner = ?2";
         let values = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
         let found = self.db.prepare_cached(sql)?.query_row(params![self.workspace(), receiver.to_string()], values);
         let (mailbox, held, dead, bytes, interval_ms): (i64, i64, i64, i64, i64) =
             found.optional()?.unwrap_or_default();
-        let sender = submission.message.sender.as_ref().map(Address::to_string).unwrap_or_default();
+        let sender = of.submission.message.sender.as_ref().map(Address::to_string).unwrap_or_default();
         let (own, own_bytes) = self.of_sender(mailbox, &sender)?;
-        let (limits, bytes_of_it) = (self.limits, size(submission));
+        let (limits, bytes_of_it) = (self.limits, of.bytes());
         let fits = held < limits.mailbox_messages_max
             && bytes.saturating_add(bytes_of_it) <= limits.mailbox_bytes_max
             && own < (limits.mailbox_messages_max / 2).max(1)
@@ -171,7 +185,7 @@ impl Run<'_> {
     }
 
     /// Whether a mailbox that is full keeps one more of what agents sent to it in vain: a tenth of what it holds at most.
-    pub(super) fn keeps_refused(&self, owner: &Address, submission: &Submission) -> Result<bool> {
+    pub(super) fn keeps_refused(&self, owner: &Address, of: &EncodedMessage<'_>) -> Result<bool> {
         let sql = "SELECT held, bytes FROM mailbox WHERE workspace = ?1 AND owner = ?2";
         let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
         let values = params![self.workspace(), owner.to_string()];
@@ -182,7 +196,7 @@ impl Run<'_> {
         let (held, bytes) = found.unwrap_or_default();
         let (messages_max, bytes_max) = (self.limits.mailbox_messages_max, self.limits.mailbox_bytes_max);
         Ok(held < messages_max.saturating_add((messages_max / 10).max(1))
-            && bytes.saturating_add(size(submission)) <= bytes_max.saturating_add(bytes_max / 10))
+            && bytes.saturating_add(of.bytes()) <= bytes_max.saturating_add(bytes_max / 10))
     }
 
     /// The number of a mailbox, which is made where there is none.
@@ -202,7 +216,14 @@ impl Run<'_> {
     }
 
     /// Lays a message into a mailbox, for which it is held already; with a reason, as a dead letter.
-    pub(super) fn deliver(&self, message: i64, of: &Submission, to: &Address, dead: Option<&str>) -> Result<()> {
+    pub(super) fn deliver(
+        &self,
+        message: i64,
+        encoded: &EncodedMessage<'_>,
+        to: &Address,
+        dead: Option<&str>,
+    ) -> Result<()> {
+        let of = encoded.submission;
         let mailbox = self.mailbox(to)?;
         let delivery = count(self.db, "delivery")?;
         let sender = of.message.sender.as_ref().map(Address::to_string).unwrap_or_default();
@@ -210,7 +231,7 @@ impl Run<'_> {
             "INSERT INTO mailbox_delivery (delivery, workspace, mailbox, message, sender, priority, sent_ms, bytes,
             state, attempts, round, due_ms, expires_ms, term, reason, wait)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, 0, ?12, ?10, 0, ?11, ?13)";
-        let (priority, bytes) = (of.priority.number(), size(of));
+        let (priority, bytes) = (of.priority.number(), encoded.bytes());
         let wait = if dead.is_some() { None } else { self.awaited_by(to, of)? };
         let delay_ms = of.delay_ms();
         let at = match (dead, wait) {

@@ -19,6 +19,7 @@ use caxton_proto::mailbox::{Action, Command, Outcome, Submission};
 use rusqlite::{Connection, Result};
 
 pub use self::clear::clear;
+use self::deliver::EncodedMessage;
 pub use self::deliver::{count_mailboxes, count_senders};
 use self::topics::Interest;
 use crate::Limits;
@@ -106,8 +107,9 @@ impl Run<'_> {
         if self.known(&submission)?.is_some() {
             return Ok(());
         }
-        let row = self.keep(&submission, 1)?;
-        self.deliver(row, &submission, to, None)?;
+        let encoded = EncodedMessage::of(&submission);
+        let row = self.keep(&encoded, 1)?;
+        self.deliver(row, &encoded, to, None)?;
         self.note_event(about.conversation, &submission)?;
         Ok(())
     }

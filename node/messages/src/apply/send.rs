@@ -1,9 +1,10 @@
 //! A message is taken in: whole, or not at all.
 
 use caxton_proto::acl::{Address, Body, Content, MessageId, Performative};
-use caxton_proto::mailbox::{Fate, Reason, Receipt, Submission, encode_message};
+use caxton_proto::mailbox::{Fate, Reason, Receipt, Submission};
 use rusqlite::{OptionalExtension, Result, params};
 
+use super::deliver::EncodedMessage;
 use super::{About, Run, quoted};
 use crate::protocol::NotUnderstood;
 use crate::tables::{count, given};
@@ -32,18 +33,19 @@ impl Run<'_> {
         if let Err(full) = self.boxes(&message.receivers)? {
             return Ok(Fate::Refused(full));
         }
+        let encoded = EncodedMessage::of(submission);
         for receiver in &message.receivers {
-            if let Err(full) = self.room(receiver, submission)? {
+            if let Err(full) = self.room(receiver, &encoded)? {
                 return Ok(Fate::Refused(full));
             }
         }
-        let row = self.keep(submission, message.receivers.len())?;
+        let row = self.keep(&encoded, message.receivers.len())?;
         let (mut deliveries, mut position) = (0, None);
         for receiver in &message.receivers {
             match receiver {
                 Address::Topic(topic) => position = Some(given(self.publish(row, topic)?)),
                 receiver => {
-                    self.deliver(row, submission, receiver, None)?;
+                    self.deliver(row, &encoded, receiver, None)?;
                     deliveries += 1;
                 }
             }
@@ -102,12 +104,12 @@ impl Run<'_> {
     }
 
     /// The row of a message that so many mailboxes and topics hold.
-    pub(super) fn keep(&self, submission: &Submission, held: usize) -> Result<i64> {
+    pub(super) fn keep(&self, encoded: &EncodedMessage<'_>, held: usize) -> Result<i64> {
+        let submission = encoded.submission;
         let row = count(self.db, "message")?;
         let sender = submission.message.sender.as_ref().map(Address::to_string).unwrap_or_default();
         let sql = "INSERT INTO mailbox_message (message, workspace, id, sender, key, sent_ms, held, body)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        let body = encode_message(submission);
         let id = submission.id.as_bytes();
         self.db.prepare_cached(sql)?.execute(params![
             row,
@@ -117,7 +119,7 @@ impl Run<'_> {
             submission.key,
             self.now_ms,
             held as i64,
-            body
+            encoded.body
         ])?;
         Ok(row)
     }
@@ -162,16 +164,17 @@ impl Run<'_> {
         if submission.check().is_err() || boxes.is_empty() || self.known(submission)?.is_some() {
             return Ok(());
         }
+        let encoded = EncodedMessage::of(submission);
         let mut keeping = Vec::with_capacity(boxes.len());
         for receiver in boxes {
-            if self.keeps_refused(receiver, submission)? {
+            if self.keeps_refused(receiver, &encoded)? {
                 keeping.push(receiver);
             }
         }
         if !keeping.is_empty() {
-            let row = self.keep(submission, keeping.len())?;
+            let row = self.keep(&encoded, keeping.len())?;
             for receiver in keeping {
-                self.deliver(row, submission, receiver, Some(&reason.to_string()))?;
+                self.deliver(row, &encoded, receiver, Some(&reason.to_string()))?;
             }
         }
         let (Reason::NotUnderstood { why }, Some(sender)) = (reason, &message.sender) else { return Ok(()) };

@@ -1,10 +1,13 @@
 //! Topics: what is published has a position, and each subscription the position that it has come to.
 
+use std::borrow::Cow;
+
 use caxton_proto::acl::{Address, Pattern, Topic};
 use caxton_proto::mailbox::{Filter, Outcome, Reason, decode_message};
 use rusqlite::{OptionalExtension, Result, Row, params};
 
 use super::Run;
+use super::deliver::EncodedMessage;
 use crate::tables::{count, given, last, stored};
 
 /// A subscription's row.
@@ -152,12 +155,13 @@ impl Run<'_> {
                 && filter.matches(&submission.message)
             {
                 let is_made = self.boxes(std::slice::from_ref(&subscriber))?.is_ok();
-                if !is_made || self.room(&subscriber, &submission)?.is_err() {
+                let encoded = EncodedMessage { submission: &submission, body: Cow::Borrowed(body) };
+                if !is_made || self.room(&subscriber, &encoded)?.is_err() {
                     held_until_ms = self.now_ms.saturating_add(self.limits.held_ms);
                     break;
                 }
                 self.hold(message)?;
-                self.deliver(message, &submission, &subscriber, None)?;
+                self.deliver(message, &encoded, &subscriber, None)?;
             }
             // Positions have no gaps but where publications are no longer kept.
             missed += at - position - 1;
