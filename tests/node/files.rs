@@ -115,3 +115,20 @@ async fn a_conversation_is_called_and_shown_as_it_was_said() {
     assert!(turn["messages"][0].to_string().contains("The task:"), "{turn}");
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn of_the_files_of_earlier_turns_the_newest_are_there_and_the_rest_is_named() {
+    let bench = Bench::new(&["limits.answer_files_bytes_max=1KiB"]).await;
+    bench.deploy(&reader(""), 0, &Content::default(), "first").await;
+    for name in ["first.csv", "second.csv"] {
+        let file = json!([{ "name": name, "media_type": "text/csv", "text": format!("a\n{}", "1\n".repeat(300)) }]);
+        answered(&bench, &message("Read this", file)).await;
+    }
+    answered(&bench, &message("What is there?", json!([]))).await;
+    let (_, shown) = read(bench.request(Method::GET, &at("/conversations/c-1"))).await;
+    let told = shown["turns_detail"][2]["messages"].to_string();
+    let there = "Files from earlier in this conversation:\\n- `attachment:second.csv` (text/csv, 602 bytes)\\n";
+    assert!(told.contains(there), "{told}");
+    assert!(told.contains("Not here from earlier, to be sent again where they are needed: `first.csv`."), "{told}");
+    bench.stop().await;
+}
