@@ -25,6 +25,14 @@ pub struct Flow {
     pub behind: Duration,
 }
 
+impl Flow {
+    /// The row of what became of the messages.
+    pub fn say_settled(&self) -> Result<()> {
+        let behind = format!("the last {:.2} s after the last was taken", self.behind.as_secs_f64());
+        say(&["of these handled and answered", &format!("{:.0}", self.settled), "", "", &behind])
+    }
+}
+
 /// Who sends what, and by which way.
 pub struct Senders {
     pub way: Way,
@@ -120,13 +128,7 @@ async fn one(bench: &Bench<'_>, way: Way) -> Result<()> {
     let each = spent * 1e6 / (flow.taken.rate * args.seconds);
     let what = format!("taken over {}, {} senders", way.name(), args.senders);
     row(&what, &flow.taken, &format!("{each:.0} µs of the node's processors for each until it is settled"))?;
-    say(&[
-        "of these handled and answered",
-        &format!("{:.0}", flow.settled),
-        "",
-        "",
-        &format!("the last {:.2} s after the last was taken", flow.behind.as_secs_f64()),
-    ])?;
+    flow.say_settled()?;
     place.node.stop()
 }
 

@@ -7,7 +7,7 @@ use caxton_benches::cluster::Cluster;
 use super::flow::Senders;
 use super::place::{Admin, Folder};
 use super::ways::Way;
-use super::{Bench, row, say};
+use super::{Bench, row};
 
 /// How many shards a cluster has unless told.
 const SHARDS: std::num::NonZeroU32 = std::num::NonZeroU32::new(8).expect("it is not 0");
@@ -44,13 +44,7 @@ pub async fn measure(bench: &Bench<'_>) -> Result<()> {
         let flow = senders.flow(&admin, &addresses, args.time()).await?;
         let senders = format!("three nodes, taken over {} at {what}, {} senders", Way::Http.name(), args.senders);
         row(&senders, &flow.taken, "")?;
-        say(&[
-            "of these handled and answered",
-            &format!("{:.0}", flow.settled),
-            "",
-            "",
-            &format!("the last {:.2} s after the last was taken", flow.behind.as_secs_f64()),
-        ])?;
+        flow.say_settled()?;
     }
     Ok(())
 }
